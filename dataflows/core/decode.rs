@@ -1,0 +1,206 @@
+//! From splits to typed collections: the dataflow's way in.
+//!
+//! Each worker reads the splits that fall to it, one after the other, a block per activation, and holds the
+//! epoch's capability until done. So reading and parsing scale with the workers, and the epoch is complete
+//! exactly when every split of it has been read.
+
+use crate::contract::Input;
+use crate::record::{Context, Raw, Record, Refusal};
+use crate::split::{Done, Line, Opener, RAW_BYTES_MAX, Rejected, Report, Split, SplitReader};
+use crate::time::Moment;
+use crate::{Collection, Epoch};
+use differential_dataflow::AsCollection;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::generic::OutputBuilderSession;
+use timely::dataflow::operators::vec::Filter;
+use timely::dataflow::operators::{Capability, Concatenate};
+use timely::dataflow::{Scope, Stream};
+
+/// A stream of vectors of `D`.
+pub type VecStream<'s, D> = Stream<'s, Epoch, Vec<D>>;
+
+/// The inputs of a dataflow under construction.
+pub struct Inputs<'s> {
+    splits: VecStream<'s, Split>,
+    declared: Vec<Input>,
+    opener: Rc<dyn Opener>,
+    context: Context,
+    reports: RefCell<Vec<VecStream<'s, Report>>>,
+}
+
+impl<'s> Inputs<'s> {
+    /// Inputs that are read from `splits` through `opener`.
+    pub fn new(splits: VecStream<'s, Split>, declared: Vec<Input>, opener: Rc<dyn Opener>, context: Context) -> Inputs<'s> {
+        Inputs { splits, declared, opener, context, reports: RefCell::default() }
+    }
+
+    /// The scope of the dataflow.
+    pub fn scope(&self) -> Scope<'s, Epoch> {
+        self.splits.scope()
+    }
+
+    /// The records of an input: delivered once more than retracted, +1; and so on. A multiset; see
+    /// [`crate::operators::neighbors`] for the set.
+    ///
+    /// # Panics
+    /// When the dataflow declares no input of this name.
+    pub fn records<R: Record>(&self, name: &str) -> Collection<'s, R> {
+        let Some(input) = self.declared.iter().position(|input| input.name == name) else {
+            panic!("the dataflow declares no input {name:?}");
+        };
+        let splits = self.splits.clone().filter(move |split| split.input == input);
+        let (records, reports) = decode::<R>(splits, name, Rc::clone(&self.opener), self.context.clone());
+        self.reports.borrow_mut().push(reports);
+        records
+    }
+
+    /// What the readers report, once all inputs are built.
+    pub fn into_reports(self) -> VecStream<'s, Report> {
+        let reports = self.reports.take();
+        self.splits.scope().concatenate(reports)
+    }
+}
+
+type Update<R> = (R, Epoch, isize);
+
+/// A split that waits or is being read, with what it needs to send.
+struct Pending {
+    split: Split,
+    records: Capability<Epoch>,
+    reports: Capability<Epoch>,
+}
+
+fn decode<'s, R: Record>(
+    splits: VecStream<'s, Split>,
+    name: &str,
+    opener: Rc<dyn Opener>,
+    context: Context,
+) -> (Collection<'s, R>, VecStream<'s, Report>) {
+    let scope = splits.scope();
+    let mut builder = OperatorBuilder::new(format!("decode {name}"), scope);
+    let activator = scope.activator_for(builder.operator_info().address);
+    let mut input = builder.new_input(splits, Exchange::new(|split: &Split| split.sequence));
+    let (records, record_stream) = builder.new_output();
+    let (reports, report_stream) = builder.new_output();
+    let mut records = OutputBuilder::<_, CapacityContainerBuilder<Vec<Update<R>>>>::from(records);
+    let mut reports = OutputBuilder::<_, CapacityContainerBuilder<Vec<Report>>>::from(reports);
+
+    builder.build(move |capabilities| {
+        drop(capabilities);
+        let mut queue: VecDeque<Pending> = VecDeque::new();
+        let mut current: Option<Reading> = None;
+        move |_frontiers| {
+            input.for_each(|capability, splits| {
+                for split in splits.drain(..) {
+                    if let (Some(records), Some(reports)) = (capability.retain_least(0), capability.retain_least(1)) {
+                        queue.push_back(Pending { split, records, reports });
+                    }
+                }
+            });
+            if current.is_none() {
+                current = queue.pop_front().map(|pending| Reading::open(pending, &*opener, R::FIELDS));
+            }
+            if let Some(reading) = &mut current {
+                if !reading.step::<R>(&context, &mut records.activate(), &mut reports.activate()) {
+                    current = None;
+                }
+                if current.is_some() || !queue.is_empty() {
+                    activator.activate();
+                }
+            }
+        }
+    });
+    (record_stream.as_collection(), report_stream)
+}
+
+type Session<'a, D> = OutputBuilderSession<'a, Epoch, CapacityContainerBuilder<Vec<D>>>;
+
+/// The split being read.
+struct Reading {
+    pending: Pending,
+    reader: Result<Box<dyn SplitReader>, String>,
+    done: Done,
+    bytes_reported: u64,
+    accepted_reported: u64,
+}
+
+impl Reading {
+    fn open(pending: Pending, opener: &dyn Opener, fields: &'static [crate::record::Field]) -> Reading {
+        let reader = opener.open(&pending.split, fields);
+        let done = Done { sequence: pending.split.sequence, ..Done::default() };
+        Reading { pending, reader, done, bytes_reported: 0, accepted_reported: 0 }
+    }
+
+    /// Reads a block. Answers whether there is more.
+    fn step<R: Record>(
+        &mut self,
+        context: &Context,
+        records: &mut Session<'_, Update<R>>,
+        reports: &mut Session<'_, Report>,
+    ) -> bool {
+        let Pending { split, records: record_capability, reports: report_capability } = &self.pending;
+        let (epoch, sign) = (*record_capability.time(), split.sign);
+        let mut records = records.session(record_capability);
+        let mut reports = reports.session(report_capability);
+        let done = &mut self.done;
+        let more = match &mut self.reader {
+            Err(error) => Err(error.clone()),
+            Ok(reader) => reader.read(&mut |line: Line<'_>| match read_record::<R>(line, split, context) {
+                Ok(record) => {
+                    done.accepted += 1;
+                    if let Some(time) = record.time() {
+                        done.late += u64::from(time < split.late_before);
+                        done.latest = done.latest.max(Some(time));
+                    }
+                    records.give((record, epoch, sign));
+                }
+                Err(reason) => {
+                    done.rejected += 1;
+                    reports.give(Report::Rejected(rejected(line, split, &reason)));
+                }
+            }),
+        };
+        if let Ok(reader) = &self.reader {
+            let bytes = reader.bytes_read();
+            let progress = Report::Progress { bytes: bytes - self.bytes_reported, records: done.accepted - self.accepted_reported };
+            self.bytes_reported = bytes;
+            self.accepted_reported = done.accepted;
+            done.lines = reader.lines_read();
+            reports.give(progress);
+        }
+        match more {
+            Ok(true) => return true,
+            Ok(false) => reports.give(Report::Done(*done)),
+            Err(error) => reports.give(Report::Failed { sequence: split.sequence, error }),
+        }
+        false
+    }
+}
+
+fn read_record<R: Record>(line: Line<'_>, split: &Split, context: &Context) -> Result<R, Refusal> {
+    let record = match line.record? {
+        Raw::Fields(fields) => R::decode(fields, context)?,
+        Raw::Json(object) => R::decode_json(object, context)?,
+    };
+    match record.time() {
+        Some(time) if time > split.accept_until => Err(ahead_of_clock(time)),
+        _ => Ok(record),
+    }
+}
+
+#[cold]
+fn ahead_of_clock(time: Moment) -> Refusal {
+    format!("the event's time {time} is more than a day ahead of the clock").into()
+}
+
+#[cold]
+fn rejected(line: Line<'_>, split: &Split, reason: &str) -> Rejected {
+    let raw = line.bytes.get(..RAW_BYTES_MAX).unwrap_or(line.bytes).to_vec();
+    Rejected { sequence: split.sequence, line: line.number, reason: reason.into(), raw }
+}

@@ -1,0 +1,26 @@
+//! What the dataflows of retally share. No I/O and no clock: everything here is a function of the records.
+//!
+//! - [`contract`]: what an author of a dataflow writes, and what the runtime sees of it
+//! - [`split`], [`record`], [`row`]: the way in (bytes to typed records) and the way out (typed rows)
+//! - [`time`], [`calendar`]: microsecond times, zones, days
+//! - [`operators`]: the reusable incremental pieces
+
+pub mod calendar;
+pub mod chart;
+pub mod contract;
+pub mod decode;
+pub mod operators;
+pub mod publish;
+pub mod record;
+pub mod row;
+pub mod split;
+pub mod testing;
+pub mod time;
+
+/// The number of a batch, from 1; the timely timestamp of its records.
+///
+/// Epochs are totally ordered, which is what lets the operators here keep plain ordered indices.
+pub type Epoch = u64;
+
+/// A collection of `D` that changes from epoch to epoch.
+pub type Collection<'s, D, R = isize> = differential_dataflow::VecCollection<'s, Epoch, D, R>;

@@ -1,0 +1,158 @@
+//! Counts over days, from range ends: running sums that change where ends change.
+//!
+//! [`count_steps`] keeps for every key how many of its ranges cover a day, and applies a rule where that number
+//! changes; [`daily`] turns ends into one record per day, up to the day of as-of.
+//!
+//! State: the days on which a key's number changes, 8 bytes each. Cost of a change: O(log n), and the ends (for `daily`:
+//! the days, since each is a record that changes) under the changed range.
+
+use super::by_key::{Each, Emitter, Summed, Update, WithHorizon, by_key, by_key_with_horizon, exchange};
+use super::steps::Steps;
+use crate::calendar::Day;
+use crate::{Collection, Epoch};
+use differential_dataflow::Data;
+use std::hash::Hash;
+use timely::dataflow::channels::pact::ParallelizationContract;
+
+/// Sums up, over all keys, what each contributes on a day on which `n` of its ranges cover that day.
+///
+/// `measure(key, n, give)` leaves contributions for n ≠ 0 (for 0 there are none). The answer is ends again: of the sums by contributed
+/// thing, from that day on. They are summed up over all keys of an epoch before they go anywhere, so there should be few things.
+pub fn count_steps<'s, K, O, P>(
+    ends: Collection<'s, (K, Day)>,
+    pact: P,
+    name: &str,
+    mut measure: impl FnMut(&K, i32, &mut dyn FnMut(O, isize)) + 'static,
+) -> Collection<'s, (O, Day)>
+where
+    K: Data + Hash,
+    O: Data + Hash,
+    P: ParallelizationContract<Epoch, Vec<Update<K, Day>>>,
+{
+    by_key(ends, pact, name, move |key, changes, steps: &mut Steps<Day>, emitter: &mut Summed<(O, Day)>| {
+        steps.add(changes, |(from, until, old, new)| {
+            for (count, sign) in [(old, -1), (new, 1)] {
+                if count != 0 {
+                    measure(key, count, &mut |thing, amount| {
+                        if let Some(until) = until {
+                            emitter.give((thing.clone(), until), -sign * amount);
+                        }
+                        emitter.give((thing, from), sign * amount);
+                    });
+                }
+            }
+        });
+    })
+}
+
+/// The running sums of ends: a record `(key, day, sum)` for every day up to the horizon on which the sum is not 0.
+pub fn daily<'s, K>(ends: Collection<'s, (K, Day)>, horizon: Collection<'s, Day>, name: &str) -> Collection<'s, (K, Day, i64)>
+where
+    K: differential_dataflow::ExchangeData + Hash,
+{
+    by_key_with_horizon::<_, _, Steps<Day, i64>, _, Each<_>, _, _>(ends, horizon, exchange(), name, Daily)
+}
+
+struct Daily;
+
+impl Daily {
+    fn give<K: Clone>(key: &K, value: i64, days: std::ops::RangeInclusive<i32>, diff: isize, emitter: &mut impl Emitter<(K, Day, i64)>) {
+        if value != 0 {
+            days.for_each(|day| emitter.give((key.clone(), Day(day), value), diff));
+        }
+    }
+}
+
+impl<K: Data> WithHorizon<K, Day, Steps<Day, i64>, (K, Day, i64)> for Daily {
+    type Horizon = Day;
+
+    fn apply(&mut self, key: &K, changes: &mut Vec<(Day, isize)>, state: &mut Steps<Day, i64>, horizon: Option<&Day>, emitter: &mut impl Emitter<(K, Day, i64)>) {
+        state.add(changes, |(from, until, old, new)| {
+            let Some(horizon) = horizon else { return };
+            let last = until.map_or(horizon.0, |until| horizon.0.min(until.0 - 1));
+            Daily::give(key, old, from.0..=last, -1, emitter);
+            Daily::give(key, new, from.0..=last, 1, emitter);
+        });
+    }
+
+    fn moved(&mut self, key: &K, state: &mut Steps<Day, i64>, from: Option<&Day>, to: Option<&Day>, emitter: &mut impl Emitter<(K, Day, i64)>) {
+        // Without a horizon there are no rows: it stands before the first point.
+        let Some((first, _)) = state.points().next() else { return };
+        let (from, to) = (from.map_or(first.0 - 1, |day| day.0), to.map_or(first.0 - 1, |day| day.0));
+        let (low, high, diff) = if from < to { (from, to, 1) } else { (to, from, -1) };
+        let mut since = (low + 1, state.at(Day(low + 1)));
+        for (point, value) in state.from(Day(low + 2)).take_while(|(point, _)| point.0 <= high) {
+            Daily::give(key, since.1, since.0..=point.0 - 1, diff, emitter);
+            since = (point.0, value);
+        }
+        Daily::give(key, since.1, since.0..=high, diff, emitter);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Config, check_operator, updates};
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    /// Either a range of a key, or a horizon.
+    type Input = Result<(u8, i32, i32), i32>;
+
+    fn input() -> impl Strategy<Value = Input> {
+        prop_oneof![6 => (0u8..3, 0i32..30, 1i32..12).prop_map(Ok), 1 => (0i32..45).prop_map(Err)]
+    }
+
+    proptest! {
+        #[test]
+        fn counts_equal_the_naive_computation(epochs in updates((0u8..6, 0i32..30, 1i32..12), 6, 20), config in Config::any()) {
+            let naive = |ranges: &BTreeMap<(u8, i32, i32), isize>| {
+                let mut ends = BTreeMap::new();
+                for key in 0..6 {
+                    let count = |day: i32| -> isize {
+                        ranges.iter().filter(|((k, from, length), _)| *k == key && (*from..from + length).contains(&day)).map(|(_, count)| *count).sum()
+                    };
+                    // A key with n ranges contributes n things of kind (key odd, n > 2).
+                    for day in -1..45 {
+                        for (n, sign) in [(count(day - 1), -1), (count(day), 1)] {
+                            *ends.entry(((key % 2 == 1, n > 2), Day(day))).or_default() += sign * n;
+                        }
+                    }
+                }
+                ends.retain(|_, sum: &mut isize| *sum != 0);
+                ends
+            };
+            check_operator(config, epochs, naive, |ranges| {
+                let ends = ranges.clone().map(|(key, from, _)| (key, Day(from)));
+                let ends = ends.concat(ranges.map(|(key, from, length)| (key, Day(from + length))).negate());
+                count_steps(ends, exchange(), "counts", |key, n, give| give((key % 2 == 1, n > 2), n as isize))
+            });
+        }
+
+        #[test]
+        fn days_equal_the_naive_computation(epochs in updates(input(), 8, 12), config in Config::any()) {
+            let naive = |inputs: &BTreeMap<Input, isize>| {
+                let horizon = inputs.iter().filter(|(_, count)| **count > 0).filter_map(|(input, _)| input.err()).max();
+                let mut rows = BTreeMap::new();
+                for day in 0..=horizon.unwrap_or(-1) {
+                    for key in 0..3 {
+                        let covering = inputs.iter().filter(|(input, _)| input.is_ok_and(|(k, from, length)| k == key && (from..from + length).contains(&day)));
+                        let sum: i64 = covering.map(|(_, count)| *count as i64).sum();
+                        if sum != 0 {
+                            rows.insert((key, Day(day), sum), 1);
+                        }
+                    }
+                }
+                rows
+            };
+            check_operator(config, epochs, naive, |inputs| {
+                let ranges = inputs.clone().flat_map(Result::ok);
+                let times = inputs.flat_map(Result::err).map(|day| crate::time::Moment(i64::from(day)));
+                let horizon = super::super::horizon::latest(times, "latest").map(|moment| Day(moment.0 as i32));
+                let ends = ranges.clone().map(|(key, from, _)| (key, Day(from)));
+                let ends = ends.concat(ranges.map(|(key, from, length)| (key, Day(from + length))).negate());
+                daily(ends, horizon, "daily")
+            });
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The union of day ranges, by key, as range ends: +1 on the day from which a key is covered, -1 on the day from which it is not.
+//!
+//! Ranges go in as ends too, `(key, from): +1` and `(key, until): -1`, and an open range is one without its end. Ends
+//! add up: what covers a day twice counts once, and ranges that touch are one. Out come the ends of the union, and of
+//! the union within each of several [windows](super::rolling), from one index.
+//!
+//! State: the days on which a key's number of covering ranges changes, 8 bytes each; at most two per range, and at most one
+//! per day of the calendar. Cost of a change: O(log n) and the ends that lie under the changed range.
+
+use super::by_key::{Each, Emitter, State, Update, by_key};
+use super::rolling::{Gap, Window, gap_ends};
+use super::steps::{Level, Steps, groups};
+use crate::calendar::Day;
+use crate::{Collection, Epoch};
+use differential_dataflow::Data;
+use std::hash::Hash;
+use timely::dataflow::channels::pact::ParallelizationContract;
+
+impl<P: Copy + Ord + 'static, V: Level> State for Steps<P, V> {
+    fn is_empty(&self) -> bool {
+        Steps::is_empty(self)
+    }
+}
+
+/// The ends of the union of a key's ranges, within each of `windows`: `out(key, window)` names what they are ends of.
+pub fn day_ranges<'s, K, O, P>(
+    ends: Collection<'s, (K, Day)>,
+    pact: P,
+    name: &str,
+    windows: Vec<Window>,
+    out: impl Fn(&K, Window) -> O + 'static,
+) -> Collection<'s, (O, Day)>
+where
+    K: Data + Hash,
+    O: Data,
+    P: ParallelizationContract<Epoch, Vec<Update<K, Day>>>,
+{
+    by_key(ends, pact, name, move |key, changes, steps: &mut Steps<Day>, emitter: &mut Each<(O, Day)>| {
+        // Ends that cancel leave what is behind them as it was: each group is looked at by itself.
+        for group in groups(changes) {
+            for sign in [-1, 1] {
+                if sign == 1 {
+                    steps.add_group(&group, &mut |_| {});
+                }
+                gaps(steps, group.start, group.last, |gap| {
+                    for window in &windows {
+                        gap_ends(*window, gap, |day, diff| emitter.give((out(key, *window), day), sign * diff));
+                    }
+                });
+            }
+        }
+    })
+}
+
+/// The gaps that touch the days from `start` to `last` (`None`: to the end of time).
+fn gaps(steps: &Steps<Day>, start: Day, last: Option<Day>, mut each: impl FnMut(Gap)) {
+    let mut open = match steps.last_before(start) {
+        None => Some(None),
+        Some((from, value)) => (value <= 0).then_some(Some(from)),
+    };
+    for (point, value) in steps.from(start) {
+        debug_assert!(value >= 0, "more ranges ended than began on {point}");
+        let beyond = last.is_some_and(|last| point > last);
+        match open {
+            Some(from) if value > 0 => {
+                each((from, Some(point)));
+                open = None;
+            }
+            None if value <= 0 && !beyond => open = Some(Some(point)),
+            _ => {}
+        }
+        if beyond {
+            // A gap that was open has found its end, or there was none.
+            return;
+        }
+    }
+    if let Some(from) = open {
+        each((from, None));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::by_key::exchange;
+    use super::*;
+    use crate::testing::{Config, check_operator, updates};
+    use proptest::prelude::*;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    const WINDOWS: [Window; 4] = [Window::Days(1), Window::Days(3), Window::Days(9), Window::Ever];
+
+    /// Day by day: covered on any day of the window that ends with it, and not the day before, or the other way round.
+    fn naive(ranges: &BTreeMap<(u8, i32, Option<i32>), isize>) -> BTreeMap<((u8, Window), Day), isize> {
+        let mut covered: BTreeMap<u8, BTreeSet<i32>> = BTreeMap::new();
+        for ((key, from, length), count) in ranges {
+            if *count > 0 {
+                covered.entry(*key).or_default().extend(*from..length.map_or(100, |length| from + length));
+            }
+        }
+        let mut ends = BTreeMap::new();
+        for (key, days) in covered {
+            for window in WINDOWS {
+                let first = |day: i32| match window { Window::Days(days) => day + 1 - i32::from(days), Window::Ever => -10 };
+                let within = |day: i32| days.range(first(day)..=day).next().is_some();
+                for day in 0..90 {
+                    let diff = isize::from(within(day)) - isize::from(within(day - 1));
+                    if diff != 0 {
+                        ends.insert(((key, window), Day(day)), diff);
+                    }
+                }
+            }
+        }
+        ends
+    }
+
+    fn range() -> impl Strategy<Value = (u8, i32, Option<i32>)> {
+        (0u8..3, 0i32..40, prop_oneof![8 => (1i32..12).prop_map(Some), 1 => Just(None)])
+    }
+
+    proptest! {
+        #[test]
+        fn equals_the_naive_computation_at_every_epoch(epochs in updates(range(), 6, 20), config in Config::any()) {
+            // Ranges that are never retracted below zero: the operator stands behind those that make sets.
+            let mut counts = BTreeMap::new();
+            let epochs: Vec<Vec<_>> = epochs.into_iter().map(|epoch| epoch.into_iter().filter(|(range, diff)| {
+                let count: &mut isize = counts.entry(*range).or_default();
+                let fits = *count + diff >= 0;
+                *count += if fits { *diff } else { 0 };
+                fits
+            }).collect()).collect();
+            check_operator(config, epochs, naive, |ranges| {
+                let starts = ranges.clone().map(|(key, from, _)| (key, Day(from)));
+                let ends = ranges.flat_map(|(key, from, length)| Some((key, Day(from + length?)))).negate();
+                day_ranges(starts.concat(ends), exchange(), "day ranges", WINDOWS.into(), |key, window| (*key, window))
+            });
+        }
+    }
+}

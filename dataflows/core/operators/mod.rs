@@ -1,0 +1,25 @@
+//! The reusable incremental pieces, one file each.
+//!
+//! They answer questions about order (what came next, which days are covered, how many at a time) at a cost
+//! per change that does not grow with the history of the key. `reduce` reads a key's whole history at each
+//! change; these keep a key's records in an ordered index, apply the changes of an epoch to it, and emit
+//! the differences around each change. That is simple because epochs are totally ordered: an epoch's
+//! changes are applied when it is complete, and never again.
+//!
+//! | operator | state per key | cost of a change (n: what the key holds) |
+//! |---|---|---|
+//! | [`neighbors`] | its records | O(log n), and moving at most 512 records |
+//! | [`day_ranges`] | the days where its count changes | O(log n) and the days under the changed range |
+//! | [`counts`] | the same | the same |
+//! | [`horizon`] | the latest times by worker | O(log n) |
+//!
+//! [`ordered`], [`steps`] and [`by_key`] are what they are made of.
+
+pub mod by_key;
+pub mod counts;
+pub mod day_ranges;
+pub mod horizon;
+pub mod neighbors;
+pub mod ordered;
+pub mod rolling;
+pub mod steps;

@@ -1,0 +1,179 @@
+//! For every record of a set the next one of its key: what rules about "the event after this one" are made of.
+//!
+//! The input is a multiset (records come twice, or are retracted before they are delivered); the operator keeps how often
+//! each record was delivered and works on the set of those that were delivered more often than retracted.
+//!
+//! State: the records themselves, in an ordered list by key, and a count for those that were not delivered exactly once.
+//! Cost of a change: finding its place, O(log n) in the key's records, and asking the caller's rule again about the
+//! record and the one before it. The key's other records are not looked at.
+
+use super::by_key::{Each, Emitter, State, Update, by_key};
+use super::ordered::{OrderedList, Place};
+use crate::{Collection, Epoch};
+use differential_dataflow::Data;
+use std::cmp::Ordering;
+use std::hash::Hash;
+use timely::dataflow::channels::pact::ParallelizationContract;
+
+/// The records of a key.
+struct History<V> {
+    /// Those that are there.
+    present: OrderedList<V>,
+    /// How often, for records delivered twice or more, and for those retracted more often than delivered. Sorted.
+    counts: Vec<(V, isize)>,
+}
+
+impl<V> Default for History<V> {
+    fn default() -> Self {
+        History { present: OrderedList::default(), counts: Vec::new() }
+    }
+}
+
+impl<V: 'static> State for History<V> {
+    fn is_empty(&self) -> bool {
+        self.present.is_empty() && self.counts.is_empty()
+    }
+}
+
+/// Applies `rule` to every record of the set and the next one of its key in the order of `V`.
+///
+/// The rule leaves what follows from the pair; it must say the same of the same pair. `pact` as in [`by_key`].
+pub fn neighbors<'s, K, V, O, P>(
+    records: Collection<'s, (K, V)>,
+    pact: P,
+    name: &str,
+    mut rule: impl FnMut(&K, &V, Option<&V>, &mut dyn FnMut(O)) + 'static,
+) -> Collection<'s, O>
+where
+    K: Data + Hash,
+    V: Data,
+    O: Data,
+    P: ParallelizationContract<Epoch, Vec<Update<K, V>>>,
+{
+    by_key(records, pact, name, move |key, changes, history: &mut History<V>, emitter: &mut Each<O>| {
+        let toggled = count(changes, history);
+        if history.present.is_empty() {
+            history.present = OrderedList::from_sorted(toggled);
+            let mut records = history.present.iter().peekable();
+            while let Some(record) = records.next() {
+                rule(key, record, records.peek().copied(), &mut |output| emitter.give(output, 1));
+            }
+            return;
+        }
+        say(&history.present, &toggled, |record, next| rule(key, record, next, &mut |output| emitter.give(output, -1)));
+        toggle(&mut history.present, &toggled);
+        say(&history.present, &toggled, |record, next| rule(key, record, next, &mut |output| emitter.give(output, 1)));
+    })
+}
+
+/// Counts deliveries; answers which records come or go, in order.
+fn count<V: Ord + Clone>(changes: &mut Vec<(V, isize)>, history: &mut History<V>) -> Vec<V> {
+    let mut toggled = Vec::with_capacity(changes.len());
+    for (record, diff) in changes.drain(..) {
+        let exceptional = history.counts.binary_search_by(|(other, _)| other.cmp(&record));
+        let before = match exceptional.ok().and_then(|index| history.counts.get(index)) {
+            Some((_, count)) => *count,
+            None => isize::from(history.present.get(place(&history.present, &record)) == Some(&record)),
+        };
+        let after = before + diff;
+        match (exceptional, after == 0 || after == 1) {
+            (Ok(index), true) => drop(history.counts.remove(index)),
+            (Ok(index), false) => history.counts.get_mut(index).into_iter().for_each(|(_, count)| *count = after),
+            (Err(_), true) => {}
+            (Err(index), false) => history.counts.insert(index, (record.clone(), after)),
+        }
+        if (before > 0) != (after > 0) {
+            toggled.push(record);
+        }
+    }
+    toggled
+}
+
+fn place<V: Ord>(list: &OrderedList<V>, record: &V) -> Place {
+    list.lower_bound(|other| other.cmp(record))
+}
+
+/// Names each record, with its next, that is toggled or stands before one that is.
+fn say<V: Ord>(list: &OrderedList<V>, toggled: &[V], mut each: impl FnMut(&V, Option<&V>)) {
+    let mut said: Option<Place> = None;
+    let mut once = |place: Place| {
+        if said.is_none_or(|said| said < place) {
+            said = Some(place);
+            if let Some(record) = list.get(place) {
+                each(record, list.get(list.after(place)));
+            }
+        }
+    };
+    for record in toggled {
+        let place = place(list, record);
+        list.before(place).into_iter().for_each(&mut once);
+        if list.get(place) == Some(record) {
+            once(place);
+        }
+    }
+}
+
+/// Puts in what is not there, and takes out what is. Many changes are merged in one pass.
+fn toggle<V: Ord + Clone>(list: &mut OrderedList<V>, toggled: &[V]) {
+    if toggled.len() * 16 > list.len() {
+        let mut merged = Vec::with_capacity(list.len() + toggled.len());
+        let mut old = list.iter().peekable();
+        for record in toggled {
+            while let Some(kept) = old.next_if(|other| *other < record) {
+                merged.push(kept.clone());
+            }
+            if old.next_if(|other| *other == record).is_none() {
+                merged.push(record.clone());
+            }
+        }
+        merged.extend(old.cloned());
+        *list = OrderedList::from_sorted(merged);
+        return;
+    }
+    for record in toggled {
+        let place = place(list, record);
+        match list.get(place).map(|other| other.cmp(record)) {
+            Some(Ordering::Equal) => drop(list.remove(place)),
+            _ => list.insert(place, record.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::by_key::exchange;
+    use super::*;
+    use crate::testing::{Config, check_operator, updates};
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    type Pair = (u8, u16, Option<u16>);
+
+    fn naive(records: &BTreeMap<(u8, u16), isize>) -> BTreeMap<Pair, isize> {
+        let present: Vec<(u8, u16)> = records.iter().filter(|(_, count)| **count > 0).map(|(record, _)| *record).collect();
+        let next = |index: usize| present.get(index + 1).filter(|next| next.0 == present[index].0).map(|next| next.1);
+        present.iter().enumerate().map(|(index, (key, value))| ((*key, *value, next(index)), 1)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn equals_the_naive_computation_at_every_epoch(epochs in updates((0u8..4, 0u16..30), 6, 40), config in Config::any()) {
+            check_operator(config, epochs, naive, |records| {
+                neighbors(records, exchange(), "neighbors", |key, record, next, give| give((*key, *record, next.copied())))
+            });
+        }
+
+        /// A key with enough records for several chunks, and single changes to it.
+        #[test]
+        fn long_histories(
+            history in proptest::collection::btree_set(0u16..6_000, 2_000..2_500),
+            late in updates((Just(0u8), 0u16..6_000), 5, 3),
+        ) {
+            let mut epochs = vec![history.into_iter().map(|value| ((0u8, value), 1)).collect::<Vec<_>>()];
+            epochs.extend(late);
+            check_operator(Config::default(), epochs, naive, |records| {
+                neighbors(records, exchange(), "neighbors", |key, record, next, give| give((*key, *record, next.copied())))
+            });
+        }
+    }
+}

@@ -1,0 +1,397 @@
+//! Table rows as bytes whose order is the order of the rows.
+//!
+//! A row is written once, by the worker that computed it, in a form that sorts by its columns in order
+//! (numbers by value, times by time, text by bytes, missing values first). From there on all tables are
+//! one type: sorting, consolidating, gathering and merging compare bytes and know no table. Sinks read
+//! rows back through the table's columns.
+//!
+//! The form, column by column: an integer, day or time is big-endian with the sign bit flipped; a float is its
+//! IEEE bits, flipped so that they sort; a text ends with two zero bytes, and a zero byte within it is followed by 0xff;
+//! a label is its place in the list of labels; a nullable column has a byte before it, 0 where the value is missing.
+
+use crate::calendar::Day;
+use crate::time::Moment;
+use differential_dataflow::difference::Semigroup;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::sync::Arc;
+
+/// What a column holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ColumnType {
+    /// A local day.
+    Day,
+    /// A moment in time.
+    Time,
+    /// An unsigned 64-bit integer.
+    UInt,
+    /// A signed 64-bit integer.
+    Int,
+    /// A finite 64-bit float.
+    Float,
+    /// `true` or `false`.
+    Bool,
+    /// Text.
+    Text,
+    /// One of few texts; rows sort by its place in the list, not by its letters.
+    Label(Arc<[String]>),
+}
+
+/// A column of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Its name, as in the header of a CSV file.
+    pub name: &'static str,
+    /// What it holds.
+    pub kind: ColumnType,
+    /// Whether values may be missing.
+    pub nullable: bool,
+    /// What it means, in a few words; with the unit, where there is one.
+    pub about: &'static str,
+}
+
+impl Column {
+    /// A column without missing values.
+    pub fn new(name: &'static str, kind: ColumnType, about: &'static str) -> Column {
+        Column { name, kind, nullable: false, about }
+    }
+
+    /// A column whose values may be missing.
+    pub fn nullable(name: &'static str, kind: ColumnType, about: &'static str) -> Column {
+        Column { name, kind, nullable: true, about }
+    }
+}
+
+/// A row in the ordered form.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Row(pub Vec<u8>);
+
+impl fmt::Debug for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Row ")?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// A value, as sinks see it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// Missing.
+    Null,
+    /// A local day.
+    Day(Day),
+    /// A moment.
+    Time(Moment),
+    /// An unsigned integer.
+    UInt(u64),
+    /// A signed integer.
+    Int(i64),
+    /// A float, never NaN or infinite.
+    Float(f64),
+    /// True or false.
+    Bool(bool),
+    /// A text or a label.
+    Text(String),
+}
+
+/// As in CSV: a missing value is empty, a float is the shortest text that reads back the same.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Null => Ok(()),
+            Value::Day(day) => day.fmt(f),
+            Value::Time(moment) => moment.fmt(f),
+            Value::UInt(number) => number.fmt(f),
+            Value::Int(number) => number.fmt(f),
+            Value::Float(number) => number.fmt(f),
+            Value::Bool(truth) => truth.fmt(f),
+            Value::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+const SIGN: u64 = 1 << 63;
+
+impl Row {
+    /// An empty row with space for `bytes`.
+    pub fn with_capacity(bytes: usize) -> Row {
+        Row(Vec::with_capacity(bytes))
+    }
+
+    /// Appends a day.
+    #[must_use]
+    pub fn day(mut self, day: Day) -> Row {
+        self.0.extend_from_slice(&(day.0.cast_unsigned() ^ (1 << 31)).to_be_bytes());
+        self
+    }
+
+    /// Appends a time.
+    #[must_use]
+    pub fn time(self, moment: Moment) -> Row {
+        self.int(moment.0)
+    }
+
+    /// Appends an unsigned integer.
+    #[must_use]
+    pub fn uint(mut self, number: u64) -> Row {
+        self.0.extend_from_slice(&number.to_be_bytes());
+        self
+    }
+
+    /// Appends a signed integer.
+    #[must_use]
+    pub fn int(self, number: i64) -> Row {
+        self.uint(number.cast_unsigned() ^ SIGN)
+    }
+
+    /// Appends a float. Zero loses its sign.
+    ///
+    /// # Panics
+    /// On NaN and infinities: a table has no place for them, and who computes must have decided.
+    #[must_use]
+    pub fn float(self, number: f64) -> Row {
+        assert!(number.is_finite(), "a row can't hold the float {number}");
+        let bits = if number == 0.0 { 0 } else { number.to_bits() };
+        self.uint(if bits & SIGN == 0 { bits ^ SIGN } else { !bits })
+    }
+
+    /// Appends a truth value.
+    #[must_use]
+    pub fn bool(mut self, truth: bool) -> Row {
+        self.0.push(u8::from(truth));
+        self
+    }
+
+    /// Appends a text.
+    #[must_use]
+    pub fn text(mut self, text: &str) -> Row {
+        for byte in text.bytes() {
+            self.0.push(byte);
+            if byte == 0 {
+                self.0.push(0xff);
+            }
+        }
+        self.0.extend_from_slice(&[0, 0]);
+        self
+    }
+
+    /// Appends a label by its place in the column's list.
+    #[must_use]
+    pub fn label(mut self, place: u16) -> Row {
+        self.0.extend_from_slice(&place.to_be_bytes());
+        self
+    }
+
+    /// Appends a value to a nullable column, by `write` where there is one.
+    #[must_use]
+    pub fn optional<T>(mut self, value: Option<T>, write: impl FnOnce(Row, T) -> Row) -> Row {
+        self.0.push(u8::from(value.is_some()));
+        match value {
+            Some(value) => write(self, value),
+            None => self,
+        }
+    }
+}
+
+/// Reads the values of a row.
+///
+/// # Panics
+/// When the bytes are not a row of these columns: rows come from the graph beside the columns, so that is a bug.
+pub fn values<'a>(columns: &'a [Column], row: &'a [u8]) -> impl Iterator<Item = Value> + 'a {
+    let mut rest = row;
+    columns.iter().map(move |column| {
+        if column.nullable && take::<1>(&mut rest) == [0] {
+            return Value::Null;
+        }
+        match &column.kind {
+            ColumnType::Day => Value::Day(Day((u32::from_be_bytes(take(&mut rest)) ^ (1 << 31)).cast_signed())),
+            ColumnType::Time => Value::Time(Moment(take_int(&mut rest))),
+            ColumnType::UInt => Value::UInt(u64::from_be_bytes(take(&mut rest))),
+            ColumnType::Int => Value::Int(take_int(&mut rest)),
+            ColumnType::Float => {
+                let bits = u64::from_be_bytes(take(&mut rest));
+                Value::Float(f64::from_bits(if bits & SIGN == 0 { !bits } else { bits ^ SIGN }))
+            }
+            ColumnType::Bool => Value::Bool(take::<1>(&mut rest) == [1]),
+            ColumnType::Text => Value::Text(take_text(&mut rest)),
+            ColumnType::Label(labels) => {
+                let place = usize::from(u16::from_be_bytes(take(&mut rest)));
+                Value::Text(labels.get(place).cloned().unwrap_or_default())
+            }
+        }
+    })
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
+    let Some((head, tail)) = rest.split_first_chunk::<N>() else {
+        panic!("a row ends {N} bytes into a column, at {rest:02x?}");
+    };
+    *rest = tail;
+    *head
+}
+
+fn take_int(rest: &mut &[u8]) -> i64 {
+    (u64::from_be_bytes(take(rest)) ^ SIGN).cast_signed()
+}
+
+fn take_text(rest: &mut &[u8]) -> String {
+    let mut text = Vec::new();
+    loop {
+        match take::<1>(rest) {
+            [0] if take::<1>(rest) == [0] => break,
+            [byte] => text.push(byte),
+        }
+    }
+    String::from_utf8(text).unwrap_or_else(|error| panic!("a row holds text that is no UTF-8: {error}"))
+}
+
+/// Rows with their differences, sorted and consolidated, in one piece of memory.
+///
+/// 4 bytes beside each row for where it ends and 8 for the difference, and no allocation per row: tables of
+/// millions of rows are held, sent and merged in this form.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowBatch {
+    bytes: Vec<u8>,
+    ends: Vec<u32>,
+    diffs: Vec<i64>,
+}
+
+impl RowBatch {
+    /// A batch holds no more row bytes than this, unless a single row is larger.
+    pub const BYTES_MAX: usize = 1 << 20;
+
+    /// The number of rows.
+    pub fn len(&self) -> usize {
+        self.diffs.len()
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.diffs.is_empty()
+    }
+
+    /// Whether a row of `bytes` more should go into a new batch.
+    pub fn is_full_for(&self, bytes: usize) -> bool {
+        !self.is_empty() && self.bytes.len() + bytes > Self::BYTES_MAX
+    }
+
+    /// Appends a row that sorts behind all others here.
+    pub fn push(&mut self, row: &[u8], diff: i64) {
+        self.bytes.extend_from_slice(row);
+        let end = u32::try_from(self.bytes.len()).unwrap_or_else(|_| panic!("a row batch grew to {} bytes", self.bytes.len()));
+        self.ends.push(end);
+        self.diffs.push(diff);
+    }
+
+    /// The row at `index` and its difference.
+    pub fn get(&self, index: usize) -> Option<(&[u8], i64)> {
+        let end = *self.ends.get(index)? as usize;
+        let start = index.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |end| *end as usize);
+        Some((self.bytes.get(start..end)?, *self.diffs.get(index)?))
+    }
+
+    /// The rows in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], i64)> {
+        (0..self.len()).filter_map(|index| self.get(index))
+    }
+
+    /// Gives back what was allocated beyond need.
+    pub fn shrink(&mut self) {
+        self.bytes.shrink_to_fit();
+        self.ends.shrink_to_fit();
+        self.diffs.shrink_to_fit();
+    }
+}
+
+/// Sorts and consolidates rows, and cuts them into batches.
+pub fn batches(mut rows: Vec<(Row, isize)>) -> Vec<RowBatch> {
+    rows.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    let mut batches = Vec::new();
+    let mut batch = RowBatch::default();
+    let mut rows = rows.into_iter().peekable();
+    while let Some((row, mut diff)) = rows.next() {
+        while let Some((_, more)) = rows.next_if(|(next, _)| *next == row) {
+            diff.plus_equals(&more);
+        }
+        if diff == 0 {
+            continue;
+        }
+        if batch.is_full_for(row.0.len()) {
+            batch.shrink();
+            batches.push(std::mem::take(&mut batch));
+        }
+        batch.push(&row.0, diff as i64);
+    }
+    if !batch.is_empty() {
+        batch.shrink();
+        batches.push(batch);
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn columns() -> Vec<Column> {
+        let labels = Arc::from(["small".to_string(), "big".to_string()]);
+        vec![
+            Column::new("day", ColumnType::Day, ""),
+            Column::nullable("time", ColumnType::Time, ""),
+            Column::new("uint", ColumnType::UInt, ""),
+            Column::new("float", ColumnType::Float, ""),
+            Column::new("bool", ColumnType::Bool, ""),
+            Column::new("text", ColumnType::Text, ""),
+            Column::new("label", ColumnType::Label(labels), ""),
+        ]
+    }
+
+    type Tuple = (i32, Option<i64>, u64, f64, bool, String, u16);
+
+    fn tuple() -> impl Strategy<Value = Tuple> {
+        let float = any::<f64>().prop_filter("finite", |f| f.is_finite());
+        (-2..2, proptest::option::of(-2i64..2), 0u64..2, prop_oneof![float, Just(0.0)], any::<bool>(), "[a\0]{0,3}", 0u16..2)
+    }
+
+    fn encode((day, time, uint, float, bool, text, label): &Tuple) -> Row {
+        let row = Row::default().day(Day(*day)).optional(*time, |row, t| row.time(Moment(t)));
+        row.uint(*uint).float(*float).bool(*bool).text(text).label(*label)
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_sort_as_values_and_read_back(a in tuple(), b in tuple()) {
+            let by_value = (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2))
+                .then(a.3.partial_cmp(&b.3).unwrap())
+                .then((a.4, &a.5, a.6).cmp(&(b.4, &b.5, b.6)));
+            let (row_a, row_b) = (encode(&a), encode(&b));
+            prop_assert_eq!(row_a.cmp(&row_b), by_value);
+            let read: Vec<Value> = values(&columns(), &row_a.0).collect();
+            let float = if a.3 == 0.0 { 0.0 } else { a.3 };
+            let label = ["small", "big"][usize::from(a.6)];
+            prop_assert_eq!(read, vec![
+                Value::Day(Day(a.0)), a.1.map_or(Value::Null, |t| Value::Time(Moment(t))), Value::UInt(a.2),
+                Value::Float(float), Value::Bool(a.4), Value::Text(a.5), Value::Text(label.into()),
+            ]);
+        }
+    }
+
+    #[test]
+    fn floats_print_short_and_never_in_exponent_form() {
+        for (float, text) in [(12.5, "12.5"), (0.0, "0"), (-0.0, "0"), (1e21, "1000000000000000000000"), (1e-7, "0.0000001")] {
+            let row = Row::default().float(float);
+            let columns = [Column::new("x", ColumnType::Float, "")];
+            assert_eq!(values(&columns, &row.0).next().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn batches_consolidate_and_keep_the_order() {
+        let row = |n| Row::default().uint(n);
+        let rows = vec![(row(3), 1), (row(1), 1), (row(2), 1), (row(3), 1), (row(2), -1)];
+        let batches = batches(rows);
+        let got: Vec<_> = batches.iter().flat_map(RowBatch::iter).map(|(row, diff)| (Row(row.to_vec()), diff)).collect();
+        assert_eq!(got, [(row(1), 1), (row(3), 2)]);
+    }
+}

@@ -1,0 +1,157 @@
+//! Splits: what enters a dataflow instead of records, and what readers report of them.
+//!
+//! A batch is cut into splits, small descriptors that are spread over all workers; the worker that gets
+//! one reads it. Files are opened by the runtime, through [`Opener`]: this crate does no I/O.
+
+use crate::record::{Field, Raw};
+use crate::time::Moment;
+use serde::{Deserialize, Serialize};
+
+/// A part of a batch, as small as a few lines or as large as a compressed file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split {
+    /// The input's place in the dataflow's list of inputs.
+    pub input: usize,
+    /// The number of the split in its batch, from 0. Worker `sequence % workers` reads it.
+    pub sequence: u64,
+    /// 1 when the records are delivered, -1 when they are retracted.
+    pub sign: isize,
+    /// Where the bytes are.
+    pub location: Location,
+    /// The first byte, and the byte after the last. A split that starts within a file starts after the first newline at or
+    /// after `range.0 - 1`, and goes on to the end of the line that `range.1 - 1` lies in.
+    pub range: (u64, u64),
+    /// How the bytes become records.
+    pub format: Format,
+    /// How the bytes are packed.
+    pub packing: Packing,
+    /// Events later than this are refused: the batch's arrival and a day.
+    pub accept_until: Moment,
+    /// Events earlier than this are late: the latest event before the batch.
+    pub late_before: Moment,
+}
+
+/// Where a split's bytes are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Location {
+    /// A file that every process can read.
+    File(String),
+    /// In the descriptor.
+    Inline(Vec<u8>),
+}
+
+/// How bytes become records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Format {
+    /// Comma-separated values.
+    Csv {
+        /// `,`, `;` or a tab.
+        delimiter: u8,
+        /// Whether a field can be quoted. Without quotes a line ends at each newline.
+        quoted: bool,
+        /// With a header: for each column of the file, its place among the declared fields.
+        header: Option<Vec<Option<usize>>>,
+    },
+    /// A JSON object a line.
+    JsonLines,
+    /// One JSON array of objects.
+    JsonArray,
+}
+
+/// How bytes are packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Packing {
+    /// Not at all.
+    Plain,
+    /// `.gz`, of any number of members.
+    Gzip,
+    /// `.zst`, of any number of frames.
+    Zstd,
+}
+
+/// Opens splits. The runtime's side of reading.
+pub trait Opener {
+    /// A reader of `split`, whose records declare `fields`.
+    fn open(&self, split: &Split, fields: &'static [Field]) -> Result<Box<dyn SplitReader>, String>;
+}
+
+/// A record on its way from a reader to the graph.
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'a> {
+    /// The line in the split, from 0.
+    pub number: u64,
+    /// Its first bytes, at most [`RAW_BYTES_MAX`] of which are kept when it is refused.
+    pub bytes: &'a [u8],
+    /// The record, or why there is none (a line that is too long, a quote that never ends).
+    pub record: Result<Raw<'a>, &'static str>,
+}
+
+/// How much of a refused line is kept.
+pub const RAW_BYTES_MAX: usize = 1_024;
+
+/// Reads a split, a block at a time, so that a worker can do other things in between.
+pub trait SplitReader {
+    /// Reads about a block, and gives each record to `each`. Answers whether there is more.
+    ///
+    /// An error text says what was tried, on what, and why it failed; it ends the run.
+    fn read(&mut self, each: &mut dyn FnMut(Line<'_>)) -> Result<bool, String>;
+
+    /// How many bytes of the file have been read, for progress.
+    fn bytes_read(&self) -> u64;
+
+    /// How many lines have been read.
+    fn lines_read(&self) -> u64;
+}
+
+/// What readers say about splits; gathered by the worker that feeds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Report {
+    /// Some of a split has been read; what has been since the last report.
+    Progress {
+        /// Bytes of the file.
+        bytes: u64,
+        /// Records accepted.
+        records: u64,
+    },
+    /// A record was refused.
+    Rejected(Rejected),
+    /// A split has been read.
+    Done(Done),
+    /// A split could not be read.
+    Failed {
+        /// The split's number.
+        sequence: u64,
+        /// What was tried, on what, and why it failed.
+        error: String,
+    },
+}
+
+/// A refused record.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Rejected {
+    /// The split's number.
+    pub sequence: u64,
+    /// The line in the split, from 0.
+    pub line: u64,
+    /// Why.
+    pub reason: String,
+    /// Its first bytes, at most [`RAW_BYTES_MAX`].
+    pub raw: Vec<u8>,
+}
+
+/// What a split held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// The split's number.
+    pub sequence: u64,
+    /// Lines, of any kind.
+    pub lines: u64,
+    /// Records accepted.
+    pub accepted: u64,
+    /// Of them, late ones.
+    pub late: u64,
+    /// Records refused.
+    pub rejected: u64,
+    /// The latest event's time.
+    pub latest: Option<Moment>,
+}

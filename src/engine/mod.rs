@@ -1,0 +1,3 @@
+//! The one worker loop: feed, step, gather, commit.
+
+pub mod table;

@@ -1,0 +1,175 @@
+//! A table as the process that commits holds it: sorted runs of changes, merged as they grow.
+//!
+//! A change costs what it costs to merge it now and then (each row is merged O(log n) times), and rows are read in order
+//! by merging the runs. Rows stay in the batches they came in, without an allocation of their own.
+
+use retally_core::contract::Table;
+use retally_core::row::RowBatch;
+
+/// Rows with their differences, in order, in batches of bounded size.
+type Run = Vec<RowBatch>;
+
+/// The rows of a table.
+#[derive(Debug)]
+pub struct TableState {
+    table: Table,
+    /// Each at least twice as long as the next.
+    runs: Vec<Run>,
+}
+
+impl TableState {
+    /// A table without rows.
+    pub fn new(table: Table) -> TableState {
+        TableState { table, runs: Vec::new() }
+    }
+
+    /// What it is called, and its columns.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Applies the changes of an epoch, which may come in several sorted batches with rows in common.
+    ///
+    /// Answers the consolidated changes, in order.
+    pub fn apply(&mut self, changes: Vec<RowBatch>) -> Vec<RowBatch> {
+        let mut runs: Vec<Run> = changes.into_iter().map(|batch| vec![batch]).collect();
+        // Batches of the same worker follow one another; merging by pairs keeps this at n log n for any number of them.
+        while runs.len() > 1 {
+            let mut pairs = runs.into_iter();
+            let mut merged = Vec::new();
+            while let Some(left) = pairs.next() {
+                merged.push(match pairs.next() {
+                    Some(right) => merge(left, right),
+                    None => left,
+                });
+            }
+            runs = merged;
+        }
+        let run = runs.pop().unwrap_or_default();
+        if !run.is_empty() {
+            self.runs.push(run.clone());
+            self.settle();
+        }
+        run
+    }
+
+    /// Merges the last runs until each is at least twice as long as the next.
+    fn settle(&mut self) {
+        while let [.., before, last] = self.runs.as_slice() {
+            if length(before) >= 2 * length(last) {
+                return;
+            }
+            if let (Some(last), Some(before)) = (self.runs.pop(), self.runs.pop()) {
+                let merged = merge(before, last);
+                if !merged.is_empty() {
+                    self.runs.push(merged);
+                }
+            }
+        }
+    }
+
+    /// The rows that are there, in order.
+    ///
+    /// # Panics
+    /// When a row is there more than once or less than never: a bug of the dataflow.
+    pub fn rows(&self) -> impl Iterator<Item = &[u8]> {
+        merged(&self.runs).map(|(row, diff)| {
+            assert_eq!(diff, 1, "table {} holds the row {row:02x?} {diff} times", self.table.name);
+            row
+        })
+    }
+
+    /// The number of rows.
+    pub fn len(&self) -> u64 {
+        self.runs.iter().flatten().flat_map(RowBatch::iter).map(|(_, diff)| diff).sum::<i64>().unsigned_abs()
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+fn length(run: &Run) -> usize {
+    run.iter().map(RowBatch::len).sum()
+}
+
+fn merge(left: Run, right: Run) -> Run {
+    // Runs that do not overlap are joined as they are.
+    let (left_last, right_first) = (left.last().and_then(|batch| batch.get(batch.len() - 1)), right.first().and_then(|batch| batch.get(0)));
+    if let (Some((last, _)), Some((first, _))) = (left_last, right_first) {
+        if last < first {
+            return left.into_iter().chain(right).collect();
+        }
+    }
+    let mut run = Vec::new();
+    let mut batch = RowBatch::default();
+    for (row, diff) in merged(&[left, right]) {
+        if batch.is_full_for(row.len()) {
+            batch.shrink();
+            run.push(std::mem::take(&mut batch));
+        }
+        batch.push(row, diff);
+    }
+    if !batch.is_empty() {
+        batch.shrink();
+        run.push(batch);
+    }
+    run
+}
+
+/// The rows of several runs in order, each once, with the sum of its differences where that is not 0.
+fn merged(runs: &[Run]) -> impl Iterator<Item = (&[u8], i64)> {
+    let mut heads: Vec<_> = runs.iter().map(|run| run.iter().flat_map(RowBatch::iter).peekable()).collect();
+    std::iter::from_fn(move || {
+        loop {
+            let row = heads.iter_mut().filter_map(|head| head.peek().map(|(row, _)| *row)).min()?;
+            let sum: i64 = heads.iter_mut().filter_map(|head| head.next_if(|(next, _)| *next == row)).map(|(_, diff)| diff).sum();
+            if sum != 0 {
+                return Some((row, sum));
+            }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use retally_core::row::{Row, batches};
+    use std::collections::BTreeMap;
+
+    proptest! {
+        #[test]
+        fn equals_a_map(epochs in proptest::collection::vec(proptest::collection::vec(proptest::collection::btree_map(0u64..50, any::<bool>(), 0..20), 1..3), 1..12)) {
+            let mut state = TableState::new(Table::rejected());
+            let mut model: BTreeMap<u64, i64> = BTreeMap::new();
+            for epoch in epochs {
+                // Each worker's changes; together they make rows be there once or not at all.
+                let mut before = model.clone();
+                let mut sent = Vec::new();
+                for worker in epoch {
+                    let mut rows = Vec::new();
+                    for (row, there) in worker {
+                        let diff = i64::from(there) - model.get(&row).copied().unwrap_or(0);
+                        *model.entry(row).or_insert(0) += diff;
+                        rows.push((Row::default().uint(row), diff as isize));
+                    }
+                    sent.extend(batches(rows));
+                }
+                for batch in state.apply(sent) {
+                    for (row, diff) in batch.iter() {
+                        let row = u64::from_be_bytes(row.try_into().unwrap());
+                        *before.entry(row).or_insert(0) += diff;
+                    }
+                }
+                before.retain(|_, count| *count != 0);
+                model.retain(|_, count| *count != 0);
+                prop_assert_eq!(&before, &model);
+                let rows: Vec<u64> = state.rows().map(|row| u64::from_be_bytes(row.try_into().unwrap())).collect();
+                prop_assert!(rows.iter().eq(model.keys()));
+                prop_assert_eq!(state.len(), rows.len() as u64);
+            }
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! retally: event metrics that stay right when events arrive late, twice, or wrong.
+//!
+//! The library behind the program. Dataflows live in crates of their own (`dataflows/`); here is what runs them.
+
+pub mod engine;
