@@ -3,3 +3,4 @@
 //! The library behind the program. Dataflows live in crates of their own (`dataflows/`); here is what runs them.
 
 pub mod engine;
+pub mod ingest;

@@ -298,7 +298,7 @@ fn same_row(row: &[String], expected: &[String]) -> bool {
 
 fn inline(delivery: &Delivery, sequence: u64) -> Split {
     let json = delivery.line.starts_with('{');
-    let csv = Format::Csv { delimiter: b',', quoted: false, header: None };
+    let csv = Format::Csv { delimiter: b',', header: None };
     Split {
         input: delivery.input,
         sequence,
