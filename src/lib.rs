@@ -2,5 +2,6 @@
 //!
 //! The library behind the program. Dataflows live in crates of their own (`dataflows/`); here is what runs them.
 
+pub mod cluster;
 pub mod engine;
 pub mod ingest;
