@@ -171,7 +171,7 @@ pub mod json {
     }
 
     /// A JSON value as CSV would hold it: strings without quotes, `null` as nothing, the rest as written.
-    fn text_of(raw: &str) -> Cow<'_, str> {
+    pub fn text_of(raw: &str) -> Cow<'_, str> {
         if raw == "null" {
             return Cow::Borrowed("");
         }

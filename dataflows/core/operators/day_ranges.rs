@@ -7,7 +7,7 @@
 //! State: the days on which a key's number of covering ranges changes, 8 bytes each; at most two per range, and at most one
 //! per day of the calendar. Cost of a change: O(log n) and the ends that lie under the changed range.
 
-use super::by_key::{Each, Emitter, State, Update, by_key};
+use super::by_key::{Each, Emitter, State, Summed, Update, by_key};
 use super::rolling::{Gap, Window, gap_ends};
 use super::steps::{Level, Steps, groups};
 use crate::calendar::Day;
@@ -35,7 +35,39 @@ where
     O: Data,
     P: ParallelizationContract<Epoch, Vec<Update<K, Day>>>,
 {
-    by_key(ends, pact, name, move |key, changes, steps: &mut Steps<Day>, emitter: &mut Each<(O, Day)>| {
+    ranges::<_, _, _, Each<_>>(ends, pact, name, windows, out)
+}
+
+/// As [`day_ranges`], the ends summed up over all keys of an epoch before they go anywhere: for an `out` that names few things.
+pub fn summed_day_ranges<'s, K, O, P>(
+    ends: Collection<'s, (K, Day)>,
+    pact: P,
+    name: &str,
+    windows: Vec<Window>,
+    out: impl Fn(&K, Window) -> O + 'static,
+) -> Collection<'s, (O, Day)>
+where
+    K: Data + Hash,
+    O: Data + Hash,
+    P: ParallelizationContract<Epoch, Vec<Update<K, Day>>>,
+{
+    ranges::<_, _, _, Summed<_>>(ends, pact, name, windows, out)
+}
+
+fn ranges<'s, K, O, P, E>(
+    ends: Collection<'s, (K, Day)>,
+    pact: P,
+    name: &str,
+    windows: Vec<Window>,
+    out: impl Fn(&K, Window) -> O + 'static,
+) -> Collection<'s, (O, Day)>
+where
+    K: Data + Hash,
+    O: Data,
+    P: ParallelizationContract<Epoch, Vec<Update<K, Day>>>,
+    E: Emitter<(O, Day)>,
+{
+    by_key(ends, pact, name, move |key, changes, steps: &mut Steps<Day>, emitter: &mut E| {
         // Ends that cancel leave what is behind them as it was: each group is looked at by itself.
         for group in groups(changes) {
             for sign in [-1, 1] {
@@ -117,21 +149,40 @@ mod tests {
         (0u8..3, 0i32..40, prop_oneof![8 => (1i32..12).prop_map(Some), 1 => Just(None)])
     }
 
+    /// The updates without those that retract below zero: the operator stands behind those that make sets.
+    fn sets(epochs: Vec<Vec<((u8, i32, Option<i32>), isize)>>) -> Vec<Vec<((u8, i32, Option<i32>), isize)>> {
+        let mut counts = BTreeMap::new();
+        epochs.into_iter().map(|epoch| epoch.into_iter().filter(|(range, diff)| {
+            let count: &mut isize = counts.entry(*range).or_default();
+            let fits = *count + diff >= 0;
+            *count += if fits { *diff } else { 0 };
+            fits
+        }).collect()).collect()
+    }
+
+    fn ends(ranges: Collection<'_, (u8, i32, Option<i32>)>) -> Collection<'_, (u8, Day)> {
+        let starts = ranges.clone().map(|(key, from, _)| (key, Day(from)));
+        starts.concat(ranges.flat_map(|(key, from, length)| Some((key, Day(from + length?)))).negate())
+    }
+
     proptest! {
         #[test]
         fn equals_the_naive_computation_at_every_epoch(epochs in updates(range(), 6, 20), config in Config::any()) {
-            // Ranges that are never retracted below zero: the operator stands behind those that make sets.
-            let mut counts = BTreeMap::new();
-            let epochs: Vec<Vec<_>> = epochs.into_iter().map(|epoch| epoch.into_iter().filter(|(range, diff)| {
-                let count: &mut isize = counts.entry(*range).or_default();
-                let fits = *count + diff >= 0;
-                *count += if fits { *diff } else { 0 };
-                fits
-            }).collect()).collect();
-            check_operator(config, epochs, naive, |ranges| {
-                let starts = ranges.clone().map(|(key, from, _)| (key, Day(from)));
-                let ends = ranges.flat_map(|(key, from, length)| Some((key, Day(from + length?)))).negate();
-                day_ranges(starts.concat(ends), exchange(), "day ranges", WINDOWS.into(), |key, window| (*key, window))
+            check_operator(config, sets(epochs), naive, |ranges| {
+                day_ranges(ends(ranges), exchange(), "day ranges", WINDOWS.into(), |key, window| (*key, window))
+            });
+        }
+
+        #[test]
+        fn sums_equal_those_of_the_naive_computation(epochs in updates(range(), 6, 20), config in Config::any()) {
+            let naive = |ranges: &BTreeMap<_, _>| {
+                let mut sums = BTreeMap::new();
+                naive(ranges).into_iter().for_each(|(((_, window), day), diff)| *sums.entry((window, day)).or_default() += diff);
+                sums.retain(|_, sum: &mut isize| *sum != 0);
+                sums
+            };
+            check_operator(config, sets(epochs), naive, |ranges| {
+                summed_day_ranges(ends(ranges), exchange(), "summed day ranges", WINDOWS.into(), |_, window| window)
             });
         }
     }

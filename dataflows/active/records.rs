@@ -1,0 +1,327 @@
+//! The input: analytics events, reduced to what counts.
+//!
+//! An exported event has some 2,400 bytes, of which a user, a time, a name, an offset and two parameters matter. The rest is
+//! skipped by the parser and never looked at.
+
+use retally_core::record::{Context, Field, Fields, Record, Refusal, json};
+use retally_core::time::Moment;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+
+/// An analytics event.
+///
+/// Records order by time, and then by the fields in order; packed users and the name that matters come before other texts.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Event {
+    /// When it happened.
+    pub time: Moment,
+    /// Whose it is.
+    pub user: User,
+    /// What happened.
+    pub name: Name,
+    /// The parameter `engagement_time_msec`, where it can be read.
+    pub engagement: Option<Engagement>,
+    /// Whether a parameter's key ends in `_event`.
+    pub valuable: bool,
+    /// By how many seconds the user's clock was ahead of UTC; 0 where the event doesn't say.
+    pub offset_seconds: i32,
+}
+
+/// A user's pseudonym.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum User {
+    /// 32 lower-case hexadecimal digits, by halves: what the SDK of apps makes up. Two words, so that nothing is aligned to 16 bytes.
+    Digits(u64, u64),
+    /// Any other text.
+    Text(Box<str>),
+}
+
+/// The name of an event.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Name {
+    /// `user_engagement`.
+    UserEngagement,
+    /// Any other.
+    Other(Box<str>),
+}
+
+/// How long a user was engaged, in microseconds; fractions beyond them are cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Engagement(pub i64);
+
+impl Record for Event {
+    const FIELDS: &'static [Field] = &[
+        Field {
+            name: "user_pseudo_id",
+            about: "the user",
+        },
+        Field {
+            name: "event_timestamp",
+            about: "when it happened, in microseconds since 1970-01-01T00:00:00Z, as number or text",
+        },
+        Field {
+            name: "event_name",
+            about: "what happened",
+        },
+        Field {
+            name: "event_params",
+            about: "a list of {key, value: {string_value | int_value | float_value | double_value}}",
+        },
+        Field {
+            name: "time_zone_offset_seconds",
+            about: "how far the user's clock was ahead of UTC; matters with --timezone event",
+        },
+    ];
+
+    fn decode(fields: Fields<'_>, _context: &Context) -> Result<Self, Refusal> {
+        let user = text(&fields, 0)?;
+        let time = whole_number(fields.text(1)).ok_or_else(|| fields.refusal(1, "is no number of microseconds"))?;
+        let time = Moment::checked(time).map_err(|error| fields.refusal(1, error))?;
+        let name = text(&fields, 2)?;
+        let (engagement, valuable) = parameters(fields.text(3)).map_err(|_| fields.refusal(3, "is no list of parameters"))?;
+        let offset_seconds = offset_seconds(fields.text(4)).unwrap_or(0);
+        Ok(Event {
+            time,
+            user: User::new(user),
+            name: Name::new(name),
+            engagement,
+            valuable,
+            offset_seconds,
+        })
+    }
+
+    fn time(&self) -> Option<Moment> {
+        Some(self.time)
+    }
+}
+
+impl User {
+    /// The user of this pseudonym.
+    pub fn new(text: &str) -> User {
+        let half = |half: &[u8]| {
+            half.iter().try_fold(0, |number: u64, digit| match digit {
+                b'0'..=b'9' => Some(number << 4 | u64::from(digit - b'0')),
+                b'a'..=b'f' => Some(number << 4 | u64::from(digit - b'a' + 10)),
+                _ => None,
+            })
+        };
+        match text.as_bytes().split_at_checked(16) {
+            Some((high, low)) if low.len() == 16 => match (half(high), half(low)) {
+                (Some(high), Some(low)) => User::Digits(high, low),
+                _ => User::Text(text.into()),
+            },
+            _ => User::Text(text.into()),
+        }
+    }
+}
+
+impl Name {
+    /// This name.
+    pub fn new(text: &str) -> Name {
+        if text == "user_engagement" {
+            Name::UserEngagement
+        } else {
+            Name::Other(text.into())
+        }
+    }
+}
+
+/// A text that must be there.
+fn text<'a>(fields: &Fields<'a>, place: usize) -> Result<&'a str, Refusal> {
+    match std::str::from_utf8(fields.text(place)) {
+        Ok("") => Err(fields.refusal(place, "is missing")),
+        Ok(text) => Ok(text),
+        Err(_) => Err(fields.refusal(place, "is no UTF-8")),
+    }
+}
+
+/// An integer; exports by way of data frames write it as a float.
+fn whole_number(text: &[u8]) -> Option<i64> {
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    let text = std::str::from_utf8(text).ok()?.trim_ascii();
+    if let Ok(number) = text.parse() {
+        return Some(number);
+    }
+    let number: f64 = text.parse().ok()?;
+    (number.fract() == 0.0 && number.abs() <= EXACT_MAX).then(|| cut(number))
+}
+
+/// A float without its fraction; beyond the range of integers, the nearest one.
+#[expect(clippy::cast_possible_truncation, reason = "callers check the range")]
+fn cut(number: f64) -> i64 {
+    number.floor() as i64
+}
+
+/// An offset within a day of UTC; others are nobody's.
+fn offset_seconds(text: &[u8]) -> Option<i32> {
+    const DAY_SECONDS: u32 = 86_400;
+    let seconds = i32::try_from(whole_number(text)?).ok()?;
+    (seconds.unsigned_abs() < DAY_SECONDS).then_some(seconds)
+}
+
+#[derive(Deserialize)]
+struct Parameter<'a> {
+    #[serde(borrow, default)]
+    key: Cow<'a, str>,
+    #[serde(borrow)]
+    value: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Value<'a> {
+    #[serde(borrow)]
+    string_value: Option<&'a RawValue>,
+    #[serde(borrow)]
+    int_value: Option<&'a RawValue>,
+    #[serde(borrow)]
+    float_value: Option<&'a RawValue>,
+    #[serde(borrow)]
+    double_value: Option<&'a RawValue>,
+}
+
+/// What a list of parameters says: the first engagement that can be read, and whether the event is valuable.
+fn parameters(list: &[u8]) -> Result<(Option<Engagement>, bool), serde_json::Error> {
+    if list.is_empty() {
+        return Ok((None, false));
+    }
+    let parameters: Vec<Parameter<'_>> = serde_json::from_slice(list)?;
+    let times = parameters.iter().filter(|parameter| parameter.key == "engagement_time_msec");
+    let engagement = times.filter_map(|parameter| engagement(parameter.value?)).next();
+    Ok((engagement, parameters.iter().any(|parameter| parameter.key.ends_with("_event"))))
+}
+
+/// The first of a value's kinds that is a number of milliseconds.
+fn engagement(value: &RawValue) -> Option<Engagement> {
+    let value: Value<'_> = serde_json::from_str(value.get()).ok()?;
+    let kinds = [value.string_value, value.int_value, value.float_value, value.double_value];
+    kinds
+        .into_iter()
+        .flatten()
+        .find_map(|kind| milliseconds(json::text_of(kind.get()).trim_ascii()))
+        .map(Engagement)
+}
+
+/// Milliseconds as microseconds; `None` beyond 292,000 years.
+fn milliseconds(text: &str) -> Option<i64> {
+    const MICROS_MAX: f64 = 9.2e18;
+    if let Ok(whole) = text.parse::<i64>() {
+        return whole.checked_mul(1_000);
+    }
+    let micros = text.parse::<f64>().ok()? * 1_000.0;
+    (micros.abs() <= MICROS_MAX).then(|| cut(micros))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use retally_core::calendar::Calendar;
+    use serde_json::json;
+
+    fn read(line: &str) -> Result<Event, String> {
+        let context = Context { calendar: Calendar::utc() };
+        Event::decode_json(line.as_bytes(), &context).map_err(Cow::into_owned)
+    }
+
+    /// The engagement under this value, and whether the event is valuable.
+    fn engagement_of(value: serde_json::Value) -> Option<i64> {
+        let parameters = json!([{"key": "other", "value": 1}, {"key": "engagement_time_msec", "value": value}]);
+        let line = json!({"event_name": "x", "event_timestamp": 1, "user_pseudo_id": "ann", "event_params": parameters}).to_string();
+        read(&line).unwrap().engagement.map(|engagement| engagement.0)
+    }
+
+    #[test]
+    fn an_exported_event() {
+        let line = r#"{"event_date":"20191230","event_timestamp":"1577740515306005","event_name":"user_engagement","event_params":[
+            {"key":"engaged_session_event","value":{"int_value":"1"}},{"key":"engagement_time_msec","value":{"int_value":"25622"}}],
+            "user_pseudo_id":"0741d2813527501f6c9fd2c66bd59c0e","time_zone_offset_seconds":"-18000","version":"11.3.1"}"#;
+        let event = Event {
+            time: Moment(1_577_740_515_306_005),
+            user: User::Digits(0x0741_d281_3527_501f, 0x6c9f_d2c6_6bd5_9c0e),
+            name: Name::UserEngagement,
+            engagement: Some(Engagement(25_622_000)),
+            valuable: true,
+            offset_seconds: -18_000,
+        };
+        assert_eq!(read(line), Ok(event));
+    }
+
+    #[test]
+    fn engagement_comes_in_many_forms() {
+        for (value, micros) in [
+            (json!({"int_value": "3000"}), Some(3_000_000)),
+            (json!({"int_value": 3000}), Some(3_000_000)),
+            (json!({"string_value": " 3000 "}), Some(3_000_000)),
+            (json!({"float_value": "2999.9999"}), Some(2_999_999)),
+            (json!({"double_value": 3e3}), Some(3_000_000)),
+            (json!({"double_value": -0.0015}), Some(-2)),
+            (
+                json!({"string_value": null, "int_value": null, "float_value": null, "double_value": 7.0}),
+                Some(7_000),
+            ),
+            (json!({"int_value": 5, "string_value": "4"}), Some(4_000)),
+            (json!({"int_value": 5, "string_value": "much"}), Some(5_000)),
+            (json!({"int_value": {"n": 5}}), None),
+            (json!({"double_value": "NaN"}), None),
+            (json!({"double_value": "inf"}), None),
+            (json!({"int_value": "9223372036854775807"}), None),
+            (json!({}), None),
+            (json!(null), None),
+            (json!(3000), None),
+        ] {
+            assert_eq!(engagement_of(value.clone()), micros, "{value}");
+        }
+    }
+
+    #[test]
+    fn only_what_matters_is_read_and_its_absence_is_refused() {
+        let read = |rest: &str| read(&format!(r#"{{"user_properties":[[["\ud800"]]],"event_params":null{rest}}}"#));
+        let all = r#","event_name":"x","event_timestamp":1.5e15,"user_pseudo_id":"\u0061nn","time_zone_offset_seconds":"86400""#;
+        let event = read(all).unwrap();
+        assert_eq!(
+            (event.user, event.time, event.offset_seconds),
+            (User::Text("ann".into()), Moment(1_500_000_000_000_000), 0)
+        );
+        for (rest, reason) in [
+            (r#","event_name":"x","event_timestamp":1"#, "user_pseudo_id is missing"),
+            (r#","event_name":"x","user_pseudo_id":"ann""#, "event_timestamp is missing"),
+            (
+                r#","event_timestamp":1,"event_name":null,"user_pseudo_id":"ann""#,
+                "event_name is missing",
+            ),
+            (
+                r#","event_name":"x","event_timestamp":"2019-12-29","user_pseudo_id":"ann""#,
+                "event_timestamp \"2019-12-29\" is no number of microseconds",
+            ),
+            (
+                r#","event_name":"x","event_timestamp":1.5,"user_pseudo_id":"ann""#,
+                "event_timestamp \"1.5\" is no number of microseconds",
+            ),
+            (
+                r#","event_name":"x","event_timestamp":-1,"user_pseudo_id":"ann""#,
+                "event_timestamp \"-1\" lies outside the years 1970 to 2200",
+            ),
+            (
+                r#","event_name":"x","event_timestamp":1,"user_pseudo_id":"ann","event_params":{"key":1}"#,
+                "event_params \"{\\\"key\\\":1}\" is no list of parameters",
+            ),
+        ] {
+            assert_eq!(read(rest), Err(reason.to_string()));
+        }
+    }
+
+    #[test]
+    fn packed_users_are_told_from_all_others() {
+        let digits = "0123456789abcdef0123456789abcdef";
+        assert_eq!(User::new(digits), User::Digits(0x0123_4567_89ab_cdef, 0x0123_4567_89ab_cdef));
+        for other in [
+            &digits[1..],
+            &digits.to_uppercase(),
+            "é123456789abcdef0123456789abcde",
+            "0123456789abcdeg0123456789abcdef",
+            "",
+        ] {
+            assert_eq!(User::new(other), User::Text(other.into()));
+        }
+    }
+}
