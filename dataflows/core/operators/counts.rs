@@ -6,13 +6,16 @@
 //! State: the days on which a key's number changes, 8 bytes each. Cost of a change: O(log n), and the ends (for `daily`:
 //! the days, since each is a record that changes) under the changed range.
 
-use super::by_key::{Each, Emitter, Summed, Update, WithHorizon, by_key, by_key_with_horizon, exchange};
+use super::by_key::{Each, Emitter, Summed, Timing, Update, WithHorizon, by_key_timed, by_key_with_horizon, exchange};
 use super::steps::Steps;
 use crate::calendar::Day;
 use crate::{Collection, Epoch};
 use differential_dataflow::Data;
 use std::hash::Hash;
 use timely::dataflow::channels::pact::ParallelizationContract;
+
+/// A load is counted in parts of this many ends: a key's ends come together in one part or a few, and none waits for all.
+const ENOUGH: usize = 1 << 19;
 
 /// Sums up, over all keys, what each contributes on a day on which `n` of its ranges cover that day.
 ///
@@ -29,7 +32,7 @@ where
     O: Data + Hash,
     P: ParallelizationContract<Epoch, Vec<Update<K, Day>>>,
 {
-    by_key(ends, pact, name, move |key, changes, steps: &mut Steps<Day>, emitter: &mut Summed<(O, Day)>| {
+    by_key_timed(ends, pact, name, Timing::Early(ENOUGH), move |key, changes, steps: &mut Steps<Day>, emitter: &mut Summed<(O, Day)>| {
         steps.add(changes, |(from, until, old, new)| {
             for (count, sign) in [(old, -1), (new, 1)] {
                 if count != 0 {

@@ -7,7 +7,7 @@
 //! State: the days on which a key's number of covering ranges changes, 8 bytes each; at most two per range, and at most one
 //! per day of the calendar. Cost of a change: O(log n) and the ends that lie under the changed range.
 
-use super::by_key::{Each, Emitter, State, Summed, Update, by_key};
+use super::by_key::{Each, Emitter, State, Summed, Timing, Update, by_key_timed};
 use super::rolling::{Gap, Window, gap_ends};
 use super::steps::{Level, Steps, groups};
 use crate::calendar::Day;
@@ -67,7 +67,8 @@ where
     P: ParallelizationContract<Epoch, Vec<Update<K, Day>>>,
     E: Emitter<(O, Day)>,
 {
-    by_key(ends, pact, name, move |key, changes, steps: &mut Steps<Day>, emitter: &mut E| {
+    // Early: a load would otherwise wait twice, as what comes in and as what goes out.
+    by_key_timed(ends, pact, name, Timing::Early(1), move |key, changes, steps: &mut Steps<Day>, emitter: &mut E| {
         // Ends that cancel leave what is behind them as it was: each group is looked at by itself.
         for group in groups(changes) {
             for sign in [-1, 1] {
@@ -86,12 +87,13 @@ where
 
 /// The gaps that touch the days from `start` to `last` (`None`: to the end of time).
 fn gaps(steps: &Steps<Day>, start: Day, last: Option<Day>, mut each: impl FnMut(Gap)) {
+    // Within an epoch more ranges can have ended than begun; what is not above 0 is not covered.
     let mut open = match steps.last_before(start) {
         None => Some(None),
-        Some((from, value)) => (value <= 0).then_some(Some(from)),
+        Some((_, value)) if value > 0 => None,
+        Some((from, _)) => Some(Some(gap_start(steps, from))),
     };
     for (point, value) in steps.from(start) {
-        debug_assert!(value >= 0, "more ranges ended than began on {point}");
         let beyond = last.is_some_and(|last| point > last);
         match open {
             Some(from) if value > 0 => {
@@ -109,6 +111,18 @@ fn gaps(steps: &Steps<Day>, start: Day, last: Option<Day>, mut each: impl FnMut(
     if let Some(from) = open {
         each((from, None));
     }
+}
+
+/// The first day of the gap that `day`, a point of the function, lies in.
+fn gap_start(steps: &Steps<Day>, day: Day) -> Day {
+    let mut from = day;
+    while let Some((before, value)) = steps.last_before(from) {
+        if value > 0 {
+            break;
+        }
+        from = before;
+    }
+    from
 }
 
 #[cfg(test)]
