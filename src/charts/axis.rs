@@ -13,7 +13,10 @@ pub(super) struct Values {
 
 /// Marks at round values, five or so, that enclose all values from `low` to `high`. Counts are marked at whole numbers.
 pub(super) fn values(low: f64, high: f64, counts: bool) -> Values {
-    let (low, high) = if high > low { (low, high) } else { (low - f64::from(u8::from(low != 0.0)), low + 1.0) };
+    // Values that hardly differ get room around them: marks between them could not be told apart, by floats either.
+    let room = if low == 0.0 { 0.0 } else { f64::max(1.0, 0.1 * low.abs()) };
+    let differ = high - low > 1e-6 * high.abs().max(low.abs());
+    let (low, high) = if differ { (low, high) } else { (low - room, high + room.max(1.0)) };
     let step = step((high - low) / 5.0, counts);
     let (first, last) = ((low / step).floor(), (high / step).ceil());
     let unit = Unit::of(step, (first * step).abs().max((last * step).abs()));
@@ -174,6 +177,7 @@ mod tests {
     fn values_are_marked_at_round_numbers() {
         assert_eq!(labels(0.0, 0.0, true), "0 1");
         assert_eq!(labels(7.0, 7.0, true), "6 7 8");
+        assert_eq!(labels(1e17, 1e17 + 16.0, true), "90,000,000bn 95,000,000bn 100,000,000bn 105,000,000bn 110,000,000bn 115,000,000bn");
         assert_eq!(labels(0.0, 3.0, true), "0 1 2 3");
         assert_eq!(labels(0.0, 12.0, true), "0 5 10 15");
         assert_eq!(labels(0.0, 1.0, false), "0 0.2 0.4 0.6 0.8 1.0");
