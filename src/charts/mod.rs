@@ -1,7 +1,7 @@
 //! Charts of tables, as SVG and PNG files.
 //!
-//! Three steps, each a value that can be looked at: the chart and its tables become numbers ([`figure`]), the numbers
-//! become shapes on a sheet ([`layout`], [`scene`]), and the shapes become files ([`svg`], [`png`]). The same rows give the
+//! Three steps, each a value that can be looked at: the chart and its tables become numbers (`figure`), the numbers
+//! become shapes on a sheet (`layout`, `scene`), and the shapes become files (`svg`, `png`). The same rows give the
 //! same bytes.
 //!
 //! # Limits
