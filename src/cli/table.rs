@@ -96,8 +96,10 @@ mod tests {
         ];
         let mut state = TableState::new(contract::Table::new("school_daily", "", 2, columns));
         let row = |number: u64| {
-            let row =
-                Row::default().day(Day::from_civil(2026, 3, 1)).text(["Süd", "a\nb \u{1b}[31m"][number as usize % 2]).uint(number * 7);
+            let row = Row::default()
+                .day(Day::from_civil(2026, 3, 1))
+                .text(["Süd", "a\nb \u{1b}[31m"][usize::from(number % 2 == 1)])
+                .uint(number * 7);
             row.optional((number != 1).then_some(number as f64 / 2.0), Row::float)
         };
         state.apply(batches((0..rows).map(|number| (row(number), 1)).collect()));

@@ -100,12 +100,15 @@ impl Cell<'_> {
     }
 }
 
-const PAIRS: &[u8; 200] = b"0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849\
-5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
+/// `00` to `99`.
+const PAIRS: &[[u8; 2]] = b"0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849\
+5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899"
+    .as_chunks()
+    .0;
 
+/// The last two digits of a number.
 fn pair(number: u64) -> [u8; 2] {
-    let at = usize::try_from(number % 100).unwrap_or(0) * 2;
-    PAIRS.get(at..).and_then(|pairs| pairs.first_chunk()).copied().unwrap_or(*b"00")
+    usize::try_from(number % 100).ok().and_then(|number| PAIRS.get(number)).copied().unwrap_or(*b"00")
 }
 
 pub(super) fn append_uint(out: &mut Vec<u8>, mut number: u64) {
@@ -145,18 +148,19 @@ fn append_float(out: &mut Vec<u8>, number: f64) {
     }
 }
 
+/// The text of a day in a year of four digits.
+fn date(day: Day) -> Option<[u8; 10]> {
+    let (year, month, day) = day.civil();
+    let year = u64::try_from(year).ok().filter(|year| *year < 10_000)?;
+    let ([y0, y1], [y2, y3]) = (pair(year / 100), pair(year));
+    let ([m0, m1], [d0, d1]) = (pair(month.unsigned_abs()), pair(day.unsigned_abs()));
+    Some([y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1])
+}
+
 fn append_day(out: &mut Vec<u8>, day: Day) {
-    let (year, month, day_of_month) = day.civil();
-    match u64::try_from(year) {
-        Ok(year @ 0..=9999) => {
-            out.extend_from_slice(&pair(year / 100));
-            out.extend_from_slice(&pair(year));
-            out.push(b'-');
-            out.extend_from_slice(&pair(month.unsigned_abs()));
-            out.push(b'-');
-            out.extend_from_slice(&pair(day_of_month.unsigned_abs()));
-        }
-        _ => {
+    match date(day) {
+        Some(text) => out.extend_from_slice(&text),
+        None => {
             let _ = write!(out, "{day}");
         }
     }
@@ -165,20 +169,15 @@ fn append_day(out: &mut Vec<u8>, day: Day) {
 fn append_time(out: &mut Vec<u8>, moment: Moment) {
     let (seconds, micros) = (moment.0.div_euclid(SECOND), moment.0.rem_euclid(SECOND).unsigned_abs());
     let second = seconds.rem_euclid(86_400).unsigned_abs();
-    let Ok(day) = i32::try_from(seconds.div_euclid(86_400)) else {
+    let Some([y0, y1, y2, y3, _, m0, m1, _, d0, d1]) = i32::try_from(seconds.div_euclid(86_400)).ok().and_then(|day| date(Day(day))) else {
         let _ = write!(out, "{moment}");
         return;
     };
-    append_day(out, Day(day));
-    for (mark, number) in [(b'T', second / 3600), (b':', second / 60 % 60), (b':', second % 60)] {
-        out.push(mark);
-        out.extend_from_slice(&pair(number));
-    }
+    let ([h0, h1], [i0, i1], [s0, s1]) = (pair(second / 3600), pair(second / 60 % 60), pair(second % 60));
+    out.extend_from_slice(&[y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1, b'T', h0, h1, b':', i0, i1, b':', s0, s1]);
     if micros != 0 {
-        out.push(b'.');
-        for number in [micros / 10_000, micros / 100, micros] {
-            out.extend_from_slice(&pair(number));
-        }
+        let ([f0, f1], [f2, f3], [f4, f5]) = (pair(micros / 10_000), pair(micros / 100), pair(micros));
+        out.extend_from_slice(&[b'.', f0, f1, f2, f3, f4, f5]);
     }
     out.push(b'Z');
 }

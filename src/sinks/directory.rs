@@ -139,6 +139,53 @@ mod tests {
         assert_eq!("xml".parse::<Format>().unwrap_err().to_string(), "\"xml\" is no format; there are csv, json and parquet");
     }
 
+    /// Accepts so many writes and no more.
+    struct Faulty(usize);
+
+    impl Write for Faulty {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 = self.0.checked_sub(1).ok_or(io::ErrorKind::StorageFull)?;
+            // In small pieces, so that there are many writes to fail.
+            Ok(bytes.len().min(100))
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn whichever_write_fails_is_reported_as_it_was() {
+        let table = sample();
+        let write = |format, out: &mut Faulty| match format {
+            Format::Csv => csv::write(&table, out),
+            Format::Json => json::write(&table, out),
+            Format::Parquet => parquet::write(&table, out),
+        };
+        for format in [Format::Csv, Format::Json, Format::Parquet] {
+            let mut failures = 0;
+            while let Err(error) = write(format, &mut Faulty(failures)) {
+                assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{format:?}, write {failures}: {error}");
+                failures += 1;
+            }
+            assert!((2..100).contains(&failures), "{format:?} took {failures} writes");
+        }
+    }
+
+    #[test]
+    fn a_rename_that_fails_leaves_old_and_new_tables_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = ["a.csv", "b.csv", "c.csv"].map(|name| dir.path().join(name));
+        std::fs::write(&paths[2], "old").unwrap();
+        let staged: Vec<Staged> = paths.iter().map(|path| stage(&sample(), Format::Csv, path).unwrap()).collect();
+        std::fs::create_dir(&paths[1]).unwrap();
+        let error = staged.into_iter().map(publish).collect::<Result<Vec<_>, _>>().unwrap_err();
+        assert_eq!(error.to_string(), format!("could not put the complete table in place at {:?}: it is a directory", paths[1]));
+        assert_eq!(names(dir.path()), ["a.csv", "b.csv", "c.csv"]);
+        assert!(std::fs::read_to_string(&paths[0]).unwrap().starts_with("day,"));
+        assert_eq!(std::fs::read_to_string(&paths[2]).unwrap(), "old");
+    }
+
     #[test]
     fn a_full_disk_is_an_error_of_every_format() {
         let table = sample();

@@ -68,8 +68,9 @@ pub(crate) fn why(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::StorageFull => "no space is left on the disk".into(),
         io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => "a file stands where a directory is needed".into(),
+        io::ErrorKind::NotFound => "no such file or directory".into(),
         io::ErrorKind::IsADirectory => "it is a directory".into(),
-        // Only an error of the system has a kind that says all there is.
+        // The kind of a system's error says all there is, where it has one; its own text ends in a number.
         kind if error.raw_os_error().is_some() && format!("{kind:?}") != "Uncategorized" => kind.to_string(),
         _ => error.to_string(),
     }
@@ -109,7 +110,7 @@ mod tests {
     fn reasons_are_words() {
         let of = |kind: io::ErrorKind| why(&kind.into());
         assert_eq!(of(io::ErrorKind::IsADirectory), "it is a directory");
-        assert_eq!(why(&File::open("/no/such/file").unwrap_err()), "entity not found");
+        assert_eq!(why(&File::open("/no/such/file").unwrap_err()), "no such file or directory");
         assert_eq!(why(&io::Error::from_raw_os_error(28)), "no space is left on the disk");
         assert_eq!(why(&io::Error::other("the disk hums")), "the disk hums");
     }

@@ -1,0 +1,203 @@
+//! A chart's numbers: from the rows of its tables to what is drawn for each series.
+//!
+//! A series is known by its text. The same text has the same colour in all layers, whichever tables they come from,
+//! and the series of a column of labels have the colour of their place among all labels, whether the others occur or not.
+//! So `10-99` looks the same in every chart of a dataflow.
+
+use super::ChartError;
+use crate::engine::table::TableState;
+use retally_core::calendar::Day;
+use retally_core::chart::{Chart, Layer, Mark, Series};
+use retally_core::row::{Column, ColumnType, Value, values};
+use std::collections::BTreeMap;
+
+/// What a mark covers on a day: from the first value to the second.
+pub(super) type Span = (f64, f64);
+
+/// How a layer is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Area,
+    Bars,
+    Line,
+    Band,
+}
+
+/// What one layer draws.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Marks {
+    pub(super) kind: Kind,
+    /// For each series its place in the figure's list, and its days.
+    pub(super) series: Vec<(usize, BTreeMap<Day, Span>)>,
+}
+
+/// All numbers of a chart.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Figure {
+    /// What series are called, by their place, which is also that of their colour.
+    pub(super) names: Vec<String>,
+    pub(super) layers: Vec<Marks>,
+    /// Whether all values are counts.
+    pub(super) counts: bool,
+}
+
+/// A series in its order: the place of its label or its number, then its text.
+type Key = (u64, String);
+
+impl Figure {
+    /// Reads the tables. A table that is not there has no rows.
+    pub(super) fn read<'t>(chart: &Chart, tables: &dyn Fn(&str) -> Option<&'t TableState>) -> Result<Figure, ChartError> {
+        let mut figure = Figure { counts: true, ..Figure::default() };
+        // Areas stand on those of the layers before.
+        let mut stack = BTreeMap::new();
+        for layer in &chart.layers {
+            let Some(state) = tables(layer.table) else { continue };
+            let columns = Columns::find(chart, layer, state)?;
+            figure.counts &= columns.counts;
+            let rows = columns.read(layer, state);
+            let kind = kind(&layer.mark);
+            let mut series: Vec<_> = rows.into_iter().map(|((_, name), days)| (figure.place(&name, &columns.labels), days)).collect();
+            match kind {
+                Kind::Area => pile(&mut series, &mut stack),
+                Kind::Bars => pile(&mut series, &mut BTreeMap::new()),
+                Kind::Line | Kind::Band => {}
+            }
+            figure.layers.push(Marks { kind, series });
+        }
+        Ok(figure)
+    }
+
+    /// The place of a series; all labels of a column get theirs at once, in their order.
+    fn place(&mut self, name: &str, labels: &[String]) -> usize {
+        for label in labels.iter().map(String::as_str).chain([name]) {
+            if !self.names.iter().any(|known| known == label) {
+                self.names.push(label.into());
+            }
+        }
+        self.names.iter().position(|known| known == name).unwrap_or(0)
+    }
+
+    /// The first and the last day with a mark.
+    pub(super) fn days(&self) -> Option<(Day, Day)> {
+        let series = || self.layers.iter().flat_map(|layer| &layer.series);
+        let first = series().filter_map(|(_, days)| Some(*days.first_key_value()?.0)).min()?;
+        let last = series().filter_map(|(_, days)| Some(*days.last_key_value()?.0)).max()?;
+        Some((first, last))
+    }
+
+    /// The lowest and the highest value of the vertical axis, which starts at 0 unless lines alone run far from it.
+    pub(super) fn range(&self) -> (f64, f64) {
+        let spans = || self.layers.iter().flat_map(|layer| &layer.series).flat_map(|(_, days)| days.values());
+        let low = spans().map(|(low, high)| low.min(*high)).fold(f64::INFINITY, f64::min);
+        let high = spans().map(|(low, high)| low.max(*high)).fold(f64::NEG_INFINITY, f64::max);
+        let stands_on_zero = self.layers.iter().any(|layer| matches!(layer.kind, Kind::Area | Kind::Bars));
+        if !stands_on_zero && (low > 0.6 * high || high < 0.6 * low) { (low, high) } else { (low.min(0.0), high.max(0.0)) }
+    }
+}
+
+fn kind(mark: &Mark) -> Kind {
+    match mark {
+        Mark::StackedArea(_) => Kind::Area,
+        Mark::Bars(_) => Kind::Bars,
+        Mark::Line(_) => Kind::Line,
+        Mark::Band(..) => Kind::Band,
+    }
+}
+
+/// Puts each series on top of those before, and of what `stack` holds. A day without a row, from the first day
+/// of any series here to the last, counts as 0.
+fn pile(series: &mut [(usize, BTreeMap<Day, Span>)], stack: &mut BTreeMap<Day, f64>) {
+    let first = series.iter().filter_map(|(_, days)| days.first_key_value()).map(|(day, _)| day.0).min();
+    let last = series.iter().filter_map(|(_, days)| days.last_key_value()).map(|(day, _)| day.0).max();
+    let (Some(first), Some(last)) = (first, last) else { return };
+    for (_, days) in series {
+        for day in (first..=last).map(Day) {
+            let base = stack.entry(day).or_insert(0.0);
+            let value = days.get(&day).map_or(0.0, |(_, value)| *value);
+            days.insert(day, (*base, *base + value));
+            *base += value;
+        }
+    }
+}
+
+/// Where a layer's columns stand in its table.
+struct Columns {
+    day: usize,
+    low: usize,
+    high: usize,
+    series: Option<usize>,
+    /// The labels of the column that tells series apart, where it is one of labels.
+    labels: Vec<String>,
+    counts: bool,
+}
+
+impl Columns {
+    fn find(chart: &Chart, layer: &Layer, state: &TableState) -> Result<Columns, ChartError> {
+        let columns = &state.table().columns;
+        let find = |name: &'static str, wanted: &'static str, fits: fn(&ColumnType) -> bool| {
+            let found = columns.iter().enumerate().find(|(_, column)| column.name == name && fits(&column.kind));
+            found.ok_or(ChartError::NoColumn { chart: chart.name, table: layer.table, column: name, wanted })
+        };
+        let number = |name| find(name, "numbers", |kind| matches!(kind, ColumnType::UInt | ColumnType::Int | ColumnType::Float));
+        let (low, high) = match layer.mark {
+            Mark::StackedArea(value) | Mark::Bars(value) | Mark::Line(value) => (number(value)?, number(value)?),
+            Mark::Band(low, high) => (number(low)?, number(high)?),
+        };
+        let series = match layer.series {
+            Series::By(name) => Some(find(name, "values", |_| true)?),
+            Series::One(_) => None,
+        };
+        let whole = |column: &Column| column.kind != ColumnType::Float;
+        Ok(Columns {
+            day: find(layer.x, "days", |kind| *kind == ColumnType::Day)?.0,
+            low: low.0,
+            high: high.0,
+            series: series.map(|(place, _)| place),
+            labels: match series.map(|(_, column)| &column.kind) {
+                Some(ColumnType::Label(labels)) => labels.to_vec(),
+                _ => Vec::new(),
+            },
+            counts: whole(low.1) && whole(high.1),
+        })
+    }
+
+    /// Each series in order. Rows of the same series and day are added up; one without a day or a value is left out.
+    fn read(&self, layer: &Layer, state: &TableState) -> BTreeMap<Key, BTreeMap<Day, Span>> {
+        let mut series: BTreeMap<Key, BTreeMap<Day, Span>> = BTreeMap::new();
+        for row in state.rows() {
+            let row: Vec<Value> = values(&state.table().columns, row).collect();
+            let day = match row.get(self.day) {
+                Some(Value::Day(day)) => *day,
+                _ => continue,
+            };
+            let (Some(low), Some(high)) = (row.get(self.low).and_then(number), row.get(self.high).and_then(number)) else { continue };
+            let key = match (&layer.series, self.series.and_then(|column| row.get(column))) {
+                (Series::One(name), _) => (0, (*name).to_string()),
+                (Series::By(_), value) => self.key(value.unwrap_or(&Value::Null)),
+            };
+            let span = series.entry(key).or_default().entry(day).or_insert((0.0, 0.0));
+            *span = (span.0 + low, span.1 + high);
+        }
+        series
+    }
+
+    fn key(&self, value: &Value) -> Key {
+        let place = match value {
+            Value::UInt(number) => *number,
+            Value::Int(number) => number.cast_unsigned() ^ (1 << 63),
+            Value::Text(text) => self.labels.iter().position(|label| label == text).map_or(0, |place| place as u64),
+            _ => 0,
+        };
+        let name = if *value == Value::Null { "none".into() } else { value.to_string() };
+        (place, name)
+    }
+}
+
+fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::UInt(number) => Some(*number as f64),
+        Value::Int(number) => Some(*number as f64),
+        Value::Float(number) => Some(*number),
+        _ => None,
+    }
+}
