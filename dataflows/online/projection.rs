@@ -124,7 +124,6 @@ impl Line {
         // SSE = Syy - Sxy² / Sxx, as one integer over one integer: no digits are lost where it is 0.
         let sse = (nsyy * nsxx - nsxy * nsxy) as f64 / (nsxx * count) as f64;
         let freedom = (n - 2) as f64;
-        let quantile = StudentsT::new(0.0, 1.0, freedom).map_or(f64::NAN, |student| student.inverse_cdf(0.975));
         Line {
             n: n as f64,
             mean_x: sum_x as f64 / n as f64,
@@ -132,7 +131,7 @@ impl Line {
             sxx: nsxx as f64 / n as f64,
             slope: nsxy as f64 / nsxx as f64,
             sigma: (sse / freedom).sqrt(),
-            quantile,
+            quantile: quantile(freedom),
         }
     }
 
@@ -142,6 +141,11 @@ impl Line {
         let spread = (1.0 + 1.0 / self.n + away * away / self.sxx).sqrt();
         (self.mean_y + self.slope * away, self.quantile * self.sigma * spread)
     }
+}
+
+/// The 0.975 quantile of Student's t, to some nine digits.
+fn quantile(freedom: f64) -> f64 {
+    StudentsT::new(0.0, 1.0, freedom).map_or(f64::NAN, |student| student.inverse_cdf(0.975))
 }
 
 #[cfg(test)]
@@ -158,6 +162,13 @@ mod tests {
         let (value, margin) = line.at(20.0);
         near(value, 65.0);
         near(margin, 0.0);
+    }
+
+    #[test]
+    fn quantiles_are_those_of_any_table() {
+        for (freedom, value) in [(5.0, 2.570_581_835_636_314), (10.0, 2.228_138_851_964_938_5), (26.0, 2.055_529_438_642_871_7)] {
+            assert!((quantile(freedom) - value).abs() < 1e-8, "{}", quantile(freedom));
+        }
     }
 
     /// The formula again, in floats and with means taken off first, and the quantile from a table.
