@@ -28,6 +28,7 @@
 
 #[cfg(test)]
 mod cases;
+pub mod export;
 pub mod generate;
 pub mod graph;
 #[cfg(test)]
