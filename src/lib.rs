@@ -2,4 +2,11 @@
 //!
 //! The library behind the program. Dataflows live in crates of their own (`dataflows/`); here is what runs them.
 
+pub mod charts;
+pub mod cli;
+pub mod cluster;
 pub mod engine;
+pub mod ingest;
+pub mod numbers;
+pub mod registry;
+pub mod sinks;

@@ -47,8 +47,6 @@ pub enum Format {
     Csv {
         /// `,`, `;` or a tab.
         delimiter: u8,
-        /// Whether a field can be quoted. Without quotes a line ends at each newline.
-        quoted: bool,
         /// With a header: for each column of the file, its place among the declared fields.
         header: Option<Vec<Option<usize>>>,
     },

@@ -1,3 +1,268 @@
 //! The one worker loop: feed, step, gather, commit.
+//!
+//! Worker 0 of process 0 drives: it takes batches from a [`Driver`], sends their splits into the dataflow, steps until the
+//! epoch is complete, and hands the changes back to the driver to commit. All other workers just step. A worker without work
+//! parks.
 
+pub mod summary;
 pub mod table;
+
+use crate::cluster::{Cluster, mesh};
+use crate::ingest::IngestError;
+use crate::ingest::plan::{self, Arrival, Batch, Plan};
+use crate::ingest::read::FileOpener;
+use crate::ingest::rejected;
+use retally_core::Epoch;
+use retally_core::contract::{Definition, Graph};
+use retally_core::decode::Inputs;
+use retally_core::publish::{Outputs, Published};
+use retally_core::record::Context;
+use retally_core::row::{Row, RowBatch};
+use retally_core::split::{Done, Rejected, Report, Split};
+use retally_core::time::{DAY, Moment};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+use summary::{Progress, Summary};
+use timely::WorkerConfig;
+use timely::communication::allocator::ProcessBuilder;
+use timely::communication::allocator::zero_copy::initialize::initialize_networking_from_sockets;
+use timely::communication::{AllocatorBuilder, Hooks};
+use timely::dataflow::InputHandleVec;
+use timely::dataflow::ProbeHandle;
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::operators::vec::Input;
+use timely::dataflow::operators::{Inspect, Probe};
+use timely::worker::Worker;
+
+/// What is run.
+#[derive(Clone)]
+pub struct Job {
+    /// The dataflow.
+    pub definition: Definition,
+    /// Its graph.
+    pub graph: Arc<dyn Graph>,
+    /// The tables that are built.
+    pub tables: BTreeSet<String>,
+}
+
+/// Where batches come from and changes go to.
+pub trait Driver: Send + 'static {
+    /// The next batch; `None` ends the run.
+    fn next(&mut self) -> Option<Batch>;
+
+    /// Called now and then while a batch is under way.
+    fn progress(&mut self, progress: Progress);
+
+    /// An epoch is complete. An error ends the run.
+    fn commit(&mut self, commit: Commit) -> Result<(), String>;
+}
+
+/// The changes of an epoch.
+#[derive(Debug)]
+pub struct Commit {
+    /// What the batch was, and did.
+    pub summary: Summary,
+    /// The changes by table, each table's in sorted batches that may have rows in common.
+    pub changes: BTreeMap<String, Vec<RowBatch>>,
+    /// Rows that the table `rejected` gets.
+    pub rejected: Vec<(Row, isize)>,
+}
+
+/// Why a run failed.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Input could not be found, planned or opened.
+    #[error(transparent)]
+    Ingest(#[from] IngestError),
+    /// Input could not be read.
+    #[error("{0}")]
+    Read(String),
+    /// The driver could not commit.
+    #[error("{0}")]
+    Commit(String),
+    /// The processes could not be connected.
+    #[error(transparent)]
+    Mesh(#[from] mesh::MeshError),
+    /// The workers could not be started.
+    #[error("could not start the workers: {0}")]
+    Start(String),
+}
+
+/// How long an idle worker looks for work before it parks: waking up takes longer than an epoch's steps are apart.
+const IDLE_SPIN: Duration = Duration::from_micros(50);
+/// How often the driver hears of progress.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+/// Runs a job to its end, on this process's workers. Answers the driver on process 0, and nothing on others.
+pub fn run<D: Driver>(job: &Job, cluster: &Cluster, driver: D) -> Result<Option<D>, EngineError> {
+    let hooks = Hooks::default;
+    let (builders, guard): (Vec<AllocatorBuilder>, Box<dyn std::any::Any + Send>) = if cluster.processes() > 1 {
+        let sockets = mesh::connect(cluster, fingerprint(job))?;
+        let threads = ProcessBuilder::new_typed_vector(cluster.workers, hooks().refill, None);
+        let (builders, guard) = initialize_networking_from_sockets(threads, sockets, cluster.process, cluster.workers, hooks())
+            .map_err(|error| EngineError::Start(error.to_string()))?;
+        (builders.into_iter().map(AllocatorBuilder::Tcp).collect(), Box::new(guard))
+    } else {
+        timely::CommunicationConfig::Process(cluster.workers).try_build().map_err(EngineError::Start)?
+    };
+    let driver = Arc::new(Mutex::new(Some(driver)));
+    let opener = FileOpener::default();
+    let work = {
+        let (job, driver) = (job.clone(), Arc::clone(&driver));
+        move |worker: &mut Worker| -> Result<(), EngineError> {
+            let mut engine = Engine::build(worker, &job, &opener);
+            if worker.index() != 0 {
+                return Ok(());
+            }
+            let Some(mut mine) = driver.lock().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(()) };
+            let result = engine.drive(worker, &job, &mut mine);
+            if result.is_err() {
+                opener.cancel();
+            }
+            *driver.lock().unwrap_or_else(PoisonError::into_inner) = Some(mine);
+            result
+        }
+    };
+    let config = WorkerConfig::default().idle_spin(IDLE_SPIN);
+    let guards = timely::execute::execute_from(builders, guard, config, work).map_err(EngineError::Start)?;
+    for result in guards.join() {
+        result.map_err(EngineError::Start)??;
+    }
+    let driver = driver.lock().unwrap_or_else(PoisonError::into_inner).take();
+    Ok(driver.filter(|_| cluster.process == 0))
+}
+
+/// A number for what all processes must agree on. Not persistent: it holds between processes of one build.
+fn fingerprint(job: &Job) -> u64 {
+    let tables = job.graph.tables();
+    retally_core::operators::by_key::hash(&(job.definition.name, &job.tables, format!("{tables:?} {:?}", job.graph.calendar())))
+}
+
+/// A worker's end of the dataflow.
+struct Engine {
+    splits: InputHandleVec<Epoch, Split>,
+    probe: ProbeHandle<Epoch>,
+    tables: Vec<String>,
+    gathered: Rc<RefCell<Gathered>>,
+    epoch: Epoch,
+    latest: Option<Moment>,
+}
+
+/// What has arrived at worker 0 and not been taken.
+#[derive(Default)]
+struct Gathered {
+    changes: Vec<Published>,
+    reports: Vec<Report>,
+}
+
+impl Engine {
+    fn build(worker: &mut Worker, job: &Job, opener: &FileOpener) -> Engine {
+        worker.dataflow_named::<Epoch, _, _>(job.definition.name, |scope| {
+            let (splits, stream) = scope.new_input::<Split>();
+            let context = Context { calendar: job.graph.calendar() };
+            let inputs = Inputs::new(stream, job.definition.inputs.clone(), Rc::new(opener.clone()), context);
+            let mut outputs = Outputs::new(job.tables.clone());
+            job.graph.build(&inputs, &mut outputs);
+            let gathered = Rc::new(RefCell::new(Gathered::default()));
+            let probe = ProbeHandle::new();
+            let (tables, changes) = outputs.gathered(scope);
+            let arrived = Rc::clone(&gathered);
+            changes.inspect(move |change| arrived.borrow_mut().changes.push(change.clone())).probe_with(&probe);
+            let arrived = Rc::clone(&gathered);
+            let reports = inputs.into_reports().unary(Exchange::new(|_: &Report| 0), "gather reports", |_, _| {
+                move |input, output| {
+                    input.for_each(|capability, reports| {
+                        arrived.borrow_mut().reports.append(reports);
+                        output.session(&capability).give_container(&mut Vec::<()>::new());
+                    });
+                }
+            });
+            reports.probe_with(&probe);
+            Engine { splits, probe, tables, gathered, epoch: 0, latest: None }
+        })
+    }
+
+    fn drive(&mut self, worker: &mut Worker, job: &Job, driver: &mut impl Driver) -> Result<(), EngineError> {
+        while let Some(batch) = driver.next() {
+            let commit = self.apply(worker, job, &batch, driver)?;
+            driver.commit(commit).map_err(EngineError::Commit)?;
+        }
+        Ok(())
+    }
+
+    /// Brings a batch through the dataflow.
+    fn apply(&mut self, worker: &mut Worker, job: &Job, batch: &Batch, driver: &mut impl Driver) -> Result<Commit, EngineError> {
+        let started = Instant::now();
+        let arrival = Arrival { accept_until: now().plus(DAY), late_before: self.latest.unwrap_or(Moment::FIRST) };
+        let plan = plan::plan(&job.definition, batch, arrival)?;
+        self.epoch += 1;
+        self.splits.advance_to(self.epoch);
+        plan.splits.iter().for_each(|split| self.splits.send(split.clone()));
+        self.splits.advance_to(self.epoch + 1);
+        self.splits.flush();
+
+        let mut reading = Reading::default();
+        let mut told = Instant::now();
+        while self.probe.less_than(&(self.epoch + 1)) {
+            worker.step_or_park(Some(PROGRESS_EVERY));
+            reading.take(&mut self.gathered.borrow_mut().reports)?;
+            if told.elapsed() >= PROGRESS_EVERY {
+                told = Instant::now();
+                driver.progress(Progress { epoch: self.epoch, bytes: reading.bytes, bytes_all: plan.bytes, records: reading.records });
+            }
+        }
+        reading.take(&mut self.gathered.borrow_mut().reports)?;
+        self.latest = reading.done.iter().filter_map(|done| done.latest).chain(self.latest).max();
+
+        let mut changes: BTreeMap<String, Vec<RowBatch>> = BTreeMap::new();
+        for change in std::mem::take(&mut self.gathered.borrow_mut().changes) {
+            if let Some(name) = self.tables.get(change.table) {
+                changes.entry(name.clone()).or_default().push(change.rows);
+            }
+        }
+        let summary = Summary::new(self.epoch, batch, &plan, &reading.done, started.elapsed());
+        let rejected = rejected::rows(&job.definition, &plan, &reading.done, reading.rejected);
+        Ok(Commit { summary, changes, rejected })
+    }
+}
+
+/// What readers have reported of an epoch.
+#[derive(Default)]
+struct Reading {
+    bytes: u64,
+    records: u64,
+    done: Vec<Done>,
+    rejected: Vec<Rejected>,
+}
+
+impl Reading {
+    fn take(&mut self, reports: &mut Vec<Report>) -> Result<(), EngineError> {
+        for report in reports.drain(..) {
+            match report {
+                Report::Progress { bytes, records } => {
+                    self.bytes += bytes;
+                    self.records += records;
+                }
+                Report::Rejected(rejected) => self.rejected.push(rejected),
+                Report::Done(done) => self.done.push(done),
+                Report::Failed { error, .. } => return Err(EngineError::Read(error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The machine's clock.
+pub fn now() -> Moment {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Moment(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// Names a plan's files that were passed over.
+pub fn passed_over(plan: &Plan) -> Option<(usize, &str)> {
+    plan.passed_over.first().map(|first| (plan.passed_over.len(), first.as_str()))
+}

@@ -109,14 +109,44 @@ impl<O: Hash + Eq + 'static> Emitter<O> for Summed<O> {
     }
 }
 
-/// An operator with state by key.
-///
-/// `logic` gets the key, its changes (sorted, consolidated, none of them 0), its state, and where to leave what follows.
-/// `pact` must bring the updates of a key to one worker: [`exchange`], or `Pipeline` where they are already there.
+/// When an operator handles the updates of an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timing {
+    /// When the epoch is complete: each key's changes at once.
+    Complete,
+    /// As soon as no earlier epoch can change and this many updates are there; the rest when the epoch is complete. For logic that says
+    /// the difference between two states whatever lies between them: what is said too early is taken back within the epoch. It
+    /// saves the memory of waiting, and costs what is said in vain.
+    Early(usize),
+}
+
+/// An operator with state by key, at each epoch's completion.
 pub fn by_key<'s, K, V, S, O, E, P>(
     updates: Collection<'s, (K, V)>,
     pact: P,
     name: &str,
+    logic: impl FnMut(&K, &mut Vec<(V, isize)>, &mut S, &mut E) + 'static,
+) -> Collection<'s, O>
+where
+    K: Data + Hash,
+    V: Data,
+    S: State,
+    O: Data,
+    E: Emitter<O>,
+    P: ParallelizationContract<Epoch, Vec<Update<K, V>>>,
+{
+    by_key_timed(updates, pact, name, Timing::Complete, logic)
+}
+
+/// An operator with state by key.
+///
+/// `logic` gets the key, its changes (sorted, consolidated, none of them 0), its state, and where to leave what follows.
+/// `pact` must bring the updates of a key to one worker: [`exchange`], or `Pipeline` where they are already there.
+pub fn by_key_timed<'s, K, V, S, O, E, P>(
+    updates: Collection<'s, (K, V)>,
+    pact: P,
+    name: &str,
+    timing: Timing,
     mut logic: impl FnMut(&K, &mut Vec<(V, isize)>, &mut S, &mut E) + 'static,
 ) -> Collection<'s, O>
 where
@@ -133,13 +163,20 @@ where
         let mut epochs = Epochs::default();
         let mut states: HashMap<K, S, FixedState> = HashMap::default();
         let mut emitter = E::default();
+        let mut scratch = Scratch::default();
         move |(input, frontier), output| {
             input.for_each(|capability, data| epochs.stash(data.drain(..), |epoch| capability.delayed(epoch, 0)));
-            if let Some((capability, partition, last)) = epochs.next(|epoch| !frontier.frontier().less_equal(epoch)) {
-                for_each_key(partition, |key, changes| {
-                    change_state(&mut states, key, changes, &mut emitter, |key, changes, state, emitter| logic(key, changes, state, emitter));
-                });
+            let complete = |epoch: &Epoch| !frontier.frontier().less_equal(epoch);
+            let early = |epoch: &Epoch| !frontier.frontier().less_than(epoch);
+            let enough = if let Timing::Early(enough) = timing { Some(enough) } else { None };
+            if let Some((capability, partition, last)) = epochs.next(complete, early, enough) {
+                scratch.for_each_key(partition, |key, changes| change_state(&mut states, key, changes, &mut emitter, &mut logic));
                 send(&mut emitter, last, &capability, output);
+                if !epochs.is_empty() {
+                    activator.activate();
+                }
+            } else if let Some(capability) = epochs.owed(complete) {
+                send(&mut emitter, true, &capability, output);
                 if !epochs.is_empty() {
                     activator.activate();
                 }
@@ -189,6 +226,7 @@ where
         let mut horizon: Option<L::Horizon> = None;
         let mut states: HashMap<K, S, FixedState> = HashMap::default();
         let mut emitter = E::default();
+        let mut scratch = Scratch::default();
         move |(input, frontier), (horizon_input, horizon_frontier), output| {
             input.for_each(|capability, data| epochs.stash(data.drain(..), |epoch| capability.delayed(epoch, 0)));
             horizon_input.for_each(|capability, data| {
@@ -216,9 +254,9 @@ where
                 horizon = to;
                 send(&mut emitter, true, &capability, output);
             }
-            if let Some((capability, partition, last)) = epochs.next(complete) {
-                for_each_key(partition, |key, changes| {
-                    change_state(&mut states, key, changes, &mut emitter, |key, changes, state, emitter| {
+            if let Some((capability, partition, last)) = epochs.next(complete, |_| false, None) {
+                scratch.for_each_key(partition, |key, changes| {
+                    change_state(&mut states, key, changes, &mut emitter, &mut |key, changes, state, emitter| {
                         logic.apply(key, changes, state, horizon.as_ref(), emitter);
                     });
                 });
@@ -249,7 +287,7 @@ fn change_state<K: Hash + Eq, V, S: State, O, E: Emitter<O>>(
     key: K,
     changes: &mut Vec<(V, isize)>,
     emitter: &mut E,
-    logic: impl FnOnce(&K, &mut Vec<(V, isize)>, &mut S, &mut E),
+    logic: &mut impl FnMut(&K, &mut Vec<(V, isize)>, &mut S, &mut E),
 ) {
     if let Some(state) = states.get_mut(&key) {
         logic(&key, changes, state, emitter);
@@ -267,23 +305,61 @@ fn change_state<K: Hash + Eq, V, S: State, O, E: Emitter<O>>(
     }
 }
 
-/// Sorts and consolidates a partition, and gives it out key by key.
-fn for_each_key<K: Ord, V: Ord>(mut partition: Vec<(K, V, isize)>, mut each: impl FnMut(K, &mut Vec<(V, isize)>)) {
-    partition.sort_unstable();
-    let mut changes: Vec<(V, isize)> = Vec::new();
-    let mut updates = partition.into_iter().peekable();
-    while let Some((key, value, diff)) = updates.next() {
-        changes.push((value, diff));
-        while let Some((_, value, diff)) = updates.next_if(|(next, _, _)| *next == key) {
-            match changes.last_mut() {
-                Some((last, sum)) if *last == value => *sum += diff,
-                _ => changes.push((value, diff)),
+/// Space for sorting partitions, used again and again.
+struct Scratch<K, V> {
+    buckets: Vec<Piece<K, V>>,
+    changes: Vec<(V, isize)>,
+}
+
+impl<K, V> Default for Scratch<K, V> {
+    fn default() -> Self {
+        Scratch { buckets: Vec::new(), changes: Vec::new() }
+    }
+}
+
+/// A partition with more updates than this is cut by hash once more before it is sorted, to about a key a bucket.
+const SORTED_MAX: usize = 1 << 12;
+const BUCKETS: usize = 256;
+
+impl<K: Ord + Hash, V: Ord> Scratch<K, V> {
+    /// Sorts and consolidates a partition, and gives it out key by key.
+    fn for_each_key(&mut self, mut partition: Piece<K, V>, mut each: impl FnMut(K, &mut Vec<(V, isize)>)) {
+        if partition.len() <= SORTED_MAX {
+            partition.sort_unstable();
+            return self.each_of_sorted(&mut partition, &mut each);
+        }
+        let mut buckets = std::mem::take(&mut self.buckets);
+        buckets.resize_with(BUCKETS, Vec::new);
+        for update in partition {
+            // The highest bits chose the partition.
+            let bucket = (hash(&update.0) >> 40) as usize % BUCKETS;
+            if let Some(bucket) = buckets.get_mut(bucket) {
+                bucket.push(update);
             }
         }
-        changes.retain(|(_, diff)| *diff != 0);
-        if !changes.is_empty() {
-            each(key, &mut changes);
-            changes.clear();
+        for bucket in &mut buckets {
+            bucket.sort_unstable();
+            self.each_of_sorted(bucket, &mut each);
+        }
+        self.buckets = buckets;
+    }
+
+    fn each_of_sorted(&mut self, updates: &mut Piece<K, V>, each: &mut impl FnMut(K, &mut Vec<(V, isize)>)) {
+        let changes = &mut self.changes;
+        let mut updates = updates.drain(..).peekable();
+        while let Some((key, value, diff)) = updates.next() {
+            changes.push((value, diff));
+            while let Some((_, value, diff)) = updates.next_if(|(next, _, _)| *next == key) {
+                match changes.last_mut() {
+                    Some((last, sum)) if *last == value => *sum += diff,
+                    _ => changes.push((value, diff)),
+                }
+            }
+            changes.retain(|(_, diff)| *diff != 0);
+            if !changes.is_empty() {
+                each(key, changes);
+                changes.clear();
+            }
         }
     }
 }
@@ -297,57 +373,99 @@ const PIECE: usize = 1 << 10;
 
 type Piece<K, V> = Vec<(K, V, isize)>;
 
-/// The updates of an epoch that is not complete.
+/// A part of an epoch's updates, in pieces: those that add one record, and the others.
+struct Partition<K, V> {
+    added: Vec<Vec<(K, V)>>,
+    others: Vec<Piece<K, V>>,
+}
+
+impl<K, V> Partition<K, V> {
+    fn push(&mut self, (key, value, diff): (K, V, isize)) {
+        if diff == 1 { push_piece(&mut self.added, (key, value)) } else { push_piece(&mut self.others, (key, value, diff)) }
+    }
+
+    fn gathered(self) -> Piece<K, V> {
+        let added: usize = self.added.iter().map(Vec::len).sum();
+        let others: usize = self.others.iter().map(Vec::len).sum();
+        let mut gathered = Vec::with_capacity(added + others);
+        self.added.into_iter().flatten().for_each(|(key, value)| gathered.push((key, value, 1)));
+        self.others.into_iter().for_each(|mut piece| gathered.append(&mut piece));
+        gathered
+    }
+}
+
+fn push_piece<D>(pieces: &mut Vec<Vec<D>>, data: D) {
+    match pieces.last_mut() {
+        Some(piece) if piece.len() < PIECE => piece.push(data),
+        _ => {
+            let mut piece = Vec::with_capacity(PIECE);
+            piece.push(data);
+            pieces.push(piece);
+        }
+    }
+}
+
+/// The updates of an epoch that is not complete: few of them as they came, many by partition.
 struct Stash<K, V> {
     flat: Piece<K, V>,
-    partitions: Vec<Vec<Piece<K, V>>>,
+    partitions: Vec<Partition<K, V>>,
+    length: usize,
+}
+
+impl<K, V> Default for Stash<K, V> {
+    fn default() -> Self {
+        Stash { flat: Vec::new(), partitions: Vec::new(), length: 0 }
+    }
 }
 
 impl<K: Hash, V> Stash<K, V> {
     fn push(&mut self, update: (K, V, isize)) {
+        self.length += 1;
+        if !self.partitions.is_empty() {
+            return self.distribute(update);
+        }
         self.flat.push(update);
         if self.flat.len() >= FLAT_MAX {
-            self.distribute();
+            self.partitions.resize_with(PARTITIONS, || Partition { added: Vec::new(), others: Vec::new() });
+            std::mem::take(&mut self.flat).into_iter().for_each(|update| self.distribute(update));
         }
     }
 
-    fn distribute(&mut self) {
-        self.partitions.resize_with(PARTITIONS, Vec::new);
-        for update in self.flat.drain(..) {
-            // The exchange between workers went by the low bits.
-            let partition = (hash(&update.0) >> 56) as usize % PARTITIONS;
-            let Some(pieces) = self.partitions.get_mut(partition) else { continue };
-            match pieces.last_mut() {
-                Some(piece) if piece.len() < PIECE => piece.push(update),
-                _ => {
-                    let mut piece = Vec::with_capacity(PIECE);
-                    piece.push(update);
-                    pieces.push(piece);
-                }
-            }
+    fn distribute(&mut self, update: (K, V, isize)) {
+        // The exchange between workers went by the low bits.
+        let partition = (hash(&update.0) >> 56) as usize % PARTITIONS;
+        if let Some(partition) = self.partitions.get_mut(partition) {
+            partition.push(update);
         }
     }
 
     /// The partitions, in the order to take them in from the end.
-    fn seal(mut self) -> Vec<Vec<Piece<K, V>>> {
-        if self.partitions.is_empty() {
-            return vec![vec![self.flat]];
+    fn seal(self) -> Vec<Partition<K, V>> {
+        match self.partitions.is_empty() {
+            true => vec![Partition { added: Vec::new(), others: vec![self.flat] }],
+            false => self.partitions,
         }
-        self.distribute();
-        self.partitions.retain(|pieces| !pieces.is_empty());
-        self.partitions
     }
 }
 
 /// The epochs under way: those that wait to be complete, and the one that is being handled.
 struct Epochs<K, V> {
     waiting: BTreeMap<Epoch, (Capability<Epoch>, Stash<K, V>)>,
-    working: Option<(Capability<Epoch>, Vec<Vec<Piece<K, V>>>)>,
+    working: Option<Working<K, V>>,
+    /// An epoch that was begun early, and to which an end is owed.
+    begun: Option<Capability<Epoch>>,
+}
+
+struct Working<K, V> {
+    capability: Capability<Epoch>,
+    partitions: Vec<Partition<K, V>>,
+    /// Whether nothing more of the epoch can come.
+    complete: bool,
 }
 
 impl<K, V> Default for Epochs<K, V> {
     fn default() -> Self {
-        Epochs { waiting: BTreeMap::new(), working: None }
+        Epochs { waiting: BTreeMap::new(), working: None, begun: None }
     }
 }
 
@@ -355,8 +473,7 @@ impl<K: Hash, V> Epochs<K, V> {
     fn stash(&mut self, updates: impl Iterator<Item = Update<K, V>>, delayed: impl Fn(&Epoch) -> Capability<Epoch>) {
         let mut updates = updates.peekable();
         while let Some(((key, value), epoch, diff)) = updates.next() {
-            let empty = || (delayed(&epoch), Stash { flat: Vec::new(), partitions: Vec::new() });
-            let (_, stash) = self.waiting.entry(epoch).or_insert_with(empty);
+            let (_, stash) = self.waiting.entry(epoch).or_insert_with(|| (delayed(&epoch), Stash::default()));
             stash.push((key, value, diff));
             while let Some(((key, value), _, diff)) = updates.next_if(|(_, next, _)| *next == epoch) {
                 stash.push((key, value, diff));
@@ -370,31 +487,46 @@ impl<K: Hash, V> Epochs<K, V> {
 
     /// The earliest epoch with updates.
     fn first(&self) -> Option<Epoch> {
-        let working = self.working.as_ref().map(|(capability, _)| *capability.time());
+        let working = self.working.as_ref().map(|working| *working.capability.time());
         working.or_else(|| self.waiting.keys().next().copied())
     }
 
-    /// The next partition to handle, and whether it is the last one of its epoch.
-    fn next(&mut self, complete: impl Fn(&Epoch) -> bool) -> Option<(Capability<Epoch>, Piece<K, V>, bool)> {
+    /// The next partition to handle, and whether it is the epoch's last one.
+    ///
+    /// An epoch is taken up when it is `complete`; or, with `enough` updates, when it is `current`: nothing earlier can come.
+    fn next(
+        &mut self,
+        complete: impl Fn(&Epoch) -> bool,
+        current: impl Fn(&Epoch) -> bool,
+        enough: Option<usize>,
+    ) -> Option<(Capability<Epoch>, Piece<K, V>, bool)> {
         if self.working.is_none() {
             let entry = self.waiting.first_entry()?;
-            if !complete(entry.key()) {
+            // The end of an epoch that was begun early comes before the next one.
+            if self.begun.as_ref().is_some_and(|begun| begun.time() < entry.key()) {
+                return None;
+            }
+            let complete = complete(entry.key());
+            let early = || enough.is_some_and(|enough| entry.get().1.length >= enough) && current(entry.key());
+            if !complete && !early() {
                 return None;
             }
             let (capability, stash) = entry.remove();
-            self.working = Some((capability, stash.seal()));
+            self.begun = (!complete).then(|| capability.clone());
+            self.working = Some(Working { capability, partitions: stash.seal(), complete });
         }
-        let (capability, partitions) = self.working.as_mut()?;
-        let pieces = partitions.pop().unwrap_or_default();
-        let capability = capability.clone();
-        let last = partitions.is_empty();
-        if last {
+        let working = self.working.as_mut()?;
+        let partition = working.partitions.pop().map(Partition::gathered).unwrap_or_default();
+        let capability = working.capability.clone();
+        let last = working.partitions.is_empty() && working.complete;
+        if working.partitions.is_empty() {
             self.working = None;
         }
-        let mut pieces = pieces.into_iter();
-        let mut partition = pieces.next().unwrap_or_default();
-        partition.reserve_exact(pieces.as_slice().iter().map(Vec::len).sum());
-        pieces.for_each(|mut piece| partition.append(&mut piece));
         Some((capability, partition, last))
+    }
+
+    /// The capability of an epoch that was begun early, is complete, and has nothing left to handle.
+    fn owed(&mut self, complete: impl Fn(&Epoch) -> bool) -> Option<Capability<Epoch>> {
+        self.begun.take_if(|begun| complete(begun.time()) && self.working.is_none() && !self.waiting.contains_key(begun.time()))
     }
 }

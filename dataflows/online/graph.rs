@@ -1,0 +1,340 @@
+//! The graph: from events to intervals, from intervals to days, from days to counts.
+//!
+//! Every event and the next one of its device say whether and how long the device was online ([`crate::rules`]). Where
+//! that depends on the end of a server's life, the interval is stated without it first, and corrected by a join with
+//! the servers that were destroyed; only these few intervals are kept by server. A device is online on the days that the union
+//! of its intervals covers; a user's fleet on a day is how many of its devices are; and the tables are sums over users, by size.
+//!
+//! What is open at the end of the data covers all days to come, and tables are cut at the day of as-of. So when as-of
+//! moves to the next day, the rows of that day appear, and no device is looked at.
+
+use crate::fleet::FleetSizes;
+use crate::hours::{self, Hours};
+use crate::lifetimes;
+use crate::projection;
+use crate::records::{Event, Server, Status, Until};
+use crate::rules::{self, EndReason, Issue};
+use crate::tables;
+use differential_dataflow::operators::CountTotal;
+use differential_dataflow::{AsCollection, Data};
+use retally_core::Collection;
+use retally_core::calendar::{Calendar, Day};
+use retally_core::chart::Chart;
+use retally_core::contract::{AsOf, Graph, Table};
+use retally_core::decode::Inputs;
+use retally_core::operators::by_key::{exchange, hash};
+use retally_core::operators::counts::{count_steps, daily};
+use retally_core::operators::day_ranges::day_ranges;
+use retally_core::operators::horizon::{as_of, latest, reached, under};
+use retally_core::operators::neighbors::neighbors;
+use retally_core::operators::rolling::Window;
+use retally_core::publish::Outputs;
+use retally_core::row::Row;
+use retally_core::time::Moment;
+use serde::{Deserialize, Serialize};
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::Exchange;
+use timely::dataflow::operators::vec::{Filter, Map, Partition};
+
+/// The dataflow with its settings.
+#[derive(Clone, Debug)]
+pub struct Online {
+    /// The zone of days.
+    pub calendar: Calendar,
+    /// The buckets of fleet sizes.
+    pub sizes: FleetSizes,
+    /// Up to when open facts are counted.
+    pub as_of: AsOf,
+}
+
+/// A time during which a device was online.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Interval {
+    /// The device.
+    pub device: u64,
+    /// Its user.
+    pub user: u64,
+    /// Its server.
+    pub server: u64,
+    /// From when.
+    pub from: Moment,
+    /// Until when; `None` when it is not over.
+    pub until: Option<Moment>,
+    /// Why it ended.
+    pub reason: EndReason,
+}
+
+/// What an event and the next one say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+enum Fact {
+    /// An interval.
+    Closed(Interval),
+    /// An interval that a destruction of its server may end earlier.
+    ByServer(Interval),
+    /// The device's last event.
+    Last(Moment),
+    /// Something is wrong.
+    Wrong(Issue),
+    /// There was an event of this server.
+    Seen(u64, Moment),
+}
+
+/// What is counted per day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Series {
+    /// Devices, by window and bucket of the fleet's size.
+    Fleet(Window, u16),
+    /// Devices, once for each of their users.
+    Devices,
+    /// Users.
+    Users,
+    /// Devices that are online for the first time.
+    NewDevices,
+    /// Parts of [`Hours`].
+    Hours(Hours),
+}
+
+/// The window of `online_rolling_28d`.
+const ROLLING: Window = Window::Days(28);
+/// The window of `online_daily`.
+const DAILY: Window = Window::Days(1);
+
+impl Graph for Online {
+    fn tables(&self) -> Vec<Table> {
+        tables::tables(&self.sizes)
+    }
+
+    fn charts(&self) -> Vec<Chart> {
+        tables::charts()
+    }
+
+    fn calendar(&self) -> Calendar {
+        self.calendar.clone()
+    }
+
+    fn build<'s>(&self, inputs: &Inputs<'s>, outputs: &mut Outputs<'s>) {
+        let events = self.events(inputs);
+        let servers = latest_lifetimes(inputs);
+        let facts = facts(events, outputs.wants("online_issues"));
+        let as_of = as_of(facts.last, self.as_of, "as-of");
+        let today = { let calendar = self.calendar.clone(); as_of.clone().map(move |moment| calendar.day(moment)) };
+        let intervals = intervals(facts.closed, facts.by_server, servers.clone(), as_of.clone());
+
+        if outputs.wants("online_intervals") {
+            outputs.table("online_intervals", interval_rows(intervals.clone(), as_of.clone()));
+        }
+        if outputs.wants("online_issues") {
+            let found = facts.wrong.concat(lifetimes::issues(facts.seen, servers));
+            outputs.table("online_issues", found.count_total().map(|(issue, events)| tables::issue_row(issue.name(), events)));
+        }
+        if !outputs.wants_any(&["online_daily", "online_rolling_28d", "online_summary", "online_projection"]) {
+            return;
+        }
+
+        let mut series = self.fleets(intervals.clone(), as_of.clone(), outputs);
+        let mut open = None;
+        if outputs.wants("online_summary") {
+            let (parts, still) = hours::hours(intervals.clone(), &self.calendar);
+            let first = self.first_days(intervals, as_of.clone());
+            series = series.concat(first).concat(parts.map(|(part, day)| (Series::Hours(part), day)));
+            open = Some(still);
+        }
+        let counts = daily(series, today.clone(), "per day");
+        outputs.table("online_daily", fleet_rows(counts.clone(), DAILY));
+        outputs.table("online_rolling_28d", fleet_rows(counts.clone(), ROLLING));
+        if let Some(open) = open {
+            outputs.table("online_summary", hours::summary(counts.clone(), open, as_of, &self.calendar));
+        }
+        if outputs.wants("online_projection") {
+            outputs.table("online_projection", projection_rows(counts, today));
+        }
+    }
+}
+
+impl Online {
+    /// The events up to as-of, where that is set. (Where it is the latest event, there are no later ones.)
+    fn events<'s>(&self, inputs: &Inputs<'s>) -> Collection<'s, (u64, Status)> {
+        let events = inputs.records::<Event>("events");
+        let events = match self.as_of {
+            AsOf::Latest => events,
+            AsOf::At(moment) => events.filter(move |event| event.status.time() <= moment),
+        };
+        events.map(|event| (event.device, event.status))
+    }
+
+    /// The days that an interval covers, as range ends: at least the day of its start.
+    fn day_ends(&self, interval: &Interval) -> (Day, Option<Day>) {
+        let from = self.calendar.day(interval.from);
+        let until = interval.until.map(|until| {
+            let last = if until > interval.from { self.calendar.day(until.plus(-1)) } else { from };
+            last.plus(1)
+        });
+        (from, until)
+    }
+
+    /// The ends of the days that intervals cover, by `key`.
+    ///
+    /// An open interval has no end, but for the one moment at which as-of is a day's start: it does not reach into that day.
+    fn covered_days<'s, K: Data>(
+        &self,
+        intervals: Collection<'s, Interval>,
+        as_of: Collection<'s, Moment>,
+        key: impl Fn(&Interval) -> K + Copy + 'static,
+    ) -> Collection<'s, (K, Day)> {
+        let (ends, days) = (self.clone(), self.calendar.clone());
+        let open = intervals.clone().filter(|interval| interval.until.is_none());
+        let midnight = move |moment: Moment| {
+            let day = days.day(moment);
+            (days.start(day) == moment).then_some((moment, day))
+        };
+        let at_midnight = under(open, as_of, "open at midnight", midnight, move |interval, midnight| {
+            midnight.filter(|(moment, _)| interval.from < *moment).map(|(_, day)| (*interval, day))
+        });
+        let cut = at_midnight.flat_map(move |open| open.map(|(interval, day)| (key(&interval), day))).negate();
+        let covered = intervals.inner.flat_map(move |(interval, epoch, diff)| {
+            let (from, until) = ends.day_ends(&interval);
+            let end = until.map(|until| ((key(&interval), until), epoch, -diff));
+            [((key(&interval), from), epoch, diff)].into_iter().chain(end)
+        });
+        covered.as_collection().concat(cut)
+    }
+
+    /// How many devices are online, by the size of their user's fleet; and what else is counted by user.
+    fn fleets<'s>(&self, intervals: Collection<'s, Interval>, as_of: Collection<'s, Moment>, outputs: &Outputs<'s>) -> Collection<'s, (Series, Day)> {
+        let covered = self.covered_days(intervals, as_of, |interval| (interval.device, interval.user));
+        let mut windows = Vec::new();
+        if outputs.wants_any(&["online_daily", "online_summary", "online_projection"]) {
+            windows.push(DAILY);
+        }
+        if outputs.wants("online_rolling_28d") {
+            windows.push(ROLLING);
+        }
+        let online = day_ranges(covered, Pipeline, "days by device and user", windows, |(_, user), window| (window, *user));
+        let (sizes, summary) = (self.sizes.clone(), outputs.wants("online_summary"));
+        count_steps(online, exchange(), "fleets by user", move |(window, _), devices, give| {
+            let count = devices as isize;
+            give(Series::Fleet(*window, sizes.bucket(devices)), count);
+            if summary && *window == DAILY {
+                give(Series::Devices, count);
+                give(Series::Users, 1);
+            }
+        })
+    }
+
+    /// The first day of each device, whoever its user.
+    fn first_days<'s>(&self, intervals: Collection<'s, Interval>, as_of: Collection<'s, Moment>) -> Collection<'s, (Series, Day)> {
+        let covered = self.covered_days(intervals, as_of, |interval| interval.device);
+        let seen = day_ranges(covered, Pipeline, "first day by device", vec![Window::Ever], |_, _| ());
+        let after = seen.clone().map(|((), day)| (Series::NewDevices, day.plus(1))).negate();
+        seen.map(|((), day)| (Series::NewDevices, day)).concat(after)
+    }
+}
+
+/// The row that counts of each server.
+fn latest_lifetimes<'s>(inputs: &Inputs<'s>) -> Collection<'s, (u64, crate::records::Lifetime)> {
+    inputs.records::<Server>("servers").map(|server| (server.id, server.lifetime)).reduce_named("latest lifetime", |_, rows, output| {
+        // Sorted: the last of those that are there is the latest.
+        if let Some((lifetime, _)) = rows.iter().rev().find(|(_, count)| *count > 0) {
+            output.push((**lifetime, 1));
+        }
+    })
+}
+
+/// The facts by kind.
+struct Facts<'s> {
+    closed: Collection<'s, Interval>,
+    by_server: Collection<'s, Interval>,
+    last: Collection<'s, Moment>,
+    wrong: Collection<'s, Issue>,
+    seen: Collection<'s, (u64, Moment)>,
+}
+
+fn facts(events: Collection<'_, (u64, Status)>, issues: bool) -> Facts<'_> {
+    let facts = neighbors(events, exchange(), "next event of the device", move |device, current, next, give| {
+        if let Some((interval, by_server)) = rules::interval(*device, current, next) {
+            give(if by_server { Fact::ByServer(interval) } else { Fact::Closed(interval) });
+        }
+        if next.is_none() {
+            give(Fact::Last(current.time()));
+        }
+        if issues {
+            give(Fact::Seen(current.server, current.time()));
+            rules::issue(current, next).into_iter().for_each(|issue| give(Fact::Wrong(issue)));
+        }
+    });
+    let kinds = facts.inner.partition(5, |(fact, epoch, diff)| {
+        let kind = match fact {
+            Fact::Closed(_) => 0,
+            Fact::ByServer(_) => 1,
+            Fact::Last(_) => 2,
+            Fact::Wrong(_) => 3,
+            Fact::Seen(..) => 4,
+        };
+        (kind, (fact, epoch, diff))
+    });
+    let mut kinds = kinds.into_iter();
+    let mut next = || kinds.next().unwrap_or_else(|| panic!("partition makes as many streams as it is asked for")).as_collection();
+    Facts {
+        closed: next().flat_map(|fact| if let Fact::Closed(interval) = fact { Some(interval) } else { None }),
+        by_server: next().flat_map(|fact| if let Fact::ByServer(interval) = fact { Some(interval) } else { None }),
+        last: next().flat_map(|fact| if let Fact::Last(moment) = fact { Some(moment) } else { None }),
+        wrong: next().flat_map(|fact| if let Fact::Wrong(issue) = fact { Some(issue) } else { None }),
+        seen: next().flat_map(|fact| if let Fact::Seen(server, moment) = fact { Some((server, moment)) } else { None }),
+    }
+}
+
+/// All intervals, on the worker of their device.
+fn intervals<'s>(
+    closed: Collection<'s, Interval>,
+    by_server: Collection<'s, Interval>,
+    servers: Collection<'s, (u64, crate::records::Lifetime)>,
+    as_of: Collection<'s, Moment>,
+) -> Collection<'s, Interval> {
+    let destructions = servers.flat_map(|(server, lifetime)| match lifetime.until {
+        Until::Destroyed(moment) => Some((server, moment)),
+        Until::Alive => None,
+    });
+    let ended = by_server
+        .clone()
+        .map(|interval| (interval.server, interval))
+        .join_map(destructions, |_, interval, moment| rules::destroyed(interval, *moment).map(|ended| (*interval, ended, *moment)))
+        .flat_map(|ended| ended)
+        .inner
+        .exchange(|((interval, _, _), _, _)| hash(&interval.device))
+        .as_collection();
+    // What ends before the next event has come to its end; the rest when as-of reaches the destruction.
+    let followed = ended.inner.clone().filter(|((interval, _, _), _, _)| interval.until.is_some()).as_collection();
+    let unfollowed = ended.inner.filter(|((interval, _, _), _, _)| interval.until.is_none()).as_collection();
+    let unfollowed = reached(unfollowed, as_of, "destroyed by as-of", |(_, _, moment)| *moment);
+    let corrected = followed.concat(unfollowed);
+    let instead = corrected.clone().map(|(_, ended, _)| ended);
+    closed.concat(by_server).concat(instead).concat(corrected.map(|(interval, _, _)| interval).negate())
+}
+
+/// The rows of `online_intervals`; those that are not over end at as-of.
+fn interval_rows<'s>(intervals: Collection<'s, Interval>, as_of: Collection<'s, Moment>) -> Collection<'s, Row> {
+    let over = intervals.clone().flat_map(|interval| interval.until.map(|until| tables::interval_row(&interval, until, interval.reason)));
+    let open = intervals.filter(|interval| interval.until.is_none());
+    let open = under(open, as_of, "open until as-of", |moment| moment, |interval, moment| tables::interval_row(interval, *moment, EndReason::StillOnline));
+    over.concat(open)
+}
+
+/// The rows of the fleet tables.
+fn fleet_rows<'s>(counts: Collection<'s, (Series, Day, i64)>, window: Window) -> Collection<'s, Row> {
+    counts.flat_map(move |(series, day, devices)| match series {
+        Series::Fleet(of, bucket) if of == window => Some(tables::fleet_row(day, bucket, devices)),
+        _ => None,
+    })
+}
+
+/// The rows of `online_projection`, from those of `online_daily`.
+fn projection_rows<'s>(counts: Collection<'s, (Series, Day, i64)>, today: Collection<'s, Day>) -> Collection<'s, Row> {
+    let fleets = counts.flat_map(|(series, day, devices)| match series {
+        Series::Fleet(DAILY, bucket) => Some((bucket, (day, devices))),
+        _ => None,
+    });
+    // The earliest day is the latest of the days counted backwards.
+    let days = fleets.clone().map(|(_, (day, _))| Moment(-i64::from(day.0)));
+    let first = latest(days, "first online day").map(|moment| Day(i32::try_from(-moment.0).unwrap_or(i32::MAX)));
+    projection::rows(fleets, first, today)
+}

@@ -1,0 +1,152 @@
+//! Hours online per day: the union of each device's intervals, cut at midnights, and the table `online_summary`.
+//!
+//! A stretch of time is a part of its first day, a part of its last, and all of the days between. Whole days are counted
+//! as range ends, parts as microseconds. A stretch that is not over counts to the end of each day to come; what as-of's day
+//! has too much by that, (its end - as-of) for each device that is online at as-of, is taken off when the row is made. So
+//! as-of can move without touching any device.
+
+use crate::graph::{Interval, Series};
+use differential_dataflow::AsCollection;
+use retally_core::Collection;
+use retally_core::calendar::{Calendar, Day};
+use retally_core::operators::by_key::{Each, Emitter, State, Summed, WithHorizon, by_key, by_key_with_horizon, exchange};
+use retally_core::operators::steps::Steps;
+use retally_core::row::Row;
+use retally_core::time::{HOUR, Moment};
+use serde::{Deserialize, Serialize};
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::vec::Map;
+
+/// What is summed up over devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Hours {
+    /// Devices online all day.
+    WholeDays,
+    /// Microseconds of devices online for a part of the day.
+    Parts,
+    /// Devices that are online and have not ended to be; on any day.
+    Open,
+}
+
+/// The parts of hours as range ends, and the devices that are still online; intervals come on the worker of their device.
+pub fn hours<'s>(intervals: Collection<'s, Interval>, calendar: &Calendar) -> (Collection<'s, (Hours, Day)>, Collection<'s, ()>) {
+    let calendar = calendar.clone();
+    let ends = intervals.inner.flat_map(|(interval, epoch, diff)| {
+        let end = interval.until.map(|until| ((interval.device, until), epoch, -diff));
+        [((interval.device, interval.from), epoch, diff)].into_iter().chain(end)
+    });
+    let parts = by_key(ends.as_collection(), Pipeline, "hours by device", move |_, changes, steps: &mut Steps<Moment>, emitter: &mut Summed<_>| {
+        steps.add(changes, |(from, until, old, new)| {
+            let sign = isize::from(new > 0) - isize::from(old > 0);
+            if sign != 0 {
+                stretch(&calendar, from, until, |part, day, amount| emitter.give((part, day), sign * amount));
+            }
+        });
+    });
+    (parts.clone().filter(|(part, _)| *part != Hours::Open), parts.filter(|(part, _)| *part == Hours::Open).map(|_| ()))
+}
+
+/// Cuts a stretch of time into parts, as range ends.
+fn stretch(calendar: &Calendar, from: Moment, until: Option<Moment>, mut give: impl FnMut(Hours, Day, isize)) {
+    let mut part = |day: Day, micros: i64| {
+        give(Hours::Parts, day, micros as isize);
+        give(Hours::Parts, day.plus(1), -(micros as isize));
+    };
+    let first = calendar.day(from);
+    let Some(until) = until else {
+        part(first, calendar.end(first).0 - from.0);
+        give(Hours::WholeDays, first.plus(1), 1);
+        give(Hours::Open, first, 1);
+        return;
+    };
+    let last = calendar.day(until.plus(-1));
+    if first == last {
+        part(first, until.0 - from.0);
+        return;
+    }
+    part(first, calendar.end(first).0 - from.0);
+    part(last, until.0 - calendar.start(last).0);
+    give(Hours::WholeDays, first.plus(1), 1);
+    give(Hours::WholeDays, last, -1);
+}
+
+/// What is known of a day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+enum OfDay {
+    Count(Series),
+    /// Microseconds behind as-of that were counted for devices that are still online.
+    TooMuch,
+}
+
+/// How many devices are online at as-of and on.
+#[derive(Default)]
+struct Open(i64);
+
+impl State for Open {
+    fn is_empty(&self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// States what as-of's day has too much.
+struct TooMuch {
+    calendar: Calendar,
+}
+
+impl TooMuch {
+    fn state(&self, open: &Open, as_of: Option<&Moment>, diff: isize, emitter: &mut impl Emitter<(Day, (OfDay, i64))>) {
+        if let Some(as_of) = as_of.filter(|_| open.0 != 0) {
+            let day = self.calendar.day(*as_of);
+            emitter.give((day, (OfDay::TooMuch, open.0 * (self.calendar.end(day).0 - as_of.0))), diff);
+        }
+    }
+}
+
+impl WithHorizon<(), (), Open, (Day, (OfDay, i64))> for TooMuch {
+    type Horizon = Moment;
+
+    fn apply(&mut self, _key: &(), changes: &mut Vec<((), isize)>, open: &mut Open, as_of: Option<&Moment>, emitter: &mut impl Emitter<(Day, (OfDay, i64))>) {
+        self.state(open, as_of, -1, emitter);
+        open.0 += changes.drain(..).map(|((), diff)| diff as i64).sum::<i64>();
+        self.state(open, as_of, 1, emitter);
+    }
+
+    fn moved(&mut self, _key: &(), open: &mut Open, from: Option<&Moment>, to: Option<&Moment>, emitter: &mut impl Emitter<(Day, (OfDay, i64))>) {
+        self.state(open, from, -1, emitter);
+        self.state(open, to, 1, emitter);
+    }
+}
+
+/// The rows of `online_summary`, from counts by day and the devices that are still online.
+pub fn summary<'s>(
+    counts: Collection<'s, (Series, Day, i64)>,
+    open: Collection<'s, ()>,
+    as_of: Collection<'s, Moment>,
+    calendar: &Calendar,
+) -> Collection<'s, Row> {
+    let counted = counts.flat_map(|(series, day, value)| match series {
+        Series::Fleet(..) => None,
+        _ => Some((day, (OfDay::Count(series), value))),
+    });
+    let too_much = TooMuch { calendar: calendar.clone() };
+    let too_much = by_key_with_horizon::<_, _, _, _, Each<_>, _, _>(open.map(|()| ((), ())), as_of, exchange(), "hours behind as-of", too_much);
+    let calendar = calendar.clone();
+    counted
+        .concat(too_much)
+        .reduce_named("summary of the day", move |day, known, output| {
+            let get = |of| known.iter().find(|((what, _), _)| *what == of).map(|((_, value), _)| *value);
+            let count = |series| get(OfDay::Count(series)).unwrap_or(0);
+            let devices = count(Series::Devices);
+            if devices == 0 {
+                return;
+            }
+            let (start, end) = (calendar.start(*day), calendar.end(*day));
+            let whole = count(Series::Hours(Hours::WholeDays)) * (end.0 - start.0);
+            let micros = whole + count(Series::Hours(Hours::Parts)) - get(OfDay::TooMuch).unwrap_or(0);
+            output.push(((devices, count(Series::Users), micros, count(Series::NewDevices)), 1));
+        })
+        .map(|(day, (devices, users, micros, new_devices))| {
+            let row = Row::with_capacity(40).day(day).uint(devices.unsigned_abs()).uint(users.unsigned_abs());
+            row.float(micros as f64 / HOUR as f64).uint(new_devices.unsigned_abs())
+        })
+}

@@ -1,0 +1,125 @@
+//! The inputs: connectivity events, and the lifetimes of servers.
+
+use retally_core::record::{Context, Field, Fields, Record, Refusal};
+use retally_core::time::Moment;
+use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
+
+/// A device went online or offline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Event {
+    /// The device.
+    pub device: u64,
+    /// What it said, and when.
+    pub status: Status,
+}
+
+/// What a device said: 24 bytes, because the graph keeps one for every event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Status {
+    /// The time in microseconds, shifted by one bit, and in that bit whether the device is online.
+    time_and_connected: u64,
+    /// The device's user.
+    pub user: u64,
+    /// The server that it is connected to.
+    pub server: u64,
+}
+
+impl Status {
+    /// A status.
+    pub fn new(time: Moment, user: u64, server: u64, connected: bool) -> Status {
+        Status { time_and_connected: time.0.cast_unsigned() << 1 | u64::from(connected), user, server }
+    }
+
+    /// When.
+    pub fn time(&self) -> Moment {
+        Moment((self.time_and_connected >> 1).cast_signed())
+    }
+
+    /// Whether the device is online.
+    pub fn connected(&self) -> bool {
+        self.time_and_connected & 1 == 1
+    }
+
+    fn key(&self) -> (u64, u64, u64, bool) {
+        (self.time_and_connected >> 1, self.user, self.server, self.connected())
+    }
+}
+
+/// In time order; ties by user, server, connected.
+impl Ord for Status {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+impl PartialOrd for Status {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Record for Event {
+    const FIELDS: &'static [Field] = &[
+        Field { name: "timestamp", about: "when the device said so" },
+        Field { name: "device_id", about: "the device, an unsigned 64-bit integer" },
+        Field { name: "user_id", about: "its user, likewise" },
+        Field { name: "server_id", about: "the server that it is connected to, likewise" },
+        Field { name: "connected", about: "true, t or 1 when it went online; false, f or 0 when it went offline" },
+    ];
+
+    fn decode(fields: Fields<'_>, context: &Context) -> Result<Self, Refusal> {
+        let (time, device, user, server) = (fields.time(0, context)?, fields.uint(1)?, fields.uint(2)?, fields.uint(3)?);
+        Ok(Event { device, status: Status::new(time, user, server, fields.bool(4)?) })
+    }
+
+    fn time(&self) -> Option<Moment> {
+        Some(self.status.time())
+    }
+}
+
+/// A server's row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Server {
+    /// The server.
+    pub id: u64,
+    /// From when until when it lived.
+    pub lifetime: Lifetime,
+}
+
+/// From when until when a server lived. The greatest of a server's rows counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Lifetime {
+    /// When it was destroyed; alive is latest.
+    pub until: Until,
+    /// When it was created.
+    pub created: Moment,
+}
+
+/// The end of a lifetime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Until {
+    /// It was destroyed.
+    Destroyed(Moment),
+    /// It is still alive.
+    Alive,
+}
+
+impl Record for Server {
+    const FIELDS: &'static [Field] = &[
+        Field { name: "id", about: "the server, an unsigned 64-bit integer" },
+        Field { name: "created_at", about: "when it was created" },
+        Field { name: "destroyed_at", about: "when it was destroyed; empty, NULL or \\N: it is still alive" },
+    ];
+
+    fn decode(fields: Fields<'_>, context: &Context) -> Result<Self, Refusal> {
+        let (id, created) = (fields.uint(0)?, fields.time(1, context)?);
+        let until = fields.optional_time(2, context)?.map_or(Until::Alive, Until::Destroyed);
+        Ok(Server { id, lifetime: Lifetime { until, created } })
+    }
+
+    /// Its times may lie in the future: a server is not an event.
+    fn time(&self) -> Option<Moment> {
+        None
+    }
+}

@@ -1,0 +1,90 @@
+//! The law: whatever the batches, orders, duplicates, retractions and workers, the tables are those of the set of records.
+
+use crate::oracle::Oracle;
+use proptest::prelude::*;
+use retally_core::calendar::Calendar;
+use retally_core::contract::{AsOf, Dataflow, Graph, Settings};
+use retally_core::testing::{Config, Delivery, check_law};
+use retally_core::time::{DAY, HOUR, Moment};
+use std::sync::Arc;
+
+/// 2024-03-28T00:00:00Z: the clocks of Europe change three days later.
+const START: i64 = 1_711_584_000_000_000;
+
+fn settings(zone: &str, as_of: AsOf) -> (Arc<dyn Graph>, Oracle) {
+    let defaults = Settings::defaults(&crate::Online.definition().settings);
+    let settings = defaults.with("timezone", zone).with("fleet-sizes", "1,2-3").with_as_of(as_of);
+    let graph = crate::Online.graph(&settings).unwrap();
+    let sizes = vec![("1", 1), ("2-3", 3), ("4+", usize::MAX)];
+    (Arc::from(graph), Oracle { calendar: Calendar::named(zone).unwrap(), sizes, as_of })
+}
+
+/// Times with many collisions, on midnights and beside them, over some days or some months.
+fn time() -> impl Strategy<Value = Moment> {
+    let hour = prop_oneof![Just(0i64), 0i64..24, 21i64..24];
+    let beside = prop_oneof![6 => Just(0i64), 1 => Just(1), 1 => Just(-1)];
+    (prop_oneof![3 => 0i64..6, 1 => 0i64..100], hour, beside).prop_map(|(day, hour, beside)| Moment(START + day * DAY + hour * HOUR + beside))
+}
+
+fn event() -> impl Strategy<Value = Delivery> {
+    (time(), 0u64..4, 0u64..3, 0u64..3, any::<bool>()).prop_map(|(time, device, user, server, connected)| {
+        // Few devices change their user.
+        let user = if user == 0 { device / 2 } else { 0 };
+        Delivery { input: 0, sign: 1, line: format!("{time},{device},{user},{server},{connected}") }
+    })
+}
+
+fn server() -> impl Strategy<Value = Delivery> {
+    (0u64..3, time(), proptest::option::weighted(0.8, time())).prop_map(|(id, created, destroyed)| {
+        let destroyed = destroyed.map(|time| time.to_string()).unwrap_or_default();
+        Delivery { input: 1, sign: 1, line: format!("{id},{created},{destroyed}") }
+    })
+}
+
+/// Batches that deliver, deliver again and retract what is in one pool of lines.
+fn batches() -> impl Strategy<Value = Vec<Vec<Delivery>>> {
+    let line = prop_oneof![5 => event(), 1 => server()];
+    proptest::collection::vec(line, 1..16).prop_flat_map(|pool| {
+        let delivery = (0..pool.len(), prop_oneof![4 => Just(1isize), 1 => Just(-1)]).prop_map(move |(place, sign)| Delivery { sign, ..pool[place].clone() });
+        proptest::collection::vec(proptest::collection::vec(delivery, 0..12), 1..5)
+    })
+}
+
+fn as_of() -> impl Strategy<Value = AsOf> {
+    prop_oneof![3 => Just(AsOf::Latest), 1 => time().prop_map(AsOf::At)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+    #[test]
+    fn the_tables_depend_on_the_set_of_records_alone(
+        batches in batches(),
+        zone in prop_oneof![Just("UTC"), Just("Europe/Berlin"), Just("America/Chicago")],
+        as_of in as_of(),
+        config in 0..Config::ALL.len(),
+    ) {
+        let (graph, oracle) = settings(zone, as_of);
+        check_law(Config::choose(config), &graph, &crate::Online.definition().inputs, &batches, |lines| oracle.tables(lines));
+    }
+}
+
+/// The same set in one batch and in many, on all kinds of workers.
+#[test]
+fn every_kind_of_worker() {
+    let (graph, oracle) = settings("Europe/Berlin", AsOf::Latest);
+    let lines: Vec<Delivery> = (0..400u64).map(|n| {
+        let mixed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
+        let time = Moment(START + (mixed % 2_000) as i64 * HOUR);
+        let line = format!("{time},{},{},{},{}", mixed % 17, mixed % 5, mixed % 3, mixed % 7 < 4);
+        Delivery { input: 0, sign: 1, line }
+    }).collect();
+    let server = |line: &str| Delivery { input: 1, sign: 1, line: line.into() };
+    let servers = vec![server("0,2024-03-01 00:00:00,2024-04-20 12:00:00"), server("1,2024-03-01 00:00:00,")];
+    for config in Config::ALL {
+        for size in [1_000, 97] {
+            let mut batches: Vec<Vec<Delivery>> = lines.chunks(size).map(<[_]>::to_vec).collect();
+            batches.push(servers.clone());
+            check_law(config, &graph, &crate::Online.definition().inputs, &batches, |lines| oracle.tables(lines));
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The definition of the command line: the one list that parser, help, completions and man page come from.
+//!
+//! What a dataflow takes, and what its help says of inputs, fields, tables and columns, comes from its definition.
+
+use crate::registry;
+use clap::builder::{PossibleValuesParser, ValueParser};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use retally_core::contract::{AsOf, Dataflow, Definition, Setting, Settings};
+use std::fmt::Write;
+
+/// The whole command line.
+pub fn command() -> Command {
+    Command::new("retally")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Event metrics that stay right when events arrive late, twice, or wrong")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .max_term_width(120)
+        .subcommand(
+            Command::new("run")
+                .about("One batch in (and any number after it), tables out, exit")
+                .subcommand_required(true)
+                .arg_required_else_help(true)
+                .subcommand_value_name("DATAFLOW")
+                .subcommand_help_heading("Dataflows")
+                .subcommands(registry::dataflows().iter().map(|dataflow| run(*dataflow))),
+        )
+        .subcommand(
+            Command::new("demo")
+                .about("Generate input, run it, feed a late batch, and show what changed")
+                .arg(
+                    Arg::new("dataflow")
+                        .value_name("DATAFLOW")
+                        .value_parser(PossibleValuesParser::new(names()))
+                        .default_value("online")
+                        .help("Which dataflow"),
+                )
+                .arg(out_dir("Where input, tables and charts go [default: a new folder below the system's temporary one]").required(false)),
+        )
+        .subcommand(
+            Command::new("generate")
+                .about("Realistic messy input of any size, the same for the same options")
+                .subcommand_required(true)
+                .arg_required_else_help(true)
+                .subcommand_value_name("DATAFLOW")
+                .subcommand_help_heading("Dataflows")
+                .subcommands(registry::dataflows().iter().map(|dataflow| generate(&dataflow.definition()))),
+        )
+        .subcommand(
+            Command::new("completions")
+                .about("Completions for a shell, to be sourced or installed")
+                .arg(Arg::new("shell").required(true).value_parser(clap::value_parser!(clap_complete::Shell)).help("Which shell")),
+        )
+        .subcommand(Command::new("man").about("The man page, in roff"))
+}
+
+fn names() -> Vec<&'static str> {
+    registry::dataflows().iter().map(|dataflow| dataflow.definition().name).collect()
+}
+
+fn out_dir(help: &'static str) -> Arg {
+    Arg::new("out").long("out").value_name("DIR").required(true).help(help)
+}
+
+fn generate(definition: &Definition) -> Command {
+    Command::new(definition.name)
+        .about(format!("Input for `{}`: {}", definition.name, definition.about))
+        .arg(out_dir("The folder that files are written to"))
+        .args(definition.generator.iter().map(setting))
+}
+
+fn setting(setting: &Setting) -> Arg {
+    let arg = Arg::new(setting.name).long(setting.name).value_name(setting.value).help(setting.about).help_heading("Settings");
+    match setting.default {
+        Some(default) => arg.default_value(default),
+        None => arg,
+    }
+}
+
+fn run(dataflow: &dyn Dataflow) -> Command {
+    let definition = dataflow.definition();
+    let flag = |name: &'static str, value: &'static str, help: &'static str| Arg::new(name).long(name).value_name(value).help(help);
+    let number = || ValueParser::from(clap::value_parser!(u64));
+    Command::new(definition.name)
+        .about(definition.about)
+        .after_long_help(describe(dataflow))
+        .arg(
+            Arg::new("inputs")
+                .value_name("INPUT=PATH")
+                .required(true)
+                .num_args(1..)
+                .help("Records: a file, a folder or a glob; INPUT-=PATH retracts them"),
+        )
+        .arg(flag("then", "INPUTS", "A further batch, applied after the ones before it: \"INPUT=PATH INPUT-=PATH ...\"").action(ArgAction::Append))
+        .arg(flag("out", "DEST", "Write the tables into this folder; without it they are printed"))
+        .arg(flag("format", "FORMAT", "The format of table files").value_parser(["csv", "json", "parquet"]).default_value("csv"))
+        .arg(flag("tables", "TABLES", "Build only these, separated by commas [default: all]").value_delimiter(','))
+        .arg(flag("changes", "FILE", "Write every change of a row, as a JSON object a line"))
+        .arg(flag("charts", "DIR", "Draw the dataflow's charts, as SVG and PNG"))
+        .arg(flag("as-of", "TIME", "Count open facts up to this time, and leave out later events: a time, or `now` [default: the latest event]"))
+        .arg(flag("max-rejected", "N", "Fail, and write nothing, when more records are refused").value_parser(number()))
+        .arg(Arg::new("quiet").short('q').long("quiet").action(ArgAction::SetTrue).help("No progress, no summaries"))
+        .arg(flag("workers", "N", "Workers of this process [default: the cores of the machine]").short('w').value_parser(number()).help_heading("Workers"))
+        .arg(flag("processes", "N", "Processes that run together").short('n').value_parser(number()).default_value("1").help_heading("Workers"))
+        .arg(flag("process", "I", "The number of this process, from 0").short('p').value_parser(number()).default_value("0").help_heading("Workers"))
+        .arg(flag("hosts", "FILE", "The address of each process, a HOST:PORT a line [default: localhost, from port 2101]").help_heading("Workers"))
+        .args(definition.settings.iter().map(setting))
+}
+
+/// What long help says of inputs and tables.
+fn describe(dataflow: &dyn Dataflow) -> String {
+    let definition = dataflow.definition();
+    let mut text = String::new();
+    let mut inputs = || -> std::fmt::Result {
+        writeln!(text, "Inputs:")?;
+        for input in &definition.inputs {
+            let formats = if input.csv { "CSV or JSON" } else { "JSON" };
+            writeln!(text, "  {}: {} ({formats})", input.name, input.about)?;
+            for field in input.fields {
+                writeln!(text, "      {:<26} {}", field.name, field.about)?;
+            }
+        }
+        if let Ok(graph) = dataflow.graph(&Settings::defaults(&definition.settings)) {
+            writeln!(text, "\nTables:")?;
+            for table in graph.tables() {
+                writeln!(text, "  {}: {}", table.name, table.about)?;
+                for column in table.columns {
+                    writeln!(text, "      {:<26} {}", column.name, column.about)?;
+                }
+            }
+        }
+        writeln!(text, "  rejected: records that could not be read (input, source, line, reason, raw)")
+    };
+    // Writing to a string can't fail.
+    inputs().ok();
+    text
+}
+
+/// The values of `declared` settings, as given.
+pub fn settings(declared: &[Setting], matches: &ArgMatches) -> Settings {
+    let given = |setting: &Setting| matches.get_one::<String>(setting.name).map(|value| (setting.name, value.clone()));
+    declared.iter().filter_map(given).fold(Settings::default(), |settings, (name, value)| settings.with(name, &value))
+}
+
+/// The as-of time, as given; a time without an offset is of the dataflow's zone.
+pub fn as_of(text: Option<&String>, settings: &Settings) -> Result<AsOf, String> {
+    let Some(text) = text else { return Ok(AsOf::Latest) };
+    if text == "now" {
+        return Ok(AsOf::At(crate::engine::now()));
+    }
+    let calendar = settings.calendar().unwrap_or_else(|_| retally_core::calendar::Calendar::utc());
+    calendar.parse(text.as_bytes()).map(AsOf::At).map_err(|error| format!("--as-of {text:?} {error}"))
+}

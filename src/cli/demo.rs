@@ -1,0 +1,5 @@
+//! demo
+use super::error::CliError;
+use clap::ArgMatches;
+/// Runs the command.
+pub fn main(_matches: &ArgMatches) -> Result<(), CliError> { Ok(()) }

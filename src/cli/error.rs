@@ -1,0 +1,68 @@
+//! What goes wrong on the command line: one line that says it, one with a hint, and an exit code.
+
+use crate::engine::EngineError;
+use crate::ingest::IngestError;
+use std::io;
+use std::process::ExitCode;
+
+/// A failure of a command.
+#[derive(Debug)]
+pub struct CliError {
+    message: String,
+    hint: Option<String>,
+    code: u8,
+}
+
+impl CliError {
+    /// It was asked for wrongly: exit code 2.
+    pub fn usage(message: impl Into<String>) -> CliError {
+        CliError { message: message.into(), hint: None, code: 2 }
+    }
+
+    /// It failed: exit code 1.
+    pub fn failed(message: impl Into<String>) -> CliError {
+        CliError { message: message.into(), hint: None, code: 1 }
+    }
+
+    /// With a line that says what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> CliError {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Prints it.
+    #[allow(clippy::print_stderr)]
+    pub fn report(self) -> ExitCode {
+        eprintln!("error: {}", self.message);
+        if let Some(hint) = self.hint {
+            eprintln!("hint: {hint}");
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<EngineError> for CliError {
+    fn from(error: EngineError) -> Self {
+        let hint = match &error {
+            EngineError::Ingest(IngestError::NotFound { .. }) => Some("check the path; a glob must be quoted from the shell"),
+            EngineError::Ingest(IngestError::UnknownFormat { .. }) => Some("rename or link the file"),
+            EngineError::Read(_) => Some("nothing was written; run again when the file can be read"),
+            EngineError::Mesh(_) => Some("start all processes with the same arguments and hosts file, each with its own -p"),
+            _ => None,
+        };
+        let failed = CliError::failed(error.to_string());
+        match hint {
+            Some(hint) => failed.hint(hint),
+            None => failed,
+        }
+    }
+}
+
+/// The reader of a pipe that has seen enough is no error.
+pub fn unless_broken_pipe(result: io::Result<()>) -> Result<(), CliError> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CliError::failed(format!("could not print: {error}"))),
+        _ => Ok(()),
+    }
+}

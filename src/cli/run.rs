@@ -1,0 +1,290 @@
+//! `retally run`: batches in, tables out.
+
+use super::args;
+use super::error::{CliError, unless_broken_pipe};
+use super::progress::ProgressShown;
+use super::show;
+use crate::cluster::Cluster;
+use crate::engine::summary::{Progress, Summary};
+use crate::engine::table::TableState;
+use crate::engine::{self, Commit, Driver, Job};
+use crate::ingest::plan::{Batch, Part, Source};
+use crate::registry;
+use crate::sinks::changes::ChangesWriter;
+use crate::sinks::{self, Format};
+use crate::charts;
+use clap::ArgMatches;
+use retally_core::contract::{Dataflow, Definition, Table};
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{BufWriter, Write, stdout};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tempfile::NamedTempFile;
+
+/// The first port of processes on one host, as timely has it.
+const FIRST_PORT: usize = 2101;
+
+/// Runs the command.
+pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
+    let Some((name, matches)) = matches.subcommand() else { return Ok(()) };
+    let Some(dataflow) = registry::dataflow(name) else { return Ok(()) };
+    let definition = dataflow.definition();
+    let text = |name: &str| matches.get_one::<String>(name);
+    let job = job(dataflow, matches)?;
+    let cluster = cluster(matches)?;
+    let batches = batches(&definition, matches)?;
+    let format = match text("format").map(String::as_str) {
+        Some("json") => Format::Json,
+        Some("parquet") => Format::Parquet,
+        _ => Format::Csv,
+    };
+    let out = text("out").map(|dest| directory(dest)).transpose()?;
+    let changes = text("changes").map(|path| ChangesFile::create(Path::new(path))).transpose()?;
+    let quiet = matches.get_flag("quiet");
+    let limit = matches.get_one::<u64>("max-rejected").copied();
+    let mut driver = RunDriver::new(&job, batches, changes, quiet, limit);
+    if cluster.process == 0 && quiet {
+        driver.progress = ProgressShown::new(true);
+    }
+    let Some(driver) = engine::run(&job, &cluster, driver)? else { return Ok(()) };
+    driver.finish(&job, out.as_deref(), format, text("charts").map(Path::new))
+}
+
+fn job(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Job, CliError> {
+    let definition = dataflow.definition();
+    let settings = args::settings(&definition.settings, matches);
+    let as_of = args::as_of(matches.get_one::<String>("as-of"), &settings).map_err(CliError::usage)?;
+    let graph = dataflow.graph(&settings.with_as_of(as_of)).map_err(|error| CliError::usage(error.to_string()))?;
+    let all: Vec<&str> = graph.tables().iter().map(|table| table.name).collect();
+    let tables = match matches.get_many::<String>("tables") {
+        None => all.iter().map(ToString::to_string).collect(),
+        Some(wanted) => {
+            let wanted: Vec<&String> = wanted.collect();
+            if let Some(unknown) = wanted.iter().find(|name| !all.contains(&name.as_str())) {
+                let message = format!("--tables names {unknown:?}, which {} does not have", definition.name);
+                return Err(CliError::usage(message).hint(format!("its tables are {}", all.join(", "))));
+            }
+            wanted.into_iter().cloned().collect()
+        }
+    };
+    Ok(Job { definition, graph: Arc::from(graph), tables })
+}
+
+fn cluster(matches: &ArgMatches) -> Result<Cluster, CliError> {
+    let number = |name: &str| matches.get_one::<u64>(name).map(|number| usize::try_from(*number).unwrap_or(usize::MAX));
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let (workers, processes, process) = (number("workers").unwrap_or(cores), number("processes").unwrap_or(1), number("process").unwrap_or(0));
+    if !(1..=1024).contains(&workers) || !(1..=1024).contains(&processes) || process >= processes {
+        return Err(CliError::usage(format!("can't be process {process} of {processes} with {workers} workers")).hint("from 1 to 1024 workers and processes; the first process is 0"));
+    }
+    let addresses = match matches.get_one::<String>("hosts") {
+        None if processes == 1 => Vec::new(),
+        None => (0..processes).map(|process| format!("localhost:{}", FIRST_PORT + process)).collect(),
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|error| CliError::usage(format!("could not read --hosts {path:?}: {error}")))?;
+            let lines: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect();
+            if lines.len() < processes {
+                return Err(CliError::usage(format!("--hosts {path:?} has {} addresses for {processes} processes", lines.len())));
+            }
+            lines.into_iter().take(processes).collect()
+        }
+    };
+    Ok(Cluster { workers, process, addresses: if processes == 1 { Vec::new() } else { addresses } })
+}
+
+/// The batches: the positional inputs, and each `--then`.
+fn batches(definition: &Definition, matches: &ArgMatches) -> Result<Vec<Batch>, CliError> {
+    let first: Vec<String> = matches.get_many("inputs").into_iter().flatten().cloned().collect();
+    let then = matches.get_many::<String>("then").into_iter().flatten().map(|inputs| inputs.split_whitespace().map(String::from).collect());
+    let batches: Vec<Vec<String>> = std::iter::once(first).chain(then).collect();
+    let parsed: Vec<Batch> = batches.iter().map(|inputs| batch(definition, inputs)).collect::<Result<_, _>>()?;
+    let named: Vec<usize> = parsed.iter().flat_map(|batch| batch.parts.iter().map(|part| part.input)).collect();
+    for (place, input) in definition.inputs.iter().enumerate() {
+        if input.required && !named.contains(&place) {
+            return Err(CliError::usage(format!("{} needs {}=PATH", definition.name, input.name)).hint(input.about));
+        }
+    }
+    Ok(parsed)
+}
+
+/// A batch from `INPUT=PATH` and `INPUT-=PATH`.
+pub fn batch(definition: &Definition, inputs: &[String]) -> Result<Batch, CliError> {
+    let names = || definition.inputs.iter().map(|input| input.name).collect::<Vec<_>>().join(", ");
+    let mut parts = Vec::new();
+    for given in inputs {
+        let Some((name, path)) = given.split_once('=') else {
+            return Err(CliError::usage(format!("{given:?} is not INPUT=PATH")).hint(format!("the inputs of {} are {}", definition.name, names())));
+        };
+        let (name, sign) = name.strip_suffix('-').map_or((name, 1), |name| (name, -1));
+        let Some(input) = definition.inputs.iter().position(|input| input.name == name) else {
+            return Err(CliError::usage(format!("{} has no input {name:?}", definition.name)).hint(format!("its inputs are {}", names())));
+        };
+        parts.push(Part { input, sign, source: Source::Path(path.into()) });
+    }
+    Ok(Batch { parts })
+}
+
+/// The folder for `--out`; databases and object stores come behind the same door.
+fn directory(dest: &str) -> Result<PathBuf, CliError> {
+    if dest.contains("://") || dest.starts_with("sqlite:") {
+        return Err(CliError::usage(format!("--out {dest:?} is not supported yet")).hint("give a folder"));
+    }
+    Ok(PathBuf::from(dest))
+}
+
+/// The file of `--changes`: written beside its place, and put there when all is done.
+struct ChangesFile {
+    path: PathBuf,
+    writer: ChangesWriter<BufWriter<NamedTempFile>>,
+}
+
+impl ChangesFile {
+    fn create(path: &Path) -> Result<ChangesFile, CliError> {
+        let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let file = NamedTempFile::new_in(folder).map_err(|error| Self::failed(path, &error))?;
+        Ok(ChangesFile { path: path.into(), writer: ChangesWriter::new(BufWriter::new(file)) })
+    }
+
+    fn failed(path: &Path, error: &std::io::Error) -> CliError {
+        CliError::failed(format!("could not write changes to {:?}: {error}", path.display().to_string()))
+    }
+
+    fn keep(self) -> Result<(), CliError> {
+        let ChangesFile { path, writer } = self;
+        let file = writer.finish().and_then(|buffer| buffer.into_inner().map_err(std::io::IntoInnerError::into_error));
+        let file = file.map_err(|error| Self::failed(&path, &error))?;
+        file.persist(&path).map(drop).map_err(|error| Self::failed(&path, &error.error))
+    }
+}
+
+/// Holds the tables of a run.
+pub struct RunDriver {
+    batches: VecDeque<Batch>,
+    states: BTreeMap<String, TableState>,
+    rejected: TableState,
+    rejected_max: Option<u64>,
+    rejected_count: u64,
+    changes: Option<ChangesFile>,
+    progress: ProgressShown,
+    quiet: bool,
+    /// What each batch was and did.
+    pub summaries: Vec<Summary>,
+    /// The changes of the last batch, by table.
+    pub last_changes: BTreeMap<String, Vec<retally_core::row::RowBatch>>,
+}
+
+impl RunDriver {
+    fn new(job: &Job, batches: Vec<Batch>, changes: Option<ChangesFile>, quiet: bool, rejected_max: Option<u64>) -> RunDriver {
+        let tables = job.graph.tables();
+        let built = tables.into_iter().filter(|table| job.tables.contains(table.name));
+        RunDriver {
+            batches: batches.into(),
+            states: built.map(|table| (table.name.to_string(), TableState::new(table))).collect(),
+            rejected: TableState::new(Table::rejected()),
+            rejected_max,
+            rejected_count: 0,
+            changes,
+            progress: ProgressShown::new(quiet),
+            quiet,
+            summaries: Vec::new(),
+            last_changes: BTreeMap::new(),
+        }
+    }
+
+    /// A driver that only holds tables, for other commands.
+    pub fn silent(job: &Job, batches: Vec<Batch>) -> RunDriver {
+        RunDriver::new(job, batches, None, true, None)
+    }
+
+    /// The tables in the order of the dataflow, `rejected` last.
+    pub fn tables(&self, job: &Job) -> Vec<&TableState> {
+        let tables = job.graph.tables();
+        tables.iter().filter_map(|table| self.states.get(table.name)).chain([&self.rejected]).collect()
+    }
+
+    /// The rows refused.
+    pub fn rejected(&self) -> &TableState {
+        &self.rejected
+    }
+
+    /// Draws the charts whose tables were built. Answers the files.
+    pub fn draw(&self, job: &Job, dir: &Path) -> Result<Vec<PathBuf>, CliError> {
+        let mut files = Vec::new();
+        for chart in job.graph.charts() {
+            if chart.layers.iter().all(|layer| self.states.contains_key(layer.table)) {
+                let drawn = charts::draw(&chart, &|name| self.states.get(name), dir);
+                files.extend(drawn.map_err(|error| CliError::failed(error.to_string()))?);
+            }
+        }
+        Ok(files)
+    }
+
+    /// Writes or prints what came out.
+    #[allow(clippy::print_stderr)]
+    fn finish(mut self, job: &Job, out: Option<&Path>, format: Format, charts: Option<&Path>) -> Result<(), CliError> {
+        let failed = |error: sinks::SinkError| CliError::failed(error.to_string());
+        let mut written = match out {
+            Some(dir) => sinks::write_directory(dir, format, &self.tables(job)).map_err(failed)?,
+            None => Vec::new(),
+        };
+        if let Some(dir) = charts {
+            written.extend(self.draw(job, dir)?);
+        }
+        if let Some(changes) = self.changes.take() {
+            written.push(changes.path.clone());
+            changes.keep()?;
+        }
+        if !self.quiet {
+            written.iter().for_each(|file| eprintln!("wrote {}", file.display()));
+        }
+        if out.is_some() {
+            return Ok(());
+        }
+        let tables = self.tables(job);
+        let shown = tables.into_iter().filter(|state| state.table().name != "rejected" || !state.is_empty());
+        let text: Vec<String> = shown.map(|state| show::table(state)).collect();
+        unless_broken_pipe(stdout().write_all(text.join("\n").as_bytes()))
+    }
+}
+
+impl Driver for RunDriver {
+    fn next(&mut self) -> Option<Batch> {
+        self.batches.pop_front()
+    }
+
+    fn progress(&mut self, progress: Progress) {
+        self.progress.show(progress);
+    }
+
+    #[allow(clippy::print_stderr)]
+    fn commit(&mut self, commit: Commit) -> Result<(), String> {
+        self.progress.done();
+        let Commit { mut summary, changes, rejected } = commit;
+        self.rejected_count += summary.rejected;
+        if let Some(limit) = self.rejected_max.filter(|limit| self.rejected_count > *limit) {
+            let first = rejected.first().map(|(row, _)| show::first_rejected(&row.0)).unwrap_or_default();
+            return Err(format!("refused {} records, more than --max-rejected {limit}; nothing was written; the first: {first}", self.rejected_count));
+        }
+        self.rejected.apply(retally_core::row::batches(rejected));
+        self.last_changes.clear();
+        for (name, batches) in changes {
+            let Some(state) = self.states.get_mut(&name) else { continue };
+            let batches = state.apply(batches);
+            summary.changed.insert(name.clone(), batches.iter().map(|batch| batch.len() as u64).sum());
+            if let Some(file) = &mut self.changes {
+                for (row, diff) in batches.iter().flat_map(retally_core::row::RowBatch::iter) {
+                    let written = file.writer.write(state.table(), summary.epoch, row, diff);
+                    written.map_err(|error| format!("could not write changes to {:?}: {error}", file.path.display().to_string()))?;
+                }
+            }
+            if summary.epoch > 1 {
+                self.last_changes.insert(name, batches);
+            }
+        }
+        if !self.quiet {
+            eprint!("{}", show::summary(&summary));
+        }
+        self.summaries.push(summary);
+        Ok(())
+    }
+}

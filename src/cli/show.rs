@@ -1,0 +1,52 @@
+//! How results look on a terminal.
+
+use super::table;
+use crate::engine::summary::Summary;
+use crate::engine::table::TableState;
+use indicatif::{HumanBytes, HumanCount};
+use retally_core::contract::Table;
+use retally_core::row::values;
+use std::fmt::Write;
+
+/// Tables with more rows are shown as a head and a count.
+const ROWS_MAX: usize = 12;
+
+/// A table, or its head.
+pub fn table(state: &TableState) -> String {
+    table::render(state, ROWS_MAX, None)
+}
+
+/// What a batch was and did.
+pub fn summary(summary: &Summary) -> String {
+    let count = |number: u64| HumanCount(number).to_string();
+    let mut text = String::new();
+    let mut write = || -> std::fmt::Result {
+        write!(text, "batch {}: {} records", summary.epoch, count(summary.delivered))?;
+        if summary.retracted > 0 {
+            write!(text, ", {} retracted", count(summary.retracted))?;
+        }
+        write!(text, ", {} late, {} rejected", count(summary.late), count(summary.rejected))?;
+        let files = if summary.files == 1 { "1 file".to_string() } else { format!("{} files", summary.files) };
+        writeln!(text, ", from {files} ({}) in {:.1?}", HumanBytes(summary.bytes), summary.time)?;
+        for (table, rows) in &summary.changed {
+            writeln!(text, "  {table}: {} rows changed", count(*rows))?;
+        }
+        if let Some(first) = summary.passed_over.first() {
+            writeln!(text, "  passed over {} files whose names are not those of input, {first:?} the first", summary.passed_over.len())?;
+        }
+        Ok(())
+    };
+    // Writing to a string can't fail.
+    write().ok();
+    text
+}
+
+/// A row of `rejected` in a line.
+pub fn first_rejected(row: &[u8]) -> String {
+    let table = Table::rejected();
+    let texts: Vec<String> = values(&table.columns, row).map(|value| value.to_string()).collect();
+    match texts.as_slice() {
+        [_, source, line, reason, _] => format!("{source}:{line}: {reason}"),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,62 @@
+//! What a batch was and did.
+
+use crate::ingest::plan::{Batch, Plan};
+use retally_core::split::Done;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How far a batch is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Its epoch.
+    pub epoch: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Bytes to read.
+    pub bytes_all: u64,
+    /// Records accepted.
+    pub records: u64,
+}
+
+/// What a batch was, and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Its epoch.
+    pub epoch: u64,
+    /// Files read.
+    pub files: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Records delivered.
+    pub delivered: u64,
+    /// Records retracted.
+    pub retracted: u64,
+    /// Of all of them, those whose time is earlier than one accepted before the batch.
+    pub late: u64,
+    /// Lines refused.
+    pub rejected: u64,
+    /// Files in folders that were passed over.
+    pub passed_over: Vec<String>,
+    /// Rows changed, by table.
+    pub changed: BTreeMap<String, u64>,
+    /// From the batch's arrival until its changes were there.
+    pub time: Duration,
+}
+
+impl Summary {
+    /// The summary of a batch that has been read.
+    pub fn new(epoch: u64, _batch: &Batch, plan: &Plan, done: &[Done], time: Duration) -> Summary {
+        let mut summary = Summary { epoch, files: plan.files.len(), bytes: plan.bytes, time, passed_over: plan.passed_over.clone(), ..Summary::default() };
+        for done in done {
+            let split = usize::try_from(done.sequence).ok().and_then(|place| plan.splits.get(place));
+            if split.is_some_and(|split| split.sign < 0) {
+                summary.retracted += done.accepted;
+            } else {
+                summary.delivered += done.accepted;
+            }
+            summary.late += done.late;
+            summary.rejected += done.rejected;
+        }
+        summary
+    }
+}

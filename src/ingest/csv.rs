@@ -1,0 +1,334 @@
+//! CSV records. Blocks without quotes, which is nearly all there are, are cut at newlines and delimiters; the
+//! rest is `csv-core`'s.
+//!
+//! A quoted field may hold newlines. One whose quote never ends would swallow the rest of the file: when a record with
+//! quotes reaches [`QUOTED_BYTES_MAX`] or the end, its first line is refused, and reading goes on with the next one.
+
+use super::RECORD_BYTES_MAX;
+use super::blocks::Blocks;
+use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
+use memchr::memchr;
+use retally_core::record::{Field, Fields, Raw};
+use retally_core::split::Line;
+use std::io::{self, Read};
+
+/// A record with quotes that does not end within this is refused: 1 MiB.
+pub const QUOTED_BYTES_MAX: usize = 1 << 20;
+
+/// Reads CSV.
+pub struct Csv<R> {
+    blocks: Blocks<R>,
+    shape: Shape,
+    /// Lines before this byte of the stream belong to the split.
+    until: u64,
+    lines: u64,
+    /// The header is still to come.
+    skip_header: bool,
+    /// Cuts records with quotes.
+    quoting: Reader,
+}
+
+/// How columns become fields.
+struct Shape {
+    delimiter: u8,
+    declared: &'static [Field],
+    /// With a header: the place of each column among the declared fields.
+    header: Option<Vec<Option<usize>>>,
+}
+
+impl<R: Read> Csv<R> {
+    /// Reads from `stream`, which starts at a line, up to the end of the last line that starts before byte `until` of it.
+    pub fn new(stream: R, until: u64, delimiter: u8, declared: &'static [Field], header: Option<Vec<Option<usize>>>, at_file_start: bool) -> Csv<R> {
+        let skip_header = at_file_start && header.is_some();
+        let quoting = ReaderBuilder::new().delimiter(delimiter).build();
+        Csv { blocks: Blocks::new(stream), shape: Shape { delimiter, declared, header }, until, lines: 0, skip_header, quoting }
+    }
+
+    /// Lines read.
+    pub fn lines(&self) -> u64 {
+        self.lines
+    }
+
+    /// Bytes used up.
+    pub fn bytes(&self) -> u64 {
+        self.blocks.consumed()
+    }
+
+    /// Reads a block. Answers whether there is more.
+    pub fn read(&mut self, each: &mut dyn FnMut(Line<'_>)) -> io::Result<bool> {
+        self.blocks.fill()?;
+        if self.skip_header {
+            self.skip_header()?;
+        }
+        if memchr(b'"', self.blocks.bytes()).is_some() {
+            self.quoted(each)?;
+        } else {
+            self.plain(each)?;
+        }
+        let over = self.blocks.consumed() >= self.until || (self.blocks.ended() && self.blocks.bytes().is_empty());
+        Ok(!over)
+    }
+
+    /// The header has been read by whoever planned the split; it is a line all the same.
+    fn skip_header(&mut self) -> io::Result<()> {
+        let mut end = memchr(b'\n', self.blocks.bytes());
+        while end.is_none() && !self.blocks.ended() && self.blocks.bytes().len() < RECORD_BYTES_MAX {
+            self.blocks.fill()?;
+            end = memchr(b'\n', self.blocks.bytes());
+        }
+        let length = end.map_or(self.blocks.bytes().len(), |end| end + 1);
+        self.lines += u64::from(length > 0);
+        self.blocks.consume(length);
+        self.skip_header = false;
+        Ok(())
+    }
+
+    /// Whole lines without quotes.
+    fn plain(&mut self, each: &mut dyn FnMut(Line<'_>)) -> io::Result<()> {
+        let bytes = self.blocks.bytes();
+        let left = usize::try_from(self.until - self.blocks.consumed().min(self.until)).unwrap_or(usize::MAX);
+        let mut used = 0;
+        let mut slots: Vec<&[u8]> = Vec::with_capacity(self.shape.declared.len());
+        while used < left {
+            let rest = bytes.get(used..).unwrap_or_default();
+            let (line, length) = match memchr(b'\n', rest) {
+                Some(end) => (rest.get(..end).unwrap_or_default(), end + 1),
+                None if self.blocks.ended() && !rest.is_empty() => (rest, rest.len()),
+                None => break,
+            };
+            used += length;
+            let number = self.lines;
+            self.lines += 1;
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            if !line.trim_ascii().is_empty() {
+                self.shape.split(line, &mut slots, |record| each(Line { number, bytes: line, record }));
+            }
+        }
+        if used == 0 && bytes.len() >= RECORD_BYTES_MAX {
+            return self.refuse_line("the line is longer than 64 MiB", each);
+        }
+        self.blocks.consume(used);
+        Ok(())
+    }
+
+    /// Records with quotes, until the block is used up.
+    fn quoted(&mut self, each: &mut dyn FnMut(Line<'_>)) -> io::Result<()> {
+        let mut fields = vec![0; 1 << 10];
+        let mut ends = vec![0; 64];
+        loop {
+            let left = self.until.saturating_sub(self.blocks.consumed());
+            if left == 0 || self.blocks.bytes().is_empty() {
+                return Ok(());
+            }
+            match self.blocks.bytes() {
+                [b'\n', ..] => {
+                    self.lines += 1;
+                    self.blocks.consume(1);
+                    continue;
+                }
+                [b'\r', b'\n', ..] => {
+                    self.lines += 1;
+                    self.blocks.consume(2);
+                    continue;
+                }
+                _ => {}
+            }
+            match record(&mut self.quoting, self.blocks.bytes(), self.blocks.ended(), &mut fields, &mut ends) {
+                Cut::Record { length, columns } => {
+                    let raw = self.blocks.bytes().get(..length).unwrap_or_default();
+                    let number = self.lines;
+                    self.lines += memchr::memchr_iter(b'\n', raw).count() as u64 + u64::from(!raw.ends_with(b"\n"));
+                    let columns: Vec<&[u8]> = slices(&fields, ends.get(..columns).unwrap_or_default());
+                    let line = raw.trim_ascii_end();
+                    if !line.is_empty() {
+                        let mut slots = Vec::new();
+                        self.shape.arrange(columns.into_iter(), &mut slots, |record| each(Line { number, bytes: line, record }));
+                    }
+                    self.blocks.consume(length);
+                }
+                Cut::NeverEnds => self.refuse_line("a quote in this line never ends", each)?,
+                Cut::NeedsMore => return Ok(()),
+            }
+        }
+    }
+
+    /// Refuses the line that the stream stands at, however long it is.
+    fn refuse_line(&mut self, why: &'static str, each: &mut dyn FnMut(Line<'_>)) -> io::Result<()> {
+        each(Line { number: self.lines, bytes: self.blocks.bytes().split(|byte| *byte == b'\n').next().unwrap_or_default(), record: Err(why) });
+        self.lines += 1;
+        loop {
+            let bytes = self.blocks.bytes();
+            if let Some(end) = memchr(b'\n', bytes) {
+                self.blocks.consume(end + 1);
+                return Ok(());
+            }
+            let length = bytes.len();
+            self.blocks.consume(length);
+            if self.blocks.ended() {
+                return Ok(());
+            }
+            self.blocks.fill()?;
+        }
+    }
+}
+
+/// What can be cut from the beginning of a buffer.
+enum Cut {
+    Record { length: usize, columns: usize },
+    NeverEnds,
+    NeedsMore,
+}
+
+impl Shape {
+    /// Cuts a line without quotes, and gives its fields in their declared order.
+    fn split<'a>(&self, line: &'a [u8], slots: &mut Vec<&'a [u8]>, give: impl FnMut(Result<Raw<'_>, &'static str>)) {
+        let delimiter = self.delimiter;
+        self.arrange(line.split(move |byte| *byte == delimiter), slots, give);
+    }
+
+    fn arrange<'a>(&self, columns: impl Iterator<Item = &'a [u8]>, slots: &mut Vec<&'a [u8]>, mut give: impl FnMut(Result<Raw<'_>, &'static str>)) {
+        slots.clear();
+        let mut superfluous = false;
+        match &self.header {
+            None => {
+                slots.extend(columns);
+                superfluous = slots.len() > self.declared.len();
+            }
+            Some(places) => {
+                slots.resize(self.declared.len(), &[]);
+                let mut places = places.iter();
+                for column in columns {
+                    match places.next() {
+                        Some(Some(place)) => slots.get_mut(*place).into_iter().for_each(|slot| *slot = column),
+                        Some(None) => {}
+                        None => superfluous = true,
+                    }
+                }
+            }
+        }
+        if superfluous { give(Err("the line has more columns than are expected")) } else { give(Ok(Raw::Fields(Fields::new(self.declared, slots)))) }
+    }
+
+}
+
+/// Cuts a record, which may have quotes.
+fn record(reader: &mut Reader, bytes: &[u8], ended: bool, fields: &mut Vec<u8>, ends: &mut Vec<usize>) -> Cut {
+    reader.reset();
+    {
+        let (mut used, mut written, mut columns) = (0, 0, 0);
+        loop {
+            let input = bytes.get(used..).unwrap_or_default();
+            let finish = ended && input.is_empty();
+            let (result, read, wrote, ended_columns) =
+                reader.read_record(input, fields.get_mut(written..).unwrap_or_default(), ends.get_mut(columns..).unwrap_or_default());
+            used += read;
+            written += wrote;
+            columns += ended_columns;
+            match result {
+                ReadRecordResult::OutputFull => fields.resize(fields.len() * 2, 0),
+                ReadRecordResult::OutputEndsFull => ends.resize(ends.len() * 2, 0),
+                ReadRecordResult::Record => {
+                    // The end of the stream ends a record; within a quote that is no end.
+                    let open = finish && memchr::memchr_iter(b'"', bytes).count() % 2 == 1;
+                    // A `\n` after `\r` is taken for the beginning of the next record; it belongs to this one.
+                    if !ended && used == bytes.len() && bytes.ends_with(b"\r") {
+                        return Cut::NeedsMore;
+                    }
+                    let length = if bytes.get(used.wrapping_sub(1)) == Some(&b'\r') && bytes.get(used) == Some(&b'\n') { used + 1 } else { used };
+                    return if open { Cut::NeverEnds } else { Cut::Record { length, columns } };
+                }
+                ReadRecordResult::End => return Cut::Record { length: bytes.len(), columns: 0 },
+                ReadRecordResult::InputEmpty if ended && !finish => {}
+                ReadRecordResult::InputEmpty if bytes.len() >= QUOTED_BYTES_MAX => return Cut::NeverEnds,
+                ReadRecordResult::InputEmpty => return Cut::NeedsMore,
+            }
+        }
+    }
+}
+
+/// The columns of a record, from where each ends.
+fn slices<'a>(fields: &'a [u8], ends: &[usize]) -> Vec<&'a [u8]> {
+    let mut start = 0;
+    ends.iter().map(|end| fields.get(std::mem::replace(&mut start, *end)..*end).unwrap_or_default()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DECLARED: &[Field] = &[Field { name: "a", about: "" }, Field { name: "b", about: "" }];
+
+    /// Reads with blocks of any size, and shows what was read.
+    fn read(text: &[u8], header: Option<Vec<Option<usize>>>) -> Vec<String> {
+        let mut shown: Vec<Vec<String>> = Vec::new();
+        for piece in [1, 7, 1 << 20] {
+            let mut lines = Vec::new();
+            let stream = Pieces { rest: text, piece };
+            let mut csv = Csv::new(stream, u64::MAX, b',', DECLARED, header.clone(), true);
+            while csv.read(&mut |line| lines.push(show(line))).unwrap() {}
+            shown.push(lines);
+        }
+        assert_eq!(shown[0], shown[2]);
+        assert_eq!(shown[1], shown[2]);
+        shown.remove(0)
+    }
+
+    struct Pieces<'a> {
+        rest: &'a [u8],
+        piece: usize,
+    }
+
+    impl Read for Pieces<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let length = self.piece.min(self.rest.len()).min(buffer.len());
+            buffer[..length].copy_from_slice(&self.rest[..length]);
+            self.rest = &self.rest[length..];
+            Ok(length)
+        }
+    }
+
+    fn show(line: Line<'_>) -> String {
+        match line.record {
+            Ok(Raw::Fields(fields)) => {
+                let text = |place| String::from_utf8_lossy(fields.text(place)).into_owned();
+                format!("{} {}|{}", line.number, text(0), text(1))
+            }
+            Ok(Raw::Json(_)) => unreachable!(),
+            Err(why) => format!("{} {why}: {}", line.number, String::from_utf8_lossy(line.bytes)),
+        }
+    }
+
+    #[test]
+    fn lines_blank_lines_and_line_ends() {
+        assert_eq!(read(b"1,2\n\n3,4\r\n \n5,6", None), ["0 1|2", "2 3|4", "4 5|6"]);
+        assert_eq!(read(b"", None), [""; 0]);
+        assert_eq!(read(b"1\n1,2,3\n", None), ["0 1|", "1 the line has more columns than are expected: 1,2,3"]);
+    }
+
+    #[test]
+    fn headers_reorder_and_ignore() {
+        let header = Some(vec![Some(1), None, Some(0)]);
+        assert_eq!(read(b"b,x,a\n1,2,3\n4,5\n6,7,8,9\n", header), ["1 3|1", "2 |4", "3 the line has more columns than are expected: 6,7,8,9"]);
+    }
+
+    #[test]
+    fn quotes_hold_delimiters_and_newlines() {
+        assert_eq!(read(b"1,\"2,\n\"\"x\"\"\"\n3,4\n\"5\",6\r\n7,8", None), ["0 1|2,\n\"x\"", "2 3|4", "3 5|6", "4 7|8"]);
+    }
+
+    #[test]
+    fn a_quote_that_never_ends_costs_one_line() {
+        assert_eq!(read(b"1,2\n\"3,4\n5,6\n", None), ["0 1|2", "1 a quote in this line never ends: \"3,4", "2 5|6"]);
+    }
+
+    #[test]
+    fn splits_meet_at_lines() {
+        let text = b"1,2\n3,4\n5,6\n";
+        for until in 0..13u64 {
+            let mut lines = Vec::new();
+            let mut csv = Csv::new(&text[..], until, b',', DECLARED, None, true);
+            while csv.read(&mut |line| lines.push(show(line))).unwrap() {}
+            assert_eq!(lines.len() as u64, until.div_ceil(4), "lines that start before byte {until}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! From paths on a command line to records in the graph.
+//!
+//! - [`paths`] finds the files that a path means: a file, a folder, a glob
+//! - [`plan`] looks at the beginning of each file and cuts a batch into splits
+//! - [`read`] opens splits on the workers, and [`csv`] and [`json`] cut bytes into records
+//! - [`rejected`] keeps what was refused
+
+pub mod blocks;
+pub mod csv;
+pub mod json;
+pub mod paths;
+pub mod plan;
+pub mod read;
+pub mod rejected;
+
+use std::io;
+
+/// A record longer than this is refused: 64 MiB.
+pub const RECORD_BYTES_MAX: usize = 64 << 20;
+
+/// Why input could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// A path names nothing.
+    #[error("found no file for {path:?}")]
+    NotFound {
+        /// As given.
+        path: String,
+    },
+    /// A glob can't be read.
+    #[error("could not read {path:?} as a glob: {why}")]
+    BadGlob {
+        /// As given.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A file's name does not say what is in it.
+    #[error("could not tell the format of {path:?}: names end in {expected}, each also with .gz or .zst")]
+    UnknownFormat {
+        /// The file.
+        path: String,
+        /// The endings that the input takes.
+        expected: &'static str,
+    },
+    /// A URL of a kind that is not read.
+    #[error("could not read {path:?}: object-store URLs are not supported yet; give a path")]
+    UnsupportedUrl {
+        /// As given.
+        path: String,
+    },
+    /// A file can't be opened or read.
+    #[error("could not {what} {path:?}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// The file.
+        path: String,
+        /// Why not.
+        source: io::Error,
+    },
+}

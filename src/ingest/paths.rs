@@ -1,0 +1,133 @@
+//! The files that a path means, in order of their names.
+
+use super::IngestError;
+use globset::{GlobBuilder, GlobMatcher};
+use retally_core::split::Packing;
+use std::path::{Path, PathBuf};
+use walkdir::WalkDir;
+
+/// What a file's name says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// JSON; CSV otherwise.
+    pub json: bool,
+    /// How it is packed.
+    pub packing: Packing,
+}
+
+/// Reads a file's kind from its name.
+pub fn kind(path: &str) -> Option<Kind> {
+    let name = path.rsplit('/').next()?.to_ascii_lowercase();
+    let (name, packing) = match (name.strip_suffix(".gz"), name.strip_suffix(".zst")) {
+        (Some(name), _) => (name, Packing::Gzip),
+        (_, Some(name)) => (name, Packing::Zstd),
+        _ => (name.as_str(), Packing::Plain),
+    };
+    match name.rsplit_once('.')?.1 {
+        "csv" => Some(Kind { json: false, packing }),
+        "json" | "jsonl" | "ndjson" | "jsons" | "jsonlines" => Some(Kind { json: true, packing }),
+        _ => None,
+    }
+}
+
+/// The files found for a path.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Those that will be read, in order.
+    pub files: Vec<String>,
+    /// Those in folders that were passed over, because their names do not say that they are input.
+    pub passed_over: Vec<String>,
+}
+
+/// Finds the files of `path`: itself, those below a folder, or those that match a glob.
+///
+/// In folders and globs, files with other endings than those of input are passed over, and so are hidden ones.
+pub fn find(path: &str) -> Result<Found, IngestError> {
+    if path.contains("://") {
+        return Err(IngestError::UnsupportedUrl { path: path.into() });
+    }
+    let given = Path::new(path);
+    let metadata = std::fs::metadata(given);
+    match metadata {
+        Ok(metadata) if metadata.is_dir() => walk(path, given, |_| true),
+        Ok(_) => Ok(Found { files: vec![path.into()], passed_over: Vec::new() }),
+        Err(_) if path.contains(['*', '?', '[', '{']) => {
+            let glob = GlobBuilder::new(path).literal_separator(true).build();
+            let matcher = glob.map_err(|error| IngestError::BadGlob { path: path.into(), why: error.kind().to_string() })?.compile_matcher();
+            walk(path, &root_of(given), |file| matches(&matcher, file))
+        }
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => Err(IngestError::NotFound { path: path.into() }),
+        Err(source) => Err(IngestError::Io { what: "find", path: path.into(), source }),
+    }
+}
+
+fn matches(matcher: &GlobMatcher, file: &Path) -> bool {
+    matcher.is_match(file)
+}
+
+/// The folder above the first part that has a wildcard.
+fn root_of(glob: &Path) -> PathBuf {
+    let plain = glob.components().take_while(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '[', '{']));
+    let root: PathBuf = plain.collect();
+    if root.as_os_str().is_empty() { PathBuf::from(".") } else { root }
+}
+
+fn walk(path: &str, root: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Found, IngestError> {
+    let mut found = Found::default();
+    let shown = |entry: &walkdir::DirEntry| entry.depth() == 0 || !entry.file_name().to_string_lossy().starts_with('.');
+    for entry in WalkDir::new(root).follow_links(true).sort_by_file_name().into_iter().filter_entry(shown) {
+        let entry = entry.map_err(|error| {
+            let path = error.path().unwrap_or(root).display().to_string();
+            IngestError::Io { what: "list", path, source: error.into() }
+        })?;
+        // A walk from "." names files "./a.csv"; a glob does not.
+        let file = entry.path().strip_prefix("./").unwrap_or(entry.path());
+        if entry.file_type().is_file() && wanted(file) {
+            let name = file.to_string_lossy().into_owned();
+            if kind(&name).is_some() { found.files.push(name) } else { found.passed_over.push(name) }
+        }
+    }
+    if found.files.is_empty() {
+        return Err(IngestError::NotFound { path: path.into() });
+    }
+    found.files.sort_unstable();
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_say_format_and_packing() {
+        let kind_of = |name| kind(name).map(|kind| (kind.json, kind.packing));
+        assert_eq!(kind_of("a/b.csv"), Some((false, Packing::Plain)));
+        assert_eq!(kind_of("b.CSV.GZ"), Some((false, Packing::Gzip)));
+        assert_eq!(kind_of("b.jsons.zst"), Some((true, Packing::Zstd)));
+        for name in ["b", "b.txt", "b.gz", "csv", "b.csv.bz2", "a.csv/b"] {
+            assert_eq!(kind_of(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn files_folders_and_globs() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().to_str().unwrap();
+        for name in ["b.csv", "a.csv.gz", "deep/er/c.jsonl", "deep/_SUCCESS", ".hidden.csv", "README.md"] {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "x").unwrap();
+        }
+        let names = |files: Vec<String>| -> Vec<String> { files.into_iter().map(|file| file.replace(root, "")).collect() };
+        let all = find(root).unwrap();
+        assert_eq!(names(all.files), ["/a.csv.gz", "/b.csv", "/deep/er/c.jsonl"]);
+        assert_eq!(names(all.passed_over), ["/README.md", "/deep/_SUCCESS"]);
+        assert_eq!(names(find(&format!("{root}/*.csv*")).unwrap().files), ["/a.csv.gz", "/b.csv"]);
+        assert_eq!(names(find(&format!("{root}/**/c.*")).unwrap().files), ["/deep/er/c.jsonl"]);
+        assert_eq!(names(find(&format!("{root}/b.csv")).unwrap().files), ["/b.csv"]);
+        assert!(matches!(find(&format!("{root}/*.parquet")), Err(IngestError::NotFound { .. })));
+        assert!(matches!(find(&format!("{root}/none.csv")), Err(IngestError::NotFound { .. })));
+        assert!(matches!(find("s3://bucket/x"), Err(IngestError::UnsupportedUrl { .. })));
+        assert!(matches!(find(&format!("{root}/[")), Err(IngestError::BadGlob { .. })));
+    }
+}

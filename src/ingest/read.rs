@@ -1,0 +1,163 @@
+//! Opens splits on the workers.
+
+use super::csv::Csv;
+use super::json::{JsonArray, JsonLines};
+use flate2::read::MultiGzDecoder;
+use retally_core::record::Field;
+use retally_core::split::{Format, Line, Location, Opener, Packing, Split, SplitReader};
+use std::fs::File;
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Opens splits; stops reading when told to.
+#[derive(Clone, Debug, Default)]
+pub struct FileOpener {
+    cancelled: Arc<AtomicBool>,
+}
+
+impl FileOpener {
+    /// Ends all reading: what is read now is of no use any more.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+}
+
+/// How a source names itself in errors.
+fn name(location: &Location) -> &str {
+    match location {
+        Location::File(path) => path,
+        Location::Inline(_) => "the batch's bytes",
+    }
+}
+
+impl Opener for FileOpener {
+    fn open(&self, split: &Split, fields: &'static [Field]) -> Result<Box<dyn SplitReader>, String> {
+        let path = name(&split.location).to_string();
+        let opened = open(split).map_err(|error| format!("could not open {path:?}: {error}"))?;
+        let (stream, read, until) = (opened.stream, opened.read, split.range.1.saturating_sub(opened.start));
+        let at_file_start = split.range.0 == 0;
+        let lexer = match &split.format {
+            Format::Csv { delimiter, header } => Lexer::Csv(Csv::new(stream, until, *delimiter, fields, header.clone(), at_file_start)),
+            Format::JsonLines => Lexer::JsonLines(JsonLines::new(stream, until)),
+            Format::JsonArray => Lexer::JsonArray(JsonArray::new(stream)),
+        };
+        Ok(Box::new(FileReader { lexer, path, read, start: opened.start, cancelled: Arc::clone(&self.cancelled) }))
+    }
+}
+
+/// A stream that starts at a line.
+struct Opened {
+    stream: Box<dyn Read>,
+    /// Bytes read of the file, packed as it is.
+    read: Arc<AtomicU64>,
+    /// Where in the unpacked stream it starts.
+    start: u64,
+}
+
+fn open(split: &Split) -> io::Result<Opened> {
+    let read = Arc::new(AtomicU64::new(0));
+    let (from, _) = split.range;
+    let mut start = 0;
+    let packed: Box<dyn Read> = match &split.location {
+        Location::Inline(bytes) => Box::new(Cursor::new(bytes.clone())),
+        Location::File(path) => {
+            let mut file = File::open(path)?;
+            if from > 0 {
+                start = line_start(&mut file, from)?;
+                file.seek(SeekFrom::Start(start))?;
+            }
+            Box::new(file)
+        }
+    };
+    let counted = Counted { stream: packed, read: Arc::clone(&read) };
+    let unpacked: Box<dyn Read> = match split.packing {
+        Packing::Plain => Box::new(counted),
+        Packing::Gzip => Box::new(MultiGzDecoder::new(counted)),
+        Packing::Zstd => Box::new(zstd::stream::read::Decoder::new(counted)?),
+    };
+    let stream: Box<dyn Read> = if from == 0 { Box::new(without_bom(unpacked)?) } else { unpacked };
+    Ok(Opened { stream, read, start })
+}
+
+/// The first byte after the first newline at or after `from - 1`.
+fn line_start(file: &mut File, from: u64) -> io::Result<u64> {
+    file.seek(SeekFrom::Start(from - 1))?;
+    let mut at = from - 1;
+    let mut block = vec![0; 64 << 10];
+    loop {
+        let length = file.read(&mut block)?;
+        let Some(bytes) = block.get(..length).filter(|bytes| !bytes.is_empty()) else { return Ok(at) };
+        if let Some(newline) = memchr::memchr(b'\n', bytes) {
+            return Ok(at + newline as u64 + 1);
+        }
+        at += length as u64;
+    }
+}
+
+/// A stream without the byte order mark that some programs begin files with.
+pub(super) fn without_bom(mut stream: impl Read) -> io::Result<impl Read> {
+    const BOM: &[u8] = b"\xef\xbb\xbf";
+    let mut first = Vec::with_capacity(BOM.len());
+    stream.by_ref().take(BOM.len() as u64).read_to_end(&mut first)?;
+    if first == BOM {
+        first.clear();
+    }
+    Ok(Cursor::new(first).chain(stream))
+}
+
+struct Counted<R> {
+    stream: R,
+    read: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.stream.read(buffer)?;
+        self.read.fetch_add(length as u64, Ordering::Relaxed);
+        Ok(length)
+    }
+}
+
+enum Lexer {
+    Csv(Csv<Box<dyn Read>>),
+    JsonLines(JsonLines<Box<dyn Read>>),
+    JsonArray(JsonArray<Box<dyn Read>>),
+}
+
+struct FileReader {
+    lexer: Lexer,
+    path: String,
+    read: Arc<AtomicU64>,
+    start: u64,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl SplitReader for FileReader {
+    fn read(&mut self, each: &mut dyn FnMut(Line<'_>)) -> Result<bool, String> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let result = match &mut self.lexer {
+            Lexer::Csv(csv) => csv.read(each),
+            Lexer::JsonLines(lines) => lines.read(each),
+            Lexer::JsonArray(array) => array.read(each),
+        };
+        result.map_err(|error| {
+            let at = self.start + self.read.load(Ordering::Relaxed);
+            format!("could not read {:?} after byte {at}: {error}", self.path)
+        })
+    }
+
+    fn bytes_read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
+    }
+
+    fn lines_read(&self) -> u64 {
+        match &self.lexer {
+            Lexer::Csv(csv) => csv.lines(),
+            Lexer::JsonLines(lines) => lines.lines(),
+            Lexer::JsonArray(array) => array.lines(),
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The dataflows that there are: the one place that names them.
+
+use retally_core::contract::Dataflow;
+
+/// All dataflows. Their order is that of help texts.
+pub fn dataflows() -> &'static [&'static dyn Dataflow] {
+    &[&retally_online::Online]
+}
+
+/// The dataflow of this name.
+pub fn dataflow(name: &str) -> Option<&'static dyn Dataflow> {
+    dataflows().iter().copied().find(|dataflow| dataflow.definition().name == name)
+}

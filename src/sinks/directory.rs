@@ -1,0 +1,154 @@
+//! Tables as files of a directory.
+//!
+//! All tables are written and synced under temporary names first, and only then renamed one after the other. So the
+//! likely failures, a full disk above all, change nothing; and what remains between two renames is a moment.
+
+use super::staged::Staged;
+use super::{Format, Sink, SinkError, csv, json, parquet};
+use crate::engine::table::TableState;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Bytes that are collected before they are written.
+const BUFFER_BYTES: usize = 1 << 18;
+
+/// A directory with a file for each table.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    path: PathBuf,
+    format: Format,
+}
+
+impl Directory {
+    /// The directory at `path`, which is created when it is written to.
+    pub fn new(path: impl Into<PathBuf>, format: Format) -> Directory {
+        Directory { path: path.into(), format }
+    }
+}
+
+impl Sink for Directory {
+    fn write(&mut self, tables: &[&TableState]) -> Result<Vec<String>, SinkError> {
+        let paths = write_directory(&self.path, self.format, tables)?;
+        Ok(paths.into_iter().map(|path| path.display().to_string()).collect())
+    }
+}
+
+/// Writes `dir/<table>.<format>` for each table, instead of files of that name. Answers their paths.
+pub fn write_directory(dir: &Path, format: Format, tables: &[&TableState]) -> Result<Vec<PathBuf>, SinkError> {
+    std::fs::create_dir_all(dir).map_err(|cause| SinkError::CreateDirectory { path: dir.into(), cause })?;
+    let path = |table: &TableState| dir.join(format!("{}.{}", table.table().name, format.extension()));
+    let stage = |table: &&TableState| stage(table, format, &path(table)).map_err(|cause| SinkError::Write { path: path(table), cause });
+    let staged: Vec<Staged> = tables.iter().map(stage).collect::<Result<_, _>>()?;
+    staged.into_iter().map(publish).collect()
+}
+
+fn stage(table: &TableState, format: Format, path: &Path) -> io::Result<Staged> {
+    let mut staged = Staged::create(path)?;
+    match format {
+        Format::Csv => csv::write(table, staged.file())?,
+        Format::Json => json::write(table, staged.file())?,
+        Format::Parquet => parquet::write(table, staged.file())?,
+    }
+    staged.sync()?;
+    Ok(staged)
+}
+
+fn publish(staged: Staged) -> Result<PathBuf, SinkError> {
+    let path = staged.path().to_path_buf();
+    staged.publish().map_err(|cause| SinkError::Publish { path, cause })
+}
+
+/// Text that goes to a file in large pieces.
+pub(super) struct Pieces<'a> {
+    bytes: Vec<u8>,
+    out: &'a mut dyn Write,
+}
+
+impl<'a> Pieces<'a> {
+    pub(super) fn new(out: &'a mut dyn Write) -> Pieces<'a> {
+        Pieces { bytes: Vec::with_capacity(BUFFER_BYTES + 4096), out }
+    }
+
+    /// Adds what `write` appends.
+    pub(super) fn add(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+        write(&mut self.bytes);
+        if self.bytes.len() >= BUFFER_BYTES {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.out.write_all(&self.bytes)?;
+        self.bytes.clear();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cells::tests::{sample, state};
+    use super::*;
+    use retally_core::contract::Table;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn tables_are_replaced_in_every_format() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("a/b");
+        let (full, empty) = (sample(), TableState::new(Table::rejected()));
+        for _ in 0..2 {
+            for format in ["csv", "json", "parquet"] {
+                let paths = write_directory(&out, format.parse().unwrap(), &[&full, &empty]).unwrap();
+                assert_eq!(paths, [out.join(format!("sample.{format}")), out.join(format!("rejected.{format}"))]);
+            }
+        }
+        assert_eq!(names(&out), ["rejected.csv", "rejected.json", "rejected.parquet", "sample.csv", "sample.json", "sample.parquet"]);
+        let fewer = state(sample().table().columns.clone(), []);
+        let written = Directory::new(&out, Format::Csv).write(&[&fewer]).unwrap();
+        assert_eq!(written, [out.join("sample.csv").display().to_string()]);
+        assert_eq!(std::fs::read_to_string(out.join("sample.csv")).unwrap().lines().count(), 1, "the old rows are gone");
+    }
+
+    #[test]
+    fn a_failure_changes_nothing_and_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (full, empty) = (sample(), TableState::new(Table::rejected()));
+        std::fs::write(dir.path().join("sample.csv"), "old").unwrap();
+        std::fs::create_dir(dir.path().join("rejected.csv")).unwrap();
+        let error = write_directory(dir.path(), Format::Csv, &[&full, &empty]).unwrap_err();
+        assert_eq!(error.to_string(), format!("could not write table {:?}: it is a directory", dir.path().join("rejected.csv")));
+        assert_eq!(names(dir.path()), ["rejected.csv", "sample.csv"]);
+        assert_eq!(std::fs::read_to_string(dir.path().join("sample.csv")).unwrap(), "old");
+    }
+
+    #[test]
+    fn a_file_is_no_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        for path in [file.clone(), file.join("below")] {
+            let error = write_directory(&path, Format::Json, &[]).unwrap_err();
+            assert_eq!(error.to_string(), format!("could not create directory {path:?}: a file stands where a directory is needed"));
+        }
+        assert_eq!("xml".parse::<Format>().unwrap_err().to_string(), "\"xml\" is no format; there are csv, json and parquet");
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_of_every_format() {
+        let table = sample();
+        for write in [csv::write, json::write] {
+            let mut full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+            let error = write(&table, &mut full).unwrap_err();
+            assert_eq!(super::super::staged::why(&error), "no space is left on the disk");
+        }
+        let mut full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let error = parquet::write(&table, &mut full).unwrap_err();
+        assert_eq!(super::super::staged::why(&error), "no space is left on the disk");
+    }
+}
