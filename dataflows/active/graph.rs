@@ -194,10 +194,8 @@ impl Active {
 
     /// What an event says by itself.
     fn say(&self, user: &User, event: &Occurrence, give: &mut dyn FnMut(Fact)) {
-        if let Valuable::Events(names) = &self.valuable {
-            if names.contains(&event.name) {
-                give(Fact::Half(user.clone(), event.day, Half::Valuable));
-            }
+        if matches!(&self.valuable, Valuable::Events(names) if names.contains(&event.name)) {
+            give(Fact::Half(user.clone(), event.day, Half::Valuable));
         }
         if event.name != Name::UserEngagement {
             return;

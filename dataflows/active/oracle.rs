@@ -113,7 +113,7 @@ fn event(settings: &Settings, line: &str) -> Event {
     let engagement = |parameter: &Value| {
         let kinds = ["string_value", "int_value", "float_value", "double_value"];
         let milliseconds = kinds.iter().find_map(|kind| text(&parameter["value"][kind]).parse::<f64>().ok())?;
-        Some((milliseconds * 1000.0).floor() as i64)
+        (milliseconds * 1000.0).floor().to_string().parse().ok()
     };
     Event {
         user: object["user_pseudo_id"].as_str().unwrap().into(),

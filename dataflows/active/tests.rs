@@ -175,7 +175,11 @@ fn settings() -> impl Strategy<Value = (Settings, i64)> {
 
 proptest! {
     #[test]
-    fn the_graph_is_the_oracle_after_every_batch((settings, least) in settings(), batches in batches(), config in (0usize..6).prop_map(Config::choose)) {
+    fn the_graph_is_the_oracle_after_every_batch(
+        (settings, least) in settings(),
+        batches in batches(),
+        config in (0..Config::ALL.len()).prop_map(Config::choose),
+    ) {
         check(config, &settings, least, &batches);
     }
 }
