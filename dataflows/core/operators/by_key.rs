@@ -169,17 +169,18 @@ where
             let complete = |epoch: &Epoch| !frontier.frontier().less_equal(epoch);
             let early = |epoch: &Epoch| !frontier.frontier().less_than(epoch);
             let enough = if let Timing::Early(enough) = timing { Some(enough) } else { None };
-            if let Some((capability, partition, last)) = epochs.next(complete, early, enough) {
+            let (mut handled, most) = (0, if enough.is_some() { 8 * HANDLED_MAX } else { HANDLED_MAX });
+            while handled < most {
+                let Some((capability, partition, last)) = epochs.next(complete, early, enough) else { break };
+                handled += partition.len();
                 scratch.for_each_key(partition, |key, changes| change_state(&mut states, key, changes, &mut emitter, &mut logic));
                 send(&mut emitter, last, &capability, output);
-                if !epochs.is_empty() {
-                    activator.activate();
-                }
-            } else if let Some(capability) = epochs.owed(complete) {
+            }
+            if let Some(capability) = epochs.owed(complete) {
                 send(&mut emitter, true, &capability, output);
-                if !epochs.is_empty() {
-                    activator.activate();
-                }
+            }
+            if handled > 0 && !epochs.is_empty() {
+                activator.activate();
             }
         }
     });
@@ -364,6 +365,8 @@ impl<K: Ord + Hash, V: Ord> Scratch<K, V> {
     }
 }
 
+/// An activation ends after about this many updates, some milliseconds' worth, and lets other operators run.
+const HANDLED_MAX: usize = 1 << 15;
 /// Above this many updates an epoch is cut into partitions.
 const FLAT_MAX: usize = 1 << 15;
 /// The number of partitions; ten million updates make some of 40,000, which are sorted within the cache.
