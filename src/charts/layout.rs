@@ -1,250 +1,297 @@
-//! Where everything stands in the picture: title, axes, marks, legend.
+//! The picture of a chart: a sheet with title, plot and legend, drawn by plotters as an SVG document.
 //!
-//! The legend has a column of its own on the right, and never lies over the data.
+//! Plotters places the marks and draws grid, axes and series. Title and legend are placed here: its caption stands in
+//! the middle, and its legend lies over the data. Here the legend has a column of its own on the right.
+//!
+//! Plotters rounds to whole units. A unit is a tenth of a point, so that no rounding is seen.
 
 use super::axis;
+use super::colors::{AXIS, GREY, INK, OkabeIto};
 use super::figure::{Figure, Kind, Marks, Span};
-use super::font;
-use super::scene::{AXIS, Anchor, Color, GREY, INK, Point, Scene, Shape, rectangle};
+use super::text::{fitted, style, width};
+use plotters::coord::Shift;
+use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
+use plotters::coord::types::RangedCoordf64;
+use plotters::prelude::{
+    AreaSeries, Cartesian2d, ChartBuilder, ChartContext, Circle, DrawingArea, DrawingAreaErrorKind, IntoDrawingArea, LabelAreaPosition,
+    LineSeries, PathElement, Polygon, Rectangle, SVGBackend,
+};
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::{Color, Palette, TRANSPARENT, WHITE};
 use retally_core::calendar::Day;
 use retally_core::chart::Chart;
 use std::collections::BTreeMap;
+use std::io;
+use std::ops::Range;
 
-const WIDTH: u32 = 1200;
-const HEIGHT: u32 = 600;
-const MARGIN: f64 = 28.0;
-const PLOT_TOP: f64 = 96.0;
-const PLOT_BOTTOM: f64 = 552.0;
-const TITLE_SIZE: f64 = 22.0;
-const TEXT_SIZE: f64 = 13.0;
-const LINE_WIDTH: f64 = 2.25;
-/// A viewer's own font is wider than ours: DejaVu by a quarter.
-const FONT_SLACK: f64 = 1.3;
-const SWATCH: f64 = 14.0;
-const LEGEND_LINE: f64 = 24.0;
-const LEGEND_TEXT_MAX: f64 = 200.0;
+/// A point (a pixel of a plain screen) in units; so are all lengths here.
+const POINT: i32 = 10;
+const WIDTH: i32 = 1200 * POINT;
+const HEIGHT: i32 = 600 * POINT;
+const MARGIN: i32 = 28 * POINT;
+const Y_LABEL_TOP: i32 = 62 * POINT;
+const PLOT_TOP: i32 = 96 * POINT;
+const PLOT_BOTTOM: i32 = 552 * POINT;
+const DATE_GAP: i32 = 14 * POINT;
+const TITLE_SIZE: f64 = 220.0;
+const TEXT_SIZE: f64 = 130.0;
+const HAIRLINE: u32 = POINT.cast_unsigned();
+const LINE_WIDTH: u32 = 22;
+/// Between an axis and its texts, and a swatch and its text.
+const GAP: i32 = 10 * POINT;
+const LEGEND_GAP: i32 = 24 * POINT;
+const LEGEND_LINE: i32 = 24 * POINT;
+/// From a swatch's top: its text stands at its middle.
+const LEGEND_TEXT_TOP: i32 = 16;
+const LEGEND_TEXT_MAX: i32 = 200 * POINT;
 const LEGEND_ENTRIES_MAX: usize = 19;
-
-/// The plot: which days and values lie where.
-struct Plot {
-    left: f64,
-    right: f64,
-    first: Day,
-    /// Days side by side.
-    slots: f64,
-    values: axis::Values,
-}
-
-impl Plot {
-    /// Where `days` after the start of `day` lies.
-    fn x(&self, day: Day, days: f64) -> f64 {
-        self.left + (f64::from(day.0 - self.first.0) + days) / self.slots * (self.right - self.left)
-    }
-
-    fn y(&self, value: f64) -> f64 {
-        let share = (value - self.values.low) / (self.values.high - self.values.low);
-        PLOT_BOTTOM - share * (PLOT_BOTTOM - PLOT_TOP)
-    }
-
-    fn slot(&self) -> f64 {
-        (self.right - self.left) / self.slots
-    }
-}
-
-/// The picture of a chart.
-pub(super) fn scene(chart: &Chart, figure: &Figure) -> Scene {
-    let mut scene = Scene { width: WIDTH, height: HEIGHT, title: chart.title.into(), shapes: Vec::new() };
-    let (width, height) = (f64::from(WIDTH), f64::from(HEIGHT));
-    scene.rectangle((0.0, 0.0), width, height, super::scene::PAPER, 1.0);
-    let title = font::fitted(chart.title, TITLE_SIZE, (width - 2.0 * MARGIN) / FONT_SLACK);
-    scene.text((MARGIN, 44.0), title, TITLE_SIZE, INK, Anchor::Start);
-    let Some((first, last)) = figure.days() else {
-        scene.text((width / 2.0, height / 2.0), "no data", TITLE_SIZE, GREY, Anchor::Middle);
-        return scene;
-    };
-    scene.text((MARGIN, 72.0), chart.y_label, TEXT_SIZE, GREY, Anchor::Start);
-
-    let legend = legend(figure);
-    let (low, high) = figure.range();
-    let values = axis::values(low, high, figure.counts);
-    let widest = |texts: &mut dyn Iterator<Item = &String>| texts.map(|text| font::width(text, TEXT_SIZE)).fold(0.0, f64::max) * FONT_SLACK;
-    let legend_width = SWATCH + 10.0 + widest(&mut legend.iter().map(|entry| &entry.name));
-    // Very few days stand in the middle, as wide as a third of the plot at most.
-    let days = last.0 - first.0 + 1;
-    let pad = if days < 3 { 1 } else { 0 };
-    let plot = Plot {
-        left: MARGIN + widest(&mut values.marks.iter().map(|(_, text)| text)) + 10.0,
-        right: width - MARGIN - legend_width - 24.0,
-        first: first.plus(-pad),
-        slots: f64::from(days + 2 * pad),
-        values,
-    };
-    // Filled shapes lie under the grid, so that values can be read off, and lines lie over it.
-    let over = figure.layers.iter().position(|layer| matches!(layer.kind, Kind::Line | Kind::Band)).unwrap_or(figure.layers.len());
-    let (fills, lines) = figure.layers.split_at(over);
-    fills.iter().for_each(|layer| draw_layer(&mut scene, &plot, figure, layer));
-    draw_axes(&mut scene, &plot, first, last);
-    lines.iter().for_each(|layer| draw_layer(&mut scene, &plot, figure, layer));
-    draw_legend(&mut scene, &legend, plot.right + 24.0);
-    scene
-}
-
-fn draw_axes(scene: &mut Scene, plot: &Plot, first: Day, last: Day) {
-    for (value, text) in &plot.values.marks {
-        // At whole points lines are sharp.
-        let y = plot.y(*value).round();
-        let (color, opacity) = if *value == 0.0 { (AXIS, 1.0) } else { (INK, 0.1) };
-        scene.rectangle((plot.left, y - 0.5), plot.right - plot.left, 1.0, color, opacity);
-        scene.text((plot.left - 10.0, y + 4.5), text.clone(), TEXT_SIZE, GREY, Anchor::End);
-    }
-    let widest =
-        |marks: &[(Day, String)]| marks.iter().map(|(_, text)| font::width(text, TEXT_SIZE)).fold(0.0, f64::max) * FONT_SLACK + 14.0;
-    for (day, text) in axis::days(first, last, plot.right - plot.left, widest) {
-        let x = plot.x(day, 0.5).round();
-        scene.rectangle((x - 0.5, PLOT_TOP), 1.0, PLOT_BOTTOM - PLOT_TOP, INK, 0.05);
-        scene.rectangle((x - 0.5, PLOT_BOTTOM), 1.0, 6.0, AXIS, 1.0);
-        scene.text((x, PLOT_BOTTOM + 23.0), text, TEXT_SIZE, GREY, Anchor::Middle);
-    }
-}
-
-fn draw_layer(scene: &mut Scene, plot: &Plot, figure: &Figure, layer: &Marks) {
-    let shapes = layer.series.iter().flat_map(|(place, days)| series_shapes(plot, layer.kind, Color::of_place(*place), days));
-    match layer.kind {
-        // Each area reaches down to the ground, and those before it in the stack are drawn over it: two areas that
-        // merely touch would let the paper shine through between them.
-        Kind::Area | Kind::Bars => {
-            let mut shapes: Vec<Shape> = shapes.collect();
-            shapes.reverse();
-            let lines_follow = figure.layers.iter().any(|other| other.kind == Kind::Line);
-            if let (Kind::Bars, true, 1) = (layer.kind, lines_follow, layer.series.len()) {
-                shapes.iter_mut().for_each(pale);
-            }
-            scene.shapes.extend(shapes);
-        }
-        Kind::Line | Kind::Band => scene.shapes.extend(shapes),
-    }
-}
-
+const SWATCH: i32 = 14 * POINT;
 /// How strong bars are that lines run over.
 const PALE: f64 = 0.45;
 /// How strong bands are.
 const BAND: f64 = 0.22;
 
-fn pale(shape: &mut Shape) {
-    if let Shape::Fill { opacity, .. } = shape {
-        *opacity = PALE;
+type Sheet<'s> = DrawingArea<SVGBackend<'s>, Shift>;
+/// Days, counted as `Day` counts them, and values.
+type Plot<'s> = ChartContext<'s, SVGBackend<'s>, Cartesian2d<Scale, Scale>>;
+type Drawn<T> = Result<T, DrawingAreaErrorKind<io::Error>>;
+
+/// An axis with marks at places of our own.
+struct Scale {
+    range: RangedCoordf64,
+    marks: Vec<(f64, String)>,
+}
+
+impl Ranged for Scale {
+    type FormatOption = NoDefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
+        self.range.map(value, limit)
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
+        let marks = if hint.weight().allow_light_points() { &[] } else { self.marks.as_slice() };
+        marks.iter().map(|(place, _)| *place).collect()
+    }
+
+    fn range(&self) -> Range<f64> {
+        self.range.range()
     }
 }
 
-fn series_shapes(plot: &Plot, kind: Kind, color: Color, days: &BTreeMap<Day, Span>) -> Vec<Shape> {
-    match kind {
-        Kind::Area => vec![Shape::Fill { rings: runs(days).iter().map(|run| area(plot, run)).collect(), color, opacity: 1.0 }],
-        Kind::Bars => vec![Shape::Fill { rings: bars(plot, days), color, opacity: 1.0 }],
-        Kind::Band => vec![Shape::Fill { rings: runs(days).iter().map(|run| band(plot, run)).collect(), color, opacity: BAND }],
-        Kind::Line => lines(plot, color, days),
+impl ValueFormatter<f64> for Scale {
+    fn format_ext(&self, value: &f64) -> String {
+        self.marks.iter().find(|(place, _)| place == value).map(|(_, text)| text.clone()).unwrap_or_default()
+    }
+}
+
+/// The document.
+pub(super) fn svg(chart: &Chart, figure: &Figure) -> Drawn<String> {
+    // Plotters' element, which closes when its sheet is dropped, stands in one that shows it at its size in points, and
+    // that says how all lines end and bend.
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{}\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
+         stroke-linecap=\"round\" stroke-linejoin=\"round\">\n",
+        WIDTH / POINT,
+        HEIGHT / POINT,
+    );
+    let size = (WIDTH.cast_unsigned(), HEIGHT.cast_unsigned());
+    draw(&SVGBackend::with_string(&mut svg, size).into_drawing_area(), chart, figure)?;
+    svg.push_str("</svg>\n");
+    Ok(svg)
+}
+
+fn draw(sheet: &Sheet, chart: &Chart, figure: &Figure) -> Drawn<()> {
+    sheet.fill(&WHITE)?;
+    sheet.draw_text(&fitted(chart.title, TITLE_SIZE, WIDTH - 2 * MARGIN), &style(TITLE_SIZE, INK), (MARGIN, MARGIN))?;
+    let Some((first, last)) = figure.days() else {
+        let style = style(TITLE_SIZE, GREY).pos(Pos::new(HPos::Center, VPos::Center));
+        return sheet.draw_text("no data", &style, (WIDTH / 2, HEIGHT / 2));
+    };
+    sheet.draw_text(chart.y_label, &style(TEXT_SIZE, GREY), (MARGIN, Y_LABEL_TOP))?;
+
+    let legend = legend(figure);
+    let (low, high) = figure.range();
+    let values = axis::values(low, high, figure.counts);
+    let left = widest(values.marks.iter().map(|(_, text)| text)) + GAP;
+    let right = LEGEND_GAP + SWATCH + GAP + widest(legend.iter().map(|entry| &entry.name)) + MARGIN;
+    let room = WIDTH - MARGIN - left - right;
+    let dates = axis::days(first, last, f64::from(room), |marks| f64::from(widest(marks.iter().map(|(_, text)| text)) + DATE_GAP));
+    let dates: Vec<_> = dates.into_iter().map(|(day, text)| (middle(day), text)).collect();
+    // Very few days stand in the middle, as wide as a third of the plot at most.
+    let pad = if last.0 - first.0 < 2 { 1 } else { 0 };
+    let days = f64::from(first.0 - pad)..f64::from(last.0 + 1 + pad);
+    let x = Scale { range: days.into(), marks: dates };
+    let y = Scale { range: (values.low..values.high).into(), marks: values.marks };
+    let mut plot = ChartBuilder::on(sheet)
+        .margin_top(PLOT_TOP)
+        .margin_left(MARGIN)
+        .margin_right(right)
+        .x_label_area_size(HEIGHT - PLOT_BOTTOM)
+        .y_label_area_size(left)
+        .build_cartesian_2d(x, y)?;
+    // Filled shapes lie under the grid, so that values can be read off, and lines lie over it.
+    let over = figure.layers.iter().position(|layer| matches!(layer.kind, Kind::Line | Kind::Band)).unwrap_or(figure.layers.len());
+    let (fills, lines) = figure.layers.split_at(over);
+    fills.iter().try_for_each(|layer| draw_layer(&mut plot, figure, layer))?;
+    draw_axes(&mut plot)?;
+    lines.iter().try_for_each(|layer| draw_layer(&mut plot, figure, layer))?;
+    draw_legend(sheet, &legend, WIDTH - right + LEGEND_GAP)
+}
+
+fn widest<'t>(texts: impl Iterator<Item = &'t String>) -> i32 {
+    texts.map(|text| width(text, TEXT_SIZE)).max().unwrap_or(0)
+}
+
+fn middle(day: Day) -> f64 {
+    f64::from(day.0) + 0.5
+}
+
+fn draw_axes(plot: &mut Plot) -> Drawn<()> {
+    // In two steps, as plotters has one style for both axes; that of values is not drawn but for its texts, which
+    // stand two ticks away from the plot.
+    plot.configure_mesh()
+        .bold_line_style(INK.mix(0.1).stroke_width(HAIRLINE))
+        .axis_style(TRANSPARENT)
+        .label_style(style(TEXT_SIZE, GREY))
+        .set_tick_mark_size(LabelAreaPosition::Left, GAP / 2)
+        .y_label_offset(POINT)
+        .disable_x_mesh()
+        .disable_x_axis()
+        .draw()?;
+    plot.configure_mesh()
+        .bold_line_style(INK.mix(0.05).stroke_width(HAIRLINE))
+        .axis_style(AXIS.stroke_width(HAIRLINE))
+        .label_style(style(TEXT_SIZE, GREY))
+        .set_tick_mark_size(LabelAreaPosition::Bottom, 6 * POINT)
+        .disable_y_mesh()
+        .disable_y_axis()
+        .draw()?;
+    let (days, values) = (plot.plotting_area().get_x_range(), plot.plotting_area().get_y_range());
+    if values.start < 0.0 && values.end > 0.0 {
+        plot.draw_series(LineSeries::new([(days.start, 0.0), (days.end, 0.0)], AXIS.stroke_width(HAIRLINE)))?;
+    }
+    Ok(())
+}
+
+fn draw_layer(plot: &mut Plot, figure: &Figure, layer: &Marks) -> Drawn<()> {
+    // Each area reaches down to the ground, and those before it in the stack are drawn over it: two areas that
+    // merely touch would let the paper shine through between them.
+    for (place, days) in layer.series.iter().rev() {
+        let color = OkabeIto::pick(*place).mix(opacity(figure, layer));
+        match layer.kind {
+            Kind::Area => plot.draw_series(AreaSeries::new(edge(days), 0.0, color))?,
+            Kind::Bars => plot.draw_series(AreaSeries::new(bars(plot, days), 0.0, color))?,
+            Kind::Band => plot.draw_series(runs(days).iter().map(|run| Polygon::new(band(run), color)))?,
+            Kind::Line => {
+                let (alone, joined): (Vec<_>, Vec<_>) = runs(days).into_iter().partition(|run| run.len() == 1);
+                let high = |(day, (_, high)): (Day, Span)| (middle(day), high);
+                plot.draw_series(alone.into_iter().flatten().map(|day| Circle::new(high(day), LINE_WIDTH * 3 / 2, color.filled())))?;
+                let path = |run: Vec<_>| PathElement::new(run.into_iter().map(high).collect::<Vec<_>>(), color.stroke_width(LINE_WIDTH));
+                plot.draw_series(joined.into_iter().map(path))?
+            }
+        };
+    }
+    Ok(())
+}
+
+fn opacity(figure: &Figure, layer: &Marks) -> f64 {
+    let lines = figure.layers.iter().any(|other| other.kind == Kind::Line);
+    match layer.kind {
+        Kind::Bars if lines && layer.series.len() == 1 => PALE,
+        Kind::Band => BAND,
+        Kind::Area | Kind::Bars | Kind::Line => 1.0,
     }
 }
 
 /// Days that follow one another.
 fn runs(days: &BTreeMap<Day, Span>) -> Vec<Vec<(Day, Span)>> {
-    let mut runs: Vec<Vec<(Day, Span)>> = Vec::new();
-    for (day, span) in days {
-        match runs.last_mut() {
-            Some(run) if run.last().is_some_and(|(before, _)| before.plus(1) == *day) => run.push((*day, *span)),
-            _ => runs.push(vec![(*day, *span)]),
-        }
-    }
-    runs
+    let days: Vec<_> = days.iter().map(|(day, span)| (*day, *span)).collect();
+    days.chunk_by(|(before, _), (after, _)| before.plus(1) == *after).map(<[_]>::to_vec).collect()
 }
 
-/// From the ground to the upper values, from the start of the first day to the end of the last.
-fn area(plot: &Plot, run: &[(Day, Span)]) -> Vec<Point> {
-    let (Some((first, first_span)), Some((last, last_span))) = (run.first(), run.last()) else { return Vec::new() };
-    let (start, end, ground) = (plot.x(*first, 0.0), plot.x(*last, 1.0), plot.y(0.0));
-    let mut ring = vec![(start, ground), (start, plot.y(first_span.1))];
-    ring.extend(run.iter().map(|(day, (_, high))| (plot.x(*day, 0.5), plot.y(*high))));
-    ring.extend([(end, plot.y(last_span.1)), (end, ground)]);
-    ring
+/// The upper edge of an area, from the start of the first day to the end of the last.
+fn edge(days: &BTreeMap<Day, Span>) -> Vec<(f64, f64)> {
+    let start = days.first_key_value().map(|(day, (_, high))| (middle(*day) - 0.5, *high));
+    let end = days.last_key_value().map(|(day, (_, high))| (middle(*day) + 0.5, *high));
+    let middles = days.iter().map(|(day, (_, high))| (middle(*day), *high));
+    start.into_iter().chain(middles).chain(end).collect()
 }
 
-fn bars(plot: &Plot, days: &BTreeMap<Day, Span>) -> Vec<Vec<Point>> {
+/// The upper edge of bars, which goes down to the ground between them.
+fn bars(plot: &Plot, days: &BTreeMap<Day, Span>) -> Vec<(f64, f64)> {
+    let range = plot.plotting_area().get_x_range();
+    let slot = f64::from(plot.plotting_area().dim_in_pixel().0) / (range.end - range.start);
     // Thin bars touch: gaps narrower than a pixel would make stripes that are not in the data.
-    let share = if plot.slot() < 4.0 { 1.0 } else { 0.76 };
-    let ground = plot.y(0.0);
-    let drawn = days.iter().filter(|(_, (low, high))| low != high);
-    drawn
-        .map(|(day, (_, high))| rectangle((plot.x(*day, (1.0 - share) / 2.0), plot.y(*high)), plot.slot() * share, ground - plot.y(*high)))
-        .collect()
+    let half = if slot < f64::from(4 * POINT) { 0.5 } else { 0.38 };
+    let corners = |(day, (_, high)): (&Day, &Span)| {
+        let (start, end) = (middle(*day) - half, middle(*day) + half);
+        [(start, 0.0), (start, *high), (end, *high), (end, 0.0)]
+    };
+    days.iter().flat_map(corners).collect()
 }
 
 /// Between the lower and the upper values; a day alone is as wide as most of its slot.
-fn band(plot: &Plot, run: &[(Day, Span)]) -> Vec<Point> {
+fn band(run: &[(Day, Span)]) -> Vec<(f64, f64)> {
     if let [(day, (low, high))] = run {
-        return rectangle((plot.x(*day, 0.1), plot.y(*high)), plot.slot() * 0.8, plot.y(*low) - plot.y(*high));
+        let (start, end) = (middle(*day) - 0.4, middle(*day) + 0.4);
+        return vec![(start, *high), (end, *high), (end, *low), (start, *low)];
     }
-    let upper = run.iter().map(|(day, (_, high))| (plot.x(*day, 0.5), plot.y(*high)));
-    let lower = run.iter().rev().map(|(day, (low, _))| (plot.x(*day, 0.5), plot.y(*low)));
+    let upper = run.iter().map(|(day, (_, high))| (middle(*day), *high));
+    let lower = run.iter().rev().map(|(day, (low, _))| (middle(*day), *low));
     upper.chain(lower).collect()
 }
 
-/// Lines where days follow one another, and dots for days alone.
-fn lines(plot: &Plot, color: Color, days: &BTreeMap<Day, Span>) -> Vec<Shape> {
-    let (alone, joined): (Vec<_>, Vec<_>) = runs(days).into_iter().partition(|run| run.len() == 1);
-    let points = |run: &Vec<(Day, Span)>| run.iter().map(|(day, (_, high))| (plot.x(*day, 0.5), plot.y(*high))).collect::<Vec<Point>>();
-    let joined: Vec<_> = joined.iter().map(points).collect();
-    let alone: Vec<_> = alone.iter().map(points).map(|dot| [dot.clone(), dot].concat()).collect();
-    let strokes = [(joined, LINE_WIDTH), (alone, 3.0 * LINE_WIDTH)];
-    strokes.into_iter().filter(|(runs, _)| !runs.is_empty()).map(|(runs, width)| Shape::Stroke { runs, color, width }).collect()
-}
-
-/// A line of the legend: a series, and how it is drawn.
+/// A line of the legend.
 struct Entry {
     name: String,
-    color: Color,
-    kinds: Vec<Kind>,
-    pale: bool,
+    place: usize,
+    /// How each layer draws it, and how strong.
+    layers: Vec<(Kind, f64)>,
+}
+
+impl Entry {
+    fn is_area(&self) -> bool {
+        self.layers.iter().any(|(kind, _)| *kind == Kind::Area)
+    }
 }
 
 /// The series that are there, areas from the top of the stack down, as the reader sees them.
 fn legend(figure: &Figure) -> Vec<Entry> {
-    let lines = figure.layers.iter().any(|layer| layer.kind == Kind::Line);
-    let mut entries: Vec<Entry> = Vec::new();
-    for (place, name) in figure.names.iter().enumerate() {
-        let layers = figure.layers.iter().filter(|layer| layer.series.iter().any(|(of, days)| *of == place && !days.is_empty()));
-        let layers: Vec<&Marks> = layers.collect();
-        let pale = lines && layers.iter().any(|layer| layer.series.len() == 1);
-        let kinds: Vec<Kind> = layers.iter().map(|layer| layer.kind).collect();
-        if !kinds.is_empty() {
-            entries.push(Entry { name: font::fitted(name, TEXT_SIZE, LEGEND_TEXT_MAX), color: Color::of_place(place), kinds, pale });
-        }
-    }
-    let (mut areas, others): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(|entry| entry.kinds.contains(&Kind::Area));
+    let drawn = |place: usize| {
+        let layers = figure.layers.iter().filter(move |layer| layer.series.iter().any(|(of, days)| *of == place && !days.is_empty()));
+        layers.map(|layer| (layer.kind, opacity(figure, layer))).collect::<Vec<_>>()
+    };
+    let names = figure.names.iter().enumerate();
+    let entries = names.map(|(place, name)| Entry { name: fitted(name, TEXT_SIZE, LEGEND_TEXT_MAX), place, layers: drawn(place) });
+    let (mut areas, others): (Vec<_>, Vec<_>) = entries.filter(|entry| !entry.layers.is_empty()).partition(Entry::is_area);
     areas.reverse();
     areas.into_iter().chain(others).collect()
 }
 
-fn draw_legend(scene: &mut Scene, entries: &[Entry], x: f64) {
+fn draw_legend(sheet: &Sheet, entries: &[Entry], x: i32) -> Drawn<()> {
     let shown = if entries.len() > LEGEND_ENTRIES_MAX { LEGEND_ENTRIES_MAX - 1 } else { entries.len() };
     let mut y = PLOT_TOP;
     for entry in entries.iter().take(shown) {
-        for kind in &entry.kinds {
-            let opacity = match kind {
-                Kind::Line | Kind::Band if entry.kinds.contains(&Kind::Area) => continue,
+        for (kind, opacity) in &entry.layers {
+            let color = OkabeIto::pick(entry.place).mix(*opacity);
+            match kind {
+                Kind::Line | Kind::Band if entry.is_area() => {}
                 Kind::Line => {
-                    let run = vec![(x, y + SWATCH / 2.0), (x + SWATCH, y + SWATCH / 2.0)];
-                    scene.shapes.push(Shape::Stroke { runs: vec![run], color: entry.color, width: LINE_WIDTH });
-                    continue;
+                    let middle = y + SWATCH / 2;
+                    sheet.draw(&PathElement::new([(x, middle), (x + SWATCH, middle)], color.stroke_width(LINE_WIDTH)))?;
                 }
-                Kind::Band => BAND,
-                Kind::Bars if entry.pale => PALE,
-                Kind::Area | Kind::Bars => 1.0,
-            };
-            scene.rectangle((x, y), SWATCH, SWATCH, entry.color, opacity);
+                Kind::Area | Kind::Bars | Kind::Band => {
+                    sheet.draw(&Rectangle::new([(x, y), (x + SWATCH, y + SWATCH)], color.filled()))?;
+                }
+            }
         }
-        scene.text((x + SWATCH + 10.0, y + 11.5), entry.name.clone(), TEXT_SIZE, INK, Anchor::Start);
+        sheet.draw_text(&entry.name, &style(TEXT_SIZE, INK), (x + SWATCH + GAP, y + LEGEND_TEXT_TOP))?;
         y += LEGEND_LINE;
     }
     if shown < entries.len() {
-        scene.text((x, y + 11.5), format!("… {} more", entries.len() - shown), TEXT_SIZE, GREY, Anchor::Start);
+        sheet.draw_text(&format!("… {} more", entries.len() - shown), &style(TEXT_SIZE, GREY), (x, y + LEGEND_TEXT_TOP))?;
     }
+    Ok(())
 }

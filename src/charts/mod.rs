@@ -1,20 +1,19 @@
 //! Charts of tables, as SVG and PNG files.
 //!
-//! Three steps, each a value that can be looked at: the chart and its tables become numbers (`figure`), the numbers
-//! become shapes on a sheet (`layout`, `scene`), and the shapes become files (`svg`, `png`). The same rows give the
-//! same bytes.
+//! Three steps: the chart and its tables become numbers (`figure`), plotters draws the numbers as an SVG document
+//! (`layout`), and resvg makes pixels of that very document (`png`), so that the two files cannot look different.
+//! The same rows give the same bytes.
 //!
 //! # Limits
 //! A mark a day, so a picture of decades is a large file. Colours come again after eight series. The embedded font
 //! has Latin, Greek and Cyrillic letters; others are boxes in the PNG file (SVG viewers have fonts of their own).
 
 mod axis;
+mod colors;
 mod figure;
-mod font;
 mod layout;
 mod png;
-mod scene;
-mod svg;
+mod text;
 
 use crate::engine::table::TableState;
 use crate::sinks::staged::{Staged, why};
@@ -53,12 +52,13 @@ pub enum ChartError {
 /// A table that `tables` does not know (it was not asked for) has no rows; a chart without any rows says so.
 pub fn draw<'t>(chart: &Chart, tables: &dyn Fn(&str) -> Option<&'t TableState>, dir: &Path) -> Result<Vec<PathBuf>, ChartError> {
     let figure = Figure::read(chart, tables)?;
-    let scene = layout::scene(chart, &figure);
     let path = |extension: &str| dir.join(format!("{}.{extension}", chart.name));
     let (svg_path, png_path) = (path("svg"), path("png"));
     std::fs::create_dir_all(dir).map_err(|cause| ChartError::Write { path: dir.into(), cause })?;
-    let picture = png::document(&scene).map_err(|cause| ChartError::Write { path: png_path.clone(), cause: cause.into() })?;
-    let svg = stage(svg_path, svg::document(&scene).as_bytes())?;
+    let document =
+        layout::svg(chart, &figure).map_err(|error| ChartError::Write { path: svg_path.clone(), cause: io::Error::other(error) })?;
+    let picture = png::picture(&document).map_err(|cause| ChartError::Write { path: png_path.clone(), cause })?;
+    let svg = stage(svg_path, document.as_bytes())?;
     let png = stage(png_path, &picture)?;
     [svg, png].into_iter().map(publish).collect()
 }

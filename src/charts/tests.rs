@@ -88,7 +88,10 @@ fn drawn(name: &str, chart: &Chart, tables: &[&TableState]) -> String {
     draw(chart, &find, &dir).unwrap();
     assert_eq!(first, read(), "the same rows give the same bytes");
     assert_eq!(first[1][..8], *b"\x89PNG\r\n\x1a\n");
-    String::from_utf8(first[0].clone()).unwrap()
+    assert_eq!(first[1][16..24], [2400u32.to_be_bytes(), 1200u32.to_be_bytes()].concat());
+    let svg = String::from_utf8(first[0].clone()).unwrap();
+    assert!(svg.contains(r#"width="1200" height="600""#));
+    svg
 }
 
 /// A number that looks random, from 0 to 1.
@@ -105,7 +108,7 @@ fn fleet(day: Day, since: Day, size: u16) -> u64 {
 }
 
 fn texts(svg: &str) -> Vec<&str> {
-    svg.lines().filter_map(|line| line.strip_prefix("<text ")?.split_once('>')?.1.strip_suffix("</text>")).collect()
+    svg.lines().zip(svg.lines().skip(1)).filter(|(tag, _)| tag.starts_with("<text ")).map(|(_, text)| text).collect()
 }
 
 #[test]
@@ -114,8 +117,10 @@ fn three_years_of_stacked_areas() {
     let days = (0..3 * 365).map(|day| since.plus(day));
     let rows = days.flat_map(|day| (0..5).map(move |size| (day, size, fleet(day, since, size))));
     let svg = drawn("years", &stacked(), &[&by_size("online_daily", rows)]);
-    let legend: Vec<_> = texts(&svg).into_iter().rev().take(5).collect();
-    assert_eq!(legend, ["1-2", "3-9", "10-99", "100-999", "1000+"]);
+    let texts = texts(&svg);
+    assert_eq!(texts[1..8], ["devices", "0", "10k", "20k", "30k", "40k", "50k"]);
+    assert_eq!(texts[8..14], ["Jul 2023", "Jan 2024", "Jul 2024", "Jan 2025", "Jul 2025", "Jan 2026"]);
+    assert_eq!(texts[14..], ["1000+", "100-999", "10-99", "3-9", "1-2"], "from the top of the stack down");
 }
 
 #[test]
@@ -142,7 +147,7 @@ fn projected_rows(first: Day) -> Vec<(Day, u16, f64, f64)> {
 #[test]
 fn lines_in_bands() {
     let svg = drawn("projection", &projected(), &[&projection(projected_rows(Day::from_civil(2026, 3, 1)))]);
-    assert!(svg.contains("fill=\"#009e73\" fill-opacity=\"0.22\""), "10-99 is the third label, though the first series here");
+    assert!(svg.contains("<polygon opacity=\"0.22\" fill=\"#009E73\""), "10-99 is the third label, though the first series here");
     assert_eq!(texts(&svg).into_iter().rev().take(3).collect::<Vec<_>>(), ["1000+", "100-999", "10-99"]);
 }
 
@@ -153,8 +158,8 @@ fn layers_of_several_tables_share_colours() {
     let mut chart = projected();
     chart.layers.insert(0, layer("online_daily", Mark::StackedArea("devices"), Series::By("fleet_size")));
     let svg = drawn("mixed", &chart, &[&past, &projection(projected_rows(first.plus(28)))]);
-    assert!(svg.contains("fill=\"#009e73\"/>"), "the area of 10-99");
-    assert!(svg.contains("stroke=\"#009e73\""), "the line of 10-99");
+    assert!(svg.contains("<polygon opacity=\"1\" fill=\"#009E73\""), "the area of 10-99");
+    assert!(svg.contains("<polyline fill=\"none\" opacity=\"1\" stroke=\"#009E73\""), "the line of 10-99");
 }
 
 #[test]
@@ -178,8 +183,17 @@ fn short_and_long_spans() {
 fn without_rows_a_chart_says_so() {
     for (name, tables) in [("empty", vec![by_size("online_daily", [])]), ("missing", Vec::new())] {
         let svg = drawn(name, &stacked(), &tables.iter().collect::<Vec<_>>());
-        assert_eq!(texts(&svg), ["Devices online per day, by the size of their user's fleet", "no data"]);
+        assert_eq!(texts(&svg), ["Devices online per day, by the size of their user&apos;s fleet", "no data"]);
     }
+}
+
+#[test]
+fn names_may_have_what_xml_and_the_font_lack() {
+    let mut chart = active();
+    chart.layers[1].series = Series::One("<&\"'>\0 日本 é");
+    let day = Day::from_civil(2026, 3, 1);
+    let svg = drawn("names", &chart, &[&users("weekly", (0..9).map(|after| (day.plus(after), 7)))]);
+    assert_eq!(texts(&svg).last(), Some(&"&lt;&amp;&quot;&apos;&gt;\u{fffd} 日本 é"));
 }
 
 #[test]
