@@ -1,5 +1,114 @@
-//! demo
-use super::error::CliError;
+//! `retally demo`: generates input, runs it, feeds a late batch, and shows what that changed, and how fast.
+
+use super::error::{CliError, unless_broken_pipe};
+use super::generate::into_folder;
+use super::run::{self, RunDriver};
+use super::show;
+use crate::cluster::Cluster;
+use crate::engine::{self, Job};
+use crate::registry;
 use clap::ArgMatches;
+use indicatif::HumanCount;
+use retally_core::contract::{Dataflow, Settings};
+use retally_core::row::{RowBatch, values};
+use std::fmt::Write as _;
+use std::io::{Write, stdout};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How many events are kept back for the late batch.
+const LATE_EVENTS: &str = "5";
+/// How many changed rows of a table are shown.
+const CHANGES_MAX: usize = 8;
+
 /// Runs the command.
-pub fn main(_matches: &ArgMatches) -> Result<(), CliError> { Ok(()) }
+pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
+    let name = matches.get_one::<String>("dataflow").map_or("online", String::as_str);
+    let Some(dataflow) = registry::dataflow(name) else { return Ok(()) };
+    let root = matches.get_one::<String>("out").map_or_else(|| std::env::temp_dir().join(format!("retally-demo-{name}")), PathBuf::from);
+    let mut steps = Steps { number: 0 };
+
+    let definition = dataflow.definition();
+    let options = Settings::defaults(&definition.generator).with("late", LATE_EVENTS);
+    let input = root.join("input");
+    steps.say(&format!("Generate input into {}", input.display()))?;
+    let files = into_folder(dataflow, &options, &input)?;
+    let inputs = inputs(dataflow, &input, &files);
+    let late = inputs.iter().find_map(|given| late_part(given, &input)).unwrap_or_default();
+
+    steps.say(&format!("retally run {name} {} --then {late:?} --charts {}", inputs.join(" "), root.join("charts").display()))?;
+    let graph = dataflow.graph(&Settings::defaults(&definition.settings)).map_err(|error| CliError::failed(error.to_string()))?;
+    let tables = graph.tables().iter().map(|table| table.name.to_string()).collect();
+    let job = Job { definition, graph: Arc::from(graph), tables };
+    let batches = vec![run::batch(&job.definition, &inputs)?, run::batch(&job.definition, &[late])?];
+    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let Some(driver) = engine::run(&job, &Cluster::local(workers), RunDriver::silent(&job, batches))? else { return Ok(()) };
+    let [first, second] = driver.summaries.as_slice() else { return Ok(()) };
+    print(&show::summary(first))?;
+    print("\n")?;
+    for state in driver.tables(&job) {
+        print(&format!("{}\n", show::table(state)))?;
+    }
+
+    let question = format!("{} events come late. What do they change?", HumanCount(second.delivered));
+    steps.say(&question)?;
+    print(&changes(&driver, &job))?;
+    print(&format!("\n{}", show::summary(second)))?;
+
+    steps.say("Charts")?;
+    for file in driver.draw(&job, &root.join("charts"))? {
+        print(&format!("{}\n", file.display()))?;
+    }
+    steps.say(&format!("Next: retally run {name} --help"))
+}
+
+struct Steps {
+    number: u32,
+}
+
+impl Steps {
+    fn say(&mut self, text: &str) -> Result<(), CliError> {
+        self.number += 1;
+        let before = if self.number == 1 { "" } else { "\n" };
+        print(&format!("{before}--- {}. {text}\n", self.number))
+    }
+}
+
+fn print(text: &str) -> Result<(), CliError> {
+    unless_broken_pipe(stdout().write_all(text.as_bytes()))
+}
+
+/// `INPUT=PATH` for each generated file that bears the name of an input.
+fn inputs(dataflow: &dyn Dataflow, folder: &Path, files: &[PathBuf]) -> Vec<String> {
+    let definition = dataflow.definition();
+    let named = |name: &str| files.iter().find(|file| file.parent() == Some(folder) && file.file_stem().is_some_and(|stem| stem == name));
+    definition.inputs.iter().filter_map(|input| Some(format!("{}={}", input.name, named(input.name)?.display()))).collect()
+}
+
+/// The late part of an input, when there is one: the file of the same name in the folder `late`.
+fn late_part(given: &str, folder: &Path) -> Option<String> {
+    let (input, path) = given.split_once('=')?;
+    let late = folder.join("late").join(Path::new(path).file_name()?);
+    late.exists().then(|| format!("{input}={}", late.display()))
+}
+
+/// The rows that the last batch changed.
+fn changes(driver: &RunDriver, job: &Job) -> String {
+    let mut text = String::new();
+    for state in driver.tables(job) {
+        let batches = driver.last_changes.get(state.table().name).map(Vec::as_slice).unwrap_or_default();
+        let count: usize = batches.iter().map(RowBatch::len).sum();
+        if count == 0 {
+            continue;
+        }
+        writeln!(text, "{}", state.table().name).ok();
+        for (row, diff) in batches.iter().flat_map(RowBatch::iter).take(CHANGES_MAX) {
+            let cells: Vec<String> = values(&state.table().columns, row).map(|value| value.to_string()).collect();
+            writeln!(text, "  {} {}", if diff > 0 { "+" } else { "-" }, cells.join("  ")).ok();
+        }
+        if count > CHANGES_MAX {
+            writeln!(text, "  … {} more", count - CHANGES_MAX).ok();
+        }
+    }
+    text
+}

@@ -7,6 +7,7 @@
 //! A large epoch (a bulk load) is cut by hash into partitions that are sorted within the cache, and a
 //! partition is handled per activation, so that other operators run in between.
 
+use crate::calendar::Day;
 use crate::{Collection, Epoch};
 use differential_dataflow::{AsCollection, Data};
 use foldhash::fast::FixedState;
@@ -120,6 +121,71 @@ pub enum Timing {
     Early(usize),
 }
 
+/// Sums up differences of (thing, day) over all keys of an epoch: as [`Summed`], where things are few and days lie together.
+pub struct DaySums<O> {
+    things: Vec<(O, Days)>,
+}
+
+/// Sums by day.
+struct Days {
+    first: i32,
+    sums: Vec<isize>,
+}
+
+impl Days {
+    fn add(&mut self, day: i32, diff: isize) {
+        if self.sums.is_empty() {
+            self.first = day;
+        }
+        if day < self.first {
+            // Room for the same number of days again, so that days going backwards are not moved one by one.
+            let room = (self.first - day).max(i32::try_from(self.sums.len()).unwrap_or(i32::MAX));
+            self.sums.splice(0..0, std::iter::repeat_n(0, room.unsigned_abs() as usize));
+            self.first -= room;
+        }
+        let place = (day - self.first).unsigned_abs() as usize;
+        if place >= self.sums.len() {
+            self.sums.resize(place + 1, 0);
+        }
+        if let Some(sum) = self.sums.get_mut(place) {
+            *sum += diff;
+        }
+    }
+}
+
+impl<O> Default for DaySums<O> {
+    fn default() -> Self {
+        DaySums { things: Vec::new() }
+    }
+}
+
+impl<O: Eq + Clone + 'static> Emitter<(O, Day)> for DaySums<O> {
+    fn give(&mut self, (thing, day): (O, Day), diff: isize) {
+        let place = self.things.iter().position(|(other, _)| *other == thing).unwrap_or_else(|| {
+            self.things.push((thing, Days { first: 0, sums: Vec::new() }));
+            self.things.len() - 1
+        });
+        if let Some((_, days)) = self.things.get_mut(place) {
+            days.add(day.0, diff);
+        }
+    }
+
+    fn end_key(&mut self, _known: bool) {}
+
+    fn drain(&mut self, end_of_epoch: bool, mut send: impl FnMut((O, Day), isize)) {
+        if !end_of_epoch {
+            return;
+        }
+        for (thing, days) in self.things.drain(..) {
+            for (day, sum) in (days.first..).zip(days.sums) {
+                if sum != 0 {
+                    send((thing.clone(), Day(day)), sum);
+                }
+            }
+        }
+    }
+}
+
 /// An operator with state by key, at each epoch's completion.
 pub fn by_key<'s, K, V, S, O, E, P>(
     updates: Collection<'s, (K, V)>,
@@ -176,10 +242,12 @@ where
                 scratch.for_each_key(partition, |key, changes| change_state(&mut states, key, changes, &mut emitter, &mut logic));
                 send(&mut emitter, last, &capability, output);
             }
-            if let Some(capability) = epochs.owed(complete) {
-                send(&mut emitter, true, &capability, output);
+            let owed = epochs.owed(complete);
+            if let Some(capability) = &owed {
+                send(&mut emitter, true, capability, output);
             }
-            if handled > 0 && !epochs.is_empty() {
+            // What was done may have been all that the next epoch waited for.
+            if (handled > 0 || owed.is_some()) && !epochs.is_empty() {
                 activator.activate();
             }
         }

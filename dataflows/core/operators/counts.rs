@@ -6,7 +6,7 @@
 //! State: the days on which a key's number changes, 8 bytes each. Cost of a change: O(log n), and the ends (for `daily`:
 //! the days, since each is a record that changes) under the changed range.
 
-use super::by_key::{Each, Emitter, Summed, Timing, Update, WithHorizon, by_key_timed, by_key_with_horizon, exchange};
+use super::by_key::{DaySums, Each, Emitter, Timing, Update, WithHorizon, by_key_timed, by_key_with_horizon, exchange};
 use super::steps::Steps;
 use crate::calendar::Day;
 use crate::{Collection, Epoch};
@@ -32,7 +32,7 @@ where
     O: Data + Hash,
     P: ParallelizationContract<Epoch, Vec<Update<K, Day>>>,
 {
-    by_key_timed(ends, pact, name, Timing::Early(ENOUGH), move |key, changes, steps: &mut Steps<Day>, emitter: &mut Summed<(O, Day)>| {
+    by_key_timed(ends, pact, name, Timing::Early(ENOUGH), move |key, changes, steps: &mut Steps<Day>, emitter: &mut DaySums<O>| {
         steps.add(changes, |(from, until, old, new)| {
             for (count, sign) in [(old, -1), (new, 1)] {
                 if count != 0 {

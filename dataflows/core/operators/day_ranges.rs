@@ -7,7 +7,7 @@
 //! State: the days on which a key's number of covering ranges changes, 8 bytes each; at most two per range, and at most one
 //! per day of the calendar. Cost of a change: O(log n) and the ends that lie under the changed range.
 
-use super::by_key::{Each, Emitter, State, Summed, Timing, Update, by_key_timed};
+use super::by_key::{DaySums, Each, Emitter, State, Timing, Update, by_key_timed};
 use super::rolling::{Gap, Window, gap_ends};
 use super::steps::{Level, Steps, groups};
 use crate::calendar::Day;
@@ -51,7 +51,7 @@ where
     O: Data + Hash,
     P: ParallelizationContract<Epoch, Vec<Update<K, Day>>>,
 {
-    ranges::<_, _, _, Summed<_>>(ends, pact, name, windows, out)
+    ranges::<_, _, _, DaySums<_>>(ends, pact, name, windows, out)
 }
 
 fn ranges<'s, K, O, P, E>(
