@@ -26,12 +26,7 @@ fn cases() {
         if std::env::var_os("UPDATE").is_some() {
             fs::write(path, &found).unwrap();
         }
-        assert_eq!(
-            fs::read_to_string(path).unwrap(),
-            found,
-            "{} (UPDATE=1 rewrites it)",
-            path.display()
-        );
+        assert_eq!(fs::read_to_string(path).unwrap(), found, "{} (UPDATE=1 rewrites it)", path.display());
     }
 }
 
@@ -92,9 +87,7 @@ fn delivery(line: &str) -> Option<Delivery> {
         _ => return None,
     };
     let line = if rest.starts_with('{') { rest.to_string() } else { expanded(rest) };
-    let context = retally_core::record::Context {
-        calendar: retally_core::calendar::Calendar::utc(),
-    };
+    let context = retally_core::record::Context { calendar: retally_core::calendar::Calendar::utc() };
     crate::records::Event::decode_json(line.as_bytes(), &context).unwrap();
     Some(Delivery { input: 0, sign, line })
 }

@@ -75,16 +75,7 @@ pub struct Person {
     calendar: Calendar,
 }
 
-const MODELS: [&str; 8] = [
-    "SM-G960U",
-    "SM-A102U",
-    "Pixel 3a",
-    "moto g(7)",
-    "LM-X420",
-    "iPhone11,8",
-    "U683CL",
-    "Nokia 6.1",
-];
+const MODELS: [&str; 8] = ["SM-G960U", "SM-A102U", "Pixel 3a", "moto g(7)", "LM-X420", "iPhone11,8", "U683CL", "Nokia 6.1"];
 const LANGUAGES: [&str; 5] = ["en-us", "en-us", "en-us", "es-us", "en-gb"];
 const OFFSETS: [i64; 8] = [-18_000, -18_000, -21_600, -21_600, -25_200, -28_800, 0, 3_600];
 const SCREENS: [&str; 4] = ["HomeActivity", "StoryActivity", "SettingsActivity", "SearchActivity"];
@@ -135,11 +126,7 @@ impl Person {
     /// Writes the line of an event, without a newline.
     pub fn write_line(&self, line: &mut String, micros: i64, kind: Kind, oddity: Option<Oddity>, random: &mut ChaCha8Rng) {
         let quote = if oddity == Some(Oddity::BareNumbers) { "" } else { "\"" };
-        let micros = if oddity == Some(Oddity::WrongClock) {
-            micros + CENTURY
-        } else {
-            micros
-        };
+        let micros = if oddity == Some(Oddity::WrongClock) { micros + CENTURY } else { micros };
         let (year, month, day) = self.calendar.day(Moment(micros + self.offset_seconds * SECOND)).civil();
         let delay = random.random_range(200_000..9_000_000u32);
         let _ = write!(
@@ -196,10 +183,7 @@ impl Person {
         match oddity {
             Some(Oddity::NoEngagement) => text(line, ",engagement_time_msec", "n/a"),
             Some(Oddity::FloatEngagement) => {
-                let _ = write!(
-                    line,
-                    ",{{\"key\":\"engagement_time_msec\",\"value\":{{\"double_value\":{milliseconds}.25}}}}"
-                );
+                let _ = write!(line, ",{{\"key\":\"engagement_time_msec\",\"value\":{{\"double_value\":{milliseconds}.25}}}}");
             }
             _ => whole(line, ",engagement_time_msec", milliseconds, oddity),
         }
@@ -234,9 +218,7 @@ fn comma(key: &str) -> (&'static str, &str) {
 
 /// One of a list that is not empty.
 pub fn pick<T: Copy, const N: usize>(random: &mut ChaCha8Rng, list: &[T; N]) -> T {
-    *list
-        .choose(random)
-        .unwrap_or_else(|| panic!("nothing is picked from an empty list"))
+    *list.choose(random).unwrap_or_else(|| panic!("nothing is picked from an empty list"))
 }
 
 fn long_id(random: &mut ChaCha8Rng) -> String {

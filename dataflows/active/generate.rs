@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use retally_core::contract::{Files, GenerateError, Setting, SettingError, Settings};
 use retally_core::time::{DAY, HOUR, SECOND};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 
 /// Monday, 2024-10-14, in Chicago. Three weeks later the clocks change.
@@ -21,28 +21,13 @@ const PERSONS_KEPT_MAX: usize = 20_000;
 
 /// The options of the generator.
 pub fn settings() -> Vec<Setting> {
-    let setting = |name, value, default, about| Setting {
-        name,
-        value,
-        default: Some(default),
-        about,
-    };
+    let setting = |name, value, default, about| Setting { name, value, default: Some(default), about };
     vec![
         setting("users", "N", "500", "how many users"),
         setting("days", "N", "35", "how many days, from 2024-10-14 on"),
         setting("events-per-day", "N", "500", "how many events a day, of some 2,400 bytes each"),
-        setting(
-            "mess",
-            "SHARE",
-            "0.02",
-            "the share of events that are doubled, delayed, broken or written otherwise",
-        ),
-        setting(
-            "late",
-            "N",
-            "200",
-            "how many of the events are withheld, and written to late/events.jsonl",
-        ),
+        setting("mess", "SHARE", "0.02", "the share of events that are doubled, delayed, broken or written otherwise"),
+        setting("late", "N", "200", "how many of the events are withheld, and written to late/events.jsonl"),
         setting("seed", "N", "1", "the start of all chance"),
     ]
 }
@@ -109,13 +94,9 @@ enum Mess {
 pub fn generate(settings: &Settings, files: &mut dyn Files) -> Result<(), GenerateError> {
     let options = Options::read(settings)?;
     let mut output = Output::new(files.create("events.jsonl")?);
-    let mut late = if options.late > 0 {
-        Some(BufWriter::new(files.create("late/events.jsonl")?))
-    } else {
-        None
-    };
+    let mut late = if options.late > 0 { Some(BufWriter::new(files.create("late/events.jsonl")?)) } else { None };
     let mut random = ChaCha8Rng::seed_from_u64(options.seed);
-    let mut persons = HashMap::new();
+    let mut persons = BTreeMap::new();
     let mut line = String::with_capacity(4_096);
     let mut number = 0;
     for day in 0..options.days {
@@ -215,11 +196,7 @@ struct Output {
 
 impl Output {
     fn new(file: Box<dyn Write>) -> Output {
-        Output {
-            file: BufWriter::with_capacity(1 << 20, file),
-            written: 0,
-            delayed: BTreeMap::new(),
-        }
+        Output { file: BufWriter::with_capacity(1 << 20, file), written: 0, delayed: BTreeMap::new() }
     }
 
     fn write(&mut self, line: &str, mess: Option<&Mess>, random: &mut ChaCha8Rng) -> io::Result<()> {
@@ -295,24 +272,16 @@ mod tests {
     }
 
     fn files(options: &[(&str, &str)]) -> BTreeMap<String, String> {
-        let settings = options.iter().fold(Settings::defaults(&settings()), |settings, (name, value)| {
-            settings.with(name, value)
-        });
+        let settings = options.iter().fold(Settings::defaults(&settings()), |settings, (name, value)| settings.with(name, value));
         let mut memory = Memory::default();
         generate(&settings, &mut memory).unwrap();
-        memory
-            .0
-            .into_iter()
-            .map(|(path, bytes)| (path, String::from_utf8(bytes.lock().unwrap().clone()).unwrap()))
-            .collect()
+        memory.0.into_iter().map(|(path, bytes)| (path, String::from_utf8(bytes.lock().unwrap().clone()).unwrap())).collect()
     }
 
     fn read(text: &str) -> (Vec<Event>, usize) {
         let context = Context { calendar: Calendar::utc() };
-        let (read, refused): (Vec<_>, Vec<_>) = text
-            .lines()
-            .map(|line| Event::decode_json(line.as_bytes(), &context))
-            .partition(Result::is_ok);
+        let (read, refused): (Vec<_>, Vec<_>) =
+            text.lines().map(|line| Event::decode_json(line.as_bytes(), &context)).partition(Result::is_ok);
         (read.into_iter().map(Result::unwrap).collect(), refused.len())
     }
 
@@ -323,12 +292,7 @@ mod tests {
         let (late, refused_late) = read(&files["late/events.jsonl"]);
         assert_eq!((events.len(), refused, late.len(), refused_late), (3_465, 0, 35, 0));
         assert!(events.is_sorted_by_key(|event| event.time) && late.is_sorted_by_key(|event| event.time));
-        assert!(
-            events
-                .iter()
-                .filter(|event| event.name == Name::UserEngagement)
-                .all(|event| event.engagement.is_some())
-        );
+        assert!(events.iter().filter(|event| event.name == Name::UserEngagement).all(|event| event.engagement.is_some()));
         let bytes_per_line = files["events.jsonl"].len() / events.len();
         assert!((2_000..2_800).contains(&bytes_per_line), "{bytes_per_line} bytes a line");
         let users: BTreeSet<_> = events.iter().map(|event| &event.user).collect();
@@ -365,9 +329,7 @@ mod tests {
             ("mess", "NaN", "no share"),
             ("late", "17501", "more than the 17500 events"),
         ] {
-            let error = generate(&Settings::defaults(&settings()).with(name, value), &mut Memory::default())
-                .unwrap_err()
-                .to_string();
+            let error = generate(&Settings::defaults(&settings()).with(name, value), &mut Memory::default()).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }
     }

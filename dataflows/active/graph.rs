@@ -112,20 +112,12 @@ impl Graph for Active {
     }
 
     fn build<'s>(&self, inputs: &Inputs<'s>, outputs: &mut Outputs<'s>) {
-        let Facts {
-            active,
-            halves,
-            issues,
-            last_days,
-        } = by_kind(self.said(self.occurrences(inputs)));
+        let Facts { active, halves, issues, last_days } = by_kind(self.said(self.occurrences(inputs)));
         let tallied = by_kind(by_key(halves, Pipeline, "halves by user and day", Tally::change));
         let (active, issues) = (active.concat(tallied.active), issues.concat(tallied.issues));
 
         if outputs.wants(tables::ISSUES) {
-            outputs.table(
-                tables::ISSUES,
-                issues.count_total().map(|(issue, events)| tables::issue_row(issue.name(), events)),
-            );
+            outputs.table(tables::ISSUES, issues.count_total().map(|(issue, events)| tables::issue_row(issue.name(), events)));
         }
         let windows = windows(outputs);
         if windows.is_empty() {
@@ -133,12 +125,8 @@ impl Graph for Active {
         }
         let ends = summed_day_ranges(range_ends(active), Pipeline, "active days by user", windows, |_, window| window);
         let users = daily(ends, self.latest_day(last_days), "users by day and window");
-        outputs.table(
-            tables::DAILY,
-            users
-                .clone()
-                .flat_map(|(window, day, users)| (window == TODAY).then(|| tables::daily_row(day, users))),
-        );
+        outputs
+            .table(tables::DAILY, users.clone().flat_map(|(window, day, users)| (window == TODAY).then(|| tables::daily_row(day, users))));
         outputs.table(
             tables::ROLLING,
             users.flat_map(|(window, day, users)| match window {
@@ -160,24 +148,8 @@ impl Active {
         let zone = self.zone.clone();
         events.map(move |event| {
             let day = zone.day(&event);
-            let Event {
-                time,
-                user,
-                name,
-                engagement,
-                valuable,
-                ..
-            } = event;
-            (
-                user,
-                Occurrence {
-                    day,
-                    time,
-                    name,
-                    engagement,
-                    valuable,
-                },
-            )
+            let Event { time, user, name, engagement, valuable, .. } = event;
+            (user, Occurrence { day, time, name, engagement, valuable })
         })
     }
 
@@ -231,9 +203,7 @@ fn windows(outputs: &Outputs<'_>) -> Vec<Window> {
 
 /// Days as ranges of one day.
 fn range_ends(days: Collection<'_, (User, Day)>) -> Collection<'_, (User, Day)> {
-    let ends = days
-        .inner
-        .flat_map(|((user, day), epoch, diff)| [((user.clone(), day), epoch, diff), ((user, day.plus(1)), epoch, -diff)]);
+    let ends = days.inner.flat_map(|((user, day), epoch, diff)| [((user.clone(), day), epoch, diff), ((user, day.plus(1)), epoch, -diff)]);
     ends.as_collection()
 }
 
@@ -256,27 +226,10 @@ fn by_kind(facts: Collection<'_, Fact>) -> Facts<'_> {
         (kind, (fact, epoch, diff))
     });
     let mut kinds = kinds.into_iter();
-    let mut next = || {
-        kinds
-            .next()
-            .unwrap_or_else(|| panic!("partition makes as many streams as it is asked for"))
-            .as_collection()
-    };
+    let mut next = || kinds.next().unwrap_or_else(|| panic!("partition makes as many streams as it is asked for")).as_collection();
     Facts {
-        active: next().flat_map(|fact| {
-            if let Fact::Active(user, day) = fact {
-                Some((user, day))
-            } else {
-                None
-            }
-        }),
-        halves: next().flat_map(|fact| {
-            if let Fact::Half(user, day, half) = fact {
-                Some(((user, day), half))
-            } else {
-                None
-            }
-        }),
+        active: next().flat_map(|fact| if let Fact::Active(user, day) = fact { Some((user, day)) } else { None }),
+        halves: next().flat_map(|fact| if let Fact::Half(user, day, half) = fact { Some(((user, day), half)) } else { None }),
         issues: next().flat_map(|fact| if let Fact::Issue(issue) = fact { Some(issue) } else { None }),
         last_days: next().flat_map(|fact| if let Fact::LastDay(day) = fact { Some(day) } else { None }),
     }

@@ -26,26 +26,15 @@ pub(crate) fn tables(settings: &Settings, min_engagement_micros: i64, deliveries
         AsOf::Latest => i64::MAX,
         AsOf::At(moment) => moment.0,
     };
-    let events: Vec<Event> = counts
-        .into_iter()
-        .filter(|(event, count)| *count > 0 && event.micros <= as_of)
-        .map(|(event, _)| event)
-        .collect();
+    let events: Vec<Event> =
+        counts.into_iter().filter(|(event, count)| *count > 0 && event.micros <= as_of).map(|(event, _)| event).collect();
 
-    let names: Vec<&str> = settings
-        .text("valuable-events")
-        .split(',')
-        .filter(|name| !name.is_empty())
-        .collect();
+    let names: Vec<&str> = settings.text("valuable-events").split(',').filter(|name| !name.is_empty()).collect();
     let mut active: BTreeSet<(i32, &str)> = BTreeSet::new();
     let mut issues: BTreeMap<&str, u64> = BTreeMap::new();
     for event in events.iter().filter(|event| event.name == "user_engagement") {
         let of_that_day = |other: &&Event| other.user == event.user && other.day == event.day && names.contains(&other.name.as_str());
-        let valuable = if names.is_empty() {
-            event.valuable
-        } else {
-            events.iter().find(of_that_day).is_some()
-        };
+        let valuable = if names.is_empty() { event.valuable } else { events.iter().find(of_that_day).is_some() };
         match event.engagement_micros {
             None => *issues.entry("engagement_missing").or_default() += 1,
             Some(micros) if micros < min_engagement_micros => *issues.entry("below_threshold").or_default() += 1,
@@ -62,12 +51,7 @@ pub(crate) fn tables(settings: &Settings, min_engagement_micros: i64, deliveries
     };
     let last = latest.max(day_of_as_of).unwrap_or(i32::MIN);
     let users = |from: i32, to: i32| {
-        active
-            .iter()
-            .filter(|(day, _)| (from..=to).contains(day))
-            .map(|(_, user)| user)
-            .collect::<BTreeSet<_>>()
-            .len()
+        active.iter().filter(|(day, _)| (from..=to).contains(day)).map(|(_, user)| user).collect::<BTreeSet<_>>().len()
     };
 
     let mut daily = Vec::new();
@@ -84,31 +68,21 @@ pub(crate) fn tables(settings: &Settings, min_engagement_micros: i64, deliveries
             }
         }
     }
-    let issues = issues
-        .into_iter()
-        .map(|(issue, events)| vec![issue.to_string(), events.to_string()])
-        .collect();
+    let issues = issues.into_iter().map(|(issue, events)| vec![issue.to_string(), events.to_string()]).collect();
     [("active_user_table", daily), ("active_rolling", rolling), ("active_issues", issues)]
         .map(|(name, rows)| (name.to_string(), rows))
         .into()
 }
 
 fn date(day: i32) -> String {
-    DateTime::from_timestamp(i64::from(day) * 86_400, 0)
-        .unwrap()
-        .format("%Y-%m-%d")
-        .to_string()
+    DateTime::from_timestamp(i64::from(day) * 86_400, 0).unwrap().format("%Y-%m-%d").to_string()
 }
 
 fn event(settings: &Settings, line: &str) -> Event {
     let object: Value = serde_json::from_str(line).unwrap();
     let text = |value: &Value| value.as_str().map_or(value.to_string(), str::to_string);
     let micros: i64 = text(&object["event_timestamp"]).parse().unwrap();
-    let offset_seconds = text(&object["time_zone_offset_seconds"])
-        .parse()
-        .ok()
-        .filter(|offset: &i64| offset.abs() < 86_400)
-        .unwrap_or(0);
+    let offset_seconds = text(&object["time_zone_offset_seconds"]).parse().ok().filter(|offset: &i64| offset.abs() < 86_400).unwrap_or(0);
     let parameters = object["event_params"].as_array().cloned().unwrap_or_default();
     let engagement = |parameter: &Value| {
         let kinds = ["string_value", "int_value", "float_value", "double_value"];
@@ -119,13 +93,8 @@ fn event(settings: &Settings, line: &str) -> Event {
         user: object["user_pseudo_id"].as_str().unwrap().into(),
         micros,
         name: object["event_name"].as_str().unwrap().into(),
-        engagement_micros: parameters
-            .iter()
-            .filter(|parameter| parameter["key"] == "engagement_time_msec")
-            .find_map(engagement),
-        valuable: parameters
-            .iter()
-            .any(|parameter| parameter["key"].as_str().unwrap().ends_with("_event")),
+        engagement_micros: parameters.iter().filter(|parameter| parameter["key"] == "engagement_time_msec").find_map(engagement),
+        valuable: parameters.iter().any(|parameter| parameter["key"].as_str().unwrap().ends_with("_event")),
         day: local_day(settings, micros, offset_seconds),
     }
 }

@@ -52,26 +52,11 @@ pub struct Engagement(pub i64);
 
 impl Record for Event {
     const FIELDS: &'static [Field] = &[
-        Field {
-            name: "user_pseudo_id",
-            about: "the user",
-        },
-        Field {
-            name: "event_timestamp",
-            about: "when it happened, in microseconds since 1970-01-01T00:00:00Z, as number or text",
-        },
-        Field {
-            name: "event_name",
-            about: "what happened",
-        },
-        Field {
-            name: "event_params",
-            about: "a list of {key, value: {string_value | int_value | float_value | double_value}}",
-        },
-        Field {
-            name: "time_zone_offset_seconds",
-            about: "how far the user's clock was ahead of UTC; matters with --timezone event",
-        },
+        Field { name: "user_pseudo_id", about: "the user" },
+        Field { name: "event_timestamp", about: "when it happened, in microseconds since 1970-01-01T00:00:00Z, as number or text" },
+        Field { name: "event_name", about: "what happened" },
+        Field { name: "event_params", about: "a list of {key, value: {string_value | int_value | float_value | double_value}}" },
+        Field { name: "time_zone_offset_seconds", about: "how far the user's clock was ahead of UTC; matters with --timezone event" },
     ];
 
     fn decode(fields: Fields<'_>, _context: &Context) -> Result<Self, Refusal> {
@@ -81,14 +66,7 @@ impl Record for Event {
         let name = text(&fields, 2)?;
         let (engagement, valuable) = parameters(fields.text(3)).map_err(|_| fields.refusal(3, "is no list of parameters"))?;
         let offset_seconds = offset_seconds(fields.text(4)).unwrap_or(0);
-        Ok(Event {
-            time,
-            user: User::new(user),
-            name: Name::new(name),
-            engagement,
-            valuable,
-            offset_seconds,
-        })
+        Ok(Event { time, user: User::new(user), name: Name::new(name), engagement, valuable, offset_seconds })
     }
 
     fn time(&self) -> Option<Moment> {
@@ -119,11 +97,7 @@ impl User {
 impl Name {
     /// This name.
     pub fn new(text: &str) -> Name {
-        if text == "user_engagement" {
-            Name::UserEngagement
-        } else {
-            Name::Other(text.into())
-        }
+        if text == "user_engagement" { Name::UserEngagement } else { Name::Other(text.into()) }
     }
 }
 
@@ -195,11 +169,7 @@ fn parameters(list: &[u8]) -> Result<(Option<Engagement>, bool), serde_json::Err
 fn engagement(value: &RawValue) -> Option<Engagement> {
     let value: Value<'_> = serde_json::from_str(value.get()).ok()?;
     let kinds = [value.string_value, value.int_value, value.float_value, value.double_value];
-    kinds
-        .into_iter()
-        .flatten()
-        .find_map(|kind| milliseconds(json::text_of(kind.get()).trim_ascii()))
-        .map(Engagement)
+    kinds.into_iter().flatten().find_map(|kind| milliseconds(json::text_of(kind.get()).trim_ascii())).map(Engagement)
 }
 
 /// Milliseconds as microseconds; `None` beyond 292,000 years.
@@ -255,10 +225,7 @@ mod tests {
             (json!({"float_value": "2999.9999"}), Some(2_999_999)),
             (json!({"double_value": 3e3}), Some(3_000_000)),
             (json!({"double_value": -0.0015}), Some(-2)),
-            (
-                json!({"string_value": null, "int_value": null, "float_value": null, "double_value": 7.0}),
-                Some(7_000),
-            ),
+            (json!({"string_value": null, "int_value": null, "float_value": null, "double_value": 7.0}), Some(7_000)),
             (json!({"int_value": 5, "string_value": "4"}), Some(4_000)),
             (json!({"int_value": 5, "string_value": "much"}), Some(5_000)),
             (json!({"int_value": {"n": 5}}), None),
@@ -278,25 +245,16 @@ mod tests {
         let read = |rest: &str| read(&format!(r#"{{"user_properties":[[["\ud800"]]],"event_params":null{rest}}}"#));
         let all = r#","event_name":"x","event_timestamp":1.5e15,"user_pseudo_id":"\u0061nn","time_zone_offset_seconds":"86400""#;
         let event = read(all).unwrap();
-        assert_eq!(
-            (event.user, event.time, event.offset_seconds),
-            (User::Text("ann".into()), Moment(1_500_000_000_000_000), 0)
-        );
+        assert_eq!((event.user, event.time, event.offset_seconds), (User::Text("ann".into()), Moment(1_500_000_000_000_000), 0));
         for (rest, reason) in [
             (r#","event_name":"x","event_timestamp":1"#, "user_pseudo_id is missing"),
             (r#","event_name":"x","user_pseudo_id":"ann""#, "event_timestamp is missing"),
-            (
-                r#","event_timestamp":1,"event_name":null,"user_pseudo_id":"ann""#,
-                "event_name is missing",
-            ),
+            (r#","event_timestamp":1,"event_name":null,"user_pseudo_id":"ann""#, "event_name is missing"),
             (
                 r#","event_name":"x","event_timestamp":"2019-12-29","user_pseudo_id":"ann""#,
                 "event_timestamp \"2019-12-29\" is no number of microseconds",
             ),
-            (
-                r#","event_name":"x","event_timestamp":1.5,"user_pseudo_id":"ann""#,
-                "event_timestamp \"1.5\" is no number of microseconds",
-            ),
+            (r#","event_name":"x","event_timestamp":1.5,"user_pseudo_id":"ann""#, "event_timestamp \"1.5\" is no number of microseconds"),
             (
                 r#","event_name":"x","event_timestamp":-1,"user_pseudo_id":"ann""#,
                 "event_timestamp \"-1\" lies outside the years 1970 to 2200",
@@ -314,13 +272,7 @@ mod tests {
     fn packed_users_are_told_from_all_others() {
         let digits = "0123456789abcdef0123456789abcdef";
         assert_eq!(User::new(digits), User::Digits(0x0123_4567_89ab_cdef, 0x0123_4567_89ab_cdef));
-        for other in [
-            &digits[1..],
-            &digits.to_uppercase(),
-            "é123456789abcdef0123456789abcde",
-            "0123456789abcdeg0123456789abcdef",
-            "",
-        ] {
+        for other in [&digits[1..], &digits.to_uppercase(), "é123456789abcdef0123456789abcde", "0123456789abcdeg0123456789abcdef", ""] {
             assert_eq!(User::new(other), User::Text(other.into()));
         }
     }

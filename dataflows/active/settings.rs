@@ -27,24 +27,14 @@ impl Zone {
     /// The setting `timezone`: a zone, or `event`.
     pub fn read(settings: &Settings) -> Result<Zone, SettingError> {
         match settings.text("timezone") {
-            "event" => Ok(Zone {
-                calendar: Calendar::utc(),
-                of_event: true,
-            }),
-            _ => Ok(Zone {
-                calendar: settings.calendar()?,
-                of_event: false,
-            }),
+            "event" => Ok(Zone { calendar: Calendar::utc(), of_event: true }),
+            _ => Ok(Zone { calendar: settings.calendar()?, of_event: false }),
         }
     }
 
     /// The local day of an event.
     pub fn day(&self, event: &Event) -> Day {
-        let ahead = if self.of_event {
-            i64::from(event.offset_seconds) * SECOND
-        } else {
-            0
-        };
+        let ahead = if self.of_event { i64::from(event.offset_seconds) * SECOND } else { 0 };
         self.calendar.day(event.time.plus(ahead))
     }
 }
@@ -94,21 +84,11 @@ mod tests {
 
     #[test]
     fn durations_have_a_unit() {
-        let read = |text: &str| {
-            Engagement::read(&settings("min-engagement", text))
-                .map(|engagement| engagement.0)
-                .ok()
-        };
-        assert_eq!(
-            ["3s", "500ms", "1m", "2 h", "0s"].map(read),
-            [3_000_000, 500_000, 60_000_000, 7_200_000_000, 0].map(Some)
-        );
+        let read = |text: &str| Engagement::read(&settings("min-engagement", text)).map(|engagement| engagement.0).ok();
+        assert_eq!(["3s", "500ms", "1m", "2 h", "0s"].map(read), [3_000_000, 500_000, 60_000_000, 7_200_000_000, 0].map(Some));
         for text in ["", "3", "s", "-3s", "1.5s", "3 sec", "9223372036854775807s"] {
             let error = Engagement::read(&settings("min-engagement", text)).unwrap_err();
-            assert_eq!(
-                error.to_string(),
-                format!("--min-engagement {text:?} is no duration such as 500ms, 3s or 1m")
-            );
+            assert_eq!(error.to_string(), format!("--min-engagement {text:?} is no duration such as 500ms, 3s or 1m"));
         }
     }
 
@@ -116,10 +96,7 @@ mod tests {
     fn names_are_separated_by_commas() {
         let read = |text: &str| Valuable::read(&settings("valuable-events", text));
         assert_eq!(read(" "), Ok(Valuable::Parameter));
-        assert_eq!(
-            read("read, share,read"),
-            Ok(Valuable::Events(["read", "share"].map(Name::new).into()))
-        );
+        assert_eq!(read("read, share,read"), Ok(Valuable::Events(["read", "share"].map(Name::new).into())));
         assert!(read("read,,share").unwrap_err().to_string().contains("holds an empty name"));
     }
 
@@ -127,11 +104,6 @@ mod tests {
     fn the_zone_is_a_name_or_the_events_own() {
         let utc = Zone::read(&settings("timezone", "event")).unwrap().calendar;
         assert_eq!(utc, Calendar::utc());
-        assert!(
-            Zone::read(&settings("timezone", "Events"))
-                .unwrap_err()
-                .to_string()
-                .contains("no IANA time zone")
-        );
+        assert!(Zone::read(&settings("timezone", "Events")).unwrap_err().to_string().contains("no IANA time zone"));
     }
 }

@@ -20,10 +20,7 @@ pub fn tables() -> Vec<Table> {
             DAILY,
             "users who were active on a day",
             1,
-            vec![
-                Column::new("date", Day, "the day"),
-                Column::new("active_user_count", UInt, "users active on it"),
-            ],
+            vec![Column::new("date", Day, "the day"), Column::new("active_user_count", UInt, "users active on it")],
         ),
         Table::new(
             ROLLING,
@@ -49,12 +46,7 @@ pub fn tables() -> Vec<Table> {
 
 /// The chart: a bar a day, and a line for each window.
 pub fn charts() -> Vec<Chart> {
-    let layer = |table, mark, series| Layer {
-        table,
-        x: "date",
-        mark,
-        series,
-    };
+    let layer = |table, mark, series| Layer { table, x: "date", mark, series };
     vec![Chart {
         name: "active_users",
         title: "Active users per day, and on any of the last 7 and 28 days",

@@ -27,12 +27,7 @@ pub(crate) fn check(config: Config, settings: &Settings, min_engagement_micros: 
     for (number, (batch, tables)) in batches.iter().zip(&found).enumerate() {
         delivered.extend_from_slice(batch);
         let expected = oracle::tables(settings, min_engagement_micros, &delivered);
-        assert_eq!(
-            tables,
-            &expected,
-            "after batch {} of {batches:#?}, {config:?}, {settings:?}",
-            number + 1
-        );
+        assert_eq!(tables, &expected, "after batch {} of {batches:#?}, {config:?}, {settings:?}", number + 1);
     }
     found
 }
@@ -52,11 +47,7 @@ struct Sample {
 
 impl Sample {
     fn line(&self) -> String {
-        let time = if self.style & 1 == 0 {
-            json!(self.time.0)
-        } else {
-            json!(self.time.0.to_string())
-        };
+        let time = if self.style & 1 == 0 { json!(self.time.0) } else { json!(self.time.0.to_string()) };
         let engagement = match (&self.engagement, self.style & 2) {
             (Value::Null, 0) => json!({"key": "screen", "value": {"int_value": 7}}),
             (Value::Null, _) => json!({"key": "engagement_time_msec", "value": {"string_value": "much"}}),
@@ -64,10 +55,7 @@ impl Sample {
             (other, 0) => json!({"key": "engagement_time_msec", "value": {"string_value": null, "int_value": other}}),
             (other, _) => json!({"key": "engagement_time_msec", "value": {"string_value": "", "float_value": other}}),
         };
-        let mut parameters = vec![
-            engagement,
-            json!({"key": "event_origin", "value": {"string_value": "auto\u{e9}\"_event"}}),
-        ];
+        let mut parameters = vec![engagement, json!({"key": "event_origin", "value": {"string_value": "auto\u{e9}\"_event"}})];
         if self.valuable {
             parameters.push(json!({"key": "engaged_session_event", "value": {"int_value": 1}}));
         }
@@ -91,37 +79,12 @@ fn moment(text: &str) -> Moment {
 
 fn sample() -> impl Strategy<Value = Sample> {
     // The second is the first in another dress, and no packed number.
-    let users = [
-        "00ff41d2813527501f6c9fd2c66bd59c",
-        "00FF41d2813527501f6c9fd2c66bd59c",
-        "ann",
-        "1577.42",
-    ];
+    let users = ["00ff41d2813527501f6c9fd2c66bd59c", "00FF41d2813527501f6c9fd2c66bd59c", "ann", "1577.42"];
     let names = prop_oneof![6 => Just("user_engagement"), 1 => Just("read"), 1 => Just("share"), 1 => Just("scroll")];
-    let engagements = [
-        json!(null),
-        json!(0),
-        json!("2999"),
-        json!(2999.5),
-        json!(3000),
-        json!("3000.0"),
-        json!(-5),
-        json!(86_400_000),
-    ];
-    let offsets = [
-        json!(null),
-        json!("-21600"),
-        json!(-18000),
-        json!("50400"),
-        json!(3600),
-        json!("soon"),
-    ];
+    let engagements = [json!(null), json!(0), json!("2999"), json!(2999.5), json!(3000), json!("3000.0"), json!(-5), json!(86_400_000)];
+    let offsets = [json!(null), json!("-21600"), json!(-18000), json!("50400"), json!(3600), json!("soon")];
     // Around the changes of the clock in Chicago and in Berlin, and three weeks on; often close to midnight.
-    let starts = [
-        moment("2024-03-09 00:00:00"),
-        moment("2024-03-30 00:00:00"),
-        moment("2024-11-02 00:00:00"),
-    ];
+    let starts = [moment("2024-03-09 00:00:00"), moment("2024-03-30 00:00:00"), moment("2024-11-02 00:00:00")];
     let time =
         (prop::sample::select(starts.to_vec()), 0i64..60, -2i64..3).prop_map(|(start, hours, micros)| start.plus(hours * HOUR + micros));
     (
@@ -149,11 +112,7 @@ fn batches() -> impl Strategy<Value = Vec<Vec<Delivery>>> {
     let sign = prop_oneof![5 => Just(1isize), 2 => Just(-1)];
     let picks = prop::collection::vec(prop::collection::vec((any::<prop::sample::Index>(), sign), 0..25), 1..6);
     (prop::collection::vec(sample(), 1..30), picks).prop_map(|(pool, picks)| {
-        let delivery = |(index, sign): (prop::sample::Index, isize)| Delivery {
-            input: 0,
-            sign,
-            line: index.get(&pool).line(),
-        };
+        let delivery = |(index, sign): (prop::sample::Index, isize)| Delivery { input: 0, sign, line: index.get(&pool).line() };
         picks.into_iter().map(|batch| batch.into_iter().map(delivery).collect()).collect()
     })
 }
@@ -165,10 +124,7 @@ fn settings() -> impl Strategy<Value = (Settings, i64)> {
     let names = prop::sample::select(vec!["", "read", "share,read", "user_engagement"]);
     let as_of = prop_oneof![2 => Just(None), 1 => (0i64..40 * 24).prop_map(|hours| Some(moment("2024-03-08 00:00:00").plus(hours * HOUR)))];
     (zone, least, names, as_of).prop_map(|(zone, (text, micros), names, as_of)| {
-        let settings = defaults()
-            .with("timezone", zone)
-            .with("min-engagement", text)
-            .with("valuable-events", names);
+        let settings = defaults().with("timezone", zone).with("min-engagement", text).with("valuable-events", names);
         (settings.with_as_of(as_of.map_or(AsOf::Latest, AsOf::At)), micros)
     })
 }
@@ -232,13 +188,8 @@ fn charts_name_columns_that_exist() {
             Series::By(column) => column,
             Series::One(_) => layer.x,
         };
-        let (Mark::Bars(values) | Mark::Line(values)) = layer.mark else {
-            panic!("an unexpected mark: {:?}", layer.mark)
-        };
-        assert!(
-            [layer.x, series, values].iter().all(|column| columns.contains(column)),
-            "{columns:?}"
-        );
+        let (Mark::Bars(values) | Mark::Line(values)) = layer.mark else { panic!("an unexpected mark: {:?}", layer.mark) };
+        assert!([layer.x, series, values].iter().all(|column| columns.contains(column)), "{columns:?}");
     }
 }
 
@@ -247,14 +198,7 @@ fn charts_name_columns_that_exist() {
 fn the_published_result() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/cases/published.jsonl");
     let lines = fs::read_to_string(path).unwrap();
-    let batch = lines
-        .lines()
-        .map(|line| Delivery {
-            input: 0,
-            sign: 1,
-            line: line.into(),
-        })
-        .collect();
+    let batch = lines.lines().map(|line| Delivery { input: 0, sign: 1, line: line.into() }).collect();
     let tables = check(Config::choose(1), &defaults(), 3_000_000, &[batch]);
     let rows: Vec<_> = tables[0]["active_user_table"].iter().map(|row| row.join(" ")).collect();
     assert_eq!(rows, ["2019-12-29 11", "2019-12-30 31", "2019-12-31 22"]);

@@ -164,8 +164,15 @@ mod tests {
     use proptest::prelude::*;
 
     const ZONES: [&str; 9] = [
-        "UTC", "Europe/Berlin", "America/Chicago", "Australia/Lord_Howe", "Asia/Kathmandu",
-        "America/Sao_Paulo", "Pacific/Apia", "Africa/Casablanca", "America/St_Johns",
+        "UTC",
+        "Europe/Berlin",
+        "America/Chicago",
+        "Australia/Lord_Howe",
+        "Asia/Kathmandu",
+        "America/Sao_Paulo",
+        "Pacific/Apia",
+        "Africa/Casablanca",
+        "America/St_Johns",
     ];
 
     #[test]

@@ -16,8 +16,8 @@ use std::rc::Rc;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::OutputBuilder;
-use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::OutputBuilderSession;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::vec::Filter;
 use timely::dataflow::operators::{Capability, Concatenate};
 use timely::dataflow::{Scope, Stream};
@@ -138,12 +138,7 @@ impl Reading {
     }
 
     /// Reads a block. Answers whether there is more.
-    fn step<R: Record>(
-        &mut self,
-        context: &Context,
-        records: &mut Session<'_, Update<R>>,
-        reports: &mut Session<'_, Report>,
-    ) -> bool {
+    fn step<R: Record>(&mut self, context: &Context, records: &mut Session<'_, Update<R>>, reports: &mut Session<'_, Report>) -> bool {
         let Pending { split, records: record_capability, reports: report_capability } = &self.pending;
         let (epoch, sign) = (*record_capability.time(), split.sign);
         let mut records = records.session(record_capability);

@@ -178,7 +178,10 @@ pub mod json {
         if !raw.starts_with('"') {
             return Cow::Borrowed(raw);
         }
-        serde_json::from_str::<&str>(raw).map(Cow::Borrowed).or_else(|_| serde_json::from_str::<String>(raw).map(Cow::Owned)).unwrap_or_default()
+        serde_json::from_str::<&str>(raw)
+            .map(Cow::Borrowed)
+            .or_else(|_| serde_json::from_str::<String>(raw).map(Cow::Owned))
+            .unwrap_or_default()
     }
 }
 

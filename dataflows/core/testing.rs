@@ -5,7 +5,7 @@
 //! serialised between processes, so a test on threads alone does not see a record that can't be.
 
 // A test fails by panicking.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 use crate::contract::Graph;
 use crate::decode::Inputs;
@@ -91,11 +91,15 @@ impl Config {
             }
             Mode::Processes => {
                 let (left, right) = UnixStream::pair().unwrap();
-                [vec![None, Some(left)], vec![Some(right), None]].into_iter().enumerate().map(|(index, sockets)| {
-                    let (builders, guard) =
-                        initialize_networking_from_sockets(typed(self.workers), sockets, index, self.workers, hooks()).unwrap();
-                    start(builders.into_iter().map(AllocatorBuilder::Tcp).collect(), Box::new(guard))
-                }).collect()
+                [vec![None, Some(left)], vec![Some(right), None]]
+                    .into_iter()
+                    .enumerate()
+                    .map(|(index, sockets)| {
+                        let (builders, guard) =
+                            initialize_networking_from_sockets(typed(self.workers), sockets, index, self.workers, hooks()).unwrap();
+                        start(builders.into_iter().map(AllocatorBuilder::Tcp).collect(), Box::new(guard))
+                    })
+                    .collect()
             }
         };
         for guard in guards {
@@ -246,21 +250,31 @@ pub fn run_graph(config: Config, graph: &Arc<dyn Graph>, inputs: &[crate::contra
 
     let found = std::mem::take(&mut *found.lock().unwrap());
     let mut rows: BTreeMap<String, BTreeMap<Row, isize>> = BTreeMap::new();
-    (0..=batches.len() as Epoch).map(|epoch| {
-        for (_, table, batch) in found.iter().filter(|(at, _, _)| *at == epoch) {
-            let rows = rows.entry(table.clone()).or_default();
-            batch.iter().for_each(|(row, diff)| add(rows, Row(row.to_vec()), diff as isize));
-        }
-        graph.tables().iter().map(|table| {
-            let rows = rows.get(table.name).cloned().unwrap_or_default();
-            let text = rows.into_iter().map(|(row, count)| {
-                let values: Vec<String> = row::values(&table.columns, &row.0).map(|value| value.to_string()).collect();
-                assert_eq!(count, 1, "row {values:?} of {} at epoch {epoch}, {config:?}", table.name);
-                values
-            }).collect();
-            (table.name.to_string(), text)
-        }).collect()
-    }).skip(1).collect()
+    (0..=batches.len() as Epoch)
+        .map(|epoch| {
+            for (_, table, batch) in found.iter().filter(|(at, _, _)| *at == epoch) {
+                let rows = rows.entry(table.clone()).or_default();
+                batch.iter().for_each(|(row, diff)| add(rows, Row(row.to_vec()), diff as isize));
+            }
+            graph
+                .tables()
+                .iter()
+                .map(|table| {
+                    let rows = rows.get(table.name).cloned().unwrap_or_default();
+                    let text = rows
+                        .into_iter()
+                        .map(|(row, count)| {
+                            let values: Vec<String> = row::values(&table.columns, &row.0).map(|value| value.to_string()).collect();
+                            assert_eq!(count, 1, "row {values:?} of {} at epoch {epoch}, {config:?}", table.name);
+                            values
+                        })
+                        .collect();
+                    (table.name.to_string(), text)
+                })
+                .collect()
+        })
+        .skip(1)
+        .collect()
 }
 
 /// The law, for one history: after every batch, and on these workers, the tables are those that `oracle` computes from the

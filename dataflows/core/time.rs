@@ -214,7 +214,7 @@ mod tests {
             let text = zoned.with_timezone(&offset).format("%Y-%m-%d %H:%M:%S%.6f%:z").to_string();
             prop_assert_eq!(utc(&text).unwrap(), Moment(micros).to_string());
             let naive = NaiveDateTime::parse_from_str(&text[..26], "%Y-%m-%d %H:%M:%S%.6f").unwrap();
-            prop_assert_eq!(parse(text[..26].as_bytes()).unwrap().wall, naive.and_utc().timestamp_micros());
+            prop_assert_eq!(parse(&text.as_bytes()[..26]).unwrap().wall, naive.and_utc().timestamp_micros());
         }
 
         #[test]

@@ -32,7 +32,7 @@ struct Options {
     events_per_day: f64,
     mess: f64,
     seed: u64,
-    late: u64,
+    late: usize,
 }
 
 impl Options {
@@ -112,7 +112,7 @@ pub fn generate(settings: &Settings, files: &mut dyn Files) -> Result<(), Genera
         lines.sort_unstable_by_key(|line| (line.written, line.device, line.time));
         let now = lines.partition_point(|line| line.written < midnight + DAY);
         for line in lines.drain(..now) {
-            if late.len() < options.late as usize && random.random_bool(late_share) {
+            if late.len() < options.late && random.random_bool(late_share) {
                 late.push(line);
             } else {
                 write_line(&mut *events, &line)?;
@@ -138,6 +138,8 @@ fn devices(options: &Options, random: &mut ChaCha8Rng) -> Vec<Device> {
     while (devices.len() as u64) < options.devices {
         // Most users have one or two devices, a few have hundreds: a power law.
         let share: f64 = random.random_range(0.0005..1.0);
+        // From 1 to some 900: nothing is cut off that matters.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let fleet = (share.powf(-0.9) as u64).clamp(1, 2_000);
         user += random.random_range(1..4);
         for _ in 0..fleet.min(options.devices - devices.len() as u64) {
@@ -190,7 +192,15 @@ impl Servers {
 }
 
 /// A device goes online or offline. Answers how many lines more than one that made.
-fn happen(device: &mut Device, day: u64, midnight: i64, servers: &Servers, options: &Options, random: &mut ChaCha8Rng, lines: &mut Vec<Line>) -> f64 {
+fn happen(
+    device: &mut Device,
+    day: u64,
+    midnight: i64,
+    servers: &Servers,
+    options: &Options,
+    random: &mut ChaCha8Rng,
+    lines: &mut Vec<Line>,
+) -> f64 {
     device.online = !device.online;
     if device.online {
         device.server = servers.at(random.random_range(0..servers.slots), day);

@@ -117,7 +117,10 @@ impl Graph for Online {
         let servers = latest_lifetimes(inputs);
         let facts = facts(events, outputs.wants("online_issues"));
         let as_of = as_of(facts.last, self.as_of, "as-of");
-        let today = { let calendar = self.calendar.clone(); as_of.clone().map(move |moment| calendar.day(moment)) };
+        let today = {
+            let calendar = self.calendar.clone();
+            as_of.clone().map(move |moment| calendar.day(moment))
+        };
         let intervals = intervals(facts.closed, facts.by_server, servers.clone(), as_of.clone());
 
         if outputs.wants("online_intervals") {
@@ -200,7 +203,12 @@ impl Online {
     }
 
     /// How many devices are online, by the size of their user's fleet; and what else is counted by user.
-    fn fleets<'s>(&self, intervals: Collection<'s, Interval>, as_of: Collection<'s, Moment>, outputs: &Outputs<'s>) -> Collection<'s, (Series, Day)> {
+    fn fleets<'s>(
+        &self,
+        intervals: Collection<'s, Interval>,
+        as_of: Collection<'s, Moment>,
+        outputs: &Outputs<'s>,
+    ) -> Collection<'s, (Series, Day)> {
         let covered = self.covered_days(intervals, as_of, |interval| (interval.device, interval.user));
         let mut windows = Vec::new();
         if outputs.wants_any(&["online_daily", "online_summary", "online_projection"]) {
@@ -315,7 +323,13 @@ fn intervals<'s>(
 fn interval_rows<'s>(intervals: Collection<'s, Interval>, as_of: Collection<'s, Moment>) -> Collection<'s, Row> {
     let over = intervals.clone().flat_map(|interval| interval.until.map(|until| tables::interval_row(&interval, until, interval.reason)));
     let open = intervals.filter(|interval| interval.until.is_none());
-    let open = under(open, as_of, "open until as-of", |moment| moment, |interval, moment| tables::interval_row(interval, *moment, EndReason::StillOnline));
+    let open = under(
+        open,
+        as_of,
+        "open until as-of",
+        |moment| moment,
+        |interval, moment| tables::interval_row(interval, *moment, EndReason::StillOnline),
+    );
     over.concat(open)
 }
 

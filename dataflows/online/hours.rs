@@ -35,22 +35,28 @@ pub fn hours<'s>(intervals: Collection<'s, Interval>, calendar: &Calendar) -> (C
         let end = interval.until.map(|until| ((interval.device, until), epoch, -diff));
         [((interval.device, interval.from), epoch, diff)].into_iter().chain(end)
     });
-    let parts = by_key(ends.as_collection(), Pipeline, "hours by device", move |_, changes, steps: &mut Steps<Moment>, emitter: &mut Summed<_>| {
-        steps.add(changes, |(from, until, old, new)| {
-            let sign = isize::from(new > 0) - isize::from(old > 0);
-            if sign != 0 {
-                stretch(&calendar, from, until, |part, day, amount| emitter.give((part, day), sign * amount));
-            }
+    let parts =
+        by_key(ends.as_collection(), Pipeline, "hours by device", move |_, changes, steps: &mut Steps<Moment>, emitter: &mut Summed<_>| {
+            steps.add(changes, |(from, until, old, new)| {
+                let sign = i64::from(new > 0) - i64::from(old > 0);
+                if sign != 0 {
+                    stretch(&calendar, from, until, |part, day, amount| emitter.give((part, day), difference(sign * amount)));
+                }
+            });
         });
-    });
     (parts.clone().filter(|(part, _)| *part != Hours::Open), parts.filter(|(part, _)| *part == Hours::Open).map(|_| ()))
 }
 
+/// Microseconds as a difference. A day's are far below the limit of any machine that this runs on.
+fn difference(amount: i64) -> isize {
+    isize::try_from(amount).unwrap_or_else(|_| panic!("{amount} microseconds are no difference on this machine"))
+}
+
 /// Cuts a stretch of time into parts, as range ends.
-fn stretch(calendar: &Calendar, from: Moment, until: Option<Moment>, mut give: impl FnMut(Hours, Day, isize)) {
+fn stretch(calendar: &Calendar, from: Moment, until: Option<Moment>, mut give: impl FnMut(Hours, Day, i64)) {
     let mut part = |day: Day, micros: i64| {
-        give(Hours::Parts, day, micros as isize);
-        give(Hours::Parts, day.plus(1), -(micros as isize));
+        give(Hours::Parts, day, micros);
+        give(Hours::Parts, day.plus(1), -micros);
     };
     let first = calendar.day(from);
     let Some(until) = until else {
@@ -105,13 +111,27 @@ impl TooMuch {
 impl WithHorizon<(), (), Open, (Day, (OfDay, i64))> for TooMuch {
     type Horizon = Moment;
 
-    fn apply(&mut self, _key: &(), changes: &mut Vec<((), isize)>, open: &mut Open, as_of: Option<&Moment>, emitter: &mut impl Emitter<(Day, (OfDay, i64))>) {
+    fn apply(
+        &mut self,
+        _key: &(),
+        changes: &mut Vec<((), isize)>,
+        open: &mut Open,
+        as_of: Option<&Moment>,
+        emitter: &mut impl Emitter<(Day, (OfDay, i64))>,
+    ) {
         self.state(open, as_of, -1, emitter);
         open.0 += changes.drain(..).map(|((), diff)| diff as i64).sum::<i64>();
         self.state(open, as_of, 1, emitter);
     }
 
-    fn moved(&mut self, _key: &(), open: &mut Open, from: Option<&Moment>, to: Option<&Moment>, emitter: &mut impl Emitter<(Day, (OfDay, i64))>) {
+    fn moved(
+        &mut self,
+        _key: &(),
+        open: &mut Open,
+        from: Option<&Moment>,
+        to: Option<&Moment>,
+        emitter: &mut impl Emitter<(Day, (OfDay, i64))>,
+    ) {
         self.state(open, from, -1, emitter);
         self.state(open, to, 1, emitter);
     }
@@ -129,7 +149,8 @@ pub fn summary<'s>(
         _ => Some((day, (OfDay::Count(series), value))),
     });
     let too_much = TooMuch { calendar: calendar.clone() };
-    let too_much = by_key_with_horizon::<_, _, _, _, Each<_>, _, _>(open.map(|()| ((), ())), as_of, exchange(), "hours behind as-of", too_much);
+    let too_much =
+        by_key_with_horizon::<_, _, _, _, Each<_>, _, _>(open.map(|()| ((), ())), as_of, exchange(), "hours behind as-of", too_much);
     let calendar = calendar.clone();
     counted
         .concat(too_much)

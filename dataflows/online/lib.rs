@@ -49,13 +49,7 @@ impl Dataflow for Online {
             name: "online",
             about: "unique online devices per day by fleet size, from connectivity events with holes",
             inputs: vec![
-                Input {
-                    name: "events",
-                    about: "devices that went online or offline",
-                    fields: Event::FIELDS,
-                    csv: true,
-                    required: true,
-                },
+                Input { name: "events", about: "devices that went online or offline", fields: Event::FIELDS, csv: true, required: true },
                 Input {
                     name: "servers",
                     about: "servers with their lifetimes; of two rows of a server the one destroyed later counts",
@@ -65,7 +59,12 @@ impl Dataflow for Online {
                 },
             ],
             settings: vec![
-                Setting { name: "timezone", value: "IANA", default: Some("UTC"), about: "the zone of days, and of times without an offset" },
+                Setting {
+                    name: "timezone",
+                    value: "IANA",
+                    default: Some("UTC"),
+                    about: "the zone of days, and of times without an offset",
+                },
                 Setting {
                     name: "fleet-sizes",
                     value: "RANGES",

@@ -34,7 +34,9 @@ impl State for Server {
 
 /// The issues, once per event.
 pub fn issues<'s>(seen: Collection<'s, (u64, Moment)>, servers: Collection<'s, (u64, Lifetime)>) -> Collection<'s, Issue> {
-    let known = seen.map(|(server, moment)| (server, Known::Event(moment))).concat(servers.map(|(server, lifetime)| (server, Known::Lives(lifetime))));
+    let known = seen
+        .map(|(server, moment)| (server, Known::Event(moment)))
+        .concat(servers.map(|(server, lifetime)| (server, Known::Lives(lifetime))));
     by_key(known, exchange(), "events within lifetimes", |_, changes, server: &mut Server, emitter: &mut Summed<Issue>| {
         let mut lifetime = server.lifetime;
         let mut events = Vec::new();
@@ -67,7 +69,8 @@ fn issue(lifetime: Option<Lifetime>, moment: Moment) -> Option<Issue> {
 
 /// Adds sorted events to a list.
 fn count(list: &mut OrderedList<(Moment, i32)>, events: Vec<(Moment, isize)>) {
-    let narrow = |count: isize| i32::try_from(count).unwrap_or_else(|_| panic!("{count} events at one time of one server are beyond 32 bits"));
+    let narrow =
+        |count: isize| i32::try_from(count).unwrap_or_else(|_| panic!("{count} events at one time of one server are beyond 32 bits"));
     if list.is_empty() {
         *list = OrderedList::from_sorted(events.into_iter().map(|(moment, diff)| (moment, narrow(diff))).collect());
         return;

@@ -57,9 +57,22 @@ impl Oracle {
         let today = self.calendar.day(as_of);
 
         let mut tables = Tables::new();
-        tables.insert("online_intervals".into(), intervals.iter().map(|(device, user, server, from, until, reason)| {
-            vec![device.to_string(), user.to_string(), server.to_string(), from.to_string(), until.to_string(), (*reason).to_string()]
-        }).collect());
+        tables.insert(
+            "online_intervals".into(),
+            intervals
+                .iter()
+                .map(|(device, user, server, from, until, reason)| {
+                    vec![
+                        device.to_string(),
+                        user.to_string(),
+                        server.to_string(),
+                        from.to_string(),
+                        until.to_string(),
+                        (*reason).to_string(),
+                    ]
+                })
+                .collect(),
+        );
         tables.insert("online_issues".into(), issues(&events, &servers));
         let Some(first) = intervals.iter().map(|interval| self.calendar.day(interval.3)).min() else { return tables };
         let daily = self.fleets(&intervals, first, today, 1);
@@ -146,9 +159,28 @@ impl Oracle {
             let sse: f64 = y.iter().enumerate().map(|(x, y)| (y - mean_y - slope * (x as f64 - mean_x)).powi(2)).sum();
             // Student's t, 0.975, for 5 to 26 degrees of freedom: from a table.
             const T: [f64; 22] = [
-                2.5705818366, 2.4469118511, 2.3646242516, 2.3060041352, 2.2621571628, 2.2281388520, 2.2009851601, 2.1788128297,
-                2.1603686565, 2.1447866879, 2.1314495456, 2.1199052992, 2.1098155778, 2.1009220402, 2.0930240544, 2.0859634473,
-                2.0796138447, 2.0738730679, 2.0686576104, 2.0638985616, 2.0595385528, 2.0555294386,
+                2.5705818366,
+                2.4469118511,
+                2.3646242516,
+                2.3060041352,
+                2.2621571628,
+                2.2281388520,
+                2.2009851601,
+                2.1788128297,
+                2.1603686565,
+                2.1447866879,
+                2.1314495456,
+                2.1199052992,
+                2.1098155778,
+                2.1009220402,
+                2.0930240544,
+                2.0859634473,
+                2.0796138447,
+                2.0738730679,
+                2.0686576104,
+                2.0638985616,
+                2.0595385528,
+                2.0555294386,
             ];
             for ahead in 1..=28 {
                 let x = (n - 1) as f64 + f64::from(ahead) + 1.0;

@@ -42,10 +42,13 @@ impl State for Bucket {
 pub fn rows<'s>(fleets: Collection<'s, (u16, (Day, i64))>, first: Collection<'s, Day>, today: Collection<'s, Day>) -> Collection<'s, Row> {
     // Both are days; as a horizon they are one thing.
     let today = today.map(|day| Moment(i64::from(day.0)));
-    let span = retally_core::operators::horizon::under(first, today, "days to look at", |day| day, |first, today| Span {
-        first: *first,
-        today: Day(i32::try_from(today.0).unwrap_or(i32::MAX)),
-    });
+    let span = retally_core::operators::horizon::under(
+        first,
+        today,
+        "days to look at",
+        |day| day,
+        |first, today| Span { first: *first, today: Day(i32::try_from(today.0).unwrap_or(i32::MAX)) },
+    );
     by_key_with_horizon::<_, _, Bucket, _, Each<Row>, _, _>(fleets, span, exchange(), "projection", Projection)
 }
 
@@ -63,7 +66,14 @@ impl Projection {
 impl WithHorizon<u16, (Day, i64), Bucket, Row> for Projection {
     type Horizon = Span;
 
-    fn apply(&mut self, bucket: &u16, changes: &mut Vec<((Day, i64), isize)>, state: &mut Bucket, span: Option<&Span>, emitter: &mut impl Emitter<Row>) {
+    fn apply(
+        &mut self,
+        bucket: &u16,
+        changes: &mut Vec<((Day, i64), isize)>,
+        state: &mut Bucket,
+        span: Option<&Span>,
+        emitter: &mut impl Emitter<Row>,
+    ) {
         for ((day, count), diff) in changes.drain(..) {
             let sum = state.counts.entry(day).or_default();
             *sum += count * diff as i64;
@@ -87,12 +97,14 @@ fn project(bucket: u16, counts: &BTreeMap<Day, i64>, span: &Span) -> Vec<Row> {
         return Vec::new();
     }
     let line = Line::fit(i64::from(days), known().map(|(day, count)| (i64::from(day.0 - from.0), *count)));
-    (1..=DAYS).map(|ahead| {
-        let day = span.today.plus(ahead);
-        let (middle, margin) = line.at(f64::from(day.0 - from.0));
-        let held = |value: f64| value.max(0.0);
-        Row::with_capacity(32).day(day).label(bucket).float(held(middle)).float(held(middle - margin)).float(held(middle + margin))
-    }).collect()
+    (1..=DAYS)
+        .map(|ahead| {
+            let day = span.today.plus(ahead);
+            let (middle, margin) = line.at(f64::from(day.0 - from.0));
+            let held = |value: f64| value.max(0.0);
+            Row::with_capacity(32).day(day).label(bucket).float(held(middle)).float(held(middle - margin)).float(held(middle + margin))
+        })
+        .collect()
 }
 
 /// A line through n points, x = 0 … n-1.

@@ -21,8 +21,18 @@ pub fn tables(sizes: &FleetSizes) -> Vec<Table> {
         ]
     };
     vec![
-        Table::new("online_daily", "unique online devices per day, by the size of their user's fleet that day", 2, fleet("devices online that day")),
-        Table::new("online_rolling_28d", "the same over the 28 days that end with the day", 2, fleet("devices online on any of the 28 days")),
+        Table::new(
+            "online_daily",
+            "unique online devices per day, by the size of their user's fleet that day",
+            2,
+            fleet("devices online that day"),
+        ),
+        Table::new(
+            "online_rolling_28d",
+            "the same over the 28 days that end with the day",
+            2,
+            fleet("devices online on any of the 28 days"),
+        ),
         Table::new(
             "online_intervals",
             "the clean timeline: when each device was online",
@@ -74,7 +84,12 @@ pub fn charts() -> Vec<Chart> {
     let areas = |table| Layer { table, x: "day", mark: Mark::StackedArea("devices"), series: Series::By("fleet_size") };
     let projection = |mark| Layer { table: "online_projection", x: "day", mark, series: Series::By("fleet_size") };
     vec![
-        Chart { name: "online_daily", title: "Online devices per day, by fleet size", y_label: "devices", layers: vec![areas("online_daily")] },
+        Chart {
+            name: "online_daily",
+            title: "Online devices per day, by fleet size",
+            y_label: "devices",
+            layers: vec![areas("online_daily")],
+        },
         Chart {
             name: "online_rolling_28d",
             title: "Devices online in the last 28 days, by fleet size",

@@ -23,7 +23,8 @@ fn settings(zone: &str, as_of: AsOf) -> (Arc<dyn Graph>, Oracle) {
 fn time() -> impl Strategy<Value = Moment> {
     let hour = prop_oneof![Just(0i64), 0i64..24, 21i64..24];
     let beside = prop_oneof![6 => Just(0i64), 1 => Just(1), 1 => Just(-1)];
-    (prop_oneof![3 => 0i64..6, 1 => 0i64..100], hour, beside).prop_map(|(day, hour, beside)| Moment(START + day * DAY + hour * HOUR + beside))
+    (prop_oneof![3 => 0i64..6, 1 => 0i64..100], hour, beside)
+        .prop_map(|(day, hour, beside)| Moment(START + day * DAY + hour * HOUR + beside))
 }
 
 fn event() -> impl Strategy<Value = Delivery> {
@@ -45,7 +46,8 @@ fn server() -> impl Strategy<Value = Delivery> {
 fn batches() -> impl Strategy<Value = Vec<Vec<Delivery>>> {
     let line = prop_oneof![5 => event(), 1 => server()];
     proptest::collection::vec(line, 1..16).prop_flat_map(|pool| {
-        let delivery = (0..pool.len(), prop_oneof![4 => Just(1isize), 1 => Just(-1)]).prop_map(move |(place, sign)| Delivery { sign, ..pool[place].clone() });
+        let delivery = (0..pool.len(), prop_oneof![4 => Just(1isize), 1 => Just(-1)])
+            .prop_map(move |(place, sign)| Delivery { sign, ..pool[place].clone() });
         proptest::collection::vec(proptest::collection::vec(delivery, 0..12), 1..5)
     })
 }
@@ -72,12 +74,14 @@ proptest! {
 #[test]
 fn every_kind_of_worker() {
     let (graph, oracle) = settings("Europe/Berlin", AsOf::Latest);
-    let lines: Vec<Delivery> = (0..400u64).map(|n| {
-        let mixed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
-        let time = Moment(START + (mixed % 2_000) as i64 * HOUR);
-        let line = format!("{time},{},{},{},{}", mixed % 17, mixed % 5, mixed % 3, mixed % 7 < 4);
-        Delivery { input: 0, sign: 1, line }
-    }).collect();
+    let lines: Vec<Delivery> = (0..400u64)
+        .map(|n| {
+            let mixed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
+            let time = Moment(START + (mixed % 2_000) as i64 * HOUR);
+            let line = format!("{time},{},{},{},{}", mixed % 17, mixed % 5, mixed % 3, mixed % 7 < 4);
+            Delivery { input: 0, sign: 1, line }
+        })
+        .collect();
     let server = |line: &str| Delivery { input: 1, sign: 1, line: line.into() };
     let servers = vec![server("0,2024-03-01 00:00:00,2024-04-20 12:00:00"), server("1,2024-03-01 00:00:00,")];
     for config in Config::ALL {

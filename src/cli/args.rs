@@ -91,19 +91,46 @@ fn run(dataflow: &dyn Dataflow) -> Command {
                 .num_args(1..)
                 .help("Records: a file, a folder or a glob; INPUT-=PATH retracts them"),
         )
-        .arg(flag("then", "INPUTS", "A further batch, applied after the ones before it: \"INPUT=PATH INPUT-=PATH ...\"").action(ArgAction::Append))
+        .arg(
+            flag("then", "INPUTS", "A further batch, applied after the ones before it: \"INPUT=PATH INPUT-=PATH ...\"")
+                .action(ArgAction::Append),
+        )
         .arg(flag("out", "DEST", "Write the tables into this folder; without it they are printed"))
         .arg(flag("format", "FORMAT", "The format of table files").value_parser(["csv", "json", "parquet"]).default_value("csv"))
         .arg(flag("tables", "TABLES", "Build only these, separated by commas [default: all]").value_delimiter(','))
         .arg(flag("changes", "FILE", "Write every change of a row, as a JSON object a line"))
         .arg(flag("charts", "DIR", "Draw the dataflow's charts, as SVG and PNG"))
-        .arg(flag("as-of", "TIME", "Count open facts up to this time, and leave out later events: a time, or `now` [default: the latest event]"))
+        .arg(flag(
+            "as-of",
+            "TIME",
+            "Count open facts up to this time, and leave out later events: a time, or `now` [default: the latest event]",
+        ))
         .arg(flag("max-rejected", "N", "Fail, and write nothing, when more records are refused").value_parser(number()))
         .arg(Arg::new("quiet").short('q').long("quiet").action(ArgAction::SetTrue).help("No progress, no summaries"))
-        .arg(flag("workers", "N", "Workers of this process [default: the cores of the machine]").short('w').value_parser(number()).help_heading("Workers"))
-        .arg(flag("processes", "N", "Processes that run together").short('n').value_parser(number()).default_value("1").help_heading("Workers"))
-        .arg(flag("process", "I", "The number of this process, from 0").short('p').value_parser(number()).default_value("0").help_heading("Workers"))
-        .arg(flag("hosts", "FILE", "The address of each process, a HOST:PORT a line [default: localhost, from port 2101]").help_heading("Workers"))
+        .arg(
+            flag("workers", "N", "Workers of this process [default: the cores of the machine]")
+                .short('w')
+                .value_parser(number())
+                .help_heading("Workers"),
+        )
+        .arg(
+            flag("processes", "N", "Processes that run together")
+                .short('n')
+                .value_parser(number())
+                .default_value("1")
+                .help_heading("Workers"),
+        )
+        .arg(
+            flag("process", "I", "The number of this process, from 0")
+                .short('p')
+                .value_parser(number())
+                .default_value("0")
+                .help_heading("Workers"),
+        )
+        .arg(
+            flag("hosts", "FILE", "The address of each process, a HOST:PORT a line [default: localhost, from port 2101]")
+                .help_heading("Workers"),
+        )
         .args(definition.settings.iter().map(setting))
 }
 

@@ -33,7 +33,9 @@ pub fn into_folder(dataflow: &dyn Dataflow, options: &Settings, root: &Path) -> 
     let mut files = Folder { root: root.into(), created: Vec::new() };
     dataflow.generate(options, &mut files).map_err(|error| match error {
         GenerateError::Setting(error) => CliError::usage(error.to_string()),
-        GenerateError::Write(error) => CliError::failed(format!("could not write generated input into {:?}: {error}", root.display().to_string())),
+        GenerateError::Write(error) => {
+            CliError::failed(format!("could not write generated input into {:?}: {error}", root.display().to_string()))
+        }
     })?;
     Ok(files.created)
 }

@@ -10,7 +10,6 @@ pub mod shell;
 pub mod show;
 pub mod table;
 
-
 use std::process::ExitCode;
 
 /// Runs the command line.

@@ -4,6 +4,7 @@ use super::args;
 use super::error::{CliError, unless_broken_pipe};
 use super::progress::ProgressShown;
 use super::show;
+use crate::charts;
 use crate::cluster::Cluster;
 use crate::engine::summary::{Progress, Summary};
 use crate::engine::table::TableState;
@@ -12,7 +13,6 @@ use crate::ingest::plan::{Batch, Part, Source};
 use crate::registry;
 use crate::sinks::changes::ChangesWriter;
 use crate::sinks::{self, Format};
-use crate::charts;
 use clap::ArgMatches;
 use retally_core::contract::{Dataflow, Definition, Table};
 use std::collections::{BTreeMap, VecDeque};
@@ -73,15 +73,18 @@ fn job(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Job, CliError> {
 fn cluster(matches: &ArgMatches) -> Result<Cluster, CliError> {
     let number = |name: &str| matches.get_one::<u64>(name).map(|number| usize::try_from(*number).unwrap_or(usize::MAX));
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let (workers, processes, process) = (number("workers").unwrap_or(cores), number("processes").unwrap_or(1), number("process").unwrap_or(0));
+    let (workers, processes, process) =
+        (number("workers").unwrap_or(cores), number("processes").unwrap_or(1), number("process").unwrap_or(0));
     if !(1..=1024).contains(&workers) || !(1..=1024).contains(&processes) || process >= processes {
-        return Err(CliError::usage(format!("can't be process {process} of {processes} with {workers} workers")).hint("from 1 to 1024 workers and processes; the first process is 0"));
+        return Err(CliError::usage(format!("can't be process {process} of {processes} with {workers} workers"))
+            .hint("from 1 to 1024 workers and processes; the first process is 0"));
     }
     let addresses = match matches.get_one::<String>("hosts") {
         None if processes == 1 => Vec::new(),
         None => (0..processes).map(|process| format!("localhost:{}", FIRST_PORT + process)).collect(),
         Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|error| CliError::usage(format!("could not read --hosts {path:?}: {error}")))?;
+            let text =
+                std::fs::read_to_string(path).map_err(|error| CliError::usage(format!("could not read --hosts {path:?}: {error}")))?;
             let lines: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect();
             if lines.len() < processes {
                 return Err(CliError::usage(format!("--hosts {path:?} has {} addresses for {processes} processes", lines.len())));
@@ -113,7 +116,11 @@ pub fn batch(definition: &Definition, inputs: &[String]) -> Result<Batch, CliErr
     let mut parts = Vec::new();
     for given in inputs {
         let Some((name, path)) = given.split_once('=') else {
-            return Err(CliError::usage(format!("{given:?} is not INPUT=PATH")).hint(format!("the inputs of {} are {}", definition.name, names())));
+            return Err(CliError::usage(format!("{given:?} is not INPUT=PATH")).hint(format!(
+                "the inputs of {} are {}",
+                definition.name,
+                names()
+            )));
         };
         let (name, sign) = name.strip_suffix('-').map_or((name, 1), |name| (name, -1));
         let Some(input) = definition.inputs.iter().position(|input| input.name == name) else {
@@ -242,7 +249,7 @@ impl RunDriver {
         }
         let tables = self.tables(job);
         let shown = tables.into_iter().filter(|state| state.table().name != "rejected" || !state.is_empty());
-        let text: Vec<String> = shown.map(|state| show::table(state)).collect();
+        let text: Vec<String> = shown.map(show::table).collect();
         unless_broken_pipe(stdout().write_all(text.join("\n").as_bytes()))
     }
 }
@@ -263,7 +270,10 @@ impl Driver for RunDriver {
         self.rejected_count += summary.rejected;
         if let Some(limit) = self.rejected_max.filter(|limit| self.rejected_count > *limit) {
             let first = rejected.first().map(|(row, _)| show::first_rejected(&row.0)).unwrap_or_default();
-            return Err(format!("refused {} records, more than --max-rejected {limit}; nothing was written; the first: {first}", self.rejected_count));
+            return Err(format!(
+                "refused {} records, more than --max-rejected {limit}; nothing was written; the first: {first}",
+                self.rejected_count
+            ));
         }
         self.rejected.apply(retally_core::row::batches(rejected));
         self.last_changes.clear();

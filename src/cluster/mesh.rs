@@ -97,12 +97,8 @@ pub fn connect(cluster: &Cluster, fingerprint: u64) -> Result<Vec<Option<TcpStre
     let deadline = Instant::now() + Duration::from_secs(CONNECT_SECONDS_MAX);
     let address = cluster.addresses.get(cluster.process).cloned().unwrap_or_default();
     let listener = TcpListener::bind(&address).map_err(|source| MeshError::Listen { address: address.clone(), source })?;
-    let hello = Hello {
-        process: cluster.process as u64,
-        processes: cluster.processes() as u64,
-        workers: cluster.workers as u64,
-        fingerprint,
-    };
+    let hello =
+        Hello { process: cluster.process as u64, processes: cluster.processes() as u64, workers: cluster.workers as u64, fingerprint };
     let mut sockets: Vec<Option<TcpStream>> = Vec::new();
     for (process, address) in cluster.addresses.iter().enumerate().take(cluster.process) {
         sockets.push(Some(reach(process, address, hello, deadline)?));

@@ -46,7 +46,14 @@ pub struct Summary {
 impl Summary {
     /// The summary of a batch that has been read.
     pub fn new(epoch: u64, _batch: &Batch, plan: &Plan, done: &[Done], time: Duration) -> Summary {
-        let mut summary = Summary { epoch, files: plan.files.len(), bytes: plan.bytes, time, passed_over: plan.passed_over.clone(), ..Summary::default() };
+        let mut summary = Summary {
+            epoch,
+            files: plan.files.len(),
+            bytes: plan.bytes,
+            time,
+            passed_over: plan.passed_over.clone(),
+            ..Summary::default()
+        };
         for done in done {
             let split = usize::try_from(done.sequence).ok().and_then(|place| plan.splits.get(place));
             if split.is_some_and(|split| split.sign < 0) {

@@ -97,10 +97,10 @@ fn length(run: &Run) -> usize {
 fn merge(left: Run, right: Run) -> Run {
     // Runs that do not overlap are joined as they are.
     let (left_last, right_first) = (left.last().and_then(|batch| batch.get(batch.len() - 1)), right.first().and_then(|batch| batch.get(0)));
-    if let (Some((last, _)), Some((first, _))) = (left_last, right_first) {
-        if last < first {
-            return left.into_iter().chain(right).collect();
-        }
+    if let (Some((last, _)), Some((first, _))) = (left_last, right_first)
+        && last < first
+    {
+        return left.into_iter().chain(right).collect();
     }
     let mut run = Vec::new();
     let mut batch = RowBatch::default();
@@ -153,7 +153,7 @@ mod tests {
                     for (row, there) in worker {
                         let diff = i64::from(there) - model.get(&row).copied().unwrap_or(0);
                         *model.entry(row).or_insert(0) += diff;
-                        rows.push((Row::default().uint(row), diff as isize));
+                        rows.push((Row::default().uint(row), isize::try_from(diff).unwrap()));
                     }
                     sent.extend(batches(rows));
                 }

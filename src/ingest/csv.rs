@@ -38,7 +38,14 @@ struct Shape {
 
 impl<R: Read> Csv<R> {
     /// Reads from `stream`, which starts at a line, up to the end of the last line that starts before byte `until` of it.
-    pub fn new(stream: R, until: u64, delimiter: u8, declared: &'static [Field], header: Option<Vec<Option<usize>>>, at_file_start: bool) -> Csv<R> {
+    pub fn new(
+        stream: R,
+        until: u64,
+        delimiter: u8,
+        declared: &'static [Field],
+        header: Option<Vec<Option<usize>>>,
+        at_file_start: bool,
+    ) -> Csv<R> {
         let skip_header = at_file_start && header.is_some();
         let quoting = ReaderBuilder::new().delimiter(delimiter).build();
         Csv { blocks: Blocks::new(stream), shape: Shape { delimiter, declared, header }, until, lines: 0, skip_header, quoting }
@@ -154,7 +161,11 @@ impl<R: Read> Csv<R> {
 
     /// Refuses the line that the stream stands at, however long it is.
     fn refuse_line(&mut self, why: &'static str, each: &mut dyn FnMut(Line<'_>)) -> io::Result<()> {
-        each(Line { number: self.lines, bytes: self.blocks.bytes().split(|byte| *byte == b'\n').next().unwrap_or_default(), record: Err(why) });
+        each(Line {
+            number: self.lines,
+            bytes: self.blocks.bytes().split(|byte| *byte == b'\n').next().unwrap_or_default(),
+            record: Err(why),
+        });
         self.lines += 1;
         loop {
             let bytes = self.blocks.bytes();
@@ -186,7 +197,12 @@ impl Shape {
         self.arrange(line.split(move |byte| *byte == delimiter), slots, give);
     }
 
-    fn arrange<'a>(&self, columns: impl Iterator<Item = &'a [u8]>, slots: &mut Vec<&'a [u8]>, mut give: impl FnMut(Result<Raw<'_>, &'static str>)) {
+    fn arrange<'a>(
+        &self,
+        columns: impl Iterator<Item = &'a [u8]>,
+        slots: &mut Vec<&'a [u8]>,
+        mut give: impl FnMut(Result<Raw<'_>, &'static str>),
+    ) {
         slots.clear();
         let mut superfluous = false;
         match &self.header {
@@ -206,9 +222,12 @@ impl Shape {
                 }
             }
         }
-        if superfluous { give(Err("the line has more columns than are expected")) } else { give(Ok(Raw::Fields(Fields::new(self.declared, slots)))) }
+        if superfluous {
+            give(Err("the line has more columns than are expected"))
+        } else {
+            give(Ok(Raw::Fields(Fields::new(self.declared, slots))))
+        }
     }
-
 }
 
 /// Cuts a record, which may have quotes.
@@ -234,7 +253,8 @@ fn record(reader: &mut Reader, bytes: &[u8], ended: bool, fields: &mut Vec<u8>, 
                     if !ended && used == bytes.len() && bytes.ends_with(b"\r") {
                         return Cut::NeedsMore;
                     }
-                    let length = if bytes.get(used.wrapping_sub(1)) == Some(&b'\r') && bytes.get(used) == Some(&b'\n') { used + 1 } else { used };
+                    let length =
+                        if bytes.get(used.wrapping_sub(1)) == Some(&b'\r') && bytes.get(used) == Some(&b'\n') { used + 1 } else { used };
                     return if open { Cut::NeverEnds } else { Cut::Record { length, columns } };
                 }
                 ReadRecordResult::End => return Cut::Record { length: bytes.len(), columns: 0 },
@@ -308,7 +328,10 @@ mod tests {
     #[test]
     fn headers_reorder_and_ignore() {
         let header = Some(vec![Some(1), None, Some(0)]);
-        assert_eq!(read(b"b,x,a\n1,2,3\n4,5\n6,7,8,9\n", header), ["1 3|1", "2 |4", "3 the line has more columns than are expected: 6,7,8,9"]);
+        assert_eq!(
+            read(b"b,x,a\n1,2,3\n4,5\n6,7,8,9\n", header),
+            ["1 3|1", "2 |4", "3 the line has more columns than are expected: 6,7,8,9"]
+        );
     }
 
     #[test]

@@ -87,15 +87,15 @@ pub struct JsonArray<R> {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    BeforeArray,
-    InArray,
-    AfterArray,
+    Before,
+    Within,
+    After,
 }
 
 impl<R: Read> JsonArray<R> {
     /// Reads from `stream`, whose first character that is no space is `[`.
     pub fn new(stream: R) -> JsonArray<R> {
-        JsonArray { blocks: Blocks::new(stream), state: State::BeforeArray, lines: 0 }
+        JsonArray { blocks: Blocks::new(stream), state: State::Before, lines: 0 }
     }
 
     /// Lines begun.
@@ -117,22 +117,22 @@ impl<R: Read> JsonArray<R> {
             match (self.state, first) {
                 (_, b'\n') => self.newline(),
                 (_, first) if first.is_ascii_whitespace() => self.blocks.consume(1),
-                (State::BeforeArray, b'[') => self.go(State::InArray),
-                (State::InArray, b',') => self.blocks.consume(1),
-                (State::InArray, b']') => self.go(State::AfterArray),
-                (State::InArray, _) => match element(bytes) {
+                (State::Before, b'[') => self.go(State::Within),
+                (State::Within, b',') => self.blocks.consume(1),
+                (State::Within, b']') => self.go(State::After),
+                (State::Within, _) => match element(bytes) {
                     Some(length) => self.give(length, Ok(()), each),
                     None if self.blocks.ended() => self.give(bytes.len(), Err("the array ends within an element"), each),
                     None if bytes.len() >= RECORD_BYTES_MAX => self.give(bytes.len(), Err("the element is longer than 64 MiB"), each),
                     None => return Ok(true),
                 },
-                (State::BeforeArray | State::AfterArray, _) => {
+                (State::Before | State::After, _) => {
                     let length = memchr(b'\n', bytes).unwrap_or(bytes.len());
                     self.give(length, Err("there is something beside the array"), each);
                 }
             }
         }
-        if self.blocks.ended() && self.state == State::InArray {
+        if self.blocks.ended() && self.state == State::Within {
             each(Line { number: self.lines, bytes: b"", record: Err("the array is not closed") });
         }
         Ok(!self.blocks.ended())

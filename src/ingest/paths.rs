@@ -53,7 +53,8 @@ pub fn find(path: &str) -> Result<Found, IngestError> {
         Ok(_) => Ok(Found { files: vec![path.into()], passed_over: Vec::new() }),
         Err(_) if path.contains(['*', '?', '[', '{']) => {
             let glob = GlobBuilder::new(path).literal_separator(true).build();
-            let matcher = glob.map_err(|error| IngestError::BadGlob { path: path.into(), why: error.kind().to_string() })?.compile_matcher();
+            let matcher =
+                glob.map_err(|error| IngestError::BadGlob { path: path.into(), why: error.kind().to_string() })?.compile_matcher();
             walk(path, &root_of(given), |file| matches(&matcher, file))
         }
         Err(source) if source.kind() == std::io::ErrorKind::NotFound => Err(IngestError::NotFound { path: path.into() }),

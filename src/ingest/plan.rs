@@ -99,7 +99,12 @@ pub fn plan(definition: &Definition, batch: &Batch, arrival: Arrival) -> Result<
             }
             Source::Csv(bytes) => {
                 let format = Format::Csv { delimiter: b',', header: None };
-                add(&mut plan, "-", &Location::Inline(bytes.clone()), Looked { format, packing: Packing::Plain, bytes: bytes.len() as u64, whole: true });
+                add(
+                    &mut plan,
+                    "-",
+                    &Location::Inline(bytes.clone()),
+                    Looked { format, packing: Packing::Plain, bytes: bytes.len() as u64, whole: true },
+                );
             }
             Source::JsonLines(bytes) => {
                 let looked = Looked { format: Format::JsonLines, packing: Packing::Plain, bytes: bytes.len() as u64, whole: true };
@@ -142,7 +147,8 @@ fn add(plan: &mut Plan, part: &Part, name: &str, location: &Location, looked: Lo
 }
 
 fn look(path: &str, input: &Input) -> Result<Looked, IngestError> {
-    let expected = if input.csv { ".csv, .json, .jsonl, .ndjson, .jsons or .jsonlines" } else { ".json, .jsonl, .ndjson, .jsons or .jsonlines" };
+    let expected =
+        if input.csv { ".csv, .json, .jsonl, .ndjson, .jsons or .jsonlines" } else { ".json, .jsonl, .ndjson, .jsons or .jsonlines" };
     let kind = paths::kind(path).filter(|kind| kind.json || input.csv);
     let kind = kind.ok_or_else(|| IngestError::UnknownFormat { path: path.into(), expected })?;
     let io = |what| move |source| IngestError::Io { what, path: path.into(), source };

@@ -38,7 +38,9 @@ impl Opener for FileOpener {
         let (stream, read, until) = (opened.stream, opened.read, split.range.1.saturating_sub(opened.start));
         let at_file_start = split.range.0 == 0;
         let lexer = match &split.format {
-            Format::Csv { delimiter, header } => Lexer::Csv(Csv::new(stream, until, *delimiter, fields, header.clone(), at_file_start)),
+            Format::Csv { delimiter, header } => {
+                Lexer::Csv(Box::new(Csv::new(stream, until, *delimiter, fields, header.clone(), at_file_start)))
+            }
             Format::JsonLines => Lexer::JsonLines(JsonLines::new(stream, until)),
             Format::JsonArray => Lexer::JsonArray(JsonArray::new(stream)),
         };
@@ -120,7 +122,7 @@ impl<R: Read> Read for Counted<R> {
 }
 
 enum Lexer {
-    Csv(Csv<Box<dyn Read>>),
+    Csv(Box<Csv<Box<dyn Read>>>),
     JsonLines(JsonLines<Box<dyn Read>>),
     JsonArray(JsonArray<Box<dyn Read>>),
 }

@@ -17,8 +17,8 @@ use std::hash::{BuildHasher, Hash};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{Exchange, ParallelizationContract, Pipeline};
 use timely::dataflow::operators::Capability;
-use timely::dataflow::operators::generic::OutputBuilderSession;
 use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::operators::generic::OutputBuilderSession;
 
 /// An update of a keyed collection.
 pub type Update<K, V> = ((K, V), Epoch, isize);
@@ -263,7 +263,14 @@ pub trait WithHorizon<K, V, S, O>: 'static {
     type Horizon: Data;
 
     /// The changes of a key's records, under the horizon of the epoch.
-    fn apply(&mut self, key: &K, changes: &mut Vec<(V, isize)>, state: &mut S, horizon: Option<&Self::Horizon>, emitter: &mut impl Emitter<O>);
+    fn apply(
+        &mut self,
+        key: &K,
+        changes: &mut Vec<(V, isize)>,
+        state: &mut S,
+        horizon: Option<&Self::Horizon>,
+        emitter: &mut impl Emitter<O>,
+    );
 
     /// The horizon moved; called before the epoch's changes, for each key that has a state.
     fn moved(&mut self, key: &K, state: &mut S, from: Option<&Self::Horizon>, to: Option<&Self::Horizon>, emitter: &mut impl Emitter<O>);

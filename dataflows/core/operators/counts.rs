@@ -69,7 +69,14 @@ impl Daily {
 impl<K: Data> WithHorizon<K, Day, Steps<Day, i64>, (K, Day, i64)> for Daily {
     type Horizon = Day;
 
-    fn apply(&mut self, key: &K, changes: &mut Vec<(Day, isize)>, state: &mut Steps<Day, i64>, horizon: Option<&Day>, emitter: &mut impl Emitter<(K, Day, i64)>) {
+    fn apply(
+        &mut self,
+        key: &K,
+        changes: &mut Vec<(Day, isize)>,
+        state: &mut Steps<Day, i64>,
+        horizon: Option<&Day>,
+        emitter: &mut impl Emitter<(K, Day, i64)>,
+    ) {
         state.add(changes, |(from, until, old, new)| {
             let Some(horizon) = horizon else { return };
             let last = until.map_or(horizon.0, |until| horizon.0.min(until.0 - 1));
@@ -78,7 +85,14 @@ impl<K: Data> WithHorizon<K, Day, Steps<Day, i64>, (K, Day, i64)> for Daily {
         });
     }
 
-    fn moved(&mut self, key: &K, state: &mut Steps<Day, i64>, from: Option<&Day>, to: Option<&Day>, emitter: &mut impl Emitter<(K, Day, i64)>) {
+    fn moved(
+        &mut self,
+        key: &K,
+        state: &mut Steps<Day, i64>,
+        from: Option<&Day>,
+        to: Option<&Day>,
+        emitter: &mut impl Emitter<(K, Day, i64)>,
+    ) {
         // Without a horizon there are no rows: it stands before the first point.
         let Some((first, _)) = state.points().next() else { return };
         let (from, to) = (from.map_or(first.0 - 1, |day| day.0), to.map_or(first.0 - 1, |day| day.0));
@@ -151,7 +165,7 @@ mod tests {
             check_operator(config, epochs, naive, |inputs| {
                 let ranges = inputs.clone().flat_map(Result::ok);
                 let times = inputs.flat_map(Result::err).map(|day| crate::time::Moment(i64::from(day)));
-                let horizon = super::super::horizon::latest(times, "latest").map(|moment| Day(moment.0 as i32));
+                let horizon = super::super::horizon::latest(times, "latest").map(|moment| Day(i32::try_from(moment.0).unwrap()));
                 let ends = ranges.clone().map(|(key, from, _)| (key, Day(from)));
                 let ends = ends.concat(ranges.map(|(key, from, length)| (key, Day(from + length))).negate());
                 daily(ends, horizon, "daily")

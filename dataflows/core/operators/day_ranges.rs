@@ -146,7 +146,10 @@ mod tests {
         let mut ends = BTreeMap::new();
         for (key, days) in covered {
             for window in WINDOWS {
-                let first = |day: i32| match window { Window::Days(days) => day + 1 - i32::from(days), Window::Ever => -10 };
+                let first = |day: i32| match window {
+                    Window::Days(days) => day + 1 - i32::from(days),
+                    Window::Ever => -10,
+                };
                 let within = |day: i32| days.range(first(day)..=day).next().is_some();
                 for day in 0..90 {
                     let diff = isize::from(within(day)) - isize::from(within(day - 1));
@@ -166,12 +169,20 @@ mod tests {
     /// The updates without those that retract below zero: the operator stands behind those that make sets.
     fn sets(epochs: Vec<Vec<((u8, i32, Option<i32>), isize)>>) -> Vec<Vec<((u8, i32, Option<i32>), isize)>> {
         let mut counts = BTreeMap::new();
-        epochs.into_iter().map(|epoch| epoch.into_iter().filter(|(range, diff)| {
-            let count: &mut isize = counts.entry(*range).or_default();
-            let fits = *count + diff >= 0;
-            *count += if fits { *diff } else { 0 };
-            fits
-        }).collect()).collect()
+        epochs
+            .into_iter()
+            .map(|epoch| {
+                epoch
+                    .into_iter()
+                    .filter(|(range, diff)| {
+                        let count: &mut isize = counts.entry(*range).or_default();
+                        let fits = *count + diff >= 0;
+                        *count += if fits { *diff } else { 0 };
+                        fits
+                    })
+                    .collect()
+            })
+            .collect()
     }
 
     fn ends(ranges: Collection<'_, (u8, i32, Option<i32>)>) -> Collection<'_, (u8, Day)> {

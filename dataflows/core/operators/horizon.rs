@@ -8,9 +8,9 @@
 //! [`under`] all its records, but only when the part of the as-of time that matters to them changes.
 
 use super::by_key::{Each, Emitter, State, WithHorizon, by_key, by_key_with_horizon, exchange, hash};
+use crate::Collection;
 use crate::contract::AsOf;
 use crate::time::Moment;
-use crate::Collection;
 use differential_dataflow::{AsCollection, Data, ExchangeData};
 use std::collections::BTreeMap;
 use std::hash::Hash;
@@ -75,7 +75,12 @@ fn constant<'s, D: Data, E: Data>(other: &Collection<'s, E>, data: D) -> Collect
 }
 
 /// The records whose time has come: `time(record) <= as-of`.
-pub fn reached<'s, D>(records: Collection<'s, D>, horizon: Collection<'s, Moment>, name: &str, time: impl Fn(&D) -> Moment + 'static) -> Collection<'s, D>
+pub fn reached<'s, D>(
+    records: Collection<'s, D>,
+    horizon: Collection<'s, Moment>,
+    name: &str,
+    time: impl Fn(&D) -> Moment + 'static,
+) -> Collection<'s, D>
 where
     D: Data + Hash,
 {
@@ -103,7 +108,14 @@ struct Reached;
 impl<D: Data> WithHorizon<(), (Moment, D), Waiting<D>, D> for Reached {
     type Horizon = Moment;
 
-    fn apply(&mut self, _key: &(), changes: &mut Vec<((Moment, D), isize)>, state: &mut Waiting<D>, horizon: Option<&Moment>, emitter: &mut impl Emitter<D>) {
+    fn apply(
+        &mut self,
+        _key: &(),
+        changes: &mut Vec<((Moment, D), isize)>,
+        state: &mut Waiting<D>,
+        horizon: Option<&Moment>,
+        emitter: &mut impl Emitter<D>,
+    ) {
         for (record, diff) in changes.drain(..) {
             if Some(&record.0) <= horizon {
                 emitter.give(record.1.clone(), diff);
@@ -142,7 +154,13 @@ where
     O: Data,
 {
     let parts = horizon.map(project);
-    by_key_with_horizon::<_, _, Held, _, Each<O>, _, _>(records.map(|record| (record, ())), parts, Pipeline, name, Under { rule, part: std::marker::PhantomData })
+    by_key_with_horizon::<_, _, Held, _, Each<O>, _, _>(
+        records.map(|record| (record, ())),
+        parts,
+        Pipeline,
+        name,
+        Under { rule, part: std::marker::PhantomData },
+    )
 }
 
 /// How often a record is there.

@@ -126,18 +126,19 @@ impl<V> OrderedList<V> {
     pub fn replace(&mut self, range: Range<Place>, items: Vec<V>) {
         let (start, end) = (range.start, range.end);
         // Small changes within a chunk stay there.
-        if let (true, Some(chunk)) = (start.0 == end.0, self.chunks.get_mut(start.0)) {
-            if !chunk.is_empty() && chunk.len() + items.len() <= CHUNK_MAX + (end.1 - start.1) {
-                let growth = items.len().saturating_sub(end.1 - start.1);
-                if chunk.len() + growth > chunk.capacity() {
-                    chunk.reserve_exact(growth + chunk.len() / 8);
-                }
-                chunk.splice(start.1..end.1, items);
-                if chunk.is_empty() {
-                    self.chunks.remove(start.0);
-                }
-                return;
+        if let (true, Some(chunk)) = (start.0 == end.0, self.chunks.get_mut(start.0))
+            && !chunk.is_empty()
+            && chunk.len() + items.len() <= CHUNK_MAX + (end.1 - start.1)
+        {
+            let growth = items.len().saturating_sub(end.1 - start.1);
+            if chunk.len() + growth > chunk.capacity() {
+                chunk.reserve_exact(growth + chunk.len() / 8);
             }
+            chunk.splice(start.1..end.1, items);
+            if chunk.is_empty() {
+                self.chunks.remove(start.0);
+            }
+            return;
         }
         // Otherwise the chunks that the range touches are cut anew.
         let mut tail = Vec::new();

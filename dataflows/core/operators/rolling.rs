@@ -25,10 +25,10 @@ pub fn gap_ends(window: Window, (from, until): Gap, mut give: impl FnMut(Day, is
         (Some(_), Window::Ever) => return,
         (Some(day), Window::Days(days)) => Some(day.plus(i32::from(days) - 1)),
     };
-    if let (Some(from), Some(until)) = (from, until) {
-        if until <= from {
-            return;
-        }
+    if let (Some(from), Some(until)) = (from, until)
+        && until <= from
+    {
+        return;
     }
     if let Some(from) = from {
         give(from, -1);

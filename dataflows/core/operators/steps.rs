@@ -174,7 +174,7 @@ mod tests {
         ) {
             let mut steps: Steps<i32> = Steps::default();
             let mut deltas: BTreeMap<i32, isize> = BTreeMap::new();
-            let value = |deltas: &BTreeMap<i32, isize>, at: i32| deltas.range(..=at).map(|(_, d)| *d).sum::<isize>() as i32;
+            let value = |deltas: &BTreeMap<i32, isize>, at: i32| -> i32 { deltas.range(..=at).map(|(_, d)| *d).sum::<isize>().try_into().unwrap() };
             for batch in batches {
                 let ends: Vec<(i32, isize)> = batch.iter().filter(|(_, d)| **d != 0).map(|(p, d)| (*p, *d)).collect();
                 let before = deltas.clone();
