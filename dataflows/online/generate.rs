@@ -95,7 +95,9 @@ pub fn generate(settings: &Settings, files: &mut dyn Files) -> Result<(), Genera
     events.write_all(HEADER)?;
     let mut late = Vec::new();
     let total = options.devices as f64 * options.days as f64 * options.events_per_day;
-    let late_share = (options.late as f64 / total).min(0.5) * 1.5;
+    // Every so many lines one is kept back; a tenth more often, because some events are lost.
+    let late_share = (options.late as f64 / total * 1.1).min(0.5);
+    let mut late_due = 0.0;
     // The day's events, and those of days before that are written late.
     let mut lines: Vec<Line> = Vec::new();
     let mut due = 0.0;
@@ -112,7 +114,9 @@ pub fn generate(settings: &Settings, files: &mut dyn Files) -> Result<(), Genera
         lines.sort_unstable_by_key(|line| (line.written, line.device, line.time));
         let now = lines.partition_point(|line| line.written < midnight + DAY);
         for line in lines.drain(..now) {
-            if late.len() < options.late && random.random_bool(late_share) {
+            late_due += late_share;
+            if late.len() < options.late && late_due >= 1.0 {
+                late_due -= 1.0;
                 late.push(line);
             } else {
                 write_line(&mut *events, &line)?;

@@ -21,7 +21,8 @@ pub fn summary(summary: &Summary) -> String {
     let count = |number: u64| HumanCount(number).to_string();
     let mut text = String::new();
     let mut write = || -> std::fmt::Result {
-        write!(text, "batch {}: {} records", summary.epoch, count(summary.delivered))?;
+        let noun = if summary.delivered == 1 { "record" } else { "records" };
+        write!(text, "batch {}: {} {noun}", summary.epoch, count(summary.delivered))?;
         if summary.retracted > 0 {
             write!(text, ", {} retracted", count(summary.retracted))?;
         }
