@@ -2,7 +2,7 @@
 //!
 //! `chrono-tz` knows the zones; a [`Calendar`] asks it once for all changes of the clock between
 //! 1970 and 2200 and keeps them as a sorted list, so that a conversion is a search among a few hundred
-//! numbers (usually the last answer again), not a walk through rules.
+//! numbers , not a walk through rules.
 
 use crate::time::{self, DAY, Moment, SECOND, TimeError};
 use chrono::{Offset, TimeZone};
@@ -107,6 +107,13 @@ impl Calendar {
     /// The local day of a moment.
     pub fn day(&self, moment: Moment) -> Day {
         Day(narrow((moment.0 + self.offset(moment)).div_euclid(DAY)))
+    }
+
+    /// The day whose span, from its start to its end, a moment lies in. That is its local day, but for the zones that put their
+    /// clocks back just after midnight: the minutes that are shown once more belong to the day that has begun.
+    pub fn day_spanning(&self, moment: Moment) -> Day {
+        let day = self.day(moment);
+        if self.changes.len() > 1 && self.end(day) <= moment { day.plus(1) } else { day }
     }
 
     /// The first moment of a local day (of a day that starts with a gap: the end of the gap).

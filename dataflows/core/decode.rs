@@ -149,7 +149,7 @@ impl Reading {
             Ok(reader) => reader.read(&mut |line: Line<'_>| match read_record::<R>(line, split, context) {
                 Ok(record) => {
                     done.accepted += 1;
-                    if let Some(time) = record.time() {
+                    if let Some(time) = record.time().filter(|_| sign > 0) {
                         done.late += u64::from(time < split.late_before);
                         done.latest = done.latest.max(Some(time));
                     }

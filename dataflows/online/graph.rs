@@ -119,7 +119,7 @@ impl Graph for Online {
         let as_of = as_of(facts.last, self.as_of, "as-of");
         let today = {
             let calendar = self.calendar.clone();
-            as_of.clone().map(move |moment| calendar.day(moment))
+            as_of.clone().map(move |moment| calendar.day_spanning(moment))
         };
         let intervals = intervals(facts.closed, facts.by_server, servers.clone(), as_of.clone());
 
@@ -169,7 +169,7 @@ impl Online {
     fn day_ends(&self, interval: &Interval) -> (Day, Option<Day>) {
         let from = self.calendar.day(interval.from);
         let until = interval.until.map(|until| {
-            let last = if until > interval.from { self.calendar.day(until.plus(-1)) } else { from };
+            let last = if until > interval.from { self.calendar.day_spanning(until.plus(-1)).max(from) } else { from };
             last.plus(1)
         });
         (from, until)
@@ -187,7 +187,7 @@ impl Online {
         let (ends, days) = (self.clone(), self.calendar.clone());
         let open = intervals.clone().filter(|interval| interval.until.is_none());
         let midnight = move |moment: Moment| {
-            let day = days.day(moment);
+            let day = days.day_spanning(moment);
             (days.start(day) == moment).then_some((moment, day))
         };
         let at_midnight = under(open, as_of, "open at midnight", midnight, move |interval, midnight| {

@@ -58,14 +58,14 @@ fn stretch(calendar: &Calendar, from: Moment, until: Option<Moment>, mut give: i
         give(Hours::Parts, day, micros);
         give(Hours::Parts, day.plus(1), -micros);
     };
-    let first = calendar.day(from);
+    let first = calendar.day_spanning(from);
     let Some(until) = until else {
         part(first, calendar.end(first).0 - from.0);
         give(Hours::WholeDays, first.plus(1), 1);
         give(Hours::Open, first, 1);
         return;
     };
-    let last = calendar.day(until.plus(-1));
+    let last = calendar.day_spanning(until.plus(-1));
     if first == last {
         part(first, until.0 - from.0);
         return;
@@ -102,7 +102,7 @@ struct TooMuch {
 impl TooMuch {
     fn state(&self, open: &Open, as_of: Option<&Moment>, diff: isize, emitter: &mut impl Emitter<(Day, (OfDay, i64))>) {
         if let Some(as_of) = as_of.filter(|_| open.0 != 0) {
-            let day = self.calendar.day(*as_of);
+            let day = self.calendar.day_spanning(*as_of);
             emitter.give((day, (OfDay::TooMuch, open.0 * (self.calendar.end(day).0 - as_of.0))), diff);
         }
     }

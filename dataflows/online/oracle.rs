@@ -54,7 +54,7 @@ impl Oracle {
         };
         let events: Vec<Event> = events.into_iter().filter(|event| event.time <= as_of).collect();
         let intervals = intervals(&events, &servers, as_of);
-        let today = self.calendar.day(as_of);
+        let today = self.calendar.day_spanning(as_of);
 
         let mut tables = Tables::new();
         tables.insert(

@@ -61,7 +61,7 @@ proptest! {
     #[test]
     fn the_tables_depend_on_the_set_of_records_alone(
         batches in batches(),
-        zone in prop_oneof![Just("UTC"), Just("Europe/Berlin"), Just("America/Chicago")],
+        zone in prop_oneof![Just("UTC"), Just("Europe/Berlin"), Just("America/Chicago"), Just("America/Santiago")],
         as_of in as_of(),
         config in 0..Config::ALL.len(),
     ) {

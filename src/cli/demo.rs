@@ -37,9 +37,10 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let late = inputs.iter().find_map(|given| late_part(given, &input)).unwrap_or_default();
 
     steps.say(&format!("retally run {name} {} --then {late:?} --charts {}", inputs.join(" "), root.join("charts").display()))?;
-    let graph = dataflow.graph(&Settings::defaults(&definition.settings)).map_err(|error| CliError::failed(error.to_string()))?;
+    let settings = Settings::defaults(&definition.settings);
+    let graph = dataflow.graph(&settings).map_err(|error| CliError::failed(error.to_string()))?;
     let tables = graph.tables().iter().map(|table| table.name.to_string()).collect();
-    let job = Job { definition, graph: Arc::from(graph), tables };
+    let job = Job { definition, graph: Arc::from(graph), settings, tables, rejected_max: None };
     let batches = vec![run::batch(&job.definition, &inputs)?, run::batch(&job.definition, &[late])?];
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let Some(driver) = engine::run(&job, &Cluster::local(workers), RunDriver::silent(&job, batches))? else { return Ok(()) };

@@ -2,7 +2,7 @@
 
 use crate::engine::EngineError;
 use crate::ingest::IngestError;
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// A failure of a command.
@@ -32,11 +32,10 @@ impl CliError {
     }
 
     /// Prints it.
-    #[allow(clippy::print_stderr)]
     pub fn report(self) -> ExitCode {
-        eprintln!("error: {}", self.message);
+        say(&format!("error: {}", self.message));
         if let Some(hint) = self.hint {
-            eprintln!("hint: {hint}");
+            say(&format!("hint: {hint}"));
         }
         ExitCode::from(self.code)
     }
@@ -47,6 +46,7 @@ impl From<EngineError> for CliError {
         let hint = match &error {
             EngineError::Ingest(IngestError::NotFound { .. }) => Some("check the path; a glob must be quoted from the shell"),
             EngineError::Ingest(IngestError::UnknownFormat { .. }) => Some("rename or link the file"),
+            EngineError::Rejected { .. } => Some("nothing was written; look at the input, or allow more"),
             EngineError::Read(_) => Some("nothing was written; run again when the file can be read"),
             EngineError::Mesh(_) => Some("start all processes with the same arguments and hosts file, each with its own -p"),
             _ => None,
@@ -57,6 +57,11 @@ impl From<EngineError> for CliError {
             None => failed,
         }
     }
+}
+
+/// Says something on stderr. Where nobody listens any more, nothing is lost by going on.
+pub fn say(line: &str) {
+    writeln!(io::stderr(), "{line}").ok();
 }
 
 /// The reader of a pipe that has seen enough is no error.

@@ -1,7 +1,7 @@
 //! `retally generate`.
 
 use super::args;
-use super::error::CliError;
+use super::error::{CliError, say};
 use crate::registry;
 use clap::ArgMatches;
 use retally_core::contract::{Dataflow, Files, GenerateError, Settings};
@@ -41,7 +41,6 @@ pub fn into_folder(dataflow: &dyn Dataflow, options: &Settings, root: &Path) -> 
 }
 
 /// Runs the command.
-#[allow(clippy::print_stderr)]
 pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let Some((name, matches)) = matches.subcommand() else { return Ok(()) };
     let Some(dataflow) = registry::dataflow(name) else { return Ok(()) };
@@ -49,7 +48,7 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let root = PathBuf::from(matches.get_one::<String>("out").map_or("", String::as_str));
     for file in into_folder(dataflow, &options, &root)? {
         let bytes = fs::metadata(&file).map_or(0, |metadata| metadata.len());
-        eprintln!("wrote {} ({})", file.display(), indicatif::HumanBytes(bytes));
+        say(&format!("wrote {} ({})", file.display(), indicatif::HumanBytes(bytes)));
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! How far a run is: a bar on a terminal, plain lines elsewhere.
 
+use super::error::say;
 use crate::engine::summary::Progress;
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
@@ -31,7 +32,6 @@ impl ProgressShown {
     }
 
     /// Shows how far a batch is.
-    #[allow(clippy::print_stderr)]
     pub fn show(&mut self, progress: Progress) {
         match &mut self.kind {
             Kind::Quiet => {}
@@ -46,7 +46,7 @@ impl ProgressShown {
                     *told = Instant::now();
                     let rate = progress.records as f64 / started.elapsed().as_secs_f64();
                     let (read, all) = (HumanBytes(progress.bytes), HumanBytes(progress.bytes_all));
-                    eprintln!("batch {}: read {read} of {all}, {} records, {rate:.0} records/s", progress.epoch, progress.records);
+                    say(&format!("batch {}: read {read} of {all}, {} records, {rate:.0} records/s", progress.epoch, progress.records));
                 }
             }
         }

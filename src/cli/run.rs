@@ -1,7 +1,7 @@
 //! `retally run`: batches in, tables out.
 
 use super::args;
-use super::error::{CliError, unless_broken_pipe};
+use super::error::{CliError, say, unless_broken_pipe};
 use super::progress::ProgressShown;
 use super::show;
 use crate::charts;
@@ -32,6 +32,9 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let text = |name: &str| matches.get_one::<String>(name);
     let job = job(dataflow, matches)?;
     let cluster = cluster(matches)?;
+    if cluster.processes() > 1 && text("as-of").is_some_and(|as_of| as_of == "now") {
+        return Err(CliError::usage("--as-of now is another time on each process").hint("give all processes the same time"));
+    }
     let batches = batches(&definition, matches)?;
     let format = match text("format").map(String::as_str) {
         Some("json") => Format::Json,
@@ -41,11 +44,7 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let out = text("out").map(|dest| directory(dest)).transpose()?;
     let changes = text("changes").map(|path| ChangesFile::create(Path::new(path))).transpose()?;
     let quiet = matches.get_flag("quiet");
-    let limit = matches.get_one::<u64>("max-rejected").copied();
-    let mut driver = RunDriver::new(&job, batches, changes, quiet, limit);
-    if cluster.process == 0 && quiet {
-        driver.progress = ProgressShown::new(true);
-    }
+    let driver = RunDriver::new(&job, batches, changes, quiet);
     let Some(driver) = engine::run(&job, &cluster, driver)? else { return Ok(()) };
     driver.finish(&job, out.as_deref(), format, text("charts").map(Path::new))
 }
@@ -54,7 +53,8 @@ fn job(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Job, CliError> {
     let definition = dataflow.definition();
     let settings = args::settings(&definition.settings, matches);
     let as_of = args::as_of(matches.get_one::<String>("as-of"), &settings).map_err(CliError::usage)?;
-    let graph = dataflow.graph(&settings.with_as_of(as_of)).map_err(|error| CliError::usage(error.to_string()))?;
+    let settings = settings.with_as_of(as_of);
+    let graph = dataflow.graph(&settings).map_err(|error| CliError::usage(error.to_string()))?;
     let all: Vec<&str> = graph.tables().iter().map(|table| table.name).collect();
     let tables = match matches.get_many::<String>("tables") {
         None => all.iter().map(ToString::to_string).collect(),
@@ -67,7 +67,8 @@ fn job(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Job, CliError> {
             wanted.into_iter().cloned().collect()
         }
     };
-    Ok(Job { definition, graph: Arc::from(graph), tables })
+    let rejected_max = matches.get_one::<u64>("max-rejected").copied();
+    Ok(Job { definition, graph: Arc::from(graph), settings, tables, rejected_max })
 }
 
 fn cluster(matches: &ArgMatches) -> Result<Cluster, CliError> {
@@ -169,8 +170,6 @@ pub struct RunDriver {
     batches: VecDeque<Batch>,
     states: BTreeMap<String, TableState>,
     rejected: TableState,
-    rejected_max: Option<u64>,
-    rejected_count: u64,
     changes: Option<ChangesFile>,
     progress: ProgressShown,
     quiet: bool,
@@ -181,15 +180,13 @@ pub struct RunDriver {
 }
 
 impl RunDriver {
-    fn new(job: &Job, batches: Vec<Batch>, changes: Option<ChangesFile>, quiet: bool, rejected_max: Option<u64>) -> RunDriver {
+    fn new(job: &Job, batches: Vec<Batch>, changes: Option<ChangesFile>, quiet: bool) -> RunDriver {
         let tables = job.graph.tables();
         let built = tables.into_iter().filter(|table| job.tables.contains(table.name));
         RunDriver {
             batches: batches.into(),
             states: built.map(|table| (table.name.to_string(), TableState::new(table))).collect(),
             rejected: TableState::new(Table::rejected()),
-            rejected_max,
-            rejected_count: 0,
             changes,
             progress: ProgressShown::new(quiet),
             quiet,
@@ -200,7 +197,7 @@ impl RunDriver {
 
     /// A driver that only holds tables, for other commands.
     pub fn silent(job: &Job, batches: Vec<Batch>) -> RunDriver {
-        RunDriver::new(job, batches, None, true, None)
+        RunDriver::new(job, batches, None, true)
     }
 
     /// The tables in the order of the dataflow, `rejected` last.
@@ -227,7 +224,6 @@ impl RunDriver {
     }
 
     /// Writes or prints what came out.
-    #[allow(clippy::print_stderr)]
     fn finish(mut self, job: &Job, out: Option<&Path>, format: Format, charts: Option<&Path>) -> Result<(), CliError> {
         let failed = |error: sinks::SinkError| CliError::failed(error.to_string());
         let mut written = match out {
@@ -242,7 +238,7 @@ impl RunDriver {
             changes.keep()?;
         }
         if !self.quiet {
-            written.iter().for_each(|file| eprintln!("wrote {}", file.display()));
+            written.iter().for_each(|file| say(&format!("wrote {}", file.display())));
         }
         if out.is_some() {
             return Ok(());
@@ -263,18 +259,9 @@ impl Driver for RunDriver {
         self.progress.show(progress);
     }
 
-    #[allow(clippy::print_stderr)]
     fn commit(&mut self, commit: Commit) -> Result<(), String> {
         self.progress.done();
         let Commit { mut summary, changes, rejected } = commit;
-        self.rejected_count += summary.rejected;
-        if let Some(limit) = self.rejected_max.filter(|limit| self.rejected_count > *limit) {
-            let first = rejected.first().map(|(row, _)| show::first_rejected(&row.0)).unwrap_or_default();
-            return Err(format!(
-                "refused {} records, more than --max-rejected {limit}; nothing was written; the first: {first}",
-                self.rejected_count
-            ));
-        }
         self.rejected.apply(retally_core::row::batches(rejected));
         self.last_changes.clear();
         for (name, batches) in changes {
@@ -292,7 +279,7 @@ impl Driver for RunDriver {
             }
         }
         if !self.quiet {
-            eprint!("{}", show::summary(&summary));
+            say(show::summary(&summary).trim_end());
         }
         self.summaries.push(summary);
         Ok(())

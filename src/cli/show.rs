@@ -4,8 +4,6 @@ use super::table;
 use crate::engine::summary::Summary;
 use crate::engine::table::TableState;
 use indicatif::{HumanBytes, HumanCount};
-use retally_core::contract::Table;
-use retally_core::row::values;
 use std::fmt::Write;
 
 /// Tables with more rows are shown as a head and a count.
@@ -40,14 +38,4 @@ pub fn summary(summary: &Summary) -> String {
     // Writing to a string can't fail.
     write().ok();
     text
-}
-
-/// A row of `rejected` in a line.
-pub fn first_rejected(row: &[u8]) -> String {
-    let table = Table::rejected();
-    let texts: Vec<String> = values(&table.columns, row).map(|value| value.to_string()).collect();
-    match texts.as_slice() {
-        [_, source, line, reason, _] => format!("{source}:{line}: {reason}"),
-        _ => String::new(),
-    }
 }

@@ -172,7 +172,7 @@ fn await_others(listener: &TcpListener, hello: Hello, deadline: Instant, sockets
             // Both ends learn of a mismatch: this one answers before it judges.
             let answered = stream.write_all(&hello.to_bytes()).is_ok();
             check(place, hello, theirs)?;
-            if let Some(socket) = sockets.get_mut(place).filter(|socket| answered && place >= first && socket.is_none()) {
+            if let Some(socket) = sockets.get_mut(place).filter(|_| answered && place >= first) {
                 *socket = Some(stream);
             }
         }

@@ -13,7 +13,7 @@ use crate::ingest::plan::{self, Arrival, Batch, Plan};
 use crate::ingest::read::FileOpener;
 use crate::ingest::rejected;
 use retally_core::Epoch;
-use retally_core::contract::{Definition, Graph};
+use retally_core::contract::{Definition, Graph, Settings};
 use retally_core::decode::Inputs;
 use retally_core::publish::{Outputs, Published};
 use retally_core::record::Context;
@@ -32,10 +32,10 @@ use timely::communication::allocator::zero_copy::initialize::initialize_networki
 use timely::communication::{AllocatorBuilder, Hooks};
 use timely::dataflow::InputHandleVec;
 use timely::dataflow::ProbeHandle;
-use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::Probe;
 use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::vec::Input;
-use timely::dataflow::operators::{Inspect, Probe};
 use timely::worker::Worker;
 
 /// What is run.
@@ -45,8 +45,12 @@ pub struct Job {
     pub definition: Definition,
     /// Its graph.
     pub graph: Arc<dyn Graph>,
+    /// The settings, which all processes must share.
+    pub settings: Settings,
     /// The tables that are built.
     pub tables: BTreeSet<String>,
+    /// The run fails when more records are refused.
+    pub rejected_max: Option<u64>,
 }
 
 /// Where batches come from and changes go to.
@@ -81,6 +85,14 @@ pub enum EngineError {
     /// Input could not be read.
     #[error("{0}")]
     Read(String),
+    /// More records were refused than may be.
+    #[error("refused more than --max-rejected {limit} records; the first: {first}")]
+    Rejected {
+        /// How many may be.
+        limit: u64,
+        /// The first of them, with its place and the reason.
+        first: String,
+    },
     /// The driver could not commit.
     #[error("{0}")]
     Commit(String),
@@ -138,8 +150,8 @@ pub fn run<D: Driver>(job: &Job, cluster: &Cluster, driver: D) -> Result<Option<
 
 /// A number for what all processes must agree on. Not persistent: it holds between processes of one build.
 fn fingerprint(job: &Job) -> u64 {
-    let tables = job.graph.tables();
-    retally_core::operators::by_key::hash(&(job.definition.name, &job.tables, format!("{tables:?} {:?}", job.graph.calendar())))
+    let (tables, settings) = (format!("{:?}", job.graph.tables()), format!("{:?}", job.settings));
+    retally_core::operators::by_key::hash(&(job.definition.name, &job.tables, tables, settings))
 }
 
 /// A worker's end of the dataflow.
@@ -150,6 +162,8 @@ struct Engine {
     gathered: Rc<RefCell<Gathered>>,
     epoch: Epoch,
     latest: Option<Moment>,
+    /// Records refused in the epochs before.
+    rejected: u64,
 }
 
 /// What has arrived at worker 0 and not been taken.
@@ -171,7 +185,15 @@ impl Engine {
             let probe = ProbeHandle::new();
             let (tables, changes) = outputs.gathered(scope);
             let arrived = Rc::clone(&gathered);
-            changes.inspect(move |change| arrived.borrow_mut().changes.push(change.clone())).probe_with(&probe);
+            let changes = changes.unary(Pipeline, "take changes", |_, _| {
+                move |input, output| {
+                    input.for_each(|capability, changes| {
+                        arrived.borrow_mut().changes.append(changes);
+                        output.session(&capability).give_container(&mut Vec::<()>::new());
+                    });
+                }
+            });
+            changes.probe_with(&probe);
             let arrived = Rc::clone(&gathered);
             let reports = inputs.into_reports().unary(Exchange::new(|_: &Report| 0), "gather reports", |_, _| {
                 move |input, output| {
@@ -182,7 +204,7 @@ impl Engine {
                 }
             });
             reports.probe_with(&probe);
-            Engine { splits, probe, tables, gathered, epoch: 0, latest: None }
+            Engine { splits, probe, tables, gathered, epoch: 0, latest: None, rejected: 0 }
         })
     }
 
@@ -210,12 +232,15 @@ impl Engine {
         while self.probe.less_than(&(self.epoch + 1)) {
             worker.step_or_park(Some(PROGRESS_EVERY));
             reading.take(&mut self.gathered.borrow_mut().reports)?;
+            self.limit(job, &plan, &reading)?;
             if told.elapsed() >= PROGRESS_EVERY {
                 told = Instant::now();
                 driver.progress(Progress { epoch: self.epoch, bytes: reading.bytes, bytes_all: plan.bytes, records: reading.records });
             }
         }
         reading.take(&mut self.gathered.borrow_mut().reports)?;
+        self.limit(job, &plan, &reading)?;
+        self.rejected += reading.rejected.len() as u64;
         self.latest = reading.done.iter().filter_map(|done| done.latest).chain(self.latest).max();
 
         let mut changes: BTreeMap<String, Vec<RowBatch>> = BTreeMap::new();
@@ -224,9 +249,20 @@ impl Engine {
                 changes.entry(name.clone()).or_default().push(change.rows);
             }
         }
-        let summary = Summary::new(self.epoch, batch, &plan, &reading.done, started.elapsed());
+        let summary = Summary::new(self.epoch, &plan, &reading.done, started.elapsed());
         let rejected = rejected::rows(&job.definition, &plan, &reading.done, reading.rejected);
         Ok(Commit { summary, changes, rejected })
+    }
+
+    /// Ends a run as soon as it has refused too much, and not when it has read all the rest.
+    fn limit(&self, job: &Job, plan: &Plan, reading: &Reading) -> Result<(), EngineError> {
+        match job.rejected_max {
+            Some(limit) if self.rejected + reading.rejected.len() as u64 > limit => {
+                let first = rejected::first(plan, &reading.rejected).unwrap_or_default();
+                Err(EngineError::Rejected { limit, first })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -260,9 +296,4 @@ impl Reading {
 pub fn now() -> Moment {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Moment(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
-}
-
-/// Names a plan's files that were passed over.
-pub fn passed_over(plan: &Plan) -> Option<(usize, &str)> {
-    plan.passed_over.first().map(|first| (plan.passed_over.len(), first.as_str()))
 }

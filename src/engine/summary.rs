@@ -1,6 +1,6 @@
 //! What a batch was and did.
 
-use crate::ingest::plan::{Batch, Plan};
+use crate::ingest::plan::Plan;
 use retally_core::split::Done;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub struct Summary {
 
 impl Summary {
     /// The summary of a batch that has been read.
-    pub fn new(epoch: u64, _batch: &Batch, plan: &Plan, done: &[Done], time: Duration) -> Summary {
+    pub fn new(epoch: u64, plan: &Plan, done: &[Done], time: Duration) -> Summary {
         let mut summary = Summary {
             epoch,
             files: plan.files.len(),

@@ -1,7 +1,7 @@
 //! The files that a path means, in order of their names.
 
 use super::IngestError;
-use globset::{GlobBuilder, GlobMatcher};
+use globset::GlobBuilder;
 use retally_core::split::Packing;
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
@@ -41,29 +41,25 @@ pub struct Found {
 
 /// Finds the files of `path`: itself, those below a folder, or those that match a glob.
 ///
-/// In folders and globs, files with other endings than those of input are passed over, and so are hidden ones.
-pub fn find(path: &str) -> Result<Found, IngestError> {
+/// In folders and globs, files of other kinds than the input `takes` are passed over, and so are hidden ones.
+pub fn find(path: &str, takes: impl Fn(Kind) -> bool) -> Result<Found, IngestError> {
     if path.contains("://") {
         return Err(IngestError::UnsupportedUrl { path: path.into() });
     }
     let given = Path::new(path);
     let metadata = std::fs::metadata(given);
     match metadata {
-        Ok(metadata) if metadata.is_dir() => walk(path, given, |_| true),
+        Ok(metadata) if metadata.is_dir() => walk(path, given, takes, |_| true),
         Ok(_) => Ok(Found { files: vec![path.into()], passed_over: Vec::new() }),
         Err(_) if path.contains(['*', '?', '[', '{']) => {
             let glob = GlobBuilder::new(path).literal_separator(true).build();
             let matcher =
                 glob.map_err(|error| IngestError::BadGlob { path: path.into(), why: error.kind().to_string() })?.compile_matcher();
-            walk(path, &root_of(given), |file| matches(&matcher, file))
+            walk(path, &root_of(given), takes, |file| matcher.is_match(file))
         }
         Err(source) if source.kind() == std::io::ErrorKind::NotFound => Err(IngestError::NotFound { path: path.into() }),
         Err(source) => Err(IngestError::Io { what: "find", path: path.into(), source }),
     }
-}
-
-fn matches(matcher: &GlobMatcher, file: &Path) -> bool {
-    matcher.is_match(file)
 }
 
 /// The folder above the first part that has a wildcard.
@@ -73,7 +69,7 @@ fn root_of(glob: &Path) -> PathBuf {
     if root.as_os_str().is_empty() { PathBuf::from(".") } else { root }
 }
 
-fn walk(path: &str, root: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Found, IngestError> {
+fn walk(path: &str, root: &Path, takes: impl Fn(Kind) -> bool, wanted: impl Fn(&Path) -> bool) -> Result<Found, IngestError> {
     let mut found = Found::default();
     let shown = |entry: &walkdir::DirEntry| entry.depth() == 0 || !entry.file_name().to_string_lossy().starts_with('.');
     for entry in WalkDir::new(root).follow_links(true).sort_by_file_name().into_iter().filter_entry(shown) {
@@ -81,11 +77,12 @@ fn walk(path: &str, root: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Found
             let path = error.path().unwrap_or(root).display().to_string();
             IngestError::Io { what: "list", path, source: error.into() }
         })?;
-        // A walk from "." names files "./a.csv"; a glob does not.
-        let file = entry.path().strip_prefix("./").unwrap_or(entry.path());
+        // A walk from "." names files "./a.csv"; a glob like "*.csv" does not.
+        let named = if path.starts_with('.') { None } else { entry.path().strip_prefix("./").ok() };
+        let file = named.unwrap_or(entry.path());
         if entry.file_type().is_file() && wanted(file) {
             let name = file.to_string_lossy().into_owned();
-            if kind(&name).is_some() { found.files.push(name) } else { found.passed_over.push(name) }
+            if kind(&name).is_some_and(&takes) { found.files.push(name) } else { found.passed_over.push(name) }
         }
     }
     if found.files.is_empty() {
@@ -120,15 +117,17 @@ mod tests {
             std::fs::write(path, "x").unwrap();
         }
         let names = |files: Vec<String>| -> Vec<String> { files.into_iter().map(|file| file.replace(root, "")).collect() };
-        let all = find(root).unwrap();
+        let all = find(root, |_| true).unwrap();
         assert_eq!(names(all.files), ["/a.csv.gz", "/b.csv", "/deep/er/c.jsonl"]);
         assert_eq!(names(all.passed_over), ["/README.md", "/deep/_SUCCESS"]);
-        assert_eq!(names(find(&format!("{root}/*.csv*")).unwrap().files), ["/a.csv.gz", "/b.csv"]);
-        assert_eq!(names(find(&format!("{root}/**/c.*")).unwrap().files), ["/deep/er/c.jsonl"]);
-        assert_eq!(names(find(&format!("{root}/b.csv")).unwrap().files), ["/b.csv"]);
-        assert!(matches!(find(&format!("{root}/*.parquet")), Err(IngestError::NotFound { .. })));
-        assert!(matches!(find(&format!("{root}/none.csv")), Err(IngestError::NotFound { .. })));
-        assert!(matches!(find("s3://bucket/x"), Err(IngestError::UnsupportedUrl { .. })));
-        assert!(matches!(find(&format!("{root}/[")), Err(IngestError::BadGlob { .. })));
+        assert_eq!(names(find(&format!("{root}/*.csv*"), |_| true).unwrap().files), ["/a.csv.gz", "/b.csv"]);
+        assert_eq!(names(find(&format!("{root}/**/c.*"), |_| true).unwrap().files), ["/deep/er/c.jsonl"]);
+        assert_eq!(names(find(&format!("{root}/b.csv"), |_| true).unwrap().files), ["/b.csv"]);
+        assert_eq!(names(find(root, |kind| kind.json).unwrap().files), ["/deep/er/c.jsonl"], "an input of JSON takes no CSV");
+        assert_eq!(find("./src/ingest/[p]a*.csv", |_| true).map(|found| found.files).unwrap_or_default(), [""; 0]);
+        assert!(matches!(find(&format!("{root}/*.parquet"), |_| true), Err(IngestError::NotFound { .. })));
+        assert!(matches!(find(&format!("{root}/none.csv"), |_| true), Err(IngestError::NotFound { .. })));
+        assert!(matches!(find("s3://bucket/x", |_| true), Err(IngestError::UnsupportedUrl { .. })));
+        assert!(matches!(find(&format!("{root}/["), |_| true), Err(IngestError::BadGlob { .. })));
     }
 }

@@ -90,7 +90,7 @@ pub fn plan(definition: &Definition, batch: &Batch, arrival: Arrival) -> Result<
         let add = |plan: &mut Plan, name: &str, location: &Location, looked: Looked| add(plan, part, name, location, looked, arrival);
         match &part.source {
             Source::Path(path) => {
-                let found = paths::find(path)?;
+                let found = paths::find(path, |kind| kind.json || input.csv)?;
                 plan.passed_over.extend(found.passed_over);
                 for file in found.files {
                     let looked = look(&file, input)?;
@@ -179,7 +179,7 @@ fn first_line(file: File, kind: Kind) -> io::Result<Vec<u8>> {
         Packing::Gzip => Box::new(MultiGzDecoder::new(file)),
         Packing::Zstd => Box::new(zstd::stream::read::Decoder::new(file)?),
     };
-    let mut stream = without_bom(unpacked)?.take(FIRST_LINE_BYTES_MAX);
+    let mut stream = without_bom(unpacked)?.1.take(FIRST_LINE_BYTES_MAX);
     let mut line = Vec::new();
     let mut block = vec![0; 4 << 10];
     loop {

@@ -78,8 +78,11 @@ fn open(split: &Split) -> io::Result<Opened> {
         Packing::Gzip => Box::new(MultiGzDecoder::new(counted)),
         Packing::Zstd => Box::new(zstd::stream::read::Decoder::new(counted)?),
     };
-    let stream: Box<dyn Read> = if from == 0 { Box::new(without_bom(unpacked)?) } else { unpacked };
-    Ok(Opened { stream, read, start })
+    if from > 0 {
+        return Ok(Opened { stream: unpacked, read, start });
+    }
+    let (bom, stream) = without_bom(unpacked)?;
+    Ok(Opened { stream: Box::new(stream), read, start: bom })
 }
 
 /// The first byte after the first newline at or after `from - 1`.
@@ -97,15 +100,13 @@ fn line_start(file: &mut File, from: u64) -> io::Result<u64> {
     }
 }
 
-/// A stream without the byte order mark that some programs begin files with.
-pub(super) fn without_bom(mut stream: impl Read) -> io::Result<impl Read> {
+/// A stream without the byte order mark that some programs begin files with, and how many bytes that was.
+pub(super) fn without_bom(mut stream: impl Read) -> io::Result<(u64, impl Read)> {
     const BOM: &[u8] = b"\xef\xbb\xbf";
     let mut first = Vec::with_capacity(BOM.len());
     stream.by_ref().take(BOM.len() as u64).read_to_end(&mut first)?;
-    if first == BOM {
-        first.clear();
-    }
-    Ok(Cursor::new(first).chain(stream))
+    let bytes = if first == BOM { first.drain(..).len() as u64 } else { 0 };
+    Ok((bytes, Cursor::new(first).chain(stream)))
 }
 
 struct Counted<R> {

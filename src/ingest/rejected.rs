@@ -32,6 +32,14 @@ pub fn rows(definition: &Definition, plan: &Plan, done: &[Done], rejected: Vec<R
     rejected.into_iter().filter_map(row).collect()
 }
 
+/// The first of the records refused so far: its file, its line where that is known already, and the reason.
+pub fn first(plan: &Plan, rejected: &[Rejected]) -> Option<String> {
+    let first = rejected.iter().min()?;
+    let file = file_of(plan, first.sequence)?;
+    let line = if file.first_split == first.sequence { format!(":{}", first.line + 1) } else { String::new() };
+    Some(format!("{}{line}: {}", file.name, first.reason))
+}
+
 /// The file that a split is of.
 pub fn file_of(plan: &Plan, sequence: u64) -> Option<&PlannedFile> {
     let behind = plan.files.partition_point(|file| file.first_split <= sequence);

@@ -14,6 +14,7 @@ use crate::time::Moment;
 use differential_dataflow::{AsCollection, Data, ExchangeData};
 use std::collections::BTreeMap;
 use std::hash::Hash;
+use std::ops::Bound;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::vec::Broadcast;
 
@@ -89,7 +90,7 @@ where
 }
 
 /// Records by the time they wait for.
-struct Waiting<D>(BTreeMap<(Moment, D), isize>);
+struct Waiting<D>(BTreeMap<Moment, BTreeMap<D, isize>>);
 
 impl<D> Default for Waiting<D> {
     fn default() -> Self {
@@ -120,19 +121,24 @@ impl<D: Data> WithHorizon<(), (Moment, D), Waiting<D>, D> for Reached {
             if Some(&record.0) <= horizon {
                 emitter.give(record.1.clone(), diff);
             }
-            let count = state.0.entry(record.clone()).or_default();
+            let (time, record) = record;
+            let waiting = state.0.entry(time).or_default();
+            let count = waiting.entry(record.clone()).or_default();
             *count += diff;
             if *count == 0 {
-                state.0.remove(&record);
+                waiting.remove(&record);
+            }
+            if waiting.is_empty() {
+                state.0.remove(&time);
             }
         }
     }
 
     fn moved(&mut self, _key: &(), state: &mut Waiting<D>, from: Option<&Moment>, to: Option<&Moment>, emitter: &mut impl Emitter<D>) {
         let (low, high, sign) = if from < to { (from, to, 1) } else { (to, from, -1) };
-        // Times are compared alone; the map is sorted by time first.
-        let waiting = state.0.iter().rev().skip_while(|((time, _), _)| Some(time) > high);
-        for ((_, record), count) in waiting.take_while(|((time, _), _)| Some(time) > low) {
+        let Some(high) = high else { return };
+        let low = low.map_or(Bound::Unbounded, |low| Bound::Excluded(*low));
+        for (record, count) in state.0.range((low, Bound::Included(*high))).flat_map(|(_, records)| records) {
             emitter.give(record.clone(), sign * count);
         }
     }
