@@ -12,14 +12,15 @@ use crate::engine::{self, Commit, Driver, Job};
 use crate::ingest::plan::{Batch, Part, Source};
 use crate::registry;
 use crate::sinks::changes::ChangesWriter;
+use crate::sinks::staged::{Staged, why};
 use crate::sinks::{self, Format};
 use clap::ArgMatches;
 use retally_core::contract::{Dataflow, Definition, Table};
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{BufWriter, Write, stdout};
+use std::fs::File;
+use std::io::{self, Write, stdout};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tempfile::NamedTempFile;
 
 /// The first port of processes on one host, as timely has it.
 const FIRST_PORT: usize = 2101;
@@ -143,26 +144,59 @@ fn directory(dest: &str) -> Result<PathBuf, CliError> {
 /// The file of `--changes`: written beside its place, and put there when all is done.
 struct ChangesFile {
     path: PathBuf,
-    writer: ChangesWriter<BufWriter<NamedTempFile>>,
+    writer: ChangesWriter<Target>,
+}
+
+/// A pipe or a device can't be replaced: it is written as changes come.
+enum Target {
+    Staged(Staged),
+    Direct(File),
+}
+
+impl Target {
+    fn file(&mut self) -> &mut File {
+        match self {
+            Target::Staged(staged) => staged.file(),
+            Target::Direct(file) => file,
+        }
+    }
+}
+
+impl Write for Target {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file().flush()
+    }
 }
 
 impl ChangesFile {
     fn create(path: &Path) -> Result<ChangesFile, CliError> {
-        let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let file = NamedTempFile::new_in(folder).map_err(|error| Self::failed(path, &error))?;
-        Ok(ChangesFile { path: path.into(), writer: ChangesWriter::new(BufWriter::new(file)) })
+        let special = std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir());
+        let target =
+            if special { File::options().write(true).open(path).map(Target::Direct) } else { Staged::create(path).map(Target::Staged) };
+        let writer = ChangesWriter::new(target.map_err(|error| CliError::failed(failed(path, &error)))?);
+        Ok(ChangesFile { path: path.into(), writer })
     }
 
-    fn failed(path: &Path, error: &std::io::Error) -> CliError {
-        CliError::failed(format!("could not write changes to {:?}: {error}", path.display().to_string()))
+    fn write(&mut self, table: &Table, epoch: u64, row: &[u8], diff: i64) -> Result<(), String> {
+        self.writer.write(table, epoch, row, diff).map_err(|error| failed(&self.path, &error))
     }
 
     fn keep(self) -> Result<(), CliError> {
         let ChangesFile { path, writer } = self;
-        let file = writer.finish().and_then(|buffer| buffer.into_inner().map_err(std::io::IntoInnerError::into_error));
-        let file = file.map_err(|error| Self::failed(&path, &error))?;
-        file.persist(&path).map(drop).map_err(|error| Self::failed(&path, &error.error))
+        let published = writer.finish().and_then(|target| match target {
+            Target::Staged(staged) => staged.sync().and_then(|()| staged.publish().map(drop)),
+            Target::Direct(_) => Ok(()),
+        });
+        published.map_err(|error| CliError::failed(failed(&path, &error)))
     }
+}
+
+fn failed(path: &Path, error: &io::Error) -> String {
+    format!("could not write changes to {:?}: {}", path.display().to_string(), why(error))
 }
 
 /// Holds the tables of a run.
@@ -270,8 +304,7 @@ impl Driver for RunDriver {
             summary.changed.insert(name.clone(), batches.iter().map(|batch| batch.len() as u64).sum());
             if let Some(file) = &mut self.changes {
                 for (row, diff) in batches.iter().flat_map(retally_core::row::RowBatch::iter) {
-                    let written = file.writer.write(state.table(), summary.epoch, row, diff);
-                    written.map_err(|error| format!("could not write changes to {:?}: {error}", file.path.display().to_string()))?;
+                    file.write(state.table(), summary.epoch, row, diff)?;
                 }
             }
             if summary.epoch > 1 {

@@ -1,0 +1,8 @@
+//! The program as a user has it: files in, tables out, and what it says when something is wrong.
+//!
+//! One binary for all, because each has to be linked with everything.
+
+mod errors;
+mod formats;
+mod law;
+mod program;
