@@ -8,7 +8,6 @@ use clap::Args;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -79,18 +78,22 @@ pub fn main(options: &ReportOptions) -> Result<()> {
     let lines = read(&options.results)?;
     let mut text = String::from(HEAD);
     for (bench, about) in BENCHES {
-        let mut groups: BTreeMap<(String, String, String), Vec<&Fields>> = BTreeMap::new();
+        // In the order in which they were measured; lines are appended.
+        let mut groups: Vec<(String, Vec<&Fields>)> = Vec::new();
         for line in lines.iter().filter(|line| line.text("bench") == bench) {
-            let day = line.text("date").chars().take(10).collect();
-            groups.entry((day, line.text("commit"), machine(line))).or_default().push(line);
+            let day: String = line.text("date").chars().take(10).collect();
+            let head = format!("{day}, commit `{}`, {}", line.text("commit"), machine(line));
+            match groups.last_mut() {
+                Some((last, lines)) if *last == head => lines.push(line),
+                _ => groups.push((head, vec![line])),
+            }
         }
         if groups.is_empty() {
             continue;
         }
         write!(text, "\n## {bench}\n\n{about}\n")?;
-        // The latest first.
-        for ((day, commit, machine), lines) in groups.into_iter().rev() {
-            write!(text, "\n{day}, commit `{commit}`, {machine}\n\n{}", table(&lines))?;
+        for (head, lines) in groups.into_iter().rev() {
+            write!(text, "\n{head}\n\n{}", table(&lines))?;
         }
     }
     let path = options.results.join("README.md");
@@ -99,7 +102,7 @@ pub fn main(options: &ReportOptions) -> Result<()> {
 
 const HEAD: &str = "# Results
 
-Written by `cargo run --release -p retally-bench -- report` from the lines beside this page; do not edit.
+Written by `cargo run --release -p retally-bench -- report` from the lines beside this page; do not edit. The latest are first.
 A `load_average` beyond the bench's own threads says that the machine had other work: read such lines as upper bounds.
 ";
 

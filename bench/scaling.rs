@@ -29,17 +29,24 @@ pub fn main(options: &ScalingOptions) -> Result<()> {
     let common = &options.common;
     let workload = Workload::generated(common, Size::of_load(common))?;
     let tables = tables(common.dataflow, options.tables.as_deref());
+    let line = || sized(Line::new("scaling", common.dataflow.name()), &workload).with("tables", tables.as_str());
+    let lines = LAYOUTS.map(|_| line());
+    let mut usages: [Vec<Usage>; LAYOUTS.len()] = Default::default();
+    // One after the other in each round, so that what else the machine does meets all of them alike.
+    for _ in 0..common.repeat.max(1) {
+        for ((processes, workers), usages) in LAYOUTS.into_iter().zip(&mut usages) {
+            usages.push(run(&workload, &tables, processes, workers)?);
+        }
+    }
     let mut alone_s = None;
-    for (processes, workers) in LAYOUTS {
-        let line = sized(Line::new("scaling", common.dataflow.name()), &workload);
-        let usages = (0..common.repeat.max(1)).map(|_| run(&workload, &tables, processes, workers));
-        let usages: Vec<Usage> = usages.collect::<Result<_>>()?;
-        let wall_s = Sorted::new(usages.iter().map(|usage| usage.wall_s).collect()).median();
-        let alone_s = *alone_s.get_or_insert(wall_s);
-        let line = line.with("processes", processes).with("workers", workers).with("tables", tables.as_str()).with("repeats", usages.len());
-        measured(line, &usages)
-            .measured("events_per_s", workload.size.events as f64 / wall_s)
-            .measured("speed_up", alone_s / wall_s)
+    for ((line, (processes, workers)), usages) in lines.into_iter().zip(LAYOUTS).zip(usages) {
+        let wall = Sorted::new(usages.iter().map(|usage| usage.wall_s).collect());
+        let alone_s = *alone_s.get_or_insert(wall.median());
+        measured(line.with("processes", processes).with("workers", workers).with("repeats", usages.len()), &usages)
+            .measured("wall_min_s", wall.min())
+            .measured("wall_max_s", wall.max())
+            .measured("events_per_s", workload.size.events as f64 / wall.median())
+            .measured("speed_up", alone_s / wall.median())
             .publish(common)?;
     }
     Ok(())
