@@ -5,6 +5,10 @@
 //! planning and the exchange between workers are in it, sinks are not.
 //!
 //! Histories differ in size by a factor of 100, and in events per device by factors of 100: latency should follow neither.
+//!
+//! # Limits
+//! A device with ten or more events a day is online on every day, whatever comes late: at high densities no row changes, and what
+//! is measured is the way of an event through the graph. `single_rows_changed` says so.
 
 use crate::load::tables;
 use crate::numbers::{Sorted, micros};

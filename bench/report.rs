@@ -2,6 +2,9 @@
 //!
 //! A table's columns are the fields of its lines in their order. Numbers are written as people read them: bytes in MB or GB, large
 //! numbers with commas; the lines keep them exact.
+//!
+//! # Limits
+//! No plots: the charts of this project have an axis of days, and results have none.
 
 use crate::Result;
 use clap::Args;
