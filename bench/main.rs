@@ -1,2 +1,84 @@
-//! Benchmarks.
-fn main() {}
+//! Benchmarks: seeded workloads, one JSON line per run.
+//!
+//! Every bench makes its input with the dataflows' own generators (kept in a cache folder), measures, and appends a line that
+//! says when, on what commit and on which machine. `report` turns the lines into tables. Whole processes are measured by running
+//! this very program as `retally` ([`process`]), so what is measured is what was just built.
+//!
+//! # Limits
+//! Linux only: memory is read from `/proc`.
+
+mod late;
+mod load;
+mod machine;
+mod memory;
+mod numbers;
+mod operators;
+mod options;
+mod pairs;
+mod parse;
+mod process;
+mod report;
+mod results;
+mod scaling;
+mod wire;
+mod workload;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+// As the program itself: the allocator is part of what is measured.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What any step of a bench answers. A bench that fails says why, and ends.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// retally's benchmarks.
+#[derive(Parser)]
+#[command(name = "retally-bench")]
+struct Cli {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// A whole run of the program, from text to tables; with --parse-only the reading alone
+    Load(load::LoadOptions),
+    /// How long a late event, or a batch of 10,000, takes from its arrival until its changes are there
+    Late(late::LateOptions),
+    /// Memory per event
+    Memory(memory::MemoryOptions),
+    /// The same load on 1 worker, 2 workers, and 2 processes
+    Scaling(scaling::ScalingOptions),
+    /// The operator for neighbours against two made of reduce, and the wire format of records
+    Operators(operators::OperatorOptions),
+    /// Tables in Markdown from result lines
+    Report(report::ReportOptions),
+    /// Loads a workload and says how much memory this process holds
+    #[command(hide = true)]
+    Hold(memory::HoldOptions),
+}
+
+fn main() -> ExitCode {
+    nix::sys::prctl::set_thp_disable(true).ok();
+    if let Some(usage) = process::as_retally() {
+        return usage;
+    }
+    let result = match Cli::parse().bench {
+        Bench::Load(options) => load::main(&options),
+        Bench::Late(options) => late::main(&options),
+        Bench::Memory(options) => memory::main(&options),
+        Bench::Scaling(options) => scaling::main(&options),
+        Bench::Operators(options) => operators::main(&options),
+        Bench::Report(options) => report::main(&options),
+        Bench::Hold(options) => memory::hold(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            results::complain(&*error);
+            ExitCode::FAILURE
+        }
+    }
+}

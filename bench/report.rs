@@ -1,0 +1,169 @@
+//! `report`: result lines as tables in Markdown, one for each bench.
+//!
+//! A table's columns are the fields of its lines in their order. Numbers are written as people read them: bytes in MB or GB, large
+//! numbers with commas; the lines keep them exact.
+//!
+//! # Limits
+//! No plots: the charts of this project have an axis of days, and results have none.
+
+use crate::Result;
+use clap::Args;
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::Value;
+use std::fmt::{self, Write};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Options of `report`.
+#[derive(Args)]
+pub struct ReportOptions {
+    /// The folder of result lines; the report becomes its README.md
+    #[arg(long, default_value = "bench/results")]
+    results: PathBuf,
+}
+
+/// What each bench is about, in the order of the report.
+const BENCHES: [(&str, &str); 8] = [
+    ("load", "The program as a whole, from text files to tables in files."),
+    ("parse", "Reading and decoding alone, without a graph."),
+    ("late", "From a late event's arrival until its changes are there: single events, and batches."),
+    ("memory", "Resident memory at its peak and after the load, and per event."),
+    ("scaling", "The same load on 1 worker, 2 workers, and 2 processes with a worker each."),
+    ("operators", "Every record with the next one of its key, in three ways; single late changes."),
+    ("wire", "A record between processes."),
+    ("peers", "The same tables from the same files by other programs."),
+];
+/// Fields that are told above a table, or nowhere.
+const NOT_COLUMNS: [&str; 4] = ["bench", "machine", "date", "commit"];
+
+/// A result line's fields in their order.
+struct Fields(Vec<(String, Value)>);
+
+impl Fields {
+    fn text(&self, name: &str) -> String {
+        match self.get(name) {
+            Some(Value::String(text)) => text.clone(),
+            Some(value) => value.to_string(),
+            None => String::new(),
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&Value> {
+        self.0.iter().find(|(field, _)| field == name).map(|(_, value)| value)
+    }
+}
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Fields, D::Error> {
+        struct Ordered;
+        impl<'de> Visitor<'de> for Ordered {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a result line")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Fields, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    fields.push(entry);
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(Ordered)
+    }
+}
+
+/// Writes the report.
+pub fn main(options: &ReportOptions) -> Result<()> {
+    let lines = read(&options.results)?;
+    let mut text = String::from(HEAD);
+    for (bench, about) in BENCHES {
+        // In the order in which they were measured; lines are appended.
+        let mut groups: Vec<(String, Vec<&Fields>)> = Vec::new();
+        for line in lines.iter().filter(|line| line.text("bench") == bench) {
+            let day: String = line.text("date").chars().take(10).collect();
+            let head = format!("{day}, commit `{}`, {}", line.text("commit"), machine(line));
+            match groups.last_mut() {
+                Some((last, lines)) if *last == head => lines.push(line),
+                _ => groups.push((head, vec![line])),
+            }
+        }
+        if groups.is_empty() {
+            continue;
+        }
+        write!(text, "\n## {bench}\n\n{about}\n")?;
+        for (head, lines) in groups.into_iter().rev() {
+            write!(text, "\n{head}\n\n{}", table(&lines))?;
+        }
+    }
+    let path = options.results.join("README.md");
+    fs::write(&path, text).map_err(|error| format!("could not write {path:?}: {error}").into())
+}
+
+const HEAD: &str = "# Results
+
+Written by `cargo run --release -p retally-bench -- report` from the lines beside this page; do not edit. The latest are first.
+A `load_average` beyond the bench's own threads says that the machine had other work: read such lines as upper bounds.
+";
+
+fn read(folder: &Path) -> Result<Vec<Fields>> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
+    paths.sort();
+    let mut lines = Vec::new();
+    for path in paths {
+        for (number, line) in fs::read_to_string(&path)?.lines().enumerate() {
+            let fields = serde_json::from_str(line).map_err(|error| format!("could not read {path:?} line {}: {error}", number + 1))?;
+            lines.push(fields);
+        }
+    }
+    Ok(lines)
+}
+
+fn machine(line: &Fields) -> String {
+    let machine = line.get("machine").cloned().unwrap_or_default();
+    let of = |name: &str| machine.get(name).cloned().unwrap_or_default();
+    let memory = of("memory_bytes").as_f64().unwrap_or(0.0) / f64::from(1 << 30);
+    format!("{}, {} cores, {memory:.0} GiB", of("cpu").as_str().unwrap_or("unknown processor"), of("cores"))
+}
+
+fn table(lines: &[&Fields]) -> String {
+    let mut columns: Vec<&str> = Vec::new();
+    for name in lines.iter().flat_map(|line| &line.0).map(|(name, _)| name.as_str()) {
+        if !columns.contains(&name) && !NOT_COLUMNS.contains(&name) {
+            columns.push(name);
+        }
+    }
+    let titles: Vec<String> = columns.iter().map(|name| title(name)).collect();
+    let mut text = format!("| {} |\n|{}\n", titles.join(" | "), "---|".repeat(columns.len()));
+    for line in lines {
+        let cells: Vec<String> = columns.iter().map(|name| line.get(name).map_or(String::new(), |value| cell(name, value))).collect();
+        text += &format!("| {} |\n", cells.join(" | "));
+    }
+    text
+}
+
+fn title(name: &str) -> String {
+    name.replace('_', " ")
+}
+
+fn cell(name: &str, value: &Value) -> String {
+    let Some(number) = value.as_f64() else { return value.as_str().map_or(value.to_string(), |text| text.replace(',', ", ")) };
+    let bytes = name.ends_with("_bytes") || name.ends_with("_bytes_per_s");
+    match number {
+        number if bytes && number >= 1e9 => format!("{:.2} G", number / 1e9),
+        number if bytes && number >= 1e6 => format!("{:.1} M", number / 1e6),
+        number if number >= 1_000.0 => commas(&format!("{number:.0}")),
+        number => format!("{number}"),
+    }
+}
+
+/// A comma before every third digit from the end.
+fn commas(digits: &str) -> String {
+    let length = digits.len();
+    let each = digits.chars().enumerate();
+    each.flat_map(|(place, digit)| (place > 0 && (length - place).is_multiple_of(3)).then_some(',').into_iter().chain([digit])).collect()
+}
