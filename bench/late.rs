@@ -152,10 +152,11 @@ fn measure(options: &LateOptions, shape: &str, workload: &Workload, workers: usi
 pub fn job(dataflow: Measured, tables: &str) -> Result<Job> {
     let dataflow = dataflow.dataflow()?;
     let definition: Definition = dataflow.definition();
-    let graph = dataflow.graph(&Settings::defaults(&definition.settings))?;
+    let settings = Settings::defaults(&definition.settings);
+    let graph = dataflow.graph(&settings)?;
     let names: Vec<String> = graph.tables().iter().map(|table| table.name.to_string()).collect();
     let tables = if tables == "all" { names } else { tables.split(',').map(String::from).collect() };
-    Ok(Job { definition, graph: Arc::from(graph), tables: tables.into_iter().collect() })
+    Ok(Job { definition, graph: Arc::from(graph), settings, tables: tables.into_iter().collect(), rejected_max: None })
 }
 
 /// Feeds batches one after the other, and takes the time of each.
