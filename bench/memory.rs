@@ -16,8 +16,12 @@ use retally::engine::summary::Progress;
 use retally::engine::{self, Commit, Driver};
 use retally::ingest::plan::Batch;
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
 use std::process::Command;
+use std::time::Duration;
+
+/// Batches after the load, and the pause before each.
+const AFTER_BATCHES: usize = 20;
+const AFTER_PAUSE: Duration = Duration::from_millis(50);
 
 /// Options of `memory`.
 #[derive(Args)]
@@ -93,7 +97,10 @@ pub fn hold(options: &HoldOptions) -> Result<()> {
     let workload = Workload::generated(&options.common, Size::of_load(&options.common))?;
     let dataflow: Measured = options.common.dataflow;
     let before_bytes = machine::status_bytes("VmRSS");
-    let holding = Holding { timed: Timed::new(VecDeque::from([workload.batch()])), peak_bytes: 0, after_bytes: 0 };
+    // An allocator gives pages back when it is used again, a little later: so some batches without effect follow.
+    let nothing = (0..AFTER_BATCHES).map(|_| workload.lines_batch(&[]));
+    let batches = std::iter::once(workload.batch()).chain(nothing).collect();
+    let holding = Holding { timed: Timed::new(batches), peak_bytes: 0, after_bytes: 0 };
     let done = engine::run(&job(dataflow, &options.tables)?, &Cluster::local(options.workers), holding)?;
     let done = done.ok_or("the engine did not hand back its driver")?;
     let accepted = done.timed.commits.first().map_or(0, |commit| commit.accepted);
@@ -111,12 +118,10 @@ struct Holding {
 
 impl Driver for Holding {
     fn next(&mut self) -> Option<Batch> {
-        let batch = self.timed.next();
-        if batch.is_none() {
-            self.peak_bytes = machine::status_bytes("VmHWM");
-            self.after_bytes = machine::status_bytes("VmRSS");
-        }
-        batch
+        self.peak_bytes = machine::status_bytes("VmHWM");
+        self.after_bytes = machine::status_bytes("VmRSS");
+        std::thread::sleep(AFTER_PAUSE);
+        self.timed.next()
     }
 
     fn progress(&mut self, _: Progress) {}
