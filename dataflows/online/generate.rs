@@ -212,8 +212,10 @@ fn happen(
     // More happens in the afternoon than at night.
     let second = (random.random_range(0..86_400u64) + random.random_range(0..86_400u64)) / 2;
     let drawn = midnight + second as i64 * SECOND + random.random_range(0..1_000) * 1_000;
-    // One thing after the other.
-    let time = if drawn > device.last { drawn } else { device.last + random.random_range(1..3_600_000) * 1_000 };
+    // One thing after the other, and not more of them than fit into the day.
+    #[allow(clippy::cast_possible_truncation)]
+    let pause_ms = (43_200_000.0 / options.events_per_day).clamp(2.0, 3_600_000.0) as i64;
+    let time = if drawn > device.last { drawn } else { device.last + random.random_range(1..pause_ms) * 1_000 };
     device.last = time;
     let mut line = Line { written: time, time, device: device.id, user: device.user, server: device.server, connected: device.online };
     if random.random_bool(options.mess) {
