@@ -3,6 +3,7 @@
 use crate::tables::{charts, tables};
 use crate::{Active, oracle};
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 use retally_core::calendar::Calendar;
 use retally_core::chart::{Chart, Mark, Series};
 use retally_core::contract::{AsOf, Dataflow, Graph, Settings, Table};
@@ -129,7 +130,15 @@ fn settings() -> impl Strategy<Value = (Settings, i64)> {
     })
 }
 
+/// Failures are kept in this crate's folder. (By default they are in the folder above a `lib.rs`, which is that of all crates.)
+fn proptests() -> ProptestConfig {
+    let kept = FileFailurePersistence::SourceParallel("active/proptest-regressions");
+    ProptestConfig { failure_persistence: Some(Box::new(kept)), ..ProptestConfig::default() }
+}
+
 proptest! {
+    #![proptest_config(proptests())]
+
     #[test]
     fn the_graph_is_the_oracle_after_every_batch(
         (settings, least) in settings(),
@@ -162,6 +171,8 @@ impl Graph for Only {
 }
 
 proptest! {
+    #![proptest_config(proptests())]
+
     #[test]
     fn a_table_is_the_same_without_the_others(
         (settings, _) in settings(),

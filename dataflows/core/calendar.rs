@@ -208,7 +208,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2_000))]
+        #![proptest_config(ProptestConfig { cases: 2_000, ..crate::testing::proptests() })]
         #[test]
         fn agrees_with_chrono_tz(zone in 0..ZONES.len(), seconds in 0i64..5_000_000_000) {
             let calendar = Calendar::named(ZONES[zone]).unwrap();

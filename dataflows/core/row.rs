@@ -360,6 +360,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::testing::proptests())]
+
         #[test]
         fn bytes_sort_as_values_and_read_back(a in tuple(), b in tuple()) {
             let by_value = (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2))

@@ -109,12 +109,20 @@ impl Config {
 }
 
 #[cfg(test)]
-pub(crate) use strategies::updates;
+pub(crate) use strategies::{proptests, updates};
 
 #[cfg(test)]
 mod strategies {
     use super::*;
     use proptest::prelude::*;
+    use proptest::test_runner::FileFailurePersistence;
+
+    /// How property tests are run: failures are kept in this crate's folder. (By default they are in the folder above a
+    /// `lib.rs`, which is that of all crates.)
+    pub(crate) fn proptests() -> ProptestConfig {
+        let kept = FileFailurePersistence::SourceParallel("core/proptest-regressions");
+        ProptestConfig { failure_persistence: Some(Box::new(kept)), ..ProptestConfig::default() }
+    }
 
     impl Config {
         /// Any kind.

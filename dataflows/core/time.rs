@@ -206,6 +206,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::testing::proptests())]
+
         #[test]
         fn agrees_with_chrono(micros in 0..=Moment::LAST.0, offset_minutes in -1439i64..1440) {
             let zoned = DateTime::from_timestamp_micros(micros).unwrap();

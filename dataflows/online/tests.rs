@@ -2,6 +2,7 @@
 
 use crate::oracle::Oracle;
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 use retally_core::calendar::Calendar;
 use retally_core::contract::{AsOf, Dataflow, Graph, Settings};
 use retally_core::testing::{Config, Delivery, check_law};
@@ -56,8 +57,15 @@ fn as_of() -> impl Strategy<Value = AsOf> {
     prop_oneof![3 => Just(AsOf::Latest), 1 => time().prop_map(AsOf::At)]
 }
 
+/// Failures are kept in this crate's folder. (By default they are in the folder above a `lib.rs`, which is that of all crates.)
+fn proptests() -> ProptestConfig {
+    let kept = FileFailurePersistence::SourceParallel("online/proptest-regressions");
+    ProptestConfig { cases: 150, failure_persistence: Some(Box::new(kept)), ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(proptests())]
+
     #[test]
     fn the_tables_depend_on_the_set_of_records_alone(
         batches in batches(),

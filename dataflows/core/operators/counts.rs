@@ -121,6 +121,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::testing::proptests())]
+
         #[test]
         fn counts_equal_the_naive_computation(epochs in updates((0u8..6, 0i32..30, 1i32..12), 6, 20), config in Config::any()) {
             let naive = |ranges: &BTreeMap<(u8, i32, i32), isize>| {

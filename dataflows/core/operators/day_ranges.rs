@@ -191,6 +191,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::testing::proptests())]
+
         #[test]
         fn equals_the_naive_computation_at_every_epoch(epochs in updates(range(), 6, 20), config in Config::any()) {
             check_operator(config, sets(epochs), naive, |ranges| {

@@ -217,6 +217,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::testing::proptests())]
+
         #[test]
         fn records_are_reached_when_their_time_has_come(epochs in updates((0i64..50, 0i64..80), 8, 6), config in Config::any()) {
             let naive = |inputs: &BTreeMap<Input, isize>| {

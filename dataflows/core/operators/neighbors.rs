@@ -156,6 +156,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::testing::proptests())]
+
         #[test]
         fn equals_the_naive_computation_at_every_epoch(epochs in updates((0u8..4, 0u16..30), 6, 40), config in Config::any()) {
             check_operator(config, epochs, naive, |records| {

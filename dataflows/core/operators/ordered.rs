@@ -200,6 +200,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::testing::proptests())]
+
         #[test]
         fn is_a_sorted_set(
             start in proptest::collection::btree_set(0u32..4_000, 0..2_500),

@@ -45,6 +45,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     proptest! {
+        #![proptest_config(crate::testing::proptests())]
+
         #[test]
         fn equals_looking_back_from_every_day(days in proptest::collection::btree_set(0i32..60, 0..20), window in 1u16..10, ever in any::<bool>()) {
             let days: Vec<i32> = days.into_iter().collect();

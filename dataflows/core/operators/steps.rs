@@ -168,6 +168,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     proptest! {
+        #![proptest_config(crate::testing::proptests())]
+
         #[test]
         fn equals_the_running_sum(
             batches in proptest::collection::vec(proptest::collection::btree_map(0i32..60, -3isize..4, 0..12), 1..8),
