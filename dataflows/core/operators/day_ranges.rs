@@ -91,7 +91,7 @@ fn gaps(steps: &Steps<Day>, start: Day, last: Option<Day>, mut each: impl FnMut(
     let mut open = match steps.last_before(start) {
         None => Some(None),
         Some((_, value)) if value > 0 => None,
-        Some((from, _)) => Some(Some(gap_start(steps, from))),
+        Some((from, _)) => Some(gap_start(steps, from)),
     };
     for (point, value) in steps.from(start) {
         let beyond = last.is_some_and(|last| point > last);
@@ -103,7 +103,7 @@ fn gaps(steps: &Steps<Day>, start: Day, last: Option<Day>, mut each: impl FnMut(
             None if value <= 0 && !beyond => open = Some(Some(point)),
             _ => {}
         }
-        if beyond {
+        if beyond && open.is_none() {
             // A gap that was open has found its end, or there was none.
             return;
         }
@@ -113,16 +113,17 @@ fn gaps(steps: &Steps<Day>, start: Day, last: Option<Day>, mut each: impl FnMut(
     }
 }
 
-/// The first day of the gap that `day`, a point of the function, lies in.
-fn gap_start(steps: &Steps<Day>, day: Day) -> Day {
+/// The first day of the gap that `day`, a point of the function, lies in; `None` for the beginning of time.
+fn gap_start(steps: &Steps<Day>, day: Day) -> Option<Day> {
     let mut from = day;
     while let Some((before, value)) = steps.last_before(from) {
         if value > 0 {
-            break;
+            return Some(from);
         }
         from = before;
     }
-    from
+    // Before its first point the function is 0.
+    None
 }
 
 #[cfg(test)]
