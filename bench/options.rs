@@ -66,7 +66,7 @@ pub struct Common {
     /// How often a measurement is repeated; medians are reported
     #[arg(long, default_value_t = 1)]
     pub repeat: usize,
-    /// Where result lines are appended (default: bench/results/<date>.jsonl; with --smoke: nowhere)
+    /// Where result lines are appended (default: bench/results/DATE.jsonl; with --smoke: nowhere)
     #[arg(long)]
     pub results: Option<PathBuf>,
     /// Where workloads are kept (default: retally-bench in the folder for temporary files)
