@@ -7,6 +7,8 @@
 // A test fails by panicking.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+pub mod cases;
+
 use crate::contract::Graph;
 use crate::decode::Inputs;
 use crate::publish::Outputs;
