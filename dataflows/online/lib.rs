@@ -20,6 +20,8 @@
 //!   `online_daily` does, so that the two add up. `new_devices` and `online_hours` are about devices, whoever their user.
 //! - An interval that is not over and starts before as-of does not reach into the day that starts at as-of exactly.
 
+#[cfg(test)]
+mod cases;
 pub mod fleet;
 pub mod generate;
 pub mod graph;
