@@ -6,7 +6,7 @@
 
 use super::RECORD_BYTES_MAX;
 use super::blocks::Blocks;
-use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
+use csv_core::{ReadRecordResult, Reader, ReaderBuilder, Terminator};
 use memchr::memchr;
 use retally_core::record::{Field, Fields, Raw};
 use retally_core::split::Line;
@@ -47,7 +47,8 @@ impl<R: Read> Csv<R> {
         at_file_start: bool,
     ) -> Csv<R> {
         let skip_header = at_file_start && header.is_some();
-        let quoting = ReaderBuilder::new().delimiter(delimiter).build();
+        // A carriage return is the end of a line with the newline behind it, and of nothing without: fields are trimmed.
+        let quoting = ReaderBuilder::new().delimiter(delimiter).terminator(Terminator::Any(b'\n')).build();
         Csv { blocks: Blocks::new(stream), shape: Shape { delimiter, declared, header }, until, lines: 0, skip_header, quoting }
     }
 
@@ -249,13 +250,7 @@ fn record(reader: &mut Reader, bytes: &[u8], ended: bool, fields: &mut Vec<u8>, 
                 ReadRecordResult::Record => {
                     // The end of the stream ends a record; within a quote that is no end.
                     let open = finish && memchr::memchr_iter(b'"', bytes).count() % 2 == 1;
-                    // A `\n` after `\r` is taken for the beginning of the next record; it belongs to this one.
-                    if !ended && used == bytes.len() && bytes.ends_with(b"\r") {
-                        return Cut::NeedsMore;
-                    }
-                    let length =
-                        if bytes.get(used.wrapping_sub(1)) == Some(&b'\r') && bytes.get(used) == Some(&b'\n') { used + 1 } else { used };
-                    return if open { Cut::NeverEnds } else { Cut::Record { length, columns } };
+                    return if open { Cut::NeverEnds } else { Cut::Record { length: used, columns } };
                 }
                 ReadRecordResult::End => return Cut::Record { length: bytes.len(), columns: 0 },
                 ReadRecordResult::InputEmpty if ended && !finish => {}
@@ -337,6 +332,14 @@ mod tests {
     #[test]
     fn quotes_hold_delimiters_and_newlines() {
         assert_eq!(read(b"1,\"2,\n\"\"x\"\"\"\n3,4\n\"5\",6\r\n7,8", None), ["0 1|2,\n\"x\"", "2 3|4", "3 5|6", "4 7|8"]);
+    }
+
+    /// With a quote somewhere and without: what is a line does not depend on what else is in the block.
+    #[test]
+    fn a_carriage_return_alone_ends_no_line() {
+        assert_eq!(read(b"1\r2,3\r\n\r\n4\r,5\n6,7\r", None), ["0 1\r2|3", "2 4|5", "3 6|7"]);
+        assert_eq!(read(b"1\r2,3\r\n\r\n4\r,5\n\"6\",\"7\"\r", None), ["0 1\r2|3", "2 4|5", "3 6|7"]);
+        assert_eq!(read(b"\"1\r2\",\"3\"\r\n4,5\r\r\n", None), ["0 1\r2|3", "1 4|5"]);
     }
 
     #[test]

@@ -206,7 +206,9 @@ fn csv_format(first: &[u8], fields: &'static [Field]) -> Format {
     let columns = reader.byte_records().next().and_then(Result::ok).unwrap_or_default();
     let place = |column: &[u8]| fields.iter().position(|field| column.trim_ascii().eq_ignore_ascii_case(field.name.as_bytes()));
     let places: Vec<Option<usize>> = columns.iter().map(place).collect();
-    let header = (leads && places.iter().any(Option::is_some)).then_some(places);
+    // Lines that end in a carriage return alone would all be in that header, and none be missed: they are refused instead.
+    let whole = memchr::memchr(b'\r', first.strip_suffix(b"\r").unwrap_or(first)).is_none();
+    let header = (leads && whole && places.iter().any(Option::is_some)).then_some(places);
     Format::Csv { delimiter, header }
 }
 
@@ -240,5 +242,6 @@ mod tests {
         assert_eq!(format("id\tx\r"), ('\t', Some(vec![Some(1), None])));
         assert_eq!(format(""), (',', None));
         assert_eq!(format("\n\ntime,id"), (',', None));
+        assert_eq!(format("time,id\r2026-01-01 00:00:00,1"), (',', None));
     }
 }
