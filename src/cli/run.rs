@@ -153,22 +153,23 @@ enum Target {
     Direct(File),
 }
 
-impl Target {
-    fn file(&mut self) -> &mut File {
-        match self {
-            Target::Staged(staged) => staged.file(),
-            Target::Direct(file) => file,
-        }
-    }
-}
-
 impl Write for Target {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file().write(bytes)
+        match self {
+            Target::Staged(staged) => staged.file().write(bytes),
+            // The reader of a pipe that has seen enough is no error.
+            Target::Direct(file) => match file.write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(bytes.len()),
+                written => written,
+            },
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file().flush()
+        match self {
+            Target::Staged(staged) => staged.file().flush(),
+            Target::Direct(file) => file.flush(),
+        }
     }
 }
 
