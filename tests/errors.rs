@@ -1,102 +1,402 @@
-//! What is wrong is said in a line, with the place and what to do; and nothing is half done.
+//! What is wrong is said in a line, with the place and what to do; nothing is half done, and bad records stop nothing.
 
-use crate::program::{Folder, text};
+use crate::program::{Failure, Place};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use std::io::Write;
+use std::time::SystemTime;
 
 const EVENT: &str = "2026-01-01T00:00:00Z,1,1,1,true\n";
 
-/// The error is one line, and at most one more with a hint.
-fn assert_said(said: &str, parts: &[&str]) {
-    let lines: Vec<&str> = said.lines().filter(|line| !line.starts_with("hint: ")).collect();
-    assert!(lines.len() == 1 && lines[0].starts_with("error: "), "{said}");
-    parts.iter().for_each(|part| assert!(said.contains(part), "{part:?} is not in {said}"));
+fn place() -> Place {
+    let place = Place::new();
+    place.write("events.csv", EVENT);
+    place
+}
+
+/// The rows of a `rejected.csv` as (line, reason, raw).
+fn rejected(place: &Place, file: &str) -> Vec<(u64, String, Vec<u8>)> {
+    let mut reader = csv::Reader::from_path(place.path(file)).unwrap();
+    reader
+        .byte_records()
+        .map(Result::unwrap)
+        .map(|row| {
+            let text = |place: usize| String::from_utf8(row[place].to_vec()).unwrap();
+            (text(2).parse().unwrap(), text(3), row[4].to_vec())
+        })
+        .collect()
 }
 
 #[test]
-fn wrong_usage_is_told_from_failure() {
-    let folder = Folder::new();
-    folder.write("events.csv", EVENT);
-    folder.write("events.txt", EVENT);
-    let run = |arguments: &[&str], code| folder.fails(&[&["run", "online"], arguments].concat(), code);
-    assert_said(&run(&["evnts=events.csv"], 2), &["no input \"evnts\"", "events, servers"]);
-    assert_said(&run(&["events.csv"], 2), &["\"events.csv\" is not INPUT=PATH"]);
-    assert_said(&run(&["servers=events.csv"], 2), &["online needs events=PATH"]);
-    assert_said(&run(&["events=events.csv", "--tables", "online_dally"], 2), &["\"online_dally\"", "online_daily"]);
-    assert_said(&run(&["events=events.csv", "--fleet-sizes", "2-3"], 2), &["--fleet-sizes \"2-3\"", "a range from 1"]);
-    assert_said(&run(&["events=events.csv", "--timezone", "Europe/Berln"], 2), &["Europe/Berln", "IANA"]);
-    assert_said(&run(&["events=events.csv", "--as-of", "yesterday"], 2), &["--as-of \"yesterday\""]);
-    assert_said(&run(&["events=events.csv", "--out", "sqlite:x"], 2), &["not supported yet"]);
-    assert_said(&run(&["events=events.csv", "-n", "2", "-p", "2"], 2), &["process 2 of 2"]);
-    assert_said(&run(&["events=none.csv"], 1), &["no file for \"none.csv\""]);
-    assert_said(&run(&["events=*.json"], 1), &["no file for \"*.json\""]);
-    assert_said(&run(&["events=events.txt"], 1), &["format of \"events.txt\"", ".csv"]);
-    assert_said(&run(&["events=s3://bucket/x"], 1), &["object-store"]);
-    assert_said(&run(&["events=events.csv", "--out", "events.txt", "-q"], 1), &["events.txt"]);
-    assert_said(&folder.fails(&["run", "active", "events=events.csv"], 1), &["format of \"events.csv\"", ".jsonl"]);
-    for unknown in [&["run", "offline", "events=x"][..], &["--frobnicate"], &["run", "online", "--frob"]] {
-        assert!(folder.fails(unknown, 2).starts_with("error: "));
+fn wrong_usage_says_what_would_be_right() {
+    let place = place();
+    place.write("hosts", "");
+    let run = |words: &str, error: &[&str], hint: &str| {
+        let said = place.run(&format!("run online {words}")).is_wrong_usage().names(error).hint.unwrap_or_default();
+        assert!(said.contains(hint), "{said:?} does not name {hint:?}");
+    };
+    run("evnts=events.csv", &["online has no input \"evnts\""], "events, servers");
+    run("events.csv", &["\"events.csv\" is not INPUT=PATH"], "events, servers");
+    run("servers=events.csv", &["online needs events=PATH"], "");
+    run("events=events.csv --then events.csv", &["\"events.csv\" is not INPUT=PATH"], "");
+    run("events=events.csv --tables online_dally", &["\"online_dally\""], "online_daily, ");
+    run("events=events.csv --fleet-sizes 2-3", &["--fleet-sizes \"2-3\"", "a range from 1"], "");
+    run("events=events.csv --timezone Europe/Berln", &["--timezone \"Europe/Berln\"", "IANA"], "");
+    run("events=events.csv --as-of yesterday", &["--as-of \"yesterday\""], "");
+    run("events=events.csv --out sqlite:x", &["not supported yet"], "");
+    run("events=events.csv -n 2 -p 2", &["process 2 of 2"], "the first process is 0");
+    run("events=events.csv -n 2 --hosts hosts", &["\"hosts\"", "0 addresses for 2 processes"], "");
+    let run = |words: &str| place.run(words).is_wrong_usage();
+    run("run active events=events.jsonl --min-engagement 3").names(&["--min-engagement \"3\"", "500ms"]);
+    run("run active events=events.jsonl --valuable-events a,,b").names(&["--valuable-events \"a,,b\""]);
+    run("generate online --out new --devices 0").names(&["--devices \"0\""]);
+    run("generate online --out new --days many").names(&["--days \"many\""]);
+    run("generate active --out new --mess 2").names(&["--mess \"2\""]);
+    assert!(!place.has("new"));
+}
+
+#[test]
+fn what_the_parser_refuses() {
+    let place = place();
+    for (words, named) in [
+        ("frobnicate", "frobnicate"),
+        ("run offline events=events.csv", "offline"),
+        ("run online --frob events=events.csv", "--frob"),
+        ("run online events=events.csv --format xml", "xml"),
+        ("run online events=events.csv -w many", "many"),
+        ("run online events=events.csv --max-rejected -1", "-1"),
+        ("run online events=events.csv --out", "--out"),
+        ("generate online", "--out"),
+        ("demo offline", "offline"),
+        ("completions tcsh", "tcsh"),
+    ] {
+        let said = place.run(words).is_refused();
+        assert!(said.contains(named), "{words}: {said}");
     }
+}
+
+#[test]
+fn files_that_are_not_there() {
+    let place = place();
+    place.write("in/a.txt", "");
+    let fails = |words: &str| place.run(&format!("run online {words} --out out --changes changes")).fails();
+    let Failure { hint, .. } = fails("events=none.csv").names(&["no file for \"none.csv\""]);
+    assert!(hint.is_some_and(|hint| hint.contains("check the path")));
+    fails("'events=*.json'").names(&["no file for \"*.json\""]);
+    fails("events=in").names(&["no file for \"in\""]);
+    fails("events=events.csv/a.csv").names(&["events.csv/a.csv"]);
+    fails("'events=[a.csv'").names(&["\"[a.csv\" as a glob"]);
+    fails("events=s3://bucket/x").names(&["\"s3://bucket/x\"", "object-store"]);
+    fails("events=events.csv servers=none.csv").names(&["\"none.csv\""]);
+    // The batches before it were fine, and are not written all the same.
+    let ran = place.run("run online events=events.csv --then events=none.csv --out out --changes changes");
+    assert!(ran.stderr.starts_with("batch 1: 1 record"), "{}", ran.stderr);
+    ran.fails().names(&["\"none.csv\""]);
+    assert_eq!(place.names("."), ["events.csv", "in"]);
+}
+
+/// The name is there when the folder is listed, and the file is not.
+#[test]
+fn a_file_that_has_vanished() {
+    let place = place();
+    place.write("in/a.csv", EVENT);
+    std::os::unix::fs::symlink("gone.csv", place.path("in/b.csv")).unwrap();
+    place.run("run online events=in --out out").fails().names(&["in/b.csv"]);
+    place.run("run online events=in/b.csv --out out").fails().names(&["\"in/b.csv\""]);
+    assert!(!place.has("out"));
+}
+
+#[test]
+fn names_that_do_not_say_what_is_in_them() {
+    let place = place();
+    for name in ["events.txt", "events", "events.csv.bz2", "events.gz", "csv"] {
+        place.write(name, EVENT);
+        let Failure { hint, .. } =
+            place.run(&format!("run online events={name}")).fails().names(&[&format!("{name:?}"), ".csv, .json", ".gz or .zst"]);
+        assert!(hint.is_some_and(|hint| hint.contains("rename")));
+    }
+    let Failure { error, .. } = place.run("run active events=events.csv").fails().names(&["\"events.csv\"", ".jsonl"]);
+    assert!(!error.contains(".csv,"), "{error}");
+}
+
+#[test]
+fn places_that_can_not_be_written() {
+    let place = place();
+    place.write("taken", "");
+    place.write("blocked/online_daily.csv/x", "");
+    let fails = |words: &str| place.run(&format!("run online events=events.csv {words}")).fails();
+    fails("--out taken --changes changes").names(&["\"taken\"", "a file stands where a directory is needed"]);
+    fails("--out taken/below --changes changes").names(&["\"taken/below\""]);
+    // Nobody may create a folder there, not even root.
+    fails("--out /sys/retally --changes changes").names(&["could not create directory \"/sys/retally\""]);
+    fails("--out blocked --changes changes").names(&["could not write table \"blocked/online_daily.csv\"", "it is a directory"]);
+    fails("--charts taken --changes changes").names(&["taken"]);
+    fails("--changes none/changes --out out").names(&["could not write changes to \"none/changes\""]);
+    fails("--changes taken/changes --out out").names(&["could not write changes to \"taken/changes\""]);
+    fails("--changes blocked --out out").names(&["could not write changes to \"blocked\""]);
+    fails("--changes /dev/full --out out").names(&["could not write changes to \"/dev/full\"", "no space is left"]);
+    place.run("generate online --out taken --days 2").fails().names(&["\"taken\""]);
+    place.run("demo --out taken").fails().names(&["taken"]);
+    assert_eq!(place.names("blocked"), ["online_daily.csv"]);
+    assert_eq!(place.read("taken"), "");
+    assert!(!place.has("changes"));
+}
+
+/// Of a run that fails, no temporary file is left.
+#[test]
+fn nothing_is_left_behind() {
+    let place = place();
+    place.write("taken", "");
+    place.run("run online events=events.csv --out taken --changes changes").fails();
+    place.run("run online events=events.csv events=none.csv --out out --changes changes").fails();
+    assert_eq!(place.names("."), ["events.csv", "taken"]);
+    place.run("run online events=events.csv --out out --changes changes").succeeds();
+    assert_eq!(place.names("."), ["changes", "events.csv", "out", "taken"]);
 }
 
 #[test]
 fn garbage_is_counted_and_kept() {
-    let folder = Folder::new();
-    let mut bytes = EVENT.as_bytes().to_vec();
-    bytes.extend_from_slice(b"\n2026-01-01T00:00:00Z,1,\xff\xfe,1,true\n2026-01-01T00:00:00Z,1,1\n2026-01-01T00:00:00Z,1,1,1,true,9\n");
-    bytes.extend_from_slice(b"2026-13-01T00:00:00Z,1,1,1,true\n2026-01-01T00:00:00Z,-1,1,1,true\n1969-12-31T23:59:59Z,1,1,1,true\n2199-01-01T00:00:00Z,1,1,1,true\n");
-    folder.write("events.csv", bytes);
-    folder.write("empty.csv", "");
-    folder.write("random.csv", (0..100_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect::<Vec<u8>>());
-    let output = folder.ok(&["run", "online", "events=events.csv", "--out", "out"]);
-    assert!(text(&output.stderr).contains("batch 1: 1 record, 0 late, 7 rejected"), "{}", text(&output.stderr));
-    let rejected = folder.read("out/rejected.csv");
-    let lines: Vec<&str> = rejected.lines().skip(1).collect();
-    for (line, (number, reason)) in lines.iter().zip([
-        (3, "is no unsigned 64-bit integer"),
-        (4, "server_id is missing"),
-        (5, "more columns than are expected"),
-        (6, "is not a time that exists"),
-        (7, "is no unsigned 64-bit integer"),
-        (8, "lies outside the years 1970 to 2200"),
-        (9, "more than a day ahead of the clock"),
-    ]) {
-        assert!(line.starts_with(&format!("events,events.csv,{number},")) && line.contains(reason), "{line}");
+    let place = Place::new();
+    let lines: [(&[u8], &str); 14] = [
+        (b"2026-01-01T00:00:00Z,1,\xff\xfe,1,true", "user_id \"\u{fffd}\u{fffd}\" is no unsigned 64-bit integer"),
+        (b"2026-01-01T00:00:00Z,1,1", "server_id is missing"),
+        (b"2026-01-01T00:00:00Z,1,1,1,", "connected is missing"),
+        (b"2026-01-01T00:00:00Z,1,1,1,true,9", "the line has more columns than are expected"),
+        (b"2026-01-01T00:00:00Z,1,1,1,yes", "connected \"yes\" is neither true nor false"),
+        (b"2026-13-01T00:00:00Z,1,1,1,true", "timestamp \"2026-13-01T00:00:00Z\" is not a time that exists"),
+        (b"2026-01-01,1,1,1,true", "timestamp \"2026-01-01\" is not a time like 2026-01-31T12:34:56Z"),
+        (b"2026-01-01T00:00:00Z,-1,1,1,true", "device_id \"-1\" is no unsigned 64-bit integer"),
+        (b"2026-01-01T00:00:00Z,18446744073709551616,1,1,true", "device_id \"18446744073709551616\" is no unsigned 64-bit integer"),
+        (b"2026-01-01T00:00:00Z,1.0,1,1,true", "device_id \"1.0\" is no unsigned 64-bit integer"),
+        (b"1969-12-31T23:59:59Z,1,1,1,true", "timestamp \"1969-12-31T23:59:59Z\" lies outside the years 1970 to 2200"),
+        (b"2201-01-01T00:00:00Z,1,1,1,true", "timestamp \"2201-01-01T00:00:00Z\" lies outside the years 1970 to 2200"),
+        (b"2199-01-01T00:00:00Z,1,1,1,true", "the event's time 2199-01-01T00:00:00Z is more than a day ahead of the clock"),
+        (b"\0\x01\x02", "timestamp \"\\0\\u{1}\\u{2}\" is not a time like 2026-01-31T12:34:56Z"),
+    ];
+    // Between a good line, a blank one, and a good one again.
+    let mut text = EVENT.as_bytes().to_vec();
+    text.extend_from_slice(b" \r\n");
+    lines.iter().for_each(|(line, _)| text.extend([line, b"\n".as_slice()].concat()));
+    text.extend_from_slice(EVENT.replace(",1,1,", ",2,1,").as_bytes());
+    place.write("events.csv", &text);
+    place.write("servers.csv", "id,created_at,destroyed_at\n1,2026-01-01T00:00:00Z,soon\n2,,\n3,2026-01-01T00:00:00Z\n");
+    let ran = place.run("run online events=events.csv servers=servers.csv --out out").succeeds();
+    assert!(ran.stderr.starts_with("batch 1: 3 records, 0 late, 16 rejected, from 2 files"), "{}", ran.stderr);
+    let rows = rejected(&place, "out/rejected.csv");
+    for (number, (line, reason)) in (0..).zip(lines) {
+        let raw = String::from_utf8_lossy(line).into_owned().into_bytes();
+        assert_eq!(rows[number], (number as u64 + 3, reason.into(), raw));
     }
-    folder.ok(&["run", "online", "events=empty.csv", "--out", "none", "-q"]);
-    assert_eq!(folder.read("none/online_daily.csv"), "day,fleet_size,devices\n");
-    let output = folder.ok(&["run", "online", "events=random.csv", "--out", "random"]);
-    assert!(text(&output.stderr).contains("batch 1: 0 records, 0 late, "), "{}", text(&output.stderr));
-    assert!(folder.read("random/rejected.csv").len() > 10_000);
+    assert_eq!(rows[14].1, "destroyed_at \"soon\" is not a time like 2026-01-31T12:34:56Z");
+    assert_eq!(rows[15].1, "created_at is missing");
+    assert!(place.read("out/rejected.csv").contains("\nservers,servers.csv,2,"));
+    assert_eq!(place.read("out/online_daily.csv"), "day,fleet_size,devices\n2026-01-01,1-2,2\n");
 }
 
 #[test]
-fn a_limit_on_refusals_fails_before_anything_is_written() {
-    let folder = Folder::new();
-    folder.write("good.csv", EVENT);
-    folder.write("bad.csv", format!("{EVENT}x\ny\n"));
-    let limit = ["--then", "events=bad.csv", "--out", "out", "--changes", "changes", "-q", "--max-rejected"];
-    let said = folder.fails(&[&["run", "online", "events=good.csv"], &limit[..], &["1"]].concat(), 1);
-    assert_said(&said, &["--max-rejected 1", "bad.csv:2: timestamp \"x\""]);
-    assert!(!folder.has("out") && !folder.has("changes"));
-    folder.ok(&[&["run", "online", "events=good.csv"], &limit[..], &["2"]].concat());
-    assert!(folder.has("out/online_daily.csv") && folder.has("changes"));
+fn garbage_among_json() {
+    let place = Place::new();
+    let good = r#"{"user_pseudo_id":"ann","event_timestamp":1577718000000000,"event_name":"user_engagement"}"#;
+    let lines = [
+        good,
+        "",
+        "no json",
+        "[1]",
+        "{\"user_pseudo_id\":\"ann\"}",
+        "{} {}",
+        &good.replace("1577718000000000", "\"soon\""),
+        &good.replace("ann", "\\ud800"),
+    ]
+    .join("\n");
+    place.write(
+        "events.jsonl",
+        [lines.as_bytes(), b"\n{\"user_pseudo_id\":\"\xff\",\"event_timestamp\":1577718000000000,\"event_name\":\"x\"}\n{\"user"].concat(),
+    );
+    let ran = place.run("run active events=events.jsonl --out out").succeeds();
+    assert!(ran.stderr.starts_with("batch 1: 1 record, 0 late, 8 rejected"), "{}", ran.stderr);
+    let rows = rejected(&place, "out/rejected.csv");
+    assert_eq!(rows.iter().map(|row| row.0).collect::<Vec<_>>(), [3, 4, 5, 6, 7, 8, 9, 10]);
+    assert_eq!(rows[0].1, "no JSON object: expected ident (column 2)");
+    assert!(rows.iter().all(|row| !row.1.is_empty() && row.2.len() > 2));
+    place.write("array.json", format!("[\n{good},\n7, {{}}\n,\n{good}\n"));
+    place.run("run active events=array.json --out array").succeeds();
+    assert_eq!(
+        rejected(&place, "array/rejected.csv").iter().map(|row| row.0).collect::<Vec<_>>(),
+        [3, 3, 6],
+        "a number, an empty object, no end"
+    );
+}
+
+/// Bytes of any kind, under every name: there is an answer, and every line of it is in the file.
+#[test]
+fn bytes_of_any_kind() {
+    let place = Place::new();
+    for seed in 1..4u64 {
+        let mut state = seed;
+        let bytes: Vec<u8> = std::iter::repeat_with(|| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 32) as u8
+        })
+        .take(300_000)
+        .collect();
+        let lines = bytes.iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
+        for name in ["random.csv", "random.json", "random.jsonl"] {
+            place.write(name, &bytes);
+            let ran = place.run(&format!("run online events={name} --out out")).succeeds();
+            assert!(ran.stderr.starts_with("batch 1: 0 records, 0 late, "), "seed {seed}: {}", ran.stderr);
+            let rows = rejected(&place, "out/rejected.csv");
+            assert!(rows.len() > 100 && rows.iter().all(|(line, _, _)| (1..=lines).contains(line)), "seed {seed}, {name}");
+        }
+        // Without quotes, every line is one.
+        let plain: Vec<u8> = bytes.iter().map(|byte| if *byte == b'"' { b'\'' } else { *byte }).collect();
+        place.write("plain.csv", &plain);
+        place.run("run online events=plain.csv --out out").succeeds();
+        let expected: Vec<u64> =
+            (1..).zip(plain.split(|byte| *byte == b'\n')).filter(|(_, line)| !line.trim_ascii().is_empty()).map(|(line, _)| line).collect();
+        assert_eq!(rejected(&place, "out/rejected.csv").iter().map(|row| row.0).collect::<Vec<_>>(), expected, "seed {seed}");
+        for name in ["random.csv.gz", "random.csv.zst", "random.json.gz"] {
+            place.write(name, &bytes);
+            place.run(&format!("run online events={name} --out out")).fails().names(&["could not", name]);
+        }
+    }
+}
+
+#[test]
+fn empty_files_are_empty_input() {
+    let place = Place::new();
+    let header = "timestamp,device_id,user_id,server_id,connected";
+    for (name, text) in [
+        ("none.csv", ""),
+        ("none.jsonl", ""),
+        ("blank.csv", "\n \n\r\n"),
+        ("mark.csv", "\u{feff}"),
+        ("header.csv", header),
+        ("array.json", "[]"),
+        ("lines.csv", "\n\n"),
+    ] {
+        place.write(name, text);
+        let ran = place.run(&format!("run online events={name} --out out --charts charts")).succeeds();
+        assert!(ran.stderr.starts_with("batch 1: 0 records, 0 late, 0 rejected"), "{name}: {}", ran.stderr);
+        assert_eq!(place.read("out/online_daily.csv"), "day,fleet_size,devices\n");
+        assert_eq!(place.read("out/rejected.csv"), "input,source,line,reason,raw\n");
+    }
+    for (name, bytes) in [("none.csv.gz", packed("")), ("none.csv.zst", zstd::encode_all(&b""[..], 1).unwrap())] {
+        place.write(name, bytes);
+        place.run(&format!("run online events={name} --out out")).succeeds();
+    }
+}
+
+fn packed(text: &str) -> Vec<u8> {
+    let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+    packed.write_all(text.as_bytes()).unwrap();
+    packed.finish().unwrap()
 }
 
 #[test]
 fn files_that_break_off_fail_the_run() {
-    let folder = Folder::new();
-    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    std::io::Write::write_all(&mut packed, (0..5_000).map(|n| EVENT.replace(",1,1,", &format!(",{n},1,"))).collect::<String>().as_bytes())
-        .unwrap();
-    let packed = packed.finish().unwrap();
-    folder.write("cut.csv.gz", &packed[..packed.len() / 2]);
-    folder.write("wrong.csv.gz", "this is not gzip");
-    folder.write("wrong.csv.zst", "this is not zstd");
-    for file in ["cut.csv.gz", "wrong.csv.gz", "wrong.csv.zst"] {
-        let said = folder.fails(&["run", "online", &format!("events={file}"), "--out", "out", "-q"], 1);
-        assert_said(&said, &["could not", file]);
-        assert!(!folder.has("out"));
+    let place = Place::new();
+    let text: String = (0..20_000).map(|device| EVENT.replace(",1,1,", &format!(",{device},1,"))).collect();
+    let gzip = packed(&text);
+    let zstd = zstd::encode_all(text.as_bytes(), 1).unwrap();
+    place.write("cut.csv.gz", &gzip[..gzip.len() / 2]);
+    place.write("cut.csv.zst", &zstd[..zstd.len() / 2]);
+    place.write("almost.csv.gz", &gzip[..gzip.len() - 1]);
+    let mut damaged = gzip.clone();
+    let middle = damaged.len() / 2;
+    damaged[middle..middle + 16].fill(0xa5);
+    place.write("damaged.csv.gz", damaged);
+    place.write("wrong.csv.gz", &text);
+    place.write("wrong.csv.zst", &text);
+    place.write("good.csv", EVENT);
+    for file in ["cut.csv.gz", "cut.csv.zst", "almost.csv.gz", "damaged.csv.gz", "wrong.csv.gz", "wrong.csv.zst"] {
+        for words in [format!("events={file}"), format!("events=good.csv --then 'events=good.csv events={file}'")] {
+            place.run(&format!("run online {words} --out out --changes changes -w 2")).fails().names(&["could not read", file]);
+            assert!(!place.has("out") && !place.has("changes"));
+        }
     }
-    folder.write("long.csv", [EVENT.as_bytes(), &vec![b'7'; 70 << 20], b"\n", EVENT.replace(",1,1,1", ",2,1,1").as_bytes()].concat());
-    let output = folder.ok(&["run", "online", "events=long.csv", "--tables", "online_daily", "--out", "long"]);
-    assert!(text(&output.stderr).contains("batch 1: 2 records, 0 late, 1 rejected"), "{}", text(&output.stderr));
+}
+
+/// 70 MiB without a newline are refused as a line, and reading goes on behind it.
+#[test]
+fn a_line_without_an_end() {
+    let place = Place::new();
+    let long = vec![b'7'; 70 << 20];
+    let other = EVENT.replace(",1,1,", ",2,1,");
+    place.write("long.csv", [EVENT.as_bytes(), b"\n", &long, b"\n", other.as_bytes(), b"x\n"].concat());
+    let object = |device: u8| {
+        format!("{{\"timestamp\":\"2026-01-01T00:00:00Z\",\"device_id\":{device},\"user_id\":1,\"server_id\":1,\"connected\":true}}\n")
+    };
+    place.write("long.jsonl", [object(1).as_bytes(), b"\n", &long, b"\n", object(2).as_bytes(), b"x\n"].concat());
+    for file in ["long.csv", "long.jsonl"] {
+        let ran = place.run(&format!("run online events={file} --tables online_daily --out out -w 2")).succeeds();
+        assert!(ran.stderr.starts_with("batch 1: 2 records, 0 late, 2 rejected"), "{}", ran.stderr);
+        let rows = rejected(&place, "out/rejected.csv");
+        assert_eq!(rows[0], (3, "the line is longer than 64 MiB".into(), vec![b'7'; 1024]), "{file}");
+        assert_eq!((rows[1].0, rows[1].2.as_slice()), (5, b"x".as_slice()), "{file}");
+    }
+}
+
+/// A quote that is opened and never closed costs its line, and not the rest of the file.
+#[test]
+fn a_quote_without_an_end() {
+    let place = Place::new();
+    let lines: String = (0..60_000).map(|device| EVENT.replace(",1,1,", &format!(",{device},1,"))).collect();
+    place.write("events.csv", format!("{EVENT}\"2026{lines}"));
+    let ran = place.run("run online events=events.csv --tables online_daily --out out").succeeds();
+    assert!(ran.stderr.starts_with("batch 1: 60,000 records, 0 late, 1 rejected"), "{}", ran.stderr);
+    assert_eq!(rejected(&place, "out/rejected.csv")[0].0, 2);
+}
+
+/// What some programs call CSV has carriage returns alone: to us it is one line, which is refused, and not a header without rows.
+#[test]
+fn lines_that_end_in_carriage_returns_alone() {
+    let place = Place::new();
+    place.write("events.csv", format!("timestamp,device_id,user_id,server_id,connected\n{EVENT}").replace('\n', "\r"));
+    let ran = place.run("run online events=events.csv --out out").succeeds();
+    assert!(ran.stderr.starts_with("batch 1: 0 records, 0 late, 1 rejected"), "{}", ran.stderr);
+    assert_eq!(rejected(&place, "out/rejected.csv")[0].0, 1);
+}
+
+/// A wrong clock of one device does not move as-of for all.
+#[test]
+fn events_ahead_of_the_clock() {
+    let place = Place::new();
+    let now = i64::try_from(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros()).unwrap();
+    let event = |hours: i64, device: u8| format!("{},{device},1,1,true\n", retally_core::time::Moment(now + hours * 3_600_000_000));
+    place.write("events.csv", [event(-1, 1), event(25, 2), event(23, 3), event(24 * 365, 4)].concat());
+    // A server may be destroyed at any time to come.
+    place.write("servers.csv", "1,2024-01-01T00:00:00Z,2199-01-01T00:00:00Z\n");
+    let ran = place.run("run online events=events.csv servers=servers.csv --tables online_intervals --out out").succeeds();
+    assert!(ran.stderr.starts_with("batch 1: 3 records, 0 late, 2 rejected"), "{}", ran.stderr);
+    let rows = rejected(&place, "out/rejected.csv");
+    assert_eq!(rows.iter().map(|row| row.0).collect::<Vec<_>>(), [2, 4]);
+    assert!(rows.iter().all(|row| row.1.ends_with(" is more than a day ahead of the clock")), "{rows:?}");
+    let table = place.read("out/online_intervals.csv");
+    let devices: Vec<&str> = table.lines().skip(1).map(|row| row.split(',').next().unwrap()).collect();
+    assert_eq!(devices, ["1", "3"]);
+}
+
+#[test]
+fn a_limit_on_refusals_fails_before_anything_is_written() {
+    let place = place();
+    place.write("bad.csv", format!("{EVENT}x\ny\n"));
+    let words = |limit: u32| {
+        format!("run online events=events.csv --then events=bad.csv --out out --changes changes --charts charts --max-rejected {limit}")
+    };
+    for limit in [0, 1] {
+        let Failure { hint, .. } =
+            place.run(&words(limit)).fails().names(&[&format!("more than --max-rejected {limit} "), "bad.csv:2: timestamp \"x\""]);
+        assert!(hint.is_some_and(|hint| hint.contains("nothing was written")));
+        assert_eq!(place.names("."), ["bad.csv", "events.csv"]);
+    }
+    place.run(&words(2)).succeeds();
+    assert!(place.has("out/online_daily.csv") && place.has("changes") && place.has("charts"));
+    // It is the sum over all batches.
+    place.run("run online events=bad.csv --then events=bad.csv --out other --max-rejected 3").fails();
+    place.run("run online events=bad.csv --then events=bad.csv --out other --max-rejected 4").succeeds();
+    // A run that retracts refuses as well.
+    place.run("run online events=events.csv events-=bad.csv --out third --max-rejected 1").fails();
+    assert!(!place.has("third"));
 }

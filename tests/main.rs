@@ -5,7 +5,10 @@
 // A test fails by panicking.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+mod cli;
 mod errors;
 mod formats;
+mod help;
 mod law;
+mod processes;
 mod program;

@@ -1,73 +1,232 @@
-//! Runs the program.
+//! The program in a folder of its own: the door that all tests here go through.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
-/// A folder of its own for a test.
-pub struct Folder(tempfile::TempDir);
+/// How long a run may take: far more than any does on a busy machine, so what takes longer hangs.
+const RUN_SECONDS_MAX: u64 = 120;
 
-impl Folder {
-    pub fn new() -> Folder {
-        Folder(tempfile::tempdir().unwrap())
+/// A folder in which the program runs, and which is gone when the test is over.
+pub struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    pub fn new() -> Place {
+        Place { folder: TempDir::new().unwrap() }
     }
 
-    pub fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> String {
-        let path = self.path().join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, bytes).unwrap();
-        name.into()
-    }
-
-    pub fn read(&self, name: &str) -> String {
-        std::fs::read_to_string(self.path().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 
     pub fn has(&self, name: &str) -> bool {
-        self.path().join(name).exists()
+        self.path(name).exists()
     }
 
-    /// The program, in this folder.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    /// Writes a file, and the folders above it.
+    pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_else(|error| panic!("could not read {name:?}: {error}"))
+    }
+
+    /// The files of a folder with what is in them, by name.
+    pub fn files(&self, folder: &str) -> BTreeMap<String, Vec<u8>> {
+        let paths = self.names(folder).into_iter().map(|name| (self.path(folder).join(&name), name));
+        paths.filter(|(path, _)| path.is_file()).map(|(path, name)| (name, fs::read(path).unwrap())).collect()
+    }
+
+    /// The names in a folder.
+    pub fn names(&self, folder: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.path(folder)).unwrap_or_else(|error| panic!("could not list {folder:?}: {error}"));
+        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// Runs the program to its end. Words are separated by spaces, but for those within `'`.
+    pub fn run(&self, words: &str) -> Ran {
+        self.start(words).finish()
+    }
+
+    /// Starts the program.
+    pub fn start(&self, words: &str) -> Started {
+        Started::new(self.command(words), words)
+    }
+
+    /// The program in this folder, where nothing of the world outside changes what it says.
+    pub fn command(&self, words: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_retally"));
-        command.args(arguments).current_dir(self.path()).env("COLUMNS", "100");
+        command.current_dir(self.folder.path()).env("COLUMNS", "100").env_remove("RUST_BACKTRACE");
+        for (number, part) in words.split('\'').enumerate() {
+            if number % 2 == 1 {
+                command.arg(part)
+            } else {
+                command.args(part.split_whitespace())
+            };
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
-    }
-
-    pub fn run(&self, arguments: &[&str]) -> Output {
-        let output = self.command(arguments).output().unwrap();
-        assert!(!text(&output.stderr).contains("panicked"), "{arguments:?}: {}", text(&output.stderr));
-        output
-    }
-
-    /// Runs to success.
-    pub fn ok(&self, arguments: &[&str]) -> Output {
-        let output = self.run(arguments);
-        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
-        output
-    }
-
-    /// Runs to a failure with this exit code; answers what it says: one line, and perhaps a hint.
-    pub fn fails(&self, arguments: &[&str], code: i32) -> String {
-        let output = self.run(arguments);
-        let said = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
-        said
-    }
-
-    /// All tables of a folder but `rejected`, as one text.
-    pub fn tables(&self, folder: &str) -> String {
-        let mut files: Vec<PathBuf> = std::fs::read_dir(self.path().join(folder)).unwrap().map(|entry| entry.unwrap().path()).collect();
-        files.retain(|file| !file.ends_with("rejected.csv"));
-        files.sort();
-        assert!(!files.is_empty());
-        files.iter().map(|file| format!("{}\n{}", file.file_name().unwrap().display(), std::fs::read_to_string(file).unwrap())).collect()
     }
 }
 
-pub fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+/// A process that is killed when the test ends before it does.
+pub struct Started {
+    words: String,
+    child: Child,
+    stdout: Receiver<Vec<u8>>,
+    stderr: Receiver<Vec<u8>>,
+}
+
+impl Started {
+    pub fn new(mut command: Command, words: &str) -> Started {
+        let mut child = command.spawn().unwrap();
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        Started { words: words.into(), child, stdout: received(stdout), stderr: received(stderr) }
+    }
+
+    /// Waits for its end.
+    pub fn finish(mut self) -> Ran {
+        let until = Instant::now() + Duration::from_secs(RUN_SECONDS_MAX);
+        let all = |stream: &Receiver<Vec<u8>>| {
+            let mut bytes = Vec::new();
+            loop {
+                match stream.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                    Ok(line) => bytes.extend(line),
+                    Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return String::from_utf8_lossy(&bytes).into_owned(),
+                    Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
+                        let said = String::from_utf8_lossy(&bytes).into_owned();
+                        panic!("`retally {}` goes on after {RUN_SECONDS_MAX} s, and said {said:?}", self.words)
+                    }
+                }
+            }
+        };
+        let (stdout, stderr) = (all(&self.stdout), all(&self.stderr));
+        // Both streams are closed: it has ended, or is about to.
+        let code = self.child.wait().unwrap().code();
+        Ran { words: std::mem::take(&mut self.words), code, stdout, stderr }
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // It has ended already, or has no business any more.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// What comes from a stream, line by line; disconnected at its end, or at once where it is not a pipe.
+fn received(stream: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = channel();
+    if let Some(stream) = stream {
+        std::thread::spawn(move || {
+            let mut stream = BufReader::new(stream);
+            let mut line = Vec::new();
+            while stream.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) && sender.send(std::mem::take(&mut line)).is_ok() {}
+        });
+    }
+    receiver
+}
+
+/// What a run said.
+pub struct Ran {
+    words: String,
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    /// It did what it was asked for.
+    #[track_caller]
+    pub fn succeeds(self) -> Ran {
+        self.keeps_calm();
+        assert_eq!(self.code, Some(0), "`retally {}` says\n{}", self.words, self.stderr);
+        self
+    }
+
+    /// It failed, exit code 1: with one line that says why, and perhaps one that says what to do about it.
+    #[track_caller]
+    pub fn fails(self) -> Failure {
+        self.fails_with(1)
+    }
+
+    /// It was asked for wrongly: exit code 2, and the same lines.
+    #[track_caller]
+    pub fn is_wrong_usage(self) -> Failure {
+        self.fails_with(2)
+    }
+
+    #[track_caller]
+    fn fails_with(self, code: i32) -> Failure {
+        self.keeps_calm();
+        assert_eq!(self.code, Some(code), "`retally {}` says\n{}", self.words, self.stderr);
+        // What a demo shows, it shows as it goes.
+        assert!(
+            self.stdout.is_empty() || self.words.starts_with("demo"),
+            "`retally {}` fails, and has an answer: {}",
+            self.words,
+            self.stdout
+        );
+        let lines: Vec<&str> = self.stderr.lines().collect();
+        let (error, hint) = match lines.as_slice() {
+            [.., error, hint] if hint.starts_with("hint: ") => (*error, Some(*hint)),
+            [.., error] => (*error, None),
+            [] => panic!("`retally {}` fails without a word", self.words),
+        };
+        let count = |start: &str| lines.iter().filter(|line| line.starts_with(start)).count();
+        let ours = error.starts_with("error: ") && count("error: ") == 1 && count("hint: ") == usize::from(hint.is_some());
+        assert!(ours, "`retally {}` should end in one line of error and one of hint at most, and says\n{}", self.words, self.stderr);
+        let end = |line: &str, start: &str| {
+            assert!(!line.ends_with('.'), "a full stop: {line:?}");
+            line.strip_prefix(start).unwrap_or(line).to_string()
+        };
+        Failure { error: end(error, "error: "), hint: hint.map(|hint| end(hint, "hint: ")) }
+    }
+
+    /// The parser of the command line refused: exit code 2, one line of error, and how to use it.
+    #[track_caller]
+    pub fn is_refused(self) -> String {
+        self.keeps_calm();
+        assert_eq!(self.code, Some(2), "`retally {}` says\n{}", self.words, self.stderr);
+        let errors: Vec<&str> = self.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+        assert_eq!(errors.len(), 1, "`retally {}` says\n{}", self.words, self.stderr);
+        assert!(self.stderr.contains("--help"), "`retally {}` says\n{}", self.words, self.stderr);
+        self.stderr
+    }
+
+    #[track_caller]
+    fn keeps_calm(&self) {
+        assert!(!self.stderr.contains("panicked"), "`retally {}` says\n{}", self.words, self.stderr);
+    }
+}
+
+/// What a run that failed said of it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub error: String,
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// The error has all of these in it.
+    #[track_caller]
+    pub fn names(self, parts: &[&str]) -> Failure {
+        for part in parts {
+            assert!(self.error.contains(part), "{:?} does not name {part:?}", self.error);
+        }
+        self
+    }
 }

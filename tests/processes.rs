@@ -1,0 +1,154 @@
+//! Several processes as one: the law, and what goes wrong between them.
+
+use crate::law::{ACTIVE, ONLINE, same};
+use crate::program::{Failure, Place, Ran};
+use std::fs;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// A hosts file for two processes, on addresses that no other test has.
+///
+/// All of 127.0.0.0/8 is this machine. An address of one's own can't have its port taken between now and the start.
+fn hosts(place: &Place) -> Vec<String> {
+    static TAKEN: AtomicU8 = AtomicU8::new(1);
+    let host =
+        format!("127.{}.{}.{}", std::process::id() >> 8 & 0x7f | 0x80, std::process::id() & 0xff, TAKEN.fetch_add(1, Ordering::Relaxed));
+    let listeners: Vec<TcpListener> = (0..2).map(|_| TcpListener::bind((host.as_str(), 0)).unwrap()).collect();
+    let addresses: Vec<String> = listeners.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect();
+    place.write("hosts", addresses.join("\n") + "\n");
+    addresses
+}
+
+/// Runs both processes to their ends.
+fn run(place: &Place, words: [&str; 2]) -> [Ran; 2] {
+    hosts(place);
+    let start = |process: usize| place.start(&format!("{} -n 2 -p {process} --hosts hosts", words[process]));
+    let (second, first) = (start(1), start(0));
+    [first.finish(), second.finish()]
+}
+
+#[test]
+fn two_processes_give_the_bytes_of_one() {
+    let place = Place::new();
+    ONLINE.write_csv(&place, "all");
+    let words = format!("{} events=all/events.csv servers=all/servers.csv -w 2 --out out", ONLINE.run());
+    let [first, second] = run(&place, [&words, &words]).map(Ran::succeeds);
+    same(&place, "out", &ONLINE);
+    assert!(first.stderr.contains("batch 1: "), "{}", first.stderr);
+    assert_eq!((second.stdout.as_str(), second.stderr.as_str()), ("", ""), "the first process speaks for all");
+}
+
+#[test]
+fn two_processes_apply_batches_in_turn() {
+    let place = Place::new();
+    let parts = ONLINE.write_parts(&place, 4);
+    let then: String = parts[1..].iter().map(|part| format!(" --then '{part}'")).collect();
+    let words = format!("{} {} {then} -w 1 --out out", ONLINE.run(), parts[0]);
+    run(&place, [&words, &words]).into_iter().for_each(|ran| drop(ran.succeeds()));
+    same(&place, "out", &ONLINE);
+}
+
+#[test]
+fn two_processes_of_active_give_the_bytes_of_one() {
+    let place = Place::new();
+    place.write("events.jsonl", ACTIVE.lines.join("\n"));
+    let words = format!("{} events=events.jsonl -w 1 --out out", ACTIVE.run());
+    run(&place, [&words, &words]).into_iter().for_each(|ran| drop(ran.succeeds()));
+    same(&place, "out", &ACTIVE);
+}
+
+/// A stranger on the port says something, another says nothing; both are there before the second process is.
+#[test]
+fn strangers_do_no_harm() {
+    let place = Place::new();
+    ONLINE.write_csv(&place, "all");
+    let addresses = hosts(&place);
+    let words =
+        |process| format!("{} events=all/events.csv servers=all/servers.csv -w 1 --out out -n 2 -p {process} --hosts hosts", ONLINE.run());
+    let first = place.start(&words(0));
+    let knock = || {
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        loop {
+            match TcpStream::connect(&addresses[0]) {
+                Ok(stream) => return stream,
+                Err(error) => assert!(std::time::Instant::now() < until, "process 0 does not listen: {error}"),
+            }
+        }
+    };
+    knock().write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n").unwrap();
+    let _silent = knock();
+    let second = place.start(&words(1));
+    first.finish().succeeds();
+    second.finish().succeeds();
+    same(&place, "out", &ONLINE);
+}
+
+fn refuse_one_another(place: &Place, words: [&str; 2]) {
+    for ran in run(place, words) {
+        let Failure { hint, .. } = ran.fails().names(&["was started with other arguments"]);
+        assert!(hint.is_some_and(|hint| hint.contains("same arguments")));
+    }
+    assert!(!place.has("out"));
+}
+
+#[test]
+fn other_arguments_are_refused_by_both() {
+    let place = Place::new();
+    place.write("events.csv", "2024-03-01T08:00:00Z,1,7,3,true\n");
+    let words = "run online events=events.csv --out out";
+    for other in ["-w 1 --timezone Europe/Berlin", "-w 1 --tables online_daily", "-w 1 --fleet-sizes 1,2", "-w 2"] {
+        refuse_one_another(&place, [&format!("{words} -w 1"), &format!("{words} {other}")]);
+    }
+}
+
+#[test]
+fn other_settings_that_tables_do_not_show_are_refused_too() {
+    let place = Place::new();
+    place.write("events.csv", "2024-03-01T08:00:00Z,1,7,3,true\n");
+    let words = "run online events=events.csv --out out -w 1";
+    refuse_one_another(&place, [words, &format!("{words} --as-of 2024-02-01T00:00:00Z")]);
+    place.write("events.jsonl", "");
+    let words = "run active events=events.jsonl --out out -w 1";
+    refuse_one_another(&place, [words, &format!("{words} --min-engagement 5s")]);
+}
+
+/// The first process finds the file; the second, which is to read a part of it, has it not.
+#[test]
+fn a_file_that_one_process_does_not_have() {
+    let place = Place::new();
+    for name in ["a", "b", "c", "d"] {
+        place.write(&format!("here/{name}.csv"), "2024-03-01T08:00:00Z,1,7,3,true\n");
+    }
+    fs::create_dir(place.path("there")).unwrap();
+    hosts(&place);
+    let start = |process: usize, folder: &str| {
+        let words =
+            format!("run online events=a.csv events=b.csv events=c.csv events=d.csv -w 1 --out out -n 2 -p {process} --hosts ../hosts");
+        let mut command = place.command(&words);
+        command.current_dir(place.path(folder));
+        crate::program::Started::new(command, &words)
+    };
+    let (second, first) = (start(1, "there"), start(0, "here"));
+    let failure = first.finish().fails().names(&["could not open", ".csv\"", "No such file"]);
+    assert!(failure.hint.is_some_and(|hint| hint.contains("nothing was written")));
+    assert_eq!(second.finish().stdout, "");
+    assert!(!place.has("here/out"));
+}
+
+#[test]
+fn addresses_that_can_not_be() {
+    let place = Place::new();
+    place.write("events.csv", "");
+    place.write("hosts", "127.0.0.1:1\n");
+    let run = |words: &str| place.run(&format!("run online events=events.csv {words}"));
+    run("-n 2 -p 0 --hosts hosts").is_wrong_usage().names(&["\"hosts\"", "1 addresses for 2 processes"]);
+    run("-n 2 -p 0 --hosts none").is_wrong_usage().names(&["could not read --hosts \"none\""]);
+    run("-n 2 -p 2").is_wrong_usage().names(&["can't be process 2 of 2"]);
+    run("-w 0").is_wrong_usage().names(&["0 workers"]);
+    place.write("hosts", "no.such.host.invalid:2101\n127.0.0.1:2101\n");
+    run("-n 2 -p 0 --hosts hosts").fails().names(&["could not listen on \"no.such.host.invalid:2101\""]);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    place.write("hosts", format!("{}\n127.0.0.1:2101\n", taken.local_addr().unwrap()));
+    run("-n 2 -p 0 --hosts hosts").fails().names(&["could not listen on \"127.0.0.1:"]);
+}
