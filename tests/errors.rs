@@ -32,7 +32,7 @@ fn wrong_usage_says_what_would_be_right() {
     let place = place();
     place.write("hosts", "");
     let run = |words: &str, error: &[&str], hint: &str| {
-        let said = place.run(&format!("run online {words}")).is_wrong_usage().names(error).hint.unwrap_or_default();
+        let said = place.run(&format!("run online {words}")).fails_as_wrong_usage().names(error).hint.unwrap_or_default();
         assert!(said.contains(hint), "{said:?} does not name {hint:?}");
     };
     run("evnts=events.csv", &["online has no input \"evnts\""], "events, servers");
@@ -46,7 +46,7 @@ fn wrong_usage_says_what_would_be_right() {
     run("events=events.csv --out sqlite:x", &["not supported yet"], "");
     run("events=events.csv -n 2 -p 2", &["process 2 of 2"], "the first process is 0");
     run("events=events.csv -n 2 --hosts hosts", &["\"hosts\"", "0 addresses for 2 processes"], "");
-    let run = |words: &str| place.run(words).is_wrong_usage();
+    let run = |words: &str| place.run(words).fails_as_wrong_usage();
     run("run active events=events.jsonl --min-engagement 3").names(&["--min-engagement \"3\"", "500ms"]);
     run("run active events=events.jsonl --valuable-events a,,b").names(&["--valuable-events \"a,,b\""]);
     run("generate online --out new --devices 0").names(&["--devices \"0\""]);
@@ -70,7 +70,7 @@ fn what_the_parser_refuses() {
         ("demo offline", "offline"),
         ("completions tcsh", "tcsh"),
     ] {
-        let said = place.run(words).is_refused();
+        let said = place.run(words).fails_in_the_parser();
         assert!(said.contains(named), "{words}: {said}");
     }
 }

@@ -142,10 +142,10 @@ fn addresses_that_can_not_be() {
     place.write("events.csv", "");
     place.write("hosts", "127.0.0.1:1\n");
     let run = |words: &str| place.run(&format!("run online events=events.csv {words}"));
-    run("-n 2 -p 0 --hosts hosts").is_wrong_usage().names(&["\"hosts\"", "1 addresses for 2 processes"]);
-    run("-n 2 -p 0 --hosts none").is_wrong_usage().names(&["could not read --hosts \"none\""]);
-    run("-n 2 -p 2").is_wrong_usage().names(&["can't be process 2 of 2"]);
-    run("-w 0").is_wrong_usage().names(&["0 workers"]);
+    run("-n 2 -p 0 --hosts hosts").fails_as_wrong_usage().names(&["\"hosts\"", "1 addresses for 2 processes"]);
+    run("-n 2 -p 0 --hosts none").fails_as_wrong_usage().names(&["could not read --hosts \"none\""]);
+    run("-n 2 -p 2").fails_as_wrong_usage().names(&["can't be process 2 of 2"]);
+    run("-w 0").fails_as_wrong_usage().names(&["0 workers"]);
     place.write("hosts", "no.such.host.invalid:2101\n127.0.0.1:2101\n");
     run("-n 2 -p 0 --hosts hosts").fails().names(&["could not listen on \"no.such.host.invalid:2101\""]);
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

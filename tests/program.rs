@@ -165,7 +165,7 @@ impl Ran {
 
     /// It was asked for wrongly: exit code 2, and the same lines.
     #[track_caller]
-    pub fn is_wrong_usage(self) -> Failure {
+    pub fn fails_as_wrong_usage(self) -> Failure {
         self.fails_with(2)
     }
 
@@ -198,7 +198,7 @@ impl Ran {
 
     /// The parser of the command line refused: exit code 2, one line of error, and how to use it.
     #[track_caller]
-    pub fn is_refused(self) -> String {
+    pub fn fails_in_the_parser(self) -> String {
         self.keeps_calm();
         assert_eq!(self.code, Some(2), "`retally {}` says\n{}", self.words, self.stderr);
         let errors: Vec<&str> = self.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
