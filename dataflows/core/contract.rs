@@ -181,11 +181,11 @@ impl Settings {
         self.text(name).parse().map_err(|error: T::Err| self.error(name, format!("can't be used: {error}")))
     }
 
-    /// The zone under `timezone`; UTC where there is none.
+    /// The zone under `timezone`; UTC where there is no such setting.
     pub fn calendar(&self) -> Result<Calendar, SettingError> {
-        match self.text("timezone") {
-            "" => Ok(Calendar::utc()),
-            zone => Calendar::named(zone).map_err(|_| self.error("timezone", "is no IANA time zone such as Europe/Berlin or UTC")),
+        match self.values.get("timezone") {
+            None => Ok(Calendar::utc()),
+            Some(zone) => Calendar::named(zone).map_err(|_| self.error("timezone", "is no IANA time zone such as Europe/Berlin or UTC")),
         }
     }
 

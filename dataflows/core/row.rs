@@ -270,6 +270,11 @@ impl RowBatch {
         self.diffs.is_empty()
     }
 
+    /// The bytes of its rows.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Whether a row of `bytes` more should go into a new batch.
     pub fn is_full_for(&self, bytes: usize) -> bool {
         !self.is_empty() && self.bytes.len() + bytes > Self::BYTES_MAX

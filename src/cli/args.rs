@@ -92,8 +92,12 @@ fn run(dataflow: &dyn Dataflow) -> Command {
                 .help("Records: a file, a folder or a glob; INPUT-=PATH retracts them"),
         )
         .arg(
-            flag("then", "INPUTS", "A further batch, applied after the ones before it: \"INPUT=PATH INPUT-=PATH ...\"")
-                .action(ArgAction::Append),
+            flag(
+                "then",
+                "INPUTS",
+                "A further batch, applied after the ones before it: \"INPUT=PATH INPUT-=PATH ...\", quoted as in a shell",
+            )
+            .action(ArgAction::Append),
         )
         .arg(flag("out", "DEST", "Write the tables into this folder; without it they are printed"))
         .arg(flag("format", "FORMAT", "The format of table files").value_parser(["csv", "json", "parquet"]).default_value("csv"))

@@ -44,18 +44,19 @@ impl CliError {
 impl From<EngineError> for CliError {
     fn from(error: EngineError) -> Self {
         let hint = match &error {
-            EngineError::Ingest(IngestError::NotFound { .. }) => Some("check the path; a glob must be quoted from the shell"),
-            EngineError::Ingest(IngestError::UnknownFormat { .. }) => Some("rename or link the file"),
-            EngineError::Rejected { .. } => Some("nothing was written; look at the input, or allow more"),
-            EngineError::Read(_) => Some("nothing was written; run again when the file can be read"),
-            EngineError::Mesh(_) => Some("start all processes with the same arguments and hosts file, each with its own -p"),
-            _ => None,
+            EngineError::Ingest(IngestError::NotFound { .. }) => "check the path; a glob must be quoted from the shell",
+            EngineError::Ingest(IngestError::UnknownFormat { .. }) => "rename or link the file",
+            EngineError::Rejected { .. } => "nothing was written; look at the input, or allow more",
+            EngineError::Read(_) => "nothing was written; run again when the file can be read",
+            EngineError::Ingest(IngestError::Io { .. }) => "nothing was written; see that the file is there and may be read",
+            EngineError::Ingest(IngestError::BadGlob { .. }) => "put the characters * ? [ ] { } of a name in brackets: [*]",
+            EngineError::Ingest(IngestError::UnsupportedUrl { .. }) => "copy the files to a folder first",
+            EngineError::Commit(_) => "see that there is space, and that you may write there; then run again",
+            EngineError::Start(_) => "see how many threads and open files a process may have (ulimit -a); or take fewer workers: -w N",
+            EngineError::Elsewhere(_) => "nothing was written; process 0 says more",
+            EngineError::Mesh(_) => "start all processes with the same arguments and hosts file, each with its own -p",
         };
-        let failed = CliError::failed(error.to_string());
-        match hint {
-            Some(hint) => failed.hint(hint),
-            None => failed,
-        }
+        CliError::failed(error.to_string()).hint(hint)
     }
 }
 

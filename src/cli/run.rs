@@ -7,7 +7,7 @@ use super::show;
 use crate::charts;
 use crate::cluster::Cluster;
 use crate::engine::summary::{Progress, Summary};
-use crate::engine::table::TableState;
+use crate::engine::table::{Run, TableState};
 use crate::engine::{self, Commit, Driver, Job};
 use crate::ingest::plan::{Batch, Part, Source};
 use crate::registry;
@@ -24,6 +24,8 @@ use std::sync::Arc;
 
 /// The first port of processes on one host, as timely has it.
 const FIRST_PORT: usize = 2101;
+
+const THEN_HINT: &str = "separate inputs by spaces; quote a path that has some: --then \"events='late events.csv'\"";
 
 /// Runs the command.
 pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
@@ -81,6 +83,9 @@ fn cluster(matches: &ArgMatches) -> Result<Cluster, CliError> {
         return Err(CliError::usage(format!("can't be process {process} of {processes} with {workers} workers"))
             .hint("from 1 to 1024 workers and processes; the first process is 0"));
     }
+    if processes == 1 && matches.get_one::<String>("hosts").is_some() {
+        return Err(CliError::usage("--hosts without --processes would run alone").hint("say how many of the hosts take part: -n N"));
+    }
     let addresses = match matches.get_one::<String>("hosts") {
         None if processes == 1 => Vec::new(),
         None => (0..processes).map(|process| format!("localhost:{}", FIRST_PORT + process)).collect(),
@@ -94,14 +99,17 @@ fn cluster(matches: &ArgMatches) -> Result<Cluster, CliError> {
             lines.into_iter().take(processes).collect()
         }
     };
-    Ok(Cluster { workers, process, addresses: if processes == 1 { Vec::new() } else { addresses } })
+    Ok(Cluster { workers, process, addresses })
 }
 
 /// The batches: the positional inputs, and each `--then`.
 fn batches(definition: &Definition, matches: &ArgMatches) -> Result<Vec<Batch>, CliError> {
     let first: Vec<String> = matches.get_many("inputs").into_iter().flatten().cloned().collect();
-    let then = matches.get_many::<String>("then").into_iter().flatten().map(|inputs| inputs.split_whitespace().map(String::from).collect());
-    let batches: Vec<Vec<String>> = std::iter::once(first).chain(then).collect();
+    let mut batches = vec![first];
+    for then in matches.get_many::<String>("then").into_iter().flatten() {
+        let words = shlex::split(then).filter(|words| !words.is_empty());
+        batches.push(words.ok_or_else(|| CliError::usage(format!("--then {then:?} is no list of INPUT=PATH")).hint(THEN_HINT))?);
+    }
     let parsed: Vec<Batch> = batches.iter().map(|inputs| batch(definition, inputs)).collect::<Result<_, _>>()?;
     let named: Vec<usize> = parsed.iter().flat_map(|batch| batch.parts.iter().map(|part| part.input)).collect();
     for (place, input) in definition.inputs.iter().enumerate() {
@@ -211,7 +219,7 @@ pub struct RunDriver {
     /// What each batch was and did.
     pub summaries: Vec<Summary>,
     /// The changes of the last batch, by table.
-    pub last_changes: BTreeMap<String, Vec<retally_core::row::RowBatch>>,
+    pub last_changes: BTreeMap<String, Run>,
 }
 
 impl RunDriver {
@@ -239,11 +247,6 @@ impl RunDriver {
     pub fn tables(&self, job: &Job) -> Vec<&TableState> {
         let tables = job.graph.tables();
         tables.iter().filter_map(|table| self.states.get(table.name)).chain([&self.rejected]).collect()
-    }
-
-    /// The rows refused.
-    pub fn rejected(&self) -> &TableState {
-        &self.rejected
     }
 
     /// Draws the charts whose tables were built. Answers the files.
@@ -297,14 +300,14 @@ impl Driver for RunDriver {
     fn commit(&mut self, commit: Commit) -> Result<(), String> {
         self.progress.done();
         let Commit { mut summary, changes, rejected } = commit;
-        self.rejected.apply(retally_core::row::batches(rejected));
+        self.rejected.apply(rejected);
         self.last_changes.clear();
         for (name, batches) in changes {
             let Some(state) = self.states.get_mut(&name) else { continue };
             let batches = state.apply(batches);
             summary.changed.insert(name.clone(), batches.iter().map(|batch| batch.len() as u64).sum());
             if let Some(file) = &mut self.changes {
-                for (row, diff) in batches.iter().flat_map(retally_core::row::RowBatch::iter) {
+                for (row, diff) in batches.iter().flat_map(|batch| batch.iter()) {
                     file.write(state.table(), summary.epoch, row, diff)?;
                 }
             }

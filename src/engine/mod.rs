@@ -11,19 +11,19 @@ use crate::cluster::{Cluster, mesh};
 use crate::ingest::IngestError;
 use crate::ingest::plan::{self, Arrival, Batch, Plan};
 use crate::ingest::read::FileOpener;
-use crate::ingest::rejected;
+use crate::ingest::rejected::Refused;
 use retally_core::Epoch;
 use retally_core::contract::{Definition, Graph, Settings};
 use retally_core::decode::Inputs;
 use retally_core::publish::{Outputs, Published};
 use retally_core::record::Context;
-use retally_core::row::{Row, RowBatch};
-use retally_core::split::{Done, Rejected, Report, Split};
+use retally_core::row::RowBatch;
+use retally_core::split::{Done, Report, Split};
 use retally_core::time::{DAY, Moment};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use summary::{Progress, Summary};
 use timely::WorkerConfig;
@@ -33,9 +33,9 @@ use timely::communication::{AllocatorBuilder, Hooks};
 use timely::dataflow::InputHandleVec;
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
-use timely::dataflow::operators::Probe;
 use timely::dataflow::operators::generic::Operator;
-use timely::dataflow::operators::vec::Input;
+use timely::dataflow::operators::vec::{Broadcast, Input};
+use timely::dataflow::operators::{Inspect, Probe};
 use timely::worker::Worker;
 
 /// What is run.
@@ -72,8 +72,8 @@ pub struct Commit {
     pub summary: Summary,
     /// The changes by table, each table's in sorted batches that may have rows in common.
     pub changes: BTreeMap<String, Vec<RowBatch>>,
-    /// Rows that the table `rejected` gets.
-    pub rejected: Vec<(Row, isize)>,
+    /// Rows that the table `rejected` gets, sorted.
+    pub rejected: Vec<RowBatch>,
 }
 
 /// Why a run failed.
@@ -102,6 +102,9 @@ pub enum EngineError {
     /// The workers could not be started.
     #[error("could not start the workers: {0}")]
     Start(String),
+    /// The process that drives has failed, and this one with it.
+    #[error("process 0 failed: {0}")]
+    Elsewhere(String),
 }
 
 /// How long an idle worker looks for work before it parks: waking up takes longer than an epoch's steps are apart.
@@ -123,17 +126,19 @@ pub fn run<D: Driver>(job: &Job, cluster: &Cluster, driver: D) -> Result<Option<
     };
     let driver = Arc::new(Mutex::new(Some(driver)));
     let opener = FileOpener::default();
+    let failure = Failure::default();
     let work = {
-        let (job, driver) = (job.clone(), Arc::clone(&driver));
+        let (job, driver, failure) = (job.clone(), Arc::clone(&driver), Arc::clone(&failure));
         move |worker: &mut Worker| -> Result<(), EngineError> {
-            let mut engine = Engine::build(worker, &job, &opener);
+            let mut engine = Engine::build(worker, &job, &opener, &failure);
             if worker.index() != 0 {
                 return Ok(());
             }
             let Some(mut mine) = driver.lock().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(()) };
             let result = engine.drive(worker, &job, &mut mine);
-            if result.is_err() {
+            if let Err(error) = &result {
                 opener.cancel();
+                engine.failures.send(error.to_string());
             }
             *driver.lock().unwrap_or_else(PoisonError::into_inner) = Some(mine);
             result
@@ -143,6 +148,9 @@ pub fn run<D: Driver>(job: &Job, cluster: &Cluster, driver: D) -> Result<Option<
     let guards = timely::execute::execute_from(builders, guard, config, work).map_err(EngineError::Start)?;
     for result in guards.join() {
         result.map_err(EngineError::Start)??;
+    }
+    if let Some(why) = failure.get() {
+        return Err(EngineError::Elsewhere(why.clone()));
     }
     let driver = driver.lock().unwrap_or_else(PoisonError::into_inner).take();
     Ok(driver.filter(|_| cluster.process == 0))
@@ -154,9 +162,14 @@ fn fingerprint(job: &Job) -> u64 {
     retally_core::operators::by_key::hash(&(job.definition.name, &job.tables, tables, settings))
 }
 
+/// Why process 0 failed, once the workers of a process have heard of it.
+type Failure = Arc<OnceLock<String>>;
+
 /// A worker's end of the dataflow.
 struct Engine {
     splits: InputHandleVec<Epoch, Split>,
+    /// Why the run ends early: told to the workers of all processes.
+    failures: InputHandleVec<Epoch, String>,
     probe: ProbeHandle<Epoch>,
     tables: Vec<String>,
     gathered: Rc<RefCell<Gathered>>,
@@ -174,8 +187,14 @@ struct Gathered {
 }
 
 impl Engine {
-    fn build(worker: &mut Worker, job: &Job, opener: &FileOpener) -> Engine {
+    fn build(worker: &mut Worker, job: &Job, opener: &FileOpener, failure: &Failure) -> Engine {
         worker.dataflow_named::<Epoch, _, _>(job.definition.name, |scope| {
+            let (failures, told) = scope.new_input::<String>();
+            let (failure, reading) = (Arc::clone(failure), opener.clone());
+            told.broadcast().inspect(move |why| {
+                reading.cancel();
+                failure.set(why.clone()).ok();
+            });
             let (splits, stream) = scope.new_input::<Split>();
             let context = Context { calendar: job.graph.calendar() };
             let inputs = Inputs::new(stream, job.definition.inputs.clone(), Rc::new(opener.clone()), context);
@@ -204,7 +223,7 @@ impl Engine {
                 }
             });
             reports.probe_with(&probe);
-            Engine { splits, probe, tables, gathered, epoch: 0, latest: None, rejected: 0 }
+            Engine { splits, failures, probe, tables, gathered, epoch: 0, latest: None, rejected: 0 }
         })
     }
 
@@ -240,7 +259,7 @@ impl Engine {
         }
         reading.take(&mut self.gathered.borrow_mut().reports)?;
         self.limit(job, &plan, &reading)?;
-        self.rejected += reading.rejected.len() as u64;
+        self.rejected += reading.rejected.len();
         self.latest = reading.done.iter().filter_map(|done| done.latest).chain(self.latest).max();
 
         let mut changes: BTreeMap<String, Vec<RowBatch>> = BTreeMap::new();
@@ -250,15 +269,15 @@ impl Engine {
             }
         }
         let summary = Summary::new(self.epoch, &plan, &reading.done, started.elapsed());
-        let rejected = rejected::rows(&job.definition, &plan, &reading.done, reading.rejected);
+        let rejected = reading.rejected.rows(&job.definition, &plan, &reading.done);
         Ok(Commit { summary, changes, rejected })
     }
 
     /// Ends a run as soon as it has refused too much, and not when it has read all the rest.
     fn limit(&self, job: &Job, plan: &Plan, reading: &Reading) -> Result<(), EngineError> {
         match job.rejected_max {
-            Some(limit) if self.rejected + reading.rejected.len() as u64 > limit => {
-                let first = rejected::first(plan, &reading.rejected).unwrap_or_default();
+            Some(limit) if self.rejected + reading.rejected.len() > limit => {
+                let first = reading.rejected.first(plan).unwrap_or_default();
                 Err(EngineError::Rejected { limit, first })
             }
             _ => Ok(()),
@@ -272,7 +291,7 @@ struct Reading {
     bytes: u64,
     records: u64,
     done: Vec<Done>,
-    rejected: Vec<Rejected>,
+    rejected: Refused,
 }
 
 impl Reading {
@@ -283,7 +302,7 @@ impl Reading {
                     self.bytes += bytes;
                     self.records += records;
                 }
-                Report::Rejected(rejected) => self.rejected.push(rejected),
+                Report::Rejected(rejected) => self.rejected.push(&rejected),
                 Report::Done(done) => self.done.push(done),
                 Report::Failed { error, .. } => return Err(EngineError::Read(error)),
             }

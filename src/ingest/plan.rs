@@ -1,8 +1,9 @@
 //! Cuts a batch into splits.
 //!
-//! Each file is looked at once, at its beginning: which delimiter, is there a header, is it lines or an array. A large plain
-//! file becomes several splits, so that all workers read it; a CSV file in which a quote occurs anywhere does not, because
-//! a quoted field may hold newlines, and only a reader that comes from the beginning knows.
+//! The beginning of each file tells which delimiter it has, whether there is a header, whether it is lines or an array. A large
+//! plain file becomes several splits, so that all workers read it; a CSV file in which a quote occurs anywhere does not,
+//! because a quoted field may hold newlines, and only a reader that comes from the beginning knows. To know that there is
+//! none, a plain CSV file that is larger than a split is read once here, by worker 0, before its splits are.
 
 use super::IngestError;
 use super::paths::{self, Kind};
