@@ -21,6 +21,7 @@ use retally::cluster::Cluster;
 use retally::engine::summary::Progress;
 use retally::engine::{self, Commit, Driver, Job};
 use retally::ingest::plan::Batch;
+use retally::points::Destination;
 use retally_core::contract::{Definition, Settings};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -156,7 +157,8 @@ pub fn job(dataflow: Measured, tables: &str) -> Result<Job> {
     let graph = dataflow.graph(&settings)?;
     let names: Vec<String> = graph.tables().iter().map(|table| table.name.to_string()).collect();
     let tables = if tables == "all" { names } else { tables.split(',').map(String::from).collect() };
-    Ok(Job { definition, graph: Arc::from(graph), settings, tables: tables.into_iter().collect(), rejected_max: None })
+    let (tables, points) = (tables.into_iter().collect(), Destination::Nowhere);
+    Ok(Job { definition, graph: Arc::from(graph), settings, tables, rejected_max: None, points })
 }
 
 /// Feeds batches one after the other, and takes the time of each.

@@ -8,5 +8,6 @@ pub mod cluster;
 pub mod engine;
 pub mod ingest;
 pub mod numbers;
+pub mod points;
 pub mod registry;
 pub mod sinks;

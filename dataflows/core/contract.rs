@@ -7,6 +7,7 @@
 use crate::calendar::Calendar;
 use crate::chart::Chart;
 use crate::decode::Inputs;
+use crate::points::Measurement;
 use crate::publish::Outputs;
 use crate::record::Field;
 use crate::row::Column;
@@ -33,6 +34,11 @@ pub trait Graph: Send + Sync {
 
     /// The charts.
     fn charts(&self) -> Vec<Chart>;
+
+    /// The kinds of points that it gives to [`Inputs::points`]; most dataflows have none.
+    fn measurements(&self) -> Vec<Measurement> {
+        Vec::new()
+    }
 
     /// The zone in which local times of the input are read.
     fn calendar(&self) -> Calendar;

@@ -5,6 +5,7 @@
 //! exactly when every split of it has been read.
 
 use crate::contract::Input;
+use crate::points::Points;
 use crate::record::{Context, Raw, Record, Refusal};
 use crate::split::{Done, Line, Opener, RAW_BYTES_MAX, Rejected, Report, Split, SplitReader};
 use crate::time::Moment;
@@ -13,6 +14,7 @@ use differential_dataflow::AsCollection;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::OutputBuilder;
@@ -31,13 +33,20 @@ pub struct Inputs<'s> {
     declared: Vec<Input>,
     opener: Rc<dyn Opener>,
     context: Context,
+    points: Arc<dyn Points>,
     reports: RefCell<Vec<VecStream<'s, Report>>>,
 }
 
 impl<'s> Inputs<'s> {
-    /// Inputs that are read from `splits` through `opener`.
-    pub fn new(splits: VecStream<'s, Split>, declared: Vec<Input>, opener: Rc<dyn Opener>, context: Context) -> Inputs<'s> {
-        Inputs { splits, declared, opener, context, reports: RefCell::default() }
+    /// Inputs that are read from `splits` through `opener`. Points go to `points`.
+    pub fn new(
+        splits: VecStream<'s, Split>,
+        declared: Vec<Input>,
+        opener: Rc<dyn Opener>,
+        context: Context,
+        points: Arc<dyn Points>,
+    ) -> Inputs<'s> {
+        Inputs { splits, declared, opener, context, points, reports: RefCell::default() }
     }
 
     /// The scope of the dataflow.
@@ -58,6 +67,11 @@ impl<'s> Inputs<'s> {
         let (records, reports) = decode::<R>(splits, name, Rc::clone(&self.opener), self.context.clone());
         self.reports.borrow_mut().push(reports);
         records
+    }
+
+    /// Where points go.
+    pub fn points(&self) -> &Arc<dyn Points> {
+        &self.points
     }
 
     /// What the readers report, once all inputs are built.

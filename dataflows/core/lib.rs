@@ -3,6 +3,7 @@
 //! - [`contract`]: what an author of a dataflow writes, and what the runtime sees of it
 //! - [`split`], [`record`], [`row`]: the way in (bytes to typed records) and the way out (typed rows)
 //! - [`time`], [`calendar`]: microsecond times, zones, days
+//! - [`points`]: what goes to a time-series database
 //! - [`operators`]: the reusable incremental pieces
 
 pub mod calendar;
@@ -10,6 +11,7 @@ pub mod chart;
 pub mod contract;
 pub mod decode;
 pub mod operators;
+pub mod points;
 pub mod publish;
 pub mod record;
 pub mod row;

@@ -6,6 +6,7 @@ use crate::registry;
 use clap::builder::{PossibleValuesParser, ValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use retally_core::contract::{AsOf, Dataflow, Definition, Setting, Settings};
+use retally_core::points::Measurement;
 use std::fmt::Write;
 
 /// The whole command line.
@@ -104,6 +105,9 @@ fn run(dataflow: &dyn Dataflow) -> Command {
         .arg(flag("tables", "TABLES", "Build only these, separated by commas [default: all]").value_delimiter(','))
         .arg(flag("changes", "FILE", "Write every change of a row, as a JSON object a line"))
         .arg(flag("charts", "DIR", "Draw the dataflow's charts, as SVG and PNG"))
+        .args((!measurements(dataflow).is_empty()).then(|| {
+            flag("points", "DEST", "Where points go: file:PATH, a file of line protocol [default: points.lp in the folder of --out]")
+        }))
         .arg(flag(
             "as-of",
             "TIME",
@@ -138,6 +142,11 @@ fn run(dataflow: &dyn Dataflow) -> Command {
         .args(definition.settings.iter().map(setting))
 }
 
+/// The kinds of points that a dataflow has, by default.
+fn measurements(dataflow: &dyn Dataflow) -> Vec<Measurement> {
+    dataflow.graph(&Settings::defaults(&dataflow.definition().settings)).map_or(Vec::new(), |graph| graph.measurements())
+}
+
 /// What long help says of inputs and tables.
 fn describe(dataflow: &dyn Dataflow) -> String {
     let definition = dataflow.definition();
@@ -160,7 +169,19 @@ fn describe(dataflow: &dyn Dataflow) -> String {
                 }
             }
         }
-        writeln!(text, "  rejected: records that could not be read (input, source, line, reason, raw)")
+        writeln!(text, "  rejected: records that could not be read (input, source, line, reason, raw)")?;
+        let measurements = measurements(dataflow);
+        if !measurements.is_empty() {
+            writeln!(text, "\nPoints:")?;
+        }
+        for measurement in measurements {
+            writeln!(text, "  {}: {}", measurement.name, measurement.about)?;
+            let tags = measurement.tags.iter().map(|tag| (tag.name, format!("{} (tag)", tag.about)));
+            for (name, about) in tags.chain(measurement.fields.iter().map(|field| (field.name, field.about.to_string()))) {
+                writeln!(text, "      {name:<26} {about}")?;
+            }
+        }
+        Ok(())
     };
     // Writing to a string can't fail.
     inputs().ok();

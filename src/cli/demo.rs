@@ -6,6 +6,7 @@ use super::run::{self, RunDriver};
 use super::show;
 use crate::cluster::Cluster;
 use crate::engine::{self, Job};
+use crate::points::Destination;
 use crate::registry;
 use clap::ArgMatches;
 use indicatif::HumanCount;
@@ -40,7 +41,7 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let settings = Settings::defaults(&definition.settings);
     let graph = dataflow.graph(&settings).map_err(|error| CliError::failed(error.to_string()))?;
     let tables = graph.tables().iter().map(|table| table.name.to_string()).collect();
-    let job = Job { definition, graph: Arc::from(graph), settings, tables, rejected_max: None };
+    let job = Job { definition, graph: Arc::from(graph), settings, tables, rejected_max: None, points: Destination::Nowhere };
     let batches = vec![run::batch(&job.definition, &inputs)?, run::batch(&job.definition, &[late])?];
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let Some(driver) = engine::run(&job, &Cluster::local(workers), RunDriver::silent(&job, batches))? else { return Ok(()) };

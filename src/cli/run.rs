@@ -10,12 +10,13 @@ use crate::engine::summary::{Progress, Summary};
 use crate::engine::table::{Run, TableState};
 use crate::engine::{self, Commit, Driver, Job};
 use crate::ingest::plan::{Batch, Part, Source};
+use crate::points::{Destination, PointsError};
 use crate::registry;
 use crate::sinks::changes::ChangesWriter;
 use crate::sinks::staged::{Staged, why};
 use crate::sinks::{self, Format};
 use clap::ArgMatches;
-use retally_core::contract::{Dataflow, Definition, Table};
+use retally_core::contract::{Dataflow, Definition, Graph, Table};
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Write, stdout};
@@ -71,7 +72,23 @@ fn job(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Job, CliError> {
         }
     };
     let rejected_max = matches.get_one::<u64>("max-rejected").copied();
-    Ok(Job { definition, graph: Arc::from(graph), settings, tables, rejected_max })
+    let points = points(&*graph, matches)?;
+    Ok(Job { definition, graph: Arc::from(graph), settings, tables, rejected_max, points })
+}
+
+/// Where points go: as given; otherwise into the folder of the tables.
+fn points(graph: &dyn Graph, matches: &ArgMatches) -> Result<Destination, CliError> {
+    if graph.measurements().is_empty() {
+        return Ok(Destination::Nowhere);
+    }
+    let text = |name: &str| matches.get_one::<String>(name);
+    match (text("points"), text("out")) {
+        (Some(dest), _) => dest
+            .parse()
+            .map_err(|error: PointsError| CliError::usage(error.to_string()).hint("give file:PATH, for a file of line protocol")),
+        (None, Some(out)) => Ok(Destination::File(directory(out)?.join("points.lp"))),
+        (None, None) => Ok(Destination::Nowhere),
+    }
 }
 
 fn cluster(matches: &ArgMatches) -> Result<Cluster, CliError> {

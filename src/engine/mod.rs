@@ -12,9 +12,11 @@ use crate::ingest::IngestError;
 use crate::ingest::plan::{self, Arrival, Batch, Plan};
 use crate::ingest::read::FileOpener;
 use crate::ingest::rejected::Refused;
+use crate::points::{Destination, PointsError};
 use retally_core::Epoch;
 use retally_core::contract::{Definition, Graph, Settings};
 use retally_core::decode::Inputs;
+use retally_core::points::Points;
 use retally_core::publish::{Outputs, Published};
 use retally_core::record::Context;
 use retally_core::row::RowBatch;
@@ -51,6 +53,8 @@ pub struct Job {
     pub tables: BTreeSet<String>,
     /// The run fails when more records are refused.
     pub rejected_max: Option<u64>,
+    /// Where points go.
+    pub points: Destination,
 }
 
 /// Where batches come from and changes go to.
@@ -96,6 +100,9 @@ pub enum EngineError {
     /// The driver could not commit.
     #[error("{0}")]
     Commit(String),
+    /// Points could not be written.
+    #[error(transparent)]
+    Points(#[from] PointsError),
     /// The processes could not be connected.
     #[error(transparent)]
     Mesh(#[from] mesh::MeshError),
@@ -115,6 +122,9 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 /// Runs a job to its end, on this process's workers. Answers the driver on process 0, and nothing on others.
 pub fn run<D: Driver>(job: &Job, cluster: &Cluster, driver: D) -> Result<Option<D>, EngineError> {
     let hooks = Hooks::default;
+    // Process 0 makes the destination new, before the others can write to it.
+    let outlet = job.points.open(cluster.process)?;
+    let points = outlet.points();
     let (builders, guard): (Vec<AllocatorBuilder>, Box<dyn std::any::Any + Send>) = if cluster.processes() > 1 {
         let sockets = mesh::connect(cluster, fingerprint(job))?;
         let threads = ProcessBuilder::new_typed_vector(cluster.workers, hooks().refill, None);
@@ -130,7 +140,7 @@ pub fn run<D: Driver>(job: &Job, cluster: &Cluster, driver: D) -> Result<Option<
     let work = {
         let (job, driver, failure) = (job.clone(), Arc::clone(&driver), Arc::clone(&failure));
         move |worker: &mut Worker| -> Result<(), EngineError> {
-            let mut engine = Engine::build(worker, &job, &opener, &failure);
+            let mut engine = Engine::build(worker, &job, &opener, &points, &failure);
             if worker.index() != 0 {
                 return Ok(());
             }
@@ -152,6 +162,7 @@ pub fn run<D: Driver>(job: &Job, cluster: &Cluster, driver: D) -> Result<Option<
     if let Some(why) = failure.get() {
         return Err(EngineError::Elsewhere(why.clone()));
     }
+    outlet.finish()?;
     let driver = driver.lock().unwrap_or_else(PoisonError::into_inner).take();
     Ok(driver.filter(|_| cluster.process == 0))
 }
@@ -187,7 +198,7 @@ struct Gathered {
 }
 
 impl Engine {
-    fn build(worker: &mut Worker, job: &Job, opener: &FileOpener, failure: &Failure) -> Engine {
+    fn build(worker: &mut Worker, job: &Job, opener: &FileOpener, points: &Arc<dyn Points>, failure: &Failure) -> Engine {
         worker.dataflow_named::<Epoch, _, _>(job.definition.name, |scope| {
             let (failures, told) = scope.new_input::<String>();
             let (failure, reading) = (Arc::clone(failure), opener.clone());
@@ -197,7 +208,7 @@ impl Engine {
             });
             let (splits, stream) = scope.new_input::<Split>();
             let context = Context { calendar: job.graph.calendar() };
-            let inputs = Inputs::new(stream, job.definition.inputs.clone(), Rc::new(opener.clone()), context);
+            let inputs = Inputs::new(stream, job.definition.inputs.clone(), Rc::new(opener.clone()), context, Arc::clone(points));
             let mut outputs = Outputs::new(job.tables.clone());
             job.graph.build(&inputs, &mut outputs);
             let gathered = Rc::new(RefCell::new(Gathered::default()));

@@ -11,6 +11,7 @@ pub mod cases;
 
 use crate::contract::Graph;
 use crate::decode::Inputs;
+use crate::points::Nowhere;
 use crate::publish::Outputs;
 use crate::record::{Context, Field, Fields, Raw};
 use crate::row::{self, Row, RowBatch};
@@ -232,7 +233,7 @@ pub fn run_graph(config: Config, graph: &Arc<dyn Graph>, inputs: &[crate::contra
             let (handle, stream) = scope.new_input::<Split>();
             let wanted = graph.tables().iter().map(|table| table.name.to_string()).collect();
             let context = Context { calendar: graph.calendar() };
-            let inputs = Inputs::new(stream, inputs.clone(), Rc::new(Lines), context);
+            let inputs = Inputs::new(stream, inputs.clone(), Rc::new(Lines), context, Arc::new(Nowhere));
             let mut outputs = Outputs::new(wanted);
             graph.build(&inputs, &mut outputs);
             let (names, rows) = outputs.gathered(scope);
