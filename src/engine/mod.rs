@@ -279,7 +279,9 @@ impl Engine {
                 changes.entry(name.clone()).or_default().push(change.rows);
             }
         }
-        let summary = Summary::new(self.epoch, &plan, &reading.done, started.elapsed());
+        let mut summary = Summary::new(self.epoch, &plan, &reading.done, started.elapsed());
+        summary.passed_over.append(&mut reading.passed_over);
+        summary.passed_over.sort_unstable();
         let rejected = reading.rejected.rows(&job.definition, &plan, &reading.done);
         Ok(Commit { summary, changes, rejected })
     }
@@ -303,6 +305,8 @@ struct Reading {
     records: u64,
     done: Vec<Done>,
     rejected: Refused,
+    /// Files of archives that were passed over.
+    passed_over: Vec<String>,
 }
 
 impl Reading {
@@ -314,6 +318,7 @@ impl Reading {
                     self.records += records;
                 }
                 Report::Rejected(rejected) => self.rejected.push(&rejected),
+                Report::PassedOver { members, .. } => self.passed_over.extend(members),
                 Report::Done(done) => self.done.push(done),
                 Report::Failed { error, .. } => return Err(EngineError::Read(error)),
             }

@@ -111,7 +111,7 @@ impl<R: Read> Csv<R> {
             self.lines += 1;
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             if !line.trim_ascii().is_empty() {
-                self.shape.split(line, &mut slots, |record| each(Line { number, bytes: line, record }));
+                self.shape.split(line, &mut slots, |record| each(Line { member: None, number, bytes: line, record }));
             }
         }
         if used == 0 && bytes.len() >= RECORD_BYTES_MAX {
@@ -152,7 +152,8 @@ impl<R: Read> Csv<R> {
                     let line = raw.trim_ascii_end();
                     if !line.is_empty() {
                         let mut slots = Vec::new();
-                        self.shape.arrange(columns.into_iter(), &mut slots, |record| each(Line { number, bytes: line, record }));
+                        self.shape
+                            .arrange(columns.into_iter(), &mut slots, |record| each(Line { member: None, number, bytes: line, record }));
                     }
                     self.blocks.consume(length);
                 }
@@ -166,6 +167,7 @@ impl<R: Read> Csv<R> {
     /// Refuses the line that the stream stands at, however long it is.
     fn refuse_line(&mut self, why: &'static str, each: &mut dyn FnMut(Line<'_>)) -> io::Result<()> {
         each(Line {
+            member: None,
             number: self.lines,
             bytes: self.blocks.bytes().split(|byte| *byte == b'\n').next().unwrap_or_default(),
             record: Err(why),

@@ -18,6 +18,8 @@ const PAGE_BYTES: usize = 1 << 20;
 pub struct Refused {
     pages: Vec<Page>,
     count: u64,
+    /// Some of them stand in archives.
+    members: bool,
 }
 
 /// Lines in one piece of memory.
@@ -27,12 +29,13 @@ struct Page {
     lines: Vec<Packed>,
 }
 
-/// A refused line: its reason and what is kept of it stand in the page one behind the other, up to these bytes.
+/// A refused line: the archive's file, its reason and what is kept of it stand in the page one behind the other, up to these bytes.
 #[derive(Debug)]
 struct Packed {
     sequence: u64,
     line: u64,
     start: usize,
+    member_end: usize,
     reason_end: usize,
     end: usize,
 }
@@ -40,16 +43,21 @@ struct Packed {
 impl Refused {
     /// Keeps a line.
     pub fn push(&mut self, rejected: &Rejected) {
+        let member = rejected.member.as_deref().unwrap_or_default().as_bytes();
         let (reason, raw) = (rejected.reason.as_bytes(), rejected.raw.as_slice());
-        if self.pages.last().is_none_or(|page| page.bytes.len() + reason.len() + raw.len() > PAGE_BYTES) {
+        self.members |= !member.is_empty();
+        if self.pages.last().is_none_or(|page| page.bytes.len() + member.len() + reason.len() + raw.len() > PAGE_BYTES) {
             self.pages.push(Page::default());
         }
         let Some(page) = self.pages.last_mut() else { return };
         let start = page.bytes.len();
+        page.bytes.extend_from_slice(member);
+        let member_end = page.bytes.len();
         page.bytes.extend_from_slice(reason);
         let reason_end = page.bytes.len();
         page.bytes.extend_from_slice(raw);
-        page.lines.push(Packed { sequence: rejected.sequence, line: rejected.line, start, reason_end, end: page.bytes.len() });
+        let (sequence, line, end) = (rejected.sequence, rejected.line, page.bytes.len());
+        page.lines.push(Packed { sequence, line, start, member_end, reason_end, end });
         self.count += 1;
     }
 
@@ -68,7 +76,8 @@ impl Refused {
             page.lines.iter().map(|packed| Kept {
                 sequence: packed.sequence,
                 line: packed.line,
-                reason: page.bytes.get(packed.start..packed.reason_end).unwrap_or_default(),
+                member: page.bytes.get(packed.start..packed.member_end).unwrap_or_default(),
+                reason: page.bytes.get(packed.member_end..packed.reason_end).unwrap_or_default(),
                 raw: page.bytes.get(packed.reason_end..packed.end).unwrap_or_default(),
             })
         })
@@ -78,13 +87,17 @@ impl Refused {
     pub fn first(&self, plan: &Plan) -> Option<String> {
         let first = self.lines().min_by_key(|kept| (kept.sequence, kept.line))?;
         let file = file_of(plan, first.sequence)?;
-        let line = if file.first_split == first.sequence { format!(":{}", first.line + 1) } else { String::new() };
-        Some(format!("{}{line}: {}", file.name, String::from_utf8_lossy(first.reason)))
+        let known = file.first_split == first.sequence || !first.member.is_empty();
+        let line = if known { format!(":{}", first.line + 1) } else { String::new() };
+        Some(format!("{}{line}: {}", source(&file.name, first.member), String::from_utf8_lossy(first.reason)))
     }
 
     /// The rows, when all splits have been read: a reader knows the line in its split, and now it is known in the file.
     pub fn rows(&self, definition: &Definition, plan: &Plan, done: &[Done]) -> Vec<RowBatch> {
         let places = Places::new(definition, plan, done);
+        if self.members {
+            return retally_core::row::batches(self.lines().filter_map(|kept| places.row(&kept)).collect());
+        }
         let mut lines: Vec<(Place, &[u8], &[u8])> = Vec::with_capacity(usize::try_from(self.count).unwrap_or(0));
         lines.extend(self.lines().filter_map(|kept| Some((places.of(&kept)?, kept.reason, kept.raw))));
         lines.sort_unstable();
@@ -98,8 +111,7 @@ impl Refused {
             }
             let (Place { file, line }, reason, raw) = line;
             let Some((input, name)) = places.names.get(file) else { continue };
-            let row = Row::with_capacity(64 + raw.len()).text(input).text(name).uint(line);
-            let row = row.text(&String::from_utf8_lossy(reason)).text(&raw_text(raw));
+            let row = row(input, name, line, reason, raw);
             if batch.is_full_for(row.0.len()) {
                 rows.push(std::mem::take(&mut batch));
             }
@@ -115,6 +127,7 @@ impl Refused {
 struct Kept<'a> {
     sequence: u64,
     line: u64,
+    member: &'a [u8],
     reason: &'a [u8],
     raw: &'a [u8],
 }
@@ -156,10 +169,28 @@ impl<'a> Places<'a> {
         Places { names, splits }
     }
 
+    /// The row of a line that may stand in an archive, where lines are counted by file.
+    fn row(&self, kept: &Kept) -> Option<(Row, isize)> {
+        let place = self.of(kept)?;
+        let (input, name) = self.names.get(place.file)?;
+        let line = if kept.member.is_empty() { place.line } else { kept.line + 1 };
+        Some((row(input, &source(name, kept.member), line, kept.reason, kept.raw), 1))
+    }
+
     fn of(&self, kept: &Kept) -> Option<Place> {
         let start = self.splits.get(usize::try_from(kept.sequence).ok()?)?;
         Some(Place { line: start.line + kept.line, ..*start })
     }
+}
+
+fn row(input: &str, source: &str, line: u64, reason: &[u8], raw: &[u8]) -> Row {
+    let row = Row::with_capacity(64 + raw.len()).text(input).text(source).uint(line);
+    row.text(&String::from_utf8_lossy(reason)).text(&raw_text(raw))
+}
+
+/// How a file is named in the table.
+fn source<'a>(name: &'a str, member: &[u8]) -> Cow<'a, str> {
+    if member.is_empty() { name.into() } else { format!("{name}/{}", String::from_utf8_lossy(member)).into() }
 }
 
 /// What is kept of a line, as text; a character that was cut in two is left out.
