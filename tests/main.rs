@@ -6,9 +6,12 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 mod cli;
+mod databases;
 mod errors;
 mod formats;
 mod help;
 mod law;
+mod postgres_server;
 mod processes;
 mod program;
+mod sqlite_file;

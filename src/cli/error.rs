@@ -2,6 +2,7 @@
 
 use crate::engine::EngineError;
 use crate::ingest::IngestError;
+use crate::sinks::SinkError;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -53,6 +54,16 @@ impl From<EngineError> for CliError {
         };
         let failed = CliError::failed(error.to_string());
         match hint {
+            Some(hint) => failed.hint(hint),
+            None => failed,
+        }
+    }
+}
+
+impl From<SinkError> for CliError {
+    fn from(error: SinkError) -> Self {
+        let failed = CliError::failed(error.to_string());
+        match error.hint() {
             Some(hint) => failed.hint(hint),
             None => failed,
         }
