@@ -19,6 +19,8 @@ use tempfile::TempDir;
 
 /// How long a server may take to start: far more than one does on a busy machine.
 const START_SECONDS_MAX: u64 = 60;
+/// And to end.
+const STOP_SECONDS_MAX: u64 = 10;
 /// What a URL has to write otherwise, and messages must not show.
 pub const PASSWORD: &str = "s3cret@/:?#%";
 pub const PASSWORD_IN_URL: &str = "s3cret%40%2F%3A%3F%23%25";
@@ -118,7 +120,15 @@ impl Server {
 }
 
 impl Drop for Server {
+    /// Ends it at once, but by a signal that lets it give back what the system has lent it.
     fn drop(&mut self) {
+        if let Some(process) = &mut self.process {
+            Command::new("kill").args(["-QUIT", &process.id().to_string()]).status().ok();
+            let until = Instant::now() + Duration::from_secs(STOP_SECONDS_MAX);
+            while Instant::now() < until && process.try_wait().is_ok_and(|ended| ended.is_none()) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
         self.kill();
     }
 }
