@@ -7,6 +7,7 @@
 
 mod cli;
 mod databases;
+mod databases_refuse;
 mod errors;
 mod formats;
 mod help;

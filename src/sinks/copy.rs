@@ -5,7 +5,7 @@
 //! 10,000. Text is as it is, but for zero bytes, which PostgreSQL's text can't hold: each becomes `\u{fffd}`.
 
 use super::cells::Cell;
-use super::relational::{Kind, Relation};
+use super::relation::{Kind, Relation};
 
 /// What a COPY begins with: the signature, no flags, no extension.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";

@@ -12,6 +12,7 @@ mod directory;
 mod json;
 mod parquet;
 mod postgres;
+mod relation;
 mod relational;
 mod sqlite;
 pub(crate) mod staged;

@@ -7,7 +7,8 @@
 //! No TLS: `sslmode=require` is refused, and `prefer`, the default, goes without. A key of more than about 2,700 bytes does not fit into PostgreSQL's index.
 
 use super::copy::{self, TooLarge};
-use super::relational::{self, Dialect, Existing, Reached, Relation, Session, quoted};
+use super::relation::{Dialect, Existing, Relation, quoted};
+use super::relational::{self, Reached, Session};
 use super::{Sink, SinkError};
 use crate::engine::table::TableState;
 use postgres::config::{Host, SslMode};

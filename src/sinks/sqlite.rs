@@ -7,7 +7,8 @@
 //! One writer at a time: another one is waited for, [`BUSY_WAIT`] long.
 
 use super::cells::{Cell, Fraction, append_day, append_time, append_uint};
-use super::relational::{self, Dialect, Existing, Kind, Reached, Relation, Session};
+use super::relation::{Dialect, Existing, Kind, Relation};
+use super::relational::{self, Reached, Session};
 use super::staged::why;
 use super::{Sink, SinkError};
 use crate::engine::table::TableState;
