@@ -20,6 +20,7 @@ mod process;
 mod report;
 mod results;
 mod scaling;
+mod sinks;
 mod wire;
 mod workload;
 
@@ -53,6 +54,8 @@ enum Bench {
     Scaling(scaling::ScalingOptions),
     /// The operator for neighbours against two made of reduce, and the wire format of records
     Operators(operators::OperatorOptions),
+    /// Tables into databases: all rows, the same again, some changed, an epoch
+    Sinks(sinks::SinksOptions),
     /// Tables in Markdown from result lines
     Report(report::ReportOptions),
     /// Loads a workload and says how much memory this process holds
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Bench::Memory(options) => memory::main(&options),
         Bench::Scaling(options) => scaling::main(&options),
         Bench::Operators(options) => operators::main(&options),
+        Bench::Sinks(options) => sinks::main(&options),
         Bench::Report(options) => report::main(&options),
         Bench::Hold(options) => memory::hold(&options),
     };

@@ -7,9 +7,13 @@
 
 mod archives;
 mod cli;
+mod databases;
+mod databases_refuse;
 mod errors;
 mod formats;
 mod help;
 mod law;
+mod postgres_server;
 mod processes;
 mod program;
+mod sqlite_file;

@@ -3,6 +3,7 @@
 //! What a dataflow takes, and what its help says of inputs, fields, tables and columns, comes from its definition.
 
 use crate::registry;
+use crate::sinks::Format;
 use clap::builder::{PossibleValuesParser, ValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use retally_core::contract::{AsOf, Dataflow, Definition, Setting, Settings};
@@ -100,8 +101,12 @@ fn run(dataflow: &dyn Dataflow) -> Command {
             )
             .action(ArgAction::Append),
         )
-        .arg(flag("out", "DEST", "Write the tables into this folder; without it they are printed"))
-        .arg(flag("format", "FORMAT", "The format of table files").value_parser(["csv", "json", "parquet"]).default_value("csv"))
+        .arg(flag("out", "DEST", "Write the tables into this folder, or bring a database to them: sqlite:PATH or postgres://USER@HOST/DATABASE; without it they are printed"))
+        .arg(
+            flag("format", "FORMAT", "The format of table files")
+                .value_parser(ValueParser::from(clap::value_parser!(Format)))
+                .default_value("csv"),
+        )
         .arg(flag("tables", "TABLES", "Build only these, separated by commas [default: all]").value_delimiter(','))
         .arg(flag("changes", "FILE", "Write every change of a row, as a JSON object a line"))
         .arg(flag("charts", "DIR", "Draw the dataflow's charts, as SVG and PNG"))

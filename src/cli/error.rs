@@ -2,6 +2,7 @@
 
 use crate::engine::EngineError;
 use crate::ingest::IngestError;
+use crate::sinks::SinkError;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -60,6 +61,16 @@ impl From<EngineError> for CliError {
             EngineError::Mesh(_) => "start all processes with the same arguments and hosts file, each with its own -p",
         };
         CliError::failed(error.to_string()).hint(hint)
+    }
+}
+
+impl From<SinkError> for CliError {
+    fn from(error: SinkError) -> Self {
+        let failed = CliError::failed(error.to_string());
+        match error.hint() {
+            Some(hint) => failed.hint(hint),
+            None => failed,
+        }
     }
 }
 

@@ -57,7 +57,7 @@ fn head(state: &TableState, shown: usize, width: Option<usize>) -> Table {
     let last = columns.len().saturating_sub(1);
     for (place, (shown, column)) in head.column_iter_mut().zip(columns).enumerate() {
         shown.set_padding((0, if place < last { 1 } else { 0 }));
-        if matches!(column.kind, ColumnType::UInt | ColumnType::Int | ColumnType::Float) {
+        if matches!(column.kind, ColumnType::UInt | ColumnType::Id | ColumnType::Int | ColumnType::Float) {
             shown.set_cell_alignment(CellAlignment::Right);
         }
     }

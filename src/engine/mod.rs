@@ -14,7 +14,7 @@ use crate::ingest::read::FileOpener;
 use crate::ingest::rejected::Refused;
 use crate::points::{Destination, PointsError};
 use retally_core::Epoch;
-use retally_core::contract::{Definition, Graph, Settings};
+use retally_core::contract::{AsOf, Definition, Graph, Settings};
 use retally_core::decode::Inputs;
 use retally_core::points::Points;
 use retally_core::publish::{Outputs, Published};
@@ -55,6 +55,27 @@ pub struct Job {
     pub rejected_max: Option<u64>,
     /// Where points go.
     pub points: Destination,
+}
+
+impl Job {
+    /// A text for what tables are computed with, the same in every build: two jobs that differ in the dataflow, its settings, as-of or the
+    /// columns of its tables have different ones.
+    pub fn fingerprint(&self) -> String {
+        let settings = self.definition.settings.iter().map(|setting| format!("{}={}", setting.name, self.settings.text(setting.name)));
+        let as_of = match self.settings.as_of() {
+            AsOf::Latest => "latest".to_string(),
+            AsOf::At(moment) => moment.0.to_string(),
+        };
+        let tables = self.graph.tables().into_iter().map(|table| {
+            let columns = table.columns.iter().map(|column| format!("{} {:?} {}", column.name, column.kind, column.nullable));
+            format!("{} {} {}", table.name, table.key_columns, columns.collect::<Vec<_>>().join(","))
+        });
+        let parts = [self.definition.name.to_string(), as_of].into_iter().chain(settings).chain(tables);
+        // FNV-1a (Fowler, Noll, Vo), of 64 bits. A zero byte, which no part holds, ends each.
+        let bytes = parts.flat_map(|part| part.into_bytes().into_iter().chain([0]));
+        let hash = bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+        format!("{hash:016x}")
+    }
 }
 
 /// Where batches come from and changes go to.
