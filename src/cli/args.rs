@@ -106,7 +106,7 @@ fn run(dataflow: &dyn Dataflow) -> Command {
         .arg(flag("changes", "FILE", "Write every change of a row, as a JSON object a line"))
         .arg(flag("charts", "DIR", "Draw the dataflow's charts, as SVG and PNG"))
         .args((!measurements(dataflow).is_empty()).then(|| {
-            flag("points", "DEST", "Where points go: file:PATH, a file of line protocol [default: points.lp in the folder of --out]")
+            flag("points", "DEST", "Where points go: file:PATH, line protocol; store:DIR, read by `retally query`; http://HOST:PORT/..., a server that takes line protocol [default: points.lp in the folder of --out]")
         }))
         .arg(flag(
             "as-of",

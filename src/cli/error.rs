@@ -52,7 +52,9 @@ impl From<EngineError> for CliError {
             EngineError::Ingest(IngestError::BadGlob { .. }) => "put the characters * ? [ ] { } of a name in brackets: [*]",
             EngineError::Ingest(IngestError::UnsupportedUrl { .. }) => "copy the files to a folder first",
             EngineError::Commit(_) => "see that there is space, and that you may write there; then run again",
-            EngineError::Points(_) => "no table was written; points that were written before are there, and are the same when written again",
+            EngineError::Points(_) => {
+                "no table was written; points that were written before are there, and are the same when written again"
+            }
             EngineError::Start(_) => "see how many threads and open files a process may have (ulimit -a); or take fewer workers: -w N",
             EngineError::Elsewhere(_) => "nothing was written; process 0 says more",
             EngineError::Mesh(_) => "start all processes with the same arguments and hosts file, each with its own -p",

@@ -14,6 +14,12 @@ pub fn table(state: &TableState) -> String {
     table::render(state, ROWS_MAX, None)
 }
 
+/// That a destination refused points.
+pub fn dropped(points: u64, first: &str) -> String {
+    let (points, noun) = (HumanCount(points), if points == 1 { "point" } else { "points" });
+    format!("warning: the server refused {points} {noun}, the first with {first}")
+}
+
 /// What a batch was and did.
 pub fn summary(summary: &Summary) -> String {
     let count = |number: u64| HumanCount(number).to_string();
