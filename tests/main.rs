@@ -10,5 +10,6 @@ mod errors;
 mod formats;
 mod help;
 mod law;
+mod points;
 mod processes;
 mod program;

@@ -7,7 +7,7 @@ use indicatif::{HumanBytes, HumanCount};
 use std::fmt::Write;
 
 /// Tables with more rows are shown as a head and a count.
-const ROWS_MAX: usize = 12;
+pub const ROWS_MAX: usize = 12;
 
 /// A table, or its head.
 pub fn table(state: &TableState) -> String {

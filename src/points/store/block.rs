@@ -368,7 +368,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig::with_cases(500))]
         #[test]
         fn what_is_written_is_read(
             points in prop::collection::btree_map(any::<i64>(), (any::<Option<i64>>(), prop::option::of(float()), float()), 1..60),

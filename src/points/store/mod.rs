@@ -15,6 +15,7 @@
 //! series, with its tags, takes [`SERIES_BYTES_MAX`] at most.
 
 pub mod block;
+pub mod merge;
 pub mod outlet;
 pub mod read;
 pub mod series;

@@ -30,6 +30,27 @@ impl Store {
     }
 }
 
+impl Scan<'_> {
+    /// How many points there are. Only blocks at the ends of the range are read for what is in them.
+    pub fn count(self) -> Result<u64, StoreError> {
+        let mut points = 0;
+        for entry in self.blocks {
+            let (key, bytes) = entry.into_inner().map_err(self.store.failed("read"))?;
+            let damaged = || self.store.damaged("a block of points");
+            let first = first_of(&key).ok_or_else(damaged)?;
+            let head = block::head(first, &bytes).ok_or_else(damaged)?;
+            if self.range_ns.contains(&first) && self.range_ns.contains(&head.last_ns) {
+                points += head.points as u64;
+            } else {
+                let mut block = block::decode(first, &bytes, &self.kinds).ok_or_else(damaged)?;
+                trim(&mut block, &self.range_ns);
+                points += block.times_ns.len() as u64;
+            }
+        }
+        Ok(points)
+    }
+}
+
 impl Iterator for Scan<'_> {
     type Item = Result<Block, StoreError>;
 

@@ -98,7 +98,7 @@ fn writer(dir: &Path) -> Writer {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn it_holds_what_a_map_holds(steps in prop::collection::vec(step(), 1..24), range in (-12_000..40_000_i64, -12_000..40_000_i64)) {
         let dir = tempfile::tempdir().unwrap();
