@@ -16,6 +16,7 @@ mod operators;
 mod options;
 mod pairs;
 mod parse;
+mod points;
 mod process;
 mod report;
 mod results;
@@ -53,6 +54,8 @@ enum Bench {
     Scaling(scaling::ScalingOptions),
     /// The operator for neighbours against two made of reduce, and the wire format of records
     Operators(operators::OperatorOptions),
+    /// Points into each destination, and from the store
+    Points(points::PointsOptions),
     /// Tables in Markdown from result lines
     Report(report::ReportOptions),
     /// Loads a workload and says how much memory this process holds
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Bench::Memory(options) => memory::main(&options),
         Bench::Scaling(options) => scaling::main(&options),
         Bench::Operators(options) => operators::main(&options),
+        Bench::Points(options) => points::main(&options),
         Bench::Report(options) => report::main(&options),
         Bench::Hold(options) => memory::hold(&options),
     };
