@@ -16,6 +16,7 @@ mod operators;
 mod options;
 mod pairs;
 mod parse;
+mod points;
 mod process;
 mod report;
 mod results;
@@ -56,6 +57,8 @@ enum Bench {
     Operators(operators::OperatorOptions),
     /// Tables into databases: all rows, the same again, some changed, an epoch
     Sinks(sinks::SinksOptions),
+    /// Points into each destination, and from the store
+    Points(points::PointsOptions),
     /// Tables in Markdown from result lines
     Report(report::ReportOptions),
     /// Loads a workload and says how much memory this process holds
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Bench::Scaling(options) => scaling::main(&options),
         Bench::Operators(options) => operators::main(&options),
         Bench::Sinks(options) => sinks::main(&options),
+        Bench::Points(options) => points::main(&options),
         Bench::Report(options) => report::main(&options),
         Bench::Hold(options) => memory::hold(&options),
     };

@@ -13,6 +13,7 @@ mod errors;
 mod formats;
 mod help;
 mod law;
+mod points;
 mod postgres_server;
 mod processes;
 mod program;

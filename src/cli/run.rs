@@ -10,7 +10,7 @@ use crate::engine::summary::{Progress, Summary};
 use crate::engine::table::{Run, TableState};
 use crate::engine::{self, Commit, Driver, Job};
 use crate::ingest::plan::{Batch, Part, Source};
-use crate::points::{Destination, PointsError};
+use crate::points::{Destination, Dropped, PointsError};
 use crate::registry;
 use crate::sinks::changes::ChangesWriter;
 use crate::sinks::staged::{Staged, why};
@@ -39,6 +39,10 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let cluster = cluster(matches)?;
     if cluster.processes() > 1 && text("as-of").is_some_and(|as_of| as_of == "now") {
         return Err(CliError::usage("--as-of now is another time on each process").hint("give all processes the same time"));
+    }
+    if cluster.processes() > 1 && matches!(job.points, Destination::Store(_)) {
+        return Err(CliError::usage("--points store:DIR is for one process alone")
+            .hint("let one process have more workers: -w N; or give a server or file:PATH"));
     }
     let batches = batches(&definition, matches)?;
     let sink = if cluster.process == 0 { sink(&job, matches)? } else { None };
@@ -79,9 +83,10 @@ fn points(graph: &dyn Graph, matches: &ArgMatches) -> Result<Destination, CliErr
     }
     let text = |name: &str| matches.get_one::<String>(name);
     match (text("points"), text("out")) {
-        (Some(dest), _) => dest
-            .parse()
-            .map_err(|error: PointsError| CliError::usage(error.to_string()).hint("give file:PATH, for a file of line protocol")),
+        (Some(dest), _) => dest.parse().map_err(|error: PointsError| {
+            CliError::usage(error.to_string())
+                .hint("give store:DIR, file:PATH, or the URL of a server that takes line protocol: http://HOST:PORT/...")
+        }),
         (None, Some(out)) => match sinks::Destination::parse(out) {
             Ok(sinks::Destination::Directory(dir)) => Ok(Destination::File(dir.join("points.lp"))),
             _ => Ok(Destination::Nowhere),
@@ -343,5 +348,12 @@ impl Driver for RunDriver {
         }
         self.summaries.push(summary);
         Ok(())
+    }
+
+    /// Said even when all is to be quiet: something is missing where the points are.
+    fn dropped(&mut self, points: &Dropped) {
+        if let Some(first) = &points.first {
+            say(&show::dropped(points.points, first));
+        }
     }
 }

@@ -12,7 +12,7 @@ use crate::ingest::IngestError;
 use crate::ingest::plan::{self, Arrival, Batch, Plan};
 use crate::ingest::read::FileOpener;
 use crate::ingest::rejected::Refused;
-use crate::points::{Destination, PointsError};
+use crate::points::{Destination, Dropped, PointsError};
 use retally_core::Epoch;
 use retally_core::contract::{AsOf, Definition, Graph, Settings};
 use retally_core::decode::Inputs;
@@ -88,6 +88,9 @@ pub trait Driver: Send + 'static {
 
     /// An epoch is complete. An error ends the run.
     fn commit(&mut self, commit: Commit) -> Result<(), String>;
+
+    /// All points are written, but for those that the destination refused. Called on every process.
+    fn dropped(&mut self, _points: &Dropped) {}
 }
 
 /// The changes of an epoch.
@@ -183,8 +186,9 @@ pub fn run<D: Driver>(job: &Job, cluster: &Cluster, driver: D) -> Result<Option<
     if let Some(why) = failure.get() {
         return Err(EngineError::Elsewhere(why.clone()));
     }
-    outlet.finish()?;
-    let driver = driver.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let dropped = outlet.finish()?;
+    let mut driver = driver.lock().unwrap_or_else(PoisonError::into_inner).take();
+    driver.iter_mut().for_each(|driver| driver.dropped(&dropped));
     Ok(driver.filter(|_| cluster.process == 0))
 }
 
