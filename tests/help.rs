@@ -29,6 +29,11 @@ fn of_run_active() {
 }
 
 #[test]
+fn of_run_usage() {
+    check("run-usage", "run usage --help");
+}
+
+#[test]
 fn of_generate_online() {
     check("generate-online", "generate online --help");
 }

@@ -87,7 +87,11 @@ pub fn tables() -> Vec<Table> {
 /// All charts.
 pub fn charts() -> Vec<Chart> {
     let minutes = Layer { table: HISTORY, x: "date", mark: Mark::Bars("usage_minutes"), series: Series::One("all devices") };
-    vec![Chart { name: "usage_minutes", title: "Minutes of use per day, over all devices", y_label: "minutes", layers: vec![minutes] }]
+    let sessions = Layer { table: SESSIONS, x: "school_name", mark: Mark::Count, series: Series::One("sessions") };
+    vec![
+        Chart { name: "usage_minutes", title: "Minutes of use per day, over all devices", y_label: "minutes", layers: vec![minutes] },
+        Chart { name: "usage_sessions", title: "Sessions per school", y_label: "sessions", layers: vec![sessions] },
+    ]
 }
 
 /// Microseconds of a minute.

@@ -200,7 +200,11 @@ fn charts_name_columns_that_exist() {
             Series::By(column) => column,
             Series::One(_) => layer.x,
         };
-        let Mark::Bars(values) = layer.mark else { panic!("an unexpected mark: {:?}", layer.mark) };
+        let values = match layer.mark {
+            Mark::Bars(values) => values,
+            Mark::Count => layer.x,
+            other => panic!("an unexpected mark: {other:?}"),
+        };
         assert!([layer.x, series, values].iter().all(|column| columns.contains(column)), "{columns:?}");
     }
 }
