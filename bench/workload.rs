@@ -35,15 +35,17 @@ impl Workload {
         let dataflow = common.dataflow;
         let Size { events, keys, days, late } = size;
         let folder = common.cache().join(format!("{}-{events}-{keys}-{days}-{late}", dataflow.name()));
-        let per_day = match dataflow {
-            Measured::Online => (events as f64 / (keys * days) as f64).to_string(),
-            Measured::Active => (events / days).to_string(),
+        let per_key_and_day = events as f64 / (keys * days) as f64;
+        let (per_day_name, per_day) = match dataflow {
+            Measured::Online => ("events-per-day", per_key_and_day.to_string()),
+            Measured::Active => ("events-per-day", (events / days).to_string()),
+            // A session has a start and an end.
+            Measured::Usage => ("sessions-per-day", (per_key_and_day / 2.0).to_string()),
         };
         made(&folder, |files: &mut dyn Files| {
             let generator = dataflow.dataflow()?;
             let settings = Settings::defaults(&generator.definition().generator);
-            let settings =
-                settings.with(dataflow.keys(), &keys.to_string()).with("days", &days.to_string()).with("events-per-day", &per_day);
+            let settings = settings.with(dataflow.keys(), &keys.to_string()).with("days", &days.to_string()).with(per_day_name, &per_day);
             let settings = settings.with("late", &late.to_string()).with("seed", &SEED.to_string());
             Ok(generator.generate(&settings, files)?)
         })?;

@@ -213,6 +213,7 @@ fn sample(name: &'static str, key: usize) -> Table {
         Column::new("count", ColumnType::UInt, ""),
         Column::nullable("float", ColumnType::Float, ""),
         Column::nullable("bool", ColumnType::Bool, ""),
+        Column::nullable("uuid", ColumnType::Uuid, ""),
     ];
     Table::new(name, "", key, columns)
 }
@@ -230,7 +231,8 @@ fn random_row(random: &mut ChaCha8Rng) -> Row {
     let row = row.optional([None, Some(i64::MIN), Some(-1), Some(i64::MAX)][random.random_range(0..4)], Row::int);
     let row = row.uint(random.random_range(0..3));
     let row = row.optional([None, Some(0.1), Some(-12667.465150833334)][random.random_range(0..3)], Row::float);
-    row.optional([None, Some(true), Some(false)][random.random_range(0..3)], Row::bool)
+    let row = row.optional([None, Some(true), Some(false)][random.random_range(0..3)], Row::bool);
+    row.optional([None, Some(0), Some(1), Some(u128::MAX - 1)][random.random_range(0..4)], Row::uuid)
 }
 
 /// A set of rows, by their keys' text.
@@ -245,13 +247,18 @@ fn random_rows(random: &mut ChaCha8Rng, table: &Table, count: usize) -> BTreeMap
 
 /// Whatever the rows were, they are what they should be afterwards: brought there, or by the changes of an epoch.
 fn any_rows_become_any_others(database: &dyn Database) {
+    let mut rows_seen = 0;
     for seed in 0..6u64 {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let tables = [sample("three_keys", 3), sample("one_key", 1), sample("all_keys", 9)];
+        let tables = [sample("three_keys", 3), sample("one_key", 1), sample("all_keys", 10)];
         let mut now: Vec<BTreeMap<Vec<String>, Row>> = tables.iter().map(|_| BTreeMap::new()).collect();
         for epoch in 1..6 {
             let reached = Reached { dataflow: "it's".into(), epoch, fingerprint: "x".into() };
-            let next: Vec<_> = tables.iter().map(|table| random_rows(&mut random, table, [0, 5, 40][table.columns.len() % 3])).collect();
+            let mut some = |table| {
+                let count = [0, 5, 40][random.random_range(0..3)];
+                random_rows(&mut random, table, count)
+            };
+            let next: Vec<_> = tables.iter().map(&mut some).collect();
             let next: Vec<_> = if epoch == 4 { tables.iter().map(|_| BTreeMap::new()).collect() } else { next };
             // Some of the rows stay.
             let next: Vec<BTreeMap<_, _>> = now
@@ -278,10 +285,12 @@ fn any_rows_become_any_others(database: &dyn Database) {
                 found.iter_mut().for_each(|row| row[8] = row[8].replace('1', "true").replace('0', "false"));
                 assert_eq!(found, expected, "{}, seed {seed}, epoch {epoch}", table.name);
             }
+            rows_seen += next.iter().map(BTreeMap::len).sum::<usize>();
             assert_eq!(database.rows("SELECT epoch FROM retally_progress"), [[epoch.to_string()]]);
             now = next;
         }
     }
+    assert!(rows_seen > 500, "only {rows_seen} rows were compared");
 }
 
 fn state<'r>(table: &Table, rows: impl Iterator<Item = &'r Row>) -> TableState {

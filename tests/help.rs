@@ -34,6 +34,11 @@ fn of_query() {
 }
 
 #[test]
+fn of_run_usage() {
+    check("run-usage", "run usage --help");
+}
+
+#[test]
 fn of_generate_online() {
     check("generate-online", "generate online --help");
 }

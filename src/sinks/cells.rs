@@ -8,6 +8,7 @@ use retally_core::row::{Column, ColumnType};
 use retally_core::time::{Moment, SECOND};
 use std::borrow::Cow;
 use std::io::Write;
+use uuid::Uuid;
 
 /// A value in its row.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +21,7 @@ pub(super) enum Cell<'a> {
     Float(f64),
     Bool(bool),
     Text(Cow<'a, str>),
+    Uuid(Uuid),
 }
 
 /// Whether a time shows its microseconds when they are zero.
@@ -52,6 +54,7 @@ pub(super) fn take<'a>(column: &'a Column, rest: &mut &'a [u8]) -> Cell<'a> {
         }
         ColumnType::Bool => Cell::Bool(fixed::<1>(rest) == [1]),
         ColumnType::Text => Cell::Text(text(rest)),
+        ColumnType::Uuid => Cell::Uuid(Uuid::from_bytes(fixed(rest))),
         ColumnType::Label(labels) => {
             let place = usize::from(u16::from_be_bytes(fixed(rest)));
             Cell::Text(Cow::Borrowed(labels.get(place).map_or("", String::as_str)))
@@ -105,6 +108,7 @@ impl Cell<'_> {
             Cell::Float(number) => append_float(out, *number),
             Cell::Bool(truth) => out.extend_from_slice(if *truth { b"true" } else { b"false" }),
             Cell::Text(text) => out.extend_from_slice(text.as_bytes()),
+            Cell::Uuid(uuid) => out.extend_from_slice(uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes()),
         }
     }
 }
@@ -212,10 +216,11 @@ pub(super) mod tests {
             Column::new("bool", ColumnType::Bool, ""),
             Column::nullable("text", ColumnType::Text, ""),
             Column::new("label", ColumnType::Label(labels), ""),
+            Column::nullable("uuid", ColumnType::Uuid, ""),
         ]
     }
 
-    pub(in crate::sinks) type Tuple = (i32, Option<i64>, u64, Option<i64>, f64, bool, Option<String>, u16);
+    pub(in crate::sinks) type Tuple = (i32, Option<i64>, u64, Option<i64>, f64, bool, Option<String>, u16, Option<u128>);
 
     pub(in crate::sinks) fn tuple() -> impl Strategy<Value = Tuple> {
         let days = prop_oneof![-10i32..90_000, any::<i32>()];
@@ -225,13 +230,13 @@ pub(super) mod tests {
         let numbers = prop_oneof![any::<u64>(), 0u64..1000, (0u32..64).prop_map(|bits| 1 << bits)];
         let texts = "[a\0,\"\n\r\\\\\té日\u{1f600} ]{0,6}";
         use proptest::option::of;
-        (days, of(times), numbers, of(any::<i64>()), floats, any::<bool>(), of(texts), 0u16..3)
+        (days, of(times), numbers, of(any::<i64>()), floats, any::<bool>(), of(texts), 0u16..3, of(any::<u128>()))
     }
 
-    pub(in crate::sinks) fn encode((day, time, uint, int, float, bool, text, label): &Tuple) -> Row {
+    pub(in crate::sinks) fn encode((day, time, uint, int, float, bool, text, label, uuid): &Tuple) -> Row {
         let row = Row::default().day(Day(*day)).optional(*time, |row, time| row.time(Moment(time))).uint(*uint);
         let row = row.optional(*int, Row::int).float(*float).bool(*bool);
-        row.optional(text.as_ref(), |row, text| row.text(text)).label(*label)
+        row.optional(text.as_ref(), |row, text| row.text(text)).label(*label).optional(*uuid, Row::uuid)
     }
 
     pub(in crate::sinks) fn state(columns: Vec<Column>, rows: impl IntoIterator<Item = Row>) -> TableState {
@@ -246,9 +251,19 @@ pub(super) mod tests {
     pub(in crate::sinks) fn sample() -> TableState {
         let day = Day::from_civil(2026, 3, 1).0;
         let rows: [Tuple; 3] = [
-            (day, Some(1_772_323_200_000_000), 7, Some(-3), 12.5, true, Some("plain".into()), 0),
-            (day + 1, None, u64::MAX, None, 1e21, false, None, 1),
-            (day + 2, Some(1_772_323_200_000_001), 0, Some(i64::MIN), -0.000_000_1, true, Some("a \"b\", é\0\n日".into()), 2),
+            (
+                day,
+                Some(1_772_323_200_000_000),
+                7,
+                Some(-3),
+                12.5,
+                true,
+                Some("plain".into()),
+                0,
+                Some(0xc0ff_ee00_0000_4000_8000_0000_0000_00ab),
+            ),
+            (day + 1, None, u64::MAX, None, 1e21, false, None, 1, None),
+            (day + 2, Some(1_772_323_200_000_001), 0, Some(i64::MIN), -0.000_000_1, true, Some("a \"b\", é\0\n日".into()), 2, Some(0)),
         ];
         state(columns(), rows.iter().map(encode))
     }
@@ -263,6 +278,7 @@ pub(super) mod tests {
             Cell::Float(number) => Value::Float(number),
             Cell::Bool(truth) => Value::Bool(truth),
             Cell::Text(text) => Value::Text(text.into()),
+            Cell::Uuid(uuid) => Value::Text(uuid.hyphenated().to_string()),
         }
     }
 

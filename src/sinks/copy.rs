@@ -47,6 +47,7 @@ fn value(kind: Kind, cell: &Cell<'_>, out: &mut Vec<u8>) -> Option<()> {
         Cell::Int(number) => fixed(out, number.to_be_bytes()),
         Cell::Float(number) => fixed(out, number.to_be_bytes()),
         Cell::Bool(truth) => fixed(out, [u8::from(*truth)]),
+        Cell::Uuid(uuid) => fixed(out, uuid.into_bytes()),
         Cell::Text(text) => {
             if text.contains('\0') {
                 return sized(out, text.replace('\0', "\u{fffd}").as_bytes());

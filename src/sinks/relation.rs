@@ -32,6 +32,7 @@ pub(super) enum Kind {
     Time,
     Integer,
     Id,
+    Uuid,
     Float,
     Bool,
     Text,
@@ -75,6 +76,7 @@ impl Relation {
                 ColumnType::Time => Kind::Time,
                 ColumnType::UInt | ColumnType::Int => Kind::Integer,
                 ColumnType::Id => Kind::Id,
+                ColumnType::Uuid => Kind::Uuid,
                 ColumnType::Float => Kind::Float,
                 ColumnType::Bool => Kind::Bool,
                 ColumnType::Text | ColumnType::Label(_) => Kind::Text,
@@ -267,7 +269,7 @@ impl Relation {
 impl Dialect {
     fn type_name(self, kind: Kind) -> &'static str {
         match (self, kind) {
-            (Dialect::Sqlite, Kind::Day | Kind::Time | Kind::Text) | (Dialect::Postgres, Kind::Text) => "TEXT",
+            (Dialect::Sqlite, Kind::Day | Kind::Time | Kind::Uuid | Kind::Text) | (Dialect::Postgres, Kind::Text) => "TEXT",
             (Dialect::Sqlite, Kind::Integer | Kind::Bool) => "INTEGER",
             // Without a type, SQLite keeps a value as it was given: with one of its number types, it would round 2^64 - 1.
             (Dialect::Sqlite, Kind::Id) => "",
@@ -276,6 +278,7 @@ impl Dialect {
             (Dialect::Postgres, Kind::Time) => "TIMESTAMPTZ",
             (Dialect::Postgres, Kind::Integer) => "BIGINT",
             (Dialect::Postgres, Kind::Id) => "NUMERIC(20,0)",
+            (Dialect::Postgres, Kind::Uuid) => "UUID",
             (Dialect::Postgres, Kind::Float) => "DOUBLE PRECISION",
             (Dialect::Postgres, Kind::Bool) => "BOOLEAN",
         }
@@ -296,6 +299,7 @@ impl Kind {
         match self {
             Kind::Day | Kind::Time => "'epoch'",
             Kind::Integer | Kind::Id | Kind::Float => "0",
+            Kind::Uuid => "'00000000-0000-0000-0000-000000000000'",
             Kind::Bool => "false",
             Kind::Text => "''",
         }

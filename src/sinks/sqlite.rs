@@ -208,6 +208,10 @@ fn bind(statement: &mut Statement<'_>, place: usize, kind: Kind, cell: &Cell<'_>
         Cell::Bool(truth) => ValueRef::Integer((*truth).into()),
         Cell::Float(number) => ValueRef::Real(*number),
         Cell::Text(text) => ValueRef::Text(text.as_bytes()),
+        Cell::Uuid(_) => {
+            cell.append(text);
+            ValueRef::Text(text)
+        }
         Cell::Day(day) => {
             append_day(text, *day);
             ValueRef::Text(text)
