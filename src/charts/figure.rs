@@ -44,7 +44,7 @@ pub(super) struct Figure {
 }
 
 /// More bars than these would have no room for their names; the others share one.
-const CATEGORIES_MAX: usize = 12;
+const CATEGORIES_MAX: usize = 8;
 
 /// A series in its order: the place of its label or its number, then its text.
 type Key = (u64, String);
