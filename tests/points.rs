@@ -292,3 +292,19 @@ fn a_store_that_is_being_written_is_not_read() {
     outlet.finish().unwrap();
     place.run("query online.readings --points store:points").succeeds();
 }
+
+#[test]
+fn the_readme_shows_what_is_answered() {
+    let place = Place::new();
+    write(&format!("store:{}", place.path("points").display()), vec![batch(&series("south"), Standing::Fresh, 0..3_000)]).unwrap();
+    let readme = std::fs::read_to_string(format!("{}/README.md", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let asked = "query online.readings sensor_name=south --from 2026-03-01 --to 2026-03-02 --limit 3 --points store:points";
+    let answer = place.run(asked).succeeds().stdout;
+    // Blanks at the ends of lines are nothing that one sees.
+    let shown: String = answer.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+    assert!(readme.contains(&format!("$ retally {asked}\n{shown}")), "README.md does not show\n{shown}");
+    let asked = "query online.readings sensor_name=suoth --points store:points";
+    let failure = place.run(asked).fails();
+    let shown = format!("$ retally {asked}\nerror: {}\nhint: {}\n", failure.error, failure.hint.unwrap());
+    assert!(readme.contains(&shown), "README.md does not show\n{shown}");
+}
