@@ -9,7 +9,7 @@ pub mod table;
 
 use crate::cluster::{Cluster, mesh};
 use crate::ingest::IngestError;
-use crate::ingest::plan::{self, Arrival, Batch, Plan};
+use crate::ingest::plan::{self, Arrival, Batch, Plan, Routes};
 use crate::ingest::read::FileOpener;
 use crate::ingest::rejected;
 use crate::points::{Destination, PointsError};
@@ -175,6 +175,7 @@ struct Engine {
     latest: Option<Moment>,
     /// Records refused in the epochs before.
     rejected: u64,
+    routes: Routes,
 }
 
 /// What has arrived at worker 0 and not been taken.
@@ -215,7 +216,7 @@ impl Engine {
                 }
             });
             reports.probe_with(&probe);
-            Engine { splits, probe, tables, gathered, epoch: 0, latest: None, rejected: 0 }
+            Engine { splits, probe, tables, gathered, epoch: 0, latest: None, rejected: 0, routes: Routes::default() }
         })
     }
 
@@ -231,7 +232,7 @@ impl Engine {
     fn apply(&mut self, worker: &mut Worker, job: &Job, batch: &Batch, driver: &mut impl Driver) -> Result<Commit, EngineError> {
         let started = Instant::now();
         let arrival = Arrival { accept_until: now().plus(DAY), late_before: self.latest.unwrap_or(Moment::FIRST) };
-        let plan = plan::plan(&job.definition, batch, arrival)?;
+        let plan = plan::plan(&job.definition, batch, arrival, &mut self.routes)?;
         self.epoch += 1;
         self.splits.advance_to(self.epoch);
         plan.splits.iter().for_each(|split| self.splits.send(split.clone()));
@@ -260,7 +261,9 @@ impl Engine {
                 changes.entry(name.clone()).or_default().push(change.rows);
             }
         }
-        let summary = Summary::new(self.epoch, &plan, &reading.done, started.elapsed());
+        let mut summary = Summary::new(self.epoch, &plan, &reading.done, started.elapsed());
+        reading.notes.sort();
+        summary.notes = reading.notes;
         let rejected = rejected::rows(&job.definition, &plan, &reading.done, reading.rejected);
         Ok(Commit { summary, changes, rejected })
     }
@@ -284,6 +287,7 @@ struct Reading {
     records: u64,
     done: Vec<Done>,
     rejected: Vec<Rejected>,
+    notes: Vec<String>,
 }
 
 impl Reading {
@@ -297,6 +301,8 @@ impl Reading {
                 Report::Rejected(rejected) => self.rejected.push(rejected),
                 Report::Done(done) => self.done.push(done),
                 Report::Failed { error, .. } => return Err(EngineError::Read(error)),
+                Report::Note(note) => self.notes.push(note),
+                Report::PointsFailed(error) => return Err(PointsError::Write(error).into()),
             }
         }
         Ok(())

@@ -2,9 +2,10 @@
 
 use super::csv::Csv;
 use super::json::{JsonArray, JsonLines};
+use super::streams;
 use flate2::read::MultiGzDecoder;
 use retally_core::record::Field;
-use retally_core::split::{Format, Line, Location, Opener, Packing, Split, SplitReader};
+use retally_core::split::{ByteStream, Format, Line, Location, Opener, Packing, Split, SplitReader};
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::sync::Arc;
@@ -28,6 +29,7 @@ fn name(location: &Location) -> &str {
     match location {
         Location::File(path) => path,
         Location::Inline(_) => "the batch's bytes",
+        Location::Dataset(_) | Location::Refused(_) => "a dataset",
     }
 }
 
@@ -45,6 +47,18 @@ impl Opener for FileOpener {
             Format::JsonArray => Lexer::JsonArray(JsonArray::new(stream)),
         };
         Ok(Box::new(FileReader { lexer, path, read, start: opened.start, cancelled: Arc::clone(&self.cancelled) }))
+    }
+
+    fn stream(&self, location: &str, attempt: u32) -> Box<dyn ByteStream> {
+        streams::stream(location, attempt, &self.cancelled)
+    }
+
+    fn attempts_max(&self) -> u32 {
+        streams::ATTEMPTS_MAX
+    }
+
+    fn version(&self, location: &str) -> Option<String> {
+        streams::version(location)
     }
 }
 
@@ -71,18 +85,26 @@ fn open(split: &Split) -> io::Result<Opened> {
             }
             Box::new(file)
         }
+        Location::Dataset(_) | Location::Refused(_) => {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it has several streams and no records"));
+        }
     };
     let counted = Counted { stream: packed, read: Arc::clone(&read) };
-    let unpacked: Box<dyn Read> = match split.packing {
-        Packing::Plain => Box::new(counted),
-        Packing::Gzip => Box::new(MultiGzDecoder::new(counted)),
-        Packing::Zstd => Box::new(zstd::stream::read::Decoder::new(counted)?),
-    };
+    let unpacked = unpacked(counted, split.packing)?;
     if from > 0 {
         return Ok(Opened { stream: unpacked, read, start });
     }
     let (bom, stream) = without_bom(unpacked)?;
     Ok(Opened { stream: Box::new(stream), read, start: bom })
+}
+
+/// The bytes of a packed stream.
+pub(super) fn unpacked(stream: impl Read + 'static, packing: Packing) -> io::Result<Box<dyn Read>> {
+    Ok(match packing {
+        Packing::Plain => Box::new(stream),
+        Packing::Gzip => Box::new(MultiGzDecoder::new(stream)),
+        Packing::Zstd => Box::new(zstd::stream::read::Decoder::new(stream)?),
+    })
 }
 
 /// The first byte after the first newline at or after `from - 1`.
