@@ -10,6 +10,8 @@ pub struct Lines {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    /// Up to here, from `start` on, there is no end of a line: a long line that comes in small pieces is looked at once.
+    searched: usize,
     /// Nothing comes after what is in the buffer.
     ended: bool,
     /// The beginning of a line was too long and is gone; its end is to come.
@@ -43,7 +45,7 @@ pub enum Filled {
 impl Lines {
     /// The lines of `stream`, each shorter than `bytes_max`.
     pub fn new(stream: Box<dyn ByteStream>, bytes_max: usize) -> Lines {
-        Lines { stream, buffer: vec![0; bytes_max], start: 0, end: 0, ended: false, dropping: false, fresh: true }
+        Lines { stream, buffer: vec![0; bytes_max], start: 0, end: 0, searched: 0, ended: false, dropping: false, fresh: true }
     }
 
     /// What is in the buffer and not used up.
@@ -74,11 +76,13 @@ impl Lines {
 
     /// The next line of the buffer.
     pub fn next(&mut self) -> Next {
-        if let Some(length) = memchr::memchr(b'\n', self.rest()) {
-            let line = self.start..self.start + length;
-            self.start += length + 1;
+        let from = self.searched.max(self.start);
+        if let Some(length) = memchr::memchr(b'\n', self.buffer.get(from..self.end).unwrap_or_default()) {
+            let line = self.start..from + length;
+            self.start = from + length + 1;
             return if std::mem::take(&mut self.dropping) { Next::TooLong } else { Next::Line(line) };
         }
+        self.searched = self.end;
         if !self.ended {
             if self.end - self.start == self.buffer.len() {
                 self.start = self.end;
@@ -97,9 +101,12 @@ impl Lines {
 
     /// Reads on.
     pub fn fill(&mut self) -> Result<Filled, String> {
-        self.buffer.copy_within(self.start..self.end, 0);
-        self.end -= self.start;
-        self.start = 0;
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.searched = self.searched.saturating_sub(self.start);
+            self.end -= self.start;
+            self.start = 0;
+        }
         match self.stream.read(self.buffer.get_mut(self.end..).unwrap_or_default())? {
             Chunk::Bytes(bytes) => self.end += bytes,
             Chunk::Wait => return Ok(Filled::Wait),

@@ -247,13 +247,16 @@ mod tests {
     use super::*;
     use crate::settings::settings;
     use retally_core::contract::Settings;
+    use std::sync::LazyLock;
 
-    fn rules() -> Rules {
-        Rules::read(&Settings::defaults(&settings())).unwrap()
+    /// Made once: a calendar takes a while.
+    fn rules() -> &'static Rules {
+        static RULES: LazyLock<Rules> = LazyLock::new(|| Rules::read(&Settings::defaults(&settings())).unwrap());
+        &RULES
     }
 
     fn tick(line: &str) -> Option<(i64, u32, f64)> {
-        let read = Columns::default().read(line.as_bytes(), &rules());
+        let read = Columns::default().read(line.as_bytes(), rules());
         // The fast way is the same, or none.
         if let Some((plain, length)) = plain_tick(format!("{line}\n").as_bytes(), 32) {
             assert_eq!((Some(plain), length), (read, line.len() + 1), "{line}");
@@ -296,7 +299,7 @@ mod tests {
         ] {
             assert_eq!(tick(line), None, "{line}");
         }
-        assert_eq!(Columns::default().read(b"1,1,0.\xff5", &rules()), None);
+        assert_eq!(Columns::default().read(b"1,1,0.\xff5", rules()), None);
         for percent in 0..=10_000u32 {
             let text = format!("7,1,{}", f64::from(percent) / 10_000.0);
             assert_eq!(tick(&text), Some((7, 1, f64::from(percent) / 10_000.0)));
@@ -307,16 +310,16 @@ mod tests {
     fn headers_name_columns_in_any_order() {
         let (columns, header) = Columns::seen(b"x;Tooth;\"percent_clean\"; TICK");
         assert!(header && !columns.are_plain());
-        assert_eq!(columns.read(b"a;3;0.5;7", &rules()).map(|tick| (tick.tick, tick.tooth)), Some((7, 3)));
+        assert_eq!(columns.read(b"a;3;0.5;7", rules()).map(|tick| (tick.tick, tick.tooth)), Some((7, 3)));
         assert_eq!(Columns::seen(b"tick,tooth,percent_clean"), (Columns::default(), true));
         assert_eq!(Columns::seen(b"0,1,0.5"), (Columns::default(), false));
         let (columns, header) = Columns::seen(b"0\t1\t0.5");
-        assert!(!header && columns.read(b"0\t1\t0.5", &rules()).is_some());
-        assert!(Columns::seen(b"tick,tooth").0.read(b"1,1,0.5", &rules()).is_none(), "a header without a column");
+        assert!(!header && columns.read(b"0\t1\t0.5", rules()).is_some());
+        assert!(Columns::seen(b"tick,tooth").0.read(b"1,1,0.5", rules()).is_none(), "a header without a column");
     }
 
     fn setting(line: &str) -> Option<(i64, i64, Option<f64>, Option<f64>)> {
-        let read = Setting::read(line.as_bytes(), &rules(), Moment::LAST);
+        let read = Setting::read(line.as_bytes(), rules(), Moment::LAST);
         read.map(|setting| (setting.tick, setting.time_ns, setting.battery, setting.interval.map(|interval| interval.seconds)))
     }
 
@@ -363,7 +366,7 @@ mod tests {
 
     #[test]
     fn times_ahead_of_the_clock_are_out_of_range() {
-        let read = |until| Setting::read(br#"{"time":10,"tick":3,"battery":0.5}"#, &rules(), Moment(until)).is_some();
+        let read = |until| Setting::read(br#"{"time":10,"tick":3,"battery":0.5}"#, rules(), Moment(until)).is_some();
         assert!(read(10_000_000) && !read(9_999_999));
     }
 }

@@ -97,12 +97,12 @@ pub fn tables() -> Vec<Table> {
     ]
 }
 
-/// The charts: minutes, and loss, a bar a day and toothbrush.
+/// The charts: minutes, and loss, a bar a day, over all toothbrushes.
 pub fn charts() -> Vec<Chart> {
-    let layer = |column| Layer { table: DAILY, x: "day", mark: Mark::StackedArea(column), series: Series::By("toothbrush_id") };
+    let layer = |column, name| vec![Layer { table: DAILY, x: "day", mark: Mark::Bars(column), series: Series::One(name) }];
     vec![
-        Chart { name: "brushing_minutes", title: "Minutes of brushing per day", y_label: "minutes", layers: vec![layer("minutes")] },
-        Chart { name: "brushing_loss", title: "Data lost per day", y_label: "seconds", layers: vec![layer("seconds_lost")] },
+        Chart { name: "brushing_minutes", title: "Brushing per day", y_label: "minutes", layers: layer("minutes", "minutes of brushing") },
+        Chart { name: "brushing_loss", title: "Data lost per day", y_label: "seconds", layers: layer("seconds_lost", "seconds lost") },
     ]
 }
 

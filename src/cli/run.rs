@@ -282,6 +282,9 @@ impl RunDriver {
             Some(dir) => sinks::write_directory(dir, format, &self.tables(job)).map_err(failed)?,
             None => Vec::new(),
         };
+        if let Destination::File(path) = &job.points {
+            written.push(path.clone());
+        }
         if let Some(dir) = charts {
             written.extend(self.draw(job, dir)?);
         }
