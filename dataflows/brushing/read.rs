@@ -133,6 +133,7 @@ struct Open {
     /// A stream had nothing to give, when it was asked last.
     waits: bool,
     bytes_reported: u64,
+    points_reported: u64,
     outcome: Option<Outcome>,
     notes: Vec<String>,
 }
@@ -212,7 +213,11 @@ impl Worker {
                     open.waits = true;
                     self.open.rotate_left(1);
                 }
-                Went::Behind => return Ok(Activity::Waiting),
+                Went::Behind => {
+                    // It stays the first: its batch has to be offered again before any other.
+                    open.waits = false;
+                    return Ok(Activity::Waiting);
+                }
                 Went::On => {
                     open.waits = false;
                     self.progress();
@@ -243,11 +248,13 @@ impl Worker {
     /// Says how far the first of the open ones is.
     fn progress(&mut self) {
         let Some(open) = self.open.front_mut() else { return };
-        let bytes = open.phase.bytes_read();
-        // A phase after the first reads bytes that were counted before.
-        if bytes > open.bytes_reported {
-            let report = Report::Progress { bytes: bytes - open.bytes_reported, records: 0 };
-            open.bytes_reported = bytes;
+        let (bytes, points) = (open.phase.bytes_read(), open.phase.handed_over.iter().sum::<u64>());
+        // A phase after the first, or an attempt, reads bytes that were counted before.
+        if bytes > open.bytes_reported || points > open.points_reported {
+            let bytes_more = bytes.saturating_sub(open.bytes_reported);
+            let report = Report::Progress { bytes: bytes_more, records: points.saturating_sub(open.points_reported) };
+            open.bytes_reported = open.bytes_reported.max(bytes);
+            open.points_reported = open.points_reported.max(points);
             self.said.push(Said { held: open.held.clone(), jobs: Vec::new(), reports: vec![report] });
         }
     }
@@ -290,8 +297,21 @@ impl Worker {
         };
         let versions = self.versions(&dataset);
         let phase = self.phase(doing, &dataset, split.accept_until, 0);
-        let open =
-            Open { dataset, split, held, versions, phase, doing, then, attempt: 0, waits: false, bytes_reported: 0, outcome: None, notes };
+        let open = Open {
+            dataset,
+            split,
+            held,
+            versions,
+            phase,
+            doing,
+            then,
+            attempt: 0,
+            waits: false,
+            bytes_reported: 0,
+            points_reported: 0,
+            outcome: None,
+            notes,
+        };
         self.open.push_front(open);
         Ok(())
     }
