@@ -17,10 +17,12 @@ mod operators;
 mod options;
 mod pairs;
 mod parse;
+mod points;
 mod process;
 mod report;
 mod results;
 mod scaling;
+mod sinks;
 mod wire;
 mod workload;
 
@@ -56,6 +58,10 @@ enum Bench {
     Operators(operators::OperatorOptions),
     /// Datasets into points: a large one, and many small ones
     Brushing(brushing::BrushingOptions),
+    /// Tables into databases: all rows, the same again, some changed, an epoch
+    Sinks(sinks::SinksOptions),
+    /// Points into each destination, and from the store
+    Points(points::PointsOptions),
     /// Tables in Markdown from result lines
     Report(report::ReportOptions),
     /// Loads a workload and says how much memory this process holds
@@ -75,6 +81,8 @@ fn main() -> ExitCode {
         Bench::Scaling(options) => scaling::main(&options),
         Bench::Operators(options) => operators::main(&options),
         Bench::Brushing(options) => brushing::main(&options),
+        Bench::Sinks(options) => sinks::main(&options),
+        Bench::Points(options) => points::main(&options),
         Bench::Report(options) => report::main(&options),
         Bench::Hold(options) => memory::hold(&options),
     };

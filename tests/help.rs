@@ -34,6 +34,11 @@ fn of_run_brushing() {
 }
 
 #[test]
+fn of_query() {
+    check("query", "query --help");
+}
+
+#[test]
 fn of_generate_online() {
     check("generate-online", "generate online --help");
 }

@@ -87,7 +87,7 @@ impl Known {
 
     /// Runs, and compares what comes out.
     #[track_caller]
-    fn check(&self, place: &Place, words: &str) {
+    pub fn check(&self, place: &Place, words: &str) {
         fs::remove_dir_all(place.path("out")).ok();
         let words = format!("{} {words} --out out", self.run);
         let words = if words.contains("-w ") { words } else { format!("{words} -w 2") };

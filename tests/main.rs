@@ -5,11 +5,17 @@
 // A test fails by panicking.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+mod archives;
 mod brushing;
 mod cli;
+mod databases;
+mod databases_refuse;
 mod errors;
 mod formats;
 mod help;
 mod law;
+mod points;
+mod postgres_server;
 mod processes;
 mod program;
+mod sqlite_file;

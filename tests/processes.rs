@@ -132,7 +132,8 @@ fn a_file_that_one_process_does_not_have() {
     let (second, first) = (start(1, "there"), start(0, "here"));
     let failure = first.finish().fails().names(&["could not open", ".csv\"", "No such file"]);
     assert!(failure.hint.is_some_and(|hint| hint.contains("nothing was written")));
-    assert_eq!(second.finish().stdout, "");
+    let failure = second.finish().fails().names(&["process 0 failed: could not open", ".csv\"", "No such file"]);
+    assert!(failure.hint.is_some_and(|hint| hint.contains("process 0 says more")));
     assert!(!place.has("here/out"));
 }
 
@@ -144,6 +145,7 @@ fn addresses_that_can_not_be() {
     let run = |words: &str| place.run(&format!("run online events=events.csv {words}"));
     run("-n 2 -p 0 --hosts hosts").fails_as_wrong_usage().names(&["\"hosts\"", "1 addresses for 2 processes"]);
     run("-n 2 -p 0 --hosts none").fails_as_wrong_usage().names(&["could not read --hosts \"none\""]);
+    run("--hosts hosts").fails_as_wrong_usage().names(&["--hosts without --processes"]);
     run("-n 2 -p 2").fails_as_wrong_usage().names(&["can't be process 2 of 2"]);
     run("-w 0").fails_as_wrong_usage().names(&["0 workers"]);
     place.write("hosts", "no.such.host.invalid:2101\n127.0.0.1:2101\n");

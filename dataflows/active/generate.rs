@@ -110,7 +110,8 @@ pub fn generate(settings: &Settings, files: &mut dyn Files) -> Result<(), Genera
             line.clear();
             person.write_line(&mut line, event.micros, event.kind, oddity, &mut random);
             // The withheld ones are spread evenly over all.
-            let withheld = (number + 1) * options.late / options.events() > number * options.late / options.events();
+            let before = |number: u64| u128::from(number) * u128::from(options.late) / u128::from(options.events());
+            let withheld = before(number + 1) > before(number);
             number += 1;
             match &mut late {
                 Some(late) if withheld => writeln!(late, "{line}")?,

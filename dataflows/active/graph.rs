@@ -81,7 +81,7 @@ enum Half {
 }
 
 /// The window of [`tables::DAILY`].
-const TODAY: Window = Window::Days(1);
+const DAILY: Window = Window::Days(1);
 /// The windows of [`tables::ROLLING`].
 const ROLLING: [Window; 2] = [Window::Days(7), Window::Days(28)];
 
@@ -126,11 +126,11 @@ impl Graph for Active {
         let ends = summed_day_ranges(range_ends(active), Pipeline, "active days by user", windows, |_, window| window);
         let users = daily(ends, self.latest_day(last_days), "users by day and window");
         outputs
-            .table(tables::DAILY, users.clone().flat_map(|(window, day, users)| (window == TODAY).then(|| tables::daily_row(day, users))));
+            .table(tables::DAILY, users.clone().flat_map(|(window, day, users)| (window == DAILY).then(|| tables::daily_row(day, users))));
         outputs.table(
             tables::ROLLING,
             users.flat_map(|(window, day, users)| match window {
-                Window::Days(days) if window != TODAY => Some(tables::rolling_row(day, days, users)),
+                Window::Days(days) if window != DAILY => Some(tables::rolling_row(day, days, users)),
                 _ => None,
             }),
         );
@@ -196,7 +196,7 @@ impl Active {
 
 /// The windows that wanted tables need.
 fn windows(outputs: &Outputs<'_>) -> Vec<Window> {
-    let daily = outputs.wants(tables::DAILY).then_some(TODAY);
+    let daily = outputs.wants(tables::DAILY).then_some(DAILY);
     let rolling = outputs.wants(tables::ROLLING).then_some(ROLLING);
     daily.into_iter().chain(rolling.into_iter().flatten()).collect()
 }

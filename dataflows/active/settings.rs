@@ -28,7 +28,10 @@ impl Zone {
     pub fn read(settings: &Settings) -> Result<Zone, SettingError> {
         match settings.text("timezone") {
             "event" => Ok(Zone { calendar: Calendar::utc(), of_event: true }),
-            _ => Ok(Zone { calendar: settings.calendar()?, of_event: false }),
+            _ => match settings.calendar() {
+                Ok(calendar) => Ok(Zone { calendar, of_event: false }),
+                Err(_) => Err(settings.error("timezone", "is neither `event` nor an IANA time zone such as Europe/Berlin or UTC")),
+            },
         }
     }
 
@@ -104,6 +107,6 @@ mod tests {
     fn the_zone_is_a_name_or_the_events_own() {
         let utc = Zone::read(&settings("timezone", "event")).unwrap().calendar;
         assert_eq!(utc, Calendar::utc());
-        assert!(Zone::read(&settings("timezone", "Events")).unwrap_err().to_string().contains("no IANA time zone"));
+        assert!(Zone::read(&settings("timezone", "Events")).unwrap_err().to_string().contains("neither `event` nor an IANA time zone"));
     }
 }

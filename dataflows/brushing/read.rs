@@ -265,7 +265,8 @@ impl Worker {
         let dataset = match &split.location {
             Location::Dataset(dataset) => dataset,
             Location::Refused(job) => {
-                let rejected = Rejected { sequence: split.sequence, line: job.line, reason: job.reason.clone(), raw: job.raw.clone() };
+                let rejected =
+                    Rejected { sequence: split.sequence, member: None, line: job.line, reason: job.reason.clone(), raw: job.raw.clone() };
                 let done = Done { sequence: split.sequence, rejected: 1, ..Done::default() };
                 let reports = vec![Report::Rejected(rejected), Report::Done(done)];
                 self.said.push(Said { held: held.clone(), jobs: Vec::new(), reports });

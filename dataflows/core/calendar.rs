@@ -169,6 +169,7 @@ mod tests {
     use super::*;
     use chrono::{LocalResult, NaiveDate};
     use proptest::prelude::*;
+    use std::sync::LazyLock;
 
     const ZONES: [&str; 9] = [
         "UTC",
@@ -211,7 +212,8 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 2_000, ..crate::testing::proptests() })]
         #[test]
         fn agrees_with_chrono_tz(zone in 0..ZONES.len(), seconds in 0i64..5_000_000_000) {
-            let calendar = Calendar::named(ZONES[zone]).unwrap();
+            static CALENDARS: LazyLock<Vec<Calendar>> = LazyLock::new(|| ZONES.iter().map(|zone| Calendar::named(zone).unwrap()).collect());
+            let calendar = &CALENDARS[zone];
             let tz: chrono_tz::Tz = ZONES[zone].parse().unwrap();
             let utc = chrono::DateTime::from_timestamp(seconds, 0).unwrap();
             let local = utc.with_timezone(&tz).naive_local();

@@ -123,7 +123,7 @@ pub struct Table {
     pub about: &'static str,
     /// Its columns, in order.
     pub columns: Vec<Column>,
-    /// How many columns, from the first, identify a row.
+    /// How many columns, from the first, identify a row. With 0, none do: a row may be there more than once.
     pub key_columns: usize,
 }
 
@@ -209,11 +209,11 @@ impl Settings {
         self.text(name).parse().map_err(|error: T::Err| self.error(name, format!("can't be used: {error}")))
     }
 
-    /// The zone under `timezone`; UTC where there is none.
+    /// The zone under `timezone`; UTC where there is no such setting.
     pub fn calendar(&self) -> Result<Calendar, SettingError> {
-        match self.text("timezone") {
-            "" => Ok(Calendar::utc()),
-            zone => Calendar::named(zone).map_err(|_| self.error("timezone", "is no IANA time zone such as Europe/Berlin or UTC")),
+        match self.values.get("timezone") {
+            None => Ok(Calendar::utc()),
+            Some(zone) => Calendar::named(zone).map_err(|_| self.error("timezone", "is no IANA time zone such as Europe/Berlin or UTC")),
         }
     }
 
@@ -239,6 +239,6 @@ impl Table {
             Column::new("reason", Text, "why it was refused"),
             Column::new("raw", Text, "its first 1,024 bytes"),
         ];
-        Table::new("rejected", "records that could not be read", 5, columns)
+        Table::new("rejected", "records that could not be read", 0, columns)
     }
 }

@@ -197,13 +197,17 @@ impl Reading {
                 }
             }),
         };
-        if let Ok(reader) = &self.reader {
+        if let Ok(reader) = &mut self.reader {
             let bytes = reader.bytes_read();
             let progress = Report::Progress { bytes: bytes - self.bytes_reported, records: done.accepted - self.accepted_reported };
             self.bytes_reported = bytes;
             self.accepted_reported = done.accepted;
             done.lines = reader.lines_read();
             reports.give(progress);
+            let members = reader.passed_over();
+            if !members.is_empty() {
+                reports.give(Report::PassedOver { sequence: split.sequence, members });
+            }
         }
         match more {
             Ok(true) => return true,
@@ -233,5 +237,5 @@ fn ahead_of_clock(time: Moment) -> Refusal {
 #[cold]
 fn rejected(line: Line<'_>, split: &Split, reason: &str) -> Rejected {
     let raw = line.bytes.get(..RAW_BYTES_MAX).unwrap_or(line.bytes).to_vec();
-    Rejected { sequence: split.sequence, line: line.number, reason: reason.into(), raw }
+    Rejected { sequence: split.sequence, member: line.member.map(String::from), line: line.number, reason: reason.into(), raw }
 }

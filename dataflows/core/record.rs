@@ -35,7 +35,8 @@ pub enum Raw<'a> {
 
 /// A typed input record: what a dataflow's author declares for an input.
 ///
-/// `Ord` is the identity and order of records: time first, then the fields in the order of the dataflow's page.
+/// `Ord` is the order of records within their key: the time, then the fields in the order of the dataflow's page. What is
+/// equal is one record.
 pub trait Record: differential_dataflow::ExchangeData + std::hash::Hash {
     /// The fields, in the order of a file without header.
     const FIELDS: &'static [Field];
@@ -125,7 +126,7 @@ impl<'a> Fields<'a> {
 /// Flat JSON objects as fields.
 pub mod json {
     use super::{Context, Fields, Record, Refusal};
-    use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+    use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
     use serde_json::value::RawValue;
     use std::borrow::Cow;
     use std::fmt;
@@ -159,14 +160,38 @@ pub mod json {
 
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
             let mut slots = vec![Cow::Borrowed(""); self.names.len()];
-            while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-                let place = self.names.iter().position(|field| field.name == key);
+            while let Some(place) = map.next_key_seed(Place { names: self.names })? {
                 match place.and_then(|place| slots.get_mut(place)) {
                     Some(slot) => *slot = text_of(map.next_value::<&'de RawValue>()?.get()),
                     None => drop(map.next_value::<IgnoredAny>()?),
                 }
             }
             Ok(slots)
+        }
+    }
+
+    /// A key as its place among the fields.
+    struct Place {
+        names: &'static [super::Field],
+    }
+
+    impl<'de> DeserializeSeed<'de> for Place {
+        type Value = Option<usize>;
+
+        fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+            deserializer.deserialize_str(self)
+        }
+    }
+
+    impl Visitor<'_> for Place {
+        type Value = Option<usize>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a key")
+        }
+
+        fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+            Ok(self.names.iter().position(|field| field.name == key))
         }
     }
 

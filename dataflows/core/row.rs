@@ -23,8 +23,10 @@ pub enum ColumnType {
     Day,
     /// A moment in time.
     Time,
-    /// An unsigned 64-bit integer.
+    /// An unsigned 64-bit integer that counts or measures: less than 2^63, so that any database's integers hold it.
     UInt,
+    /// An unsigned 64-bit integer that names something, and may be any.
+    Id,
     /// A signed 64-bit integer.
     Int,
     /// A finite 64-bit float.
@@ -206,7 +208,7 @@ pub fn values<'a>(columns: &'a [Column], row: &'a [u8]) -> impl Iterator<Item = 
         match &column.kind {
             ColumnType::Day => Value::Day(Day((u32::from_be_bytes(take(&mut rest)) ^ (1 << 31)).cast_signed())),
             ColumnType::Time => Value::Time(Moment(take_int(&mut rest))),
-            ColumnType::UInt => Value::UInt(u64::from_be_bytes(take(&mut rest))),
+            ColumnType::UInt | ColumnType::Id => Value::UInt(u64::from_be_bytes(take(&mut rest))),
             ColumnType::Int => Value::Int(take_int(&mut rest)),
             ColumnType::Float => {
                 let bits = u64::from_be_bytes(take(&mut rest));
@@ -268,6 +270,11 @@ impl RowBatch {
     /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.diffs.is_empty()
+    }
+
+    /// The bytes of its rows.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
     }
 
     /// Whether a row of `bytes` more should go into a new batch.

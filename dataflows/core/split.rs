@@ -90,6 +90,22 @@ pub enum Format {
     JsonLines,
     /// One JSON array of objects.
     JsonArray,
+    /// Files in an archive, of which each is read after its name. Of a zip the range counts files, and not bytes.
+    Archive {
+        /// How it is put together.
+        archive: Archive,
+        /// Whether files of CSV are read too, or JSON alone.
+        csv: bool,
+    },
+}
+
+/// How many files are put together in one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Archive {
+    /// `.zip`: files are packed one by one, and listed at the end.
+    Zip,
+    /// `.tar`: files one after the other; may be packed as a whole.
+    Tar,
 }
 
 /// How bytes are packed.
@@ -144,7 +160,9 @@ pub enum Chunk {
 /// A record on its way from a reader to the graph.
 #[derive(Clone, Copy, Debug)]
 pub struct Line<'a> {
-    /// The line in the split, from 0.
+    /// The file of an archive that it stands in.
+    pub member: Option<&'a str>,
+    /// The line in the split, or in the archive's file, from 0.
     pub number: u64,
     /// Its first bytes, at most [`RAW_BYTES_MAX`] of which are kept when it is refused.
     pub bytes: &'a [u8],
@@ -167,6 +185,11 @@ pub trait SplitReader {
 
     /// How many lines have been read.
     fn lines_read(&self) -> u64;
+
+    /// The files of an archive that were passed over, because their names do not say that they are input.
+    fn passed_over(&mut self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// What readers say about splits; gathered by the worker that feeds.
@@ -181,6 +204,13 @@ pub enum Report {
     },
     /// A record was refused.
     Rejected(Rejected),
+    /// Files of an archive were passed over.
+    PassedOver {
+        /// The split's number.
+        sequence: u64,
+        /// Their names in the archive.
+        members: Vec<String>,
+    },
     /// A split has been read.
     Done(Done),
     /// A split could not be read.
@@ -201,7 +231,9 @@ pub enum Report {
 pub struct Rejected {
     /// The split's number.
     pub sequence: u64,
-    /// The line in the split, from 0.
+    /// The file of an archive that it stands in.
+    pub member: Option<String>,
+    /// The line in the split, or in the archive's file, from 0.
     pub line: u64,
     /// Why.
     pub reason: String,

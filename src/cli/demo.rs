@@ -11,7 +11,7 @@ use crate::registry;
 use clap::ArgMatches;
 use indicatif::HumanCount;
 use retally_core::contract::{Dataflow, Settings};
-use retally_core::row::{RowBatch, values};
+use retally_core::row::values;
 use std::fmt::Write as _;
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
@@ -99,12 +99,12 @@ fn changes(driver: &RunDriver, job: &Job) -> String {
     let mut text = String::new();
     for state in driver.tables(job) {
         let batches = driver.last_changes.get(state.table().name).map(Vec::as_slice).unwrap_or_default();
-        let count: usize = batches.iter().map(RowBatch::len).sum();
+        let count: usize = batches.iter().map(|batch| batch.len()).sum();
         if count == 0 {
             continue;
         }
         writeln!(text, "{}", state.table().name).ok();
-        for (row, diff) in batches.iter().flat_map(RowBatch::iter).take(CHANGES_MAX) {
+        for (row, diff) in batches.iter().flat_map(|batch| batch.iter()).take(CHANGES_MAX) {
             let cells: Vec<String> = values(&state.table().columns, row).map(|value| value.to_string()).collect();
             writeln!(text, "  {} {}", if diff > 0 { "+" } else { "-" }, cells.join("  ")).ok();
         }

@@ -7,15 +7,16 @@ use super::show;
 use crate::charts;
 use crate::cluster::Cluster;
 use crate::engine::summary::{Progress, Summary};
-use crate::engine::table::TableState;
+use crate::engine::table::{Run, TableState};
 use crate::engine::{self, Commit, Driver, Job};
 use crate::ingest::plan::{Batch, Part, Source};
-use crate::points::{Destination, PointsError};
+use crate::points::{Destination, Dropped, PointsError};
 use crate::registry;
 use crate::sinks::changes::ChangesWriter;
 use crate::sinks::staged::{Staged, why};
-use crate::sinks::{self, Format};
+use crate::sinks::{self, Format, Reached, Sink};
 use clap::ArgMatches;
+use clap::parser::ValueSource;
 use retally_core::contract::{Dataflow, Definition, Graph, Table};
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -25,6 +26,8 @@ use std::sync::Arc;
 
 /// The first port of processes on one host, as timely has it.
 const FIRST_PORT: usize = 2101;
+
+const THEN_HINT: &str = "separate inputs by spaces; quote a path that has some: --then \"events='late events.csv'\"";
 
 /// Runs the command.
 pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
@@ -37,18 +40,17 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     if cluster.processes() > 1 && text("as-of").is_some_and(|as_of| as_of == "now") {
         return Err(CliError::usage("--as-of now is another time on each process").hint("give all processes the same time"));
     }
+    if cluster.processes() > 1 && matches!(job.points, Destination::Store(_)) {
+        return Err(CliError::usage("--points store:DIR is for one process alone")
+            .hint("let one process have more workers: -w N; or give a server or file:PATH"));
+    }
     let batches = batches(&definition, matches)?;
-    let format = match text("format").map(String::as_str) {
-        Some("json") => Format::Json,
-        Some("parquet") => Format::Parquet,
-        _ => Format::Csv,
-    };
-    let out = text("out").map(|dest| directory(dest)).transpose()?;
+    let sink = if cluster.process == 0 { sink(&job, matches)? } else { None };
     let changes = text("changes").map(|path| ChangesFile::create(Path::new(path))).transpose()?;
     let quiet = matches.get_flag("quiet");
     let driver = RunDriver::new(&job, batches, changes, quiet);
     let Some(driver) = engine::run(&job, &cluster, driver)? else { return Ok(()) };
-    driver.finish(&job, out.as_deref(), format, text("charts").map(Path::new))
+    driver.finish(&job, sink, text("charts").map(Path::new))
 }
 
 fn job(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Job, CliError> {
@@ -81,10 +83,14 @@ fn points(graph: &dyn Graph, matches: &ArgMatches) -> Result<Destination, CliErr
     }
     let text = |name: &str| matches.get_one::<String>(name);
     match (text("points"), text("out")) {
-        (Some(dest), _) => dest
-            .parse()
-            .map_err(|error: PointsError| CliError::usage(error.to_string()).hint("give file:PATH, for a file of line protocol")),
-        (None, Some(out)) => Ok(Destination::File(directory(out)?.join("points.lp"))),
+        (Some(dest), _) => dest.parse().map_err(|error: PointsError| {
+            CliError::usage(error.to_string())
+                .hint("give store:DIR, file:PATH, or the URL of a server that takes line protocol: http://HOST:PORT/...")
+        }),
+        (None, Some(out)) => match sinks::Destination::parse(out) {
+            Ok(sinks::Destination::Directory(dir)) => Ok(Destination::File(dir.join("points.lp"))),
+            _ => Ok(Destination::Nowhere),
+        },
         (None, None) => Ok(Destination::Nowhere),
     }
 }
@@ -97,6 +103,9 @@ fn cluster(matches: &ArgMatches) -> Result<Cluster, CliError> {
     if !(1..=1024).contains(&workers) || !(1..=1024).contains(&processes) || process >= processes {
         return Err(CliError::usage(format!("can't be process {process} of {processes} with {workers} workers"))
             .hint("from 1 to 1024 workers and processes; the first process is 0"));
+    }
+    if processes == 1 && matches.get_one::<String>("hosts").is_some() {
+        return Err(CliError::usage("--hosts without --processes would run alone").hint("say how many of the hosts take part: -n N"));
     }
     let addresses = match matches.get_one::<String>("hosts") {
         None if processes == 1 => Vec::new(),
@@ -111,14 +120,17 @@ fn cluster(matches: &ArgMatches) -> Result<Cluster, CliError> {
             lines.into_iter().take(processes).collect()
         }
     };
-    Ok(Cluster { workers, process, addresses: if processes == 1 { Vec::new() } else { addresses } })
+    Ok(Cluster { workers, process, addresses })
 }
 
 /// The batches: the positional inputs, and each `--then`.
 fn batches(definition: &Definition, matches: &ArgMatches) -> Result<Vec<Batch>, CliError> {
     let first: Vec<String> = matches.get_many("inputs").into_iter().flatten().cloned().collect();
-    let then = matches.get_many::<String>("then").into_iter().flatten().map(|inputs| inputs.split_whitespace().map(String::from).collect());
-    let batches: Vec<Vec<String>> = std::iter::once(first).chain(then).collect();
+    let mut batches = vec![first];
+    for then in matches.get_many::<String>("then").into_iter().flatten() {
+        let words = shlex::split(then).filter(|words| !words.is_empty());
+        batches.push(words.ok_or_else(|| CliError::usage(format!("--then {then:?} is no list of INPUT=PATH")).hint(THEN_HINT))?);
+    }
     let parsed: Vec<Batch> = batches.iter().map(|inputs| batch(definition, inputs)).collect::<Result<_, _>>()?;
     let named: Vec<usize> = parsed.iter().flat_map(|batch| batch.parts.iter().map(|part| part.input)).collect();
     for (place, input) in definition.inputs.iter().enumerate() {
@@ -150,12 +162,18 @@ pub fn batch(definition: &Definition, inputs: &[String]) -> Result<Batch, CliErr
     Ok(Batch { parts })
 }
 
-/// The folder for `--out`; databases and object stores come behind the same door.
-fn directory(dest: &str) -> Result<PathBuf, CliError> {
-    if dest.contains("://") || dest.starts_with("sqlite:") {
-        return Err(CliError::usage(format!("--out {dest:?} is not supported yet")).hint("give a folder"));
+/// The destination of `--out`, opened for the tables that are built.
+fn sink(job: &Job, matches: &ArgMatches) -> Result<Option<Box<dyn Sink>>, CliError> {
+    let Some(out) = matches.get_one::<String>("out") else { return Ok(None) };
+    let destination = sinks::Destination::parse(out).map_err(|error| CliError::usage(error.to_string()).hint(error.hint))?;
+    if !destination.has_files() && matches.value_source("format") == Some(ValueSource::CommandLine) {
+        return Err(CliError::usage("--format is of files, and --out is a database").hint("leave --format out, or give a folder"));
     }
-    Ok(PathBuf::from(dest))
+    let format = matches.get_one::<Format>("format").copied().unwrap_or_default();
+    let mut tables = job.graph.tables();
+    tables.retain(|table| job.tables.contains(table.name));
+    tables.push(Table::rejected());
+    Ok(Some(destination.open(format, tables.iter())?))
 }
 
 /// The file of `--changes`: written beside its place, and put there when all is done.
@@ -228,7 +246,7 @@ pub struct RunDriver {
     /// What each batch was and did.
     pub summaries: Vec<Summary>,
     /// The changes of the last batch, by table.
-    pub last_changes: BTreeMap<String, Vec<retally_core::row::RowBatch>>,
+    pub last_changes: BTreeMap<String, Run>,
 }
 
 impl RunDriver {
@@ -258,11 +276,6 @@ impl RunDriver {
         tables.iter().filter_map(|table| self.states.get(table.name)).chain([&self.rejected]).collect()
     }
 
-    /// The rows refused.
-    pub fn rejected(&self) -> &TableState {
-        &self.rejected
-    }
-
     /// Draws the charts whose tables were built. Answers the files.
     pub fn draw(&self, job: &Job, dir: &Path) -> Result<Vec<PathBuf>, CliError> {
         let mut files = Vec::new();
@@ -276,26 +289,27 @@ impl RunDriver {
     }
 
     /// Writes or prints what came out.
-    fn finish(mut self, job: &Job, out: Option<&Path>, format: Format, charts: Option<&Path>) -> Result<(), CliError> {
-        let failed = |error: sinks::SinkError| CliError::failed(error.to_string());
-        let mut written = match out {
-            Some(dir) => sinks::write_directory(dir, format, &self.tables(job)).map_err(failed)?,
+    fn finish(mut self, job: &Job, mut sink: Option<Box<dyn Sink>>, charts: Option<&Path>) -> Result<(), CliError> {
+        let epoch = self.summaries.last().map_or(0, |summary| summary.epoch);
+        let reached = Reached { dataflow: job.definition.name.into(), epoch, fingerprint: job.fingerprint() };
+        let mut written = match &mut sink {
+            Some(sink) => sink.bring(&self.tables(job), &reached)?,
             None => Vec::new(),
         };
         if let Destination::File(path) = &job.points {
-            written.push(path.clone());
+            written.push(path.display().to_string());
         }
         if let Some(dir) = charts {
-            written.extend(self.draw(job, dir)?);
+            written.extend(self.draw(job, dir)?.iter().map(|path| path.display().to_string()));
         }
         if let Some(changes) = self.changes.take() {
-            written.push(changes.path.clone());
+            written.push(changes.path.display().to_string());
             changes.keep()?;
         }
         if !self.quiet {
-            written.iter().for_each(|file| say(&format!("wrote {}", file.display())));
+            written.iter().for_each(|what| say(&format!("wrote {what}")));
         }
-        if out.is_some() {
+        if sink.is_some() {
             return Ok(());
         }
         let tables = self.tables(job);
@@ -317,14 +331,14 @@ impl Driver for RunDriver {
     fn commit(&mut self, commit: Commit) -> Result<(), String> {
         self.progress.done();
         let Commit { mut summary, changes, rejected } = commit;
-        self.rejected.apply(retally_core::row::batches(rejected));
+        self.rejected.apply(rejected);
         self.last_changes.clear();
         for (name, batches) in changes {
             let Some(state) = self.states.get_mut(&name) else { continue };
             let batches = state.apply(batches);
             summary.changed.insert(name.clone(), batches.iter().map(|batch| batch.len() as u64).sum());
             if let Some(file) = &mut self.changes {
-                for (row, diff) in batches.iter().flat_map(retally_core::row::RowBatch::iter) {
+                for (row, diff) in batches.iter().flat_map(|batch| batch.iter()) {
                     file.write(state.table(), summary.epoch, row, diff)?;
                 }
             }
@@ -337,5 +351,12 @@ impl Driver for RunDriver {
         }
         self.summaries.push(summary);
         Ok(())
+    }
+
+    /// Said even when all is to be quiet: something is missing where the points are.
+    fn dropped(&mut self, points: &Dropped) {
+        if let Some(first) = &points.first {
+            say(&show::dropped(points.points, first));
+        }
     }
 }

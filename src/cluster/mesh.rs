@@ -8,12 +8,15 @@
 use super::Cluster;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long the processes wait for one another.
 pub const CONNECT_SECONDS_MAX: u64 = 60;
 /// How long a connection may take to say who it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many connections may be silent at a time; more wait in the system's queue.
+const SILENT_MAX: usize = 64;
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// What both ends of a connection say first.
@@ -65,7 +68,7 @@ struct Hello {
     process: u64,
     processes: u64,
     workers: u64,
-    /// A number for all that must be the same on all processes: dataflow, settings, tables, batches.
+    /// A number for all that must be the same on all processes: dataflow, settings, tables.
     fingerprint: u64,
 }
 
@@ -153,13 +156,17 @@ fn await_others(listener: &TcpListener, hello: Hello, deadline: Instant, sockets
     listener.set_nonblocking(true).ok();
     // Each connection says who it is on a thread of its own: a silent one holds up nobody.
     let (sender, arrivals) = std::sync::mpsc::channel();
+    let silent = Arc::new(());
     while let Some(process) = absent(sockets) {
         if Instant::now() > deadline {
             return Err(MeshError::Absent { process });
         }
-        if let Ok((stream, _)) = listener.accept() {
-            let sender = sender.clone();
+        if Arc::strong_count(&silent) <= SILENT_MAX
+            && let Ok((stream, _)) = listener.accept()
+        {
+            let (sender, silent) = (sender.clone(), Arc::clone(&silent));
             std::thread::spawn(move || {
+                let _silent = silent;
                 stream.set_nonblocking(false).ok();
                 let Ok(mut stream) = prepare(stream) else { return };
                 if let Ok(Some(theirs)) = read_hello(&mut stream) {

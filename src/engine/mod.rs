@@ -11,21 +11,21 @@ use crate::cluster::{Cluster, mesh};
 use crate::ingest::IngestError;
 use crate::ingest::plan::{self, Arrival, Batch, Plan, Routes};
 use crate::ingest::read::FileOpener;
-use crate::ingest::rejected;
-use crate::points::{Destination, PointsError};
+use crate::ingest::rejected::Refused;
+use crate::points::{Destination, Dropped, PointsError};
 use retally_core::Epoch;
-use retally_core::contract::{Definition, Graph, Settings};
+use retally_core::contract::{AsOf, Definition, Graph, Settings};
 use retally_core::decode::Inputs;
 use retally_core::points::Points;
 use retally_core::publish::{Outputs, Published};
 use retally_core::record::Context;
-use retally_core::row::{Row, RowBatch};
-use retally_core::split::{Done, Rejected, Report, Split};
+use retally_core::row::RowBatch;
+use retally_core::split::{Done, Report, Split};
 use retally_core::time::{DAY, Moment};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use summary::{Progress, Summary};
 use timely::WorkerConfig;
@@ -35,9 +35,9 @@ use timely::communication::{AllocatorBuilder, Hooks};
 use timely::dataflow::InputHandleVec;
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
-use timely::dataflow::operators::Probe;
 use timely::dataflow::operators::generic::Operator;
-use timely::dataflow::operators::vec::Input;
+use timely::dataflow::operators::vec::{Broadcast, Input};
+use timely::dataflow::operators::{Inspect, Probe};
 use timely::worker::Worker;
 
 /// What is run.
@@ -57,6 +57,27 @@ pub struct Job {
     pub points: Destination,
 }
 
+impl Job {
+    /// A text for what tables are computed with, the same in every build: two jobs that differ in the dataflow, its settings, as-of or the
+    /// columns of its tables have different ones.
+    pub fn fingerprint(&self) -> String {
+        let settings = self.definition.settings.iter().map(|setting| format!("{}={}", setting.name, self.settings.text(setting.name)));
+        let as_of = match self.settings.as_of() {
+            AsOf::Latest => "latest".to_string(),
+            AsOf::At(moment) => moment.0.to_string(),
+        };
+        let tables = self.graph.tables().into_iter().map(|table| {
+            let columns = table.columns.iter().map(|column| format!("{} {:?} {}", column.name, column.kind, column.nullable));
+            format!("{} {} {}", table.name, table.key_columns, columns.collect::<Vec<_>>().join(","))
+        });
+        let parts = [self.definition.name.to_string(), as_of].into_iter().chain(settings).chain(tables);
+        // FNV-1a (Fowler, Noll, Vo), of 64 bits. A zero byte, which no part holds, ends each.
+        let bytes = parts.flat_map(|part| part.into_bytes().into_iter().chain([0]));
+        let hash = bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+        format!("{hash:016x}")
+    }
+}
+
 /// Where batches come from and changes go to.
 pub trait Driver: Send + 'static {
     /// The next batch; `None` ends the run.
@@ -67,6 +88,9 @@ pub trait Driver: Send + 'static {
 
     /// An epoch is complete. An error ends the run.
     fn commit(&mut self, commit: Commit) -> Result<(), String>;
+
+    /// All points are written, but for those that the destination refused. Called on every process.
+    fn dropped(&mut self, _points: &Dropped) {}
 }
 
 /// The changes of an epoch.
@@ -76,8 +100,8 @@ pub struct Commit {
     pub summary: Summary,
     /// The changes by table, each table's in sorted batches that may have rows in common.
     pub changes: BTreeMap<String, Vec<RowBatch>>,
-    /// Rows that the table `rejected` gets.
-    pub rejected: Vec<(Row, isize)>,
+    /// Rows that the table `rejected` gets, sorted.
+    pub rejected: Vec<RowBatch>,
 }
 
 /// Why a run failed.
@@ -109,6 +133,9 @@ pub enum EngineError {
     /// The workers could not be started.
     #[error("could not start the workers: {0}")]
     Start(String),
+    /// The process that drives has failed, and this one with it.
+    #[error("process 0 failed: {0}")]
+    Elsewhere(String),
 }
 
 /// How long an idle worker looks for work before it parks: waking up takes longer than an epoch's steps are apart.
@@ -133,17 +160,19 @@ pub fn run<D: Driver>(job: &Job, cluster: &Cluster, driver: D) -> Result<Option<
     };
     let driver = Arc::new(Mutex::new(Some(driver)));
     let opener = FileOpener::default();
+    let failure = Failure::default();
     let work = {
-        let (job, driver) = (job.clone(), Arc::clone(&driver));
+        let (job, driver, failure) = (job.clone(), Arc::clone(&driver), Arc::clone(&failure));
         move |worker: &mut Worker| -> Result<(), EngineError> {
-            let mut engine = Engine::build(worker, &job, &opener, &points);
+            let mut engine = Engine::build(worker, &job, &opener, &points, &failure);
             if worker.index() != 0 {
                 return Ok(());
             }
             let Some(mut mine) = driver.lock().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(()) };
             let result = engine.drive(worker, &job, &mut mine);
-            if result.is_err() {
+            if let Err(error) = &result {
                 opener.cancel();
+                engine.failures.send(error.to_string());
             }
             *driver.lock().unwrap_or_else(PoisonError::into_inner) = Some(mine);
             result
@@ -154,8 +183,12 @@ pub fn run<D: Driver>(job: &Job, cluster: &Cluster, driver: D) -> Result<Option<
     for result in guards.join() {
         result.map_err(EngineError::Start)??;
     }
-    outlet.finish()?;
-    let driver = driver.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(why) = failure.get() {
+        return Err(EngineError::Elsewhere(why.clone()));
+    }
+    let dropped = outlet.finish()?;
+    let mut driver = driver.lock().unwrap_or_else(PoisonError::into_inner).take();
+    driver.iter_mut().for_each(|driver| driver.dropped(&dropped));
     Ok(driver.filter(|_| cluster.process == 0))
 }
 
@@ -165,9 +198,14 @@ fn fingerprint(job: &Job) -> u64 {
     retally_core::operators::by_key::hash(&(job.definition.name, &job.tables, tables, settings))
 }
 
+/// Why process 0 failed, once the workers of a process have heard of it.
+type Failure = Arc<OnceLock<String>>;
+
 /// A worker's end of the dataflow.
 struct Engine {
     splits: InputHandleVec<Epoch, Split>,
+    /// Why the run ends early: told to the workers of all processes.
+    failures: InputHandleVec<Epoch, String>,
     probe: ProbeHandle<Epoch>,
     tables: Vec<String>,
     gathered: Rc<RefCell<Gathered>>,
@@ -186,8 +224,14 @@ struct Gathered {
 }
 
 impl Engine {
-    fn build(worker: &mut Worker, job: &Job, opener: &FileOpener, points: &Arc<dyn Points>) -> Engine {
+    fn build(worker: &mut Worker, job: &Job, opener: &FileOpener, points: &Arc<dyn Points>, failure: &Failure) -> Engine {
         worker.dataflow_named::<Epoch, _, _>(job.definition.name, |scope| {
+            let (failures, told) = scope.new_input::<String>();
+            let (failure, reading) = (Arc::clone(failure), opener.clone());
+            told.broadcast().inspect(move |why| {
+                reading.cancel();
+                failure.set(why.clone()).ok();
+            });
             let (splits, stream) = scope.new_input::<Split>();
             let context = Context { calendar: job.graph.calendar() };
             let inputs = Inputs::new(stream, job.definition.inputs.clone(), Rc::new(opener.clone()), context, Arc::clone(points));
@@ -216,7 +260,7 @@ impl Engine {
                 }
             });
             reports.probe_with(&probe);
-            Engine { splits, probe, tables, gathered, epoch: 0, latest: None, rejected: 0, routes: Routes::default() }
+            Engine { splits, failures, probe, tables, gathered, epoch: 0, latest: None, rejected: 0, routes: Routes::default() }
         })
     }
 
@@ -252,7 +296,7 @@ impl Engine {
         }
         reading.take(&mut self.gathered.borrow_mut().reports)?;
         self.limit(job, &plan, &reading)?;
-        self.rejected += reading.rejected.len() as u64;
+        self.rejected += reading.rejected.len();
         self.latest = reading.done.iter().filter_map(|done| done.latest).chain(self.latest).max();
 
         let mut changes: BTreeMap<String, Vec<RowBatch>> = BTreeMap::new();
@@ -262,17 +306,19 @@ impl Engine {
             }
         }
         let mut summary = Summary::new(self.epoch, &plan, &reading.done, started.elapsed());
-        reading.notes.sort();
+        reading.notes.sort_unstable();
         summary.notes = reading.notes;
-        let rejected = rejected::rows(&job.definition, &plan, &reading.done, reading.rejected);
+        summary.passed_over.append(&mut reading.passed_over);
+        summary.passed_over.sort_unstable();
+        let rejected = reading.rejected.rows(&job.definition, &plan, &reading.done);
         Ok(Commit { summary, changes, rejected })
     }
 
     /// Ends a run as soon as it has refused too much, and not when it has read all the rest.
     fn limit(&self, job: &Job, plan: &Plan, reading: &Reading) -> Result<(), EngineError> {
         match job.rejected_max {
-            Some(limit) if self.rejected + reading.rejected.len() as u64 > limit => {
-                let first = rejected::first(plan, &reading.rejected).unwrap_or_default();
+            Some(limit) if self.rejected + reading.rejected.len() > limit => {
+                let first = reading.rejected.first(plan).unwrap_or_default();
                 Err(EngineError::Rejected { limit, first })
             }
             _ => Ok(()),
@@ -286,7 +332,9 @@ struct Reading {
     bytes: u64,
     records: u64,
     done: Vec<Done>,
-    rejected: Vec<Rejected>,
+    rejected: Refused,
+    /// Files of archives that were passed over.
+    passed_over: Vec<String>,
     notes: Vec<String>,
 }
 
@@ -298,7 +346,8 @@ impl Reading {
                     self.bytes += bytes;
                     self.records += records;
                 }
-                Report::Rejected(rejected) => self.rejected.push(rejected),
+                Report::Rejected(rejected) => self.rejected.push(&rejected),
+                Report::PassedOver { members, .. } => self.passed_over.extend(members),
                 Report::Done(done) => self.done.push(done),
                 Report::Failed { error, .. } => return Err(EngineError::Read(error)),
                 Report::Note(note) => self.notes.push(note),

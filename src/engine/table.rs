@@ -1,13 +1,15 @@
 //! A table as the process that commits holds it: sorted runs of changes, merged as they grow.
 //!
 //! A change costs what it costs to merge it now and then (each row is merged O(log n) times), and rows are read in order
-//! by merging the runs. Rows stay in the batches they came in, without an allocation of their own.
+//! by merging the runs. Rows stay in the batches they came in, without an allocation of their own; whoever is told of an
+//! epoch's changes shares them.
 
 use retally_core::contract::Table;
 use retally_core::row::RowBatch;
+use std::sync::Arc;
 
 /// Rows with their differences, in order, in batches of bounded size.
-type Run = Vec<RowBatch>;
+pub type Run = Vec<Arc<RowBatch>>;
 
 /// The rows of a table.
 #[derive(Debug)]
@@ -15,12 +17,14 @@ pub struct TableState {
     table: Table,
     /// Each at least twice as long as the next.
     runs: Vec<Run>,
+    /// The number of rows.
+    rows: i64,
 }
 
 impl TableState {
     /// A table without rows.
     pub fn new(table: Table) -> TableState {
-        TableState { table, runs: Vec::new() }
+        TableState { table, runs: Vec::new(), rows: 0 }
     }
 
     /// What it is called, and its columns.
@@ -31,8 +35,8 @@ impl TableState {
     /// Applies the changes of an epoch, which may come in several sorted batches with rows in common.
     ///
     /// Answers the consolidated changes, in order.
-    pub fn apply(&mut self, changes: Vec<RowBatch>) -> Vec<RowBatch> {
-        let mut runs: Vec<Run> = changes.into_iter().map(|batch| vec![batch]).collect();
+    pub fn apply(&mut self, changes: Vec<RowBatch>) -> Run {
+        let mut runs: Vec<Run> = changes.into_iter().map(|batch| vec![Arc::new(batch)]).collect();
         // Batches of the same worker follow one another; merging by pairs keeps this at n log n for any number of them.
         while runs.len() > 1 {
             let mut pairs = runs.into_iter();
@@ -46,6 +50,7 @@ impl TableState {
             runs = merged;
         }
         let run = runs.pop().unwrap_or_default();
+        self.rows += run.iter().flat_map(|batch| batch.iter()).map(|(_, diff)| diff).sum::<i64>();
         if !run.is_empty() {
             self.runs.push(run.clone());
             self.settle();
@@ -81,7 +86,7 @@ impl TableState {
 
     /// The number of rows.
     pub fn len(&self) -> u64 {
-        self.runs.iter().flatten().flat_map(RowBatch::iter).map(|(_, diff)| diff).sum::<i64>().unsigned_abs()
+        self.rows.unsigned_abs()
     }
 
     /// Whether there are no rows.
@@ -91,36 +96,53 @@ impl TableState {
 }
 
 fn length(run: &Run) -> usize {
-    run.iter().map(RowBatch::len).sum()
+    run.iter().map(|batch| batch.len()).sum()
 }
 
-fn merge(left: Run, right: Run) -> Run {
-    // Runs that do not overlap are joined as they are.
-    let (left_last, right_first) = (left.last().and_then(|batch| batch.get(batch.len() - 1)), right.first().and_then(|batch| batch.get(0)));
-    if let (Some((last, _)), Some((first, _))) = (left_last, right_first)
-        && last < first
-    {
-        return left.into_iter().chain(right).collect();
+fn merge(mut left: Run, mut right: Run) -> Run {
+    // Runs that do not overlap are joined as they are, but for small batches where they meet.
+    if ends_before(&left, &right) {
+        let small = |batch: Option<&Arc<RowBatch>>| batch.is_some_and(|batch| batch.bytes() <= RowBatch::BYTES_MAX / 2);
+        if small(left.last()) && small(right.first()) {
+            let met = [vec![left.remove(left.len() - 1)], vec![right.remove(0)]];
+            left.extend(packed(&met));
+        }
+        left.append(&mut right);
+        return left;
     }
+    packed(&[left, right])
+}
+
+/// Whether all rows of a run come before those of another.
+fn ends_before(left: &Run, right: &Run) -> bool {
+    let last = left.last().and_then(|batch| batch.get(batch.len().checked_sub(1)?));
+    let first = right.first().and_then(|batch| batch.get(0));
+    last.zip(first).is_some_and(|((last, _), (first, _))| last < first)
+}
+
+/// The rows of several runs as one, in full batches.
+fn packed(runs: &[Run]) -> Run {
     let mut run = Vec::new();
     let mut batch = RowBatch::default();
-    for (row, diff) in merged(&[left, right]) {
+    let mut end = |mut batch: RowBatch| {
+        batch.shrink();
+        run.push(Arc::new(batch));
+    };
+    for (row, diff) in merged(runs) {
         if batch.is_full_for(row.len()) {
-            batch.shrink();
-            run.push(std::mem::take(&mut batch));
+            end(std::mem::take(&mut batch));
         }
         batch.push(row, diff);
     }
     if !batch.is_empty() {
-        batch.shrink();
-        run.push(batch);
+        end(batch);
     }
     run
 }
 
 /// The rows of several runs in order, each once, with the sum of its differences where that is not 0.
 fn merged(runs: &[Run]) -> impl Iterator<Item = (&[u8], i64)> {
-    let mut heads: Vec<_> = runs.iter().map(|run| run.iter().flat_map(RowBatch::iter).peekable()).collect();
+    let mut heads: Vec<_> = runs.iter().map(|run| run.iter().flat_map(|batch| batch.iter()).peekable()).collect();
     std::iter::from_fn(move || {
         loop {
             let row = heads.iter_mut().filter_map(|head| head.peek().map(|(row, _)| *row)).min()?;
@@ -171,5 +193,17 @@ mod tests {
                 prop_assert_eq!(state.len(), rows.len() as u64);
             }
         }
+    }
+
+    /// A batch an epoch, each behind the one before.
+    #[test]
+    fn rows_that_come_in_order_are_packed() {
+        let mut state = TableState::new(Table::rejected());
+        for row in 0..1_000 {
+            state.apply(batches(vec![(Row::default().uint(row), 1)]));
+        }
+        let kept: usize = state.runs.iter().map(Vec::len).sum();
+        assert!(kept <= 10, "{kept} batches for 8 kB");
+        assert_eq!((state.len(), state.rows().count()), (1_000, 1_000));
     }
 }

@@ -15,6 +15,8 @@ use std::io::{self, Read};
 /// A record with quotes that does not end within this is refused: 1 MiB.
 pub const QUOTED_BYTES_MAX: usize = 1 << 20;
 
+const TOO_LONG: &str = "the line is longer than 64 MiB";
+
 /// Reads CSV.
 pub struct Csv<R> {
     blocks: Blocks<R>,
@@ -109,11 +111,11 @@ impl<R: Read> Csv<R> {
             self.lines += 1;
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             if !line.trim_ascii().is_empty() {
-                self.shape.split(line, &mut slots, |record| each(Line { number, bytes: line, record }));
+                self.shape.split(line, &mut slots, |record| each(Line { member: None, number, bytes: line, record }));
             }
         }
         if used == 0 && bytes.len() >= RECORD_BYTES_MAX {
-            return self.refuse_line("the line is longer than 64 MiB", each);
+            return self.refuse_line(TOO_LONG, each);
         }
         self.blocks.consume(used);
         Ok(())
@@ -150,11 +152,13 @@ impl<R: Read> Csv<R> {
                     let line = raw.trim_ascii_end();
                     if !line.is_empty() {
                         let mut slots = Vec::new();
-                        self.shape.arrange(columns.into_iter(), &mut slots, |record| each(Line { number, bytes: line, record }));
+                        self.shape
+                            .arrange(columns.into_iter(), &mut slots, |record| each(Line { member: None, number, bytes: line, record }));
                     }
                     self.blocks.consume(length);
                 }
                 Cut::NeverEnds => self.refuse_line("a quote in this line never ends", each)?,
+                Cut::TooLong => self.refuse_line(TOO_LONG, each)?,
                 Cut::NeedsMore => return Ok(()),
             }
         }
@@ -163,6 +167,7 @@ impl<R: Read> Csv<R> {
     /// Refuses the line that the stream stands at, however long it is.
     fn refuse_line(&mut self, why: &'static str, each: &mut dyn FnMut(Line<'_>)) -> io::Result<()> {
         each(Line {
+            member: None,
             number: self.lines,
             bytes: self.blocks.bytes().split(|byte| *byte == b'\n').next().unwrap_or_default(),
             record: Err(why),
@@ -188,6 +193,7 @@ impl<R: Read> Csv<R> {
 enum Cut {
     Record { length: usize, columns: usize },
     NeverEnds,
+    TooLong,
     NeedsMore,
 }
 
@@ -234,29 +240,38 @@ impl Shape {
 /// Cuts a record, which may have quotes.
 fn record(reader: &mut Reader, bytes: &[u8], ended: bool, fields: &mut Vec<u8>, ends: &mut Vec<usize>) -> Cut {
     reader.reset();
-    {
-        let (mut used, mut written, mut columns) = (0, 0, 0);
-        loop {
-            let input = bytes.get(used..).unwrap_or_default();
-            let finish = ended && input.is_empty();
-            let (result, read, wrote, ended_columns) =
-                reader.read_record(input, fields.get_mut(written..).unwrap_or_default(), ends.get_mut(columns..).unwrap_or_default());
-            used += read;
-            written += wrote;
-            columns += ended_columns;
-            match result {
-                ReadRecordResult::OutputFull => fields.resize(fields.len() * 2, 0),
-                ReadRecordResult::OutputEndsFull => ends.resize(ends.len() * 2, 0),
-                ReadRecordResult::Record => {
-                    // The end of the stream ends a record; within a quote that is no end.
-                    let open = finish && memchr::memchr_iter(b'"', bytes).count() % 2 == 1;
-                    return if open { Cut::NeverEnds } else { Cut::Record { length: used, columns } };
+    let (mut used, mut written, mut columns) = (0, 0, 0);
+    loop {
+        let input = bytes.get(used..).unwrap_or_default();
+        let (result, read, wrote, ended_columns) =
+            reader.read_record(input, fields.get_mut(written..).unwrap_or_default(), ends.get_mut(columns..).unwrap_or_default());
+        used += read;
+        written += wrote;
+        columns += ended_columns;
+        match result {
+            ReadRecordResult::OutputFull => fields.resize(fields.len() * 2, 0),
+            ReadRecordResult::OutputEndsFull => ends.resize(ends.len() * 2, 0),
+            ReadRecordResult::Record => return Cut::Record { length: used, columns },
+            ReadRecordResult::End => return Cut::Record { length: bytes.len(), columns: 0 },
+            // At the end, and where a record has become long, a newline tells whether it stands within quotes.
+            ReadRecordResult::InputEmpty if ended || bytes.len() >= QUOTED_BYTES_MAX => {
+                let mut space = (vec![0; 8], vec![0; 2]);
+                let (ending, _, wrote, ended_columns) = reader.read_record(b"\n", &mut space.0, &mut space.1);
+                let unquoted = matches!(ending, ReadRecordResult::Record);
+                if unquoted && ended {
+                    fields.truncate(written);
+                    fields.extend(space.0.iter().take(wrote));
+                    ends.truncate(columns);
+                    ends.extend(space.1.iter().take(ended_columns));
+                    return Cut::Record { length: used, columns: columns + ended_columns };
                 }
-                ReadRecordResult::End => return Cut::Record { length: bytes.len(), columns: 0 },
-                ReadRecordResult::InputEmpty if ended && !finish => {}
-                ReadRecordResult::InputEmpty if bytes.len() >= QUOTED_BYTES_MAX => return Cut::NeverEnds,
-                ReadRecordResult::InputEmpty => return Cut::NeedsMore,
+                return match bytes.len() >= RECORD_BYTES_MAX {
+                    _ if !unquoted => Cut::NeverEnds,
+                    true => Cut::TooLong,
+                    false => Cut::NeedsMore,
+                };
             }
+            ReadRecordResult::InputEmpty => return Cut::NeedsMore,
         }
     }
 }
@@ -345,6 +360,24 @@ mod tests {
     #[test]
     fn a_quote_that_never_ends_costs_one_line() {
         assert_eq!(read(b"1,2\n\"3,4\n5,6\n", None), ["0 1|2", "1 a quote in this line never ends: \"3,4", "2 5|6"]);
+    }
+
+    /// A quote within a field that does not begin with one is a character like others.
+    #[test]
+    fn a_literal_quote_opens_nothing() {
+        assert_eq!(read(b"1,5\" disk\n3,6\" disk", None), ["0 1|5\" disk", "1 3|6\" disk"]);
+        assert_eq!(read(b"1,2\n\"3\",\"4\"", None), ["0 1|2", "1 3|4"]);
+        assert_eq!(read(b"1,2\n3,\"4", None), ["0 1|2", "1 a quote in this line never ends: 3,\"4"]);
+    }
+
+    #[test]
+    fn a_long_line_without_quotes_is_one_record_beside_lines_with_quotes() {
+        let long = "x".repeat(QUOTED_BYTES_MAX + 5);
+        let text = format!("\"1\",2\n{long},4\n5,6\n");
+        let mut lines = Vec::new();
+        let mut csv = Csv::new(text.as_bytes(), u64::MAX, b',', DECLARED, None, true);
+        while csv.read(&mut |line| lines.push(show(line))).unwrap() {}
+        assert_eq!(lines, ["0 1|2".to_string(), format!("1 {long}|4"), "2 5|6".to_string()]);
     }
 
     #[test]

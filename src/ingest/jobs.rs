@@ -4,7 +4,7 @@
 //! one more implementation, and a line in [`open`].
 
 use super::IngestError;
-use super::paths::{self, Kind};
+use super::paths::{self, Content, Kind};
 use super::read::{unpacked, without_bom};
 use retally_core::contract::DatasetFiles;
 use retally_core::split::{Packing, RAW_BYTES_MAX};
@@ -56,7 +56,7 @@ pub fn open(path: &str, files: &'static DatasetFiles) -> Result<Vec<Box<dyn JobQ
     if Path::new(path).is_dir() {
         return Ok(vec![Box::new(Folders::open(path, files)?)]);
     }
-    let found = paths::find(path, |kind| kind.json)?;
+    let found = paths::find(path, |kind| kind.content == Content::Json)?;
     let queue = |file: &String| -> Result<Box<dyn JobQueue>, IngestError> { Ok(Box::new(JobsFile::open(file, files)?)) };
     found.files.iter().map(queue).collect()
 }
@@ -158,7 +158,7 @@ impl JobsFile {
     /// Opens a file of jobs.
     pub fn open(path: &str, files: &'static DatasetFiles) -> Result<JobsFile, IngestError> {
         let expected = ".json, .jsonl, .ndjson, .jsons or .jsonlines, or be a folder of datasets";
-        let kind: Option<Kind> = paths::kind(path).filter(|kind| kind.json);
+        let kind: Option<Kind> = paths::kind(path).filter(|kind| kind.content == Content::Json);
         let packing: Packing = kind.ok_or_else(|| IngestError::UnknownFormat { path: path.into(), expected })?.packing;
         let io = |what| move |source| IngestError::Io { what, path: path.into(), source };
         let file = File::open(path).map_err(io("open"))?;

@@ -46,7 +46,7 @@ impl<R: Read> JsonLines<R> {
             used += length;
             let line = line.trim_ascii();
             if !line.is_empty() {
-                each(Line { number: self.lines, bytes: line, record: Ok(Raw::Json(line)) });
+                each(Line { member: None, number: self.lines, bytes: line, record: Ok(Raw::Json(line)) });
             }
             self.lines += 1;
         }
@@ -60,7 +60,7 @@ impl<R: Read> JsonLines<R> {
     }
 
     fn refuse_long_line(&mut self, each: &mut dyn FnMut(Line<'_>)) -> io::Result<()> {
-        each(Line { number: self.lines, bytes: self.blocks.bytes(), record: Err("the line is longer than 64 MiB") });
+        each(Line { member: None, number: self.lines, bytes: self.blocks.bytes(), record: Err("the line is longer than 64 MiB") });
         self.lines += 1;
         loop {
             let bytes = self.blocks.bytes();
@@ -133,7 +133,7 @@ impl<R: Read> JsonArray<R> {
             }
         }
         if self.blocks.ended() && self.state == State::Within {
-            each(Line { number: self.lines, bytes: b"", record: Err("the array is not closed") });
+            each(Line { member: None, number: self.lines, bytes: b"", record: Err("the array is not closed") });
         }
         Ok(!self.blocks.ended())
     }
@@ -151,7 +151,7 @@ impl<R: Read> JsonArray<R> {
     fn give(&mut self, length: usize, found: Result<(), &'static str>, each: &mut dyn FnMut(Line<'_>)) {
         let bytes = self.blocks.bytes().get(..length).unwrap_or_default();
         let element = bytes.trim_ascii_end();
-        each(Line { number: self.lines, bytes: element, record: found.map(|()| Raw::Json(element)) });
+        each(Line { member: None, number: self.lines, bytes: element, record: found.map(|()| Raw::Json(element)) });
         self.lines += memchr::memchr_iter(b'\n', bytes).count() as u64;
         self.blocks.consume(length);
     }

@@ -4,8 +4,10 @@
 //! - [`plan`] looks at the beginning of each file and cuts a batch into splits
 //! - [`read`] opens splits on the workers, and [`csv`] and [`json`] cut bytes into records
 //! - [`jobs`] finds datasets, and [`streams`] opens what they are made of
+//! - [`archive`] reads the files of an archive
 //! - [`rejected`] keeps what was refused
 
+pub mod archive;
 pub mod blocks;
 pub mod csv;
 pub mod jobs;
@@ -47,7 +49,7 @@ pub enum IngestError {
         why: String,
     },
     /// A file's name does not say what is in it.
-    #[error("could not tell the format of {path:?}: names end in {expected}, each also with .gz or .zst")]
+    #[error("could not tell the format of {path:?}: names end in {expected}")]
     UnknownFormat {
         /// The file.
         path: String,

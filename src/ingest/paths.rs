@@ -2,17 +2,28 @@
 
 use super::IngestError;
 use globset::GlobBuilder;
-use retally_core::split::Packing;
+use retally_core::split::{Archive, Packing};
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
 /// What a file's name says of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
-    /// JSON; CSV otherwise.
-    pub json: bool,
+    /// What it holds.
+    pub content: Content,
     /// How it is packed.
     pub packing: Packing,
+}
+
+/// What a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Comma-separated values.
+    Csv,
+    /// JSON, by line or as an array.
+    Json,
+    /// Files of these kinds.
+    Archive(Archive),
 }
 
 /// Reads a file's kind from its name.
@@ -23,11 +34,15 @@ pub fn kind(path: &str) -> Option<Kind> {
         (_, Some(name)) => (name, Packing::Zstd),
         _ => (name.as_str(), Packing::Plain),
     };
-    match name.rsplit_once('.')?.1 {
-        "csv" => Some(Kind { json: false, packing }),
-        "json" | "jsonl" | "ndjson" | "jsons" | "jsonlines" => Some(Kind { json: true, packing }),
-        _ => None,
-    }
+    let (content, packing) = match (name.rsplit_once('.')?.1, packing) {
+        ("csv", _) => (Content::Csv, packing),
+        ("json" | "jsonl" | "ndjson" | "jsons" | "jsonlines", _) => (Content::Json, packing),
+        ("tar", _) => (Content::Archive(Archive::Tar), packing),
+        ("tgz", Packing::Plain) => (Content::Archive(Archive::Tar), Packing::Gzip),
+        ("zip", Packing::Plain) => (Content::Archive(Archive::Zip), packing),
+        _ => return None,
+    };
+    Some(Kind { content, packing })
 }
 
 /// The files found for a path.
@@ -98,11 +113,15 @@ mod tests {
 
     #[test]
     fn names_say_format_and_packing() {
-        let kind_of = |name| kind(name).map(|kind| (kind.json, kind.packing));
-        assert_eq!(kind_of("a/b.csv"), Some((false, Packing::Plain)));
-        assert_eq!(kind_of("b.CSV.GZ"), Some((false, Packing::Gzip)));
-        assert_eq!(kind_of("b.jsons.zst"), Some((true, Packing::Zstd)));
-        for name in ["b", "b.txt", "b.gz", "csv", "b.csv.bz2", "a.csv/b"] {
+        let kind_of = |name| kind(name).map(|kind| (kind.content, kind.packing));
+        assert_eq!(kind_of("a/b.csv"), Some((Content::Csv, Packing::Plain)));
+        assert_eq!(kind_of("b.CSV.GZ"), Some((Content::Csv, Packing::Gzip)));
+        assert_eq!(kind_of("b.jsons.zst"), Some((Content::Json, Packing::Zstd)));
+        assert_eq!(kind_of("b.zip"), Some((Content::Archive(Archive::Zip), Packing::Plain)));
+        for name in ["b.tar.gz", "b.csv.tar.gz", "B.TGZ"] {
+            assert_eq!(kind_of(name), Some((Content::Archive(Archive::Tar), Packing::Gzip)), "{name}");
+        }
+        for name in ["b", "b.zip.gz", "b.tgz.gz", "b.txt", "b.gz", "csv", "b.csv.bz2", "a.csv/b"] {
             assert_eq!(kind_of(name), None, "{name}");
         }
     }
@@ -123,7 +142,11 @@ mod tests {
         assert_eq!(names(find(&format!("{root}/*.csv*"), |_| true).unwrap().files), ["/a.csv.gz", "/b.csv"]);
         assert_eq!(names(find(&format!("{root}/**/c.*"), |_| true).unwrap().files), ["/deep/er/c.jsonl"]);
         assert_eq!(names(find(&format!("{root}/b.csv"), |_| true).unwrap().files), ["/b.csv"]);
-        assert_eq!(names(find(root, |kind| kind.json).unwrap().files), ["/deep/er/c.jsonl"], "an input of JSON takes no CSV");
+        assert_eq!(
+            names(find(root, |kind| kind.content == Content::Json).unwrap().files),
+            ["/deep/er/c.jsonl"],
+            "an input of JSON takes no CSV"
+        );
         assert_eq!(find("./src/ingest/[p]a*.csv", |_| true).map(|found| found.files).unwrap_or_default(), [""; 0]);
         assert!(matches!(find(&format!("{root}/*.parquet"), |_| true), Err(IngestError::NotFound { .. })));
         assert!(matches!(find(&format!("{root}/none.csv"), |_| true), Err(IngestError::NotFound { .. })));

@@ -1,17 +1,18 @@
 //! Cuts a batch into splits.
 //!
-//! Each file is looked at once, at its beginning: which delimiter, is there a header, is it lines or an array. A large plain
-//! file becomes several splits, so that all workers read it; a CSV file in which a quote occurs anywhere does not, because
-//! a quoted field may hold newlines, and only a reader that comes from the beginning knows.
+//! The beginning of each file tells which delimiter it has, whether there is a header, whether it is lines or an array. A large
+//! plain file becomes several splits, so that all workers read it; a CSV file in which a quote occurs anywhere does not,
+//! because a quoted field may hold newlines, and only a reader that comes from the beginning knows. To know that there is
+//! none, a plain CSV file that is larger than a split is read once here, by worker 0, before its splits are.
 
 use super::IngestError;
+use super::archive;
 use super::jobs::{self, BadJob, Job, JobQueue};
-use super::paths::{self, Kind};
-use super::read::without_bom;
-use flate2::read::MultiGzDecoder;
+use super::paths::{self, Content};
+use super::read::{unpacked, without_bom};
 use retally_core::contract::{Definition, Input, InputKind};
 use retally_core::record::Field;
-use retally_core::split::{Dataset, Format, Location, Packing, RefusedJob, Split};
+use retally_core::split::{Archive, Dataset, Format, Location, Packing, RefusedJob, Split};
 use retally_core::time::Moment;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -111,7 +112,7 @@ pub fn plan(definition: &Definition, batch: &Batch, arrival: Arrival, routes: &m
         let add = |plan: &mut Plan, name: &str, location: &Location, looked: Looked| add(plan, part, name, location, looked, arrival);
         match &part.source {
             Source::Path(path) => {
-                let found = paths::find(path, |kind| kind.json || input.csv)?;
+                let found = paths::find(path, |kind| kind.content != Content::Csv || input.csv)?;
                 plan.passed_over.extend(found.passed_over);
                 for file in found.files {
                     let looked = look(&file, input)?;
@@ -120,15 +121,10 @@ pub fn plan(definition: &Definition, batch: &Batch, arrival: Arrival, routes: &m
             }
             Source::Csv(bytes) => {
                 let format = Format::Csv { delimiter: b',', header: None };
-                add(
-                    &mut plan,
-                    "-",
-                    &Location::Inline(bytes.clone()),
-                    Looked { format, packing: Packing::Plain, bytes: bytes.len() as u64, whole: true },
-                );
+                add(&mut plan, "-", &Location::Inline(bytes.clone()), Looked::whole(format, Packing::Plain, bytes.len() as u64));
             }
             Source::JsonLines(bytes) => {
-                let looked = Looked { format: Format::JsonLines, packing: Packing::Plain, bytes: bytes.len() as u64, whole: true };
+                let looked = Looked::whole(Format::JsonLines, Packing::Plain, bytes.len() as u64);
                 add(&mut plan, "-", &Location::Inline(bytes.clone()), looked);
             }
         }
@@ -170,24 +166,31 @@ struct Looked {
     format: Format,
     packing: Packing,
     bytes: u64,
+    /// Where it can be cut, in order, in what the range of a split counts.
+    cuts: Vec<u64>,
+}
+
+impl Looked {
     /// It must be read as a whole.
-    whole: bool,
+    fn whole(format: Format, packing: Packing, bytes: u64) -> Looked {
+        Looked { format, packing, bytes, cuts: Vec::new() }
+    }
 }
 
 fn add(plan: &mut Plan, part: &Part, name: &str, location: &Location, looked: Looked, arrival: Arrival) {
     let first_split = plan.splits.len() as u64;
     plan.files.push(PlannedFile { input: part.input, name: name.into(), first_split });
     plan.bytes += looked.bytes;
-    let count = if looked.whole { 1 } else { looked.bytes.div_ceil(SPLIT_BYTES).max(1) };
-    for index in 0..count {
-        // The last split goes to the end, wherever that is by then.
-        let until = if index + 1 == count { u64::MAX } else { (index + 1) * SPLIT_BYTES };
+    let from = std::iter::once(0).chain(looked.cuts.iter().copied());
+    // The last split goes to the end, wherever that is by then.
+    let until = looked.cuts.iter().copied().chain([u64::MAX]);
+    for (sequence, range) in (first_split..).zip(from.zip(until)) {
         plan.splits.push(Split {
             input: part.input,
-            sequence: first_split + index,
+            sequence,
             sign: part.sign,
             location: location.clone(),
-            range: (index * SPLIT_BYTES, until),
+            range,
             format: looked.format.clone(),
             packing: looked.packing,
             accept_until: arrival.accept_until,
@@ -197,51 +200,65 @@ fn add(plan: &mut Plan, part: &Part, name: &str, location: &Location, looked: Lo
 }
 
 fn look(path: &str, input: &Input) -> Result<Looked, IngestError> {
-    let expected =
-        if input.csv { ".csv, .json, .jsonl, .ndjson, .jsons or .jsonlines" } else { ".json, .jsonl, .ndjson, .jsons or .jsonlines" };
-    let kind = paths::kind(path).filter(|kind| kind.json || input.csv);
+    let expected = if input.csv {
+        ".csv, .json, .jsonl, .ndjson, .jsons, .jsonlines, .tar (each also with .gz or .zst) or .zip"
+    } else {
+        ".json, .jsonl, .ndjson, .jsons, .jsonlines, .tar (each also with .gz or .zst) or .zip"
+    };
+    let kind = paths::kind(path).filter(|kind| kind.content != Content::Csv || input.csv);
     let kind = kind.ok_or_else(|| IngestError::UnknownFormat { path: path.into(), expected })?;
     let io = |what| move |source| IngestError::Io { what, path: path.into(), source };
     let file = File::open(path).map_err(io("open"))?;
     let metadata = file.metadata().map_err(io("look at"))?;
-    if !metadata.is_file() && kind.packing == Packing::Plain {
+    if !metadata.is_file() && (kind.packing == Packing::Plain || matches!(kind.content, Content::Archive(_))) {
         // A pipe can be read once, so it can't be looked at.
         return Err(io("read")(io::Error::new(io::ErrorKind::Unsupported, "is no regular file")));
     }
-    let first = first_line(file, kind).map_err(io("read"))?;
-    let format = match kind.json {
-        true if first.trim_ascii_start().starts_with(b"[") => Format::JsonArray,
-        true => Format::JsonLines,
-        false => csv_format(&first, input.fields),
-    };
-    let bytes = metadata.len();
-    let mut whole = kind.packing != Packing::Plain || format == Format::JsonArray || bytes <= SPLIT_BYTES;
-    if !whole && !kind.json {
-        whole = has_quote(path).map_err(io("read"))?;
+    let (packing, bytes) = (kind.packing, metadata.len());
+    if let Content::Archive(archive) = kind.content {
+        let cuts = if archive == Archive::Zip { archive::zip_cuts(file).map_err(io("read"))? } else { Vec::new() };
+        return Ok(Looked { format: Format::Archive { archive, csv: input.csv }, packing, bytes, cuts });
     }
-    Ok(Looked { format, packing: kind.packing, bytes, whole })
+    let (_, stream) = without_bom(unpacked(file, packing).map_err(io("read"))?).map_err(io("read"))?;
+    let format = format_of(kind.content, &first_line(stream).map_err(io("read"))?.line, input.fields);
+    let whole = packing != Packing::Plain || format == Format::JsonArray || bytes <= SPLIT_BYTES;
+    if whole || (kind.content == Content::Csv && has_quote(path).map_err(io("read"))?) {
+        return Ok(Looked::whole(format, packing, bytes));
+    }
+    let cuts = (1..bytes.div_ceil(SPLIT_BYTES)).map(|index| index * SPLIT_BYTES).collect();
+    Ok(Looked { format, packing, bytes, cuts })
 }
 
-/// The first line that is not blank.
-fn first_line(file: File, kind: Kind) -> io::Result<Vec<u8>> {
-    let unpacked: Box<dyn Read> = match kind.packing {
-        Packing::Plain => Box::new(file),
-        Packing::Gzip => Box::new(MultiGzDecoder::new(file)),
-        Packing::Zstd => Box::new(zstd::stream::read::Decoder::new(file)?),
-    };
-    let mut stream = without_bom(unpacked)?.1.take(FIRST_LINE_BYTES_MAX);
-    let mut line = Vec::new();
+/// How a file's bytes become records, by its first line.
+pub(super) fn format_of(content: Content, first_line: &[u8], fields: &'static [Field]) -> Format {
+    match content {
+        Content::Csv => csv_format(first_line, fields),
+        _ if first_line.trim_ascii_start().starts_with(b"[") => Format::JsonArray,
+        _ => Format::JsonLines,
+    }
+}
+
+/// The beginning of a stream.
+pub(super) struct FirstLine {
+    /// The first line that is not blank, with the blank ones before it.
+    pub line: Vec<u8>,
+    /// All that was read of the stream.
+    pub read: Vec<u8>,
+}
+
+/// Reads the first line that is not blank.
+pub(super) fn first_line(stream: impl Read) -> io::Result<FirstLine> {
+    let mut stream = stream.take(FIRST_LINE_BYTES_MAX);
+    let mut read = Vec::new();
     let mut block = vec![0; 4 << 10];
     loop {
         let length = stream.read(&mut block)?;
-        line.extend_from_slice(block.get(..length).unwrap_or_default());
-        let blank = line.len() - line.trim_ascii_start().len();
-        let end = line.get(blank..).and_then(|rest| memchr::memchr(b'\n', rest));
-        if let Some(end) = end {
-            line.truncate(blank + end);
-        }
+        read.extend_from_slice(block.get(..length).unwrap_or_default());
+        let blank = read.len() - read.trim_ascii_start().len();
+        let end = read.get(blank..).and_then(|rest| memchr::memchr(b'\n', rest)).map(|end| blank + end);
         if end.is_some() || length == 0 {
-            return Ok(line);
+            let line = read.get(..end.unwrap_or(read.len())).unwrap_or_default().to_vec();
+            return Ok(FirstLine { line, read });
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Opens splits on the workers.
 
+use super::archive::{Accepted, ArchiveReader};
 use super::csv::Csv;
 use super::json::{JsonArray, JsonLines};
 use super::streams;
@@ -36,17 +37,16 @@ fn name(location: &Location) -> &str {
 impl Opener for FileOpener {
     fn open(&self, split: &Split, fields: &'static [Field]) -> Result<Box<dyn SplitReader>, String> {
         let path = name(&split.location).to_string();
-        let opened = open(split).map_err(|error| format!("could not open {path:?}: {error}"))?;
-        let (stream, read, until) = (opened.stream, opened.read, split.range.1.saturating_sub(opened.start));
-        let at_file_start = split.range.0 == 0;
-        let lexer = match &split.format {
-            Format::Csv { delimiter, header } => {
-                Lexer::Csv(Box::new(Csv::new(stream, until, *delimiter, fields, header.clone(), at_file_start)))
-            }
-            Format::JsonLines => Lexer::JsonLines(JsonLines::new(stream, until)),
-            Format::JsonArray => Lexer::JsonArray(JsonArray::new(stream)),
-        };
-        Ok(Box::new(FileReader { lexer, path, read, start: opened.start, cancelled: Arc::clone(&self.cancelled) }))
+        let failed = |error: io::Error| format!("could not open {path:?}: {error}");
+        let cancelled = Arc::clone(&self.cancelled);
+        if let (Format::Archive { archive, csv }, Location::File(_)) = (&split.format, &split.location) {
+            let reader = ArchiveReader::open(&path, *archive, split.packing, split.range, Accepted { csv: *csv, fields }, cancelled);
+            return Ok(Box::new(reader.map_err(failed)?));
+        }
+        let opened = open(split).map_err(failed)?;
+        let until = split.range.1.saturating_sub(opened.start);
+        let lexer = Lexer::new(opened.stream, until, &split.format, fields, split.range.0 == 0);
+        Ok(Box::new(FileReader { lexer, path, read: opened.read, start: opened.start, cancelled }))
     }
 
     fn stream(&self, location: &str, attempt: u32) -> Box<dyn ByteStream> {
@@ -98,7 +98,7 @@ fn open(split: &Split) -> io::Result<Opened> {
     Ok(Opened { stream: Box::new(stream), read, start: bom })
 }
 
-/// The bytes of a packed stream.
+/// What a packed stream holds.
 pub(super) fn unpacked(stream: impl Read + 'static, packing: Packing) -> io::Result<Box<dyn Read>> {
     Ok(match packing {
         Packing::Plain => Box::new(stream),
@@ -131,9 +131,16 @@ pub(super) fn without_bom(mut stream: impl Read) -> io::Result<(u64, impl Read)>
     Ok((bytes, Cursor::new(first).chain(stream)))
 }
 
-struct Counted<R> {
-    stream: R,
-    read: Arc<AtomicU64>,
+/// A stream that counts what is read of it.
+pub(super) struct Counted<R> {
+    pub stream: R,
+    pub read: Arc<AtomicU64>,
+}
+
+impl<R: Seek> Seek for Counted<R> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.stream.seek(to)
+    }
 }
 
 impl<R: Read> Read for Counted<R> {
@@ -144,10 +151,42 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-enum Lexer {
+/// Cuts a stream into records.
+pub(super) enum Lexer {
     Csv(Box<Csv<Box<dyn Read>>>),
     JsonLines(JsonLines<Box<dyn Read>>),
     JsonArray(JsonArray<Box<dyn Read>>),
+}
+
+impl Lexer {
+    /// Cuts a stream that starts at a line, up to the end of the last line that starts before byte `until` of it.
+    pub fn new(stream: Box<dyn Read>, until: u64, format: &Format, fields: &'static [Field], at_file_start: bool) -> Lexer {
+        match format {
+            Format::Csv { delimiter, header } => {
+                Lexer::Csv(Box::new(Csv::new(stream, until, *delimiter, fields, header.clone(), at_file_start)))
+            }
+            Format::JsonArray => Lexer::JsonArray(JsonArray::new(stream)),
+            Format::JsonLines | Format::Archive { .. } => Lexer::JsonLines(JsonLines::new(stream, until)),
+        }
+    }
+
+    /// Reads a block. Answers whether there is more.
+    pub fn read(&mut self, each: &mut dyn FnMut(Line<'_>)) -> io::Result<bool> {
+        match self {
+            Lexer::Csv(csv) => csv.read(each),
+            Lexer::JsonLines(lines) => lines.read(each),
+            Lexer::JsonArray(array) => array.read(each),
+        }
+    }
+
+    /// Lines read.
+    pub fn lines(&self) -> u64 {
+        match self {
+            Lexer::Csv(csv) => csv.lines(),
+            Lexer::JsonLines(lines) => lines.lines(),
+            Lexer::JsonArray(array) => array.lines(),
+        }
+    }
 }
 
 struct FileReader {
@@ -163,12 +202,7 @@ impl SplitReader for FileReader {
         if self.cancelled.load(Ordering::Relaxed) {
             return Ok(false);
         }
-        let result = match &mut self.lexer {
-            Lexer::Csv(csv) => csv.read(each),
-            Lexer::JsonLines(lines) => lines.read(each),
-            Lexer::JsonArray(array) => array.read(each),
-        };
-        result.map_err(|error| {
+        self.lexer.read(each).map_err(|error| {
             let at = self.start + self.read.load(Ordering::Relaxed);
             format!("could not read {:?} after byte {at}: {error}", self.path)
         })
@@ -179,10 +213,6 @@ impl SplitReader for FileReader {
     }
 
     fn lines_read(&self) -> u64 {
-        match &self.lexer {
-            Lexer::Csv(csv) => csv.lines(),
-            Lexer::JsonLines(lines) => lines.lines(),
-            Lexer::JsonArray(array) => array.lines(),
-        }
+        self.lexer.lines()
     }
 }

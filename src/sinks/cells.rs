@@ -22,6 +22,15 @@ pub(super) enum Cell<'a> {
     Text(Cow<'a, str>),
 }
 
+/// Whether a time shows its microseconds when they are zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fraction {
+    /// No: the text of tables.
+    WhenThere,
+    /// Yes: texts of the same length, which sort as the times do.
+    Always,
+}
+
 const SIGN: u64 = 1 << 63;
 
 /// Takes the value of `column` from the front of what is left of a row.
@@ -35,7 +44,7 @@ pub(super) fn take<'a>(column: &'a Column, rest: &mut &'a [u8]) -> Cell<'a> {
     match &column.kind {
         ColumnType::Day => Cell::Day(Day((u32::from_be_bytes(fixed(rest)) ^ (1 << 31)).cast_signed())),
         ColumnType::Time => Cell::Time(Moment((u64::from_be_bytes(fixed(rest)) ^ SIGN).cast_signed())),
-        ColumnType::UInt => Cell::UInt(u64::from_be_bytes(fixed(rest))),
+        ColumnType::UInt | ColumnType::Id => Cell::UInt(u64::from_be_bytes(fixed(rest))),
         ColumnType::Int => Cell::Int((u64::from_be_bytes(fixed(rest)) ^ SIGN).cast_signed()),
         ColumnType::Float => {
             let bits = u64::from_be_bytes(fixed(rest));
@@ -90,7 +99,7 @@ impl Cell<'_> {
         match self {
             Cell::Null => {}
             Cell::Day(day) => append_day(out, *day),
-            Cell::Time(moment) => append_time(out, *moment),
+            Cell::Time(moment) => append_time(out, *moment, Fraction::WhenThere),
             Cell::UInt(number) => append_uint(out, *number),
             Cell::Int(number) => append_int(out, *number),
             Cell::Float(number) => append_float(out, *number),
@@ -157,7 +166,7 @@ fn date(day: Day) -> Option<[u8; 10]> {
     Some([y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1])
 }
 
-fn append_day(out: &mut Vec<u8>, day: Day) {
+pub(super) fn append_day(out: &mut Vec<u8>, day: Day) {
     match date(day) {
         Some(text) => out.extend_from_slice(&text),
         None => {
@@ -166,7 +175,7 @@ fn append_day(out: &mut Vec<u8>, day: Day) {
     }
 }
 
-fn append_time(out: &mut Vec<u8>, moment: Moment) {
+pub(super) fn append_time(out: &mut Vec<u8>, moment: Moment, fraction: Fraction) {
     let (seconds, micros) = (moment.0.div_euclid(SECOND), moment.0.rem_euclid(SECOND).unsigned_abs());
     let second = seconds.rem_euclid(86_400).unsigned_abs();
     let Some([y0, y1, y2, y3, _, m0, m1, _, d0, d1]) = i32::try_from(seconds.div_euclid(86_400)).ok().and_then(|day| date(Day(day))) else {
@@ -175,7 +184,7 @@ fn append_time(out: &mut Vec<u8>, moment: Moment) {
     };
     let ([h0, h1], [i0, i1], [s0, s1]) = (pair(second / 3600), pair(second / 60 % 60), pair(second % 60));
     out.extend_from_slice(&[y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1, b'T', h0, h1, b':', i0, i1, b':', s0, s1]);
-    if micros != 0 {
+    if micros != 0 || fraction == Fraction::Always {
         let ([f0, f1], [f2, f3], [f4, f5]) = (pair(micros / 10_000), pair(micros / 100), pair(micros));
         out.extend_from_slice(&[b'.', f0, f1, f2, f3, f4, f5]);
     }

@@ -60,7 +60,7 @@ fn schema(table: &Table) -> Result<TypePtr, ParquetError> {
         let (physical, logical) = match column.kind {
             ColumnType::Day => (PhysicalType::INT32, Some(LogicalType::Date)),
             ColumnType::Time => (PhysicalType::INT64, Some(LogicalType::timestamp(true, TimeUnit::MICROS))),
-            ColumnType::UInt => (PhysicalType::INT64, Some(LogicalType::integer(64, false))),
+            ColumnType::UInt | ColumnType::Id => (PhysicalType::INT64, Some(LogicalType::integer(64, false))),
             ColumnType::Int => (PhysicalType::INT64, Some(LogicalType::integer(64, true))),
             ColumnType::Float => (PhysicalType::DOUBLE, None),
             ColumnType::Bool => (PhysicalType::BOOLEAN, None),
@@ -92,7 +92,7 @@ impl Collected {
     fn new(column: &Column) -> Collected {
         let values = match column.kind {
             ColumnType::Day => Values::Int32(Vec::new()),
-            ColumnType::Time | ColumnType::UInt | ColumnType::Int => Values::Int64(Vec::new()),
+            ColumnType::Time | ColumnType::UInt | ColumnType::Id | ColumnType::Int => Values::Int64(Vec::new()),
             ColumnType::Float => Values::Double(Vec::new()),
             ColumnType::Bool => Values::Bool(Vec::new()),
             ColumnType::Text | ColumnType::Label(_) => Values::Bytes(Vec::new()),

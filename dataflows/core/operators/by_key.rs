@@ -297,7 +297,7 @@ where
     let stream = updates.inner.binary_frontier(horizon.inner, pact, Pipeline, name, |_, info| {
         let activator = scope.activator_for(info.address);
         let mut epochs = Epochs::default();
-        // The horizon's changes ride in a stash of their own, as updates of the key ().
+        // The horizon's changes wait beside those of the records.
         let mut horizons: BTreeMap<Epoch, (Capability<Epoch>, Vec<(L::Horizon, isize)>)> = BTreeMap::new();
         let mut horizon: Option<L::Horizon> = None;
         let mut states: HashMap<K, S, FixedState> = HashMap::default();
@@ -606,5 +606,62 @@ impl<K: Hash, V> Epochs<K, V> {
     /// The capability of an epoch that was begun early, is complete, and has nothing left to handle.
     fn owed(&mut self, complete: impl Fn(&Epoch) -> bool) -> Option<Capability<Epoch>> {
         self.begun.take_if(|begun| complete(begun.time()) && self.working.is_none() && !self.waiting.contains_key(begun.time()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::rc::Rc;
+    use timely::dataflow::operators::vec::Input;
+    use timely::dataflow::operators::{Inspect, Probe};
+
+    #[derive(Default)]
+    struct Sum(isize);
+
+    impl State for Sum {
+        fn is_empty(&self) -> bool {
+            self.0 == 0
+        }
+    }
+
+    /// Two epochs are complete at once: the second has only the first one's end to wait for, and no message comes to wake it.
+    #[test]
+    fn epochs_that_are_complete_together_are_all_handled() {
+        for timing in [Timing::Complete, Timing::Early(1), Timing::Early(3)] {
+            let sums = timely::execute_directly(move |worker| {
+                let told = Rc::new(RefCell::new(Vec::new()));
+                let (mut input, probe) = worker.dataflow::<Epoch, _, _>(|scope| {
+                    let (input, stream) = scope.new_input::<Update<u64, u64>>();
+                    let sums = by_key_timed(
+                        stream.as_collection(),
+                        Pipeline,
+                        "sum",
+                        timing,
+                        |key: &u64, changes, sum: &mut Sum, emitter: &mut Each<_>| {
+                            let before = sum.0;
+                            sum.0 += changes.drain(..).map(|(_, diff)| diff).sum::<isize>();
+                            emitter.give((*key, before), -1);
+                            emitter.give((*key, sum.0), 1);
+                        },
+                    );
+                    let heard = Rc::clone(&told);
+                    let (probe, _) = sums.inner.inspect(move |update| heard.borrow_mut().push(*update)).probe();
+                    (input, probe)
+                });
+                for epoch in 1..=2 {
+                    input.advance_to(epoch);
+                    (0..2).for_each(|value| input.send(((7, value), epoch, 1)));
+                }
+                input.advance_to(3);
+                input.flush();
+                let steps = (0..1_000).take_while(|_| probe.less_than(&3)).map(|_| worker.step()).count();
+                assert!(steps < 1_000, "epochs are not over after {steps} steps, {timing:?}");
+                differential_dataflow::consolidation::consolidate_updates(&mut told.borrow_mut());
+                told.take()
+            });
+            assert_eq!(sums, [((7, 0), 1, -1), ((7, 2), 1, 1), ((7, 2), 2, -1), ((7, 4), 2, 1)]);
+        }
     }
 }

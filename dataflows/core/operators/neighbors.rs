@@ -19,13 +19,13 @@ use timely::dataflow::channels::pact::ParallelizationContract;
 struct History<V> {
     /// Those that are there.
     present: OrderedList<V>,
-    /// How often, for records delivered twice or more, and for those retracted more often than delivered. Sorted.
-    counts: Vec<(V, isize)>,
+    /// How often, for records delivered twice or more, and for those retracted more often than delivered. By record.
+    counts: OrderedList<(V, isize)>,
 }
 
 impl<V> Default for History<V> {
     fn default() -> Self {
-        History { present: OrderedList::default(), counts: Vec::new() }
+        History { present: OrderedList::default(), counts: OrderedList::default() }
     }
 }
 
@@ -70,17 +70,16 @@ where
 fn count<V: Ord + Clone>(changes: &mut Vec<(V, isize)>, history: &mut History<V>) -> Vec<V> {
     let mut toggled = Vec::with_capacity(changes.len());
     for (record, diff) in changes.drain(..) {
-        let exceptional = history.counts.binary_search_by(|(other, _)| other.cmp(&record));
-        let before = match exceptional.ok().and_then(|index| history.counts.get(index)) {
-            Some((_, count)) => *count,
-            None => isize::from(history.present.get(place(&history.present, &record)) == Some(&record)),
-        };
+        let at = history.counts.lower_bound(|(other, _)| other.cmp(&record));
+        let exceptional = history.counts.get(at).filter(|(other, _)| *other == record).map(|(_, count)| *count);
+        let before = exceptional.unwrap_or_else(|| isize::from(history.present.get(place(&history.present, &record)) == Some(&record)));
         let after = before + diff;
-        match (exceptional, after == 0 || after == 1) {
-            (Ok(index), true) => drop(history.counts.remove(index)),
-            (Ok(index), false) => history.counts.get_mut(index).into_iter().for_each(|(_, count)| *count = after),
-            (Err(_), true) => {}
-            (Err(index), false) => history.counts.insert(index, (record.clone(), after)),
+        if exceptional.is_some() {
+            history.counts.remove(at);
+        }
+        if after != 0 && after != 1 {
+            let at = history.counts.lower_bound(|(other, _)| other.cmp(&record));
+            history.counts.insert(at, (record.clone(), after));
         }
         if (before > 0) != (after > 0) {
             toggled.push(record);

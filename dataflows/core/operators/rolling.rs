@@ -1,7 +1,7 @@
 //! N-day windows from ranges, without N copies.
 //!
-//! "On any of the last N days" turns a set of days into a set that is N - 1 days longer at each end: every range of days
-//! is prolonged, and a gap shorter than N disappears. So the windows of all days are again a few ranges, and
+//! "On any of the last N days" turns a set of days into one whose ranges all end N - 1 days later: a gap shorter than N
+//! disappears. So the windows of all days are again a few ranges, and
 //! they are found from the gaps: from a gap `[from, until)` of the days themselves remains `[from + N - 1, until)`, if anything.
 
 use crate::calendar::Day;

@@ -241,7 +241,7 @@ pub fn run_graph(config: Config, graph: &Arc<dyn Graph>, inputs: &[crate::contra
                 Report::Rejected(_) | Report::Failed { .. } | Report::Note(_) | Report::PointsFailed(_) => {
                     panic!("a line was refused: {report:?}")
                 }
-                Report::Progress { .. } | Report::Done(_) => {}
+                Report::Progress { .. } | Report::PassedOver { .. } | Report::Done(_) => {}
             });
             let (probe, _) = rows
                 .inspect(move |change| found.lock().unwrap().push((change.epoch, names[change.table].clone(), change.rows.clone())))
@@ -371,7 +371,7 @@ impl SplitReader for OneLine {
     fn read(&mut self, each: &mut dyn FnMut(Line<'_>)) -> Result<bool, String> {
         let slots: Vec<&[u8]> = self.line.split(|byte| *byte == b',').collect();
         let record = if self.json { Raw::Json(&self.line) } else { Raw::Fields(Fields::new(self.fields, &slots)) };
-        each(Line { number: 0, bytes: &self.line, record: Ok(record) });
+        each(Line { member: None, number: 0, bytes: &self.line, record: Ok(record) });
         Ok(false)
     }
 
