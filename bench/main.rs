@@ -7,6 +7,7 @@
 //! # Limits
 //! Linux only: memory is read from `/proc`.
 
+mod brushing;
 mod late;
 mod load;
 mod machine;
@@ -55,6 +56,8 @@ enum Bench {
     Scaling(scaling::ScalingOptions),
     /// The operator for neighbours against two made of reduce, and the wire format of records
     Operators(operators::OperatorOptions),
+    /// Datasets into points: a large one, and many small ones
+    Brushing(brushing::BrushingOptions),
     /// Tables into databases: all rows, the same again, some changed, an epoch
     Sinks(sinks::SinksOptions),
     /// Points into each destination, and from the store
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Bench::Memory(options) => memory::main(&options),
         Bench::Scaling(options) => scaling::main(&options),
         Bench::Operators(options) => operators::main(&options),
+        Bench::Brushing(options) => brushing::main(&options),
         Bench::Sinks(options) => sinks::main(&options),
         Bench::Points(options) => points::main(&options),
         Bench::Report(options) => report::main(&options),

@@ -49,7 +49,7 @@ fn splits(workload: &Workload) -> Result<(Vec<Split>, u64)> {
     let arrival = Arrival { accept_until: Moment::LAST, late_before: Moment::FIRST };
     let mut batch = workload.batch();
     batch.parts.truncate(1);
-    let plan = plan::plan(&workload.dataflow.dataflow()?.definition(), &batch, arrival)?;
+    let plan = plan::plan(&workload.dataflow.dataflow()?.definition(), &batch, arrival, &mut plan::Routes::default())?;
     Ok((plan.splits, plan.bytes))
 }
 

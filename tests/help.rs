@@ -29,6 +29,11 @@ fn of_run_active() {
 }
 
 #[test]
+fn of_run_brushing() {
+    check("run-brushing", "run brushing --help");
+}
+
+#[test]
 fn of_query() {
     check("query", "query --help");
 }

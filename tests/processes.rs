@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 /// A hosts file for two processes, on addresses that no other test has.
 ///
 /// All of 127.0.0.0/8 is this machine. An address of one's own can't have its port taken between now and the start.
-fn hosts(place: &Place) -> Vec<String> {
+pub fn hosts(place: &Place) -> Vec<String> {
     static TAKEN: AtomicU8 = AtomicU8::new(1);
     let host =
         format!("127.{}.{}.{}", std::process::id() >> 8 & 0x7f | 0x80, std::process::id() & 0xff, TAKEN.fetch_add(1, Ordering::Relaxed));

@@ -40,7 +40,7 @@ pub mod tables;
 mod tests;
 
 use records::{Engagement, Event};
-use retally_core::contract::{Dataflow, Definition, Files, GenerateError, Graph, Input, Setting, SettingError, Settings};
+use retally_core::contract::{Dataflow, Definition, Files, GenerateError, Graph, Input, InputKind, Setting, SettingError, Settings};
 use retally_core::record::Record;
 use settings::{Valuable, Zone};
 
@@ -59,6 +59,7 @@ impl Dataflow for Active {
                 fields: Event::FIELDS,
                 csv: false,
                 required: true,
+                kind: InputKind::Records,
             }],
             settings: vec![
                 Setting {

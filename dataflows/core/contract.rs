@@ -77,6 +77,28 @@ pub struct Input {
     pub csv: bool,
     /// Whether a run without it is refused.
     pub required: bool,
+    /// What a delivery is.
+    pub kind: InputKind,
+}
+
+/// What is delivered for an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InputKind {
+    /// Records: files of lines, or of an array.
+    Records,
+    /// Datasets, each with several streams that belong together and are read by one worker: a directory of them, or jobs, a JSON
+    /// object a line that names them. `fields` are those of a job.
+    Datasets(&'static DatasetFiles),
+}
+
+/// How a dataset lies in a directory, and what a job names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DatasetFiles {
+    /// What identifies a dataset: the names of its folders from the outermost on, and the fields of a job. A job may leave the last one
+    /// out; then its `job_id` is taken.
+    pub keys: &'static [&'static str],
+    /// Its streams: the field of a job, and the file in the folder.
+    pub streams: &'static [(&'static str, &'static str)],
 }
 
 /// A setting with its default, as text.

@@ -69,6 +69,28 @@ impl<'s> Inputs<'s> {
         records
     }
 
+    /// The datasets of an input, each split on the worker that is to read it. That worker opens the streams through [`Self::opener`] and
+    /// says how it went through [`Self::add_reports`].
+    ///
+    /// # Panics
+    /// When the dataflow declares no input of this name.
+    pub fn datasets(&self, name: &str) -> VecStream<'s, Split> {
+        let Some(input) = self.declared.iter().position(|input| input.name == name) else {
+            panic!("the dataflow declares no input {name:?}");
+        };
+        self.splits.clone().filter(move |split| split.input == input)
+    }
+
+    /// What opens splits and streams.
+    pub fn opener(&self) -> Rc<dyn Opener> {
+        Rc::clone(&self.opener)
+    }
+
+    /// What a reader of datasets says about its splits.
+    pub fn add_reports(&self, reports: VecStream<'s, Report>) {
+        self.reports.borrow_mut().push(reports);
+    }
+
     /// Where points go.
     pub fn points(&self) -> &Arc<dyn Points> {
         &self.points

@@ -135,7 +135,7 @@ pub trait Points: Send + Sync {
 /// An error says what was tried, on what, and why it failed for good: it ends the run. (What can be tried again, the destination
 /// tries again by itself.)
 pub trait PointWriter {
-    /// Takes the points of a batch, and leaves it empty; or leaves it as it is.
+    /// Takes the points of a batch, and leaves it empty; or leaves it as it is, and then it has to be offered again before any other.
     fn offer(&mut self, batch: &mut PointBatch) -> Result<Offered, String>;
 
     /// Sees to it that what was taken gets written, and answers whether all of it is.
@@ -211,6 +211,54 @@ impl PointBatch {
                 Values::Float(values) => values.clear(),
             }
         }
+    }
+}
+
+impl PointBatch {
+    /// Drops the first points.
+    pub fn drop_first(&mut self, points: usize) {
+        fn drop_first<T>(values: &mut Vec<T>, count: usize) {
+            values.drain(..count.min(values.len()));
+        }
+        drop_first(&mut self.times_ns, points);
+        for column in &mut self.columns {
+            drop_first(&mut column.present, points);
+            match &mut column.values {
+                Values::Int(values) => drop_first(values, points),
+                Values::Float(values) => drop_first(values, points),
+            }
+        }
+    }
+
+    /// Appends a point of another batch of the same measurement; of a retracted one, its time is enough.
+    pub fn push_from(&mut self, other: &PointBatch, place: usize) {
+        self.times_ns.extend(other.times_ns.get(place));
+        if self.standing == Standing::Retracted {
+            return;
+        }
+        for (column, other) in self.columns.iter_mut().zip(&other.columns) {
+            match (&mut column.values, &other.values) {
+                (Values::Int(values), Values::Int(others)) => values.extend(others.get(place)),
+                (Values::Float(values), Values::Float(others)) => values.extend(others.get(place)),
+                (values, others) => panic!("columns of one measurement differ in kind: {values:?} and {others:?}"),
+            }
+            column.present.extend(other.present.get(place));
+        }
+    }
+
+    /// Whether a point has the same fields as one of another batch of the same measurement.
+    pub fn same_fields(&self, place: usize, other: &PointBatch, other_place: usize) -> bool {
+        self.columns.iter().zip(&other.columns).all(|(column, other)| {
+            let present = column.is_present(place);
+            let equal = match (&column.values, &other.values) {
+                (Values::Int(values), Values::Int(others)) => values.get(place) == others.get(other_place),
+                (Values::Float(values), Values::Float(others)) => {
+                    values.get(place).map(|value| value.to_bits()) == others.get(other_place).map(|value| value.to_bits())
+                }
+                _ => false,
+            };
+            present == other.is_present(other_place) && (equal || !present)
+        })
     }
 }
 

@@ -38,6 +38,42 @@ pub enum Location {
     File(String),
     /// In the descriptor.
     Inline(Vec<u8>),
+    /// Several streams that are read together, by worker `route % workers`.
+    Dataset(Dataset),
+    /// Nowhere: a job that can't be read.
+    Refused(RefusedJob),
+}
+
+/// A dataset to be read, or to be taken away.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Dataset {
+    /// What identifies it, as its input declares.
+    pub key: Vec<String>,
+    /// Where its streams are, in the order in which its input declares them: paths or URLs, for [`Opener::stream`].
+    pub streams: Vec<String>,
+    /// The same whenever the same dataset comes again: its worker knows what it was.
+    pub route: u64,
+}
+
+/// A job that can't be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedJob {
+    /// The line in the file, from 0.
+    pub line: u64,
+    /// Why.
+    pub reason: String,
+    /// Its first bytes, at most [`RAW_BYTES_MAX`].
+    pub raw: Vec<u8>,
+}
+
+impl Split {
+    /// The number of the worker that reads it, modulo the number of workers.
+    pub fn route(&self) -> u64 {
+        match &self.location {
+            Location::Dataset(dataset) => dataset.route,
+            Location::File(_) | Location::Inline(_) | Location::Refused(_) => self.sequence,
+        }
+    }
 }
 
 /// How bytes become records.
@@ -87,6 +123,38 @@ pub enum Packing {
 pub trait Opener {
     /// A reader of `split`, whose records declare `fields`.
     fn open(&self, split: &Split, fields: &'static [Field]) -> Result<Box<dyn SplitReader>, String>;
+
+    /// A stream of a dataset, unpacked. Whatever is wrong with it shows when it is read. The first attempt has number 0; later ones give
+    /// nothing for a while first, longer each time.
+    fn stream(&self, location: &str, attempt: u32) -> Box<dyn ByteStream>;
+
+    /// How often a dataset is tried before it has failed.
+    fn attempts_max(&self) -> u32;
+
+    /// What tells that a stream is still what it was, where that can be known: the same text as long as the bytes are the same.
+    fn version(&self, location: &str) -> Option<String>;
+}
+
+/// The bytes of a stream, from its beginning. Reading does not wait long.
+pub trait ByteStream {
+    /// Reads into a buffer, which has room for one byte at least.
+    ///
+    /// An error text says what was tried, on what, and why it failed.
+    fn read(&mut self, buffer: &mut [u8]) -> Result<Chunk, String>;
+
+    /// How many bytes have been read, packed as they are, for progress.
+    fn bytes_read(&self) -> u64;
+}
+
+/// What comes from a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chunk {
+    /// So many bytes, one at least.
+    Bytes(usize),
+    /// Nothing yet.
+    Wait,
+    /// Nothing any more.
+    End,
 }
 
 /// A record on its way from a reader to the graph.
@@ -152,6 +220,10 @@ pub enum Report {
         /// What was tried, on what, and why it failed.
         error: String,
     },
+    /// Something that people should know of, and that ends nothing.
+    Note(String),
+    /// Points can't be written: what was tried, on what, and why it failed. It ends the run.
+    PointsFailed(String),
 }
 
 /// A refused record.

@@ -44,7 +44,7 @@ mod tables;
 mod tests;
 
 use records::Event;
-use retally_core::contract::{Dataflow, Definition, Files, GenerateError, Graph, Input, Setting, SettingError, Settings};
+use retally_core::contract::{Dataflow, Definition, Files, GenerateError, Graph, Input, InputKind, Setting, SettingError, Settings};
 use retally_core::record::Record;
 
 /// The dataflow.
@@ -60,6 +60,7 @@ impl Dataflow for Usage {
                 name: "events",
                 about: "events of the logs of schools and devices",
                 fields: Event::FIELDS,
+                kind: InputKind::Records,
                 csv: false,
                 required: true,
             }],

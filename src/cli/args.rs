@@ -6,7 +6,7 @@ use crate::registry;
 use crate::sinks::Format;
 use clap::builder::{PossibleValuesParser, ValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use retally_core::contract::{AsOf, Dataflow, Definition, Setting, Settings};
+use retally_core::contract::{AsOf, Dataflow, Definition, InputKind, Setting, Settings};
 use retally_core::points::Measurement;
 use std::fmt::Write;
 
@@ -181,7 +181,11 @@ fn describe(dataflow: &dyn Dataflow) -> String {
     let mut inputs = || -> std::fmt::Result {
         writeln!(text, "Inputs:")?;
         for input in &definition.inputs {
-            let formats = if input.csv { "CSV or JSON" } else { "JSON" };
+            let formats = match input.kind {
+                InputKind::Records if input.csv => "CSV or JSON",
+                InputKind::Records => "JSON",
+                InputKind::Datasets(_) => "jobs: a JSON object a line",
+            };
             writeln!(text, "  {}: {} ({formats})", input.name, input.about)?;
             for field in input.fields {
                 writeln!(text, "      {:<26} {}", field.name, field.about)?;

@@ -47,6 +47,7 @@ impl CliError {
 impl From<EngineError> for CliError {
     fn from(error: EngineError) -> Self {
         let hint = match &error {
+            EngineError::Ingest(IngestError::NoDatasets { .. }) => "give a folder of datasets, or a file of jobs",
             EngineError::Ingest(IngestError::NotFound { .. }) => "check the path; a glob must be quoted from the shell",
             EngineError::Ingest(IngestError::UnknownFormat { .. }) => "rename or link the file",
             EngineError::Rejected { .. } => "nothing was written; look at the input, or allow more",

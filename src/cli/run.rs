@@ -85,7 +85,7 @@ fn points(graph: &dyn Graph, matches: &ArgMatches) -> Result<Destination, CliErr
     match (text("points"), text("out")) {
         (Some(dest), _) => dest.parse().map_err(|error: PointsError| {
             CliError::usage(error.to_string())
-                .hint("give store:DIR, file:PATH, or the URL of a server that takes line protocol: http://HOST:PORT/...")
+                .hint("give store:DIR, file:PATH, or the URL of a server that takes line protocol: http://HOST:PORT/PATH")
         }),
         (None, Some(out)) => match sinks::Destination::parse(out) {
             Ok(sinks::Destination::Directory(dir)) => Ok(Destination::File(dir.join("points.lp"))),
@@ -296,6 +296,9 @@ impl RunDriver {
             Some(sink) => sink.bring(&self.tables(job), &reached)?,
             None => Vec::new(),
         };
+        if let Destination::File(path) = &job.points {
+            written.push(path.display().to_string());
+        }
         if let Some(dir) = charts {
             written.extend(self.draw(job, dir)?.iter().map(|path| path.display().to_string()));
         }

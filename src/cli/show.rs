@@ -36,6 +36,9 @@ pub fn summary(summary: &Summary) -> String {
         for (table, rows) in &summary.changed {
             writeln!(text, "  {table}: {} rows changed", count(*rows))?;
         }
+        for note in &summary.notes {
+            writeln!(text, "  {note}")?;
+        }
         if let Some(first) = summary.passed_over.first() {
             writeln!(text, "  passed over {} files whose names are not those of input, {first:?} the first", summary.passed_over.len())?;
         }

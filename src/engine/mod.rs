@@ -9,7 +9,7 @@ pub mod table;
 
 use crate::cluster::{Cluster, mesh};
 use crate::ingest::IngestError;
-use crate::ingest::plan::{self, Arrival, Batch, Plan};
+use crate::ingest::plan::{self, Arrival, Batch, Plan, Routes};
 use crate::ingest::read::FileOpener;
 use crate::ingest::rejected::Refused;
 use crate::points::{Destination, Dropped, PointsError};
@@ -213,6 +213,7 @@ struct Engine {
     latest: Option<Moment>,
     /// Records refused in the epochs before.
     rejected: u64,
+    routes: Routes,
 }
 
 /// What has arrived at worker 0 and not been taken.
@@ -259,7 +260,7 @@ impl Engine {
                 }
             });
             reports.probe_with(&probe);
-            Engine { splits, failures, probe, tables, gathered, epoch: 0, latest: None, rejected: 0 }
+            Engine { splits, failures, probe, tables, gathered, epoch: 0, latest: None, rejected: 0, routes: Routes::default() }
         })
     }
 
@@ -275,7 +276,7 @@ impl Engine {
     fn apply(&mut self, worker: &mut Worker, job: &Job, batch: &Batch, driver: &mut impl Driver) -> Result<Commit, EngineError> {
         let started = Instant::now();
         let arrival = Arrival { accept_until: now().plus(DAY), late_before: self.latest.unwrap_or(Moment::FIRST) };
-        let plan = plan::plan(&job.definition, batch, arrival)?;
+        let plan = plan::plan(&job.definition, batch, arrival, &mut self.routes)?;
         self.epoch += 1;
         self.splits.advance_to(self.epoch);
         plan.splits.iter().for_each(|split| self.splits.send(split.clone()));
@@ -305,6 +306,8 @@ impl Engine {
             }
         }
         let mut summary = Summary::new(self.epoch, &plan, &reading.done, started.elapsed());
+        reading.notes.sort_unstable();
+        summary.notes = reading.notes;
         summary.passed_over.append(&mut reading.passed_over);
         summary.passed_over.sort_unstable();
         let rejected = reading.rejected.rows(&job.definition, &plan, &reading.done);
@@ -332,6 +335,7 @@ struct Reading {
     rejected: Refused,
     /// Files of archives that were passed over.
     passed_over: Vec<String>,
+    notes: Vec<String>,
 }
 
 impl Reading {
@@ -346,6 +350,8 @@ impl Reading {
                 Report::PassedOver { members, .. } => self.passed_over.extend(members),
                 Report::Done(done) => self.done.push(done),
                 Report::Failed { error, .. } => return Err(EngineError::Read(error)),
+                Report::Note(note) => self.notes.push(note),
+                Report::PointsFailed(error) => return Err(PointsError::Write(error).into()),
             }
         }
         Ok(())

@@ -37,6 +37,8 @@ pub struct Summary {
     pub rejected: u64,
     /// Files in folders that were passed over.
     pub passed_over: Vec<String>,
+    /// What people should know of.
+    pub notes: Vec<String>,
     /// Rows changed, by table.
     pub changed: BTreeMap<String, u64>,
     /// From the batch's arrival until its changes were there.

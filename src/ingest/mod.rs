@@ -3,17 +3,20 @@
 //! - [`paths`] finds the files that a path means: a file, a folder, a glob
 //! - [`plan`] looks at the beginning of each file and cuts a batch into splits
 //! - [`read`] opens splits on the workers, and [`csv`] and [`json`] cut bytes into records
+//! - [`jobs`] finds datasets, and [`streams`] opens what they are made of
 //! - [`archive`] reads the files of an archive
 //! - [`rejected`] keeps what was refused
 
 pub mod archive;
 pub mod blocks;
 pub mod csv;
+pub mod jobs;
 pub mod json;
 pub mod paths;
 pub mod plan;
 pub mod read;
 pub mod rejected;
+pub mod streams;
 
 use std::io;
 
@@ -28,6 +31,14 @@ pub enum IngestError {
     NotFound {
         /// As given.
         path: String,
+    },
+    /// A folder holds no datasets.
+    #[error("found no dataset below {path:?}: its folder holds {expected}")]
+    NoDatasets {
+        /// As given.
+        path: String,
+        /// The names of a dataset's files.
+        expected: String,
     },
     /// A glob can't be read.
     #[error("could not read {path:?} as a glob: {why}")]

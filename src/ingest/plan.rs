@@ -7,12 +7,14 @@
 
 use super::IngestError;
 use super::archive;
+use super::jobs::{self, BadJob, Job, JobQueue};
 use super::paths::{self, Content};
 use super::read::{unpacked, without_bom};
-use retally_core::contract::{Definition, Input};
+use retally_core::contract::{Definition, Input, InputKind};
 use retally_core::record::Field;
-use retally_core::split::{Archive, Format, Location, Packing, Split};
+use retally_core::split::{Archive, Dataset, Format, Location, Packing, RefusedJob, Split};
 use retally_core::time::Moment;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 
@@ -83,11 +85,30 @@ pub struct Arrival {
     pub late_before: Moment,
 }
 
+/// Which worker reads which dataset. The one that read it knows what it was, so a dataset stays with its worker; new ones go around.
+#[derive(Debug, Default)]
+pub struct Routes {
+    known: BTreeMap<Vec<String>, u64>,
+}
+
+impl Routes {
+    fn of(&mut self, key: &[String]) -> u64 {
+        let next = self.known.len() as u64;
+        *self.known.entry(key.to_vec()).or_insert(next)
+    }
+}
+
 /// Plans a batch.
-pub fn plan(definition: &Definition, batch: &Batch, arrival: Arrival) -> Result<Plan, IngestError> {
+pub fn plan(definition: &Definition, batch: &Batch, arrival: Arrival, routes: &mut Routes) -> Result<Plan, IngestError> {
     let mut plan = Plan::default();
     for part in &batch.parts {
         let Some(input) = definition.inputs.get(part.input) else { continue };
+        if let (InputKind::Datasets(files), Source::Path(path)) = (input.kind, &part.source) {
+            for mut queue in jobs::open(path, files)? {
+                add_jobs(&mut plan, part, &mut *queue, arrival, routes)?;
+            }
+            continue;
+        }
         let add = |plan: &mut Plan, name: &str, location: &Location, looked: Looked| add(plan, part, name, location, looked, arrival);
         match &part.source {
             Source::Path(path) => {
@@ -109,6 +130,35 @@ pub fn plan(definition: &Definition, batch: &Batch, arrival: Arrival) -> Result<
         }
     }
     Ok(plan)
+}
+
+/// Adds the datasets of a queue; of several deliveries of one in a batch the last counts.
+fn add_jobs(plan: &mut Plan, part: &Part, queue: &mut dyn JobQueue, arrival: Arrival, routes: &mut Routes) -> Result<(), IngestError> {
+    plan.files.push(PlannedFile { input: part.input, name: queue.name().into(), first_split: plan.splits.len() as u64 });
+    while let Some(job) = queue.next()? {
+        let location = match job {
+            Ok(Job { key, streams }) => {
+                plan.bytes +=
+                    streams.iter().filter_map(|stream| std::fs::metadata(stream).ok()).map(|metadata| metadata.len()).sum::<u64>();
+                let route = routes.of(&key);
+                Location::Dataset(Dataset { key, streams, route })
+            }
+            Err(BadJob { line, reason, raw }) => Location::Refused(RefusedJob { line, reason, raw }),
+        };
+        plan.splits.push(Split {
+            input: part.input,
+            sequence: plan.splits.len() as u64,
+            sign: part.sign,
+            location,
+            range: (0, u64::MAX),
+            format: Format::JsonLines,
+            packing: Packing::Plain,
+            accept_until: arrival.accept_until,
+            late_before: arrival.late_before,
+        });
+    }
+    plan.passed_over.extend(queue.passed_over());
+    Ok(())
 }
 
 /// What a look at a file tells.

@@ -3,9 +3,10 @@
 use super::archive::{Accepted, ArchiveReader};
 use super::csv::Csv;
 use super::json::{JsonArray, JsonLines};
+use super::streams;
 use flate2::read::MultiGzDecoder;
 use retally_core::record::Field;
-use retally_core::split::{Format, Line, Location, Opener, Packing, Split, SplitReader};
+use retally_core::split::{ByteStream, Format, Line, Location, Opener, Packing, Split, SplitReader};
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::sync::Arc;
@@ -29,6 +30,7 @@ fn name(location: &Location) -> &str {
     match location {
         Location::File(path) => path,
         Location::Inline(_) => "the batch's bytes",
+        Location::Dataset(_) | Location::Refused(_) => "a dataset",
     }
 }
 
@@ -45,6 +47,18 @@ impl Opener for FileOpener {
         let until = split.range.1.saturating_sub(opened.start);
         let lexer = Lexer::new(opened.stream, until, &split.format, fields, split.range.0 == 0);
         Ok(Box::new(FileReader { lexer, path, read: opened.read, start: opened.start, cancelled }))
+    }
+
+    fn stream(&self, location: &str, attempt: u32) -> Box<dyn ByteStream> {
+        streams::stream(location, attempt, &self.cancelled)
+    }
+
+    fn attempts_max(&self) -> u32 {
+        streams::ATTEMPTS_MAX
+    }
+
+    fn version(&self, location: &str) -> Option<String> {
+        streams::version(location)
     }
 }
 
@@ -70,6 +84,9 @@ fn open(split: &Split) -> io::Result<Opened> {
                 file.seek(SeekFrom::Start(start))?;
             }
             Box::new(file)
+        }
+        Location::Dataset(_) | Location::Refused(_) => {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it has several streams and no records"));
         }
     };
     let counted = Counted { stream: packed, read: Arc::clone(&read) };

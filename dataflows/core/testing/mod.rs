@@ -15,7 +15,7 @@ use crate::points::Nowhere;
 use crate::publish::Outputs;
 use crate::record::{Context, Field, Fields, Raw};
 use crate::row::{self, Row, RowBatch};
-use crate::split::{Format, Line, Location, Opener, Packing, Report, Split, SplitReader};
+use crate::split::{ByteStream, Format, Line, Location, Opener, Packing, Report, Split, SplitReader};
 use crate::time::Moment;
 use crate::{Collection, Epoch};
 use differential_dataflow::{AsCollection, Data, ExchangeData};
@@ -238,7 +238,9 @@ pub fn run_graph(config: Config, graph: &Arc<dyn Graph>, inputs: &[crate::contra
             graph.build(&inputs, &mut outputs);
             let (names, rows) = outputs.gathered(scope);
             inputs.into_reports().inspect(|report| match report {
-                Report::Rejected(_) | Report::Failed { .. } => panic!("a line was refused: {report:?}"),
+                Report::Rejected(_) | Report::Failed { .. } | Report::Note(_) | Report::PointsFailed(_) => {
+                    panic!("a line was refused: {report:?}")
+                }
                 Report::Progress { .. } | Report::PassedOver { .. } | Report::Done(_) => {}
             });
             let (probe, _) = rows
@@ -350,6 +352,18 @@ impl Opener for Lines {
     fn open(&self, split: &Split, fields: &'static [Field]) -> Result<Box<dyn SplitReader>, String> {
         let Location::Inline(line) = &split.location else { return Err("only inline splits are read in tests".into()) };
         Ok(Box::new(OneLine { line: line.clone(), json: split.format == Format::JsonLines, fields }))
+    }
+
+    fn stream(&self, location: &str, _attempt: u32) -> Box<dyn ByteStream> {
+        panic!("lines have no streams: {location}");
+    }
+
+    fn attempts_max(&self) -> u32 {
+        1
+    }
+
+    fn version(&self, _location: &str) -> Option<String> {
+        None
     }
 }
 

@@ -1,0 +1,230 @@
+//! Realistic, messy input of any size: datasets of toothbrushes, as they come from the devices.
+//!
+//! A tick every 40 ms or so; a tooth is brushed for some seconds, and gets cleaner. Now and then the device says what time it is and how full its battery
+//! is. With mess, ticks get lost, alone or for a while, and lines are doubled, late or broken. Under the same options every byte is the same.
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use retally_core::contract::{Files, GenerateError, Setting, SettingError, Settings};
+use std::io::{self, Write};
+
+/// Monday, 2024-01-01.
+const START_SECONDS: u64 = 1_704_067_200;
+/// Toothbrushes are used every 12 hours.
+const EVERY_SECONDS: u64 = 12 * 3_600;
+/// A settings line every so many ticks, about.
+const SETTINGS_EVERY_TICKS: u64 = 1_500;
+/// Bytes of a brushing line, about.
+const LINE_BYTES: u64 = 15;
+/// Bytes that are collected before they are written.
+const BUFFER_BYTES: usize = 1 << 18;
+
+/// The options of the generator.
+pub fn settings() -> Vec<Setting> {
+    let setting = |name, value, default, about| Setting { name, value, default, about };
+    vec![
+        setting("toothbrushes", "N", Some("5"), "how many toothbrushes"),
+        setting("datasets", "N", Some("14"), "how many datasets of each, two a day from 2024-01-01 on"),
+        setting("minutes", "X", Some("2.5"), "how long a dataset is, about"),
+        setting("bytes", "N", None, "how large a brushing.csv is, about; instead of --minutes"),
+        setting("mess", "SHARE", Some("0.03"), "the share of ticks that are lost, and of lines that are doubled, late or broken"),
+        setting("seed", "N", Some("1"), "the start of all chance"),
+    ]
+}
+
+struct Options {
+    toothbrushes: u64,
+    datasets: u64,
+    minutes: f64,
+    bytes: Option<u64>,
+    mess: f64,
+    seed: u64,
+}
+
+impl Options {
+    fn read(settings: &Settings) -> Result<Options, SettingError> {
+        let options = Options {
+            toothbrushes: settings.parsed("toothbrushes")?,
+            datasets: settings.parsed("datasets")?,
+            minutes: settings.parsed("minutes")?,
+            bytes: Some(settings.text("bytes")).filter(|text| !text.is_empty()).map(|_| settings.parsed("bytes")).transpose()?,
+            mess: settings.parsed("mess")?,
+            seed: settings.parsed("seed")?,
+        };
+        if !(0.0..=1.0).contains(&options.mess) {
+            return Err(settings.error("mess", "is no share from 0 to 1"));
+        }
+        if !(0.0..=1e7).contains(&options.minutes) {
+            return Err(settings.error("minutes", "is no number of minutes from 0 to 10,000,000"));
+        }
+        if options.datasets > 100_000 {
+            return Err(settings.error("datasets", "is more than 100,000: years end at 2200"));
+        }
+        Ok(options)
+    }
+}
+
+/// Writes the input.
+pub fn generate(settings: &Settings, files: &mut dyn Files) -> Result<(), GenerateError> {
+    let options = Options::read(settings)?;
+    for toothbrush in 0..options.toothbrushes {
+        for dataset in 0..options.datasets {
+            let number = toothbrush.wrapping_mul(1_000_003).wrapping_add(dataset);
+            let mut writer = Dataset {
+                random: ChaCha8Rng::seed_from_u64(options.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+                mess: options.mess,
+                lines: Vec::with_capacity(BUFFER_BYTES + 1_024),
+            };
+            let folder = format!("brush-{toothbrush:04}/set-{dataset:05}");
+            let start = START_SECONDS + dataset * EVERY_SECONDS + toothbrush % 600;
+            let (interval_millis, ticks) = writer.size(&options);
+            writer.brushing(&mut *files.create(&format!("{folder}/brushing.csv"))?, ticks)?;
+            writer.settings(&mut *files.create(&format!("{folder}/settings.jsonlines"))?, start, interval_millis, ticks)?;
+        }
+    }
+    Ok(())
+}
+
+struct Dataset {
+    random: ChaCha8Rng,
+    mess: f64,
+    lines: Vec<u8>,
+}
+
+impl Dataset {
+    /// The tick interval, and how many ticks there are.
+    fn size(&mut self, options: &Options) -> (u64, u64) {
+        let interval_millis = self.random.random_range(35..=45);
+        let minutes = options.minutes * self.random.random_range(0.7..1.3);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some millions of minutes")]
+        let ticks = (minutes * 60_000.0) as u64 / interval_millis;
+        (interval_millis, options.bytes.map_or(ticks, |bytes| bytes / LINE_BYTES))
+    }
+
+    fn is_messy(&mut self) -> bool {
+        self.mess > 0.0 && self.random.random_bool(self.mess)
+    }
+
+    fn flush(&mut self, file: &mut dyn Write, bytes_max: usize) -> io::Result<()> {
+        if self.lines.len() > bytes_max {
+            file.write_all(&self.lines)?;
+            self.lines.clear();
+        }
+        Ok(())
+    }
+
+    fn brushing(&mut self, file: &mut dyn Write, ticks: u64) -> io::Result<()> {
+        if self.random.random_bool(0.5) {
+            self.lines.extend_from_slice(b"tick,tooth,percent_clean\n");
+        }
+        let (mut tick, mut tooth, mut tooth_until, mut permille) = (0, 0, 0, 0);
+        while tick < ticks {
+            if tick >= tooth_until {
+                tooth = self.random.random_range(0..32);
+                tooth_until = tick + self.random.random_range(50..200);
+                permille = self.random.random_range(0..300);
+            }
+            permille = (permille + u64::from(tick % 7 == 0)).min(1_000);
+            if !self.is_messy() {
+                self.tick(tick, tooth, permille);
+            } else {
+                match self.random.random_range(0..10) {
+                    // Lost: a tick, or some seconds.
+                    0..6 => {}
+                    6 => tick += self.random.random_range(1..100),
+                    7 => {
+                        self.tick(tick, tooth, permille);
+                        self.tick(tick, tooth, permille);
+                    }
+                    8 => {
+                        let late = self.random.random_range(1..50);
+                        self.tick(tick.saturating_sub(late), tooth, permille);
+                    }
+                    _ => self.broken_tick(tick),
+                }
+            }
+            tick += 1;
+            self.flush(file, BUFFER_BYTES)?;
+        }
+        self.flush(file, 0)?;
+        file.flush()
+    }
+
+    fn tick(&mut self, tick: u64, tooth: u64, permille: u64) {
+        push_number(&mut self.lines, tick);
+        self.lines.push(b',');
+        push_number(&mut self.lines, tooth);
+        self.lines.extend_from_slice(if permille >= 1_000 { b",1." } else { b",0." });
+        let digits = [permille / 100 % 10, permille / 10 % 10, permille % 10];
+        self.lines.extend(digits.iter().filter_map(|digit| u8::try_from(*digit).ok()).map(|digit| b'0' + digit));
+        self.lines.push(b'\n');
+    }
+
+    fn broken_tick(&mut self, tick: u64) {
+        let line: Vec<u8> = match self.random.random_range(0..8) {
+            0 => format!("{tick},99,0.5\n").into(),
+            1 => format!("{tick},3,1.7\n").into(),
+            2 => format!("{tick},3,NaN\n").into(),
+            3 => format!("-{tick},3,0.5\n").into(),
+            4 => format!("{},3,0.5\n", tick + 1_000_000_000_000).into(),
+            5 => format!("{tick},3\n").into(),
+            6 => b"\xff\xfe\x00\x01garbage\n".to_vec(),
+            _ => b"\n".to_vec(),
+        };
+        self.lines.extend_from_slice(&line);
+    }
+
+    fn settings(&mut self, file: &mut dyn Write, start_seconds: u64, interval_millis: u64, ticks: u64) -> io::Result<()> {
+        let (mut tick, mut millis, mut interval_millis, mut battery) = (0, start_seconds * 1_000, interval_millis, 1_000u64);
+        let mut first = true;
+        while first || tick < ticks {
+            let (seconds, battery_text) = (format!("{}.{:03}", millis / 1_000, millis % 1_000), format!("0.{:03}", battery.min(999)));
+            let interval = format!("0.{interval_millis:03}");
+            let values = match self.random.random_range(0..4) {
+                _ if first => format!(r#""battery":{battery_text},"tick_interval":{interval}"#),
+                0 => format!(r#""battery_level":{battery_text},"interval":{interval}"#),
+                1 => format!(r#""tick_interval":{interval}"#),
+                _ => format!(r#""battery":{battery_text}"#),
+            };
+            let time = ["time", "timestamp", "unix_time"].get(self.random.random_range(0..3)).copied().unwrap_or("time");
+            let line = format!("{{\"{time}\":{seconds},\"tick\":{tick},{values}}}\n");
+            if !first && self.is_messy() {
+                let broken = match self.random.random_range(0..5) {
+                    0 => line.repeat(2),
+                    1 => line.get(..line.len() / 2).unwrap_or_default().to_string() + "\n",
+                    2 => format!("{{\"{time}\":{seconds},\"tick\":{},\"battery\":0.5}}\n", tick + 10_000_000_000),
+                    3 => format!("{{\"{time}\":{seconds},\"tick\":{tick},\"tick_interval\":0}}\n"),
+                    _ => "not json at all\n".into(),
+                };
+                self.lines.extend_from_slice(broken.as_bytes());
+            } else {
+                self.lines.extend_from_slice(line.as_bytes());
+            }
+            first = false;
+            let step = self.random.random_range(SETTINGS_EVERY_TICKS / 2..SETTINGS_EVERY_TICKS * 3 / 2);
+            tick += step;
+            millis += step * interval_millis;
+            battery = battery.saturating_sub(u64::from(self.random.random_bool(0.3)));
+            if self.random.random_bool(0.05) {
+                interval_millis = self.random.random_range(35..=45);
+            }
+            self.flush(file, BUFFER_BYTES)?;
+        }
+        self.flush(file, 0)?;
+        file.flush()
+    }
+}
+
+/// Decimal digits, faster than by a format.
+fn push_number(out: &mut Vec<u8>, mut number: u64) {
+    let start = out.len();
+    loop {
+        out.extend(u8::try_from(number % 10).map(|digit| b'0' + digit));
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.get_mut(start..).unwrap_or_default().reverse();
+}

@@ -1,0 +1,600 @@
+//! One dataset, read once: two streams of lines in, points in the order of ticks out.
+//!
+//! Settings are read up to the first good line; then brushing lines are, and settings run ahead of them by one event, so that the event in
+//! force at a tick is known. At the end of brushing, the rest of the settings follows. What is kept does not grow with the streams: two
+//! buffers, the events in force and to come, and sums.
+//!
+//! Times are integers: nanoseconds, and tick intervals in femtoseconds. What is below a nanosecond is cut.
+//!
+//! # Decided here, where the contract is silent
+//! - How far a tick lies ahead is the number of ticks times the interval in force at the last accepted one: the settings events in
+//!   between are not known yet, and must not be read in vain for garbage.
+//! - A brushing tick whose time lies outside 1970–2200, or more than a day ahead of the clock at arrival, is out of range: by the event in
+//!   force at the last accepted one, for the same reason. (Where it does so by its own event alone, it is skipped and counted, and the stream goes on from it.)
+//! - Without a good settings line, brushing lines are not read, and not counted.
+
+use crate::lines::{Filled, Lines, Next};
+use crate::outcome::{Outcome, Status, Tooth};
+use crate::records::{Columns, Interval, Setting, Tick, plain_tick};
+use crate::settings::{NANOSECOND_FS, Rules};
+use retally_core::points::{BATCH_POINTS, PointBatch, Values};
+use retally_core::split::ByteStream;
+use retally_core::time::Moment;
+use std::collections::VecDeque;
+
+/// A brushing line must be shorter: 128 KiB, which is also the block in which the stream is read.
+const BRUSHING_LINE_BYTES_MAX: usize = 128 << 10;
+/// A settings line must be shorter: 64 KiB.
+const SETTINGS_LINE_BYTES_MAX: usize = 64 << 10;
+/// So many blocks are read in a step, before the worker does other things.
+const BLOCKS_PER_STEP: u32 = 2;
+
+/// A dataset being read.
+pub struct Machine {
+    rules: Rules,
+    accept_until: Moment,
+    accept_until_ns: i64,
+    brushing: Lines,
+    /// No line has been read: there may be a header.
+    at_start: bool,
+    /// `None` before a line that tells.
+    columns: Option<Columns>,
+    ticks: Order<Tick>,
+    /// Ticks that are accepted and have no time yet.
+    accepted: VecDeque<Tick>,
+    settings: Lines,
+    events: Order<Setting>,
+    /// Events that are accepted and not yet in force.
+    coming: VecDeque<Setting>,
+    force: Option<Force>,
+    /// The next event to be in force; `Unknown` until the stream has been asked.
+    next: Coming,
+    stage: Stage,
+    blocks_left: u32,
+    tally: Tally,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Before the first good settings line.
+    First,
+    /// While there are brushing lines.
+    Ticks,
+    /// After the last of them.
+    Rest,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Coming {
+    Unknown,
+    Event(Force),
+    None,
+}
+
+/// What a step came to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// There is more.
+    More,
+    /// A stream has nothing to give yet.
+    Wait,
+    /// The dataset has been read.
+    Done(Box<Outcome>),
+}
+
+/// Why a step ends early.
+enum Pause {
+    Step(Step),
+    Failed(String),
+}
+
+/// The points of a dataset: a batch for each measurement, which is to be taken when it is full.
+pub struct Out {
+    /// Of measurement `brushing`.
+    pub brushing: PointBatch,
+    /// Of measurement `settings`.
+    pub settings: PointBatch,
+}
+
+impl Out {
+    fn is_full(&self) -> bool {
+        self.brushing.len() >= BATCH_POINTS || self.settings.len() >= BATCH_POINTS
+    }
+}
+
+/// A settings event with all its values: what times the ticks from it on.
+#[derive(Clone, Copy, Debug)]
+struct Force {
+    tick: i64,
+    time_ns: i64,
+    battery: f64,
+    interval: Interval,
+    /// The interval in whole nanoseconds, and what remains in femtoseconds.
+    whole_ns: i64,
+    rest_fs: i64,
+    /// The most ticks that another may lie ahead.
+    gap_ticks_max: i64,
+}
+
+impl Force {
+    fn new(setting: &Setting, battery: f64, interval: Interval, rules: &Rules) -> Force {
+        // Settings limit intervals to 100 days, so nanoseconds fit.
+        let whole_ns = i64::try_from(interval.fs / i128::from(NANOSECOND_FS)).unwrap_or(i64::MAX);
+        let rest_fs = i64::try_from(interval.fs % i128::from(NANOSECOND_FS)).unwrap_or(0);
+        let gap_ticks_max = i64::try_from(rules.gap_max_fs / interval.fs.max(1)).unwrap_or(i64::MAX);
+        Force { tick: setting.tick, time_ns: setting.time_ns, battery, interval, whole_ns, rest_fs, gap_ticks_max }
+    }
+
+    /// The time of a tick, where 64 bits hold it.
+    fn time_ns(&self, tick: i64) -> Option<i64> {
+        // Ticks are from 0, so their difference fits.
+        let ticks = tick - self.tick;
+        let rest_ns = match ticks.checked_mul(self.rest_fs) {
+            Some(fs) => fs.div_euclid(NANOSECOND_FS),
+            None => i64::try_from((i128::from(ticks) * i128::from(self.rest_fs)).div_euclid(i128::from(NANOSECOND_FS))).ok()?,
+        };
+        self.time_ns.checked_add(ticks.checked_mul(self.whole_ns)?)?.checked_add(rest_ns)
+    }
+
+    fn lasting_fs(&self, ticks: i64) -> i128 {
+        i128::from(ticks).saturating_mul(self.interval.fs)
+    }
+}
+
+/// A record with a tick.
+trait Ticked: Copy {
+    fn tick(&self) -> i64;
+}
+
+impl Ticked for Tick {
+    fn tick(&self) -> i64 {
+        self.tick
+    }
+}
+
+impl Ticked for Setting {
+    fn tick(&self) -> i64 {
+        self.tick
+    }
+}
+
+/// The order of a stream: which records are accepted.
+struct Order<R> {
+    /// The last accepted tick.
+    last: Option<i64>,
+    /// A record that lies too far ahead, until the next one decides.
+    candidate: Option<R>,
+    skipped: u64,
+}
+
+impl<R: Ticked> Order<R> {
+    fn new() -> Order<R> {
+        Order { last: None, candidate: None, skipped: 0 }
+    }
+
+    /// Takes a readable record; gives those that are accepted by it.
+    fn take(&mut self, record: R, gap_ticks_max: i64, mut accept: impl FnMut(R)) {
+        if let Some(candidate) = self.candidate.take() {
+            if follows(candidate.tick(), record.tick(), gap_ticks_max) {
+                self.last = Some(record.tick());
+                accept(candidate);
+                accept(record);
+                return;
+            }
+            self.skipped += 1;
+        }
+        match self.last {
+            Some(last) if record.tick() <= last => self.skipped += 1,
+            Some(last) if !follows(last, record.tick(), gap_ticks_max) => self.candidate = Some(record),
+            _ => {
+                self.last = Some(record.tick());
+                accept(record);
+            }
+        }
+    }
+
+    /// Nothing follows: a candidate was garbage.
+    fn end(&mut self) {
+        self.skipped += u64::from(self.candidate.take().is_some());
+    }
+}
+
+/// Whether a tick goes on from another: it is greater, and not too far ahead.
+fn follows(last: i64, tick: i64, gap_ticks_max: i64) -> bool {
+    tick > last && tick - last <= gap_ticks_max
+}
+
+/// What is counted and summed up.
+#[derive(Default)]
+struct Tally {
+    brushing: Span,
+    settings: Span,
+    /// Lost up to the last tick; and after it, should another tick come.
+    lost_fs: i128,
+    lost_since_fs: i128,
+    /// The tick up to which losses are summed up.
+    lost_until: i64,
+    out_of_time: u64,
+    /// By tooth: points, and the sum of percentages in steps.
+    teeth: Vec<(u64, u128)>,
+}
+
+/// The events of a stream.
+#[derive(Default)]
+struct Span {
+    points: u64,
+    first_ns: i64,
+    last: Option<Last>,
+    /// An event was not later than the one before it.
+    unordered: bool,
+}
+
+/// The last event of a stream.
+#[derive(Clone, Copy)]
+struct Last {
+    time_ns: i64,
+    interval_ns: i64,
+}
+
+impl Tally {
+    /// A tick has a point.
+    #[inline]
+    fn tick(&mut self, tick: &Tick, time_ns: i64, force: &Force) {
+        self.lose_until(tick.tick, force);
+        if self.lost_since_fs != 0 {
+            self.lost_fs = self.lost_fs.saturating_add(std::mem::take(&mut self.lost_since_fs));
+        }
+        self.lost_until = tick.tick.saturating_add(1);
+        if let Some((points, steps)) = self.teeth.get_mut(tick.tooth as usize) {
+            *points += 1;
+            *steps += u128::from(tick.percent_steps);
+        }
+        self.brushing.count(time_ns, force);
+    }
+
+    /// The ticks before `tick` that have not come are missing.
+    #[inline]
+    fn lose_until(&mut self, tick: i64, force: &Force) {
+        if tick > self.lost_until {
+            self.lost_since_fs = self.lost_since_fs.saturating_add(force.lasting_fs(tick - self.lost_until));
+            self.lost_until = tick;
+        }
+    }
+}
+
+impl Span {
+    #[inline]
+    fn count(&mut self, time_ns: i64, force: &Force) {
+        self.points += 1;
+        match &mut self.last {
+            None => self.first_ns = time_ns,
+            Some(last) => self.unordered |= last.time_ns >= time_ns,
+        }
+        self.last = Some(Last { time_ns, interval_ns: force.whole_ns });
+    }
+
+    /// From the first event to one tick after the last.
+    fn ns(&self) -> Option<(i64, i64)> {
+        let last = self.last?;
+        Some((self.first_ns, last.time_ns.saturating_add(last.interval_ns)))
+    }
+}
+
+impl Machine {
+    /// Reads a dataset from its two streams.
+    pub fn new(rules: &Rules, accept_until: Moment, brushing: Box<dyn ByteStream>, settings: Box<dyn ByteStream>) -> Machine {
+        let teeth = vec![(0, 0); rules.teeth as usize];
+        let accept_until = accept_until.min(Moment::LAST);
+        Machine {
+            rules: rules.clone(),
+            accept_until,
+            accept_until_ns: accept_until.0.saturating_mul(1_000).saturating_add(999),
+            brushing: Lines::new(brushing, BRUSHING_LINE_BYTES_MAX),
+            at_start: true,
+            columns: None,
+            ticks: Order::new(),
+            accepted: VecDeque::with_capacity(2),
+            settings: Lines::new(settings, SETTINGS_LINE_BYTES_MAX),
+            events: Order::new(),
+            coming: VecDeque::with_capacity(2),
+            force: None,
+            next: Coming::Unknown,
+            stage: Stage::First,
+            blocks_left: 0,
+            tally: Tally { teeth, ..Tally::default() },
+        }
+    }
+
+    /// How many bytes have been read.
+    pub fn bytes_read(&self) -> u64 {
+        self.brushing.bytes_read() + self.settings.bytes_read()
+    }
+
+    /// Reads some blocks at most, and until a batch of `out` is full.
+    ///
+    /// An error says which stream can't be read, and why; then the dataset has to be begun anew.
+    pub fn step(&mut self, out: &mut Out) -> Result<Step, String> {
+        self.blocks_left = BLOCKS_PER_STEP;
+        match self.run(out) {
+            Ok(outcome) => Ok(Step::Done(Box::new(outcome))),
+            Err(Pause::Step(step)) => Ok(step),
+            Err(Pause::Failed(error)) => Err(error),
+        }
+    }
+
+    fn run(&mut self, out: &mut Out) -> Result<Outcome, Pause> {
+        if self.stage == Stage::First {
+            let Some(first) = self.event(out)? else { return Ok(self.outcome(Status::Unsalvageable)) };
+            self.force = Some(first);
+            self.stage = Stage::Ticks;
+        }
+        if self.stage == Stage::Ticks {
+            self.brush(out)?;
+            self.stage = Stage::Rest;
+        }
+        while self.event(out)?.is_some() {}
+        Ok(self.outcome(Status::Done))
+    }
+
+    /// The next event of the settings stream; its point is given.
+    fn event(&mut self, out: &mut Out) -> Result<Option<Force>, Pause> {
+        loop {
+            if out.is_full() {
+                return Err(Pause::Step(Step::More));
+            }
+            if let Some(setting) = self.coming.pop_front() {
+                return Ok(self.complete(&setting, out));
+            }
+            match self.settings.next() {
+                Next::Line(range) => self.settings_line(range),
+                Next::TooLong => self.events.skipped += 1,
+                Next::Fill => fill(&mut self.settings, &mut self.blocks_left)?,
+                Next::End => {
+                    self.events.end();
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    fn settings_line(&mut self, range: std::ops::Range<usize>) {
+        let line = self.settings.line(range);
+        if line.trim_ascii().is_empty() {
+            return;
+        }
+        match Setting::read(line, &self.rules, self.accept_until) {
+            // The first must give both values.
+            Some(setting) if self.latest().is_some() || (setting.battery.is_some() && setting.interval.is_some()) => {
+                let gap_ticks_max = self.latest().map_or(i64::MAX, |force| force.gap_ticks_max);
+                self.events.take(setting, gap_ticks_max, |setting| self.coming.push_back(setting));
+            }
+            _ => self.events.skipped += 1,
+        }
+    }
+
+    /// The last accepted event.
+    fn latest(&self) -> Option<&Force> {
+        match &self.next {
+            Coming::Event(event) => Some(event),
+            Coming::Unknown | Coming::None => self.force.as_ref(),
+        }
+    }
+
+    /// An event with the values that its line left out.
+    fn complete(&mut self, setting: &Setting, out: &mut Out) -> Option<Force> {
+        let before = self.latest().copied();
+        let battery = setting.battery.or(before.map(|force| force.battery))?;
+        let interval = setting.interval.or(before.map(|force| force.interval))?;
+        let force = Force::new(setting, battery, interval, &self.rules);
+        self.tally.settings.count(force.time_ns, &force);
+        push(
+            &mut out.settings,
+            force.time_ns,
+            &[Field::Int(setting.tick), Field::Some(setting.battery), Field::Some(setting.interval.map(|interval| interval.seconds))],
+        );
+        if self.stage == Stage::Rest {
+            // Nothing is timed by it, but what the next line leaves out.
+            self.next = Coming::Event(force);
+        }
+        Some(force)
+    }
+
+    /// All brushing lines.
+    fn brush(&mut self, out: &mut Out) -> Result<(), Pause> {
+        loop {
+            while let Some(tick) = self.accepted.front().copied() {
+                self.advance(tick.tick, out)?;
+                self.accepted.pop_front();
+                self.point(tick, out);
+            }
+            if out.is_full() {
+                return Err(Pause::Step(Step::More));
+            }
+            self.plain_lines(out);
+            match self.brushing.next() {
+                Next::Line(range) => self.brushing_line(range),
+                Next::TooLong => {
+                    self.ticks.skipped += 1;
+                    self.at_start = false;
+                }
+                Next::Fill => fill(&mut self.brushing, &mut self.blocks_left)?,
+                Next::End => {
+                    self.ticks.end();
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// The lines that are as they should be, one after the other, as long as nothing has to be decided. Nearly all are.
+    fn plain_lines(&mut self, out: &mut Out) {
+        let next_tick = match self.next {
+            Coming::Event(event) => event.tick,
+            Coming::None => i64::MAX,
+            Coming::Unknown => return,
+        };
+        let (Some(force), Some(mut last), None) = (self.force, self.ticks.last, self.ticks.candidate) else { return };
+        if !self.columns.as_ref().is_some_and(Columns::are_plain) || self.brushing.is_dropping() {
+            return;
+        }
+        let Some(mut columns) = TickColumns::of(&mut out.brushing) else { return };
+        let (bytes, tally) = (self.brushing.rest(), &mut self.tally);
+        let mut used = 0;
+        for _ in columns.times_ns.len()..BATCH_POINTS {
+            let Some((tick, length)) = bytes.get(used..).and_then(|rest| plain_tick(rest, self.rules.teeth)) else { break };
+            if tick.tick >= next_tick || !follows(last, tick.tick, force.gap_ticks_max) {
+                break;
+            }
+            let Some(time_ns) = force.time_ns(tick.tick).filter(|time_ns| (0..=self.accept_until_ns).contains(time_ns)) else { break };
+            used += length;
+            last = tick.tick;
+            tally.tick(&tick, time_ns, &force);
+            columns.push(time_ns, &tick, &force);
+        }
+        if used > 0 {
+            self.ticks.last = Some(last);
+            self.brushing.consume(used);
+        }
+    }
+
+    fn brushing_line(&mut self, range: std::ops::Range<usize>) {
+        let line = self.brushing.line(range);
+        let blank = line.trim_ascii().is_empty();
+        let at_start = std::mem::take(&mut self.at_start);
+        let tick = match &self.columns {
+            _ if blank => return,
+            Some(columns) => columns.read(line, &self.rules),
+            None => {
+                let (columns, header) = Columns::seen(line);
+                if header && at_start {
+                    self.columns = Some(columns);
+                    return;
+                }
+                // What the delimiter is, garbage doesn't tell: the first readable line does.
+                let tick = columns.read(line, &self.rules);
+                self.columns = tick.map(|_| columns);
+                tick
+            }
+        };
+        let force = self.force.as_ref();
+        let in_time = |tick: &Tick| {
+            force.and_then(|force| force.time_ns(tick.tick)).is_some_and(|time_ns| (0..=self.accept_until_ns).contains(&time_ns))
+        };
+        match tick.filter(in_time) {
+            Some(tick) => {
+                let gap_ticks_max = self.force.as_ref().map_or(i64::MAX, |force| force.gap_ticks_max);
+                self.ticks.take(tick, gap_ticks_max, |tick| self.accepted.push_back(tick));
+            }
+            None => self.ticks.skipped += 1,
+        }
+    }
+
+    /// Brings the event in force up to a tick, and sums up what is missing before it.
+    fn advance(&mut self, tick: i64, out: &mut Out) -> Result<(), Pause> {
+        loop {
+            let next = match self.next {
+                Coming::Unknown => {
+                    self.next = self.event(out)?.map_or(Coming::None, Coming::Event);
+                    continue;
+                }
+                Coming::Event(event) if event.tick <= tick => event,
+                Coming::Event(_) | Coming::None => return Ok(()),
+            };
+            if let Some(force) = self.force {
+                self.tally.lose_until(next.tick, &force);
+            }
+            self.force = Some(next);
+            self.next = Coming::Unknown;
+        }
+    }
+
+    fn point(&mut self, tick: Tick, out: &mut Out) {
+        let Some(force) = self.force else { return };
+        let Some(time_ns) = force.time_ns(tick.tick).filter(|time_ns| (0..=self.accept_until_ns).contains(time_ns)) else {
+            self.tally.out_of_time += 1;
+            return;
+        };
+        self.tally.tick(&tick, time_ns, &force);
+        if let Some(mut columns) = TickColumns::of(&mut out.brushing) {
+            columns.push(time_ns, &tick, &force);
+        }
+    }
+
+    fn outcome(&mut self, status: Status) -> Outcome {
+        let tally = &self.tally;
+        let spans = [tally.brushing.ns(), tally.settings.ns()];
+        let spans = spans.iter().flatten();
+        let numbered = (0u32..).zip(&tally.teeth).filter(|(_, (points, _))| *points > 0);
+        Outcome {
+            status,
+            span_ns: spans.clone().map(|(start, _)| *start).min().zip(spans.map(|(_, end)| *end).max()),
+            lost_fs: tally.lost_fs,
+            brushing_points: tally.brushing.points,
+            settings_points: tally.settings.points,
+            skipped_lines: self.ticks.skipped + self.events.skipped + tally.out_of_time,
+            error: String::new(),
+            teeth: numbered.map(|(tooth, (points, steps))| Tooth { tooth, points: *points, percent_steps: *steps }).collect(),
+            unordered: tally.brushing.unordered || tally.settings.unordered,
+        }
+    }
+}
+
+fn fill(lines: &mut Lines, blocks_left: &mut u32) -> Result<(), Pause> {
+    let Some(left) = blocks_left.checked_sub(1) else { return Err(Pause::Step(Step::More)) };
+    match lines.fill().map_err(Pause::Failed)? {
+        Filled::Wait => Err(Pause::Step(Step::Wait)),
+        Filled::Some => {
+            *blocks_left = left;
+            Ok(())
+        }
+    }
+}
+
+enum Field {
+    Int(i64),
+    Some(Option<f64>),
+}
+
+/// The columns of a batch of measurement `brushing`.
+struct TickColumns<'a> {
+    times_ns: &'a mut Vec<i64>,
+    ticks: &'a mut Vec<i64>,
+    teeth: &'a mut Vec<i64>,
+    floats: [&'a mut Vec<f64>; 3],
+}
+
+impl<'a> TickColumns<'a> {
+    fn of(batch: &'a mut PointBatch) -> Option<TickColumns<'a>> {
+        let PointBatch { times_ns, columns, .. } = batch;
+        let mut values = columns.iter_mut().map(|column| &mut column.values);
+        let mut next = || values.next();
+        let (Values::Int(ticks), Values::Int(teeth)) = (next()?, next()?) else { return None };
+        let (Values::Float(percent), Values::Float(battery), Values::Float(interval)) = (next()?, next()?, next()?) else { return None };
+        Some(TickColumns { times_ns, ticks, teeth, floats: [percent, battery, interval] })
+    }
+
+    #[inline]
+    fn push(&mut self, time_ns: i64, tick: &Tick, force: &Force) {
+        self.times_ns.push(time_ns);
+        self.ticks.push(tick.tick);
+        self.teeth.push(i64::from(tick.tooth));
+        let [percent, battery, interval] = &mut self.floats;
+        percent.push(tick.percent_clean);
+        battery.push(force.battery);
+        interval.push(force.interval.seconds);
+    }
+}
+
+fn push(batch: &mut PointBatch, time_ns: i64, fields: &[Field]) {
+    batch.times_ns.push(time_ns);
+    for (column, field) in batch.columns.iter_mut().zip(fields) {
+        match (&mut column.values, field) {
+            (Values::Int(values), Field::Int(value)) => values.push(*value),
+            (Values::Float(values), Field::Some(value)) => {
+                values.push(value.unwrap_or(0.0));
+                column.present.push(value.is_some());
+            }
+            (values, _) => panic!("a field of another type than {values:?}"),
+        }
+    }
+}

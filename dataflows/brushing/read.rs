@@ -1,0 +1,460 @@
+//! The operator that reads datasets: one worker reads one dataset, both streams together, and gives its points away as it goes.
+//!
+//! Each worker reads the datasets that fall to it, some blocks per activation, and holds the epoch's capability until their points are written: a
+//! destination that is behind slows the reading down. When a stream has nothing to give (a connection that is slow, or a failed one that is left alone
+//! for a while), the next dataset is begun meanwhile, up to [`OPEN_MAX`] of them.
+//!
+//! A worker remembers of each of its datasets where it was read and what came of it; so a dataset that comes again replaces what it was, in
+//! tables and points, and can be taken away.
+//!
+//! # Limits
+//! Points of an old version can be taken back one by one only as long as its streams are what they were, because they are read once more. Where they
+//! are not, and the destination can't delete a series, the points that the new version lacks remain, and a note says so.
+
+use crate::graph::Job;
+use crate::machine::Machine;
+use crate::outcome::{Outcome, Status};
+use crate::phase::{Phase, ReadError, Reader, SeriesPair, Went};
+use crate::settings::Rules;
+use crate::tables;
+use differential_dataflow::AsCollection;
+use retally_core::decode::{Inputs, VecStream};
+use retally_core::points::{Measurement, PointWriter, RETRY_AFTER, Series, Standing};
+use retally_core::split::{Dataset, Done, Location, Opener, Rejected, Report, Split};
+use retally_core::time::Moment;
+use retally_core::{Collection, Epoch};
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+
+/// How many datasets a worker has open at a time, when they have to be waited for.
+pub const OPEN_MAX: usize = 4;
+
+/// The datasets of an input, each with what came of it.
+pub fn datasets<'s>(inputs: &Inputs<'s>, name: &str, rules: &Rules) -> Collection<'s, Job> {
+    let splits: VecStream<'s, Split> = inputs.datasets(name);
+    let scope = splits.scope();
+    let mut builder = OperatorBuilder::new(format!("read {name}"), scope);
+    let activator = scope.activator_for(builder.operator_info().address);
+    let mut input = builder.new_input(splits, Exchange::new(Split::route));
+    let (jobs, job_stream) = builder.new_output();
+    let (reports, report_stream) = builder.new_output();
+    let mut jobs = OutputBuilder::<_, CapacityContainerBuilder<Vec<(Job, Epoch, isize)>>>::from(jobs);
+    let mut reports = OutputBuilder::<_, CapacityContainerBuilder<Vec<Report>>>::from(reports);
+    let (opener, points, rules) = (inputs.opener(), Arc::clone(inputs.points()), rules.clone());
+    builder.build(move |capabilities| {
+        drop(capabilities);
+        let mut worker = Worker::new(rules, opener, points.writer());
+        move |_frontiers| {
+            input.for_each(|capability, splits| {
+                for split in splits.drain(..) {
+                    if let (Some(jobs), Some(reports)) = (capability.retain_least(0), capability.retain_least(1)) {
+                        worker.queue.push_back(Pending { split, held: Held { jobs, reports } });
+                    }
+                }
+            });
+            let next = worker.step();
+            let (mut jobs, mut reports) = (jobs.activate(), reports.activate());
+            for said in worker.said.drain(..) {
+                let epoch = *said.held.jobs.time();
+                jobs.session(&said.held.jobs).give_iterator(said.jobs.into_iter().map(|(job, diff)| (job, epoch, diff)));
+                reports.session(&said.held.reports).give_iterator(said.reports.into_iter());
+            }
+            match next {
+                Activity::Busy => activator.activate(),
+                Activity::Waiting => activator.activate_after(RETRY_AFTER),
+                Activity::Idle => {}
+            }
+        }
+    });
+    inputs.add_reports(report_stream);
+    job_stream.as_collection()
+}
+
+/// The capabilities of an epoch.
+#[derive(Clone)]
+struct Held {
+    jobs: Capability<Epoch>,
+    reports: Capability<Epoch>,
+}
+
+impl Held {
+    fn epoch(&self) -> Epoch {
+        *self.jobs.time()
+    }
+}
+
+struct Pending {
+    split: Split,
+    held: Held,
+}
+
+/// What goes out.
+struct Said {
+    held: Held,
+    jobs: Vec<(Job, isize)>,
+    reports: Vec<Report>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Activity {
+    Busy,
+    Waiting,
+    Idle,
+}
+
+/// What is remembered of a dataset.
+#[derive(Clone)]
+struct Known {
+    /// Where its streams are, what told their bytes, and the batch's limit of times.
+    dataset: Dataset,
+    versions: Option<Vec<String>>,
+    accept_until: Moment,
+    /// What came of it; `None` once it has been taken away.
+    outcome: Option<Outcome>,
+}
+
+/// A dataset that is being worked on.
+struct Open {
+    dataset: Dataset,
+    split: Split,
+    held: Held,
+    versions: Option<Vec<String>>,
+    /// What is done, and what has to be done after it.
+    phase: Phase,
+    doing: Doing,
+    then: VecDeque<Doing>,
+    attempt: u32,
+    /// A stream had nothing to give, when it was asked last.
+    waits: bool,
+    bytes_reported: u64,
+    points_reported: u64,
+    outcome: Option<Outcome>,
+    notes: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doing {
+    /// Write all points.
+    Write(Standing),
+    /// Retract the points of the old version.
+    Retract,
+    /// Write and retract what makes the difference to the old version, of this measurement.
+    Replace(usize),
+}
+
+/// A worker's datasets.
+struct Worker {
+    rules: Rules,
+    opener: Rc<dyn Opener>,
+    writer: Box<dyn PointWriter>,
+    measurements: Vec<Arc<Measurement>>,
+    queue: VecDeque<Pending>,
+    open: VecDeque<Open>,
+    known: BTreeMap<Vec<String>, Known>,
+    /// Epochs whose points are not all written.
+    unsettled: BTreeMap<Epoch, Held>,
+    said: Vec<Said>,
+    failed: bool,
+}
+
+impl Worker {
+    fn new(rules: Rules, opener: Rc<dyn Opener>, writer: Box<dyn PointWriter>) -> Worker {
+        let measurements = tables::measurements().into_iter().map(Arc::new).collect();
+        Worker {
+            rules,
+            opener,
+            writer,
+            measurements,
+            queue: VecDeque::new(),
+            open: VecDeque::new(),
+            known: BTreeMap::new(),
+            unsettled: BTreeMap::new(),
+            said: Vec::new(),
+            failed: false,
+        }
+    }
+
+    /// Does a part of what there is to do.
+    fn step(&mut self) -> Activity {
+        if self.failed {
+            self.queue.clear();
+            return Activity::Idle;
+        }
+        match self.work() {
+            Ok(activity) => activity,
+            Err(error) => {
+                self.failed = true;
+                let held = self.open.front().map(|open| open.held.clone()).or(self.unsettled.values().next().cloned());
+                self.said.extend(held.map(|held| Said { held, jobs: Vec::new(), reports: vec![Report::PointsFailed(error)] }));
+                // Nothing is waited for any more: the run ends.
+                self.open.clear();
+                self.queue.clear();
+                self.unsettled.clear();
+                Activity::Idle
+            }
+        }
+    }
+
+    fn work(&mut self) -> Result<Activity, String> {
+        // Those that wait go to the back; when all do, another is begun.
+        for _ in 0..OPEN_MAX {
+            if self.open.len() < OPEN_MAX && self.open.iter().all(|open| open.waits) {
+                self.begin()?;
+            }
+            let Some(open) = self.open.front_mut() else { break };
+            match open.phase.step(&mut *self.writer)? {
+                Went::Wait => {
+                    open.waits = true;
+                    self.open.rotate_left(1);
+                }
+                Went::Behind => {
+                    // It stays the first: its batch has to be offered again before any other.
+                    open.waits = false;
+                    return Ok(Activity::Waiting);
+                }
+                Went::On => {
+                    open.waits = false;
+                    self.progress();
+                    return Ok(Activity::Busy);
+                }
+                Went::End(end) => {
+                    self.progress();
+                    if let Some(open) = self.open.pop_front() {
+                        self.end_phase(open, end);
+                    }
+                    return Ok(Activity::Busy);
+                }
+            }
+        }
+        if !self.open.is_empty() {
+            return Ok(Activity::Waiting);
+        }
+        if !self.queue.is_empty() {
+            return Ok(Activity::Busy);
+        }
+        if !self.unsettled.is_empty() && !self.writer.settled()? {
+            return Ok(Activity::Waiting);
+        }
+        self.unsettled.clear();
+        Ok(Activity::Idle)
+    }
+
+    /// Says how far the first of the open ones is.
+    fn progress(&mut self) {
+        let Some(open) = self.open.front_mut() else { return };
+        let (bytes, points) = (open.phase.bytes_read(), open.phase.handed_over.iter().sum::<u64>());
+        // A phase after the first, or an attempt, reads bytes that were counted before.
+        if bytes > open.bytes_reported || points > open.points_reported {
+            let bytes_more = bytes.saturating_sub(open.bytes_reported);
+            let report = Report::Progress { bytes: bytes_more, records: points.saturating_sub(open.points_reported) };
+            open.bytes_reported = open.bytes_reported.max(bytes);
+            open.points_reported = open.points_reported.max(points);
+            self.said.push(Said { held: open.held.clone(), jobs: Vec::new(), reports: vec![report] });
+        }
+    }
+
+    /// Begins with the next dataset, unless it has to wait for another.
+    fn begin(&mut self) -> Result<(), String> {
+        let Some(Pending { split, held }) = self.queue.front() else { return Ok(()) };
+        let dataset = match &split.location {
+            Location::Dataset(dataset) => dataset,
+            Location::Refused(job) => {
+                let rejected =
+                    Rejected { sequence: split.sequence, member: None, line: job.line, reason: job.reason.clone(), raw: job.raw.clone() };
+                let done = Done { sequence: split.sequence, rejected: 1, ..Done::default() };
+                let reports = vec![Report::Rejected(rejected), Report::Done(done)];
+                self.said.push(Said { held: held.clone(), jobs: Vec::new(), reports });
+                self.queue.pop_front();
+                return Ok(());
+            }
+            Location::File(_) | Location::Inline(_) => {
+                let error = "an input of datasets got a file of records".to_string();
+                let reports = vec![Report::Failed { sequence: split.sequence, error }];
+                self.said.push(Said { held: held.clone(), jobs: Vec::new(), reports });
+                self.queue.pop_front();
+                return Ok(());
+            }
+        };
+        // Epochs are taken one after the other, and versions of a dataset too.
+        if self.open.iter().any(|open| open.held.epoch() != held.epoch() || open.dataset.key == dataset.key) {
+            return Ok(());
+        }
+        let dataset = dataset.clone();
+        let Some(Pending { split, held }) = self.queue.pop_front() else { return Ok(()) };
+        let mut notes = Vec::new();
+        let mut then: VecDeque<Doing> = self.plan(&dataset, split.sign < 0, &mut notes)?.into();
+        let Some(doing) = then.pop_front() else {
+            let known = self.known.get(&dataset.key).filter(|_| split.sign > 0);
+            let (versions, outcome) = known.map_or((None, None), |known| (known.versions.clone(), known.outcome.clone()));
+            self.said.push(said(&split, &held, &notes));
+            self.end(&dataset, &split, &held, versions, outcome);
+            return Ok(());
+        };
+        let versions = self.versions(&dataset);
+        let phase = self.phase(doing, &dataset, split.accept_until, 0);
+        let open = Open {
+            dataset,
+            split,
+            held,
+            versions,
+            phase,
+            doing,
+            then,
+            attempt: 0,
+            waits: false,
+            bytes_reported: 0,
+            points_reported: 0,
+            outcome: None,
+            notes,
+        };
+        self.open.push_front(open);
+        Ok(())
+    }
+
+    /// What has to be done for a delivery.
+    fn plan(&mut self, dataset: &Dataset, taken_away: bool, notes: &mut Vec<String>) -> Result<Vec<Doing>, String> {
+        let write = |standing| if taken_away { Vec::new() } else { vec![Doing::Write(standing)] };
+        let Some(known) = self.known.get(&dataset.key).cloned() else { return Ok(write(Standing::Fresh)) };
+        let Some(old) = known.outcome else { return Ok(write(Standing::Restored)) };
+        let unchanged = known.versions.is_some() && known.versions == self.versions(&known.dataset);
+        if !taken_away && unchanged && old.status != Status::Failed && known.dataset.streams == dataset.streams {
+            return Ok(Vec::new());
+        }
+        if old.brushing_points + old.settings_points == 0 {
+            return Ok(write(Standing::Restored));
+        }
+        let mut deleted = true;
+        for series in self.series(&dataset.key) {
+            deleted &= self.writer.delete_series(&series)?;
+        }
+        if deleted {
+            return Ok(write(Standing::Fresh));
+        }
+        if !unchanged {
+            notes.push(not_taken_back(&dataset.key, "its files are not what they were"));
+            return Ok(write(Standing::Restored));
+        }
+        if taken_away {
+            return Ok(vec![Doing::Retract]);
+        }
+        // What lies between times that go back can't be compared.
+        if old.unordered {
+            return Ok(vec![Doing::Retract, Doing::Write(Standing::Restored)]);
+        }
+        Ok(vec![Doing::Replace(0), Doing::Replace(1)])
+    }
+
+    fn versions(&self, dataset: &Dataset) -> Option<Vec<String>> {
+        dataset.streams.iter().map(|stream| self.opener.version(stream)).collect()
+    }
+
+    fn series(&self, key: &[String]) -> Vec<Arc<Series>> {
+        let series = |measurement: &Arc<Measurement>| Arc::new(Series { measurement: Arc::clone(measurement), tags: key.to_vec() });
+        self.measurements.iter().map(series).collect()
+    }
+
+    fn phase(&self, doing: Doing, dataset: &Dataset, accept_until: Moment, attempt: u32) -> Phase {
+        let series: SeriesPair = match self.series(&dataset.key).try_into() {
+            Ok(pair) => pair,
+            Err(series) => panic!("a dataset has two series, and these are {series:?}"),
+        };
+        let reader = |dataset: &Dataset, accept_until, standing, fails| {
+            let mut streams = dataset.streams.iter().map(|stream| self.opener.stream(stream, attempt));
+            let (Some(brushing), Some(settings)) = (streams.next(), streams.next()) else {
+                panic!("a dataset has two streams, and these are {:?}", dataset.streams);
+            };
+            Reader::new(Machine::new(&self.rules, accept_until, brushing, settings), &series, standing, fails)
+        };
+        let old = |standing| {
+            let known = self.known.get(&dataset.key).unwrap_or_else(|| panic!("there is no old version of {:?}", dataset.key));
+            let failed = known.outcome.as_ref().is_some_and(|outcome| outcome.status == Status::Failed);
+            reader(&known.dataset, known.accept_until, standing, failed)
+        };
+        match doing {
+            Doing::Write(standing) => Phase::all(reader(dataset, accept_until, standing, false)),
+            Doing::Retract => Phase::all(old(Standing::Retracted)),
+            Doing::Replace(measurement) => {
+                let new = reader(dataset, accept_until, Standing::Restored, false);
+                Phase::difference(measurement, &series, old(Standing::Retracted), new)
+            }
+        }
+    }
+
+    fn end_phase(&mut self, mut open: Open, end: Result<Outcome, ReadError>) {
+        let reading_old = open.doing == Doing::Retract;
+        match end {
+            Ok(outcome) => {
+                if !reading_old && open.outcome.is_none() {
+                    if outcome.unordered && matches!(open.doing, Doing::Replace(_)) {
+                        open.then.push_back(Doing::Write(Standing::Restored));
+                    }
+                    open.outcome = Some(outcome);
+                }
+            }
+            Err(error) if open.attempt + 1 < self.opener.attempts_max() => {
+                open.attempt += 1;
+                let handed_over = open.phase.handed_over;
+                open.phase = self.phase(open.doing, &open.dataset, open.split.accept_until, open.attempt).after(handed_over);
+                drop(error);
+                self.open.push_back(open);
+                return;
+            }
+            Err(error) if reading_old || error.old => {
+                open.notes.push(not_taken_back(&open.dataset.key, &error.why));
+                if !reading_old {
+                    open.then = VecDeque::from([Doing::Write(Standing::Restored)]);
+                }
+            }
+            Err(error) => {
+                if matches!(open.doing, Doing::Replace(_)) {
+                    open.notes.push(not_taken_back(&open.dataset.key, "its new version could not be read to the end"));
+                }
+                let points =
+                    if open.doing == Doing::Replace(0) || open.doing == Doing::Replace(1) { [0, 0] } else { open.phase.handed_over };
+                open.outcome = Some(Outcome::failed(error.why, points));
+                open.then.clear();
+            }
+        }
+        if let Some(doing) = open.then.pop_front() {
+            open.doing = doing;
+            open.attempt = 0;
+            open.phase = self.phase(doing, &open.dataset, open.split.accept_until, 0);
+            self.open.push_front(open);
+            return;
+        }
+        self.said.push(said(&open.split, &open.held, &open.notes));
+        let versions = open.versions.filter(|versions| self.versions(&open.dataset).as_ref() == Some(versions));
+        self.end(&open.dataset, &open.split, &open.held, versions, open.outcome);
+    }
+
+    /// A delivery has been dealt with.
+    fn end(&mut self, dataset: &Dataset, split: &Split, held: &Held, versions: Option<Vec<String>>, outcome: Option<Outcome>) {
+        let outcome = outcome.filter(|_| split.sign > 0);
+        let old = self.known.get(&dataset.key);
+        let job = |outcome: Outcome| (dataset.key.clone(), outcome);
+        let gone = old.and_then(|known| known.outcome.clone()).map(|outcome| (job(outcome), -1));
+        let jobs = gone.into_iter().chain(outcome.clone().map(|outcome| (job(outcome), 1))).collect();
+        self.said.push(Said { held: held.clone(), jobs, reports: Vec::new() });
+        if old.is_some() || split.sign > 0 {
+            let known = Known { dataset: dataset.clone(), versions, accept_until: split.accept_until, outcome };
+            self.known.insert(dataset.key.clone(), known);
+        }
+        self.unsettled.insert(held.epoch(), held.clone());
+    }
+}
+
+fn said(split: &Split, held: &Held, notes: &[String]) -> Said {
+    let done = Done { sequence: split.sequence, lines: 1, accepted: 1, ..Done::default() };
+    let notes = notes.iter().cloned().map(Report::Note);
+    Said { held: held.clone(), jobs: Vec::new(), reports: notes.chain([Report::Done(done)]).collect() }
+}
+
+fn not_taken_back(key: &[String], why: &str) -> String {
+    format!("points of dataset {:?} as it was before may remain: {why}", key.join("/"))
+}

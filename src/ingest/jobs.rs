@@ -1,0 +1,299 @@
+//! Datasets to be read, one after the other: a queue of jobs, from a directory of datasets or from a file of jobs.
+//!
+//! A [`JobQueue`] answers the next job until there is none. Here are the two that need nothing but files; a queue that lives elsewhere is
+//! one more implementation, and a line in [`open`].
+
+use super::IngestError;
+use super::paths::{self, Content, Kind};
+use super::read::{unpacked, without_bom};
+use retally_core::contract::DatasetFiles;
+use retally_core::split::{Packing, RAW_BYTES_MAX};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use walkdir::WalkDir;
+
+/// A job of more bytes is refused: 1 MiB.
+const JOB_BYTES_MAX: u64 = 1 << 20;
+
+/// A dataset to be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// What identifies it.
+    pub key: Vec<String>,
+    /// Where its streams are.
+    pub streams: Vec<String>,
+}
+
+/// A job that can't be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadJob {
+    /// The line in its file, from 0.
+    pub line: u64,
+    /// Why.
+    pub reason: String,
+    /// Its first bytes.
+    pub raw: Vec<u8>,
+}
+
+/// Where jobs come from.
+pub trait JobQueue {
+    /// The next job, or why it is none; `Ok(None)` when there are no more.
+    fn next(&mut self) -> Result<Option<Result<Job, BadJob>>, IngestError>;
+
+    /// What the queue is called in summaries and in the table `rejected`.
+    fn name(&self) -> &str;
+
+    /// What was found and passed over.
+    fn passed_over(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// The queues of a path: a directory of datasets, a file of jobs, or a glob of such files.
+pub fn open(path: &str, files: &'static DatasetFiles) -> Result<Vec<Box<dyn JobQueue>>, IngestError> {
+    if Path::new(path).is_dir() {
+        return Ok(vec![Box::new(Folders::open(path, files)?)]);
+    }
+    let found = paths::find(path, |kind| kind.content == Content::Json)?;
+    let queue = |file: &String| -> Result<Box<dyn JobQueue>, IngestError> { Ok(Box::new(JobsFile::open(file, files)?)) };
+    found.files.iter().map(queue).collect()
+}
+
+/// A directory of datasets, in order of their names.
+pub struct Folders {
+    path: String,
+    jobs: VecDeque<Job>,
+    passed_over: Vec<String>,
+}
+
+impl Folders {
+    /// Finds the datasets below `path`: folders that hold one of the streams at least. A stream that is not there is found missing when it is read.
+    pub fn open(path: &str, files: &'static DatasetFiles) -> Result<Folders, IngestError> {
+        let mut folders = Folders { path: path.into(), jobs: VecDeque::new(), passed_over: Vec::new() };
+        let mut folder: Option<(PathBuf, Vec<Option<String>>)> = None;
+        let shown = |entry: &walkdir::DirEntry| entry.depth() == 0 || !entry.file_name().to_string_lossy().starts_with('.');
+        // Files of a folder come before what lies deeper: sorted by that, a dataset's streams come together.
+        let order = |a: &walkdir::DirEntry, b: &walkdir::DirEntry| {
+            (a.file_type().is_dir(), a.file_name()).cmp(&(b.file_type().is_dir(), b.file_name()))
+        };
+        for entry in WalkDir::new(path).follow_links(true).sort_by(order).into_iter().filter_entry(shown) {
+            let entry = entry.map_err(|error| {
+                let path = error.path().unwrap_or(Path::new(path)).display().to_string();
+                IngestError::Io { what: "list", path, source: error.into() }
+            })?;
+            if entry.file_type().is_dir() {
+                continue;
+            }
+            let name = entry.file_name().to_string_lossy().to_ascii_lowercase();
+            let plain = name.strip_suffix(".gz").or(name.strip_suffix(".zst")).unwrap_or(&name);
+            let Some(stream) = files.streams.iter().position(|(_, file)| plain == *file) else {
+                folders.passed_over.push(entry.path().display().to_string());
+                continue;
+            };
+            let parent = entry.path().parent().unwrap_or(Path::new("")).to_path_buf();
+            if folder.as_ref().is_none_or(|(known, _)| *known != parent) {
+                let before = folder.replace((parent, vec![None; files.streams.len()]));
+                folders.add(before, files)?;
+            }
+            if let Some(slot) = folder.as_mut().and_then(|(_, streams)| streams.get_mut(stream)) {
+                match slot {
+                    // Plain before packed: `brushing.csv` sorts before `brushing.csv.gz`.
+                    Some(_) => folders.passed_over.push(entry.path().display().to_string()),
+                    None => *slot = Some(entry.path().display().to_string()),
+                }
+            }
+        }
+        folders.add(folder, files)?;
+        if folders.jobs.is_empty() {
+            return Err(IngestError::NoDatasets {
+                path: path.into(),
+                expected: files.streams.iter().map(|(_, file)| *file).collect::<Vec<_>>().join(" and "),
+            });
+        }
+        Ok(folders)
+    }
+
+    fn add(&mut self, folder: Option<(PathBuf, Vec<Option<String>>)>, files: &DatasetFiles) -> Result<(), IngestError> {
+        let Some((folder, streams)) = folder else { return Ok(()) };
+        // `data/..` or `.` have names too.
+        let named = std::fs::canonicalize(&folder).map_err(|source| IngestError::Io {
+            what: "find",
+            path: folder.display().to_string(),
+            source,
+        })?;
+        let mut names: Vec<String> = named.iter().rev().take(files.keys.len()).map(|name| name.to_string_lossy().into_owned()).collect();
+        names.reverse();
+        let missing = |file: &str| folder.join(file).display().to_string();
+        let streams = streams.into_iter().zip(files.streams).map(|(found, (_, file))| found.unwrap_or_else(|| missing(file)));
+        self.jobs.push_back(Job { key: names, streams: streams.collect() });
+        Ok(())
+    }
+}
+
+impl JobQueue for Folders {
+    fn next(&mut self) -> Result<Option<Result<Job, BadJob>>, IngestError> {
+        Ok(self.jobs.pop_front().map(Ok))
+    }
+
+    fn name(&self) -> &str {
+        &self.path
+    }
+
+    fn passed_over(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.passed_over)
+    }
+}
+
+/// A file of jobs: a JSON object a line.
+pub struct JobsFile {
+    path: String,
+    files: &'static DatasetFiles,
+    lines: BufReader<Box<dyn Read>>,
+    line: u64,
+}
+
+impl JobsFile {
+    /// Opens a file of jobs.
+    pub fn open(path: &str, files: &'static DatasetFiles) -> Result<JobsFile, IngestError> {
+        let expected = ".json, .jsonl, .ndjson, .jsons or .jsonlines, or be a folder of datasets";
+        let kind: Option<Kind> = paths::kind(path).filter(|kind| kind.content == Content::Json);
+        let packing: Packing = kind.ok_or_else(|| IngestError::UnknownFormat { path: path.into(), expected })?.packing;
+        let io = |what| move |source| IngestError::Io { what, path: path.into(), source };
+        let file = File::open(path).map_err(io("open"))?;
+        let (_, stream) = unpacked(file, packing).and_then(without_bom).map_err(io("read"))?;
+        Ok(JobsFile { path: path.into(), files, lines: BufReader::new(Box::new(stream)), line: 0 })
+    }
+
+    fn job(&self, line: &[u8]) -> Result<Job, String> {
+        let value: serde_json::Value = serde_json::from_slice(line).map_err(|_| "no JSON object".to_string())?;
+        let object = value.as_object().ok_or("no JSON object")?;
+        let text = |name: &str| match object.get(name) {
+            Some(serde_json::Value::String(text)) if !text.is_empty() => Some(text.clone()),
+            Some(serde_json::Value::Number(number)) => Some(number.to_string()),
+            _ => None,
+        };
+        let missing = |name: &&str| format!("{name} is missing");
+        let (last, first) = self.files.keys.split_last().ok_or("datasets have no keys")?;
+        let mut key: Vec<String> = first.iter().map(|name| text(name).ok_or_else(|| missing(name))).collect::<Result<_, _>>()?;
+        key.push(text(last).or_else(|| text("job_id")).ok_or_else(|| missing(&"job_id"))?);
+        let place = |(name, _): &(&str, &str)| text(name).map(|place| beside(&self.path, &place)).ok_or_else(|| missing(name));
+        Ok(Job { key, streams: self.files.streams.iter().map(place).collect::<Result<_, _>>()? })
+    }
+}
+
+/// A path in a file is relative to that file's folder.
+fn beside(file: &str, path: &str) -> String {
+    if path.contains("://") {
+        return path.into();
+    }
+    Path::new(file).parent().unwrap_or(Path::new("")).join(path).display().to_string()
+}
+
+impl JobQueue for JobsFile {
+    fn next(&mut self) -> Result<Option<Result<Job, BadJob>>, IngestError> {
+        loop {
+            let mut line = Vec::new();
+            let mut limited = self.lines.by_ref().take(JOB_BYTES_MAX);
+            let read = limited.read_until(b'\n', &mut line).and_then(|_| {
+                let too_long = line.len() as u64 == JOB_BYTES_MAX && !line.ends_with(b"\n");
+                if too_long { self.lines.skip_until(b'\n').map(|_| true) } else { Ok(false) }
+            });
+            let too_long = read.map_err(|source| IngestError::Io { what: "read", path: self.path.clone(), source })?;
+            if line.is_empty() {
+                return Ok(None);
+            }
+            let number = self.line;
+            self.line += 1;
+            let text = line.trim_ascii();
+            if text.is_empty() {
+                continue;
+            }
+            let job = if too_long { Err("a job is longer than 1 MiB".into()) } else { self.job(text) };
+            let raw = text.get(..RAW_BYTES_MAX).unwrap_or(text);
+            return Ok(Some(job.map_err(|reason| BadJob { line: number, reason, raw: raw.to_vec() })));
+        }
+    }
+
+    fn name(&self) -> &str {
+        &self.path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILES: DatasetFiles = DatasetFiles { keys: &["brush", "set"], streams: &[("a", "a.csv"), ("b", "b.jsonlines")] };
+
+    fn jobs(queue: &mut dyn JobQueue) -> Vec<Result<(String, Vec<String>), (u64, String)>> {
+        let job = |job: Job| (job.key.join("/"), job.streams);
+        std::iter::from_fn(|| queue.next().unwrap()).map(|next| next.map(job).map_err(|bad| (bad.line, bad.reason))).collect()
+    }
+
+    #[test]
+    fn datasets_lie_in_folders_at_any_depth() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().to_str().unwrap();
+        for name in [
+            "x/t1/d2/a.csv",
+            "x/t1/d2/b.jsonlines",
+            "x/t1/d1/b.jsonlines.gz",
+            "t2/d/a.csv",
+            "t2/d/a.csv.gz",
+            "t2/d/b.jsonlines",
+            "t2/notes.txt",
+            ".t/d/a.csv",
+        ] {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        let mut folders = Folders::open(root, &FILES).unwrap();
+        let place = |names: [&str; 2]| names.map(|name| format!("{root}/{name}")).to_vec();
+        let expected = [
+            ("t2/d", place(["t2/d/a.csv", "t2/d/b.jsonlines"])),
+            ("t1/d1", place(["x/t1/d1/a.csv", "x/t1/d1/b.jsonlines.gz"])),
+            ("t1/d2", place(["x/t1/d2/a.csv", "x/t1/d2/b.jsonlines"])),
+        ];
+        assert_eq!(jobs(&mut folders), expected.map(|(key, streams)| Ok((key.to_string(), streams))));
+        assert_eq!(folders.passed_over(), [format!("{root}/t2/notes.txt"), format!("{root}/t2/d/a.csv.gz")]);
+        let mut one = Folders::open(&format!("{root}/x/t1/d2"), &FILES).unwrap();
+        assert_eq!(jobs(&mut one), [Ok(("t1/d2".into(), place(["x/t1/d2/a.csv", "x/t1/d2/b.jsonlines"])))]);
+        assert!(matches!(
+            Folders::open(&format!("{root}/.t"), &DatasetFiles { keys: &[], streams: &[] }),
+            Err(IngestError::NoDatasets { .. })
+        ));
+    }
+
+    #[test]
+    fn a_file_names_jobs_beside_it_or_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("jobs.jsonl");
+        let lines = [
+            r#"{"job_id":"j1","brush":"t","a":"x/a.csv","b":"/abs/b.jsonlines"}"#,
+            "",
+            r#"{"job_id":7,"brush":8,"set":9,"a":"http://h/a.csv","b":"file:///b"}"#,
+            "garbage",
+            r#"{"job_id":"j2","brush":"t","a":"x"}"#,
+            r#"{"brush":"t","a":"x","b":"y"}"#,
+            r#"["job_id"]"#,
+        ];
+        std::fs::write(&path, format!("\u{feff}{}", lines.join("\r\n"))).unwrap();
+        let mut file = JobsFile::open(path.to_str().unwrap(), &FILES).unwrap();
+        let beside = format!("{}/x/a.csv", folder.path().display());
+        let refused = |line, reason: &str| Err((line, reason.to_string()));
+        assert_eq!(
+            jobs(&mut file),
+            [
+                Ok(("t/j1".into(), vec![beside, "/abs/b.jsonlines".into()])),
+                Ok(("8/9".into(), vec!["http://h/a.csv".into(), "file:///b".into()])),
+                refused(3, "no JSON object"),
+                refused(4, "b is missing"),
+                refused(5, "job_id is missing"),
+                refused(6, "no JSON object"),
+            ]
+        );
+    }
+}

@@ -1,0 +1,170 @@
+//! `brushing` as a user has it: folders and jobs in, points and tables out, and streams that break.
+
+use crate::processes::hosts;
+use crate::program::{Place, Started};
+use std::collections::BTreeMap;
+use std::io::Write;
+
+const S0: &str = "{\"time\":1700000000,\"tick\":0,\"battery\":0.9,\"tick_interval\":0.5}\n";
+
+fn gzip(text: &str) -> Vec<u8> {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    packed.write_all(text.as_bytes()).unwrap();
+    packed.finish().unwrap()
+}
+
+/// Lines of line protocol in any order.
+fn sorted(text: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    lines
+}
+
+#[test]
+fn tables_are_the_same_bytes_and_points_the_same_points_on_any_workers_and_processes() {
+    let place = Place::new();
+    place.run("generate brushing --out in --toothbrushes 4 --datasets 6 --minutes 0.5 --mess 0.1").succeeds();
+    place.run("run brushing datasets=in --out alone -w 1").succeeds();
+    let tables = |folder: &str| -> BTreeMap<String, Vec<u8>> {
+        place.files(folder).into_iter().filter(|(name, _)| name.ends_with(".csv")).collect()
+    };
+    assert_eq!(tables("alone").len(), 4);
+    let alone = place.read("alone/points.lp");
+    assert!(alone.lines().count() > 5_000);
+    for workers in [2, 3] {
+        place.run(&format!("run brushing datasets=in --out out-{workers} -w {workers}")).succeeds();
+        assert_eq!(tables(&format!("out-{workers}")), tables("alone"));
+        assert_eq!(sorted(&place.read(&format!("out-{workers}/points.lp"))), sorted(&alone));
+    }
+    hosts(&place);
+    let words = |process: usize| format!("run brushing datasets=in --out both -w 1 -n 2 -p {process} --hosts hosts");
+    let processes: Vec<Started> = [0, 1].map(|process| place.start(&words(process))).into();
+    for process in processes {
+        process.finish().succeeds();
+    }
+    assert_eq!(tables("both"), tables("alone"));
+    assert_eq!(sorted(&place.read("both/points.lp")), sorted(&alone));
+    // Any order of deliveries.
+    place.run("run brushing datasets=in/brush-0002 --then datasets=in/brush-0000 --then datasets=in/brush-0003 --then datasets=in/brush-0001 --out split").succeeds();
+    assert_eq!(tables("split"), tables("alone"));
+    assert_eq!(sorted(&place.read("split/points.lp")), sorted(&alone));
+}
+
+#[test]
+fn jobs_are_named_in_a_file_and_what_is_wrong_with_them_is_said() {
+    let place = Place::new();
+    place.write("jobs/a.csv", "0,1,0.5\n1,1,0.75\n");
+    place.write("jobs/s.jsonlines", S0);
+    place.write("jobs/none.jsonlines", "nothing good\n");
+    let long: String = (0..50_000).map(|tick| format!("{tick},{},0.{}\n", tick % 32, tick * 7 % 1_000)).collect();
+    let packed = gzip(&long);
+    place.write("jobs/whole.csv.gz", &packed);
+    place.write("jobs/broken.csv.gz", &packed[..packed.len() / 2]);
+    let job = |id: &str, brushing: &str, settings: &str| {
+        format!("{{\"job_id\":\"{id}\",\"toothbrush_id\":\"t\",\"brushing\":\"{brushing}\",\"settings\":\"{settings}\"}}\n")
+    };
+    let jobs = [
+        job("broken", "broken.csv.gz", "s.jsonlines"),
+        job("good", "a.csv", "s.jsonlines"),
+        "{\"job_id\":\"x\"}\n".into(),
+        job("hopeless", "a.csv", "none.jsonlines"),
+        job("missing", "gone.csv", "s.jsonlines"),
+        job("packed", "whole.csv.gz", "s.jsonlines"),
+        job("bucket", "s3://b/a.csv", "s.jsonlines"),
+    ];
+    place.write("jobs/jobs.jsonl", jobs.concat());
+    let said = place.run("run brushing datasets=jobs/jobs.jsonl --out out").succeeds().stderr;
+    assert!(said.contains("batch 1: 6 records, 0 late, 1 rejected"), "{said}");
+    assert!(said.contains("wrote out/points.lp"), "{said}");
+    let rows = place.read("out/brushing_jobs.csv");
+    let row = |id: &str| rows.lines().find(|row| row.starts_with(&format!("t,{id},"))).unwrap_or_else(|| panic!("{rows}")).to_string();
+    assert_eq!(row("good"), "t,good,done,2023-11-14T22:13:20Z,2023-11-14T22:13:21Z,0,2,1,0,");
+    assert_eq!(row("hopeless"), "t,hopeless,unsalvageable,,,,0,0,1,");
+    assert!(row("packed").contains(",0,50000,1,0,"));
+    assert!(row("missing").contains("could not open \"\"jobs/gone.csv\"\": No such file"), "{rows}");
+    assert!(row("bucket").contains("not supported yet"), "{rows}");
+    let broken = row("broken");
+    assert!(
+        broken.starts_with("t,broken,failed,,,,") && broken.contains("could not read \"\"jobs/broken.csv.gz\"\" after byte"),
+        "{broken}"
+    );
+    // What was written of it is counted, and written once.
+    let points = place.read("out/points.lp");
+    let mine: Vec<&str> = points.lines().filter(|line| line.starts_with("brushing,toothbrush_id=t,dataset_id=broken ")).collect();
+    assert!(!mine.is_empty() && broken.contains(&format!(",{},1,0,", mine.len())), "{broken}");
+    assert_eq!(mine.len(), sorted(&mine.join("\n")).windows(2).filter(|pair| pair[0] != pair[1]).count() + 1);
+    assert_eq!(
+        place.read("out/rejected.csv").lines().nth(1),
+        Some("datasets,jobs/jobs.jsonl,3,toothbrush_id is missing,\"{\"\"job_id\"\":\"\"x\"\"}\"")
+    );
+    assert_eq!(place.read("out/brushing_teeth.csv").lines().nth(2).map(|row| row.starts_with("t,1,1565,")), Some(true));
+}
+
+#[test]
+fn a_dataset_that_comes_again_replaces_what_it_was_and_can_be_taken_away() {
+    let place = Place::new();
+    for (folder, brushing) in [("one/t/d", "0,1,0.5\n1,1,0.5\n"), ("two/t/d", "0,1,0.5\n2,1,0.5\n"), ("one/t/e", "0,1,1\n")] {
+        place.write(&format!("{folder}/brushing.csv"), brushing);
+        place.write(&format!("{folder}/settings.jsonlines"), S0);
+    }
+    place.run("run brushing datasets=one --then datasets=two --then datasets-=one/t/e --out out --changes changes.jsonl").succeeds();
+    assert_eq!(
+        place.read("out/brushing_jobs.csv").lines().skip(1).collect::<Vec<_>>(),
+        ["t,d,done,2023-11-14T22:13:20Z,2023-11-14T22:13:21.500000Z,0.5,2,1,0,"]
+    );
+    assert_eq!(place.read("out/brushing_daily.csv").lines().nth(1), Some("t,2023-11-14,1,0.025,0.5"));
+    assert_eq!(place.read("out/brushing_teeth.csv").lines().nth(1), Some("t,1,2,0.5"));
+    let points = place.read("out/points.lp");
+    let head = "brushing,toothbrush_id=t,dataset_id=d";
+    let said: Vec<&str> = points.lines().skip(5).collect();
+    let changes = [
+        format!("{head} tick=2i,tooth=1i,percent_clean=0.5,battery=0.9,tick_interval=0.5,retracted=false 1700000001000000000"),
+        format!("{head} retracted=true 1700000000500000000"),
+        "brushing,toothbrush_id=t,dataset_id=e retracted=true 1700000000000000000".into(),
+        "settings,toothbrush_id=t,dataset_id=e retracted=true 1700000000000000000".into(),
+    ];
+    assert_eq!(said, changes, "{points}");
+    assert!(
+        place
+            .read("changes.jsonl")
+            .lines()
+            .any(|line| line.starts_with("{\"epoch\":3,\"table\":\"brushing_jobs\"") && line.ends_with("\"diff\":-1}"))
+    );
+    // In the same place, the old points can't be read any more.
+    let first = "datasets=one/t/d";
+    let said = place.run(&format!("run brushing {first} --then {first} --out again")).succeeds().stderr;
+    assert!(!said.contains("may remain") && said.contains("batch 2: 1 record,"), "{said}");
+    assert_eq!(place.read("again/points.lp").lines().count(), 3, "the same again changes nothing");
+}
+
+#[test]
+fn points_go_where_they_are_told_or_the_run_fails() {
+    let place = Place::new();
+    place.write("t/d/brushing.csv", "0,1,0.5\n");
+    place.write("t/d/settings.jsonlines", S0);
+    place.run("run brushing datasets=t --points file:deep/p.lp --tables brushing_daily").succeeds();
+    assert_eq!(place.read("deep/p.lp").lines().count(), 2);
+    place.run("run brushing datasets=t --points file:deep/p.lp --out out").succeeds();
+    assert_eq!(place.read("deep/p.lp").lines().count(), 2, "the file is made anew");
+    assert!(!place.has("out/points.lp"));
+    place.run("run brushing datasets=t --points file:/dev/null").succeeds();
+    place.run("run brushing datasets=t").succeeds();
+    let failure = place.run("run brushing datasets=t --points file:/dev/full --out full").fails();
+    failure.names(&["could not write points to \"/dev/full\"", "no space is left on the disk"]);
+    assert!(!place.has("full/brushing_jobs.csv"));
+    place.run("run brushing datasets=t --points file:t").fails().names(&["could not open \"t\" for points"]);
+    place.run("run brushing datasets=t --points elsewhere").fails_as_wrong_usage().names(&["--points \"elsewhere\" is no destination"]);
+    place.run("run brushing datasets=t --points file:p --teeth 0").fails_as_wrong_usage().names(&["--teeth \"0\""]);
+    place.run("run brushing datasets=t --max-gap 1x").fails_as_wrong_usage().names(&["--max-gap \"1x\""]);
+    place.run("run brushing datasets=none").fails().names(&["none"]);
+    place.write("empty/README", "");
+    place.run("run brushing datasets=empty").fails().names(&["no dataset below \"empty\"", "brushing.csv and settings.jsonlines"]);
+}
+
+#[test]
+fn charts_are_drawn() {
+    let place = Place::new();
+    place.run("generate brushing --out in --toothbrushes 2 --datasets 4 --minutes 0.2").succeeds();
+    place.run("run brushing datasets=in --charts charts").succeeds();
+    assert_eq!(place.names("charts"), ["brushing_loss.png", "brushing_loss.svg", "brushing_minutes.png", "brushing_minutes.svg"]);
+}
