@@ -13,7 +13,7 @@
 //! | [`counts`] | the same | the same |
 //! | [`horizon`] | the latest times by worker | O(log n) |
 //!
-//! [`ordered`], [`steps`] and [`by_key`] are what they are made of.
+//! [`ordered`], [`steps`] and [`by_key`] are what they are made of; [`regression`] is arithmetic.
 
 pub mod by_key;
 pub mod counts;
@@ -21,5 +21,6 @@ pub mod day_ranges;
 pub mod horizon;
 pub mod neighbors;
 pub mod ordered;
+pub mod regression;
 pub mod rolling;
 pub mod steps;

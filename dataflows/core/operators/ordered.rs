@@ -80,7 +80,7 @@ impl<V> OrderedList<V> {
     }
 
     /// The items from `place` on.
-    pub fn from(&self, (chunk, index): Place) -> impl Iterator<Item = &V> {
+    pub fn from(&self, (chunk, index): Place) -> impl Iterator<Item = &V> + Clone {
         let first = self.chunks.get(chunk).and_then(|items| items.get(index..)).unwrap_or_default();
         first.iter().chain(self.chunks.get(chunk + 1..).unwrap_or_default().iter().flatten())
     }
@@ -110,6 +110,18 @@ impl<V> OrderedList<V> {
             items.shrink_to_fit();
             self.chunks.insert(chunk + 1, upper);
         }
+    }
+
+    /// Puts an item that sorts alike in the place of another.
+    pub fn set(&mut self, (chunk, index): Place, item: V) {
+        if let Some(slot) = self.chunks.get_mut(chunk).and_then(|items| items.get_mut(index)) {
+            *slot = item;
+        }
+    }
+
+    /// The last item.
+    pub fn last(&self) -> Option<&V> {
+        self.chunks.last()?.last()
     }
 
     /// Takes out the item at a place.

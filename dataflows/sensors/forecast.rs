@@ -1,0 +1,374 @@
+//! The forecast of an hour from the hours before it: the simplest model that clearly explains more.
+//!
+//! R are the 168 hours before. Each model gives a level at the hour's middle, a slope, and a variance v of what it leaves unexplained:
+//!
+//! | model | forecast | v | needs |
+//! |---|---|---|---|
+//! | L, level | the mean of R | Syy / (n - 1) | n ≥ 20 |
+//! | T, trend | the line of least squares through R | SSE / (n - 2) | R spans 2 days |
+//! | D, daily | the mean of the same local hour of the 7 days before | what is left of R about the means by hour of day, / (n - slots) | 2 of these hours, R spans 3 days |
+//! | W, weekly | the mean of the same local hour and weekday of the 4 weeks before | likewise by hour of week over 672 hours | 2 of these hours, n > 2 slots |
+//! | E, daily moved | D, and the mean of what D missed in the last 24 hours | the mean over R of its mean squared error by hour, without the largest 3 % | 12 hours with errors |
+//! | M, recent trend | the line through the last 24 hours | likewise | n ≥ 12, 12 hours with errors |
+//!
+//! L is where it starts. T, D, W in this order replace what is there when their v is below half of it; then the better of E and M does when
+//! its v is below a quarter. σ² = v + (1e-6 · max(|mean of R|, 1))², so that constant sensors have a σ.
+//!
+//! # What makes it incremental
+//! The result is rounded ([`Baseline`]): σ to eighths of a doubling, level and slope to 32nds of σ. So most late
+//! measurements change no baseline but those of the hours beside them, and only where one changed are measurements scored anew.
+//!
+//! # Limits
+//! An hour's forecast depends on [`REACH`] hours before it and on nothing else.
+
+use crate::leaf::Hour;
+use retally_core::calendar::Calendar;
+use retally_core::operators::regression::{Line, Moments};
+
+/// The hours of R.
+const RECENT: usize = 168;
+/// The hours of D and W's variance, and how far any forecast looks back.
+pub const REACH: usize = 672;
+/// The same, as hours are counted.
+pub const REACH_HOURS: Hour = 672;
+/// The hours of M, and of E's correction.
+const LAST: usize = 24;
+
+/// Which model a baseline comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Model {
+    /// L.
+    Level,
+    /// T.
+    Trend,
+    /// D.
+    Daily,
+    /// W.
+    Weekly,
+    /// E.
+    DailyMoved,
+    /// M.
+    RecentTrend,
+}
+
+impl Model {
+    /// As in the column `model`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Model::Level => "level",
+            Model::Trend => "trend",
+            Model::Daily => "daily",
+            Model::Weekly => "weekly",
+            Model::DailyMoved => "daily_moved",
+            Model::RecentTrend => "recent_trend",
+        }
+    }
+}
+
+/// The forecast of an hour, rounded: whole numbers, so that it either is the same or is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Baseline {
+    /// The level at the hour's middle, in 32nds of σ.
+    level: i64,
+    /// The slope by hour, in 32nds of σ.
+    slope: i32,
+    /// 8 · log2 σ.
+    sigma: i16,
+    /// Where it comes from.
+    pub model: Model,
+}
+
+impl Baseline {
+    /// Rounds a forecast of a level at the hour's middle and a slope by hour.
+    pub fn of(level: f64, slope: f64, variance: f64, model: Model) -> Baseline {
+        // A variance above 0 and below 2^80: small numbers, and levels below 2^36 / (1e-6 / 32).
+        #[allow(clippy::cast_possible_truncation)]
+        let sigma = (4.0 * variance.log2()).round() as i16;
+        let unit = unit(sigma);
+        #[allow(clippy::cast_possible_truncation)]
+        let (level, slope) = ((level / unit).round() as i64, (slope / unit).round() as i32);
+        Baseline { level, slope, sigma, model }
+    }
+
+    /// The standard deviation that is expected.
+    pub fn sigma(&self) -> f64 {
+        unit(self.sigma) * 32.0
+    }
+
+    /// The value expected at `x` hours after the hour's start.
+    pub fn expected(&self, x: f64) -> f64 {
+        (self.level as f64 + self.slope as f64 * (x - 0.5)) * unit(self.sigma)
+    }
+}
+
+/// A 32nd of σ.
+fn unit(sigma: i16) -> f64 {
+    (f64::from(sigma) / 8.0).exp2() / 32.0
+}
+
+/// Consecutive hours of a sensor.
+#[derive(Clone, Debug, Default)]
+pub struct Window {
+    first: Hour,
+    /// By hour; n is 0 where there is nothing. x is in hours since the window's start.
+    hours: Vec<Moments>,
+    /// By hour: the clock on the wall at its start, in whole hours.
+    local: Vec<i32>,
+    /// By hour: the mean of the same local hour of the 7 days before; NaN where there is none.
+    daily: Vec<f64>,
+    /// By hour: the mean squared errors of E and M; NaN where there is none.
+    errors: [Vec<f64>; 2],
+}
+
+/// The hours that have to be in a window in which hours from `hour` on are forecast.
+pub fn history(hour: Hour) -> Hour {
+    hour - REACH_HOURS
+}
+
+impl Window {
+    /// Empties the window; it will hold the hours from `first` until `until`.
+    pub fn reset(&mut self, first: Hour, until: Hour, calendar: &Calendar) {
+        let len = usize::try_from(until - first).unwrap_or(0);
+        self.first = first;
+        self.hours.clear();
+        self.hours.resize(len, Moments::default());
+        self.local.clear();
+        let wall = |hour: Hour| calendar.wall(crate::leaf::start(hour)).div_euclid(retally_core::time::HOUR);
+        self.local.extend((first..until).map(|hour| i32::try_from(wall(hour)).unwrap_or(i32::MAX)));
+    }
+
+    /// Says what is in an hour; x of the moments is in hours since the hour's start.
+    pub fn set(&mut self, hour: Hour, moments: &Moments) {
+        let place = usize::try_from(hour - self.first).unwrap_or(usize::MAX);
+        if let Some(slot) = self.hours.get_mut(place) {
+            *slot = moments.moved(place as f64);
+        }
+    }
+
+    /// The forecasts of hours that have something in them, from `from` on.
+    pub fn forecast(&mut self, from: Hour, mut each: impl FnMut(Hour, Option<Baseline>)) {
+        let first = usize::try_from(from - self.first).unwrap_or(0);
+        self.prepare(first);
+        for (place, hour) in (first..self.hours.len()).zip(from..) {
+            if self.hours.get(place).is_some_and(|hour| hour.n > 0.0) {
+                each(hour, self.baseline(place));
+            }
+        }
+    }
+
+    /// Computes what the forecasts from `first` on need of single hours: D's means, and the errors of E and M.
+    fn prepare(&mut self, first: usize) {
+        let (errors_from, len) = (first.saturating_sub(RECENT), self.hours.len());
+        let daily_from = errors_from.saturating_sub(LAST);
+        self.daily.clear();
+        self.daily.resize(daily_from, f64::NAN);
+        for place in daily_from..len {
+            let daily = self.same_hours(place, 24, 7).unwrap_or(f64::NAN);
+            self.daily.push(daily);
+        }
+        let [mut moved, mut trend] = std::mem::take(&mut self.errors);
+        for errors in [&mut moved, &mut trend] {
+            errors.clear();
+            errors.resize(errors_from, f64::NAN);
+        }
+        for place in errors_from..len {
+            let hour = self.hours.get(place).copied().unwrap_or_default();
+            let error = |line: Option<Line>| match line {
+                Some(line) if hour.n > 0.0 => hour.residual_of(&line) / hour.n,
+                _ => f64::NAN,
+            };
+            moved.push(error(self.daily_moved(place)));
+            trend.push(error(self.recent_trend(place)));
+        }
+        self.errors = [moved, trend];
+    }
+
+    fn hour(&self, place: usize) -> Moments {
+        self.hours.get(place).copied().unwrap_or_default()
+    }
+
+    /// The hours from `from` until `until`, those with something in them.
+    fn between(&self, from: usize, until: usize) -> impl Iterator<Item = &Moments> + Clone {
+        self.hours.get(from..until).unwrap_or_default().iter().filter(|hour| hour.n > 0.0)
+    }
+
+    /// The mean of the hours that the clock showed as it does at `place`, 1 to `count` periods before; of two at least.
+    fn same_hours(&self, place: usize, period: usize, count: usize) -> Option<f64> {
+        let (mut n, mut sum, mut hours) = (0.0, 0.0, 0);
+        let reference = self.local.get(place)?;
+        for back in 1..=count {
+            let wanted = reference - i32::try_from(period * back).unwrap_or(0);
+            // Where clocks changed in between, it is an hour earlier or later.
+            let Some(near) = place.checked_sub(period * back) else { break };
+            let off = wanted - self.local.get(near)?;
+            let Some(same) = near.checked_add_signed(off as isize) else { continue };
+            if same >= place || same + REACH < place || self.local.get(same) != Some(&wanted) {
+                continue;
+            }
+            let hour = self.hour(same);
+            if hour.n > 0.0 {
+                n += hour.n;
+                sum += hour.n * hour.y;
+                hours += 1;
+            }
+        }
+        (hours >= 2).then(|| sum / n)
+    }
+
+    /// E's forecast.
+    fn daily_moved(&self, place: usize) -> Option<Line> {
+        let daily = *self.daily.get(place).filter(|daily| !daily.is_nan())?;
+        let from = place.saturating_sub(LAST);
+        let (mut n, mut missed) = (0.0, 0.0);
+        for (hour, daily) in self.hours.get(from..place)?.iter().zip(self.daily.get(from..place)?) {
+            if hour.n > 0.0 && !daily.is_nan() {
+                n += hour.n;
+                missed += hour.n * (hour.y - daily);
+            }
+        }
+        (n > 0.0).then(|| Line { x: place as f64 + 0.5, y: daily + missed / n, slope: 0.0 })
+    }
+
+    /// M's forecast.
+    fn recent_trend(&self, place: usize) -> Option<Line> {
+        let moments = united(self.between(place.saturating_sub(LAST), place));
+        (moments.n >= 12.0).then(|| moments.line())
+    }
+
+    /// The forecast of an hour.
+    fn baseline(&self, place: usize) -> Option<Baseline> {
+        let from = place.saturating_sub(RECENT);
+        let recent = self.between(from, place);
+        let moments = united(recent.clone());
+        if moments.n < 20.0 {
+            return None;
+        }
+        let middle = place as f64 + 0.5;
+        let (mut level, mut slope, mut model) = (moments.y, 0.0, Model::Level);
+        let mut variance = moments.yy / (moments.n - 1.0);
+        let span = recent.clone().last().map_or(0.0, |hour| hour.x.floor()) - recent.clone().next().map_or(0.0, |hour| hour.x.floor());
+        if span >= 48.0 {
+            let line = moments.line();
+            let v = recent.map(|hour| hour.residual_of(&line)).sum::<f64>() / (moments.n - 2.0);
+            if v < 0.5 * variance {
+                (level, slope, model, variance) = (line.at(middle), line.slope, Model::Trend, v);
+            }
+        }
+        let daily = self.daily.get(place).copied().filter(|daily| !daily.is_nan() && span >= 72.0);
+        if let Some(daily) = daily
+            && let Some(v) = self.left_by_slot::<24>(from, place, 24, 1.0)
+            && v < 0.5 * variance
+        {
+            (level, slope, model, variance) = (daily, 0.0, Model::Daily, v);
+        }
+        if let Some(weekly) = self.same_hours(place, 168, 4)
+            && let Some(v) = self.left_by_slot::<168>(place.saturating_sub(REACH), place, 168, 2.0)
+            && v < 0.5 * variance
+        {
+            (level, slope, model, variance) = (weekly, 0.0, Model::Weekly, v);
+        }
+        let [moved_errors, trend_errors] = &self.errors;
+        let moved = daily.and_then(|_| self.daily_moved(place)).zip(trimmed_mean(moved_errors.get(from..place)?));
+        let trend = self.recent_trend(place).zip(trimmed_mean(trend_errors.get(from..place)?));
+        let mut bound = 0.25 * variance;
+        for (forecast, name) in [(moved, Model::DailyMoved), (trend, Model::RecentTrend)] {
+            if let Some((line, v)) = forecast
+                && v < bound
+            {
+                bound = v;
+                (level, slope, model, variance) = (line.at(middle), line.slope, name, v);
+            }
+        }
+        let floor = 1e-6 * moments.y.abs().max(1.0);
+        Some(Baseline::of(level, slope, variance + floor * floor, model))
+    }
+
+    /// What is left of the variance about the means of the hours that the clock shows alike, `SLOTS` of them in a period of as many hours;
+    /// where there are more than `by_slot` measurements by slot.
+    fn left_by_slot<const SLOTS: usize>(&self, from: usize, until: usize, period: i32, by_slot: f64) -> Option<f64> {
+        let mut sums = [(0.0f64, 0.0f64); SLOTS];
+        let slot = |local: i32| local.rem_euclid(period).unsigned_abs() as usize;
+        let hours = || self.hours.get(from..until).unwrap_or_default().iter().zip(self.local.get(from..until).unwrap_or_default());
+        // About a value nearby, so that sums are small.
+        let centre = self.between(from, until).next()?.y;
+        for (hour, local) in hours() {
+            if let Some((n, sum)) = sums.get_mut(slot(*local)) {
+                *n += hour.n;
+                *sum += hour.n * (hour.y - centre);
+            }
+        }
+        let (mut n, mut slots) = (0.0, 0.0);
+        for (count, sum) in &mut sums {
+            if *count > 0.0 {
+                n += *count;
+                slots += 1.0;
+                *sum = *sum / *count + centre;
+            }
+        }
+        if n <= by_slot * slots {
+            return None;
+        }
+        let left = |(hour, local): (&Moments, &i32)| {
+            let off = hour.y - sums.get(slot(*local)).map_or(0.0, |(_, mean)| *mean);
+            hour.yy + hour.n * off * off
+        };
+        Some(hours().filter(|(hour, _)| hour.n > 0.0).map(left).sum::<f64>() / (n - slots))
+    }
+}
+
+/// The moments of all hours: two passes, so that nothing large is subtracted from something large.
+fn united<'a>(hours: impl Iterator<Item = &'a Moments> + Clone) -> Moments {
+    let Some(centre) = hours.clone().next() else { return Moments::default() };
+    let (mut n, mut x, mut y) = (0.0, 0.0, 0.0);
+    for hour in hours.clone() {
+        n += hour.n;
+        x += hour.n * (hour.x - centre.x);
+        y += hour.n * (hour.y - centre.y);
+    }
+    let mut all = Moments { n, x: centre.x + x / n, y: centre.y + y / n, ..Moments::default() };
+    for hour in hours {
+        let (dx, dy) = (hour.x - all.x, hour.y - all.y);
+        all.xx += hour.xx + hour.n * dx * dx;
+        all.xy += hour.xy + hour.n * dx * dy;
+        all.yy += hour.yy + hour.n * dy * dy;
+    }
+    all
+}
+
+/// The mean without the largest 3 %; of 12 at least.
+fn trimmed_mean(errors: &[f64]) -> Option<f64> {
+    // 3 % of 168 are 5.
+    let mut largest = [0.0f64; RECENT * 3 / 100];
+    let (mut count, mut sum) = (0usize, 0.0);
+    for &error in errors.iter().filter(|error| !error.is_nan()) {
+        count += 1;
+        sum += error;
+        let mut error = error;
+        for place in &mut largest {
+            if error > *place {
+                std::mem::swap(place, &mut error);
+            }
+        }
+    }
+    if count < 12 {
+        return None;
+    }
+    let cut = count * 3 / 100;
+    // Those that are cut are summed up apart: taking them off the sum would leave the dirt of large numbers.
+    if cut == 0 {
+        return Some(sum / count as f64);
+    }
+    let bound = largest.get(cut - 1).copied().unwrap_or(0.0);
+    let mut kept = 0.0;
+    let mut above = 0usize;
+    for &error in errors.iter().filter(|error| !error.is_nan()) {
+        if error > bound {
+            above += 1;
+        } else {
+            kept += error;
+        }
+    }
+    // Of equal ones at the bound as many are cut as it takes.
+    kept -= bound * (cut - above.min(cut)) as f64;
+    Some((kept / (count - cut) as f64).max(0.0))
+}
