@@ -10,6 +10,9 @@
 //! - **gap**: it is the first after a silence of g hours from a sensor that else sends λ an hour: e^(-λg) = e^(-z²/2), and half of z is √(λg / 2). The silence
 //!   must be three times as long as any of the 168 hours before.
 //!
+//! # Limits
+//! A flat line makes repeats less strange while it lasts. So in the next hour it may take more of them, and the line is found there once more.
+//!
 //! Then, from all anomalies of a sensor in order:
 //!
 //! - **severity** = 1 + floor(log2(score / threshold)); **incident_start**: above every severity of the 24 hours before.

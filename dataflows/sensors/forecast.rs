@@ -372,3 +372,160 @@ fn trimmed_mean(errors: &[f64]) -> Option<f64> {
     kept -= bound * (cut - above.min(cut)) as f64;
     Some((kept / (count - cut) as f64).max(0.0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::leaf;
+    use crate::records::{Reading, Value};
+    use retally_core::calendar::Naming;
+    use retally_core::time::{HOUR, Moment};
+
+    /// The first hour: a Monday.
+    const FIRST: Hour = 19_723 * 24;
+    const BY_HOUR: usize = 4;
+
+    /// Readings, four an hour, of a function of the hours since the first one.
+    fn readings(hours: usize, value: impl Fn(f64) -> f64) -> Vec<Reading> {
+        let reading = |n: usize| {
+            let time = Moment(i64::from(FIRST) * HOUR + n as i64 * HOUR / BY_HOUR as i64);
+            Reading::new(time, Naming::Unique, Value::new(value(n as f64 / BY_HOUR as f64)).unwrap())
+        };
+        (0..hours * BY_HOUR).map(reading).collect()
+    }
+
+    /// The forecasts by hour since the first one.
+    fn forecasts(readings: &[Reading], zone: &str) -> Vec<Option<Baseline>> {
+        let last = leaf::hour(readings[readings.len() - 1].time());
+        let mut window = Window::default();
+        window.reset(history(FIRST), last + 1, &Calendar::named(zone).unwrap());
+        for hour in readings.chunk_by(|a, b| leaf::hour(a.time()) == leaf::hour(b.time())) {
+            let number = leaf::hour(hour[0].time());
+            window.set(number, &leaf::moments(number, hour.iter()));
+        }
+        let mut found = Vec::new();
+        window.forecast(FIRST, |_, baseline| found.push(baseline));
+        found
+    }
+
+    /// Between -1 and 1, always the same, about uniform.
+    fn noise(hours: f64) -> f64 {
+        let mixed = (hours.to_bits() ^ 0x1234_5678).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        ((mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 40) as f64 / (1u64 << 23) as f64 - 1.0
+    }
+
+    /// That the forecast of an hour is this model's, and how far it is from `value` in the middle of the hour, in σ.
+    fn check(found: &[Option<Baseline>], hour: usize, model: Model, value: f64) -> f64 {
+        let baseline = found[hour].unwrap();
+        assert_eq!(baseline.model, model, "{baseline:?} at {hour}");
+        (baseline.expected(0.5) - value).abs() / baseline.sigma()
+    }
+
+    #[test]
+    fn too_little_is_no_forecast() {
+        let found = forecasts(&readings(10, |_| 1.0), "UTC");
+        // Four an hour: 20 after five hours.
+        assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [[false; 5], [true; 5]].concat());
+    }
+
+    #[test]
+    fn constants_have_a_sigma() {
+        for value in [0.0, 7.5, -1e6, 6e10] {
+            let found = forecasts(&readings(400, |_| value), "UTC");
+            assert!(check(&found, 399, Model::Level, value) <= 1.0 / 64.0);
+            let expected = 1e-6 * value.abs().max(1.0);
+            let sigma = found[399].unwrap().sigma();
+            assert!(sigma / expected < 1.05 && expected / sigma < 1.05, "{sigma} {expected}");
+        }
+    }
+
+    #[test]
+    fn noise_is_forecast_by_its_mean_and_variance_over_168_hours() {
+        let all = readings(300, |hours| 3.0 + noise(hours));
+        let found = forecasts(&all, "UTC");
+        for hour in [100usize, 168, 250, 299] {
+            // As one computes it: over the measurements themselves.
+            let until = hour * BY_HOUR;
+            let recent: Vec<f64> = all[until.saturating_sub(168 * BY_HOUR)..until].iter().map(|r| r.value.get()).collect();
+            let mean = recent.iter().sum::<f64>() / recent.len() as f64;
+            let variance = recent.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (recent.len() - 1) as f64;
+            assert!(check(&found, hour, Model::Level, mean) <= 1.0 / 63.0, "{hour}");
+            let ratio = found[hour].unwrap().sigma() / variance.sqrt();
+            assert!((0.95..1.05).contains(&ratio), "{ratio}");
+        }
+    }
+
+    #[test]
+    fn lines_are_followed() {
+        let found = forecasts(&readings(300, |hours| 100.0 + 0.7 * hours), "UTC");
+        for hour in [60usize, 200, 299] {
+            // The line through R, or that through the last day: both are exact.
+            let baseline = found[hour].unwrap();
+            assert!(matches!(baseline.model, Model::Trend | Model::RecentTrend), "{baseline:?}");
+            for x in [0.0, 0.5, 0.75] {
+                let off = (baseline.expected(x) - (100.0 + 0.7 * (hour as f64 + x))).abs();
+                assert!(off < 1e-4, "{hour} {x} {off}");
+            }
+        }
+    }
+
+    #[test]
+    fn parabolas_are_followed_by_the_last_day() {
+        let found = forecasts(&readings(500, |hours| 0.01 * hours * hours + noise(hours)), "UTC");
+        assert!(check(&found, 499, Model::RecentTrend, 0.01 * 499.5 * 499.5) < 3.0);
+    }
+
+    #[test]
+    fn days_and_weeks_repeat() {
+        let daily = |hours: f64| 50.0 + 20.0 * ((hours % 24.0).floor() / 24.0 * std::f64::consts::TAU).sin();
+        let found = forecasts(&readings(400, |hours| daily(hours) + noise(hours)), "UTC");
+        assert!(check(&found, 399, Model::Daily, daily(399.0)) < 1.5);
+        // With a trend the day before tells how much to add.
+        let rising = |hours: f64| daily(hours) + 0.6 * hours;
+        let found = forecasts(&readings(400, |hours| rising(hours) + 0.1 * noise(hours)), "UTC");
+        assert!(check(&found, 399, Model::DailyMoved, rising(399.5)) < 3.0);
+        // Every hour of the week has its own level.
+        let weekly = |hours: f64| 30.0 * noise((hours % 168.0).floor());
+        let found = forecasts(&readings(1200, |hours| weekly(hours) + noise(hours)), "UTC");
+        assert!(check(&found, 1199, Model::Weekly, weekly(1199.0)) < 1.5);
+    }
+
+    #[test]
+    fn days_follow_the_clock_on_the_wall() {
+        // What happens at nine in Berlin happens at eight in UTC until 2024-03-31, and at seven from then on.
+        let berlin = Calendar::named("Europe/Berlin").unwrap();
+        let at_nine = |hours: f64| {
+            #[allow(clippy::cast_possible_truncation)]
+            let hour = FIRST + hours.floor() as Hour;
+            if berlin.wall(leaf::start(hour)).div_euclid(HOUR).rem_euclid(24) == 9 { 100.0 } else { 0.0 }
+        };
+        let all = readings(24 * 100, |hours| at_nine(hours) + noise(hours));
+        // 2024-04-01 at nine.
+        let hour = 24 * 91 + 7;
+        let expected = |zone| forecasts(&all, zone)[hour].unwrap().expected(0.5);
+        assert!((expected("Europe/Berlin") - 100.0).abs() < 3.0);
+        assert!(expected("UTC") < 50.0, "in UTC nothing happens at seven");
+    }
+
+    #[test]
+    fn the_largest_errors_are_left_out() {
+        assert_eq!(trimmed_mean(&[1.0; 11]), None);
+        assert_eq!(trimmed_mean(&[f64::NAN; 30]), None);
+        assert_eq!(trimmed_mean(&[2.0; 20]), Some(2.0), "3 % of 20 are none");
+        let mut errors = vec![1.0; 100];
+        errors[3] = 1e9;
+        errors[50] = 1e12;
+        errors[99] = 1e6;
+        assert_eq!(trimmed_mean(&errors), Some(1.0));
+        errors[0] = 98.0;
+        assert_eq!(trimmed_mean(&errors), Some(2.0));
+        assert_eq!(trimmed_mean(&[3.0; 168]), Some(3.0), "of equal ones as many as it takes");
+    }
+
+    #[test]
+    fn values_near_the_limit() {
+        let found = forecasts(&readings(300, |hours| 6.8e10 * noise(hours)), "UTC");
+        let baseline = found[299].unwrap();
+        assert!(baseline.sigma() > 3e10 && baseline.sigma() < 5e10 && baseline.expected(0.5).abs() < 1e10);
+    }
+}

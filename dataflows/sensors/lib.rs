@@ -34,6 +34,8 @@
 //! - Values finer than 2^-20 are kept exactly, and so are least and greatest; forecasts and lines see multiples of 2^-20.
 
 pub mod anomalies;
+#[cfg(test)]
+mod cases;
 pub mod evaluate;
 pub mod forecast;
 pub mod generate;

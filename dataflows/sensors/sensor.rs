@@ -495,3 +495,93 @@ fn add(counts: &mut BTreeMap<Reading, isize>, reading: Reading, diff: isize) {
         counts.remove(&reading);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluate::{Tally, tally};
+    use crate::generate;
+    use crate::generate::Fault;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+    use retally_core::time::{DAY, HOUR, SECOND};
+
+    fn rules() -> Rules {
+        Rules { calendar: Calendar::utc(), threshold: 5.0 }
+    }
+
+    fn reading(time: Moment, naming: Naming, value: f64) -> Reading {
+        Reading::new(time, naming, Value::new(value).unwrap())
+    }
+
+    fn made(number: u64, random: &mut ChaCha8Rng) -> (generate::Made, Vec<(Reading, isize)>) {
+        let made = generate::made(number, 42, random);
+        let measurements = made.measurements(42, 300 * SECOND, random);
+        let rows = measurements.into_iter().map(|(time, value)| (reading(time, Naming::Unique, value), 1)).collect();
+        (made, rows)
+    }
+
+    #[test]
+    fn a_measurement_is_one_however_its_time_is_written() {
+        let mut history = History::default();
+        let at = |naming| reading(Moment(HOUR), naming, 1.0);
+        let mut change = |reading, diff| {
+            history.change(&mut vec![(reading, diff)], &rules(), &mut Work::default());
+            let whole = history.whole(&rules(), false);
+            (whole.summary.map_or(0, |summary| summary.measurements), whole.issues)
+        };
+        assert_eq!(change(at(Naming::Ambiguous), 1), (1, [0, 1, 0]));
+        assert_eq!(change(at(Naming::Unique), 1), (1, [0, 1, 0]));
+        assert_eq!(change(at(Naming::Ambiguous), -1), (1, [0, 0, 0]));
+        assert_eq!(change(at(Naming::Missing), -1), (0, [0, 0, 0]), "retracted as often as delivered");
+        assert_eq!(change(at(Naming::Missing), 1), (1, [0, 0, 0]));
+        assert_eq!(change(at(Naming::Unique), -1), (0, [0, 0, 0]));
+        assert!(history.is_empty());
+    }
+
+    /// The bound of the page: 42 days at every five minutes, one measurement late.
+    #[test]
+    fn a_late_measurement_has_few_scored_anew() {
+        let mut random = ChaCha8Rng::seed_from_u64(3);
+        let (mut scored, mut count) = (0, 0);
+        for number in 0..14 {
+            let (_, mut rows) = made(number, &mut random);
+            let late: Vec<(Reading, isize)> = (1..6).map(|n| rows.remove(rows.len() * n / 6)).collect();
+            let mut history = History::default();
+            history.change(&mut rows, &rules(), &mut Work::default());
+            for late in late {
+                let mut work = Work::default();
+                history.change(&mut vec![late], &rules(), &mut work);
+                assert!(work.forecasts <= 1 + 2 * u64::from(REACH_HOURS.unsigned_abs()), "{work:?}");
+                scored += work.scored;
+                count += 1;
+            }
+        }
+        assert!(scored <= 150 * count, "{} measurements scored anew on average", scored / count);
+    }
+
+    /// The gate: faults of generated sensors are found at the default threshold, and a jump is one incident at most.
+    #[test]
+    fn generated_faults_are_found() {
+        let mut random = ChaCha8Rng::seed_from_u64(11);
+        let (mut total, mut jumps) = (Tally::default(), 0);
+        for number in 0..35 {
+            let (made, mut rows) = made(number, &mut random);
+            let mut history = History::default();
+            history.change(&mut rows, &rules(), &mut Work::default());
+            let incidents = history.whole(&rules(), false).incidents;
+            let labels: Vec<(i64, i64)> = made.labels.iter().map(|label| (label.start.0, label.end.0 + HOUR)).collect();
+            let found: Vec<(i64, i64)> = incidents.iter().map(|incident| (incident.start.0, incident.end.0)).collect();
+            total = total.plus(tally(&labels, &found));
+            for (place, label) in made.labels.iter().enumerate().filter(|(_, label)| label.fault == Fault::Jump) {
+                jumps += 1;
+                let next = made.labels.get(place + 1).map_or(Moment::LAST, |next| next.start);
+                let until = label.start.plus(10 * DAY).min(next);
+                let after = incidents.iter().filter(|incident| label.start <= incident.start && incident.start < until).count();
+                assert!(after <= 1, "{after} incidents after the jump of {} at {}", made.name, label.start);
+            }
+        }
+        assert!(jumps >= 5, "{jumps} jumps");
+        assert!(total.f1() >= 0.75, "F1 {} of {total:?}", total.f1());
+    }
+}

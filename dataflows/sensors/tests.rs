@@ -19,7 +19,7 @@ fn settings(zone: &str, threshold: &str, as_of: AsOf) -> (Arc<dyn Graph>, Oracle
     (Arc::from(graph), Oracle { calendar: Calendar::named(zone).unwrap(), threshold: threshold.parse().unwrap(), as_of })
 }
 
-fn uuid(number: u64) -> String {
+pub fn uuid(number: u64) -> String {
     format!("00000000-0000-0000-0000-{number:012x}")
 }
 
