@@ -69,6 +69,11 @@ impl<'s> Inputs<'s> {
         records
     }
 
+    /// What a reader of datasets says about its splits.
+    pub fn add_reports(&self, reports: VecStream<'s, Report>) {
+        self.reports.borrow_mut().push(reports);
+    }
+
     /// Where points go.
     pub fn points(&self) -> &Arc<dyn Points> {
         &self.points

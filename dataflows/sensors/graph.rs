@@ -9,6 +9,7 @@
 //! rows go, and the forecasts of the following weeks are as if it had never been there.
 
 use crate::names;
+use crate::points::{self, Moved, Shelf};
 use crate::records::{Measurement, Name, Reading, Sensor};
 use crate::sensor::{History, Rules, Work};
 use crate::tables::{self, Tail};
@@ -21,6 +22,9 @@ use retally_core::decode::Inputs;
 use retally_core::operators::by_key::{Each, Emitter, State, by_key, exchange};
 use retally_core::publish::Outputs;
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
 
 /// The dataflow with its settings.
 #[derive(Clone, Debug)]
@@ -33,18 +37,20 @@ pub struct Sensors {
 
 /// What is said of a sensor.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-enum Fact {
+pub(crate) enum Fact {
     /// A row of it.
     Row(Tail),
     /// It has measurements with an issue; said once for each, as the multiplicity.
     Issue(Issue),
     /// It has measurements; said once for each.
     Measured,
+    /// Points are to be written.
+    Moved(Moved),
 }
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-enum Issue {
+pub(crate) enum Issue {
     Unmapped,
     ConflictingValue,
     MappingConflict,
@@ -70,7 +76,8 @@ impl Issue {
 /// A sensor, and what was said of it.
 #[derive(Default)]
 struct Known {
-    history: History,
+    /// Shared with what writes points.
+    history: Rc<RefCell<History>>,
     tails: Vec<Tail>,
     issues: [u64; 3],
     measurements: u64,
@@ -78,14 +85,19 @@ struct Known {
 
 impl State for Known {
     fn is_empty(&self) -> bool {
-        self.history.is_empty()
+        self.history.borrow().is_empty()
     }
 }
 
 impl Known {
     fn change(&mut self, changes: &mut Vec<(Reading, isize)>, rules: &Rules, unusual: bool, mut give: impl FnMut(Fact, isize)) {
-        self.history.change(changes, rules, &mut Work::default());
-        let whole = self.history.whole(rules, unusual);
+        let toggled = self.history.borrow_mut().change(changes, rules, &mut Work::default());
+        if self.measurements == 0 {
+            give(Fact::Moved(Moved::All), 1);
+        } else {
+            toggled.into_iter().for_each(|(reading, _)| give(Fact::Moved(Moved::One(reading)), 1));
+        }
+        let whole = self.history.borrow().whole(rules, unusual);
         let tails = tables::tails(&whole);
         differences(&self.tails, &tails, |tail, diff| give(Fact::Row(tail.clone()), diff));
         self.tails = tails;
@@ -137,8 +149,13 @@ impl Graph for Sensors {
         tables::tables()
     }
 
+    /// None: the charts that there are have days for their horizontal axis, and one for all keys.
     fn charts(&self) -> Vec<Chart> {
         Vec::new()
+    }
+
+    fn measurements(&self) -> Vec<retally_core::points::Measurement> {
+        vec![tables::measurement()]
     }
 
     fn calendar(&self) -> Calendar {
@@ -150,10 +167,16 @@ impl Graph for Sensors {
         outputs.table(tables::MAPPING, names.named.clone().map(|(sensor, name)| tables::mapping_row(&name, sensor)));
 
         let readings = self.readings(inputs);
-        if !outputs.wants(tables::ISSUES) && !outputs.wants_any(&tables::OF_SENSORS) {
+        let points = inputs.points().wanted();
+        if !points && !outputs.wants(tables::ISSUES) && !outputs.wants_any(&tables::OF_SENSORS) {
             return;
         }
-        let facts = self.facts(readings, outputs.wants(tables::UNUSUAL));
+        let shelf = Shelf::default();
+        let facts = self.facts(readings, outputs.wants(tables::UNUSUAL), points.then(|| Rc::clone(&shelf)));
+        if points {
+            let moved = facts.clone().flat_map(|(sensor, fact)| if let Fact::Moved(moved) = fact { Some((sensor, moved)) } else { None });
+            inputs.add_reports(points::write(moved, names.named.clone(), shelf, Arc::clone(inputs.points())));
+        }
         let rows = facts.clone().flat_map(|(sensor, fact)| if let Fact::Row(tail) = fact { Some((sensor, tail)) } else { None });
         let measured = facts.clone().flat_map(|(sensor, fact)| matches!(fact, Fact::Measured).then_some(sensor));
         // Every sensor has a name, be it an empty one.
@@ -199,10 +222,29 @@ impl Sensors {
         measurements.map(|measurement| (measurement.sensor, measurement.reading))
     }
 
-    fn facts<'s>(&self, readings: Collection<'s, (Sensor, Reading)>, unusual: bool) -> Collection<'s, (Sensor, Fact)> {
+    /// What is said of sensors; on `shelf`, where there is one, lie their histories.
+    pub(crate) fn facts<'s>(
+        &self,
+        readings: Collection<'s, (Sensor, Reading)>,
+        unusual: bool,
+        shelf: Option<Shelf>,
+    ) -> Collection<'s, (Sensor, Fact)> {
         let rules = self.rules.clone();
         by_key(readings, exchange(), "sensors", move |sensor, changes, known: &mut Known, emitter: &mut Each<(Sensor, Fact)>| {
-            known.change(changes, &rules, unusual, |fact, diff| emitter.give((*sensor, fact), diff));
+            let points = shelf.is_some();
+            known.change(changes, &rules, unusual, |fact, diff| {
+                if points || !matches!(fact, Fact::Moved(_)) {
+                    emitter.give((*sensor, fact), diff);
+                }
+            });
+            if let Some(shelf) = &shelf {
+                let mut shelf = shelf.borrow_mut();
+                if known.is_empty() {
+                    shelf.remove(sensor);
+                } else {
+                    shelf.entry(*sensor).or_insert_with(|| Rc::clone(&known.history));
+                }
+            }
         })
     }
 }

@@ -45,6 +45,7 @@ pub mod names;
 #[cfg(test)]
 mod oracle;
 pub mod outliers;
+pub mod points;
 pub mod records;
 pub mod segments;
 pub mod sensor;

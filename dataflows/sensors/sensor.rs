@@ -191,6 +191,22 @@ impl History {
         toggled
     }
 
+    /// How many readings there are.
+    pub fn measurements(&self) -> usize {
+        self.readings.len()
+    }
+
+    /// The readings in order.
+    pub fn readings(&self) -> impl Iterator<Item = &Reading> + Clone {
+        self.readings.from((0, 0))
+    }
+
+    /// The reading with the greatest value at a time.
+    pub fn greatest_at(&self, time: Moment) -> Option<Reading> {
+        let after = self.readings.lower_bound(|reading| reading.time().cmp(&time.plus(1)));
+        self.readings.item_before(after).filter(|reading| reading.time() == time).copied()
+    }
+
     fn place(&self, reading: &Reading) -> Place {
         self.readings.lower_bound(|other| other.cmp(reading))
     }
