@@ -7,6 +7,7 @@
 //! # Limits
 //! Linux only: memory is read from `/proc`.
 
+mod anomaly;
 mod late;
 mod load;
 mod machine;
@@ -53,6 +54,8 @@ enum Bench {
     Scaling(scaling::ScalingOptions),
     /// The operator for neighbours against two made of reduce, and the wire format of records
     Operators(operators::OperatorOptions),
+    /// Precision and recall of anomalies on generated sensors, and NAB's scores
+    Anomaly(anomaly::AnomalyOptions),
     /// Tables in Markdown from result lines
     Report(report::ReportOptions),
     /// Loads a workload and says how much memory this process holds
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Bench::Memory(options) => memory::main(&options),
         Bench::Scaling(options) => scaling::main(&options),
         Bench::Operators(options) => operators::main(&options),
+        Bench::Anomaly(options) => anomaly::main(&options),
         Bench::Report(options) => report::main(&options),
         Bench::Hold(options) => memory::hold(&options),
     };
