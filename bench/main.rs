@@ -17,10 +17,12 @@ mod operators;
 mod options;
 mod pairs;
 mod parse;
+mod points;
 mod process;
 mod report;
 mod results;
 mod scaling;
+mod sinks;
 mod wire;
 mod workload;
 
@@ -54,6 +56,10 @@ enum Bench {
     Scaling(scaling::ScalingOptions),
     /// The operator for neighbours against two made of reduce, and the wire format of records
     Operators(operators::OperatorOptions),
+    /// Tables into databases: all rows, the same again, some changed, an epoch
+    Sinks(sinks::SinksOptions),
+    /// Points into each destination, and from the store
+    Points(points::PointsOptions),
     /// Precision and recall of anomalies on generated sensors, and NAB's scores
     Anomaly(anomaly::AnomalyOptions),
     /// Tables in Markdown from result lines
@@ -74,6 +80,8 @@ fn main() -> ExitCode {
         Bench::Memory(options) => memory::main(&options),
         Bench::Scaling(options) => scaling::main(&options),
         Bench::Operators(options) => operators::main(&options),
+        Bench::Sinks(options) => sinks::main(&options),
+        Bench::Points(options) => points::main(&options),
         Bench::Anomaly(options) => anomaly::main(&options),
         Bench::Report(options) => report::main(&options),
         Bench::Hold(options) => memory::hold(&options),

@@ -24,7 +24,7 @@ pub struct ReportOptions {
 }
 
 /// What each bench is about, in the order of the report.
-const BENCHES: [(&str, &str); 8] = [
+const BENCHES: [(&str, &str); 12] = [
     ("load", "The program as a whole, from text files to tables in files."),
     ("parse", "Reading and decoding alone, without a graph."),
     ("late", "From a late event's arrival until its changes are there: single events, and batches."),
@@ -32,6 +32,10 @@ const BENCHES: [(&str, &str); 8] = [
     ("scaling", "The same load on 1 worker, 2 workers, and 2 processes with a worker each."),
     ("operators", "Every record with the next one of its key, in three ways; single late changes."),
     ("wire", "A record between processes."),
+    ("sinks", "Tables from memory into databases, until they are committed: all rows, the same again, one in 100 changed, an epoch."),
+    ("points", "Points into each destination: few long series of five fields, and a thousand of one field."),
+    ("point ranges", "Ranges of one series, read from the store."),
+    ("late points", "A single point into the middle of a series, from its offer until it is synced."),
     ("peers", "The same tables from the same files by other programs."),
 ];
 /// Fields that are told above a table, or nowhere.

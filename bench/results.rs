@@ -74,6 +74,12 @@ pub fn say(text: &str) {
     println!("{text}");
 }
 
+/// Says what a reader of the lines should know.
+#[allow(clippy::print_stderr, reason = "the one place where notes are printed")]
+pub fn note(text: &str) {
+    eprintln!("note: {text}");
+}
+
 /// Says why a bench failed.
 #[allow(clippy::print_stderr, reason = "the one place where failures are printed")]
 pub fn complain(error: &dyn std::error::Error) {

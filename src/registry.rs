@@ -4,7 +4,7 @@ use retally_core::contract::Dataflow;
 
 /// All dataflows. Their order is that of help texts.
 pub fn dataflows() -> &'static [&'static dyn Dataflow] {
-    &[&retally_online::Online, &retally_active::Active, &retally_sensors::Sensors]
+    &[&retally_online::Online, &retally_active::Active, &retally_usage::Usage, &retally_sensors::Sensors]
 }
 
 /// The dataflow of this name.

@@ -154,7 +154,7 @@ fn closed_pipe() -> Stdio {
 #[test]
 fn generated_input_is_the_same_for_the_same_options() {
     let place = Place::new();
-    for dataflow in ["online", "active"] {
+    for dataflow in ["online", "active", "usage"] {
         let generate = |out: &str, options: &str| {
             place.run(&format!("generate {dataflow} --days 5 --late 20 --out {dataflow}/{out} {options}")).succeeds();
             (place.files(&format!("{dataflow}/{out}")), place.files(&format!("{dataflow}/{out}/late")))
@@ -170,10 +170,10 @@ fn generated_input_is_the_same_for_the_same_options() {
 #[test]
 fn demo_shows_what_late_events_change() {
     let place = Place::new();
-    for dataflow in ["online", "active"] {
+    for dataflow in ["online", "active", "usage"] {
         let said = place.run(&format!("demo {dataflow} --out {dataflow}")).succeeds().stdout;
         assert!(said.contains("5 events come late. What do they change?") && said.contains("batch 2: 5 records"), "{said}");
-        assert!(said.contains("_daily") || said.contains("active_user_table"), "{said}");
+        assert!(["_daily", "active_user_table", "usage_history"].iter().any(|table| said.contains(table)), "{said}");
         let charts = place.names(&format!("{dataflow}/charts"));
         assert!(!charts.is_empty() && charts.iter().all(|chart| said.contains(chart)), "{said}");
     }

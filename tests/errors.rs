@@ -43,7 +43,12 @@ fn wrong_usage_says_what_would_be_right() {
     run("events=events.csv --fleet-sizes 2-3", &["--fleet-sizes \"2-3\"", "a range from 1"], "");
     run("events=events.csv --timezone Europe/Berln", &["--timezone \"Europe/Berln\"", "IANA"], "");
     run("events=events.csv --as-of yesterday", &["--as-of \"yesterday\""], "");
-    run("events=events.csv --out sqlite:x", &["not supported yet"], "");
+    run("events=events.csv --out sqlite:", &["\"sqlite:\"", "path is missing"], "sqlite:PATH");
+    run("events=events.csv --out mysql://me:secret@host/db", &["\"mysql://…\"", "no such kind of destination"], "postgres://");
+    run("events=events.csv --out postgres://me:secret@host:port/db", &["no URL of PostgreSQL"], "%40");
+    run("events=events.csv --out 'postgres://me:secret@host/db?sslmode=require'", &["TLS"], "sslmode=disable");
+    run("events=events.csv --out sqlite:x --format csv", &["--format is of files"], "leave --format out");
+    run("events=events.csv --out postgres://me@host/db --format json", &["--format is of files"], "leave --format out");
     run("events=events.csv -n 2 -p 2", &["process 2 of 2"], "the first process is 0");
     run("events=events.csv -n 2 --hosts hosts", &["\"hosts\"", "0 addresses for 2 processes"], "");
     let run = |words: &str| place.run(words).fails_as_wrong_usage();

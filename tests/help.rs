@@ -29,6 +29,16 @@ fn of_run_active() {
 }
 
 #[test]
+fn of_query() {
+    check("query", "query --help");
+}
+
+#[test]
+fn of_run_usage() {
+    check("run-usage", "run usage --help");
+}
+
+#[test]
 fn of_generate_online() {
     check("generate-online", "generate online --help");
 }

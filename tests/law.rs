@@ -45,6 +45,14 @@ pub static ACTIVE: LazyLock<Known> = LazyLock::new(|| {
     Known::of("run active", place.read("in/events.jsonl").lines().filter(whole).map(String::from).collect(), Vec::new())
 });
 
+pub static USAGE: LazyLock<Known> = LazyLock::new(|| {
+    let place = Place::new();
+    place.run("generate usage --out in --devices 12 --schools 4 --days 40 --mess 0.2 --seed 7 --late 0").succeeds();
+    let whole = |line: &&str| serde_json::from_str::<Value>(line).is_ok();
+    let run = "run usage --timezone America/Chicago --max-session 90m";
+    Known::of(run, place.read("in/events.jsonl").lines().filter(whole).map(String::from).collect(), Vec::new())
+});
+
 impl Known {
     fn of(run: &'static str, lines: Vec<String>, servers: Vec<String>) -> Known {
         let mut known = Known { run, lines, servers, tables: BTreeMap::new() };
@@ -435,6 +443,21 @@ fn active_in_any_batches() {
     }
     ACTIVE.check(&place, "events=c.jsonl --then 'events=a.jsonl events=c.jsonl' --then events=b.jsonl");
     ACTIVE.check(&place, "events-=a.jsonl events=b.jsonl --then 'events=a.jsonl events=c.jsonl' --then events=a.jsonl");
+}
+
+#[test]
+fn usage_in_any_dress_and_batches() {
+    let place = Place::new();
+    let lines = shuffled(&USAGE.lines);
+    let half = lines.len() / 2;
+    place.write("a.jsonl", rows(&lines[..half]));
+    place.write("b.json", format!("[\n{}\n]\n", lines[half..].join(",\n")));
+    place.write("all.jsons.gz", gzip(&rows(&lines)));
+    for workers in 1..=3 {
+        USAGE.check(&place, &format!("events=a.jsonl --then events=b.json -w {workers}"));
+    }
+    USAGE.check(&place, "events=all.jsons.gz");
+    USAGE.check(&place, "events-=a.jsonl events=b.json --then events=all.jsons.gz --then events=a.jsonl");
 }
 
 /// More than a split of JSON lines.

@@ -7,9 +7,14 @@
 
 mod archives;
 mod cli;
+mod databases;
+mod databases_refuse;
 mod errors;
 mod formats;
 mod help;
 mod law;
+mod points;
+mod postgres_server;
 mod processes;
 mod program;
+mod sqlite_file;

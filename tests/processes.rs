@@ -1,6 +1,6 @@
 //! Several processes as one: the law, and what goes wrong between them.
 
-use crate::law::{ACTIVE, ONLINE, same};
+use crate::law::{ACTIVE, ONLINE, USAGE, same};
 use crate::program::{Failure, Place, Ran};
 use std::fs;
 use std::io::Write;
@@ -50,12 +50,14 @@ fn two_processes_apply_batches_in_turn() {
 }
 
 #[test]
-fn two_processes_of_active_give_the_bytes_of_one() {
-    let place = Place::new();
-    place.write("events.jsonl", ACTIVE.lines.join("\n"));
-    let words = format!("{} events=events.jsonl -w 1 --out out", ACTIVE.run());
-    run(&place, [&words, &words]).into_iter().for_each(|ran| drop(ran.succeeds()));
-    same(&place, "out", &ACTIVE);
+fn two_processes_of_active_and_usage_give_the_bytes_of_one() {
+    for known in [&ACTIVE, &USAGE] {
+        let place = Place::new();
+        place.write("events.jsonl", known.lines.join("\n"));
+        let words = format!("{} events=events.jsonl -w 1 --out out", known.run());
+        run(&place, [&words, &words]).into_iter().for_each(|ran| drop(ran.succeeds()));
+        same(&place, "out", known);
+    }
 }
 
 /// A stranger on the port says something, another says nothing; both are there before the second process is.

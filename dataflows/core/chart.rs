@@ -9,7 +9,7 @@ pub struct Chart {
     pub title: &'static str,
     /// What the vertical axis counts, with its unit where there is one.
     pub y_label: &'static str,
-    /// What is drawn, from back to front. All layers share a horizontal axis of days.
+    /// What is drawn, from back to front. All layers share a horizontal axis of days, or of what [`Mark::Count`] counts.
     pub layers: Vec<Layer>,
 }
 
@@ -18,7 +18,7 @@ pub struct Chart {
 pub struct Layer {
     /// The table.
     pub table: &'static str,
-    /// The column of days.
+    /// The column of days; for [`Mark::Count`] any column.
     pub x: &'static str,
     /// What is drawn.
     pub mark: Mark,
@@ -44,6 +44,8 @@ pub enum Mark {
     Bars(&'static str),
     /// A line.
     Line(&'static str),
+    /// A bar for each value of the horizontal column, as high as there are rows with it; the highest first, and the lowest together.
+    Count,
     /// A band from the first column's values to the second's.
     Band(&'static str, &'static str),
 }

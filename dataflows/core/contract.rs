@@ -101,7 +101,7 @@ pub struct Table {
     pub about: &'static str,
     /// Its columns, in order.
     pub columns: Vec<Column>,
-    /// How many columns, from the first, identify a row.
+    /// How many columns, from the first, identify a row. With 0, none do: a row may be there more than once.
     pub key_columns: usize,
 }
 
@@ -217,6 +217,6 @@ impl Table {
             Column::new("reason", Text, "why it was refused"),
             Column::new("raw", Text, "its first 1,024 bytes"),
         ];
-        Table::new("rejected", "records that could not be read", 5, columns)
+        Table::new("rejected", "records that could not be read", 0, columns)
     }
 }

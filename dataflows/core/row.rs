@@ -7,7 +7,7 @@
 //!
 //! The form, column by column: an integer, day or time is big-endian with the sign bit flipped; a float is its
 //! IEEE bits, flipped so that they sort; a text ends with two zero bytes, and a zero byte within it is followed by 0xff;
-//! a label is its place in the list of labels; a nullable column has a byte before it, 0 where the value is missing.
+//! a UUID is its 16 bytes, whose order is that of its text; a label is its place in the list of labels; a nullable column has a byte before it, 0 where the value is missing.
 
 use crate::calendar::Day;
 use crate::time::Moment;
@@ -15,6 +15,7 @@ use differential_dataflow::difference::Semigroup;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// What a column holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,8 +24,10 @@ pub enum ColumnType {
     Day,
     /// A moment in time.
     Time,
-    /// An unsigned 64-bit integer.
+    /// An unsigned 64-bit integer that counts or measures: less than 2^63, so that any database's integers hold it.
     UInt,
+    /// An unsigned 64-bit integer that names something, and may be any.
+    Id,
     /// A signed 64-bit integer.
     Int,
     /// A finite 64-bit float.
@@ -33,6 +36,8 @@ pub enum ColumnType {
     Bool,
     /// Text.
     Text,
+    /// A UUID: 16 bytes in a row, a text everywhere else.
+    Uuid,
     /// One of few texts; rows sort by its place in the list, not by its letters.
     Label(Arc<[String]>),
 }
@@ -175,6 +180,13 @@ impl Row {
         self
     }
 
+    /// Appends a UUID.
+    #[must_use]
+    pub fn uuid(mut self, uuid: u128) -> Row {
+        self.0.extend_from_slice(&uuid.to_be_bytes());
+        self
+    }
+
     /// Appends a label by its place in the column's list.
     #[must_use]
     pub fn label(mut self, place: u16) -> Row {
@@ -206,7 +218,7 @@ pub fn values<'a>(columns: &'a [Column], row: &'a [u8]) -> impl Iterator<Item = 
         match &column.kind {
             ColumnType::Day => Value::Day(Day((u32::from_be_bytes(take(&mut rest)) ^ (1 << 31)).cast_signed())),
             ColumnType::Time => Value::Time(Moment(take_int(&mut rest))),
-            ColumnType::UInt => Value::UInt(u64::from_be_bytes(take(&mut rest))),
+            ColumnType::UInt | ColumnType::Id => Value::UInt(u64::from_be_bytes(take(&mut rest))),
             ColumnType::Int => Value::Int(take_int(&mut rest)),
             ColumnType::Float => {
                 let bits = u64::from_be_bytes(take(&mut rest));
@@ -214,6 +226,7 @@ pub fn values<'a>(columns: &'a [Column], row: &'a [u8]) -> impl Iterator<Item = 
             }
             ColumnType::Bool => Value::Bool(take::<1>(&mut rest) == [1]),
             ColumnType::Text => Value::Text(take_text(&mut rest)),
+            ColumnType::Uuid => Value::Text(Uuid::from_u128(u128::from_be_bytes(take(&mut rest))).hyphenated().to_string()),
             ColumnType::Label(labels) => {
                 let place = usize::from(u16::from_be_bytes(take(&mut rest)));
                 Value::Text(labels.get(place).cloned().unwrap_or_default())
@@ -349,19 +362,29 @@ mod tests {
             Column::new("bool", ColumnType::Bool, ""),
             Column::new("text", ColumnType::Text, ""),
             Column::new("label", ColumnType::Label(labels), ""),
+            Column::new("uuid", ColumnType::Uuid, ""),
         ]
     }
 
-    type Tuple = (i32, Option<i64>, u64, f64, bool, String, u16);
+    type Tuple = (i32, Option<i64>, u64, f64, bool, String, u16, u128);
 
     fn tuple() -> impl Strategy<Value = Tuple> {
         let float = any::<f64>().prop_filter("finite", |f| f.is_finite());
-        (-2..2, proptest::option::of(-2i64..2), 0u64..2, prop_oneof![float, Just(0.0)], any::<bool>(), "[a\0]{0,3}", 0u16..2)
+        (
+            -2..2,
+            proptest::option::of(-2i64..2),
+            0u64..2,
+            prop_oneof![float, Just(0.0)],
+            any::<bool>(),
+            "[a\0]{0,3}",
+            0u16..2,
+            prop_oneof![any::<u128>(), 0u128..2],
+        )
     }
 
-    fn encode((day, time, uint, float, bool, text, label): &Tuple) -> Row {
+    fn encode((day, time, uint, float, bool, text, label, uuid): &Tuple) -> Row {
         let row = Row::default().day(Day(*day)).optional(*time, |row, t| row.time(Moment(t)));
-        row.uint(*uint).float(*float).bool(*bool).text(text).label(*label)
+        row.uint(*uint).float(*float).bool(*bool).text(text).label(*label).uuid(*uuid)
     }
 
     proptest! {
@@ -372,6 +395,8 @@ mod tests {
             let by_value = (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2))
                 .then(a.3.partial_cmp(&b.3).unwrap())
                 .then((a.4, &a.5, a.6).cmp(&(b.4, &b.5, b.6)));
+            let uuid = |uuid| Uuid::from_u128(uuid).hyphenated().to_string();
+            let by_value = by_value.then(uuid(a.7).cmp(&uuid(b.7)));
             let (row_a, row_b) = (encode(&a), encode(&b));
             prop_assert_eq!(row_a.cmp(&row_b), by_value);
             let read: Vec<Value> = values(&columns(), &row_a.0).collect();
@@ -380,6 +405,7 @@ mod tests {
             prop_assert_eq!(read, vec![
                 Value::Day(Day(a.0)), a.1.map_or(Value::Null, |t| Value::Time(Moment(t))), Value::UInt(a.2),
                 Value::Float(float), Value::Bool(a.4), Value::Text(a.5), Value::Text(label.into()),
+                Value::Text(uuid(a.7)),
             ]);
         }
     }

@@ -11,7 +11,7 @@ use retally_core::time::Moment;
 
 /// All tables.
 pub fn tables(sizes: &FleetSizes) -> Vec<Table> {
-    use ColumnType::{Day, Float, Text, Time, UInt};
+    use ColumnType::{Day, Float, Id, Text, Time, UInt};
     let label = || ColumnType::Label(sizes.labels());
     let fleet = |about| {
         vec![
@@ -38,9 +38,9 @@ pub fn tables(sizes: &FleetSizes) -> Vec<Table> {
             "the clean timeline: when each device was online",
             6,
             vec![
-                Column::new("device_id", UInt, "the device"),
-                Column::new("user_id", UInt, "its user"),
-                Column::new("server_id", UInt, "its server"),
+                Column::new("device_id", Id, "the device"),
+                Column::new("user_id", Id, "its user"),
+                Column::new("server_id", Id, "its server"),
                 Column::new("online_from", Time, "from when it was online"),
                 Column::new("online_until", Time, "until when"),
                 Column::new("end_reason", Text, "offline, reconnected, server_destroyed or still_online"),

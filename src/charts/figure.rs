@@ -39,7 +39,12 @@ pub(super) struct Figure {
     pub(super) layers: Vec<Marks>,
     /// Whether all values are counts.
     pub(super) counts: bool,
+    /// What stands at the places of the horizontal axis, from day 0 on, where it has no days.
+    pub(super) categories: Vec<String>,
 }
+
+/// More bars than these would have no room for their names; the others share one.
+const CATEGORIES_MAX: usize = 8;
 
 /// A series in its order: the place of its label or its number, then its text.
 type Key = (u64, String);
@@ -52,6 +57,10 @@ impl Figure {
         let mut stack = BTreeMap::new();
         for layer in &chart.layers {
             let Some(state) = tables(layer.table) else { continue };
+            if layer.mark == Mark::Count {
+                figure.count(chart, layer, state)?;
+                continue;
+            }
             let columns = Columns::find(chart, layer, state)?;
             figure.counts &= columns.counts;
             let rows = columns.read(layer, state);
@@ -65,6 +74,31 @@ impl Figure {
             figure.layers.push(Marks { kind, series });
         }
         Ok(figure)
+    }
+
+    /// Counts rows by the values of a column.
+    fn count(&mut self, chart: &Chart, layer: &Layer, state: &TableState) -> Result<(), ChartError> {
+        let columns = &state.table().columns;
+        let missing = ChartError::NoColumn { chart: chart.name, table: layer.table, column: layer.x, wanted: "values" };
+        let column = columns.iter().position(|column| column.name == layer.x).ok_or(missing)?;
+        let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+        for row in state.rows() {
+            let value = values(columns, row).nth(column).filter(|value| *value != Value::Null);
+            *counts.entry(value.map_or_else(|| "none".into(), |value| value.to_string())).or_default() += 1;
+        }
+        let mut counts: Vec<(String, u32)> = counts.into_iter().collect();
+        // Equal ones stay in the order of their names.
+        counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        if counts.len() > CATEGORIES_MAX {
+            let others = counts.split_off(CATEGORIES_MAX - 1);
+            counts.push((format!("{} others", others.len()), others.iter().map(|(_, count)| count).sum()));
+        }
+        let name = if let Series::One(name) = layer.series { name } else { layer.x };
+        let place = self.place(name, &[]);
+        let days = (0..).map(Day).zip(&counts).map(|(day, (_, count))| (day, (0.0, f64::from(*count)))).collect();
+        self.layers.push(Marks { kind: Kind::Bars, series: vec![(place, days)] });
+        self.categories = counts.into_iter().map(|(name, _)| name).collect();
+        Ok(())
     }
 
     /// The place of a series; all labels of a column get theirs at once, in their order.
@@ -98,7 +132,7 @@ impl Figure {
 fn kind(mark: &Mark) -> Kind {
     match mark {
         Mark::StackedArea(_) => Kind::Area,
-        Mark::Bars(_) => Kind::Bars,
+        Mark::Bars(_) | Mark::Count => Kind::Bars,
         Mark::Line(_) => Kind::Line,
         Mark::Band(..) => Kind::Band,
     }
@@ -142,6 +176,8 @@ impl Columns {
         let (low, high) = match layer.mark {
             Mark::StackedArea(value) | Mark::Bars(value) | Mark::Line(value) => (number(value)?, number(value)?),
             Mark::Band(low, high) => (number(low)?, number(high)?),
+            // Counts have no columns of numbers, and are read on their own.
+            Mark::Count => (number(layer.x)?, number(layer.x)?),
         };
         let series = match layer.series {
             Series::By(name) => Some(find(name, "values", |_| true)?),

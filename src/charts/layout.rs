@@ -117,7 +117,12 @@ fn draw(sheet: &Sheet, chart: &Chart, figure: &Figure) -> Drawn<()> {
     let left = widest(values.marks.iter().map(|(_, text)| text)) + GAP;
     let right = LEGEND_GAP + SWATCH + GAP + widest(legend.iter().map(|entry| &entry.name)) + MARGIN;
     let room = WIDTH - MARGIN - left - right;
-    let dates = axis::days(first, last, f64::from(room), |marks| f64::from(widest(marks.iter().map(|(_, text)| text)) + DATE_GAP));
+    let dates = if figure.categories.is_empty() {
+        axis::days(first, last, f64::from(room), |marks| f64::from(widest(marks.iter().map(|(_, text)| text)) + DATE_GAP))
+    } else {
+        let slot = room / i32::try_from(figure.categories.len()).unwrap_or(i32::MAX).max(3) - GAP;
+        (0..).map(Day).zip(figure.categories.iter().map(|name| fitted(name, TEXT_SIZE, slot))).collect()
+    };
     let dates: Vec<_> = dates.into_iter().map(|(day, text)| (middle(day), text)).collect();
     // Very few days stand in the middle, as wide as a third of the plot at most.
     let pad = if last.0 - first.0 < 2 { 1 } else { 0 };

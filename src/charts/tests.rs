@@ -123,6 +123,25 @@ fn three_years_of_stacked_areas() {
     assert_eq!(texts[14..], ["1000+", "100-999", "10-99", "3-9", "1-2"], "from the top of the stack down");
 }
 
+/// Rows are counted by a text, the most frequent first; the rarest share a bar.
+#[test]
+fn rows_by_text() {
+    let columns = vec![Column::new("id", ColumnType::UInt, ""), Column::nullable("school", ColumnType::Text, "")];
+    let sessions = |schools: u64| {
+        let rows = (0..schools).flat_map(|school| (0..=school).map(move |id| (school, id)));
+        let name = |school: u64| (school > 0).then(|| format!("School {school}"));
+        let row = |(school, id)| Row::default().uint(school << 32 | id).optional(name(school), |row, name| row.text(&name));
+        table("sessions", columns.clone(), rows.map(row))
+    };
+    let layers = vec![Layer { table: "sessions", x: "school", mark: Mark::Count, series: Series::One("sessions") }];
+    let chart = Chart { name: "sessions", title: "Sessions per school", y_label: "sessions", layers };
+    let svg = drawn("few-texts", &chart, &[&sessions(3)]);
+    assert_eq!(texts(&svg), ["Sessions per school", "sessions", "0", "1", "2", "3", "School 2", "School 1", "none", "sessions"]);
+    let svg = drawn("many-texts", &chart, &[&sessions(40)]);
+    assert!(texts(&svg).contains(&"33 others"), "{:?}", texts(&svg));
+    assert!(texts(&drawn("no-texts", &chart, &[])).contains(&"no data"));
+}
+
 #[test]
 fn forty_days_of_bars_under_lines() {
     let first = Day::from_civil(2026, 2, 3);

@@ -3,6 +3,7 @@
 //! What a dataflow takes, and what its help says of inputs, fields, tables and columns, comes from its definition.
 
 use crate::registry;
+use crate::sinks::Format;
 use clap::builder::{PossibleValuesParser, ValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use retally_core::contract::{AsOf, Dataflow, Definition, Setting, Settings};
@@ -47,12 +48,34 @@ pub fn command() -> Command {
                 .subcommand_help_heading("Dataflows")
                 .subcommands(registry::dataflows().iter().map(|dataflow| generate(&dataflow.definition()))),
         )
+        .subcommand(query())
         .subcommand(
             Command::new("completions")
                 .about("Completions for a shell, to be sourced or installed")
                 .arg(Arg::new("shell").required(true).value_parser(clap::value_parser!(clap_complete::Shell)).help("Which shell")),
         )
         .subcommand(Command::new("man").about("The man page, in roff"))
+}
+
+fn query() -> Command {
+    let flag = |name: &'static str, value: &'static str, help: &'static str| Arg::new(name).long(name).value_name(value).help(help);
+    Command::new("query")
+        .about("Points of a store, by their tags and within a range of time")
+        .arg(Arg::new("measurement").value_name("DATAFLOW.MEASUREMENT").required(true).help("Which points"))
+        .arg(Arg::new("tags").value_name("TAG=VALUE").num_args(0..).help("Of which series: those that have all of these tags"))
+        .arg(flag("points", "DEST", "The store that a run wrote: store:DIR").required(true))
+        .arg(flag("from", "TIME", "From this time on, or from the beginning of this day"))
+        .arg(flag("to", "TIME", "Up to this time, or to the beginning of this day, without it"))
+        .arg(
+            flag("limit", "N", "This many points at most, the first ones [default: 12 for a table, else all]")
+                .value_parser(clap::value_parser!(u64)),
+        )
+        .arg(flag("format", "FORMAT", "How they are printed").value_parser(["table", "csv", "json"]).default_value("table"))
+        .arg(flag("timezone", "IANA", "The zone of times without an offset, and of days").default_value("UTC"))
+        .after_help(
+            "Examples:\n  retally query brushing.settings toothbrush_id=t1 --points store:points\n  \
+             retally query brushing.brushing dataset_id=d1 --from 2026-03-01 --to 2026-03-02 --format csv --points store:points",
+        )
 }
 
 fn names() -> Vec<&'static str> {
@@ -100,13 +123,17 @@ fn run(dataflow: &dyn Dataflow) -> Command {
             )
             .action(ArgAction::Append),
         )
-        .arg(flag("out", "DEST", "Write the tables into this folder; without it they are printed"))
-        .arg(flag("format", "FORMAT", "The format of table files").value_parser(["csv", "json", "parquet"]).default_value("csv"))
+        .arg(flag("out", "DEST", "Write the tables into this folder, or bring a database to them: sqlite:PATH or postgres://USER@HOST/DATABASE; without it they are printed"))
+        .arg(
+            flag("format", "FORMAT", "The format of table files")
+                .value_parser(ValueParser::from(clap::value_parser!(Format)))
+                .default_value("csv"),
+        )
         .arg(flag("tables", "TABLES", "Build only these, separated by commas [default: all]").value_delimiter(','))
         .arg(flag("changes", "FILE", "Write every change of a row, as a JSON object a line"))
         .arg(flag("charts", "DIR", "Draw the dataflow's charts, as SVG and PNG"))
         .args((!measurements(dataflow).is_empty()).then(|| {
-            flag("points", "DEST", "Where points go: file:PATH, a file of line protocol [default: points.lp in the folder of --out]")
+            flag("points", "DEST", "Where points go: file:PATH, line protocol; store:DIR, read by `retally query`; http://HOST:PORT/..., a server that takes line protocol [default: points.lp in the folder of --out]")
         }))
         .arg(flag(
             "as-of",

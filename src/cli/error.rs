@@ -2,6 +2,9 @@
 
 use crate::engine::EngineError;
 use crate::ingest::IngestError;
+use crate::points::PointsError;
+use crate::points::store::StoreError;
+use crate::sinks::SinkError;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -52,6 +55,8 @@ impl From<EngineError> for CliError {
             EngineError::Ingest(IngestError::BadGlob { .. }) => "put the characters * ? [ ] { } of a name in brackets: [*]",
             EngineError::Ingest(IngestError::UnsupportedUrl { .. }) => "copy the files to a folder first",
             EngineError::Commit(_) => "see that there is space, and that you may write there; then run again",
+            EngineError::Points(PointsError::Store(error)) => store_hint(error),
+            EngineError::Points(PointsError::NoCertificates(_)) => "install them (Debian's package ca-certificates)",
             EngineError::Points(_) => {
                 "no table was written; points that were written before are there, and are the same when written again"
             }
@@ -60,6 +65,34 @@ impl From<EngineError> for CliError {
             EngineError::Mesh(_) => "start all processes with the same arguments and hosts file, each with its own -p",
         };
         CliError::failed(error.to_string()).hint(hint)
+    }
+}
+
+impl From<SinkError> for CliError {
+    fn from(error: SinkError) -> Self {
+        let failed = CliError::failed(error.to_string());
+        match error.hint() {
+            Some(hint) => failed.hint(hint),
+            None => failed,
+        }
+    }
+}
+
+impl From<StoreError> for CliError {
+    fn from(error: StoreError) -> Self {
+        CliError::failed(error.to_string()).hint(store_hint(&error))
+    }
+}
+
+fn store_hint(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::NoStore(_) => "give the folder of a store, or to write, an empty one or a new one",
+        StoreError::OtherFormat { .. } => "use the version of the program that wrote it, or write the points again into a new folder",
+        StoreError::InUse(_) => "wait until that process is done",
+        StoreError::OtherKind { .. } => "write into a new folder",
+        StoreError::TagsTooLong { .. } => "give shorter names",
+        StoreError::Damaged { .. } => "write the points again into a new folder",
+        StoreError::Failed { .. } => "see that there is space, and that you may read and write there",
     }
 }
 

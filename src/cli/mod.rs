@@ -5,6 +5,7 @@ pub mod demo;
 pub mod error;
 pub mod generate;
 pub mod progress;
+pub mod query;
 pub mod run;
 pub mod shell;
 pub mod show;
@@ -23,6 +24,7 @@ pub fn main() -> ExitCode {
         Some(("run", matches)) => run::main(matches),
         Some(("demo", matches)) => demo::main(matches),
         Some(("generate", matches)) => generate::main(matches),
+        Some(("query", matches)) => query::main(matches),
         Some(("completions", matches)) => shell::completions(matches),
         Some(("man", _)) => shell::man(),
         _ => Ok(()),

@@ -10,12 +10,13 @@ use crate::engine::summary::{Progress, Summary};
 use crate::engine::table::{Run, TableState};
 use crate::engine::{self, Commit, Driver, Job};
 use crate::ingest::plan::{Batch, Part, Source};
-use crate::points::{Destination, PointsError};
+use crate::points::{Destination, Dropped, PointsError};
 use crate::registry;
 use crate::sinks::changes::ChangesWriter;
 use crate::sinks::staged::{Staged, why};
-use crate::sinks::{self, Format};
+use crate::sinks::{self, Format, Reached, Sink};
 use clap::ArgMatches;
+use clap::parser::ValueSource;
 use retally_core::contract::{Dataflow, Definition, Graph, Table};
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -39,18 +40,17 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     if cluster.processes() > 1 && text("as-of").is_some_and(|as_of| as_of == "now") {
         return Err(CliError::usage("--as-of now is another time on each process").hint("give all processes the same time"));
     }
+    if cluster.processes() > 1 && matches!(job.points, Destination::Store(_)) {
+        return Err(CliError::usage("--points store:DIR is for one process alone")
+            .hint("let one process have more workers: -w N; or give a server or file:PATH"));
+    }
     let batches = batches(&definition, matches)?;
-    let format = match text("format").map(String::as_str) {
-        Some("json") => Format::Json,
-        Some("parquet") => Format::Parquet,
-        _ => Format::Csv,
-    };
-    let out = text("out").map(|dest| directory(dest)).transpose()?;
+    let sink = if cluster.process == 0 { sink(&job, matches)? } else { None };
     let changes = text("changes").map(|path| ChangesFile::create(Path::new(path))).transpose()?;
     let quiet = matches.get_flag("quiet");
     let driver = RunDriver::new(&job, batches, changes, quiet);
     let Some(driver) = engine::run(&job, &cluster, driver)? else { return Ok(()) };
-    driver.finish(&job, out.as_deref(), format, text("charts").map(Path::new))
+    driver.finish(&job, sink, text("charts").map(Path::new))
 }
 
 fn job(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Job, CliError> {
@@ -83,10 +83,14 @@ fn points(graph: &dyn Graph, matches: &ArgMatches) -> Result<Destination, CliErr
     }
     let text = |name: &str| matches.get_one::<String>(name);
     match (text("points"), text("out")) {
-        (Some(dest), _) => dest
-            .parse()
-            .map_err(|error: PointsError| CliError::usage(error.to_string()).hint("give file:PATH, for a file of line protocol")),
-        (None, Some(out)) => Ok(Destination::File(directory(out)?.join("points.lp"))),
+        (Some(dest), _) => dest.parse().map_err(|error: PointsError| {
+            CliError::usage(error.to_string())
+                .hint("give store:DIR, file:PATH, or the URL of a server that takes line protocol: http://HOST:PORT/...")
+        }),
+        (None, Some(out)) => match sinks::Destination::parse(out) {
+            Ok(sinks::Destination::Directory(dir)) => Ok(Destination::File(dir.join("points.lp"))),
+            _ => Ok(Destination::Nowhere),
+        },
         (None, None) => Ok(Destination::Nowhere),
     }
 }
@@ -158,12 +162,18 @@ pub fn batch(definition: &Definition, inputs: &[String]) -> Result<Batch, CliErr
     Ok(Batch { parts })
 }
 
-/// The folder for `--out`; databases and object stores come behind the same door.
-fn directory(dest: &str) -> Result<PathBuf, CliError> {
-    if dest.contains("://") || dest.starts_with("sqlite:") {
-        return Err(CliError::usage(format!("--out {dest:?} is not supported yet")).hint("give a folder"));
+/// The destination of `--out`, opened for the tables that are built.
+fn sink(job: &Job, matches: &ArgMatches) -> Result<Option<Box<dyn Sink>>, CliError> {
+    let Some(out) = matches.get_one::<String>("out") else { return Ok(None) };
+    let destination = sinks::Destination::parse(out).map_err(|error| CliError::usage(error.to_string()).hint(error.hint))?;
+    if !destination.has_files() && matches.value_source("format") == Some(ValueSource::CommandLine) {
+        return Err(CliError::usage("--format is of files, and --out is a database").hint("leave --format out, or give a folder"));
     }
-    Ok(PathBuf::from(dest))
+    let format = matches.get_one::<Format>("format").copied().unwrap_or_default();
+    let mut tables = job.graph.tables();
+    tables.retain(|table| job.tables.contains(table.name));
+    tables.push(Table::rejected());
+    Ok(Some(destination.open(format, tables.iter())?))
 }
 
 /// The file of `--changes`: written beside its place, and put there when all is done.
@@ -279,23 +289,24 @@ impl RunDriver {
     }
 
     /// Writes or prints what came out.
-    fn finish(mut self, job: &Job, out: Option<&Path>, format: Format, charts: Option<&Path>) -> Result<(), CliError> {
-        let failed = |error: sinks::SinkError| CliError::failed(error.to_string());
-        let mut written = match out {
-            Some(dir) => sinks::write_directory(dir, format, &self.tables(job)).map_err(failed)?,
+    fn finish(mut self, job: &Job, mut sink: Option<Box<dyn Sink>>, charts: Option<&Path>) -> Result<(), CliError> {
+        let epoch = self.summaries.last().map_or(0, |summary| summary.epoch);
+        let reached = Reached { dataflow: job.definition.name.into(), epoch, fingerprint: job.fingerprint() };
+        let mut written = match &mut sink {
+            Some(sink) => sink.bring(&self.tables(job), &reached)?,
             None => Vec::new(),
         };
         if let Some(dir) = charts {
-            written.extend(self.draw(job, dir)?);
+            written.extend(self.draw(job, dir)?.iter().map(|path| path.display().to_string()));
         }
         if let Some(changes) = self.changes.take() {
-            written.push(changes.path.clone());
+            written.push(changes.path.display().to_string());
             changes.keep()?;
         }
         if !self.quiet {
-            written.iter().for_each(|file| say(&format!("wrote {}", file.display())));
+            written.iter().for_each(|what| say(&format!("wrote {what}")));
         }
-        if out.is_some() {
+        if sink.is_some() {
             return Ok(());
         }
         let tables = self.tables(job);
@@ -337,5 +348,12 @@ impl Driver for RunDriver {
         }
         self.summaries.push(summary);
         Ok(())
+    }
+
+    /// Said even when all is to be quiet: something is missing where the points are.
+    fn dropped(&mut self, points: &Dropped) {
+        if let Some(first) = &points.first {
+            say(&show::dropped(points.points, first));
+        }
     }
 }

@@ -7,11 +7,17 @@ use indicatif::{HumanBytes, HumanCount};
 use std::fmt::Write;
 
 /// Tables with more rows are shown as a head and a count.
-const ROWS_MAX: usize = 12;
+pub const ROWS_MAX: usize = 12;
 
 /// A table, or its head.
 pub fn table(state: &TableState) -> String {
     table::render(state, ROWS_MAX, None)
+}
+
+/// That a destination refused points.
+pub fn dropped(points: u64, first: &str) -> String {
+    let (points, noun) = (HumanCount(points), if points == 1 { "point" } else { "points" });
+    format!("warning: the server refused {points} {noun}, the first with {first}")
 }
 
 /// What a batch was and did.

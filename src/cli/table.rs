@@ -6,7 +6,7 @@
 use crate::engine::table::TableState;
 use crate::numbers::grouped;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
-use retally_core::row::{ColumnType, Value, values};
+use retally_core::row::{Column, ColumnType, values};
 
 /// Characters of a text that are shown: one cell should not push all others away.
 const TEXT_CHARS_MAX: usize = 60;
@@ -18,23 +18,36 @@ const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().f
 /// Ends with a line feed.
 pub fn render(state: &TableState, rows_max: usize, width: Option<usize>) -> String {
     let table = state.table();
-    let rows = usize::try_from(state.len()).unwrap_or(usize::MAX);
-    let mut text = format!("{}: {}\n", table.name, counted(rows));
-    let shown = rows.min(rows_max);
-    if shown > 0 {
-        let head = head(state, shown, width);
+    let is_number = |column: &Column| matches!(column.kind, ColumnType::UInt | ColumnType::Id | ColumnType::Int | ColumnType::Float);
+    let columns: Vec<(&str, bool)> = table.columns.iter().map(|column| (column.name, is_number(column))).collect();
+    let shown = state.rows().take(rows_max).map(|row| values(&table.columns, row).map(|value| value.to_string()).collect());
+    render_cells(table.name, &columns, shown, state.len(), width)
+}
+
+/// The same of rows of text: the first of them, and how many there are. Of each column it is said whether it has numbers.
+pub fn render_cells(
+    name: &str,
+    columns: &[(&str, bool)],
+    shown: impl Iterator<Item = Vec<String>>,
+    rows: u64,
+    width: Option<usize>,
+) -> String {
+    let mut text = format!("{name}: {}\n", counted(rows));
+    let mut more = rows;
+    let head = head(columns, shown.inspect(|_| more -= 1), width);
+    if more < rows {
         head.trim_fmt().lines().for_each(|line| {
             text.push_str(line);
             text.push('\n');
         });
-        if shown < rows {
-            text.push_str(&format!("… {} more {}\n", grouped(&(rows - shown).to_string()), if rows - shown == 1 { "row" } else { "rows" }));
+        if more > 0 {
+            text.push_str(&format!("… {} more {}\n", grouped(&more.to_string()), if more == 1 { "row" } else { "rows" }));
         }
     }
     text
 }
 
-fn counted(rows: usize) -> String {
+fn counted(rows: u64) -> String {
     match rows {
         0 => "no rows".into(),
         1 => "1 row".into(),
@@ -42,30 +55,28 @@ fn counted(rows: usize) -> String {
     }
 }
 
-fn head(state: &TableState, shown: usize, width: Option<usize>) -> Table {
-    let columns = &state.table().columns;
+fn head(columns: &[(&str, bool)], rows: impl Iterator<Item = Vec<String>>, width: Option<usize>) -> Table {
     let mut head = Table::new();
     // A width is ours to know: otherwise the same table would look different in a terminal and in a file.
     head.force_no_tty().load_style(STYLE).set_content_arrangement(ContentArrangement::Disabled);
     if let Some(width) = width {
         head.set_content_arrangement(ContentArrangement::Dynamic).set_width(u16::try_from(width).unwrap_or(u16::MAX));
     }
-    head.set_header(columns.iter().map(|column| Cell::new(column.name)));
-    for row in state.rows().take(shown) {
-        head.add_row(values(columns, row).map(|value| Cell::new(shown_value(&value))));
+    head.set_header(columns.iter().map(|(name, _)| Cell::new(name)));
+    for row in rows {
+        head.add_row(row.iter().map(|value| Cell::new(shown_value(value))));
     }
     let last = columns.len().saturating_sub(1);
-    for (place, (shown, column)) in head.column_iter_mut().zip(columns).enumerate() {
+    for (place, (shown, (_, is_number))) in head.column_iter_mut().zip(columns).enumerate() {
         shown.set_padding((0, if place < last { 1 } else { 0 }));
-        if matches!(column.kind, ColumnType::UInt | ColumnType::Int | ColumnType::Float) {
+        if *is_number {
             shown.set_cell_alignment(CellAlignment::Right);
         }
     }
     head
 }
 
-fn shown_value(value: &Value) -> String {
-    let Value::Text(text) = value else { return value.to_string() };
+fn shown_value(text: &str) -> String {
     let mut shown = String::new();
     for (place, character) in text.chars().enumerate() {
         match character {

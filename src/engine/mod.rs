@@ -12,9 +12,9 @@ use crate::ingest::IngestError;
 use crate::ingest::plan::{self, Arrival, Batch, Plan};
 use crate::ingest::read::FileOpener;
 use crate::ingest::rejected::Refused;
-use crate::points::{Destination, PointsError};
+use crate::points::{Destination, Dropped, PointsError};
 use retally_core::Epoch;
-use retally_core::contract::{Definition, Graph, Settings};
+use retally_core::contract::{AsOf, Definition, Graph, Settings};
 use retally_core::decode::Inputs;
 use retally_core::points::Points;
 use retally_core::publish::{Outputs, Published};
@@ -57,6 +57,27 @@ pub struct Job {
     pub points: Destination,
 }
 
+impl Job {
+    /// A text for what tables are computed with, the same in every build: two jobs that differ in the dataflow, its settings, as-of or the
+    /// columns of its tables have different ones.
+    pub fn fingerprint(&self) -> String {
+        let settings = self.definition.settings.iter().map(|setting| format!("{}={}", setting.name, self.settings.text(setting.name)));
+        let as_of = match self.settings.as_of() {
+            AsOf::Latest => "latest".to_string(),
+            AsOf::At(moment) => moment.0.to_string(),
+        };
+        let tables = self.graph.tables().into_iter().map(|table| {
+            let columns = table.columns.iter().map(|column| format!("{} {:?} {}", column.name, column.kind, column.nullable));
+            format!("{} {} {}", table.name, table.key_columns, columns.collect::<Vec<_>>().join(","))
+        });
+        let parts = [self.definition.name.to_string(), as_of].into_iter().chain(settings).chain(tables);
+        // FNV-1a (Fowler, Noll, Vo), of 64 bits. A zero byte, which no part holds, ends each.
+        let bytes = parts.flat_map(|part| part.into_bytes().into_iter().chain([0]));
+        let hash = bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+        format!("{hash:016x}")
+    }
+}
+
 /// Where batches come from and changes go to.
 pub trait Driver: Send + 'static {
     /// The next batch; `None` ends the run.
@@ -67,6 +88,9 @@ pub trait Driver: Send + 'static {
 
     /// An epoch is complete. An error ends the run.
     fn commit(&mut self, commit: Commit) -> Result<(), String>;
+
+    /// All points are written, but for those that the destination refused. Called on every process.
+    fn dropped(&mut self, _points: &Dropped) {}
 }
 
 /// The changes of an epoch.
@@ -162,8 +186,9 @@ pub fn run<D: Driver>(job: &Job, cluster: &Cluster, driver: D) -> Result<Option<
     if let Some(why) = failure.get() {
         return Err(EngineError::Elsewhere(why.clone()));
     }
-    outlet.finish()?;
-    let driver = driver.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let dropped = outlet.finish()?;
+    let mut driver = driver.lock().unwrap_or_else(PoisonError::into_inner).take();
+    driver.iter_mut().for_each(|driver| driver.dropped(&dropped));
     Ok(driver.filter(|_| cluster.process == 0))
 }
 

@@ -3,8 +3,8 @@
 //! Processes of a run append whole buffers of whole lines to the same file; process 0 empties it first. A run that fails leaves the points
 //! that it had written.
 
-use super::PointsError;
 use super::queue::{self, Drain, Queued};
+use super::{Dropped, PointsError};
 use crate::sinks::staged::why;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ use std::path::Path;
 pub fn open(path: &Path, process: usize) -> Result<Queued, PointsError> {
     let name = path.display().to_string();
     let opened = create(path, process).map_err(|source| PointsError::Open { name: name.clone(), source })?;
-    Ok(queue::start(Lines { file: opened, name }))
+    Ok(queue::start(vec![Lines { file: opened, name }]))
 }
 
 fn create(path: &Path, process: usize) -> io::Result<File> {
@@ -45,10 +45,10 @@ impl Drain for Lines {
         self.file.write_all(lines).map_err(|error| self.failed(&error))
     }
 
-    fn finish(&mut self) -> Result<(), String> {
+    fn finish(&mut self) -> Result<Dropped, String> {
         match self.file.sync_all() {
             Err(error) if self.file.metadata().is_ok_and(|metadata| metadata.is_file()) => Err(self.failed(&error)),
-            _ => Ok(()),
+            _ => Ok(Dropped::default()),
         }
     }
 }

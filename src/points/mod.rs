@@ -1,18 +1,22 @@
 //! Where points go: the destinations of `--points`.
 //!
 //! A destination is opened once in each process, and gives each worker a writer. A writer makes bytes of points on its worker, and hands
-//! them to the process's one thread that writes them ([`queue`]). To add a destination: a variant of [`Destination`],
+//! them to a thread of the process that writes them ([`queue`]); the [`store`] gets points as they are. To add a destination: a variant of [`Destination`],
 //! a line where it is parsed, and one where it is opened.
 
 pub mod file;
+pub mod http;
 pub mod line_protocol;
 pub mod queue;
+pub mod store;
 
+use http::url::Target;
 use retally_core::points::{Nowhere, Points};
 use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
+use store::StoreError;
 
 /// Where points go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +26,10 @@ pub enum Destination {
     Nowhere,
     /// A file of line protocol.
     File(PathBuf),
+    /// A server that takes line protocol.
+    Http(Target),
+    /// The embedded store in a folder.
+    Store(PathBuf),
 }
 
 /// An open destination.
@@ -29,8 +37,31 @@ pub trait Outlet {
     /// For the workers.
     fn points(&self) -> Arc<dyn Points>;
 
-    /// Ends it, once all writers have settled.
-    fn finish(self: Box<Self>) -> Result<(), PointsError>;
+    /// Ends it, once all writers have settled. Answers what the destination refused for good.
+    fn finish(self: Box<Self>) -> Result<Dropped, PointsError>;
+}
+
+/// The points that a destination refused while it took others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// How many.
+    pub points: u64,
+    /// The first of them, and why.
+    pub first: Option<String>,
+}
+
+impl Dropped {
+    /// Counts some more.
+    fn add(&mut self, points: u64, why: impl FnOnce() -> String) {
+        self.points += points;
+        self.first.get_or_insert_with(why);
+    }
+
+    /// Counts what another thread has counted.
+    fn join(&mut self, other: Dropped) {
+        self.points += other.points;
+        self.first = self.first.take().or(other.first);
+    }
 }
 
 /// Why points could not be written.
@@ -39,9 +70,15 @@ pub enum PointsError {
     /// The text names no destination.
     #[error("--points {0:?} is no destination")]
     Unknown(String),
-    /// A destination that is not there yet.
-    #[error("--points {0:?} is not supported yet")]
-    NotYet(String),
+    /// The text is a URL that is none, and may have a password in it.
+    #[error("the URL of --points is no destination: {0}")]
+    BadUrl(&'static str),
+    /// The server's certificate can't be checked: install those of authorities (Debian's package `ca-certificates`).
+    #[error("could not open {0:?} for points: this machine has no certificates of authorities")]
+    NoCertificates(String),
+    /// The store can't be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// A destination can't be opened: look at its path, and at who may write there.
     #[error("could not open {name:?} for points: {source}")]
     Open {
@@ -61,7 +98,8 @@ impl FromStr for Destination {
     fn from_str(text: &str) -> Result<Destination, PointsError> {
         match text.split_once(':') {
             Some(("file", path)) if !path.is_empty() => Ok(Destination::File(path.strip_prefix("//").unwrap_or(path).into())),
-            Some(("http" | "https" | "store", _)) => Err(PointsError::NotYet(text.into())),
+            Some(("store", path)) if !path.is_empty() => Ok(Destination::Store(path.strip_prefix("//").unwrap_or(path).into())),
+            Some(("http" | "https", _)) => Target::parse(text).map(Destination::Http).map_err(PointsError::BadUrl),
             _ => Err(PointsError::Unknown(text.into())),
         }
     }
@@ -73,6 +111,8 @@ impl Destination {
         match self {
             Destination::Nowhere => Ok(Box::new(Nothing)),
             Destination::File(path) => Ok(Box::new(file::open(path, process)?)),
+            Destination::Http(target) => Ok(Box::new(http::open(target, http::Patience::default())?)),
+            Destination::Store(path) => Ok(Box::new(store::outlet::open(path)?)),
         }
     }
 }
@@ -85,8 +125,8 @@ impl Outlet for Nothing {
         Arc::new(Nowhere)
     }
 
-    fn finish(self: Box<Self>) -> Result<(), PointsError> {
-        Ok(())
+    fn finish(self: Box<Self>) -> Result<Dropped, PointsError> {
+        Ok(Dropped::default())
     }
 }
 
@@ -100,10 +140,12 @@ mod tests {
         assert_eq!(parse("file:a/b.lp"), Ok(Destination::File("a/b.lp".into())));
         assert_eq!(parse("file:///a/b.lp"), Ok(Destination::File("/a/b.lp".into())));
         assert_eq!(parse("file:/dev/null"), Ok(Destination::File("/dev/null".into())));
-        for text in ["http://localhost:8428", "https://x", "store:points"] {
-            assert_eq!(parse(text), Err(format!("--points {text:?} is not supported yet")));
+        assert_eq!(parse("store:a/b"), Ok(Destination::Store("a/b".into())));
+        for url in ["http://localhost:8428", "https://u:p@x/api/v2/write?org=o&bucket=b"] {
+            assert_eq!(parse(url), Ok(Destination::Http(Target::parse(url).unwrap())));
         }
-        for text in ["", "file:", "points.lp", "ftp://x"] {
+        assert_eq!(parse("http://u:secret@"), Err("the URL of --points is no destination: it is no URL".into()));
+        for text in ["", "file:", "store:", "points.lp", "ftp://x"] {
             assert_eq!(parse(text), Err(format!("--points {text:?} is no destination")));
         }
     }

@@ -1,20 +1,20 @@
-//! From workers to the one thread of a process that writes: line protocol in buffers, over a bounded queue.
+//! From workers to the threads of a process that write: line protocol in buffers, over a bounded queue for each thread.
 //!
-//! Workers fill a buffer each and hand it over when it is full. The queue holds a few; when it is full, a worker keeps its buffer and is
-//! *behind*, so all that waits is bounded by [`BUFFER_BYTES`] times ([`QUEUE_BUFFERS`] + workers + 1), whatever the destination does. The thread says by a counter
-//! for each worker which buffers are written. When it fails for good, every writer hears of it.
+//! Workers fill a buffer each and hand it over when it is full, always to the same thread: their order is kept. A queue holds a few; when it is full, a worker keeps its buffer and is
+//! *behind*, so all that waits is bounded by [`BUFFER_BYTES`] times (threads · ([`QUEUE_BUFFERS`] + 1) + workers), whatever the destination does. A thread says by a counter
+//! for each worker which buffers are written. When one fails for good, every writer hears of it.
 
 use super::line_protocol::Encoder;
-use super::{Outlet, PointsError};
+use super::{Dropped, Outlet, PointsError};
 use retally_core::points::{Offered, PointBatch, PointWriter, Points};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 /// A buffer is handed over when it is this long.
 pub const BUFFER_BYTES: usize = 256 << 10;
-/// How many buffers wait for the thread.
+/// How many buffers wait for a thread.
 pub const QUEUE_BUFFERS: usize = 8;
 /// Room for the line that makes a buffer full.
 const BUFFER_SLACK_BYTES: usize = 4 << 10;
@@ -24,9 +24,9 @@ pub trait Drain: Send + 'static {
     /// Writes a buffer.
     fn write(&mut self, lines: &[u8]) -> Result<(), String>;
 
-    /// Makes sure that all is written.
-    fn finish(&mut self) -> Result<(), String> {
-        Ok(())
+    /// Makes sure that all is written. Answers what the destination refused.
+    fn finish(&mut self) -> Result<Dropped, String> {
+        Ok(Dropped::default())
     }
 }
 
@@ -38,42 +38,49 @@ enum Message {
     End,
 }
 
-/// What writers and thread share.
+/// What writers and threads share.
 #[derive(Default)]
 struct Shared {
     /// Buffers that can be used again.
     empty: Mutex<Vec<Vec<u8>>>,
     failure: OnceLock<String>,
+    /// How many writers there were.
+    writers: AtomicUsize,
 }
 
-/// The queue, to be given to workers.
+/// The queues, to be given to workers.
 #[derive(Clone)]
-struct Queue {
-    sender: SyncSender<Message>,
+struct Queues {
+    senders: Vec<SyncSender<Message>>,
     shared: Arc<Shared>,
 }
 
-/// A destination behind a queue.
+/// A destination behind queues.
 pub struct Queued {
-    queue: Queue,
-    thread: JoinHandle<()>,
+    queues: Queues,
+    threads: Vec<JoinHandle<Dropped>>,
 }
 
-/// Starts the thread that writes to `drain`.
-pub fn start(mut drain: impl Drain) -> Queued {
-    let (sender, receiver) = sync_channel(QUEUE_BUFFERS);
-    let queue = Queue { sender, shared: Arc::default() };
-    let shared = Arc::clone(&queue.shared);
-    let thread = std::thread::spawn(move || {
-        if let Err(error) = drain_all(&receiver, &mut drain, &shared) {
-            // Set before the receiver goes: who finds nobody at the other end finds the reason.
-            shared.failure.set(error).ok();
-        }
-    });
-    Queued { queue, thread }
+/// Starts a thread for each of `drains`, of which there is one at least.
+pub fn start(drains: Vec<impl Drain>) -> Queued {
+    let mut queues = Queues { senders: Vec::new(), shared: Arc::default() };
+    let mut threads = Vec::new();
+    for mut drain in drains {
+        let (sender, receiver) = sync_channel(QUEUE_BUFFERS);
+        let shared = Arc::clone(&queues.shared);
+        queues.senders.push(sender);
+        threads.push(std::thread::spawn(move || {
+            drain_all(&receiver, &mut drain, &shared).unwrap_or_else(|error| {
+                // Set before the receiver goes: who finds nobody at the other end finds the reason.
+                shared.failure.set(error).ok();
+                Dropped::default()
+            })
+        }));
+    }
+    Queued { queues, threads }
 }
 
-fn drain_all(receiver: &Receiver<Message>, drain: &mut impl Drain, shared: &Shared) -> Result<(), String> {
+fn drain_all(receiver: &Receiver<Message>, drain: &mut impl Drain, shared: &Shared) -> Result<Dropped, String> {
     while let Ok(Message::Lines(lines, unwritten)) = receiver.recv() {
         drain.write(&lines)?;
         unwritten.fetch_sub(1, Ordering::Release);
@@ -103,31 +110,43 @@ impl Shared {
 
 impl Outlet for Queued {
     fn points(&self) -> Arc<dyn Points> {
-        Arc::new(self.queue.clone())
+        Arc::new(self.queues.clone())
     }
 
-    fn finish(self: Box<Self>) -> Result<(), PointsError> {
-        let ended = self.queue.sender.send(Message::End).is_ok() && self.thread.join().is_ok();
-        match self.queue.shared.failure.get() {
-            None if ended => Ok(()),
-            _ => Err(PointsError::Write(self.queue.shared.failure())),
+    fn finish(self: Box<Self>) -> Result<Dropped, PointsError> {
+        let Queued { queues, threads } = *self;
+        // A thread that is gone has said why, or has panicked.
+        queues.senders.iter().for_each(|sender| drop(sender.send(Message::End)));
+        let ended: Vec<_> = threads.into_iter().map(JoinHandle::join).collect();
+        if queues.shared.failure.get().is_some() {
+            return Err(PointsError::Write(queues.shared.failure()));
         }
+        let mut dropped = Dropped::default();
+        for ended in ended {
+            dropped.join(ended.map_err(|_| PointsError::Write(queues.shared.failure()))?);
+        }
+        Ok(dropped)
     }
 }
 
-impl Points for Queue {
+impl Points for Queues {
     fn wanted(&self) -> bool {
         true
     }
 
     fn writer(&self) -> Box<dyn PointWriter> {
-        Box::new(Writer { queue: self.clone(), encoder: Encoder::default(), lines: Vec::new(), encoded: 0, unwritten: Arc::default() })
+        let number = self.shared.writers.fetch_add(1, Ordering::Relaxed);
+        let sender = self.senders.iter().cycle().nth(number % self.senders.len().max(1)).cloned();
+        let shared = Arc::clone(&self.shared);
+        Box::new(Writer { sender, shared, encoder: Encoder::default(), lines: Vec::new(), encoded: 0, unwritten: Arc::default() })
     }
 }
 
-/// A worker's end of the queue.
+/// A worker's end of a queue.
 struct Writer {
-    queue: Queue,
+    /// There always is one.
+    sender: Option<SyncSender<Message>>,
+    shared: Arc<Shared>,
     encoder: Encoder,
     /// The buffer being filled.
     lines: Vec<u8>,
@@ -144,14 +163,15 @@ impl Writer {
         }
         // Counted before it is sent: the thread may be done with it before this function is.
         self.unwritten.fetch_add(1, Ordering::Relaxed);
-        match self.queue.sender.try_send(Message::Lines(std::mem::take(&mut self.lines), Arc::clone(&self.unwritten))) {
+        let Some(sender) = &self.sender else { return Err(self.shared.failure()) };
+        match sender.try_send(Message::Lines(std::mem::take(&mut self.lines), Arc::clone(&self.unwritten))) {
             Ok(()) => Ok(true),
             Err(TrySendError::Full(Message::Lines(lines, _))) => {
                 self.unwritten.fetch_sub(1, Ordering::Relaxed);
                 self.lines = lines;
                 Ok(false)
             }
-            Err(_) => Err(self.queue.shared.failure()),
+            Err(_) => Err(self.shared.failure()),
         }
     }
 }
@@ -166,7 +186,7 @@ impl PointWriter for Writer {
                 break;
             }
             if self.lines.capacity() == 0 {
-                self.lines = self.queue.shared.buffer();
+                self.lines = self.shared.buffer();
             }
             self.encoded = self.encoder.encode(batch, self.encoded, BUFFER_BYTES, &mut self.lines);
         }
@@ -177,7 +197,7 @@ impl PointWriter for Writer {
 
     fn settled(&mut self) -> Result<bool, String> {
         let handed_over = self.hand_over()?;
-        if let Some(error) = self.queue.shared.failure.get() {
+        if let Some(error) = self.shared.failure.get() {
             return Err(error.clone());
         }
         Ok(handed_over && self.unwritten.load(Ordering::Acquire) == 0)
@@ -216,7 +236,7 @@ mod tests {
 
     fn queue() -> (Queued, Sender<Result<(), String>>, Receiver<String>) {
         let ((go, told), (written, read)) = (channel(), channel());
-        (start(Told { go: told, written }), go, read)
+        (start(vec![Told { go: told, written }]), go, read)
     }
 
     fn until(mut done: impl FnMut() -> bool) {

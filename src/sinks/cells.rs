@@ -8,6 +8,7 @@ use retally_core::row::{Column, ColumnType};
 use retally_core::time::{Moment, SECOND};
 use std::borrow::Cow;
 use std::io::Write;
+use uuid::Uuid;
 
 /// A value in its row.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +21,16 @@ pub(super) enum Cell<'a> {
     Float(f64),
     Bool(bool),
     Text(Cow<'a, str>),
+    Uuid(Uuid),
+}
+
+/// Whether a time shows its microseconds when they are zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fraction {
+    /// No: the text of tables.
+    WhenThere,
+    /// Yes: texts of the same length, which sort as the times do.
+    Always,
 }
 
 const SIGN: u64 = 1 << 63;
@@ -35,7 +46,7 @@ pub(super) fn take<'a>(column: &'a Column, rest: &mut &'a [u8]) -> Cell<'a> {
     match &column.kind {
         ColumnType::Day => Cell::Day(Day((u32::from_be_bytes(fixed(rest)) ^ (1 << 31)).cast_signed())),
         ColumnType::Time => Cell::Time(Moment((u64::from_be_bytes(fixed(rest)) ^ SIGN).cast_signed())),
-        ColumnType::UInt => Cell::UInt(u64::from_be_bytes(fixed(rest))),
+        ColumnType::UInt | ColumnType::Id => Cell::UInt(u64::from_be_bytes(fixed(rest))),
         ColumnType::Int => Cell::Int((u64::from_be_bytes(fixed(rest)) ^ SIGN).cast_signed()),
         ColumnType::Float => {
             let bits = u64::from_be_bytes(fixed(rest));
@@ -43,6 +54,7 @@ pub(super) fn take<'a>(column: &'a Column, rest: &mut &'a [u8]) -> Cell<'a> {
         }
         ColumnType::Bool => Cell::Bool(fixed::<1>(rest) == [1]),
         ColumnType::Text => Cell::Text(text(rest)),
+        ColumnType::Uuid => Cell::Uuid(Uuid::from_bytes(fixed(rest))),
         ColumnType::Label(labels) => {
             let place = usize::from(u16::from_be_bytes(fixed(rest)));
             Cell::Text(Cow::Borrowed(labels.get(place).map_or("", String::as_str)))
@@ -90,12 +102,13 @@ impl Cell<'_> {
         match self {
             Cell::Null => {}
             Cell::Day(day) => append_day(out, *day),
-            Cell::Time(moment) => append_time(out, *moment),
+            Cell::Time(moment) => append_time(out, *moment, Fraction::WhenThere),
             Cell::UInt(number) => append_uint(out, *number),
             Cell::Int(number) => append_int(out, *number),
             Cell::Float(number) => append_float(out, *number),
             Cell::Bool(truth) => out.extend_from_slice(if *truth { b"true" } else { b"false" }),
             Cell::Text(text) => out.extend_from_slice(text.as_bytes()),
+            Cell::Uuid(uuid) => out.extend_from_slice(uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes()),
         }
     }
 }
@@ -157,7 +170,7 @@ fn date(day: Day) -> Option<[u8; 10]> {
     Some([y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1])
 }
 
-fn append_day(out: &mut Vec<u8>, day: Day) {
+pub(super) fn append_day(out: &mut Vec<u8>, day: Day) {
     match date(day) {
         Some(text) => out.extend_from_slice(&text),
         None => {
@@ -166,7 +179,7 @@ fn append_day(out: &mut Vec<u8>, day: Day) {
     }
 }
 
-fn append_time(out: &mut Vec<u8>, moment: Moment) {
+pub(super) fn append_time(out: &mut Vec<u8>, moment: Moment, fraction: Fraction) {
     let (seconds, micros) = (moment.0.div_euclid(SECOND), moment.0.rem_euclid(SECOND).unsigned_abs());
     let second = seconds.rem_euclid(86_400).unsigned_abs();
     let Some([y0, y1, y2, y3, _, m0, m1, _, d0, d1]) = i32::try_from(seconds.div_euclid(86_400)).ok().and_then(|day| date(Day(day))) else {
@@ -175,7 +188,7 @@ fn append_time(out: &mut Vec<u8>, moment: Moment) {
     };
     let ([h0, h1], [i0, i1], [s0, s1]) = (pair(second / 3600), pair(second / 60 % 60), pair(second % 60));
     out.extend_from_slice(&[y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1, b'T', h0, h1, b':', i0, i1, b':', s0, s1]);
-    if micros != 0 {
+    if micros != 0 || fraction == Fraction::Always {
         let ([f0, f1], [f2, f3], [f4, f5]) = (pair(micros / 10_000), pair(micros / 100), pair(micros));
         out.extend_from_slice(&[b'.', f0, f1, f2, f3, f4, f5]);
     }
@@ -203,10 +216,11 @@ pub(super) mod tests {
             Column::new("bool", ColumnType::Bool, ""),
             Column::nullable("text", ColumnType::Text, ""),
             Column::new("label", ColumnType::Label(labels), ""),
+            Column::nullable("uuid", ColumnType::Uuid, ""),
         ]
     }
 
-    pub(in crate::sinks) type Tuple = (i32, Option<i64>, u64, Option<i64>, f64, bool, Option<String>, u16);
+    pub(in crate::sinks) type Tuple = (i32, Option<i64>, u64, Option<i64>, f64, bool, Option<String>, u16, Option<u128>);
 
     pub(in crate::sinks) fn tuple() -> impl Strategy<Value = Tuple> {
         let days = prop_oneof![-10i32..90_000, any::<i32>()];
@@ -216,13 +230,13 @@ pub(super) mod tests {
         let numbers = prop_oneof![any::<u64>(), 0u64..1000, (0u32..64).prop_map(|bits| 1 << bits)];
         let texts = "[a\0,\"\n\r\\\\\té日\u{1f600} ]{0,6}";
         use proptest::option::of;
-        (days, of(times), numbers, of(any::<i64>()), floats, any::<bool>(), of(texts), 0u16..3)
+        (days, of(times), numbers, of(any::<i64>()), floats, any::<bool>(), of(texts), 0u16..3, of(any::<u128>()))
     }
 
-    pub(in crate::sinks) fn encode((day, time, uint, int, float, bool, text, label): &Tuple) -> Row {
+    pub(in crate::sinks) fn encode((day, time, uint, int, float, bool, text, label, uuid): &Tuple) -> Row {
         let row = Row::default().day(Day(*day)).optional(*time, |row, time| row.time(Moment(time))).uint(*uint);
         let row = row.optional(*int, Row::int).float(*float).bool(*bool);
-        row.optional(text.as_ref(), |row, text| row.text(text)).label(*label)
+        row.optional(text.as_ref(), |row, text| row.text(text)).label(*label).optional(*uuid, Row::uuid)
     }
 
     pub(in crate::sinks) fn state(columns: Vec<Column>, rows: impl IntoIterator<Item = Row>) -> TableState {
@@ -237,9 +251,19 @@ pub(super) mod tests {
     pub(in crate::sinks) fn sample() -> TableState {
         let day = Day::from_civil(2026, 3, 1).0;
         let rows: [Tuple; 3] = [
-            (day, Some(1_772_323_200_000_000), 7, Some(-3), 12.5, true, Some("plain".into()), 0),
-            (day + 1, None, u64::MAX, None, 1e21, false, None, 1),
-            (day + 2, Some(1_772_323_200_000_001), 0, Some(i64::MIN), -0.000_000_1, true, Some("a \"b\", é\0\n日".into()), 2),
+            (
+                day,
+                Some(1_772_323_200_000_000),
+                7,
+                Some(-3),
+                12.5,
+                true,
+                Some("plain".into()),
+                0,
+                Some(0xc0ff_ee00_0000_4000_8000_0000_0000_00ab),
+            ),
+            (day + 1, None, u64::MAX, None, 1e21, false, None, 1, None),
+            (day + 2, Some(1_772_323_200_000_001), 0, Some(i64::MIN), -0.000_000_1, true, Some("a \"b\", é\0\n日".into()), 2, Some(0)),
         ];
         state(columns(), rows.iter().map(encode))
     }
@@ -254,6 +278,7 @@ pub(super) mod tests {
             Cell::Float(number) => Value::Float(number),
             Cell::Bool(truth) => Value::Bool(truth),
             Cell::Text(text) => Value::Text(text.into()),
+            Cell::Uuid(uuid) => Value::Text(uuid.hyphenated().to_string()),
         }
     }
 

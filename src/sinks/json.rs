@@ -38,7 +38,7 @@ pub(super) fn append_row<'a>(out: &mut Vec<u8>, table: &'a Table, mut row: &'a [
 fn append_cell(out: &mut Vec<u8>, cell: &Cell<'_>) {
     match cell {
         Cell::Null => out.extend_from_slice(b"null"),
-        Cell::Day(_) | Cell::Time(_) => {
+        Cell::Day(_) | Cell::Time(_) | Cell::Uuid(_) => {
             out.push(b'"');
             cell.append(out);
             out.push(b'"');
@@ -70,11 +70,11 @@ mod tests {
     #[test]
     fn the_format() {
         let expected = concat!(
-            r#"{"day":"2026-03-01","time":"2026-03-01T00:00:00Z","uint":7,"int":-3,"float":12.5,"bool":true,"text":"plain","label":"1-2"}"#,
+            r#"{"day":"2026-03-01","time":"2026-03-01T00:00:00Z","uint":7,"int":-3,"float":12.5,"bool":true,"text":"plain","label":"1-2","uuid":"c0ffee00-0000-4000-8000-0000000000ab"}"#,
             "\n",
-            r#"{"day":"2026-03-02","time":null,"uint":18446744073709551615,"int":null,"float":1000000000000000000000,"bool":false,"text":null,"label":"a,b"}"#,
+            r#"{"day":"2026-03-02","time":null,"uint":18446744073709551615,"int":null,"float":1000000000000000000000,"bool":false,"text":null,"label":"a,b","uuid":null}"#,
             "\n",
-            r#"{"day":"2026-03-03","time":"2026-03-01T00:00:00.000001Z","uint":0,"int":-9223372036854775808,"float":-0.0000001,"bool":true,"text":"a \"b\", é\u0000\n日","label":"1000+"}"#,
+            r#"{"day":"2026-03-03","time":"2026-03-01T00:00:00.000001Z","uint":0,"int":-9223372036854775808,"float":-0.0000001,"bool":true,"text":"a \"b\", é\u0000\n日","label":"1000+","uuid":"00000000-0000-0000-0000-000000000000"}"#,
             "\n",
         );
         assert_eq!(text(&sample()), expected);

@@ -1,32 +1,57 @@
 //! Where complete tables go.
 //!
-//! A [`Sink`] is a place that holds tables: today a directory of files; databases and object stores stand behind the same
-//! door. Whatever the place, a reader never sees half a table.
+//! A [`Sink`] is a place that holds tables: a directory of files, or a database. Whatever the place, a reader never sees half a table.
+//! [`Destination`] is what a user calls it.
 
 mod cells;
 pub mod changes;
+mod copy;
 mod csv;
+mod destination;
 mod directory;
 mod json;
 mod parquet;
+mod postgres;
+mod relation;
+mod relational;
+mod sqlite;
 pub(crate) mod staged;
 
 pub use changes::ChangesWriter;
-pub use directory::{Directory, write_directory};
+pub use destination::{Destination, UnknownDestination};
+pub use directory::Directory;
+pub use postgres::Postgres;
+pub use relational::Reached;
+pub use sqlite::Sqlite;
 
 use crate::engine::table::TableState;
+use clap::ValueEnum;
+use relational::Difference;
 use std::io;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 /// A place that holds tables.
+///
+/// Databases can also be kept up to date epoch by epoch: [`Sqlite::apply`], [`Postgres::apply`].
 pub trait Sink {
-    /// Replaces what is there of these tables by their rows. Answers where each is now, in words for a summary.
-    fn write(&mut self, tables: &[&TableState]) -> Result<Vec<String>, SinkError>;
+    /// Brings what is there of these tables to their rows, and leaves other tables alone. Answers for each where it is now, or what was
+    /// done to it, in words for a summary.
+    fn bring(&mut self, tables: &[&TableState], reached: &Reached) -> Result<Vec<String>, SinkError>;
+}
+
+/// What was done to each table of a database, in words.
+fn differences(tables: &[&TableState], differences: &[Difference], place: &str) -> Vec<String> {
+    let count = |number| indicatif::HumanCount(number).to_string();
+    let line = |(state, difference): (&&TableState, &Difference)| {
+        let Difference { inserted, updated, deleted } = *difference;
+        let rows = format!("{} inserted, {} updated, {} deleted", count(inserted), count(updated), count(deleted));
+        format!("{} to {place}: {rows}", state.table().name)
+    };
+    tables.iter().zip(differences).map(line).collect()
 }
 
 /// How a file holds a table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// Comma-separated values with a header.
     #[default]
@@ -45,20 +70,6 @@ impl Format {
             Format::Json => "json",
             Format::Parquet => "parquet",
         }
-    }
-}
-
-/// The text is not a format.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no format; there are csv, json and parquet")]
-pub struct UnknownFormat(pub String);
-
-impl FromStr for Format {
-    type Err = UnknownFormat;
-
-    fn from_str(text: &str) -> Result<Format, UnknownFormat> {
-        let formats = [Format::Csv, Format::Json, Format::Parquet];
-        formats.into_iter().find(|format| format.extension() == text).ok_or_else(|| UnknownFormat(text.into()))
     }
 }
 
@@ -89,4 +100,40 @@ pub enum SinkError {
         /// What went wrong.
         cause: io::Error,
     },
+    /// A database could not be reached, or refused. It is as it was before.
+    #[error("could not write tables to {place:?}: {why}")]
+    Database {
+        /// The database, without its password.
+        place: String,
+        /// What went wrong.
+        why: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// A table of the database is not what this program would have made. It is left alone, and nothing else is written.
+    #[error("table {table:?} of {place:?} was not made by this program: {why}")]
+    Foreign {
+        /// The database.
+        place: String,
+        /// The table.
+        table: String,
+        /// What is different.
+        why: String,
+    },
+}
+
+impl SinkError {
+    /// What one can do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            SinkError::Database { hint, .. } => Some(hint),
+            SinkError::Foreign { .. } => Some("rename or drop that table, or give another database"),
+            SinkError::CreateDirectory { .. } | SinkError::Write { .. } | SinkError::Publish { .. } => None,
+        }
+    }
+
+    fn too_large(place: &str, table: &str, column: &str) -> SinkError {
+        let why = format!("a value of {column:?} in table {table:?} is larger than its column can hold");
+        SinkError::Database { place: place.into(), why, hint: "nothing was written; write files instead" }
+    }
 }

@@ -1,6 +1,6 @@
 //! A table as Parquet, for warehouses and notebooks.
 //!
-//! Days are DATE, times TIMESTAMP in microseconds of UTC, numbers UINT_64, INT_64 and DOUBLE, texts and labels UTF8. Columns are
+//! Days are DATE, times TIMESTAMP in microseconds of UTC, numbers UINT_64, INT_64 and DOUBLE, texts, UUIDs and labels UTF8. Columns are
 //! optional where values may be missing, and compressed with zstd.
 //!
 //! # Limits
@@ -60,11 +60,11 @@ fn schema(table: &Table) -> Result<TypePtr, ParquetError> {
         let (physical, logical) = match column.kind {
             ColumnType::Day => (PhysicalType::INT32, Some(LogicalType::Date)),
             ColumnType::Time => (PhysicalType::INT64, Some(LogicalType::timestamp(true, TimeUnit::MICROS))),
-            ColumnType::UInt => (PhysicalType::INT64, Some(LogicalType::integer(64, false))),
+            ColumnType::UInt | ColumnType::Id => (PhysicalType::INT64, Some(LogicalType::integer(64, false))),
             ColumnType::Int => (PhysicalType::INT64, Some(LogicalType::integer(64, true))),
             ColumnType::Float => (PhysicalType::DOUBLE, None),
             ColumnType::Bool => (PhysicalType::BOOLEAN, None),
-            ColumnType::Text | ColumnType::Label(_) => (PhysicalType::BYTE_ARRAY, Some(LogicalType::String)),
+            ColumnType::Text | ColumnType::Uuid | ColumnType::Label(_) => (PhysicalType::BYTE_ARRAY, Some(LogicalType::String)),
         };
         let repetition = if column.nullable { Repetition::OPTIONAL } else { Repetition::REQUIRED };
         let field = Type::primitive_type_builder(column.name, physical).with_repetition(repetition).with_logical_type(logical);
@@ -92,10 +92,10 @@ impl Collected {
     fn new(column: &Column) -> Collected {
         let values = match column.kind {
             ColumnType::Day => Values::Int32(Vec::new()),
-            ColumnType::Time | ColumnType::UInt | ColumnType::Int => Values::Int64(Vec::new()),
+            ColumnType::Time | ColumnType::UInt | ColumnType::Id | ColumnType::Int => Values::Int64(Vec::new()),
             ColumnType::Float => Values::Double(Vec::new()),
             ColumnType::Bool => Values::Bool(Vec::new()),
-            ColumnType::Text | ColumnType::Label(_) => Values::Bytes(Vec::new()),
+            ColumnType::Text | ColumnType::Uuid | ColumnType::Label(_) => Values::Bytes(Vec::new()),
         };
         Collected { values, present: column.nullable.then(Vec::new) }
     }
@@ -114,6 +114,11 @@ impl Collected {
             (Values::Double(values), Cell::Float(number)) => values.push(number),
             (Values::Bool(values), Cell::Bool(truth)) => values.push(truth),
             (Values::Bytes(values), Cell::Text(text)) => values.push(ByteArray::from(text.into_owned().into_bytes())),
+            (Values::Bytes(values), cell @ Cell::Uuid(_)) => {
+                let mut text = Vec::new();
+                cell.append(&mut text);
+                values.push(ByteArray::from(text));
+            }
             (_, cell) => unreachable!("a column holds a {cell:?} of another type"),
         }
     }
@@ -211,6 +216,7 @@ mod tests {
                 to_values(column::<BoolType>(group, 5, false), Value::Bool),
                 to_values(column::<ByteArrayType>(group, 6, true), text),
                 to_values(column::<ByteArrayType>(group, 7, false), text),
+                to_values(column::<ByteArrayType>(group, 8, true), text),
             ];
             rows.extend((0..read[0].len()).map(|row| read.iter().map(|column| column[row].clone()).collect::<Vec<_>>()));
         }
@@ -231,7 +237,7 @@ mod tests {
 
     #[test]
     fn the_schema() {
-        let tuple: Tuple = (0, None, 0, None, 0.0, false, None, 0);
+        let tuple: Tuple = (0, None, 0, None, 0.0, false, None, 0, None);
         let mut bytes = Vec::new();
         write(&state(columns(), [encode(&tuple)]), &mut bytes).unwrap();
         let reader = SerializedFileReader::new(file(&bytes)).unwrap();
@@ -245,7 +251,8 @@ mod tests {
             REQUIRED DOUBLE float;\n  \
             REQUIRED BOOLEAN bool;\n  \
             OPTIONAL BYTE_ARRAY text (STRING);\n  \
-            REQUIRED BYTE_ARRAY label (STRING);\n}\n";
+            REQUIRED BYTE_ARRAY label (STRING);\n  \
+            OPTIONAL BYTE_ARRAY uuid (STRING);\n}\n";
         assert_eq!(String::from_utf8(text).unwrap(), expected);
     }
 }

@@ -11,16 +11,21 @@
 //! | [`neighbors`] | its records | O(log n), and moving at most 512 records |
 //! | [`day_ranges`] | the days where its count changes | O(log n) and the days under the changed range |
 //! | [`counts`] | the same | the same |
+//! | [`as_of`] | its points and steps | O(log n), and the points whose state changes |
+//! | [`quantile`] | its distinct values, with counts | O(log n), and adding up n / 512 counts |
 //! | [`horizon`] | the latest times by worker | O(log n) |
 //!
-//! [`ordered`], [`steps`] and [`by_key`] are what they are made of; [`regression`] is arithmetic.
+//! [`ordered`], [`history`], [`steps`] and [`by_key`] are what they are made of; [`regression`] is arithmetic.
 
+pub mod as_of;
 pub mod by_key;
 pub mod counts;
 pub mod day_ranges;
+pub mod history;
 pub mod horizon;
 pub mod neighbors;
 pub mod ordered;
+pub mod quantile;
 pub mod regression;
 pub mod rolling;
 pub mod steps;

@@ -7,33 +7,13 @@
 //! Cost of a change: finding its place, O(log n) in the key's records, and asking the caller's rule again about the
 //! record and the one before it. The key's other records are not looked at.
 
-use super::by_key::{Each, Emitter, State, Update, by_key};
+use super::by_key::{Each, Emitter, Update, by_key};
+use super::history::History;
 use super::ordered::{OrderedList, Place};
 use crate::{Collection, Epoch};
 use differential_dataflow::Data;
-use std::cmp::Ordering;
 use std::hash::Hash;
 use timely::dataflow::channels::pact::ParallelizationContract;
-
-/// The records of a key.
-struct History<V> {
-    /// Those that are there.
-    present: OrderedList<V>,
-    /// How often, for records delivered twice or more, and for those retracted more often than delivered. By record.
-    counts: OrderedList<(V, isize)>,
-}
-
-impl<V> Default for History<V> {
-    fn default() -> Self {
-        History { present: OrderedList::default(), counts: OrderedList::default() }
-    }
-}
-
-impl<V: 'static> State for History<V> {
-    fn is_empty(&self) -> bool {
-        self.present.is_empty() && self.counts.is_empty()
-    }
-}
 
 /// Applies `rule` to every record of the set and the next one of its key in the order of `V`.
 ///
@@ -51,45 +31,19 @@ where
     P: ParallelizationContract<Epoch, Vec<Update<K, V>>>,
 {
     by_key(records, pact, name, move |key, changes, history: &mut History<V>, emitter: &mut Each<O>| {
-        let toggled = count(changes, history);
-        if history.present.is_empty() {
-            history.present = OrderedList::from_sorted(toggled);
-            let mut records = history.present.iter().peekable();
+        let toggled = history.count(changes.drain(..));
+        if history.present().is_empty() {
+            history.toggle(&toggled);
+            let mut records = history.present().iter().peekable();
             while let Some(record) = records.next() {
                 rule(key, record, records.peek().copied(), &mut |output| emitter.give(output, 1));
             }
             return;
         }
-        say(&history.present, &toggled, |record, next| rule(key, record, next, &mut |output| emitter.give(output, -1)));
-        toggle(&mut history.present, &toggled);
-        say(&history.present, &toggled, |record, next| rule(key, record, next, &mut |output| emitter.give(output, 1)));
+        say(history.present(), &toggled, |record, next| rule(key, record, next, &mut |output| emitter.give(output, -1)));
+        history.toggle(&toggled);
+        say(history.present(), &toggled, |record, next| rule(key, record, next, &mut |output| emitter.give(output, 1)));
     })
-}
-
-/// Counts deliveries; answers which records come or go, in order.
-fn count<V: Ord + Clone>(changes: &mut Vec<(V, isize)>, history: &mut History<V>) -> Vec<V> {
-    let mut toggled = Vec::with_capacity(changes.len());
-    for (record, diff) in changes.drain(..) {
-        let at = history.counts.lower_bound(|(other, _)| other.cmp(&record));
-        let exceptional = history.counts.get(at).filter(|(other, _)| *other == record).map(|(_, count)| *count);
-        let before = exceptional.unwrap_or_else(|| isize::from(history.present.get(place(&history.present, &record)) == Some(&record)));
-        let after = before + diff;
-        if exceptional.is_some() {
-            history.counts.remove(at);
-        }
-        if after != 0 && after != 1 {
-            let at = history.counts.lower_bound(|(other, _)| other.cmp(&record));
-            history.counts.insert(at, (record.clone(), after));
-        }
-        if (before > 0) != (after > 0) {
-            toggled.push(record);
-        }
-    }
-    toggled
-}
-
-fn place<V: Ord>(list: &OrderedList<V>, record: &V) -> Place {
-    list.lower_bound(|other| other.cmp(record))
 }
 
 /// Names each record, with its next, that is toggled or stands before one that is.
@@ -104,36 +58,10 @@ fn say<V: Ord>(list: &OrderedList<V>, toggled: &[V], mut each: impl FnMut(&V, Op
         }
     };
     for record in toggled {
-        let place = place(list, record);
+        let place = list.place_of(record);
         list.before(place).into_iter().for_each(&mut once);
         if list.get(place) == Some(record) {
             once(place);
-        }
-    }
-}
-
-/// Puts in what is not there, and takes out what is. Many changes are merged in one pass.
-fn toggle<V: Ord + Clone>(list: &mut OrderedList<V>, toggled: &[V]) {
-    if toggled.len() * 16 > list.len() {
-        let mut merged = Vec::with_capacity(list.len() + toggled.len());
-        let mut old = list.iter().peekable();
-        for record in toggled {
-            while let Some(kept) = old.next_if(|other| *other < record) {
-                merged.push(kept.clone());
-            }
-            if old.next_if(|other| *other == record).is_none() {
-                merged.push(record.clone());
-            }
-        }
-        merged.extend(old.cloned());
-        *list = OrderedList::from_sorted(merged);
-        return;
-    }
-    for record in toggled {
-        let place = place(list, record);
-        match list.get(place).map(|other| other.cmp(record)) {
-            Some(Ordering::Equal) => drop(list.remove(place)),
-            _ => list.insert(place, record.clone()),
         }
     }
 }

@@ -53,6 +53,14 @@ impl<V> OrderedList<V> {
         self.normal((chunk, index))
     }
 
+    /// The place of an item, or where it would be, in a list in the order of `V`.
+    pub fn place_of(&self, item: &V) -> Place
+    where
+        V: Ord,
+    {
+        self.lower_bound(|other| other.cmp(item))
+    }
+
     /// The item at a place.
     pub fn get(&self, (chunk, index): Place) -> Option<&V> {
         self.chunks.get(chunk)?.get(index)
@@ -83,6 +91,11 @@ impl<V> OrderedList<V> {
     pub fn from(&self, (chunk, index): Place) -> impl Iterator<Item = &V> + Clone {
         let first = self.chunks.get(chunk).and_then(|items| items.get(index..)).unwrap_or_default();
         first.iter().chain(self.chunks.get(chunk + 1..).unwrap_or_default().iter().flatten())
+    }
+
+    /// The last item.
+    pub fn last(&self) -> Option<&V> {
+        self.chunks.last()?.last()
     }
 
     /// All items.
@@ -117,11 +130,6 @@ impl<V> OrderedList<V> {
         if let Some(slot) = self.chunks.get_mut(chunk).and_then(|items| items.get_mut(index)) {
             *slot = item;
         }
-    }
-
-    /// The last item.
-    pub fn last(&self) -> Option<&V> {
-        self.chunks.last()?.last()
     }
 
     /// Takes out the item at a place.
@@ -227,6 +235,7 @@ mod tests {
                 let place = list.lower_bound(|other| other.cmp(&item));
                 prop_assert_eq!(list.item_before(place), model.range(..item).next_back());
                 prop_assert_eq!(list.get(place), model.range(item..).next());
+                prop_assert_eq!((list.place_of(&item), list.last()), (place, model.last()));
                 if model.remove(&item) {
                     prop_assert_eq!(list.remove(place), Some(item));
                 } else {

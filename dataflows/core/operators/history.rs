@@ -1,0 +1,121 @@
+//! The records of a key as a set, in their order: which of them were delivered more often than retracted.
+//!
+//! Inputs are multisets (records come twice, or are retracted before they are delivered). A history keeps the records
+//! that are there in an ordered list, and a count only for those that were not delivered exactly once.
+//!
+//! Cost of a change: O(log n), and at most 512 records moved.
+
+use super::by_key::State;
+use super::ordered::OrderedList;
+use std::cmp::Ordering;
+
+/// The records of a key.
+pub struct History<V> {
+    /// Those that are there.
+    present: OrderedList<V>,
+    /// How often, for records delivered twice or more, and for those retracted more often than delivered. By record.
+    counts: OrderedList<(V, isize)>,
+}
+
+impl<V> Default for History<V> {
+    fn default() -> Self {
+        History { present: OrderedList::default(), counts: OrderedList::default() }
+    }
+}
+
+impl<V: 'static> State for History<V> {
+    fn is_empty(&self) -> bool {
+        self.present.is_empty() && self.counts.is_empty()
+    }
+}
+
+impl<V: Ord + Clone> History<V> {
+    /// The records that are there.
+    pub fn present(&self) -> &OrderedList<V> {
+        &self.present
+    }
+
+    /// Counts deliveries, which are sorted; answers which records come or go, in order. They come and go when they are toggled.
+    pub fn count(&mut self, changes: impl IntoIterator<Item = (V, isize)>) -> Vec<V> {
+        let changes = changes.into_iter();
+        let mut toggled = Vec::with_capacity(changes.size_hint().0);
+        for (record, diff) in changes {
+            let at = self.counts.lower_bound(|(other, _)| other.cmp(&record));
+            let exceptional = self.counts.get(at).filter(|(other, _)| *other == record).map(|(_, count)| *count);
+            let before = exceptional.unwrap_or_else(|| isize::from(self.present.get(self.present.place_of(&record)) == Some(&record)));
+            let after = before + diff;
+            if exceptional.is_some() {
+                self.counts.remove(at);
+            }
+            if after != 0 && after != 1 {
+                let at = self.counts.lower_bound(|(other, _)| other.cmp(&record));
+                self.counts.insert(at, (record.clone(), after));
+            }
+            if (before > 0) != (after > 0) {
+                toggled.push(record);
+            }
+        }
+        toggled
+    }
+
+    /// Puts in what is not there, and takes out what is. Many changes are merged in one pass.
+    pub fn toggle(&mut self, toggled: &[V]) {
+        let list = &mut self.present;
+        if list.is_empty() {
+            *list = OrderedList::from_sorted(toggled.to_vec());
+            return;
+        }
+        if toggled.len() * 16 > list.len() {
+            let mut merged = Vec::with_capacity(list.len() + toggled.len());
+            let mut old = list.iter().peekable();
+            for record in toggled {
+                while let Some(kept) = old.next_if(|other| *other < record) {
+                    merged.push(kept.clone());
+                }
+                if old.next_if(|other| *other == record).is_none() {
+                    merged.push(record.clone());
+                }
+            }
+            merged.extend(old.cloned());
+            *list = OrderedList::from_sorted(merged);
+            return;
+        }
+        for record in toggled {
+            let place = list.place_of(record);
+            match list.get(place).map(|other| other.cmp(record)) {
+                Some(Ordering::Equal) => drop(list.remove(place)),
+                _ => list.insert(place, record.clone()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::updates;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    proptest! {
+        #![proptest_config(crate::testing::proptests())]
+
+        #[test]
+        fn is_the_set_of_what_was_delivered_more_often_than_retracted(epochs in updates(0u16..300, 8, 120)) {
+            let mut history = History::default();
+            let mut counts: BTreeMap<u16, isize> = BTreeMap::new();
+            for mut changes in epochs {
+                differential_dataflow::consolidation::consolidate(&mut changes);
+                let before = counts.clone();
+                changes.iter().for_each(|(record, diff)| *counts.entry(*record).or_default() += diff);
+                let there = |counts: &BTreeMap<u16, isize>, record: &u16| counts.get(record).is_some_and(|count| *count > 0);
+                let expected: Vec<u16> = counts.keys().copied().filter(|record| there(&before, record) != there(&counts, record)).collect();
+                let toggled = history.count(changes);
+                prop_assert_eq!(&toggled, &expected);
+                history.toggle(&toggled);
+                prop_assert!(history.present().iter().eq(counts.iter().filter(|(_, count)| **count > 0).map(|(record, _)| record)));
+                prop_assert_eq!(history.is_empty(), counts.values().all(|count| *count == 0));
+            }
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! The input: events of logs, as JSON objects.
+//!
+//! An object is read in one pass, and nothing is allocated but a school's name: keys are compared where they stand, ids become
+//! numbers, and what is not known is skipped by the parser.
+
+use retally_core::record::{Context, Field, Fields, Record, Refusal, json};
+use retally_core::time::Moment;
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use std::borrow::Cow;
+use std::fmt;
+use uuid::Uuid;
+
+/// A UUID by halves: two words, so that nothing is aligned to 16 bytes. Its order is that of its text.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Id(pub u64, pub u64);
+
+impl Id {
+    /// The least id.
+    pub const FIRST: Id = Id(0, 0);
+
+    /// As a number.
+    pub fn number(self) -> u128 {
+        u128::from(self.0) << 64 | u128::from(self.1)
+    }
+}
+
+/// In lower case, with hyphens.
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Uuid::from_u128(self.number()).hyphenated().fmt(f)
+    }
+}
+
+impl fmt::Debug for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a log is the log of. (Of two that are said at the same time the greater counts.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub enum LogType {
+    /// A device.
+    Device,
+    /// A school.
+    School,
+}
+
+/// An event of a log.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Event {
+    /// When.
+    pub time: Moment,
+    /// Of which log.
+    pub log: Id,
+    /// What.
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub enum What {
+    /// The log's type.
+    SetLogType(LogType),
+    /// A school's name.
+    SetName(Box<str>),
+    /// A device is assigned to a school.
+    AssignToSchool(Id),
+    /// A session starts on a device.
+    StartSession(Id),
+    /// A session ends.
+    EndSession(Id),
+}
+
+/// The places of fields in [`Event::FIELDS`].
+mod place {
+    pub const TIME: usize = 0;
+    pub const LOG_ID: usize = 1;
+    pub const TYPE: usize = 2;
+    pub const LOG_TYPE: usize = 3;
+    pub const NAME: usize = 4;
+    pub const SCHOOL_ID: usize = 5;
+    pub const SESSION_ID: usize = 6;
+}
+
+/// What the type is called, in the order in which it is looked for.
+const TYPE_KEYS: [&str; 4] = ["type", "eventType", "event", "@type"];
+
+impl Record for Event {
+    const FIELDS: &'static [Field] = &[
+        Field { name: "time", about: "when it happened" },
+        Field { name: "logId", about: "the log that it belongs to, a UUID" },
+        Field {
+            name: "type",
+            about: "SetLogType, SetName, AssignToSchool, StartSession or EndSession, with or without Event at the end; \
+                    or under eventType, event or @type",
+        },
+        Field { name: "logType", about: "of SetLogType: School or Device" },
+        Field { name: "name", about: "of SetName: the school's name" },
+        Field { name: "schoolId", about: "of AssignToSchool: the school's log, a UUID" },
+        Field { name: "sessionId", about: "of StartSession and EndSession: the session, a UUID" },
+    ];
+
+    fn decode(fields: Fields<'_>, context: &Context) -> Result<Self, Refusal> {
+        let id = |place| Uuid::try_parse_ascii(fields.text(place)).map(halves).map_err(|_| fields.refusal(place, "is no UUID"));
+        let time = fields.time(place::TIME, context)?;
+        let log = id(place::LOG_ID)?;
+        let name = fields.text(place::TYPE);
+        let what = match name.strip_suffix(b"Event").unwrap_or(name) {
+            b"StartSession" => What::StartSession(id(place::SESSION_ID)?),
+            b"EndSession" => What::EndSession(id(place::SESSION_ID)?),
+            b"AssignToSchool" => What::AssignToSchool(id(place::SCHOOL_ID)?),
+            b"SetName" => {
+                let name = std::str::from_utf8(fields.text(place::NAME)).map_err(|_| fields.refusal(place::NAME, "is no UTF-8"))?;
+                if name.is_empty() {
+                    return Err(fields.refusal(place::NAME, "is missing"));
+                }
+                What::SetName(name.into())
+            }
+            b"SetLogType" => What::SetLogType(match fields.text(place::LOG_TYPE) {
+                b"School" => LogType::School,
+                b"Device" => LogType::Device,
+                _ => return Err(fields.refusal(place::LOG_TYPE, "is neither School nor Device")),
+            }),
+            _ => {
+                let why = "is none of SetLogType, SetName, AssignToSchool, StartSession and EndSession";
+                return Err(fields.refusal(place::TYPE, why));
+            }
+        };
+        Ok(Event { time, log, what })
+    }
+
+    fn decode_json(object: &[u8], context: &Context) -> Result<Self, Refusal> {
+        let mut deserializer = serde_json::Deserializer::from_slice(object);
+        let values = (&mut deserializer).deserialize_map(Object).map_err(|error| json::refusal(&error))?;
+        deserializer.end().map_err(|error| json::refusal(&error))?;
+        let slots = values.each_ref().map(|value| value.as_bytes());
+        Event::decode(Fields::new(Self::FIELDS, &slots), context)
+    }
+
+    fn time(&self) -> Option<Moment> {
+        Some(self.time)
+    }
+}
+
+fn halves(uuid: Uuid) -> Id {
+    let (high, low) = uuid.as_u64_pair();
+    Id(high, low)
+}
+
+/// Reads the texts of an object that have a place among the fields.
+struct Object;
+
+impl<'de> Visitor<'de> for Object {
+    type Value = [Cow<'de, str>; 7];
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut slots = [const { Cow::Borrowed("") }; 7];
+        // Of the names that the type may have, the first one that holds anything counts.
+        let mut type_key = TYPE_KEYS.len();
+        while let Some(key) = map.next_key_seed(KeySeed)? {
+            let place = match key {
+                Key::Other => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+                Key::Field(place) => place,
+                Key::Type(_) => place::TYPE,
+            };
+            let Text(text) = map.next_value()?;
+            if let Key::Type(rank) = key {
+                if rank > type_key || text.is_empty() {
+                    continue;
+                }
+                type_key = rank;
+            }
+            if let Some(slot) = slots.get_mut(place) {
+                *slot = text;
+            }
+        }
+        Ok(slots)
+    }
+}
+
+/// What a key names.
+#[derive(Clone, Copy)]
+enum Key {
+    Field(usize),
+    Type(usize),
+    Other,
+}
+
+struct KeySeed;
+
+impl<'de> DeserializeSeed<'de> for KeySeed {
+    type Value = Key;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Key, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for KeySeed {
+    type Value = Key;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Key, E> {
+        if let Some(rank) = TYPE_KEYS.iter().position(|name| *name == key) {
+            return Ok(Key::Type(rank));
+        }
+        let place = Event::FIELDS.iter().position(|field| field.name == key);
+        Ok(place.map_or(Key::Other, Key::Field))
+    }
+}
+
+/// A value as text: a string is itself, null is nothing, and anything else is shown for what it is, so that it is refused by name.
+struct Text<'de>(Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Text<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TextVisitor).map(Text)
+    }
+}
+
+struct TextVisitor;
+
+impl<'de> Visitor<'de> for TextVisitor {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(text))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(text.into()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(""))
+    }
+
+    fn visit_bool<E>(self, truth: bool) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(if truth { "true" } else { "false" }))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(number.to_string()))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(number.to_string()))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(number.to_string()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Cow::Borrowed("[…]"))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Cow::Borrowed("{…}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use retally_core::calendar::Calendar;
+
+    const LOG: &str = "00000000-0000-4000-8000-0000000000AB";
+    const OTHER: &str = "123e4567-e89b-12d3-a456-426614174000";
+
+    fn read(line: &str) -> Result<Event, String> {
+        let context = Context { calendar: Calendar::utc() };
+        Event::decode_json(line.as_bytes(), &context).map_err(Cow::into_owned)
+    }
+
+    /// An event of [`LOG`] at one second, with these fields beside.
+    fn event(rest: &str) -> Result<What, String> {
+        let event = read(&format!(r#"{{"time":"1970-01-01T00:00:01Z","x":[{{"type":"y"}}],"logId":"{LOG}",{rest}}}"#))?;
+        assert_eq!((event.time, event.log), (Moment(1_000_000), Id(0x4000, 0x8000_0000_0000_00ab)));
+        Ok(event.what)
+    }
+
+    #[test]
+    fn every_type_under_every_name() {
+        let other = Id(0x123e_4567_e89b_12d3, 0xa456_4266_1417_4000);
+        for (name, rest, what) in [
+            ("SetLogType", r#""logType":"School""#.to_string(), What::SetLogType(LogType::School)),
+            ("SetLogType", r#""logType":"Device""#.to_string(), What::SetLogType(LogType::Device)),
+            ("SetName", r#""name":"\u00c9cole \"A\"""#.to_string(), What::SetName("École \"A\"".into())),
+            ("AssignToSchool", format!(r#""schoolId":"{OTHER}""#), What::AssignToSchool(other)),
+            ("StartSession", format!(r#""sessionId":"{OTHER}""#), What::StartSession(other)),
+            ("EndSession", format!(r#""sessionId":"{}""#, OTHER.replace('-', "").to_uppercase()), What::EndSession(other)),
+        ] {
+            for key in TYPE_KEYS {
+                assert_eq!(event(&format!(r#""{key}":"{name}",{rest}"#)).as_ref(), Ok(&what));
+                assert_eq!(event(&format!(r#"{rest},"{key}":"{name}Event""#)).as_ref(), Ok(&what));
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_name_of_the_type_that_holds_anything_counts() {
+        let start = Ok(What::StartSession(Id(0x123e_4567_e89b_12d3, 0xa456_4266_1417_4000)));
+        let with = |rest: &str| event(&format!(r#""sessionId":"{OTHER}",{rest}"#));
+        assert_eq!(with(r#""@type":"x","event":{"a":1},"type":"StartSession","eventType":"EndSession""#), start);
+        assert_eq!(with(r#""@type":"StartSession","event":"","type":null"#), start);
+    }
+
+    #[test]
+    fn refusals_say_what_and_why() {
+        for (rest, reason) in [
+            (r#""a":1"#, "type is missing"),
+            (r#""type":"Event""#, "type \"Event\" is none of SetLogType, SetName, AssignToSchool, StartSession and EndSession"),
+            (
+                r#""type":"startSession""#,
+                "type \"startSession\" is none of SetLogType, SetName, AssignToSchool, StartSession and EndSession",
+            ),
+            (r#""type":"SetLogType""#, "logType is missing"),
+            (r#""type":"SetLogType","logType":"school""#, "logType \"school\" is neither School nor Device"),
+            (r#""type":"SetName","name":"""#, "name is missing"),
+            (r#""type":"AssignToSchool","schoolId":null"#, "schoolId is missing"),
+            (r#""type":"AssignToSchool","schoolId":7"#, "schoolId \"7\" is no UUID"),
+            (r#""type":"StartSession","sessionId":["a"]"#, "sessionId \"[…]\" is no UUID"),
+            (
+                r#""type":"EndSession","sessionId":"123e4567-e89b-12d3-a456-42661417400""#,
+                "sessionId \"123e4567-e89b-12d3-a456-42661417400\" is no UUID",
+            ),
+        ] {
+            assert_eq!(event(rest), Err(reason.into()));
+        }
+        for (line, reason) in [
+            ("{}", "time is missing"),
+            (r#"{"time":1}"#, "time \"1\" is not a time like 2026-01-31T12:34:56Z"),
+            (r#"{"time":"1969-12-31T23:59:59Z"}"#, "time \"1969-12-31T23:59:59Z\" lies outside the years 1970 to 2200"),
+            (r#"{"time":"2026-01-31T12:34:56Z"}"#, "logId is missing"),
+            (r#"{"time":"2026-01-31T12:34:56Z","logId":"x"}"#, "logId \"x\" is no UUID"),
+        ] {
+            assert_eq!(read(line), Err(reason.into()));
+        }
+        for line in ["[]", "", "{", r#"{"time":"2026-01-31T12:34:56Z"} x"#, "\u{0}"] {
+            assert!(read(line).unwrap_err().starts_with("no JSON object: "), "{line}");
+        }
+    }
+
+    #[test]
+    fn ids_print_in_lower_case_and_sort_as_their_text() {
+        let ids = [LOG, OTHER, "ffffffff-0000-0000-0000-000000000000"].map(|text| halves(Uuid::try_parse(text).unwrap()));
+        assert!(ids.is_sorted());
+        assert_eq!(ids.map(|id| id.to_string()), [LOG.to_lowercase(), OTHER.into(), "ffffffff-0000-0000-0000-000000000000".into()]);
+    }
+}

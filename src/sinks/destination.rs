@@ -1,0 +1,109 @@
+//! What a user calls a sink: a folder, `sqlite:PATH`, or `postgres://…`.
+//!
+//! A URL holds a password as a rule, so none is ever shown as it was given.
+
+use super::{Directory, Format, Postgres, Sink, SinkError, Sqlite};
+use retally_core::contract::Table;
+use std::path::PathBuf;
+
+/// Where tables are to go.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// A folder with a file for each table.
+    Directory(PathBuf),
+    /// An SQLite database in a file.
+    Sqlite(PathBuf),
+    /// A PostgreSQL database, by its URL.
+    Postgres(String),
+}
+
+/// The text is no destination.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("can't write tables to {shown:?}: {why}")]
+pub struct UnknownDestination {
+    shown: String,
+    why: &'static str,
+    /// What would be right.
+    pub hint: &'static str,
+}
+
+impl Destination {
+    /// Reads a destination.
+    pub fn parse(text: &str) -> Result<Destination, UnknownDestination> {
+        let unknown = |why, hint| Err(UnknownDestination { shown: shown(text), why, hint });
+        if let Some(path) = text.strip_prefix("sqlite:") {
+            return match path {
+                "" => unknown("the path is missing", "give sqlite:PATH"),
+                ":memory:" => unknown("a database in memory would be gone at once", "give sqlite:PATH"),
+                path => Ok(Destination::Sqlite(path.into())),
+            };
+        }
+        let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+        match scheme {
+            Some("postgres" | "postgresql") => match super::postgres::why_not(text) {
+                None => Ok(Destination::Postgres(text.into())),
+                Some((why, hint)) => unknown(why, hint),
+            },
+            Some(_) => unknown("there is no such kind of destination yet", "give a folder, sqlite:PATH or postgres://USER@HOST/DATABASE"),
+            None => Ok(Destination::Directory(text.into())),
+        }
+    }
+
+    /// Opens it for these tables. A database that is away, or could not take them, is refused here, before anything is computed.
+    pub fn open<'t>(&self, format: Format, mut tables: impl Iterator<Item = &'t Table>) -> Result<Box<dyn Sink>, SinkError> {
+        Ok(match self {
+            Destination::Directory(path) => Box::new(Directory::new(path, format)),
+            Destination::Sqlite(path) => Box::new(Sqlite::open(path, &mut tables)?),
+            Destination::Postgres(url) => Box::new(Postgres::open(url, &mut tables)?),
+        })
+    }
+
+    /// Whether it is a folder with files, which have a format.
+    pub fn has_files(&self) -> bool {
+        matches!(self, Destination::Directory(_))
+    }
+}
+
+/// Of a URL that is wrong, any part may be the password.
+fn shown(text: &str) -> String {
+    text.split_once("://").map_or(text.into(), |(scheme, _)| format!("{scheme}://…"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        Destination::parse(text).err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn what_is_a_destination() {
+        let parse = |text: &str| Destination::parse(text).unwrap_or_else(|error| panic!("{error}"));
+        assert!(parse("out/tables") == Destination::Directory("out/tables".into()));
+        assert!(parse("sqlite:/a/b.sqlite") == Destination::Sqlite("/a/b.sqlite".into()));
+        for url in ["postgres://me:secret@host/db", "postgresql://host:5433/db?sslmode=disable"] {
+            assert!(parse(url) == Destination::Postgres(url.into()));
+        }
+        assert_eq!(error("sqlite:"), "can't write tables to \"sqlite:\": the path is missing");
+        assert_eq!(error("mysql://me@host/db"), "can't write tables to \"mysql://…\": there is no such kind of destination yet");
+    }
+
+    /// Whatever is wrong with a URL, and wherever the password ends up by it.
+    #[test]
+    fn no_password_is_shown() {
+        for url in [
+            "postgress://me:hunter2@host/db",
+            "postgres://me:hunter2@hunter2@host/db",
+            "postgres://me:hunter2",
+            "postgres://host:port/db?password=hunter2",
+            "postgres://host/db?hunter2",
+            "postgres://host/db?hunter2=1",
+            "postgres://me:hunter2@host/db?sslmode=verify-full",
+            "postgres://me%ff:hunter2@host/db",
+        ] {
+            let error = error(url);
+            assert!(!error.is_empty() && !error.contains("hunter2"), "{url}: {error}");
+        }
+    }
+}

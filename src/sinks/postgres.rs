@@ -1,0 +1,251 @@
+//! Tables in a PostgreSQL database: `postgres://USER@HOST/DATABASE`.
+//!
+//! Tables are made and looked for in the first schema of the user's search path. All that a run writes is one transaction: rows come by COPY, other writers wait, and
+//! readers see the tables of before until it is committed. The password is in the URL or in `PGPASSWORD`, and is never shown.
+//!
+//! # Limits
+//! No TLS: `sslmode=require` is refused, and `prefer`, the default, goes without. A key of more than about 2,700 bytes does not fit into PostgreSQL's index.
+
+use super::copy::{self, TooLarge};
+use super::relation::{Dialect, Existing, Relation, quoted};
+use super::relational::{self, Reached, Session};
+use super::{Sink, SinkError};
+use crate::engine::table::TableState;
+use postgres::config::{Host, SslMode};
+use postgres::error::SqlState;
+use postgres::{Config, NoTls};
+use retally_core::contract::Table;
+use retally_core::row::RowBatch;
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io::Write;
+use std::time::Duration;
+
+/// How long a server is waited for.
+const CONNECT_WAIT: Duration = Duration::from_secs(10);
+/// After how long without an answer a server counts as gone.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How long another writer is waited for, unless the connection has a `lock_timeout` of its own.
+const LOCK_WAIT: &str = "10s";
+/// What writers of this program hold while they write: no two make the same table.
+const WRITER_LOCK: i64 = 0x0072_6574_616c_6c79;
+/// Bytes that are collected before they are sent.
+const BUFFER_BYTES: usize = 1 << 17;
+
+/// A database on a server.
+#[derive(Debug)]
+pub struct Postgres {
+    config: Config,
+    place: String,
+}
+
+impl Postgres {
+    /// The database at `url`, which must be there. Refuses one that could not take these tables.
+    pub fn open<'t>(url: &str, tables: impl Iterator<Item = &'t Table>) -> Result<Postgres, SinkError> {
+        let mut config: Config = url.parse().map_err(|error| failed("postgres://…", &error))?;
+        if config.get_password().is_none()
+            && let Some(password) = std::env::var_os("PGPASSWORD")
+        {
+            config.password(password.as_encoded_bytes());
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT_WAIT);
+        }
+        if config.get_tcp_user_timeout().is_none() {
+            config.tcp_user_timeout(SILENCE_MAX);
+        }
+        if config.get_application_name().is_none() {
+            config.application_name("retally");
+        }
+        let mut postgres = Postgres { place: place(&config), config };
+        postgres.transact(|session| relational::check(session, tables))?;
+        Ok(postgres)
+    }
+
+    /// Applies an epoch's changes to tables that were brought to the epoch before.
+    pub fn apply(&mut self, tables: &[Table], changes: &BTreeMap<String, Vec<RowBatch>>, reached: &Reached) -> Result<(), SinkError> {
+        self.transact(|session| {
+            session.keep_writers_away()?;
+            relational::apply(session, tables, changes, reached)
+        })
+    }
+
+    /// All in one transaction, or nothing.
+    fn transact<T>(&mut self, work: impl FnOnce(&mut Open<'_>) -> Result<T, SinkError>) -> Result<T, SinkError> {
+        let failed = |error| failed(&self.place, &error);
+        let mut client = self.config.connect(NoTls).map_err(failed)?;
+        let transaction = client.transaction().map_err(failed)?;
+        let mut open = Open { transaction, place: &self.place };
+        let answer = work(&mut open)?;
+        open.transaction.commit().map_err(failed)?;
+        Ok(answer)
+    }
+}
+
+impl Sink for Postgres {
+    fn bring(&mut self, tables: &[&TableState], reached: &Reached) -> Result<Vec<String>, SinkError> {
+        let differences = self.transact(|session| {
+            session.keep_writers_away()?;
+            relational::bring(session, tables, reached)
+        })?;
+        Ok(super::differences(tables, &differences, &self.place))
+    }
+}
+
+/// A transaction under way.
+struct Open<'c> {
+    transaction: postgres::Transaction<'c>,
+    place: &'c str,
+}
+
+impl Open<'_> {
+    fn keep_writers_away(&mut self) -> Result<(), SinkError> {
+        let statements = format!(
+            "SELECT set_config('lock_timeout', '{LOCK_WAIT}', true) WHERE current_setting('lock_timeout') = '0'; \
+             SELECT pg_advisory_xact_lock({WRITER_LOCK})"
+        );
+        self.transaction.batch_execute(&statements).map_err(|error| failed(self.place, &error))
+    }
+}
+
+/// The table of this name in the schema where we would make it.
+const OURS: &str = "c.relname = $1 AND c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())";
+
+impl Session for Open<'_> {
+    fn dialect(&self) -> Dialect {
+        Dialect::Postgres
+    }
+
+    fn place(&self) -> &str {
+        self.place
+    }
+
+    fn execute(&mut self, statement: &str) -> Result<u64, SinkError> {
+        self.transaction.execute(statement, &[]).map_err(|error| failed(self.place, &error))
+    }
+
+    fn existing(&mut self, name: &str) -> Result<Option<Existing>, SinkError> {
+        let columns = format!(
+            "SELECT a.attname::text, format_type(a.atttypid, a.atttypmod) FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid \
+             WHERE {OURS} AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"
+        );
+        let keys = format!(
+            "SELECT array_agg(a.attname::text) FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid \
+             JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey) \
+             WHERE {OURS} AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL GROUP BY i.indexrelid"
+        );
+        let mut read = || {
+            let columns = self.transaction.query(&columns, &[&name])?;
+            let columns = columns.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<Vec<_>, _>>()?;
+            let keys = self.transaction.query(&keys, &[&name])?;
+            let keys = keys.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+            Ok((!columns.is_empty()).then_some(Existing { columns, keys }))
+        };
+        read().map_err(|error: postgres::Error| failed(self.place, &error))
+    }
+
+    fn any(&mut self, query: &str) -> Result<bool, SinkError> {
+        self.transaction.query_opt(query, &[]).map(|row| row.is_some()).map_err(|error| failed(self.place, &error))
+    }
+
+    fn lock(&mut self, name: &str) -> Result<(), SinkError> {
+        self.execute(&format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", quoted(name))).map(drop)
+    }
+
+    fn load(&mut self, into: &str, relation: &Relation, rows: &mut dyn Iterator<Item = &[u8]>) -> Result<u64, SinkError> {
+        let statement = format!("COPY {into} ({}) FROM STDIN BINARY", relation.names());
+        let mut writer = self.transaction.copy_in(&statement).map_err(|error| failed(self.place, &error))?;
+        let mut bytes = Vec::with_capacity(BUFFER_BYTES * 2);
+        copy::begin(&mut bytes);
+        for row in rows {
+            copy::row(relation, row, &mut bytes).map_err(|TooLarge(column)| SinkError::too_large(self.place, relation.name, column))?;
+            if bytes.len() >= BUFFER_BYTES {
+                writer.write_all(&bytes).map_err(|error| broken_off(self.place, &error))?;
+                bytes.clear();
+            }
+        }
+        copy::end(&mut bytes);
+        writer.write_all(&bytes).map_err(|error| broken_off(self.place, &error))?;
+        writer.finish().map_err(|error| failed(self.place, &error))
+    }
+
+    fn analyze(&mut self, table: &str) -> Result<(), SinkError> {
+        self.execute(&format!("ANALYZE {table}")).map(drop)
+    }
+}
+
+/// Why a URL can't be used, and what would be right. It may not be shown.
+pub(super) fn why_not(url: &str) -> Option<(&'static str, &'static str)> {
+    let parsed = url.parse::<Config>();
+    if url.contains("sslmode=verify") || parsed.as_ref().is_ok_and(|config| config.get_ssl_mode() == SslMode::Require) {
+        return Some((
+            "it asks for TLS, which this program does not speak",
+            "give sslmode=disable, and reach the server by a tunnel or a closed network",
+        ));
+    }
+    let sound = parsed.is_ok_and(|config| {
+        let named = |host: &Host| {
+            matches!(host, Host::Tcp(name) if !name.is_empty() && !name.contains(['@', ':', ' '])) || matches!(host, Host::Unix(_))
+        };
+        !config.get_hosts().is_empty() && config.get_hosts().iter().all(named)
+    });
+    (!sound).then_some((
+        "it is no URL of PostgreSQL",
+        "give postgres://USER:PASSWORD@HOST:PORT/DATABASE, where a password's @ is %40, / is %2F and % is %25",
+    ))
+}
+
+/// How messages call a database: all but its password and parameters.
+fn place(config: &Config) -> String {
+    let user = config.get_user().map(|user| format!("{user}@")).unwrap_or_default();
+    let host = |(place, host): (usize, &Host)| {
+        let port = config.get_ports().get(place).or(config.get_ports().first()).copied().unwrap_or(5432);
+        match host {
+            Host::Tcp(name) => format!("{name}:{port}"),
+            Host::Unix(path) => path.display().to_string(),
+        }
+    };
+    let hosts: Vec<String> = config.get_hosts().iter().enumerate().map(host).collect();
+    let database = config.get_dbname().or(config.get_user()).unwrap_or_default();
+    format!("postgres://{user}{}/{database}", hosts.join(","))
+}
+
+/// What a failed COPY wrote is an error of the server within one of writing.
+fn broken_off(place: &str, error: &std::io::Error) -> SinkError {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<postgres::Error>()) {
+        Some(error) => failed(place, error),
+        None => SinkError::Database { place: place.into(), why: error.to_string(), hint: AWAY },
+    }
+}
+
+const AWAY: &str = "nothing was written; see that the server runs and can be reached, and run again";
+
+fn failed(place: &str, error: &postgres::Error) -> SinkError {
+    let (why, hint) = match error.as_db_error() {
+        Some(refused) => (refused.message().to_string(), hint(refused.code())),
+        None => {
+            // The whole chain: its head says what was tried, and its end why not.
+            let mut why = error.to_string();
+            let mut source = error.source();
+            while let Some(cause) = source {
+                why = format!("{why}: {cause}");
+                source = cause.source();
+            }
+            (why.trim_end_matches('.').into(), AWAY)
+        }
+    };
+    SinkError::Database { place: place.into(), why, hint }
+}
+
+fn hint(code: &SqlState) -> &'static str {
+    match *code {
+        SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => "look at user and password of the URL, or PGPASSWORD",
+        SqlState::INVALID_CATALOG_NAME => "create the database first",
+        SqlState::INSUFFICIENT_PRIVILEGE => "nothing was written; the user needs the right to create and change tables",
+        SqlState::LOCK_NOT_AVAILABLE => "nothing was written; another process is writing: run again when it is done",
+        SqlState::DISK_FULL => "nothing was written; make room on the server and run again",
+        SqlState::READ_ONLY_SQL_TRANSACTION => "give the address of the server that takes writes",
+        SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN | SqlState::CANNOT_CONNECT_NOW => AWAY,
+        _ => "nothing was written",
+    }
+}

@@ -1,0 +1,155 @@
+//! How tables of a database are brought to the truth, by the difference alone.
+//!
+//! What is true now is loaded beside the table, into a temporary one, and the database compares the two: keys that are gone are deleted,
+//! rows whose other columns differ are updated, new keys are inserted. So rows that stay the same are not written, the order in which a database
+//! sorts does not matter, and memory is bounded by the database's own settings. A table without rows is loaded directly.
+//!
+//! # Limits
+//! A relation whose columns or key are not ours is refused, not altered.
+
+use super::SinkError;
+use super::relation::{Dialect, Existing, GONE, NEW, Relation, literal, quoted};
+use crate::engine::table::TableState;
+use retally_core::contract::Table;
+use retally_core::row::{Column, ColumnType, RowBatch};
+use std::collections::BTreeMap;
+
+/// The table of what has been reached.
+const PROGRESS: &str = "retally_progress";
+
+/// What a database has been brought to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// The dataflow.
+    pub dataflow: String,
+    /// Its epoch.
+    pub epoch: u64,
+    /// What the tables were computed with: two that differ are of different settings.
+    pub fingerprint: String,
+}
+
+/// How many rows of a table were written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// Rows whose key was not there.
+    pub inserted: u64,
+    /// Rows whose other columns were different.
+    pub updated: u64,
+    /// Rows whose key is gone.
+    pub deleted: u64,
+}
+
+/// A transaction in a database.
+pub(super) trait Session {
+    /// Which database.
+    fn dialect(&self) -> Dialect;
+    /// How messages call it, without secrets.
+    fn place(&self) -> &str;
+    /// Runs a statement, and answers how many rows it wrote.
+    fn execute(&mut self, statement: &str) -> Result<u64, SinkError>;
+    /// The table of this name, where there is one.
+    fn existing(&mut self, name: &str) -> Result<Option<Existing>, SinkError>;
+    /// Whether a query has a row.
+    fn any(&mut self, query: &str) -> Result<bool, SinkError>;
+    /// Keeps other writers away from a table that exists.
+    fn lock(&mut self, name: &str) -> Result<(), SinkError>;
+    /// Adds rows of `relation` to the table `into`.
+    fn load(&mut self, into: &str, relation: &Relation, rows: &mut dyn Iterator<Item = &[u8]>) -> Result<u64, SinkError>;
+    /// Lets the database look at what was loaded, to plan by.
+    fn analyze(&mut self, table: &str) -> Result<(), SinkError>;
+}
+
+/// Refuses relations that others made, before anything is computed.
+pub(super) fn check<'t>(session: &mut impl Session, tables: impl Iterator<Item = &'t Table>) -> Result<(), SinkError> {
+    let dialect = session.dialect();
+    for relation in tables.map(|table| Relation::new(dialect, table, "")).chain([progress_relation(dialect)]) {
+        if let Some(existing) = session.existing(relation.name)? {
+            relation.recognise(&existing, session.place())?;
+        }
+    }
+    Ok(())
+}
+
+/// Brings relations to these tables, and answers what that changed.
+pub(super) fn bring(session: &mut impl Session, tables: &[&TableState], reached: &Reached) -> Result<Vec<Difference>, SinkError> {
+    let differences = tables.iter().map(|state| bring_table(session, state, &reached.dataflow)).collect::<Result<_, _>>()?;
+    set_progress(session, reached)?;
+    Ok(differences)
+}
+
+fn bring_table(session: &mut impl Session, state: &TableState, dataflow: &str) -> Result<Difference, SinkError> {
+    let relation = Relation::new(session.dialect(), state.table(), dataflow);
+    let rows = &mut state.rows();
+    let Some(existing) = session.existing(relation.name)? else {
+        session.execute(&relation.create())?;
+        let inserted = session.load(&quoted(relation.name), &relation, rows)?;
+        relation.add_key().map_or(Ok(0), |statement| session.execute(&statement))?;
+        return Ok(Difference { inserted, ..Difference::default() });
+    };
+    relation.recognise(&existing, session.place())?;
+    session.lock(relation.name)?;
+    let deleted = if relation.key == 0 { session.execute(&relation.delete_owned())? } else { 0 };
+    if relation.key == 0 || !session.any(&format!("SELECT 1 FROM {} LIMIT 1", quoted(relation.name)))? {
+        let inserted = session.load(&quoted(relation.name), &relation, rows)?;
+        return Ok(Difference { inserted, deleted, updated: 0 });
+    }
+    session.execute(&relation.create_temporary(NEW, true))?;
+    session.load(NEW, &relation, rows)?;
+    session.analyze(NEW)?;
+    let deleted = session.execute(&relation.delete_missing())?;
+    let updated = relation.update().map_or(Ok(0), |statement| session.execute(&statement))?;
+    let inserted = session.execute(&relation.insert())?;
+    session.execute(&format!("DROP TABLE {NEW}"))?;
+    Ok(Difference { inserted, updated, deleted })
+}
+
+/// Applies an epoch's changes to relations that hold the tables as of the epoch before.
+pub(super) fn apply(
+    session: &mut impl Session,
+    tables: &[Table],
+    changes: &BTreeMap<String, Vec<RowBatch>>,
+    reached: &Reached,
+) -> Result<(), SinkError> {
+    for table in tables {
+        let Some(batches) = changes.get(table.name).filter(|batches| !batches.is_empty()) else { continue };
+        let relation = Relation::new(session.dialect(), table, &reached.dataflow);
+        let (mut new, mut gone) = (Vec::new(), Vec::new());
+        relation.sort_changes(batches, &mut new, &mut gone);
+        if relation.key == 0 {
+            session.load(&quoted(relation.name), &relation, &mut new.into_iter())?;
+            continue;
+        }
+        for (temporary, rows) in [(NEW, new), (GONE, gone)] {
+            session.execute(&relation.create_temporary(temporary, false))?;
+            session.load(temporary, &relation, &mut rows.into_iter())?;
+            session.analyze(temporary)?;
+        }
+        session.execute(&relation.delete_gone())?;
+        relation.update().map_or(Ok(0), |statement| session.execute(&statement))?;
+        session.execute(&relation.insert())?;
+        session.execute(&format!("DROP TABLE {NEW}"))?;
+        session.execute(&format!("DROP TABLE {GONE}"))?;
+    }
+    set_progress(session, reached)
+}
+
+fn set_progress(session: &mut impl Session, reached: &Reached) -> Result<(), SinkError> {
+    let relation = progress_relation(session.dialect());
+    match session.existing(PROGRESS)? {
+        Some(existing) => relation.recognise(&existing, session.place())?,
+        None => {
+            session.execute(&relation.create())?;
+            relation.add_key().map_or(Ok(0), |statement| session.execute(&statement))?;
+        }
+    }
+    let Reached { dataflow, epoch, fingerprint } = reached;
+    session.execute(&format!("DELETE FROM {PROGRESS} WHERE dataflow = {}", literal(dataflow)))?;
+    let values = format!("{}, {epoch}, {}", literal(dataflow), literal(fingerprint));
+    session.execute(&format!("INSERT INTO {PROGRESS} (dataflow, epoch, fingerprint) VALUES ({values})")).map(drop)
+}
+
+fn progress_relation(dialect: Dialect) -> Relation {
+    let text = |name| Column::new(name, ColumnType::Text, "");
+    let columns = vec![text("dataflow"), Column::new("epoch", ColumnType::UInt, ""), text("fingerprint")];
+    Relation::new(dialect, &Table::new(PROGRESS, "", 1, columns), "")
+}

@@ -1,0 +1,246 @@
+//! Tables in an SQLite database: `sqlite:PATH`.
+//!
+//! Days and times are text that sorts, times always with microseconds; truth values are 0 and 1; numbers that name things are integers up to 2^63 - 1,
+//! and text above, since SQLite has no larger ones. All that a run writes is one transaction.
+//!
+//! # Limits
+//! One writer at a time: another one is waited for, [`BUSY_WAIT`] long.
+
+use super::cells::{Cell, Fraction, append_day, append_time, append_uint};
+use super::relation::{Dialect, Existing, Kind, Relation};
+use super::relational::{self, Reached, Session};
+use super::staged::why;
+use super::{Sink, SinkError};
+use crate::engine::table::TableState;
+use retally_core::contract::Table;
+use retally_core::row::RowBatch;
+use rusqlite::types::{Null, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Statement, TransactionBehavior};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long another writer is waited for.
+const BUSY_WAIT: Duration = Duration::from_secs(5);
+/// Pages that are held in memory before they are written, in KiB.
+const CACHE_KIB: i32 = 32 << 10;
+
+/// A database in a file.
+#[derive(Debug)]
+pub struct Sqlite {
+    path: PathBuf,
+    place: String,
+}
+
+impl Sqlite {
+    /// The database in this file, which need not exist. Refuses one that could not take these tables.
+    pub fn open<'t>(path: impl Into<PathBuf>, tables: impl Iterator<Item = &'t Table>) -> Result<Sqlite, SinkError> {
+        let path = path.into();
+        let sqlite = Sqlite { place: format!("sqlite:{}", path.display()), path };
+        if sqlite.path.exists() {
+            let mut connection = sqlite.connect()?;
+            let mut transaction = Open { transaction: connection.transaction().map_err(|e| sqlite.failed(&e))?, place: &sqlite.place };
+            relational::check(&mut transaction, tables)?;
+        } else if !folder(&sqlite.path).is_dir() {
+            let why = format!("there is no folder {:?}", folder(&sqlite.path));
+            return Err(SinkError::Database { place: sqlite.place, why, hint: "create the folder first" });
+        } else if let Err(error) = tempfile::tempfile_in(folder(&sqlite.path)) {
+            return Err(SinkError::Database { place: sqlite.place, why: why(&error), hint: "look at who may write there" });
+        }
+        Ok(sqlite)
+    }
+
+    /// Applies an epoch's changes to tables that were brought to the epoch before.
+    pub fn apply(&mut self, tables: &[Table], changes: &BTreeMap<String, Vec<RowBatch>>, reached: &Reached) -> Result<(), SinkError> {
+        self.write(&mut |session| relational::apply(session, tables, changes, reached))
+    }
+
+    fn connect(&self) -> Result<Connection, SinkError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let failed = |error| self.failed(&error);
+        let connection = Connection::open_with_flags(&self.path, flags).map_err(failed)?;
+        connection.busy_timeout(BUSY_WAIT).map_err(failed)?;
+        connection.pragma_update(None, "cache_size", -CACHE_KIB).map_err(failed)?;
+        // A file that may only be read is opened all the same.
+        if connection.is_readonly("main").map_err(failed)? {
+            return Err(SinkError::Database { place: self.place.clone(), why: READ_ONLY.into(), hint: "look at who may write it" });
+        }
+        Ok(connection)
+    }
+
+    /// All in one transaction, or nothing: not even a file.
+    fn write<T>(&self, work: &mut dyn FnMut(&mut Open<'_>) -> Result<T, SinkError>) -> Result<T, SinkError> {
+        let there = self.path.exists();
+        let written = self.connect().and_then(|mut connection| self.transact(&mut connection, work));
+        if written.is_err() && !there {
+            // It is empty, and of no use to anyone.
+            std::fs::remove_file(&self.path).ok();
+        }
+        written
+    }
+
+    fn transact<T>(
+        &self,
+        connection: &mut Connection,
+        work: &mut dyn FnMut(&mut Open<'_>) -> Result<T, SinkError>,
+    ) -> Result<T, SinkError> {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(|e| self.failed(&e))?;
+        let mut open = Open { transaction, place: &self.place };
+        let answer = work(&mut open)?;
+        open.transaction.commit().map_err(|e| self.failed(&e))?;
+        Ok(answer)
+    }
+
+    fn failed(&self, error: &rusqlite::Error) -> SinkError {
+        failed(&self.place, error)
+    }
+}
+
+impl Sink for Sqlite {
+    fn bring(&mut self, tables: &[&TableState], reached: &Reached) -> Result<Vec<String>, SinkError> {
+        let differences = self.write(&mut |session| relational::bring(session, tables, reached))?;
+        Ok(super::differences(tables, &differences, &self.place))
+    }
+}
+
+/// A transaction under way.
+struct Open<'c> {
+    transaction: rusqlite::Transaction<'c>,
+    place: &'c str,
+}
+
+impl Open<'_> {
+    fn failed(&self, error: &rusqlite::Error) -> SinkError {
+        failed(self.place, error)
+    }
+}
+
+impl Session for Open<'_> {
+    fn dialect(&self) -> Dialect {
+        Dialect::Sqlite
+    }
+
+    fn place(&self) -> &str {
+        self.place
+    }
+
+    fn execute(&mut self, statement: &str) -> Result<u64, SinkError> {
+        self.transaction.execute(statement, []).map(|rows| rows as u64).map_err(|error| self.failed(&error))
+    }
+
+    fn existing(&mut self, name: &str) -> Result<Option<Existing>, SinkError> {
+        let read = || {
+            let mut existing = Existing::default();
+            let mut columns = self.transaction.prepare("SELECT name, type, pk FROM pragma_table_info(?1, 'main') ORDER BY cid")?;
+            let mut primary: Vec<(i64, String)> = Vec::new();
+            let mut rows = columns.query([name])?;
+            while let Some(row) = rows.next()? {
+                let (name, place): (String, i64) = (row.get(0)?, row.get(2)?);
+                existing.columns.push((name.clone(), row.get(1)?));
+                if place > 0 {
+                    primary.push((place, name));
+                }
+            }
+            existing.keys.push(primary.into_iter().map(|(_, name)| name).collect());
+            let query = "SELECT l.name, i.name FROM pragma_index_list(?1, 'main') AS l, pragma_index_info(l.name, 'main') AS i \
+                         WHERE l.\"unique\" AND NOT l.partial AND i.name IS NOT NULL";
+            let mut indices: BTreeMap<String, Vec<String>> = BTreeMap::new();
+            let mut columns = self.transaction.prepare(query)?;
+            let mut rows = columns.query([name])?;
+            while let Some(row) = rows.next()? {
+                indices.entry(row.get(0)?).or_default().push(row.get(1)?);
+            }
+            existing.keys.extend(indices.into_values());
+            Ok((!existing.columns.is_empty()).then_some(existing))
+        };
+        read().map_err(|error| self.failed(&error))
+    }
+
+    fn any(&mut self, query: &str) -> Result<bool, SinkError> {
+        let mut statement = self.transaction.prepare(query).map_err(|error| self.failed(&error))?;
+        statement.exists([]).map_err(|error| self.failed(&error))
+    }
+
+    /// The transaction has locked the whole file already.
+    fn lock(&mut self, _: &str) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn load(&mut self, into: &str, relation: &Relation, rows: &mut dyn Iterator<Item = &[u8]>) -> Result<u64, SinkError> {
+        let places = vec!["?"; relation.width()].join(", ");
+        let insert = format!("INSERT INTO {into} ({}) VALUES ({places})", relation.names());
+        let mut statement = self.transaction.prepare(&insert).map_err(|error| self.failed(&error))?;
+        let (mut count, mut text) = (0, Vec::new());
+        for row in rows {
+            let mut place = 0;
+            relation.cells(row, |column, kind, cell| {
+                place += 1;
+                bind(&mut statement, place, kind, cell, &mut text).map_err(|error| match error {
+                    rusqlite::Error::IntegralValueOutOfRange(..) => SinkError::too_large(self.place, relation.name, column),
+                    error => self.failed(&error),
+                })
+            })?;
+            statement.raw_execute().map_err(|error| self.failed(&error))?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Its statistics are not worth their time for a table that is read once, with one way to do it.
+    fn analyze(&mut self, _: &str) -> Result<(), SinkError> {
+        Ok(())
+    }
+}
+
+fn bind(statement: &mut Statement<'_>, place: usize, kind: Kind, cell: &Cell<'_>, text: &mut Vec<u8>) -> rusqlite::Result<()> {
+    text.clear();
+    let value = match cell {
+        Cell::Null => return statement.raw_bind_parameter(place, Null),
+        Cell::UInt(number) => match i64::try_from(*number) {
+            Ok(number) => ValueRef::Integer(number),
+            Err(_) if kind == Kind::Id => {
+                append_uint(text, *number);
+                ValueRef::Text(text)
+            }
+            Err(_) => return Err(rusqlite::Error::IntegralValueOutOfRange(place, i64::MAX)),
+        },
+        Cell::Int(number) => ValueRef::Integer(*number),
+        Cell::Bool(truth) => ValueRef::Integer((*truth).into()),
+        Cell::Float(number) => ValueRef::Real(*number),
+        Cell::Text(text) => ValueRef::Text(text.as_bytes()),
+        Cell::Uuid(_) => {
+            cell.append(text);
+            ValueRef::Text(text)
+        }
+        Cell::Day(day) => {
+            append_day(text, *day);
+            ValueRef::Text(text)
+        }
+        Cell::Time(moment) => {
+            append_time(text, *moment, Fraction::Always);
+            ValueRef::Text(text)
+        }
+    };
+    statement.raw_bind_parameter(place, ToSqlOutput::Borrowed(value))
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+const READ_ONLY: &str = "it may only be read";
+
+fn failed(place: &str, error: &rusqlite::Error) -> SinkError {
+    let code = error.sqlite_error_code();
+    let (why, hint) = match code {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            (format!("another process has been using it for {} s", BUSY_WAIT.as_secs()), "nothing was written; run again when it is done")
+        }
+        Some(ErrorCode::DiskFull) => ("no space is left on the disk".into(), "nothing was written; make room and run again"),
+        Some(ErrorCode::ReadOnly) => (READ_ONLY.into(), "look at who may write it"),
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => (error.to_string(), "give another file, or restore this one"),
+        Some(ErrorCode::CannotOpen) => ("the file can't be opened".into(), "look at the path, and at who may write there"),
+        _ => (error.to_string(), "nothing was written"),
+    };
+    SinkError::Database { place: place.into(), why, hint }
+}

@@ -1,0 +1,369 @@
+//! Tables in databases: what both hold, and what a second run writes.
+//!
+//! Each test goes through [`Database`], once for SQLite and once for a PostgreSQL server of its own.
+
+use crate::postgres_server::Server;
+use crate::program::Place;
+use crate::sqlite_file::SqliteFile;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use retally::engine::table::TableState;
+use retally::sinks::{Reached, Sink};
+use retally_core::calendar::Day;
+use retally_core::contract::Table;
+use retally_core::row::{Column, ColumnType, Row, RowBatch, batches, values};
+use retally_core::time::Moment;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How many rows of a table were inserted, updated, deleted.
+pub type Log = BTreeMap<(String, String), u64>;
+
+/// A database, seen from the other side.
+pub trait Database {
+    /// What `--out` calls it.
+    fn out(&self) -> String;
+    fn execute(&self, statements: &str);
+    /// The rows of a query, each value as in CSV.
+    fn rows(&self, query: &str) -> Vec<Vec<String>>;
+    fn tables(&self) -> Vec<String>;
+    /// From now on, what is written to a table is counted.
+    fn watch(&self, table: &str);
+    /// What was written since the last time.
+    fn take_log(&self) -> Log;
+    fn sink(&self, tables: &[Table]) -> Box<dyn Sink>;
+    fn apply(&self, tables: &[Table], changes: &BTreeMap<String, Vec<RowBatch>>, reached: &Reached);
+
+    /// The rows of a table, sorted as text.
+    fn table(&self, table: &str) -> Vec<Vec<String>> {
+        let mut rows = self.rows(&format!("SELECT * FROM {table}"));
+        rows.sort();
+        rows
+    }
+
+    /// All there is.
+    fn all(&self) -> BTreeMap<String, Vec<Vec<String>>> {
+        self.tables().into_iter().map(|table| (table.clone(), self.table(&table))).collect()
+    }
+}
+
+pub const ONLINE: &str = "run online events=in/events.csv events=in/bad.csv servers=in/servers.csv";
+pub const ACTIVE: &str = "run active events=in/events.jsonl";
+
+/// The tables of a dataflow with the number of their key columns.
+const ONLINE_TABLES: [(&str, usize); 6] = [
+    ("online_daily", 2),
+    ("online_rolling_28d", 2),
+    ("online_intervals", 6),
+    ("online_summary", 1),
+    ("online_projection", 2),
+    ("online_issues", 1),
+];
+const ACTIVE_TABLES: [(&str, usize); 3] = [("active_user_table", 1), ("active_rolling", 2), ("active_issues", 1)];
+
+/// Messy input, ids of 64 bits, garbage with zero bytes, and events that come late.
+pub fn online() -> Place {
+    let place = Place::new();
+    place.run("generate online --out in --devices 60 --days 40 --late 40 --mess 0.1").succeeds();
+    place.write(
+        "in/bad.csv",
+        "2023-01-03T08:00:00Z,18446744073709551615,9223372036854775808,9223372036854775807,true\n\
+         2023-01-03T08:00:00Z,1\n2023-01-03T08:00:00Z,1\nzero \0 byte\nit's \"\u{e9}\";--\n",
+    );
+    place
+}
+
+pub fn active() -> Place {
+    let place = Place::new();
+    place.run("generate active --out in --users 80 --days 20 --late 40").succeeds();
+    place
+}
+
+/// The rows of a CSV file, sorted as text.
+fn csv(place: &Place, file: &str) -> Vec<Vec<String>> {
+    let mut reader = csv::Reader::from_path(place.path(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+    let mut rows: Vec<Vec<String>> = reader.records().map(|row| row.unwrap().iter().map(String::from).collect()).collect();
+    rows.sort();
+    rows
+}
+
+/// What is written when rows `old` become `new`.
+fn difference(table: &str, key: usize, old: &[Vec<String>], new: &[Vec<String>]) -> Log {
+    let keyed = |rows: &[Vec<String>]| -> BTreeMap<Vec<String>, Vec<String>> {
+        rows.iter().map(|row| (row[..key].to_vec(), row[key..].to_vec())).collect()
+    };
+    let (old, new) = (keyed(old), keyed(new));
+    let count = |kind: &str, keys: usize| ((table.to_string(), kind.to_string()), keys as u64);
+    let log = [
+        count("INSERT", new.keys().filter(|key| !old.contains_key(*key)).count()),
+        count("UPDATE", new.iter().filter(|(key, values)| old.get(*key).is_some_and(|old| old != *values)).count()),
+        count("DELETE", old.keys().filter(|key| !new.contains_key(*key)).count()),
+    ];
+    log.into_iter().filter(|(_, count)| *count > 0).collect()
+}
+
+/// The tables in the database are those that the same run writes as CSV.
+fn holds(database: &dyn Database, place: &Place, words: &str, tables: &[(&str, usize)]) {
+    place.run(&format!("{words} --out csv")).succeeds();
+    for (table, _) in tables {
+        assert_eq!(database.table(table), csv(place, &format!("csv/{table}.csv")), "{table} after {words}");
+    }
+}
+
+fn values_are_those_of_csv(online_database: &dyn Database, active_database: &dyn Database) {
+    for (place, database, words, tables) in
+        [(online(), online_database, ONLINE, ONLINE_TABLES.as_slice()), (active(), active_database, ACTIVE, ACTIVE_TABLES.as_slice())]
+    {
+        let late = if words == ONLINE { "events=in/late/events.csv" } else { "events=in/late/events.jsonl" };
+        for words in [words.to_string(), format!("{words} --then {late}"), format!("{words} --then {late} --then events-={}", &late[7..])] {
+            let ran = place.run(&format!("{words} --out '{}'", database.out())).succeeds();
+            assert!(ran.stdout.is_empty() && ran.stderr.contains(&format!("wrote {} to ", tables[0].0)), "{}", ran.stderr);
+            place.run(&format!("{words} --out csv")).succeeds();
+            for (table, _) in tables {
+                let expected = csv(&place, &format!("csv/{table}.csv"));
+                assert_eq!(database.table(table), expected, "{table} after {words}");
+                assert!(!expected.is_empty() || *table == "online_projection", "{table}");
+            }
+            let dataflow = words.split(' ').nth(1).unwrap();
+            // PostgreSQL's text has no zero bytes.
+            let shown = |mut rows: Vec<Vec<String>>| {
+                rows.iter_mut().flatten().for_each(|value| *value = value.replace('\0', "\u{fffd}"));
+                rows
+            };
+            let mut rejected = csv(&place, "csv/rejected.csv");
+            rejected.iter_mut().for_each(|row| row.push(dataflow.into()));
+            let found = database.table(&format!("rejected WHERE dataflow = '{dataflow}'"));
+            assert!(shown(found) == shown(rejected), "rejected after {words}");
+            let epoch = (1 + words.matches("--then").count()).to_string();
+            let progress = database.rows("SELECT dataflow, epoch, fingerprint FROM retally_progress");
+            let ours: Vec<_> = progress.iter().filter(|row| row[0] == dataflow).collect();
+            assert!(matches!(ours.as_slice(), [row] if row[1] == epoch && row[2].len() == 16), "{progress:?}");
+        }
+    }
+}
+
+#[test]
+fn sqlite_values_are_those_of_csv() {
+    let place = Place::new();
+    let database = SqliteFile::new(&place, "tables.sqlite");
+    // Both dataflows share a file.
+    values_are_those_of_csv(&database, &SqliteFile::new(&place, "tables.sqlite"));
+    assert_eq!(database.rows("SELECT count(*) FROM retally_progress"), [["2"]]);
+    assert_eq!(database.rows("SELECT count(*) FROM rejected WHERE dataflow = 'online'"), [["4"]], "active leaves them alone");
+}
+
+/// The run of today over the files of yesterday and today writes the rows that are new and different, and no other.
+fn a_second_run_writes_the_difference(database: &dyn Database) {
+    let place = online();
+    let run = |words: &str| place.run(&format!("{words} --out '{}' -q", database.out())).succeeds();
+    let after = |words: &str, folder: &str| {
+        place.run(&format!("{words} --out {folder}")).succeeds();
+    };
+    let today = format!("{ONLINE} events=in/late");
+    run(ONLINE);
+    after(ONLINE, "yesterday");
+    after(&today, "today");
+    ONLINE_TABLES.iter().for_each(|(table, _)| database.watch(table));
+    let logs = |from: &str, to: &str| -> Log {
+        let log = |(table, key): &(&str, usize)| {
+            difference(table, *key, &csv(&place, &format!("{from}/{table}.csv")), &csv(&place, &format!("{to}/{table}.csv")))
+        };
+        ONLINE_TABLES.iter().flat_map(log).collect()
+    };
+    run(ONLINE);
+    assert_eq!(database.take_log(), Log::new(), "the same again");
+    let expected = logs("yesterday", "today");
+    let kinds: BTreeSet<&str> = expected.keys().map(|(_, kind)| kind.as_str()).collect();
+    assert_eq!(kinds, BTreeSet::from(["INSERT", "UPDATE", "DELETE"]), "the input has late events of every kind");
+    run(&today);
+    assert_eq!(database.take_log(), expected);
+    holds(database, &place, &today, &ONLINE_TABLES);
+    run(ONLINE);
+    assert_eq!(database.take_log(), logs("today", "yesterday"), "and back");
+    // Other tables are left alone.
+    let before = database.all();
+    run(&format!("{today} --tables online_daily"));
+    let written = database.take_log();
+    assert!(!written.is_empty() && written.keys().all(|(table, _)| table == "online_daily"), "{written:?}");
+    assert!(database.all().iter().all(|(table, rows)| *table == "online_daily" || *table == "written" || before[table] == *rows));
+    // Settings that differ are seen.
+    let fingerprint = || database.rows("SELECT fingerprint FROM retally_progress");
+    let first = fingerprint();
+    run(&format!("{ONLINE} --tables online_issues"));
+    assert_eq!(fingerprint(), first);
+    run(&format!("{ONLINE} --timezone Asia/Tokyo"));
+    assert_ne!(fingerprint(), first);
+}
+
+#[test]
+fn sqlite_a_second_run_writes_the_difference() {
+    let place = Place::new();
+    a_second_run_writes_the_difference(&SqliteFile::new(&place, "tables.sqlite"));
+}
+
+/// Every type, and two key columns whose values may be missing.
+fn sample(name: &'static str, key: usize) -> Table {
+    let labels = ["small".to_string(), "big".to_string(), "a".to_string()];
+    let columns = vec![
+        Column::new("day", ColumnType::Day, ""),
+        Column::nullable("time", ColumnType::Time, ""),
+        Column::nullable("order", ColumnType::Text, ""),
+        Column::new("size", ColumnType::Label(labels.into()), ""),
+        Column::new("id", ColumnType::Id, ""),
+        Column::nullable("int", ColumnType::Int, ""),
+        Column::new("count", ColumnType::UInt, ""),
+        Column::nullable("float", ColumnType::Float, ""),
+        Column::nullable("bool", ColumnType::Bool, ""),
+        Column::nullable("uuid", ColumnType::Uuid, ""),
+    ];
+    Table::new(name, "", key, columns)
+}
+
+/// A row whose first `key` columns are of few values, and no other row's.
+fn random_row(random: &mut ChaCha8Rng) -> Row {
+    let days = Day::from_civil(2024, 2, 28).0;
+    let row = Row::default().day(Day(days + random.random_range(0..4)));
+    let times = [None, Some(0), Some(1_709_000_000_000_000), Some(1_709_000_000_000_001)];
+    let row = row.optional(times[random.random_range(0..4)], |row, time| row.time(Moment(time)));
+    let texts = [None, Some(""), Some("it's \"\\\t\u{e9}"), Some("A")];
+    let row = row.optional(texts[random.random_range(0..4)], Row::text);
+    let row = row.label(random.random_range(0..3));
+    let row = row.uint([0, 1, 9_999, 10_000, 1 << 63, u64::MAX, 99_990_000][random.random_range(0..7)]);
+    let row = row.optional([None, Some(i64::MIN), Some(-1), Some(i64::MAX)][random.random_range(0..4)], Row::int);
+    let row = row.uint(random.random_range(0..3));
+    let row = row.optional([None, Some(0.1), Some(-12667.465150833334)][random.random_range(0..3)], Row::float);
+    let row = row.optional([None, Some(true), Some(false)][random.random_range(0..3)], Row::bool);
+    row.optional([None, Some(0), Some(1), Some(u128::MAX - 1)][random.random_range(0..4)], Row::uuid)
+}
+
+/// A set of rows, by their keys' text.
+fn random_rows(random: &mut ChaCha8Rng, table: &Table, count: usize) -> BTreeMap<Vec<String>, Row> {
+    let row = |_| {
+        let row = random_row(random);
+        let key = values(&table.columns, &row.0).take(table.key_columns).map(|value| format!("{value:?}")).collect();
+        (key, row)
+    };
+    (0..count).map(row).collect()
+}
+
+/// Whatever the rows were, they are what they should be afterwards: brought there, or by the changes of an epoch.
+fn any_rows_become_any_others(database: &dyn Database) {
+    let mut rows_seen = 0;
+    for seed in 0..6u64 {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let tables = [sample("three_keys", 3), sample("one_key", 1), sample("all_keys", 10)];
+        let mut now: Vec<BTreeMap<Vec<String>, Row>> = tables.iter().map(|_| BTreeMap::new()).collect();
+        for epoch in 1..6 {
+            let reached = Reached { dataflow: "it's".into(), epoch, fingerprint: "x".into() };
+            let mut some = |table| {
+                let count = [0, 5, 40][random.random_range(0..3)];
+                random_rows(&mut random, table, count)
+            };
+            let next: Vec<_> = tables.iter().map(&mut some).collect();
+            let next: Vec<_> = if epoch == 4 { tables.iter().map(|_| BTreeMap::new()).collect() } else { next };
+            // Some of the rows stay.
+            let next: Vec<BTreeMap<_, _>> = now
+                .iter()
+                .zip(next)
+                .map(|(now, next)| next.into_iter().chain(now.clone().into_iter().filter(|_| epoch != 4 && random.random())).collect())
+                .collect();
+            if epoch == 1 || random.random() {
+                let states: Vec<TableState> = tables.iter().zip(&next).map(|(table, rows)| state(table, rows.values())).collect();
+                database.sink(&tables).bring(&states.iter().collect::<Vec<_>>(), &reached).unwrap();
+            } else {
+                let changes = tables.iter().zip(now.iter().zip(&next)).map(|(table, (now, next))| {
+                    let gone = now.iter().filter(|(key, row)| next.get(*key) != Some(*row)).map(|(_, row)| (row.clone(), -1));
+                    let new = next.iter().filter(|(key, row)| now.get(*key) != Some(*row)).map(|(_, row)| (row.clone(), 1));
+                    (table.name.to_string(), batches(gone.chain(new).collect()))
+                });
+                database.apply(&tables, &changes.collect(), &reached);
+            }
+            for (table, rows) in tables.iter().zip(&next) {
+                let text = |row: &Row| -> Vec<String> { values(&table.columns, &row.0).map(|value| value.to_string()).collect() };
+                let mut expected: Vec<Vec<String>> = rows.values().map(text).collect();
+                expected.sort();
+                let mut found = database.table(table.name);
+                let truth = |text: &str| match text {
+                    "1" | "t" => "true".to_string(),
+                    "0" | "f" => "false".to_string(),
+                    other => other.to_string(),
+                };
+                found.iter_mut().for_each(|row| row[8] = truth(&row[8]));
+                assert_eq!(found, expected, "{}, seed {seed}, epoch {epoch}", table.name);
+            }
+            rows_seen += next.iter().map(BTreeMap::len).sum::<usize>();
+            assert_eq!(database.rows("SELECT epoch FROM retally_progress"), [[epoch.to_string()]]);
+            now = next;
+        }
+    }
+    assert!(rows_seen > 500, "only {rows_seen} rows were compared");
+}
+
+fn state<'r>(table: &Table, rows: impl Iterator<Item = &'r Row>) -> TableState {
+    let mut state = TableState::new(table.clone());
+    state.apply(batches(rows.map(|row| (row.clone(), 1)).collect()));
+    state
+}
+
+#[test]
+fn sqlite_any_rows_become_any_others() {
+    let place = Place::new();
+    any_rows_become_any_others(&SqliteFile::new(&place, "tables.sqlite"));
+}
+
+#[test]
+fn sqlite_columns_and_keys() {
+    let place = online();
+    let database = SqliteFile::new(&place, "tables.sqlite");
+    place.run(&format!("{ONLINE} --out sqlite:tables.sqlite")).succeeds();
+    let columns = |table: &str| -> Vec<String> {
+        let rows = database.rows(&format!("SELECT name, type, pk FROM pragma_table_info('{table}')"));
+        rows.iter().map(|row| format!("{} {} {}", row[0], row[1], row[2])).collect()
+    };
+    assert_eq!(columns("online_daily"), ["day TEXT 1", "fleet_size TEXT 2", "devices INTEGER 0"]);
+    let summary = ["day TEXT 1", "devices INTEGER 0", "users INTEGER 0", "online_hours REAL 0", "new_devices INTEGER 0"];
+    assert_eq!(columns("online_summary"), summary);
+    // Numbers above 2^63 are text, and exact.
+    let ids = database.rows("SELECT user_id, typeof(device_id), typeof(user_id), typeof(server_id) FROM online_intervals WHERE device_id = '18446744073709551615'");
+    assert_eq!(ids, [["9223372036854775808", "text", "text", "integer"]]);
+    // Times sort as text, and SQLite's own functions read them.
+    let connection = database.connect();
+    let times: Vec<String> = {
+        let mut statement = connection.prepare("SELECT online_from FROM online_intervals ORDER BY online_from").unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    };
+    assert!(times.iter().all(|time| time.len() == "2024-03-01T08:00:00.000000Z".len()), "{times:?}");
+    assert_eq!(database.rows("SELECT count(*) FROM online_intervals WHERE julianday(online_from) IS NULL"), [["0"]]);
+}
+
+#[test]
+fn postgres_values_are_those_of_csv() {
+    let server = Server::start();
+    values_are_those_of_csv(&server, &server);
+    assert_eq!(server.rows("SELECT count(*) FROM retally_progress"), [["2"]]);
+    let columns = |table: &str| -> Vec<String> {
+        let query = format!(
+            "SELECT column_name || ' ' || data_type || ' ' || is_nullable FROM information_schema.columns WHERE table_name = '{table}' ORDER BY ordinal_position"
+        );
+        server.rows(&query).into_iter().flatten().collect()
+    };
+    assert_eq!(columns("online_daily"), ["day date NO", "fleet_size text NO", "devices bigint NO"]);
+    assert_eq!(columns("active_user_table"), ["date date NO", "active_user_count bigint NO"]);
+    let id = |name: &str| format!("{name} numeric NO");
+    let time = |name: &str| format!("{name} timestamp with time zone NO");
+    let intervals =
+        [id("device_id"), id("user_id"), id("server_id"), time("online_from"), time("online_until"), "end_reason text NO".into()];
+    assert_eq!(columns("online_intervals"), intervals);
+    assert_eq!(columns("online_summary")[3], "online_hours double precision NO");
+    let keys = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'p' AND conrelid::regclass::text LIKE '%daily'";
+    assert_eq!(server.rows(keys), [["PRIMARY KEY (day, fleet_size)"]]);
+}
+
+#[test]
+fn postgres_a_second_run_writes_the_difference() {
+    a_second_run_writes_the_difference(&Server::start());
+}
+
+#[test]
+fn postgres_any_rows_become_any_others() {
+    any_rows_become_any_others(&Server::start());
+}

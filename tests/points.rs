@@ -1,0 +1,310 @@
+//! Points to real servers, and into the store that `query` reads.
+//!
+//! The servers are Debian's `influxdb` (1.x) and `victoria-metrics`; `scripts/test` installs them.
+
+use crate::program::{Place, Started};
+use retally::points::{Destination, Dropped, PointsError};
+use retally_core::points::{FieldKind, Measurement, Offered, PointBatch, PointField, PointWriter, Series, Standing, Tag, Values};
+use serde_json::Value;
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// 2026-03-01T00:00:00Z.
+const START_NS: i64 = 1_772_323_200_000_000_000;
+const MINUTE_NS: i64 = 60_000_000_000;
+
+fn until<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(answer) = done() {
+            return answer;
+        }
+        assert!(started.elapsed() < Duration::from_secs(60), "{what} does not happen");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn readings() -> Arc<Measurement> {
+    let tag = |name| Tag { name, about: "" };
+    let field = |name, kind| PointField { name, kind, about: "" };
+    let fields = vec![field("count", FieldKind::Int), field("value", FieldKind::Float)];
+    Arc::new(Measurement { name: "readings", about: "", tags: vec![tag("sensor_name"), tag("sensor_uuid")], fields })
+}
+
+fn series(sensor: &str) -> Arc<Series> {
+    Arc::new(Series { measurement: readings(), tags: vec![sensor.into(), String::new()] })
+}
+
+/// Points at these minutes. The number of a point is its minute; each third has no value.
+fn batch(series: &Arc<Series>, standing: Standing, minutes: impl Iterator<Item = i64>) -> PointBatch {
+    let mut batch = PointBatch::new(Arc::clone(series), standing);
+    let minutes: Vec<i64> = minutes.collect();
+    batch.times_ns = minutes.iter().map(|minute| START_NS + minute * MINUTE_NS).collect();
+    batch.columns[1].values = Values::Float(minutes.iter().map(|minute| *minute as f64 / 8.0).collect());
+    batch.columns[1].present = minutes.iter().map(|minute| minute % 3 != 2).collect();
+    batch.columns[0].values = Values::Int(minutes);
+    batch
+}
+
+/// Writes batches, each when the one before is written.
+fn write(destination: &str, batches: Vec<PointBatch>) -> Result<Dropped, PointsError> {
+    let outlet = destination.parse::<Destination>()?.open(0)?;
+    let mut writer = outlet.points().writer();
+    for batch in batches {
+        send(&mut writer, batch).map_err(PointsError::Write)?;
+    }
+    outlet.finish()
+}
+
+fn send(writer: &mut Box<dyn PointWriter>, mut batch: PointBatch) -> Result<(), String> {
+    let started = Instant::now();
+    while writer.offer(&mut batch)? == Offered::Behind || !writer.settled()? {
+        assert!(started.elapsed() < Duration::from_secs(60), "a batch is never written");
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    Ok(())
+}
+
+/// A server in a folder of its own, gone when the test is.
+struct Server {
+    address: String,
+    _running: Started,
+    _place: Place,
+}
+
+impl Server {
+    fn start(program: &str, arguments: impl Fn(&Place, &str) -> Vec<String>, ready: &str) -> Server {
+        let place = Place::new();
+        let address = free_address();
+        let mut command = Command::new(program);
+        command.current_dir(place.path("")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.args(arguments(&place, &address));
+        let missing = format!("{program} can't be started (scripts/test installs it)");
+        assert!(Command::new(program).arg("-help").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok(), "{missing}");
+        let server = Server { _running: Started::new(command, program), _place: place, address };
+        until("that the server is ready", || ureq::get(server.url(ready)).call().ok());
+        server
+    }
+
+    fn influx() -> Server {
+        let server = Server::start(
+            "influxd",
+            |place, address| {
+                let config = format!(
+                    "reporting-disabled = true\nbind-address = {:?}\n[meta]\ndir = {:?}\n[data]\ndir = {:?}\nwal-dir = {:?}\n[monitor]\nstore-enabled = false\n[http]\nbind-address = {address:?}\n",
+                    free_address(),
+                    place.path("meta"),
+                    place.path("data"),
+                    place.path("wal"),
+                );
+                place.write("influxdb.conf", config);
+                vec!["-config".into(), place.path("influxdb.conf").display().to_string()]
+            },
+            "/ping",
+        );
+        ureq::post(server.url("/query?q=CREATE%20DATABASE%20fleet")).send_empty().unwrap();
+        server
+    }
+
+    fn victoria_metrics() -> Server {
+        let arguments = |place: &Place, address: &str| {
+            let data = place.path("data").display().to_string();
+            vec![format!("-httpListenAddr={address}"), format!("-storageDataPath={data}"), "-retentionPeriod=100y".into()]
+        };
+        Server::start("victoria-metrics", arguments, "/health")
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    fn get(&self, path: &str, query: &[(&str, &str)]) -> String {
+        ureq::get(self.url(path)).query_pairs(query.iter().copied()).call().unwrap().body_mut().read_to_string().unwrap()
+    }
+
+    /// The rows that a query of InfluxDB answers.
+    fn rows(&self, query: &str) -> Vec<Value> {
+        let text = self.get("/query", &[("db", "fleet"), ("epoch", "ns"), ("q", query)]);
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        let error = answer.pointer("/results/0/error");
+        assert_eq!(error, None, "{query}");
+        answer.pointer("/results/0/series/0/values").and_then(Value::as_array).cloned().unwrap_or_default()
+    }
+}
+
+/// An address that nobody listens on at the moment.
+fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+#[test]
+fn influxdb_holds_what_was_written_with_marks_on_what_was_retracted() {
+    let server = Server::influx();
+    let sensor = series("süd, \"2\" = a b");
+    let url = server.url("?db=fleet");
+    let batches = vec![
+        batch(&sensor, Standing::Fresh, 0..20_000),
+        batch(&sensor, Standing::Fresh, 0..20_000),
+        batch(&sensor, Standing::Retracted, [10, 11, 12].into_iter()),
+        batch(&sensor, Standing::Restored, [11].into_iter()),
+    ];
+    assert_eq!(write(&url, batches).unwrap(), Dropped::default());
+    assert_eq!(server.rows("SELECT count(count), sum(value) FROM readings"), [serde_json::json!([0, 20_000, sum(20_000)])]);
+    let row = |minute: i64, value: f64| serde_json::json!([START_NS + minute * MINUTE_NS, minute, "süd, \"2\" = a b", value]);
+    let first = server.rows("SELECT count, sensor_name, value FROM readings WHERE value < 0.5 AND count > 0");
+    assert_eq!(first, [row(1, 0.125), row(3, 0.375)]);
+    assert_eq!(server.rows("SELECT count(retracted) FROM readings WHERE retracted = true")[0][1], 2);
+    assert_eq!(server.rows("SELECT count(count) FROM readings WHERE retracted = false")[0][1], 1);
+}
+
+/// The sum of the values that are there.
+fn sum(points: i64) -> f64 {
+    (0..points).filter(|minute| minute % 3 != 2).map(|minute| minute as f64 / 8.0).sum()
+}
+
+#[test]
+fn influxdb_refuses_some_points_and_holds_the_others() {
+    let server = Server::influx();
+    let lines = "readings,sensor_name=a value=\"text\" 1\n";
+    ureq::post(server.url("/write?db=fleet")).send(lines).unwrap();
+    // The field `value` is text there, so numbers are no values of it in the same shard.
+    let mut bad = batch(&series("b"), Standing::Fresh, 0..100);
+    bad.times_ns = (2..102).collect();
+    let dropped = write(&server.url("?db=fleet"), vec![bad]).unwrap();
+    assert_eq!(dropped.points, 67, "{dropped:?}");
+    assert!(dropped.first.unwrap().contains("field type conflict"));
+    let error = write(&server.url("?db=navy"), vec![batch(&series("b"), Standing::Fresh, 0..10)]).unwrap_err().to_string();
+    assert!(error.contains("/write\": it refuses all") || error.contains("404: database not found"), "{error}");
+    let error = write(&server.url(""), vec![batch(&series("b"), Standing::Fresh, 0..10)]).unwrap_err().to_string();
+    assert!(error.contains("database is required"), "{error}");
+}
+
+#[test]
+fn victoria_metrics_holds_what_was_written() {
+    let server = Server::victoria_metrics();
+    let sensors = ["a", "b", "süd, \"2\" = a b"];
+    let batches = sensors.iter().map(|sensor| batch(&series(sensor), Standing::Fresh, 0..9_000)).collect();
+    assert_eq!(write(&server.url(""), batches).unwrap(), Dropped::default());
+    for sensor in sensors {
+        let export = until("that all points can be read", || {
+            server.get("/internal/force_flush", &[]);
+            let selector = format!("{{__name__=~\"readings_.+\",sensor_name={sensor:?}}}");
+            let text = server.get("/api/v1/export", &[("match[]", &selector)]);
+            let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            let points: usize = lines.iter().map(|line| line["values"].as_array().unwrap().len()).sum();
+            (points >= 15_000).then_some(lines)
+        });
+        let of = |name: &str| export.iter().find(|line| line["metric"]["__name__"] == name).unwrap();
+        let numbers =
+            |line: &Value, name: &str| line[name].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect::<Vec<_>>();
+        let counts: Vec<f64> = (0..9_000).map(f64::from).collect();
+        assert!(numbers(of("readings_count"), "values") == counts, "counts of {sensor}");
+        let times: Vec<f64> = (0..9_000).map(|minute| (START_NS / 1_000_000 + minute * 60_000) as f64).collect();
+        assert!(numbers(of("readings_count"), "timestamps") == times, "times of {sensor}");
+        let values: Vec<f64> = (0..9_000).filter(|minute| minute % 3 != 2).map(|minute| f64::from(minute) / 8.0).collect();
+        assert!(numbers(of("readings_value"), "values") == values, "values of {sensor}");
+    }
+}
+
+/// A place with a store of some points.
+fn stored() -> Place {
+    let place = Place::new();
+    let store = format!("store:{}", place.path("points").display());
+    let batches = vec![
+        batch(&series("south"), Standing::Fresh, 0..2_000),
+        batch(&series("north"), Standing::Fresh, 0..3),
+        batch(&series("south"), Standing::Retracted, 3..1_990),
+    ];
+    assert_eq!(write(&store, batches).unwrap(), Dropped::default());
+    place
+}
+
+#[test]
+fn a_query_answers_a_range_of_the_series_with_these_tags() {
+    let place = stored();
+    let ask = |words: &str| place.run(&format!("query online.readings {words} --points store:points")).succeeds().stdout;
+    let table = "\
+online.readings: 13 rows
+time                  sensor_name  sensor_uuid  count   value
+─────────────────────────────────────────────────────────────
+2026-03-01T00:00:00Z  south                         0       0
+2026-03-01T00:01:00Z  south                         1   0.125
+2026-03-01T00:02:00Z  south                         2        
+2026-03-02T09:10:00Z  south                      1990   248.75
+";
+    let answer = ask("sensor_name=south --limit 4");
+    let squeezed = |text: &str| text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>();
+    assert_eq!(squeezed(&answer)[0], squeezed(table)[0]);
+    assert_eq!(squeezed(&answer)[3..7], squeezed(table)[3..7]);
+    assert_eq!(squeezed(&answer)[7], "… 9 more rows");
+    assert!(ask("sensor_name=south").ends_with("… 1 more row\n"));
+    let csv = ask("--from 2026-03-01T01:01:00+01 --to 2026-03-01T00:02:00Z --format csv");
+    assert_eq!(csv, "time,sensor_name,sensor_uuid,count,value\n2026-03-01T00:01:00Z,north,,1,0.125\n2026-03-01T00:01:00Z,south,,1,0.125\n");
+    let json = ask("sensor_name=north --from 2026-03-01T01:01:00 --timezone Europe/Berlin --limit 2 --format json");
+    assert_eq!(
+        json,
+        "{\"time\":\"2026-03-01T00:01:00Z\",\"sensor_name\":\"north\",\"sensor_uuid\":null,\"count\":1,\"value\":0.125}\n\
+         {\"time\":\"2026-03-01T00:02:00Z\",\"sensor_name\":\"north\",\"sensor_uuid\":null,\"count\":2,\"value\":null}\n"
+    );
+    assert_eq!(ask("sensor_name=north --from 2027-01-01"), "online.readings: no rows\n");
+    assert_eq!(ask("--from 2027-01-01 --to 2026-01-01 --format json"), "");
+    assert_eq!(ask("--format csv").lines().count(), 1 + 13 + 3);
+}
+
+#[test]
+fn a_query_for_what_is_not_there_names_what_is_near() {
+    let place = stored();
+    let wrong = |words: &str, error: &str, hint: &str| {
+        let failure = place.run(&format!("query {words}")).fails_as_wrong_usage().names(&[error]);
+        assert!(
+            failure.hint.as_ref().is_none_or(|given| given.contains(hint)) && (hint.is_empty() || failure.hint.is_some()),
+            "{failure:?}"
+        );
+    };
+    wrong("onlin.readings --points store:points", "no dataflow \"onlin\"", "the nearest: \"online\"");
+    wrong("online.reading --points store:points", "no measurement \"reading\"", "the nearest: \"readings\"");
+    wrong("readings --points store:points", "\"readings\" is not DATAFLOW.MEASUREMENT", "");
+    wrong("online.readings sensor=x --points store:points", "no tag \"sensor\"", "sensor_name");
+    wrong("online.readings south --points store:points", "\"south\" is not TAG=VALUE", "sensor_name");
+    wrong("online.readings --points file:points", "--points names no store", "store:DIR");
+    wrong("online.readings --from then --points store:points", "--from \"then\" is not a time", "");
+    wrong("online.readings --timezone Mars --points store:points", "--timezone \"Mars\"", "");
+    let fails = |words: &str, error: &str, hint: &str| {
+        let failure = place.run(&format!("query {words}")).fails().names(&[error]);
+        assert!(failure.hint.unwrap_or_default().contains(hint));
+    };
+    fails("online.readings sensor_name=suoth --points store:points", "have sensor_name=\"suoth\"", "the nearest: \"south\"");
+    fails("online.readings --points store:nothing", "no store of points", "give the folder");
+    assert!(!place.has("nothing"));
+    place.write("points/FORMAT", "retally points, format 9\n");
+    fails("online.readings --points store:points", "has format \"9\"", "the version of the program");
+}
+
+#[test]
+fn a_store_that_is_being_written_is_not_read() {
+    let place = stored();
+    let destination: Destination = format!("store:{}", place.path("points").display()).parse().unwrap();
+    let outlet = destination.open(0).unwrap();
+    let failure = place.run("query online.readings --points store:points").fails().names(&["in use by another process"]);
+    assert!(failure.hint.unwrap_or_default().contains("wait"));
+    outlet.finish().unwrap();
+    place.run("query online.readings --points store:points").succeeds();
+}
+
+#[test]
+fn the_readme_shows_what_is_answered() {
+    let place = Place::new();
+    write(&format!("store:{}", place.path("points").display()), vec![batch(&series("south"), Standing::Fresh, 0..3_000)]).unwrap();
+    let readme = std::fs::read_to_string(format!("{}/README.md", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let asked = "query online.readings sensor_name=south --from 2026-03-01 --to 2026-03-02 --limit 3 --points store:points";
+    let answer = place.run(asked).succeeds().stdout;
+    // Blanks at the ends of lines are nothing that one sees.
+    let shown: String = answer.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+    assert!(readme.contains(&format!("$ retally {asked}\n{shown}")), "README.md does not show\n{shown}");
+    let asked = "query online.readings sensor_name=suoth --points store:points";
+    let failure = place.run(asked).fails();
+    let shown = format!("$ retally {asked}\nerror: {}\nhint: {}\n", failure.error, failure.hint.unwrap());
+    assert!(readme.contains(&shown), "README.md does not show\n{shown}");
+}
