@@ -24,7 +24,7 @@
 //! - `usage_statistics` has all its rows, zeros included, when there is any event up to as-of, and none otherwise. Issues have a row when there are any.
 //! - A day is the span from its first moment to that of the next one. (In the zones that put their clocks back just after midnight, the minutes
 //!   that are shown twice belong to the day that has begun.)
-//! - A name must have a letter or so: an empty one is refused. Of several names of the type, the first of `type`, `eventType`, `event`, `@type` counts.
+//! - An empty name is refused. Of several names of the type, the first of `type`, `eventType`, `event`, `@type` counts.
 
 #[cfg(test)]
 mod cases;

@@ -285,11 +285,10 @@ impl Log {
 
     fn update_extremes(&mut self, toggled: &Toggled) {
         let Toggled { types, names, assigned, marks } = toggled;
-        let there = |came: bool, time: Moment, is_start: bool| (came, time, is_start);
-        let changes = types.iter().map(|it| there(is_there(&self.types, it), it.0, false));
-        let changes = changes.chain(names.iter().map(|it| there(is_there(&self.names, it), it.0, false)));
-        let changes = changes.chain(assigned.iter().map(|it| there(is_there(&self.assigned, it), it.0, false)));
-        let changes = changes.chain(marks.iter().map(|it| there(is_there(&self.marks, it), it.time(), !it.is_end())));
+        let changes = types.iter().map(|it| (is_there(&self.types, it), it.0, false));
+        let changes = changes.chain(names.iter().map(|it| (is_there(&self.names, it), it.0, false)));
+        let changes = changes.chain(assigned.iter().map(|it| (is_there(&self.assigned, it), it.0, false)));
+        let changes = changes.chain(marks.iter().map(|it| (is_there(&self.marks, it), it.time(), !it.is_end())));
         let mut extremes = self.extremes;
         for (came, time, is_start) in changes {
             if came {
