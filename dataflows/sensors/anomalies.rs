@@ -13,7 +13,9 @@
 //! # Limits
 //! A flat line makes repeats less strange while it lasts. So in the next hour it may take more of them, and the line is found there once more.
 //!
-//! Then, from all anomalies of a sensor in order:
+//! After a silence of a week there is no forecast, and so no gap.
+//!
+//! # All anomalies of a sensor together
 //!
 //! - **severity** = 1 + floor(log2(score / threshold)); **incident_start**: above every severity of the 24 hours before.
 //! - An **incident** is a run of anomalies with no more than 24 hours between one and the next. Its kind is that of its peak.

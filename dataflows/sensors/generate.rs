@@ -269,3 +269,96 @@ fn line(file: &mut dyn Write, time: Moment, sensor: Sensor, value: f64) -> io::R
     // Six digits, as sensors send them.
     writeln!(file, "{time},{sensor},{}", (value * 1e6).round() / 1e6)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::Measurement;
+    use retally_core::calendar::Calendar;
+    use retally_core::record::{Context, Fields, Record};
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::{Arc, Mutex};
+
+    /// Files in memory.
+    #[derive(Default)]
+    struct Memory(BTreeMap<String, Arc<Mutex<Vec<u8>>>>);
+
+    struct MemoryFile(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for MemoryFile {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Files for Memory {
+        fn create(&mut self, path: &str) -> io::Result<Box<dyn Write>> {
+            Ok(Box::new(MemoryFile(Arc::clone(self.0.entry(path.into()).or_default()))))
+        }
+    }
+
+    fn files(options: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let settings = options.iter().fold(Settings::defaults(&settings()), |settings, (name, value)| settings.with(name, value));
+        let mut memory = Memory::default();
+        generate(&settings, &mut memory).unwrap();
+        memory.0.into_iter().map(|(path, bytes)| (path, String::from_utf8(bytes.lock().unwrap().clone()).unwrap())).collect()
+    }
+
+    /// What can be read, and how many lines can't.
+    fn read(text: &str) -> (Vec<Measurement>, usize) {
+        let context = Context { calendar: Calendar::utc() };
+        let decode = |line: &str| {
+            let slots: Vec<&[u8]> = line.split(',').map(str::as_bytes).collect();
+            Measurement::decode(Fields::new(Measurement::FIELDS, &slots), &context).ok()
+        };
+        let lines: Vec<Option<Measurement>> = text.lines().skip(1).map(decode).collect();
+        let read: Vec<Measurement> = lines.iter().copied().flatten().collect();
+        let refused = lines.len() - read.len();
+        (read, refused)
+    }
+
+    #[test]
+    fn without_mess_all_lines_are_measurements_in_order() {
+        let files = files(&[("mess", "0"), ("sensors", "3"), ("days", "2"), ("late", "7")]);
+        let (data, refused) = read(&files["data.csv"]);
+        assert_eq!((data.len(), refused, read(&files["late/data.csv"]).0.len()), (3 * 576 - 7, 0, 7));
+        for sensor in data.chunk_by(|a, b| a.sensor == b.sensor) {
+            assert!(sensor.is_sorted());
+        }
+        assert_eq!(files["mapping.csv"].lines().count(), 4);
+    }
+
+    #[test]
+    fn with_mess_there_is_some_of_everything() {
+        let files = files(&[("mess", "0.1"), ("sensors", "60"), ("days", "30"), ("interval", "3600")]);
+        let (data, refused) = read(&files["data.csv"]);
+        let set: BTreeSet<_> = data.iter().collect();
+        assert!(refused > 100 && data.len() - set.len() > 100, "{refused} {}", set.len());
+        assert!(data.windows(2).any(|pair| pair[0].sensor == pair[1].sensor && pair[0] > pair[1]), "some are late");
+        assert!(files["mapping.csv"].lines().count() < 61, "some sensors have no name");
+        for fault in ["jump", "spike", "burst", "flat", "gap"] {
+            assert!(files["labels.csv"].contains(&format!(",{fault},")), "no {fault}");
+        }
+    }
+
+    #[test]
+    fn the_same_options_give_the_same_bytes() {
+        let options = [("sensors", "5"), ("days", "3")];
+        assert_eq!(files(&options), files(&options));
+        assert_ne!(files(&options), files(&[options.as_slice(), &[("seed", "2")]].concat()));
+    }
+
+    #[test]
+    fn options_that_make_no_sense_are_refused() {
+        for (name, value) in [("sensors", "0"), ("days", "x"), ("interval", "0"), ("mess", "NaN"), ("mess", "2")] {
+            let settings = Settings::defaults(&settings()).with(name, value);
+            let error = generate(&settings, &mut Memory::default()).unwrap_err().to_string();
+            assert!(error.contains(&format!("--{name}")), "{error}");
+        }
+    }
+}

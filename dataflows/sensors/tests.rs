@@ -4,8 +4,11 @@ use crate::oracle::Oracle;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use retally_core::calendar::Calendar;
-use retally_core::contract::{AsOf, Dataflow, Graph, Settings};
-use retally_core::testing::{Config, Delivery, check_law};
+use retally_core::chart::Chart;
+use retally_core::contract::{AsOf, Dataflow, Graph, Settings, Table};
+use retally_core::decode::Inputs;
+use retally_core::publish::Outputs;
+use retally_core::testing::{Config, Delivery, check_law, run_graph};
 use retally_core::time::{DAY, HOUR, Moment, SECOND};
 use std::sync::Arc;
 
@@ -119,6 +122,69 @@ proptest! {
         let (graph, oracle) = settings(zone, threshold, as_of);
         check_law(Config::choose(config), &graph, &crate::Sensors.definition().inputs, &batches, |lines| oracle.tables(lines));
     }
+}
+
+/// A graph of which one table is built.
+struct Only(&'static str, Arc<dyn Graph>);
+
+impl Graph for Only {
+    fn tables(&self) -> Vec<Table> {
+        self.1.tables().into_iter().filter(|table| table.name == self.0).collect()
+    }
+
+    fn charts(&self) -> Vec<Chart> {
+        self.1.charts()
+    }
+
+    fn calendar(&self) -> Calendar {
+        self.1.calendar()
+    }
+
+    fn build<'s>(&self, inputs: &Inputs<'s>, outputs: &mut Outputs<'s>) {
+        self.1.build(inputs, outputs);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 20, ..proptests() })]
+
+    #[test]
+    fn a_table_is_the_same_without_the_others(batches in batches()) {
+        let inputs = crate::Sensors.definition().inputs;
+        let (graph, _) = settings("UTC", "2", AsOf::Latest);
+        let all = run_graph(Config::default(), &graph, &inputs, &batches);
+        for table in graph.tables() {
+            let only: Arc<dyn Graph> = Arc::new(Only(table.name, Arc::clone(&graph)));
+            for (all, alone) in all.iter().zip(run_graph(Config::default(), &only, &inputs, &batches)) {
+                prop_assert_eq!(&all[table.name], &alone[table.name]);
+            }
+        }
+    }
+}
+
+#[test]
+fn settings_that_make_no_sense_are_refused() {
+    let defaults = Settings::defaults(&crate::Sensors.definition().settings);
+    for (name, value) in [("threshold", "0"), ("threshold", "NaN"), ("threshold", "five"), ("timezone", "Europe/Berln")] {
+        let error = crate::Sensors.graph(&defaults.clone().with(name, value)).err().unwrap();
+        assert_eq!(error.name, name, "{error}");
+    }
+}
+
+/// The law must be able to fail: histories of the kind that it is tried on have something of everything.
+#[test]
+fn histories_have_something_of_everything() {
+    let (graph, _) = settings("UTC", "2", AsOf::Latest);
+    let many = |sensor, from_hours, shape| Stretch { sensor, from_hours, hours: 300, every_minutes: 30, shape, level: 5.0 }.lines();
+    let lines = [many(0, 0, 1), many(0, 340, 1), many(1, 0, 2), many(2, 0, 4), many(2, 300, 0)].concat();
+    let mut batch: Vec<Delivery> = lines.into_iter().map(|line| Delivery { input: 1, sign: 1, line }).collect();
+    let late = format!("{},{},100", Moment(START + 200 * HOUR + 1), uuid(0));
+    batch.push(Delivery { input: 1, sign: 1, line: late });
+    let tables = run_graph(Config::default(), &graph, &crate::Sensors.definition().inputs, &[batch]).remove(0);
+    let column = |place: usize| tables["sensor_anomalies"].iter().map(|row| row[place].as_str()).collect::<std::collections::BTreeSet<_>>();
+    assert!(column(8).contains("point") && column(8).contains("gap"), "{:?}", column(8));
+    assert!(column(9).len() >= 2, "{:?}", column(9));
+    assert!(tables["sensor_segments"].len() > 5 && tables["sensor_unusual"].len() > 5 && tables["sensor_incidents"].len() > 1);
 }
 
 /// The same set in one batch and in many, on all kinds of workers.
