@@ -31,7 +31,7 @@ use retally_core::time::{DAY, HOUR, Moment};
 use std::collections::VecDeque;
 
 /// A run longer than this is no flat line but what the sensor does.
-const REPEATS_MAX: u32 = 1_000;
+pub const REPEATS_MAX: u32 = 1_000;
 /// A silence is strange when it is so many times as long as any before.
 const LONGER: f32 = 3.0;
 

@@ -413,16 +413,20 @@ impl History {
 
     /// The hours after `hour` whose flat lines or gaps may begin in it or before.
     fn followers(&self, hour: Hour, rules: &Rules, stale: &mut BTreeSet<Hour>) {
-        let mut passed = 0u32;
+        // The hours passed, all of one value, and their measurements.
+        let mut passed: Option<(Hour, Hour, u32)> = None;
         for leaf in self.leaves.from(self.leaf_place(hour + 1)) {
-            stale.insert(leaf.hour);
-            // A run goes on only through hours with one value.
+            let behind = |needed: u32| passed.is_none_or(|(first, last, rows)| rows <= needed || last - first < 2);
+            // The next hour's first measurement ends a silence; later ones look back for a run, as far as it takes to be complete.
+            if passed.is_none() || leaf.tempo.repeats(rules.threshold).is_some_and(behind) {
+                stale.insert(leaf.hour);
+            }
             let constant = leaf.extremes.0 == leaf.extremes.1;
-            passed = passed.saturating_add(leaf.measurements);
-            let long = leaf.tempo.repeats(rules.threshold).is_none_or(|needed| passed > needed) && leaf.hour > hour + 2;
-            if !constant || long {
+            if !constant || !behind(anomalies::REPEATS_MAX) {
                 break;
             }
+            let (first, _, rows) = passed.unwrap_or((leaf.hour, leaf.hour, 0));
+            passed = Some((first, leaf.hour, rows.saturating_add(leaf.measurements)));
         }
     }
 
@@ -553,6 +557,38 @@ mod tests {
         assert_eq!(change(at(Naming::Missing), 1), (1, [0, 0, 0]));
         assert_eq!(change(at(Naming::Unique), -1), (0, [0, 0, 0]));
         assert!(history.is_empty());
+    }
+
+    /// Flat lines and gaps reach over hours: single changes in and beside them, one after the other, against all at once.
+    #[test]
+    fn flat_lines_and_gaps_follow_single_changes() {
+        let rules = Rules { threshold: 3.0, ..rules() };
+        let at = |minutes: i64| Moment(19_723 * DAY + minutes * 60 * SECOND);
+        let noise = |n: i64| (n.unsigned_abs().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 53) as f64 / 1024.0;
+        let value = |n: i64| if (700..760).contains(&n) { 0.5 } else { noise(n) };
+        // Every half hour; silent for a day and a half from the 600th on, flat for 30 hours from the 700th on.
+        let mut there: BTreeMap<Reading, isize> =
+            (0..900).filter(|n| !(600..672).contains(n)).map(|n| (reading(at(n * 30), Naming::Unique, value(n)), 1)).collect();
+        let mut history = History::default();
+        history.change(&mut there.clone().into_iter().collect(), &rules, &mut Work::default());
+        let mut kinds = BTreeSet::new();
+        for step in 0..90i64 {
+            // In the silence and before it, in the flat line and before and after it; the same value, and another; and away again.
+            let n = if step % 3 == 0 { 597 + step } else { 690 + step };
+            let late = reading(at(n * 30 + if step % 2 == 0 { 7 } else { 0 }), Naming::Unique, if step % 5 == 0 { 0.75 } else { value(n) });
+            let diff = if there.remove(&late).is_some() { -1 } else { 1 };
+            if diff > 0 {
+                there.insert(late, 1);
+            }
+            history.change(&mut vec![(late, diff)], &rules, &mut Work::default());
+            let mut anew = History::default();
+            anew.change(&mut there.clone().into_iter().collect(), &rules, &mut Work::default());
+            let (found, expected) = (history.whole(&rules, true), anew.whole(&rules, true));
+            assert_eq!(found.anomalies, expected.anomalies, "step {step}: {late:?} {diff}");
+            assert_eq!((found.segments, found.unusual), (expected.segments, expected.unusual), "step {step}");
+            kinds.extend(found.anomalies.iter().map(|anomaly| anomaly.scored.kind.name()));
+        }
+        assert!(kinds.contains("gap") && kinds.contains("flatline"), "{kinds:?}");
     }
 
     /// The bound of the page: 42 days at every five minutes, one measurement late.
