@@ -7,6 +7,7 @@
 //! # Limits
 //! Linux only: memory is read from `/proc`.
 
+mod anomaly;
 mod brushing;
 mod late;
 mod load;
@@ -62,6 +63,8 @@ enum Bench {
     Sinks(sinks::SinksOptions),
     /// Points into each destination, and from the store
     Points(points::PointsOptions),
+    /// Precision and recall of anomalies on generated sensors, and NAB's scores
+    Anomaly(anomaly::AnomalyOptions),
     /// Tables in Markdown from result lines
     Report(report::ReportOptions),
     /// Loads a workload and says how much memory this process holds
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         Bench::Brushing(options) => brushing::main(&options),
         Bench::Sinks(options) => sinks::main(&options),
         Bench::Points(options) => points::main(&options),
+        Bench::Anomaly(options) => anomaly::main(&options),
         Bench::Report(options) => report::main(&options),
         Bench::Hold(options) => memory::hold(&options),
     };

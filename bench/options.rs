@@ -14,6 +14,8 @@ pub enum Measured {
     Active,
     /// Events of schools and their devices, JSON lines.
     Usage,
+    /// Measurements of sensors, CSV.
+    Sensors,
 }
 
 impl Measured {
@@ -23,6 +25,7 @@ impl Measured {
             Measured::Online => "online",
             Measured::Active => "active",
             Measured::Usage => "usage",
+            Measured::Sensors => "sensors",
         }
     }
 
@@ -31,6 +34,7 @@ impl Measured {
         match self {
             Measured::Online | Measured::Usage => "devices",
             Measured::Active => "users",
+            Measured::Sensors => "sensors",
         }
     }
 
@@ -45,6 +49,7 @@ impl Measured {
             Measured::Online => "online_daily,online_rolling_28d",
             Measured::Active => "active_user_table,active_rolling",
             Measured::Usage => "usage_history,usage_schools",
+            Measured::Sensors => "sensor_summary,sensor_segments,sensor_anomalies,sensor_incidents,sensor_unusual,sensor_issues",
         }
     }
 }
@@ -106,6 +111,7 @@ impl Size {
             (Measured::Online, false) => (10_000_000, 100_000, 1_095),
             (Measured::Active, false) => (500_000, 50_000, 100),
             (Measured::Usage, false) => (10_000_000, 5_000, 730),
+            (Measured::Sensors, false) => (10_000_000, 1_000, 35),
         };
         let or = |given: Option<u64>, default| given.unwrap_or(default);
         Size { events: or(common.events, events), keys: or(common.keys, keys), days: or(common.days, days), late: 0 }

@@ -30,6 +30,7 @@ pub fn read(workload: &Workload, workers: usize) -> Result<Read> {
         Measured::Online => read_as::<retally_online::records::Event>(workload, workers),
         Measured::Active => read_as::<retally_active::records::Event>(workload, workers),
         Measured::Usage => read_as::<retally_usage::records::Event>(workload, workers),
+        Measured::Sensors => read_as::<retally_sensors::records::Measurement>(workload, workers),
     }
 }
 

@@ -41,6 +41,7 @@ impl Workload {
             Measured::Active => ("events-per-day", (events / days).to_string()),
             // A session has a start and an end.
             Measured::Usage => ("sessions-per-day", (per_key_and_day / 2.0).to_string()),
+            Measured::Sensors => ("interval", (keys * days * 86_400 / events).clamp(1, 86_400).to_string()),
         };
         made(&folder, |files: &mut dyn Files| {
             let generator = dataflow.dataflow()?;
@@ -83,7 +84,7 @@ impl Workload {
     pub fn late_lines(&self) -> Result<Vec<String>> {
         let path = self.folder.join("late").join(self.events_name());
         let text = fs::read_to_string(&path).map_err(|error| format!("could not read {path:?}: {error}"))?;
-        let header = usize::from(self.dataflow == Measured::Online);
+        let header = usize::from(self.is_csv());
         let mut lines: Vec<String> = text.lines().skip(header).map(String::from).collect();
         lines.shuffle(&mut ChaCha8Rng::seed_from_u64(SEED));
         Ok(lines)
@@ -92,16 +93,29 @@ impl Workload {
     /// A batch of lines.
     pub fn lines_batch(&self, lines: &[String]) -> Batch {
         let bytes = lines.join("\n").into_bytes();
-        let source = if self.dataflow == Measured::Online { Source::Csv(bytes) } else { Source::JsonLines(bytes) };
-        Batch { parts: vec![Part { input: 0, sign: 1, source }] }
+        let source = if self.is_csv() { Source::Csv(bytes) } else { Source::JsonLines(bytes) };
+        // Names come before measurements.
+        let input = usize::from(self.dataflow == Measured::Sensors);
+        Batch { parts: vec![Part { input, sign: 1, source }] }
     }
 
     fn events_name(&self) -> &'static str {
-        if self.dataflow == Measured::Online { "events.csv" } else { "events.jsonl" }
+        match self.dataflow {
+            Measured::Online => "events.csv",
+            Measured::Sensors => "data.csv",
+            Measured::Active | Measured::Usage => "events.jsonl",
+        }
+    }
+
+    fn is_csv(&self) -> bool {
+        matches!(self.dataflow, Measured::Online | Measured::Sensors)
     }
 
     /// Files by input, in the order of the dataflow's inputs.
     fn files(&self) -> Vec<(&'static str, PathBuf)> {
+        if self.dataflow == Measured::Sensors {
+            return vec![("mapping", self.folder.join("mapping.csv")), ("data", self.events())];
+        }
         let mut files = vec![("events", self.events())];
         if self.dataflow == Measured::Online {
             files.push(("servers", self.folder.join("servers.csv")));

@@ -4,7 +4,7 @@ use retally_core::contract::Dataflow;
 
 /// All dataflows. Their order is that of help texts.
 pub fn dataflows() -> &'static [&'static dyn Dataflow] {
-    &[&retally_online::Online, &retally_usage::Usage, &retally_brushing::Brushing, &retally_active::Active]
+    &[&retally_online::Online, &retally_usage::Usage, &retally_brushing::Brushing, &retally_active::Active, &retally_sensors::Sensors]
 }
 
 /// The dataflow of this name.

@@ -47,6 +47,18 @@ pub struct Calendar {
     changes: Vec<(i64, i64)>,
 }
 
+/// How a written time names its moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Naming {
+    /// It names this moment and no other.
+    #[default]
+    Unique,
+    /// A local time that occurs twice: the first occurrence is meant.
+    Ambiguous,
+    /// A local time that does not exist: moved forward by the gap.
+    Missing,
+}
+
 /// The zone is not in the IANA database.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("\"{0}\" is no IANA time zone such as Europe/Berlin or UTC")]
@@ -104,6 +116,11 @@ impl Calendar {
         self.changes.get(after.saturating_sub(1)).map_or(0, |(_, offset)| *offset)
     }
 
+    /// The clock on the wall at a moment: microseconds since 1970-01-01T00:00:00 by it.
+    pub fn wall(&self, moment: Moment) -> i64 {
+        moment.0 + self.offset(moment)
+    }
+
     /// The local day of a moment.
     pub fn day(&self, moment: Moment) -> Day {
         Day(narrow((moment.0 + self.offset(moment)).div_euclid(DAY)))
@@ -157,6 +174,31 @@ impl Calendar {
             None => Moment::checked(self.resolve(written.wall).0),
         }
     }
+
+    /// As [`Calendar::parse`]; says too whether the text names that moment alone.
+    pub fn parse_naming(&self, text: &[u8]) -> Result<(Moment, Naming), TimeError> {
+        let written = time::parse(text)?;
+        match written.offset {
+            Some(offset) => Ok((Moment::checked(written.wall - offset * SECOND)?, Naming::Unique)),
+            None => {
+                let moment = Moment::checked(self.resolve(written.wall).0)?;
+                Ok((moment, self.naming(written.wall, moment)))
+            }
+        }
+    }
+
+    /// Whether the local time `wall`, which was resolved to `moment`, names it alone.
+    fn naming(&self, wall: i64, moment: Moment) -> Naming {
+        if self.wall(moment) != wall {
+            return Naming::Missing;
+        }
+        // It occurs again when the clock, after its next change, shows it after that change.
+        let next = self.changes.partition_point(|(from, _)| *from <= moment.0);
+        match self.changes.get(next) {
+            Some((from, offset)) if wall - offset >= *from => Naming::Ambiguous,
+            _ => Naming::Unique,
+        }
+    }
 }
 
 /// Days of the accepted years fit in 32 bits; what lies outside them is held at the edge.
@@ -193,6 +235,13 @@ mod tests {
         assert_eq!(parse("2024-10-27 02:30:00"), "2024-10-27T00:30:00Z", "occurs twice: the first");
         assert_eq!(parse("2024-10-27 03:00:00"), "2024-10-27T02:00:00Z");
         assert_eq!(parse("2024-10-27 02:30:00+01:00"), "2024-10-27T01:30:00Z");
+        let naming = |text: &str| berlin.parse_naming(text.as_bytes()).unwrap().1;
+        let of = |texts: [&str; 4]| texts.map(naming);
+        let spring = ["2024-03-31 01:59:59", "2024-03-31 02:00:00", "2024-03-31 02:59:59", "2024-03-31 03:00:00"];
+        assert_eq!(of(spring), [Naming::Unique, Naming::Missing, Naming::Missing, Naming::Unique]);
+        let autumn = ["2024-10-27 01:59:59", "2024-10-27 02:00:00", "2024-10-27 02:59:59", "2024-10-27 03:00:00"];
+        assert_eq!(of(autumn), [Naming::Unique, Naming::Ambiguous, Naming::Ambiguous, Naming::Unique]);
+        assert_eq!(naming("2024-10-27 02:30:00+01:00"), Naming::Unique, "with an offset nothing is open");
         let day = Day::from_civil(2024, 3, 31);
         assert_eq!(berlin.end(day).0 - berlin.start(day).0, 23 * time::HOUR);
         assert!(Calendar::named("Europe/Berln").is_err());
@@ -229,6 +278,14 @@ mod tests {
                 }
             };
             prop_assert_eq!(calendar.resolve(seconds * SECOND).0, expected * SECOND);
+            let naming = match tz.from_local_datetime(&wall) {
+                LocalResult::Single(_) => Naming::Unique,
+                LocalResult::Ambiguous(..) => Naming::Ambiguous,
+                LocalResult::None => Naming::Missing,
+            };
+            prop_assert_eq!(calendar.naming(seconds * SECOND, Moment(expected * SECOND)), naming);
+            let local = local.and_utc().timestamp();
+            prop_assert_eq!(calendar.wall(Moment(seconds * SECOND)), local * SECOND);
         }
     }
 }

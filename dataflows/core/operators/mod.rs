@@ -15,7 +15,7 @@
 //! | [`quantile`] | its distinct values, with counts | O(log n), and adding up n / 512 counts |
 //! | [`horizon`] | the latest times by worker | O(log n) |
 //!
-//! [`ordered`], [`history`], [`steps`] and [`by_key`] are what they are made of.
+//! [`ordered`], [`history`], [`steps`] and [`by_key`] are what they are made of; [`regression`] is arithmetic.
 
 pub mod as_of;
 pub mod by_key;
@@ -26,5 +26,6 @@ pub mod horizon;
 pub mod neighbors;
 pub mod ordered;
 pub mod quantile;
+pub mod regression;
 pub mod rolling;
 pub mod steps;

@@ -88,7 +88,7 @@ impl<V> OrderedList<V> {
     }
 
     /// The items from `place` on.
-    pub fn from(&self, (chunk, index): Place) -> impl Iterator<Item = &V> {
+    pub fn from(&self, (chunk, index): Place) -> impl Iterator<Item = &V> + Clone {
         let first = self.chunks.get(chunk).and_then(|items| items.get(index..)).unwrap_or_default();
         first.iter().chain(self.chunks.get(chunk + 1..).unwrap_or_default().iter().flatten())
     }
@@ -122,6 +122,13 @@ impl<V> OrderedList<V> {
             let upper = items.split_off(items.len() / 2);
             items.shrink_to_fit();
             self.chunks.insert(chunk + 1, upper);
+        }
+    }
+
+    /// Puts an item that sorts alike in the place of another.
+    pub fn set(&mut self, (chunk, index): Place, item: V) {
+        if let Some(slot) = self.chunks.get_mut(chunk).and_then(|items| items.get_mut(index)) {
+            *slot = item;
         }
     }
 

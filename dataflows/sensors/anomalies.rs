@@ -1,0 +1,384 @@
+//! Anomalies: which measurements of an hour are not as expected, and what they make together.
+//!
+//! Three things make a measurement an anomaly, each in an hour that has a forecast. All are counted in standard deviations, against one threshold:
+//!
+//! - **point**: it is far from what is expected: |residual| / σ.
+//! - **flatline**: with it, the same value has been there k + 1 times in a row, for an hour at least, from a sensor whose values seldom repeat.
+//!   Where a value repeats with probability p, a run has the probability p^k = e^(-z²/2), as far out as z = √(2 k ln 1/p) standard
+//!   deviations, about; repeats come in clumps, so half of that counts: √(k/2 · ln 1/p). p is (repeats + 1) / (n + 2) over the 168 hours
+//!   before (Laplace's rule). Only the measurement that completes the run is an anomaly.
+//! - **gap**: it is the first after a silence of g hours from a sensor that else sends λ an hour: e^(-λg) = e^(-z²/2), and half of z is √(λg / 2). The silence
+//!   must be three times as long as any of the 168 hours before.
+//!
+//! # Limits
+//! A flat line makes repeats less strange while it lasts. So in the next hour it may take more of them, and the line is found there once more.
+//!
+//! After a silence of a week there is no forecast, and so no gap.
+//!
+//! # All anomalies of a sensor together
+//!
+//! - **severity** = 1 + floor(log2(score / threshold)); **incident_start**: above every severity of the 24 hours before.
+//! - An **incident** is a run of anomalies with no more than 24 hours between one and the next. Its kind is that of its peak.
+//! - A point becomes **collective** in a stretch that the piecewise regression absorbs, and else **level_shift** from where it jumps on: from an hour before the first
+//!   line of the incident that starts `threshold` s away from where the line before leads, until the end of the incident. Segments name
+//!   anomalies, and make none.
+
+use crate::forecast::{Baseline, Model};
+use crate::leaf::{self, Hour, Rhythm};
+use crate::records::Reading;
+use crate::segments::Pieces;
+use retally_core::time::{DAY, HOUR, Moment};
+use std::collections::VecDeque;
+
+/// A run longer than this is no flat line but what the sensor does.
+pub const REPEATS_MAX: u32 = 1_000;
+/// A silence is strange when it is so many times as long as any before.
+const LONGER: f32 = 3.0;
+
+/// What is normal for a sensor's rhythm in an hour, rounded as a [`Baseline`] is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tempo {
+    /// ln 1/p, in eighths.
+    repeat: u8,
+    /// 8 · log2 of λ.
+    rate: i16,
+    /// 8 · log2 of the longest silence in seconds.
+    longest: i16,
+}
+
+impl Tempo {
+    /// From sums over the 168 hours before: of `hours` hours since their first measurement `n` measurements, `repeats` of them equal to the one
+    /// before, and none more than `longest_seconds` after it.
+    pub fn new(n: f64, repeats: u32, hours: i32, longest_seconds: f32) -> Tempo {
+        // The logarithms of finite numbers above 0.
+        #[allow(clippy::cast_possible_truncation)]
+        let eighths = |log2: f64| (8.0 * log2).round() as i16;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let repeat = (8.0 * ((n + 2.0) / (f64::from(repeats) + 1.0)).ln()).floor().clamp(0.0, 255.0) as u8;
+        Tempo {
+            repeat,
+            rate: eighths((n / f64::from(hours.max(1))).max(1e-9).log2()),
+            longest: eighths(f64::from(longest_seconds.max(1e-3)).log2()),
+        }
+    }
+
+    /// How many repeats in a row are a flat line.
+    pub fn repeats(&self, threshold: f64) -> Option<u32> {
+        let each = f64::from(self.repeat) / 16.0;
+        let needed = (threshold * threshold / each).ceil().max(2.0);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let repeats = (needed <= f64::from(REPEATS_MAX)).then_some(needed as u32);
+        repeats
+    }
+
+    /// Whether an hour of this rhythm may be scored otherwise under the other tempo. Most hours have no repeats and no silence, and
+    /// nothing in them depends on the tempo.
+    pub fn matters(&self, other: &Tempo, rhythm: &Rhythm) -> bool {
+        let silent = |tempo: &Tempo| tempo.silence(rhythm.longest_seconds) > 0.0;
+        let repeats = self.repeat != other.repeat && rhythm.repeats > 0;
+        repeats || (self != other && (silent(self) || silent(other)))
+    }
+
+    fn flatness(&self, repeats: u32) -> f64 {
+        (f64::from(repeats) * f64::from(self.repeat) / 16.0).sqrt()
+    }
+
+    /// The score of a silence, where it is strange.
+    fn silence(&self, seconds: f32) -> f64 {
+        let longest = (f64::from(self.longest) / 8.0).exp2();
+        if f64::from(seconds) < longest * f64::from(LONGER) {
+            return 0.0;
+        }
+        ((f64::from(self.rate) / 8.0).exp2() * f64::from(seconds) / 7200.0).sqrt()
+    }
+}
+
+/// Why a measurement is an anomaly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// By itself.
+    Point,
+    /// The level has moved.
+    LevelShift,
+    /// It is part of a stretch that is not as what is before and after it.
+    Collective,
+    /// The sensor shows the same again and again.
+    Flatline,
+    /// The sensor was silent.
+    Gap,
+}
+
+impl Kind {
+    /// As in the column `kind`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Point => "point",
+            Kind::LevelShift => "level_shift",
+            Kind::Collective => "collective",
+            Kind::Flatline => "flatline",
+            Kind::Gap => "gap",
+        }
+    }
+}
+
+/// A measurement that is an anomaly.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scored {
+    /// The measurement.
+    pub reading: Reading,
+    /// What was expected.
+    pub expected: f64,
+    /// How far from normal, in standard deviations.
+    pub score: f64,
+    /// Why: a point, a flat line or a gap.
+    pub kind: Kind,
+    /// What the expectation comes from.
+    pub model: Model,
+}
+
+/// Finds the anomalies among the readings of an hour. `before` are the readings before it, backwards.
+pub fn score<'a>(
+    hour: Hour,
+    readings: impl Iterator<Item = &'a Reading>,
+    before: impl Iterator<Item = &'a Reading> + Clone,
+    baseline: &Baseline,
+    tempo: &Tempo,
+    threshold: f64,
+) -> Vec<Scored> {
+    let (sigma, repeats) = (baseline.sigma(), tempo.repeats(threshold));
+    let mut found = Vec::new();
+    let mut previous = before.clone().next();
+    let mut run = repeats.zip(previous).map(|(needed, _)| Run::before(before, needed)).unwrap_or_default();
+    for reading in readings {
+        let expected = baseline.expected(leaf::within(hour, reading.time()));
+        let mut score = (reading.value.get() - expected).abs() / sigma;
+        let mut kind = Kind::Point;
+        if let Some(previous) = previous {
+            let silence = tempo.silence(leaf::seconds(previous, reading));
+            if silence >= threshold && silence > score {
+                (score, kind) = (silence, Kind::Gap);
+            }
+            if let Some(needed) = repeats
+                && run.goes_on(previous, reading, needed)
+                && tempo.flatness(run.repeats) > score
+            {
+                (score, kind) = (tempo.flatness(run.repeats), Kind::Flatline);
+            }
+        }
+        if score >= threshold {
+            found.push(Scored { reading: *reading, expected, score, kind, model: baseline.model });
+        }
+        previous = Some(reading);
+    }
+    found
+}
+
+/// A run of equal values.
+#[derive(Clone, Copy, Debug, Default)]
+struct Run {
+    start: Option<Moment>,
+    repeats: u32,
+    complete: bool,
+}
+
+impl Run {
+    /// The run that the last reading before an hour belongs to; no farther back than it takes to be complete.
+    fn before<'a>(before: impl Iterator<Item = &'a Reading>, needed: u32) -> Run {
+        let mut run = Run::default();
+        let mut last: Option<&Reading> = None;
+        for reading in before {
+            match last {
+                None => last = Some(reading),
+                Some(last) if last.value == reading.value => run.repeats += 1,
+                Some(_) => break,
+            }
+            run.start = Some(reading.time());
+            run.complete = run.is_complete(last.map_or(reading.time(), Reading::time), needed);
+            if run.complete {
+                break;
+            }
+        }
+        run
+    }
+
+    fn is_complete(&self, now: Moment, needed: u32) -> bool {
+        self.repeats >= needed && self.start.is_some_and(|start| now.0 - start.0 >= HOUR)
+    }
+
+    /// Whether this reading completes the run.
+    fn goes_on(&mut self, previous: &Reading, reading: &Reading, needed: u32) -> bool {
+        if previous.value != reading.value {
+            *self = Run::default();
+            return false;
+        }
+        self.start = self.start.or(Some(previous.time()));
+        self.repeats = self.repeats.saturating_add(1);
+        let completes = !self.complete && self.is_complete(reading.time(), needed);
+        self.complete |= completes;
+        completes
+    }
+}
+
+/// An anomaly among the others.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Anomaly {
+    /// The measurement and its score; `kind` is final.
+    pub scored: Scored,
+    /// 1 from the threshold on, and 1 more with each doubling.
+    pub severity: u32,
+    /// Whether its severity is above all of the 24 hours before.
+    pub incident_start: bool,
+}
+
+/// Anomalies that belong together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Incident {
+    /// The time of its first anomaly.
+    pub start: Moment,
+    /// The time of its last.
+    pub end: Moment,
+    /// How many there are.
+    pub anomalies: u64,
+    /// The highest score.
+    pub peak_score: f64,
+    /// The kind of the anomaly with it; of equal ones the first.
+    pub kind: Kind,
+}
+
+/// The anomalies of a sensor, in the order of its measurements, and its incidents.
+pub fn together(scored: impl Iterator<Item = Scored>, pieces: &Pieces, threshold: f64) -> (Vec<Anomaly>, Vec<Incident>) {
+    let mut anomalies: Vec<Anomaly> = Vec::new();
+    let mut incidents: Vec<Incident> = Vec::new();
+    // Severities of the 24 hours before, those below a later one left out.
+    let mut severities: VecDeque<(Moment, u32)> = VecDeque::new();
+    let jumps: Vec<Moment> = jumps(pieces, threshold);
+    let mut absorbed = pieces.absorbed.clone();
+    absorbed.sort_unstable();
+    for mut scored in scored {
+        let time = scored.reading.time();
+        while severities.front().is_some_and(|(before, _)| time.0 - before.0 > DAY) {
+            severities.pop_front();
+        }
+        let severity = severity(scored.score, threshold);
+        let incident_start = severities.front().is_none_or(|(_, highest)| severity > *highest);
+        while severities.back().is_some_and(|(_, lower)| *lower <= severity) {
+            severities.pop_back();
+        }
+        severities.push_back((time, severity));
+
+        let goes_on = incidents.last().is_some_and(|incident| time.0 - incident.end.0 <= DAY);
+        let start = incidents.last().filter(|_| goes_on).map_or(time, |incident| incident.start);
+        if scored.kind == Kind::Point {
+            scored.kind = named(time, start, &jumps, &absorbed);
+        }
+        match incidents.last_mut().filter(|_| goes_on) {
+            Some(incident) => {
+                incident.end = time;
+                incident.anomalies += 1;
+                if scored.score > incident.peak_score {
+                    (incident.peak_score, incident.kind) = (scored.score, scored.kind);
+                }
+            }
+            None => incidents.push(Incident { start: time, end: time, anomalies: 1, peak_score: scored.score, kind: scored.kind }),
+        }
+        anomalies.push(Anomaly { scored, severity, incident_start });
+    }
+    (anomalies, incidents)
+}
+
+/// 1 + floor(log2(score / threshold)), of a score from the threshold on.
+fn severity(score: f64, threshold: f64) -> u32 {
+    // By doubling, so that it is exact at powers of two.
+    let (mut severity, mut bound) = (1, threshold * 2.0);
+    while score >= bound {
+        severity += 1;
+        bound *= 2.0;
+    }
+    severity
+}
+
+/// Where lines jump, in order.
+fn jumps(pieces: &Pieces, threshold: f64) -> Vec<Moment> {
+    let pairs = pieces.segments.iter().zip(pieces.segments.iter().skip(1));
+    pairs.filter(|(line, next)| line.jump_to(next) >= threshold).map(|(_, next)| next.times.0).collect()
+}
+
+/// The kind of a point at `time` in an incident from `start` on.
+fn named(time: Moment, start: Moment, jumps: &[Moment], absorbed: &[(Hour, Hour)]) -> Kind {
+    let hour = leaf::hour(time);
+    let from = absorbed.partition_point(|(first, _)| *first <= hour);
+    // Absorbed stretches don't overlap unless one took another in.
+    if absorbed.get(..from).unwrap_or_default().iter().rev().take(2).any(|(_, last)| hour <= *last) {
+        return Kind::Collective;
+    }
+    let jump = jumps.partition_point(|jump| jump.0 < start.0 - HOUR);
+    if jumps.get(jump).is_some_and(|jump| jump.0 <= time.0 + HOUR) { Kind::LevelShift } else { Kind::Point }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::Value;
+    use retally_core::calendar::Naming;
+    use retally_core::time::SECOND;
+
+    fn reading(minutes: i64, value: f64) -> Reading {
+        Reading::new(Moment(minutes * 60 * SECOND), Naming::Unique, Value::new(value).unwrap())
+    }
+
+    fn scored(minutes: i64, score: f64) -> Scored {
+        Scored { reading: reading(minutes, 0.0), expected: 0.0, score, kind: Kind::Point, model: Model::Level }
+    }
+
+    #[test]
+    fn severities_double() {
+        assert_eq!([5.0, 9.9, 10.0, 19.9, 20.0, 40.0].map(|score| severity(score, 5.0)), [1, 1, 2, 2, 3, 4]);
+    }
+
+    #[test]
+    fn an_incident_starts_where_it_gets_worse() {
+        let list =
+            [scored(0, 5.0), scored(10, 11.0), scored(20, 6.0), scored(30, 11.0), scored(1450, 9.0), scored(1471, 5.0), scored(3000, 5.0)];
+        let (anomalies, incidents) = together(list.into_iter(), &Pieces::default(), 5.0);
+        let starts: Vec<bool> = anomalies.iter().map(|anomaly| anomaly.incident_start).collect();
+        // At 1450 the 11 of minute 10 is exactly 24 hours ago, and counts; at 1471 the 9 of minute 1450 is as severe.
+        assert_eq!(starts, [true, true, false, false, false, false, true]);
+        let spans: Vec<(i64, i64, u64)> =
+            incidents.iter().map(|one| (one.start.0 / 60 / SECOND, one.end.0 / 60 / SECOND, one.anomalies)).collect();
+        assert_eq!(spans, [(0, 1471, 6), (3000, 3000, 1)]);
+        assert_eq!(incidents[0].peak_score, 11.0);
+    }
+
+    fn kinds(readings: &[Reading], before: &[Reading], tempo: Tempo) -> Vec<(i64, Kind)> {
+        let baseline = Baseline::of(0.0, 0.0, 1e6, Model::Level);
+        let found = score(24, readings.iter(), before.iter().rev(), &baseline, &tempo, 5.0);
+        found.iter().map(|one| (one.reading.time().0 / 60 / SECOND - 24 * 60, one.kind)).collect()
+    }
+
+    #[test]
+    fn a_flat_line_is_found_once_and_over_the_hour() {
+        let tempo = Tempo::new(2000.0, 0, 168, 300.0);
+        assert_eq!(tempo.repeats(5.0), Some(7));
+        let start = 24 * 60;
+        let before: Vec<Reading> = (0..6).map(|n| reading(start - 30 + n * 5, if n < 3 { n as f64 } else { 7.0 })).collect();
+        let flat: Vec<Reading> = (0..12).map(|n| reading(start + n * 5, 7.0)).collect();
+        assert_eq!(kinds(&flat, &before, tempo), [(45, Kind::Flatline)], "an hour after it began, at -15");
+        assert_eq!(kinds(&flat[..9], &before, tempo), [], "not yet an hour");
+        let long: Vec<Reading> = (0..30).map(|n| reading(start - 150 + n * 5, 7.0)).collect();
+        assert_eq!(kinds(&flat, &long, tempo), [], "it was found before");
+        let often = Tempo::new(2000.0, 1990, 168, 300.0);
+        assert_eq!(kinds(&flat, &before, often), [], "this sensor's values repeat");
+    }
+
+    #[test]
+    fn a_gap_is_found_where_silence_is_strange() {
+        let tempo = Tempo::new(2016.0, 0, 168, 300.0);
+        let start = 24 * 60;
+        let (after, quiet) = ([reading(start + 5, 1.0), reading(start + 10, 2.0)], |minutes: i64| [reading(start - minutes, 3.0)]);
+        assert_eq!(kinds(&after, &quiet(300), tempo), [(5, Kind::Gap)]);
+        assert_eq!(kinds(&after, &quiet(200), tempo), []);
+        let nightly = Tempo::new(2016.0, 0, 168, 6.0 * 3600.0);
+        assert_eq!(kinds(&after, &quiet(300), nightly), []);
+        assert_eq!(kinds(&after, &[], tempo), [], "nothing is before the first");
+    }
+}

@@ -1,0 +1,250 @@
+//! The graph: from measurements to what is said of each sensor, and names at the end.
+//!
+//! One operator by sensor holds the measurements and looks at them ([`crate::sensor`]); its changes are the differences
+//! between the rows that it would write before and after. The rows wait, without names, in one arrangement by sensor, and are joined
+//! with the names: a change of the mapping writes the sensor's rows anew, and looks at no measurement.
+//!
+//! # Example
+//! A sensor's value is 20 ± 0.1 for weeks, and 25 at noon: a row of `sensor_anomalies`, one of `sensor_incidents`. The 25 is retracted and 20.05 comes: both
+//! rows go, and the forecasts of the following weeks are as if it had never been there.
+
+use crate::names;
+use crate::points::{self, Moved, Shelf};
+use crate::records::{Measurement, Name, Reading, Sensor};
+use crate::sensor::{History, Rules, Work};
+use crate::tables::{self, Tail};
+use differential_dataflow::operators::CountTotal;
+use retally_core::Collection;
+use retally_core::calendar::Calendar;
+use retally_core::chart::Chart;
+use retally_core::contract::{AsOf, Graph, Table};
+use retally_core::decode::Inputs;
+use retally_core::operators::by_key::{Each, Emitter, State, by_key, exchange};
+use retally_core::publish::Outputs;
+use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// The dataflow with its settings.
+#[derive(Clone, Debug)]
+pub struct Sensors {
+    /// The zone, and the threshold.
+    pub rules: Rules,
+    /// Measurements after this are left out.
+    pub as_of: AsOf,
+}
+
+/// What is said of a sensor.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) enum Fact {
+    /// A row of it.
+    Row(Tail),
+    /// It has measurements with an issue; said once for each, as the multiplicity.
+    Issue(Issue),
+    /// It has measurements; said once for each.
+    Measured,
+    /// Points are to be written.
+    Moved(Moved),
+}
+
+/// What is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) enum Issue {
+    Unmapped,
+    ConflictingValue,
+    MappingConflict,
+    WithoutData,
+    AmbiguousTime,
+    MissingTime,
+}
+
+impl Issue {
+    /// As in the column `issue`.
+    fn name(self) -> &'static str {
+        match self {
+            Issue::Unmapped => "unmapped_sensor",
+            Issue::ConflictingValue => "conflicting_value",
+            Issue::MappingConflict => "mapping_conflict",
+            Issue::WithoutData => "sensor_without_data",
+            Issue::AmbiguousTime => "ambiguous_local_time",
+            Issue::MissingTime => "missing_local_time",
+        }
+    }
+}
+
+/// A sensor, and what was said of it.
+#[derive(Default)]
+struct Known {
+    /// Shared with what writes points.
+    history: Rc<RefCell<History>>,
+    tails: Vec<Tail>,
+    issues: [u64; 3],
+    measurements: u64,
+}
+
+impl State for Known {
+    fn is_empty(&self) -> bool {
+        self.history.borrow().is_empty()
+    }
+}
+
+impl Known {
+    fn change(&mut self, changes: &mut Vec<(Reading, isize)>, rules: &Rules, unusual: bool, mut give: impl FnMut(Fact, isize)) {
+        let toggled = self.history.borrow_mut().change(changes, rules, &mut Work::default());
+        if self.measurements == 0 {
+            give(Fact::Moved(Moved::All), 1);
+        } else {
+            toggled.into_iter().for_each(|(reading, _)| give(Fact::Moved(Moved::One(reading)), 1));
+        }
+        let whole = self.history.borrow().whole(rules, unusual);
+        let tails = tables::tails(&whole);
+        differences(&self.tails, &tails, |tail, diff| give(Fact::Row(tail.clone()), diff));
+        self.tails = tails;
+        let issues = [Issue::ConflictingValue, Issue::AmbiguousTime, Issue::MissingTime];
+        for ((issue, before), after) in issues.into_iter().zip(self.issues).zip(whole.issues) {
+            give_change(before, after, |diff| give(Fact::Issue(issue), diff));
+        }
+        self.issues = whole.issues;
+        let measurements = whole.summary.map_or(0, |summary| summary.measurements);
+        give_change(self.measurements, measurements, |diff| give(Fact::Measured, diff));
+        self.measurements = measurements;
+    }
+}
+
+fn give_change(before: u64, after: u64, give: impl FnOnce(isize)) {
+    let diff = isize::try_from(after).unwrap_or(isize::MAX) - isize::try_from(before).unwrap_or(isize::MAX);
+    if diff != 0 {
+        give(diff);
+    }
+}
+
+/// What is in one sorted list and not in the other.
+fn differences<T: Ord>(before: &[T], after: &[T], mut give: impl FnMut(&T, isize)) {
+    let (mut before, mut after) = (before.iter().peekable(), after.iter().peekable());
+    loop {
+        let order = match (before.peek(), after.peek()) {
+            (None, None) => return,
+            (Some(_), None) => std::cmp::Ordering::Less,
+            (None, Some(_)) => std::cmp::Ordering::Greater,
+            (Some(old), Some(new)) => old.cmp(new),
+        };
+        if order.is_le()
+            && let Some(old) = before.next()
+            && order.is_lt()
+        {
+            give(old, -1);
+        }
+        if order.is_ge()
+            && let Some(new) = after.next()
+            && order.is_gt()
+        {
+            give(new, 1);
+        }
+    }
+}
+
+impl Graph for Sensors {
+    fn tables(&self) -> Vec<Table> {
+        tables::tables()
+    }
+
+    /// None: the charts that there are have days for their horizontal axis, and one for all keys.
+    fn charts(&self) -> Vec<Chart> {
+        Vec::new()
+    }
+
+    fn measurements(&self) -> Vec<retally_core::points::Measurement> {
+        vec![tables::measurement()]
+    }
+
+    fn calendar(&self) -> Calendar {
+        self.rules.calendar.clone()
+    }
+
+    fn build<'s>(&self, inputs: &Inputs<'s>, outputs: &mut Outputs<'s>) {
+        let names = names::resolve(inputs.records::<Name>("mapping"));
+        outputs.table(tables::MAPPING, names.named.clone().map(|(sensor, name)| tables::mapping_row(&name, sensor)));
+
+        let readings = self.readings(inputs);
+        let points = inputs.points().wanted();
+        if !points && !outputs.wants(tables::ISSUES) && !outputs.wants_any(&tables::OF_SENSORS) {
+            return;
+        }
+        let shelf = Shelf::default();
+        let facts = self.facts(readings, outputs.wants(tables::UNUSUAL), points.then(|| Rc::clone(&shelf)));
+        if points {
+            let moved = facts.clone().flat_map(|(sensor, fact)| if let Fact::Moved(moved) = fact { Some((sensor, moved)) } else { None });
+            inputs.add_reports(points::write(moved, names.named.clone(), shelf, Arc::clone(inputs.points())));
+        }
+        let rows = facts.clone().flat_map(|(sensor, fact)| if let Fact::Row(tail) = fact { Some((sensor, tail)) } else { None });
+        let measured = facts.clone().flat_map(|(sensor, fact)| matches!(fact, Fact::Measured).then_some(sensor));
+        // Every sensor has a name, be it an empty one.
+        let names_of = |sensors: Collection<'s, Sensor>, named: Collection<'s, (Sensor, String)>| {
+            let candidates = sensors.map(|sensor| (sensor, None)).concat(named.map(|(sensor, name)| (sensor, Some(name))));
+            candidates.reduce_named("name of a sensor", |_, names, output| {
+                let there = || names.iter().filter(|(_, count)| *count > 0);
+                let name = there().find_map(|(name, _)| name.as_ref());
+                let has_data = there().any(|(name, _)| name.is_none());
+                output.push(((name.cloned(), has_data), 1));
+            })
+        };
+        let known = names_of(measured.clone(), names.named);
+        if outputs.wants_any(&tables::OF_SENSORS) {
+            let names = known.clone().map(|(sensor, (name, _))| (sensor, name.unwrap_or_default()));
+            let wanted: Vec<bool> = tables::OF_SENSORS.iter().map(|table| outputs.wants(table)).collect();
+            let rows = rows.filter(move |(_, tail)| wanted.get(usize::from(tail.table)).copied().unwrap_or(false));
+            let rows = rows.join_map(names, |sensor, tail, name| (tail.table, tail.row(name, *sensor)));
+            for (place, table) in tables::OF_SENSORS.iter().enumerate() {
+                outputs.table(table, rows.clone().flat_map(move |(table, row)| (usize::from(table) == place).then_some(row)));
+            }
+        }
+        if outputs.wants(tables::ISSUES) {
+            let unmapped = known.clone().flat_map(|(sensor, (name, _))| name.is_none().then_some((sensor, ())));
+            let unmapped = measured.map(|sensor| (sensor, ())).join_map(unmapped, |_, (), ()| Issue::Unmapped);
+            let without = known.flat_map(|(_, (name, has_data))| (name.is_some() && !has_data).then_some(Issue::WithoutData));
+            let conflicts = names.conflicts.map(|()| Issue::MappingConflict);
+            let found = facts.flat_map(|(_, fact)| if let Fact::Issue(issue) = fact { Some(issue) } else { None });
+            let issues = found.concat(unmapped).concat(without).concat(conflicts).count_total();
+            outputs.table(tables::ISSUES, issues.map(|(issue, rows)| tables::issue_row(issue.name(), rows)));
+        }
+    }
+}
+
+impl Sensors {
+    /// The readings by sensor, up to as-of where that is set.
+    fn readings<'s>(&self, inputs: &Inputs<'s>) -> Collection<'s, (Sensor, Reading)> {
+        let measurements = inputs.records::<Measurement>("data");
+        let measurements = match self.as_of {
+            AsOf::Latest => measurements,
+            AsOf::At(moment) => measurements.filter(move |measurement| measurement.reading.time() <= moment),
+        };
+        measurements.map(|measurement| (measurement.sensor, measurement.reading))
+    }
+
+    /// What is said of sensors; on `shelf`, where there is one, lie their histories.
+    pub(crate) fn facts<'s>(
+        &self,
+        readings: Collection<'s, (Sensor, Reading)>,
+        unusual: bool,
+        shelf: Option<Shelf>,
+    ) -> Collection<'s, (Sensor, Fact)> {
+        let rules = self.rules.clone();
+        by_key(readings, exchange(), "sensors", move |sensor, changes, known: &mut Known, emitter: &mut Each<(Sensor, Fact)>| {
+            let points = shelf.is_some();
+            known.change(changes, &rules, unusual, |fact, diff| {
+                if points || !matches!(fact, Fact::Moved(_)) {
+                    emitter.give((*sensor, fact), diff);
+                }
+            });
+            if let Some(shelf) = &shelf {
+                let mut shelf = shelf.borrow_mut();
+                if known.is_empty() {
+                    shelf.remove(sensor);
+                } else {
+                    shelf.entry(*sensor).or_insert_with(|| Rc::clone(&known.history));
+                }
+            }
+        })
+    }
+}

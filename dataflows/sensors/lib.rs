@@ -1,0 +1,96 @@
+//! `sensors`: what is normal for each sensor, and which measurements are not?
+//!
+//! Sensors send measurements, late, twice, wrong, or not at all. For each there are lines that describe it piece by piece, a forecast
+//! for each hour from the hours before, the measurements that are far from it, and what these make together. All of it stays right as
+//! measurements come in any order, and costs little by change ([`sensor`]).
+//!
+//! # Example
+//! A thermometer shows 20 ± 0.1 every five minutes for three weeks, and once, on the 15th at noon, 25. The forecast of that hour is 20 with a σ of
+//! 0.1, the score of the 25 is 50, its severity 4: a row of `sensor_anomalies`, and an incident. The lines don't see it: one measurement
+//! far from its hour is left out of the fit. Then a late batch retracts it, and brings 20.05: both rows go.
+//!
+//! # What its state costs
+//! 16 bytes for each measurement, and some 150 for each hour of a sensor that has measurements: ([`sensor`]). A late measurement, among 42
+//! days at every five minutes, has 700 forecasts made anew, and the measurements of some six hours scored anew.
+//!
+//! # Decided here, where the contract is silent
+//! - **Sums** are exact integers about a centre, made from an hour's readings whenever one of these changes: the graph keeps the readings
+//!   anyway, and no sums beside them.
+//! - **`score`** is |residual| / σ for points. A flat line and a gap count in standard deviations too, by how probable they are ([`anomalies`]); there
+//!   `expected` and `residual` are those of the measurement, and the score is the greatest of what applies.
+//! - **Flat line**: a value that comes again and again, for an hour at least, from a sensor that seldom repeats itself. **Gap**: the first measurement
+//!   after a silence. Both need an hour with a forecast. An anomaly is always a measurement.
+//! - **`collective` and `level_shift`** are names for anomalies that lie where the piecewise regression absorbs a stretch, or jumps ([`anomalies`]); they make no
+//!   rows of their own. An **incident** is a run of anomalies with no more than 24 hours from one to the next, its kind that of its peak.
+//! - **`severity`** of the 24 hours before includes a measurement exactly 24 hours before, and what stands before it at the same time.
+//! - **`conflicting_value`** counts every measurement that shares its time with another value of its sensor. **`ambiguous_local_time`** and
+//!   **`missing_local_time`** count measurements that were written so, as often or more than retracted so.
+//! - **`r2`** of a stretch without variance is 1; `sigma` of fewer than three measurements is 0. `measurements` of a segment are all of its
+//!   stretch, those left out of the fit and those of absorbed stretches too.
+//! - **Mapping conflicts**: of the UUIDs of a name the smallest has it; of the names that a UUID then has, the smallest. The other lines are
+//!   conflicts, and not in `sensor_mapping`. A line without name is refused.
+//! - **`sensor_unusual`**: the score of an hour is the sum over the three buckets that it lies in; what is shown is the bucket with the largest part.
+//! - **As-of**: measurements after `--as-of` are left out.
+//! - Values finer than 2^-20 are kept exactly, and so are least and greatest; forecasts and lines see multiples of 2^-20.
+
+pub mod anomalies;
+#[cfg(test)]
+mod cases;
+pub mod evaluate;
+pub mod forecast;
+pub mod generate;
+pub mod graph;
+pub mod leaf;
+pub mod names;
+#[cfg(test)]
+mod oracle;
+pub mod outliers;
+pub mod points;
+pub mod records;
+pub mod segments;
+pub mod sensor;
+pub mod tables;
+#[cfg(test)]
+mod tests;
+pub mod unusual;
+
+use records::{Measurement, Name};
+use retally_core::contract::{Dataflow, Definition, Files, GenerateError, Graph, Input, InputKind, Setting, SettingError, Settings};
+use retally_core::record::Record;
+
+/// The dataflow.
+#[derive(Clone, Copy, Debug)]
+pub struct Sensors;
+
+impl Dataflow for Sensors {
+    fn definition(&self) -> Definition {
+        let input = |name, about, fields, required| Input { name, about, fields, kind: InputKind::Records, csv: true, required };
+        let setting = |name, value, default, about| Setting { name, value, default: Some(default), about };
+        Definition {
+            name: "sensors",
+            about: "piecewise regressions and anomalies of sensors, from their measurements",
+            inputs: vec![
+                input("mapping", "the names of sensors", Name::FIELDS, false),
+                input("data", "measurements, in any number of files", Measurement::FIELDS, true),
+            ],
+            settings: vec![
+                setting("timezone", "IANA", "Europe/Berlin", "the zone of times without an offset, and of local hours and weeks"),
+                setting("threshold", "X", "5", "how many standard deviations from what is expected are an anomaly"),
+            ],
+            generator: generate::settings(),
+        }
+    }
+
+    fn graph(&self, settings: &Settings) -> Result<Box<dyn Graph>, SettingError> {
+        let threshold: f64 = settings.parsed("threshold")?;
+        if !(0.1..=1e6).contains(&threshold) {
+            return Err(settings.error("threshold", "is not from 0.1 to 1000000"));
+        }
+        let rules = sensor::Rules { calendar: settings.calendar()?, threshold };
+        Ok(Box::new(graph::Sensors { rules, as_of: settings.as_of() }))
+    }
+
+    fn generate(&self, options: &Settings, files: &mut dyn Files) -> Result<(), GenerateError> {
+        generate::generate(options, files)
+    }
+}

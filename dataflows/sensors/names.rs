@@ -1,0 +1,46 @@
+//! Which name a sensor has.
+//!
+//! Of the UUIDs that a name is given to, the smallest has it; of the names that a UUID then has, the smallest. All other lines
+//! of the mapping are conflicts.
+
+use crate::records::{Name, Sensor};
+use retally_core::Collection;
+
+/// The mapping: the names that count, and the lines that don't.
+pub struct Names<'s> {
+    /// Each sensor that has a name, with it.
+    pub named: Collection<'s, (Sensor, String)>,
+    /// The lines that are in conflict with one that counts.
+    pub conflicts: Collection<'s, ()>,
+}
+
+/// Resolves a mapping.
+pub fn resolve(lines: Collection<'_, Name>) -> Names<'_> {
+    let by_name = lines.map(|line| (line.name, line.sensor)).reduce_named("sensors of a name", |_, sensors, output| {
+        pick(sensors, output);
+    });
+    let (kept, more) = split(by_name);
+    let by_sensor = kept.map(|(name, sensor)| (sensor, name)).reduce_named("names of a sensor", |_, names, output| {
+        pick(names, output);
+    });
+    let (named, conflicts) = split(by_sensor);
+    Names { named, conflicts: conflicts.map(|_| ()).concat(more.map(|_| ())) }
+}
+
+/// The smallest of those that are there counts.
+fn pick<V: Clone>(values: &[(&V, isize)], output: &mut Vec<((V, bool), isize)>) {
+    let mut there = values.iter().filter(|(_, count)| *count > 0);
+    output.extend(there.next().map(|(value, _)| (((*value).clone(), true), 1)));
+    output.extend(there.map(|(value, _)| (((*value).clone(), false), 1)));
+}
+
+/// Those that count, and the others.
+fn split<K, V>(picked: Collection<'_, (K, (V, bool))>) -> (Collection<'_, (K, V)>, Collection<'_, (K, V)>)
+where
+    K: differential_dataflow::Data,
+    V: differential_dataflow::Data,
+{
+    let chosen = picked.clone().flat_map(|(key, (value, counts))| counts.then_some((key, value)));
+    let others = picked.flat_map(|(key, (value, counts))| (!counts).then_some((key, value)));
+    (chosen, others)
+}

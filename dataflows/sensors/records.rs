@@ -1,0 +1,219 @@
+//! The inputs: names of sensors, and measurements.
+//!
+//! A value is kept exactly, as the bits of its float in an order that is that of the numbers: it is part of a measurement's
+//! identity. Arithmetic uses its fixed point, whole multiples of 2^-20, so that sums are exact.
+
+use retally_core::calendar::Naming;
+use retally_core::record::{Context, Field, Fields, Record, Refusal};
+use retally_core::time::Moment;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A sensor's UUID. Printed in lower case, with hyphens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Sensor(pub u128);
+
+impl Sensor {
+    /// Reads a UUID: 32 hexadecimal digits in either case, with hyphens or without.
+    pub fn parse(text: &[u8]) -> Option<Sensor> {
+        // Braces and `urn:uuid:` are read too.
+        uuid::Uuid::try_parse_ascii(text).ok().map(|uuid| Sensor(uuid.as_u128()))
+    }
+}
+
+impl fmt::Display for Sensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        uuid::Uuid::from_u128(self.0).hyphenated().fmt(f)
+    }
+}
+
+/// A finite value below 2^36 in magnitude. Zero has no sign. The order is that of the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Value(i64);
+
+/// Values are below this in magnitude.
+pub const MAGNITUDE_MAX: f64 = (1u64 << 36) as f64;
+/// Multiples of this are the fixed point.
+pub const FIXED_UNIT: f64 = 1.0 / (1u64 << 20) as f64;
+
+impl Value {
+    /// The value of a float, when it is one.
+    pub fn new(number: f64) -> Option<Value> {
+        if !number.is_finite() || number.abs() >= MAGNITUDE_MAX {
+            return None;
+        }
+        let bits = if number == 0.0 { 0 } else { number.to_bits().cast_signed() };
+        // The bits of negative floats sort backwards.
+        Some(Value(if bits < 0 { bits ^ i64::MAX } else { bits }))
+    }
+
+    /// As a float.
+    pub fn get(self) -> f64 {
+        f64::from_bits((if self.0 < 0 { self.0 ^ i64::MAX } else { self.0 }).cast_unsigned())
+    }
+
+    /// The nearest multiple of 2^-20, as their number; below 2^56.
+    pub fn fixed(self) -> i64 {
+        // In range, because values are bounded.
+        #[allow(clippy::cast_possible_truncation)]
+        let fixed = (self.get() / FIXED_UNIT).round() as i64;
+        fixed
+    }
+}
+
+/// A measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Measurement {
+    /// Of which sensor.
+    pub sensor: Sensor,
+    /// When and what.
+    pub reading: Reading,
+}
+
+/// What a sensor showed, and when: 16 bytes, because the graph keeps one for every measurement.
+///
+/// How the time was written is no part of the identity; it takes the two lowest bits beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Reading {
+    time_and_naming: i64,
+    /// What.
+    pub value: Value,
+}
+
+impl Reading {
+    /// A reading.
+    pub fn new(time: Moment, naming: Naming, value: Value) -> Reading {
+        let naming = match naming {
+            Naming::Unique => 0,
+            Naming::Ambiguous => 1,
+            Naming::Missing => 2,
+        };
+        Reading { time_and_naming: time.0 << 2 | naming, value }
+    }
+
+    /// When.
+    pub fn time(&self) -> Moment {
+        Moment(self.time_and_naming >> 2)
+    }
+
+    /// How the time was written.
+    pub fn naming(&self) -> Naming {
+        match self.time_and_naming & 3 {
+            0 => Naming::Unique,
+            1 => Naming::Ambiguous,
+            _ => Naming::Missing,
+        }
+    }
+
+    /// The measurement alone, however its time was written.
+    #[must_use]
+    pub fn plain(self) -> Reading {
+        Reading { time_and_naming: self.time_and_naming & !3, ..self }
+    }
+}
+
+impl Record for Measurement {
+    const FIELDS: &'static [Field] = &[
+        Field { name: "timestamp", about: "when it was measured" },
+        Field { name: "sensor_uuid", about: "the sensor" },
+        Field { name: "sensor_value", about: "what was measured: a finite number below 2^36 in magnitude" },
+    ];
+
+    fn decode(fields: Fields<'_>, context: &Context) -> Result<Self, Refusal> {
+        let (time, naming) = context.calendar.parse_naming(fields.text(0)).map_err(|error| fields.refusal(0, error))?;
+        let sensor = sensor(&fields, 1)?;
+        let number = std::str::from_utf8(fields.text(2)).ok().and_then(|text| text.parse::<f64>().ok());
+        let number = number.ok_or_else(|| fields.refusal(2, "is no number"))?;
+        let value = Value::new(number).ok_or_else(|| match number.is_finite() {
+            true => fields.refusal(2, "is 2^36 or more in magnitude"),
+            false => fields.refusal(2, "is not finite"),
+        })?;
+        Ok(Measurement { sensor, reading: Reading::new(time, naming, value) })
+    }
+
+    fn time(&self) -> Option<Moment> {
+        Some(self.reading.time())
+    }
+}
+
+/// A sensor's name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Name {
+    /// The name.
+    pub name: String,
+    /// Whose.
+    pub sensor: Sensor,
+}
+
+impl Record for Name {
+    const FIELDS: &'static [Field] = &[
+        Field { name: "sensor_name", about: "what people call it" },
+        Field { name: "sensor_uuid", about: "what its measurements call it" },
+    ];
+
+    fn decode(fields: Fields<'_>, _: &Context) -> Result<Self, Refusal> {
+        let name = std::str::from_utf8(fields.text(0)).map_err(|_| fields.refusal(0, "is no UTF-8"))?;
+        if name.is_empty() {
+            return Err(fields.refusal(0, "is missing"));
+        }
+        Ok(Name { name: name.into(), sensor: sensor(&fields, 1)? })
+    }
+
+    fn time(&self) -> Option<Moment> {
+        None
+    }
+}
+
+fn sensor(fields: &Fields<'_>, place: usize) -> Result<Sensor, Refusal> {
+    Sensor::parse(fields.text(place)).ok_or_else(|| fields.refusal(place, "is no UUID like 67e55044-10b1-426f-9247-bb680e5fe0c8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use retally_core::calendar::Calendar;
+
+    proptest! {
+        #[test]
+        fn values_are_kept_exactly_and_sort_as_numbers(a in -1e10f64..1e10, b in prop_oneof![-1.0f64..1.0, any::<f64>()]) {
+            prop_assume!(b.abs() < MAGNITUDE_MAX);
+            let (x, y) = (Value::new(a).unwrap(), Value::new(b).unwrap());
+            prop_assert_eq!(x.get(), a);
+            prop_assert_eq!(y.get(), b);
+            prop_assert_eq!(x.cmp(&y), a.partial_cmp(&b).unwrap());
+            prop_assert!((x.fixed() as f64 * FIXED_UNIT - a).abs() <= FIXED_UNIT / 2.0 + a.abs() * 1e-15);
+        }
+    }
+
+    fn decode(slots: &[&[u8]]) -> Result<Measurement, String> {
+        let context = Context { calendar: Calendar::named("Europe/Berlin").unwrap() };
+        Measurement::decode(Fields::new(Measurement::FIELDS, slots), &context).map_err(|refusal| refusal.into_owned())
+    }
+
+    #[test]
+    fn measurements_are_read_and_refused() {
+        let uuid = b"67E55044-10b1-426f-9247-bb680e5fe0c8".as_slice();
+        let found = decode(&[b"2024-10-27 02:30:00", uuid, b" -1.5e3 "]).unwrap();
+        assert_eq!(found.sensor.to_string(), "67e55044-10b1-426f-9247-bb680e5fe0c8");
+        assert_eq!((found.reading.time().to_string(), found.reading.naming()), ("2024-10-27T00:30:00Z".into(), Naming::Ambiguous));
+        assert_eq!(found.reading.value.get(), -1500.0);
+        assert_eq!(
+            decode(&[b"2024-10-27T00:30:00Z", b"67e5504410b1426f9247bb680e5fe0c8", b"-1500"]).unwrap().reading,
+            found.reading.plain()
+        );
+        for (value, why) in [
+            (b"".as_slice(), "sensor_value is missing"),
+            (b"NaN", "sensor_value \"NaN\" is not finite"),
+            (b"-inf", "sensor_value \"-inf\" is not finite"),
+            (b"1e999", "sensor_value \"1e999\" is not finite"),
+            (b"68719476736", "sensor_value \"68719476736\" is 2^36 or more in magnitude"),
+            (b"1,5", "sensor_value \"1,5\" is no number"),
+        ] {
+            assert_eq!(decode(&[b"2024-01-01T00:00:00Z", uuid, value]).unwrap_err(), why);
+        }
+        assert!(decode(&[b"2024-01-01T00:00:00Z", uuid, b"-68719476735.9"]).is_ok());
+        assert!(decode(&[b"2024-01-01T00:00:00Z", b"67e55044", b"1"]).unwrap_err().contains("is no UUID"));
+        assert_eq!(decode(&[b"2024-01-01T00:00:00Z", uuid, b"-0"]), decode(&[b"2024-01-01T00:00:00Z", uuid, b"0.0"]), "zero has no sign");
+    }
+}

@@ -1,0 +1,280 @@
+//! The piecewise regression: lines over consecutive stretches of time.
+//!
+//! Within a local week from Monday, the optimal partition of the hours into lines: that of the least Σ SSE/s² + 50 by line, found by dynamic
+//! programming over all partitions (Bellman, "On the approximation of curves by line segments using dynamic programming", 1961; the
+//! penalized form is Jackson et al., "An algorithm for optimal partitioning of data on an interval", 2005). A line covers 6 hours at
+//! least. s² is the median over the week's hours of SSE/(n - 2) about the hour's own line; where hours have fewer than three
+//! measurements, half of the squared normal scale (1.4826 · MAD) of the steps between hours.
+//!
+//! Weeks are then merged from the first to the last: a week's first line with the line before it, when both together cost less than a
+//! line more. And a line of at most 24 hours between two that agree is absorbed by them.
+//!
+//! # Limits
+//! Lines are not merged over more than [`HOLE_HOURS_MAX`] hours without measurements. Of weeks a long history has few: merging goes over all lines of
+//! a sensor, at each change.
+
+use crate::leaf::Hour;
+use crate::outliers::median;
+use retally_core::operators::regression::Moments;
+use retally_core::time::Moment;
+
+/// What a line costs, in units of s².
+const PENALTY: f64 = 50.0;
+/// The hours that a line covers at least, within its week.
+const HOURS_MIN: usize = 6;
+/// A line of so many hours may be absorbed.
+const ABSORBED_HOURS_MAX: u32 = 24;
+/// Lines are not merged over more hours without measurements.
+pub const HOLE_HOURS_MAX: i32 = 24;
+
+/// An hour, as lines see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// Which hour.
+    pub hour: Hour,
+    /// The moments of the measurements that are no outliers; x in hours since the hour's start.
+    pub moments: Moments,
+    /// All measurements, outliers too.
+    pub measurements: u32,
+    /// The times of the first and the last.
+    pub times: (Moment, Moment),
+}
+
+/// A line over a stretch of time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Segment {
+    /// The first and last hour.
+    pub hours: (Hour, Hour),
+    /// How many hours have measurements.
+    pub parts: u32,
+    /// The moments of what is fitted; x in hours since 1970-01-01T00:00:00Z.
+    pub moments: Moments,
+    /// All measurements.
+    pub measurements: u64,
+    /// The times of the first and the last.
+    pub times: (Moment, Moment),
+    /// s².
+    pub noise: f64,
+}
+
+/// The lines of a sensor.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Pieces {
+    /// The lines in order.
+    pub segments: Vec<Segment>,
+    /// Stretches that were absorbed, in order of their ends: first and last hour.
+    pub absorbed: Vec<(Hour, Hour)>,
+}
+
+impl Segment {
+    fn of(parts: &[Part], noise: f64) -> Option<Segment> {
+        let (first, last) = (parts.first()?, parts.last()?);
+        Some(Segment {
+            hours: (first.hour, last.hour),
+            parts: u32::try_from(parts.len()).unwrap_or(u32::MAX),
+            moments: parts.iter().fold(Moments::default(), |all, part| all.with(&absolute(part))),
+            measurements: parts.iter().map(|part| u64::from(part.measurements)).sum(),
+            times: (first.times.0, last.times.1),
+            noise,
+        })
+    }
+
+    /// Both as one line, when that costs less than a line more.
+    fn joined(&self, next: &Segment) -> Option<Segment> {
+        let moments = self.moments.with(&next.moments);
+        let noise = (self.noise * self.moments.n + next.noise * next.moments.n) / moments.n;
+        let more = moments.residual() - self.moments.residual() - next.moments.residual();
+        let together = Segment {
+            hours: (self.hours.0, next.hours.1),
+            parts: self.parts + next.parts,
+            moments,
+            measurements: self.measurements + next.measurements,
+            times: (self.times.0, next.times.1),
+            noise,
+        };
+        (next.hours.0 - self.hours.1 <= HOLE_HOURS_MAX && more < PENALTY * noise).then_some(together)
+    }
+
+    /// How far the next line starts from where this one leads, in standard deviations.
+    pub fn jump_to(&self, next: &Segment) -> f64 {
+        let x = f64::from(next.hours.0);
+        let noise = (self.noise * self.moments.n + next.noise * next.moments.n) / (self.moments.n + next.moments.n);
+        (next.moments.line().at(x) - self.moments.line().at(x)).abs() / noise.sqrt()
+    }
+}
+
+fn absolute(part: &Part) -> Moments {
+    part.moments.moved(f64::from(part.hour))
+}
+
+/// The lines of a week.
+pub fn of_week(parts: &[Part]) -> Vec<Segment> {
+    let noise = noise(parts);
+    let moments: Vec<Moments> = parts.iter().map(absolute).collect();
+    // By number of hours covered: the least cost, and where the last line starts.
+    let mut best: Vec<(f64, usize)> = vec![(0.0, 0)];
+    for end in 1..=parts.len() {
+        let mut least = (f64::INFINITY, 0);
+        let mut line = Moments::default();
+        for start in (0..end).rev() {
+            line = moments.get(start).copied().unwrap_or_default().with(&line);
+            let before = best.get(start).map_or(f64::INFINITY, |(cost, _)| *cost);
+            // The whole week may be shorter than a line must be.
+            if end - start < HOURS_MIN && start > 0 || before.is_infinite() {
+                continue;
+            }
+            if end < parts.len() && end < HOURS_MIN {
+                continue;
+            }
+            let cost = before + line.residual() / noise + PENALTY;
+            if cost < least.0 {
+                least = (cost, start);
+            }
+        }
+        best.push(least);
+    }
+    let mut segments = Vec::new();
+    let mut end = parts.len();
+    while end > 0 {
+        let start = best.get(end).map_or(0, |(_, start)| *start);
+        segments.extend(parts.get(start..end).and_then(|parts| Segment::of(parts, noise)));
+        end = start;
+    }
+    segments.reverse();
+    segments
+}
+
+/// s².
+fn noise(parts: &[Part]) -> f64 {
+    let with_line = parts.iter().filter(|part| part.moments.n >= 3.0);
+    let mut variances: Vec<f64> = with_line.map(|part| part.moments.residual() / (part.moments.n - 2.0)).collect();
+    let mut sizes: Vec<f64> = parts.iter().map(|part| part.moments.y.abs()).collect();
+    let variance = median(&mut variances).unwrap_or_else(|| {
+        let pairs = parts.iter().zip(parts.iter().skip(1));
+        let mut steps: Vec<f64> = pairs.map(|(part, next)| (next.moments.y - part.moments.y).abs()).collect();
+        let scale = 1.4826 * median(&mut steps).unwrap_or(0.0);
+        scale * scale / 2.0
+    });
+    let floor = 1e-6 * median(&mut sizes).unwrap_or(0.0).max(1.0);
+    variance.max(floor * floor)
+}
+
+/// The lines of a sensor from those of its weeks.
+pub fn merged<'a>(weeks: impl Iterator<Item = &'a [Segment]>) -> Pieces {
+    let mut pieces = Pieces::default();
+    for week in weeks {
+        let mut first = true;
+        for segment in week {
+            let mut segment = *segment;
+            if first && let Some(together) = pieces.segments.last().and_then(|last| last.joined(&segment)) {
+                pieces.segments.pop();
+                segment = together;
+            }
+            first = false;
+            absorb(&mut pieces, &mut segment);
+            pieces.segments.push(segment);
+        }
+    }
+    pieces
+}
+
+/// Absorbs short lines between `segment` and one before that it agrees with.
+fn absorb(pieces: &mut Pieces, segment: &mut Segment) {
+    while let [.., before, short] = pieces.segments.as_slice() {
+        // A hole may lie beside the short line.
+        let reach = Segment { hours: (before.hours.0, short.hours.1), ..*before };
+        let near = short.hours.0 - before.hours.1 <= HOLE_HOURS_MAX;
+        if short.parts > ABSORBED_HOURS_MAX || !near {
+            return;
+        }
+        let Some(together) = reach.joined(segment) else { return };
+        *segment = Segment { parts: together.parts + short.parts, measurements: together.measurements + short.measurements, ..together };
+        pieces.absorbed.push(short.hours);
+        pieces.segments.truncate(pieces.segments.len() - 2);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use retally_core::time::HOUR;
+
+    /// Six measurements an hour of a function of the hour, with a little noise.
+    fn parts(hours: std::ops::Range<i32>, value: impl Fn(f64) -> f64) -> Vec<Part> {
+        let point = |hour: i32, n: i64| {
+            let x = f64::from(hour) + n as f64 / 6.0;
+            let noise = [0.05, -0.03, -0.04, 0.02][usize::try_from((i64::from(hour) * 5 + n * 7) % 4).unwrap()];
+            #[allow(clippy::cast_possible_truncation)]
+            (n * 600_000, ((value(x) + noise) * 1024.0) as i64)
+        };
+        hours
+            .map(|hour| Part {
+                hour,
+                moments: Moments::of((0..6).map(|n| point(hour, n)), 1.0 / 3_600_000.0, 1.0 / 1024.0),
+                measurements: 6,
+                times: (Moment(i64::from(hour) * HOUR), Moment(i64::from(hour) * HOUR + HOUR * 5 / 6)),
+            })
+            .collect()
+    }
+
+    fn borders(segments: &[Segment]) -> Vec<(Hour, Hour)> {
+        segments.iter().map(|segment| segment.hours).collect()
+    }
+
+    #[test]
+    fn a_line_is_one_segment_and_a_jump_makes_two() {
+        assert_eq!(borders(&of_week(&parts(0..168, |x| 0.3 * x + 5.0))), [(0, 167)]);
+        let jump = of_week(&parts(0..168, |x| if x < 100.0 { 5.0 } else { 6.0 }));
+        assert_eq!(borders(&jump), [(0, 99), (100, 167)]);
+        assert!((jump[0].jump_to(&jump[1]) * jump[0].noise.sqrt() - 1.0).abs() < 0.1);
+        let kink = of_week(&parts(0..168, |x| if x < 60.0 { x } else { 120.0 - x }));
+        assert_eq!(kink.len(), 2);
+        assert!((kink[0].hours.1 - 59).abs() <= 1, "{kink:?}");
+        assert!((kink[1].moments.line().slope + 1.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn short_weeks_and_empty_ones() {
+        assert!(of_week(&[]).is_empty());
+        assert_eq!(borders(&of_week(&parts(3..4, |x| x))), [(3, 3)]);
+        // Too short for two lines of six hours.
+        assert_eq!(borders(&of_week(&parts(0..11, |x| if x < 5.0 { 0.0 } else { 100.0 }))), [(0, 10)]);
+        assert_eq!(borders(&of_week(&parts(0..12, |x| if x < 6.0 { 0.0 } else { 100.0 }))), [(0, 5), (6, 11)]);
+    }
+
+    #[test]
+    fn the_optimal_partition_is_found() {
+        // Against all partitions, one by one.
+        let parts = parts(0..15, |x| if x < 7.0 { 0.1 * x } else { 1.0 - 0.05 * x });
+        let noise = noise(&parts);
+        let cost = |cuts: &[usize]| -> f64 {
+            cuts.windows(2).map(|ends| Segment::of(&parts[ends[0]..ends[1]], noise).unwrap().moments.residual() / noise + PENALTY).sum()
+        };
+        let mut least = cost(&[0, 15]);
+        for cut in 6..=9 {
+            least = least.min(cost(&[0, cut, 15]));
+        }
+        let found = of_week(&parts);
+        let total: f64 = found.iter().map(|segment| segment.moments.residual() / noise + PENALTY).sum();
+        assert!((total - least).abs() < 1e-6 * least, "{total} {least}");
+    }
+
+    #[test]
+    fn weeks_merge_and_a_burst_is_absorbed() {
+        let line = |x: f64| 0.01 * x;
+        let burst = |x: f64| line(x) + if (250.0..258.0).contains(&x) { 3.0 } else { 0.0 };
+        let all = parts(0..504, burst);
+        let weeks: Vec<Vec<Segment>> = all.chunks(168).map(of_week).collect();
+        let pieces = merged(weeks.iter().map(Vec::as_slice));
+        assert_eq!(borders(&pieces.segments), [(0, 503)]);
+        assert_eq!(pieces.absorbed, [(250, 257)]);
+        assert_eq!(pieces.segments[0].measurements, 504 * 6, "what is absorbed is counted");
+        assert_eq!(pieces.segments[0].moments.n, 496.0 * 6.0, "and not fitted");
+    }
+
+    #[test]
+    fn holes_keep_lines_apart() {
+        let weeks: Vec<Vec<Segment>> = [0..100, 168..300].map(|hours| of_week(&parts(hours, |x| 0.01 * x))).into();
+        assert_eq!(borders(&merged(weeks.iter().map(Vec::as_slice)).segments), [(0, 99), (168, 299)]);
+    }
+}

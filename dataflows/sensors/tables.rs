@@ -1,0 +1,210 @@
+//! The outputs: tables with their columns, and how rows are written.
+//!
+//! All but the issues start with the sensor's name and UUID. What follows them is written where the sensor is looked at, as the
+//! [`Tail`] of a row; the names come last.
+
+use crate::anomalies::{Anomaly, Incident};
+use crate::leaf;
+use crate::records::Sensor;
+use crate::segments::Segment;
+use crate::sensor::{Summary, Whole};
+use crate::unusual::Stretch;
+use retally_core::contract::Table;
+use retally_core::points::{FieldKind, Measurement, PointField, Tag};
+use retally_core::row::{Column, ColumnType, Row};
+use serde::{Deserialize, Serialize};
+
+/// The table of names.
+pub const MAPPING: &str = "sensor_mapping";
+/// The table of sensors.
+pub const SUMMARY: &str = "sensor_summary";
+/// The table of lines.
+pub const SEGMENTS: &str = "sensor_segments";
+/// The table of anomalies.
+pub const ANOMALIES: &str = "sensor_anomalies";
+/// The table of incidents.
+pub const INCIDENTS: &str = "sensor_incidents";
+/// The table of unusual stretches.
+pub const UNUSUAL: &str = "sensor_unusual";
+/// The table of issues.
+pub const ISSUES: &str = "sensor_issues";
+
+/// Tables whose rows say something of a sensor; a [`Tail`] names one by its place.
+pub const OF_SENSORS: [&str; 5] = [SUMMARY, SEGMENTS, ANOMALIES, INCIDENTS, UNUSUAL];
+
+/// All tables.
+pub fn tables() -> Vec<Table> {
+    use ColumnType::{Bool, Float, Text, Time, UInt};
+    let column = Column::new;
+    let table = |name, about, key, rest: Vec<Column>| {
+        let ids = [column("sensor_name", Text, "its name; empty where the mapping has none"), column("sensor_uuid", Text, "its UUID")];
+        Table::new(name, about, key, ids.into_iter().chain(rest).collect())
+    };
+    vec![
+        table(MAPPING, "the names of sensors", 2, Vec::new()),
+        table(
+            SUMMARY,
+            "each sensor with measurements, in numbers",
+            2,
+            vec![
+                column("first_time", Time, "when it was measured first"),
+                column("last_time", Time, "when it was measured last"),
+                column("measurements", UInt, "how many measurements"),
+                column("minimum", Float, "the least value"),
+                column("maximum", Float, "the greatest value"),
+                column("mean", Float, "the mean of all values"),
+                column("segments", UInt, "how many lines describe it"),
+                column("anomalies", UInt, "how many measurements are anomalies"),
+                column("incidents", UInt, "how many incidents they make"),
+            ],
+        ),
+        table(
+            SEGMENTS,
+            "the piecewise regression: lines over consecutive stretches of time",
+            3,
+            vec![
+                column("start_time", Time, "the first measurement of the stretch"),
+                column("end_time", Time, "the last one"),
+                column("measurements", UInt, "how many it has"),
+                column("intercept", Float, "the line at start_time"),
+                column("slope_per_hour", Float, "its slope"),
+                column("r2", Float, "the share of the variance that it explains; 1 where there is none"),
+                column("sigma", Float, "the standard deviation about it"),
+            ],
+        ),
+        table(
+            ANOMALIES,
+            "measurements that are not as expected",
+            4,
+            vec![
+                column("timestamp", Time, "when it was measured"),
+                column("value", Float, "what was measured"),
+                column("expected", Float, "what was expected"),
+                column("residual", Float, "value less expected"),
+                column("score", Float, "how far from normal, in standard deviations"),
+                column("severity", UInt, "1 from the threshold on, 1 more with each doubling"),
+                column("kind", Text, "point, level_shift, collective, flatline or gap"),
+                column("model", Text, "what the expectation comes from"),
+                column("incident_start", Bool, "whether its severity is above all of the 24 hours before"),
+            ],
+        ),
+        table(
+            INCIDENTS,
+            "anomalies with no more than 24 hours from one to the next",
+            3,
+            vec![
+                column("start_time", Time, "the first anomaly"),
+                column("end_time", Time, "the last one"),
+                column("anomalies", UInt, "how many"),
+                column("peak_score", Float, "the highest score"),
+                column("kind", Text, "the kind of the anomaly with it"),
+            ],
+        ),
+        table(
+            UNUSUAL,
+            "the 10 most unusual stretches of each sensor: a rank, not a test",
+            4,
+            vec![
+                column("start_time", Time, "when it starts"),
+                column("width_hours", UInt, "how long it is"),
+                column("score", Float, "how unusual; 3 is usual"),
+            ],
+        ),
+        Table::new(
+            ISSUES,
+            "measurements and names that are not as they should be",
+            1,
+            vec![column("issue", Text, "what is wrong"), column("rows", UInt, "how many rows")],
+        ),
+    ]
+}
+
+/// The kind of points.
+pub fn measurement() -> Measurement {
+    Measurement {
+        name: "measurements",
+        about: "what sensors measured",
+        tags: vec![Tag { name: "sensor_name", about: "the sensor's name" }, Tag { name: "sensor_uuid", about: "its UUID" }],
+        fields: vec![PointField { name: "value", kind: FieldKind::Float, about: "what was measured" }],
+    }
+}
+
+/// A row of a sensor, without name and UUID. Sorts by table and row.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Tail {
+    /// The table's place in [`OF_SENSORS`].
+    pub table: u8,
+    /// The other columns.
+    pub rest: Row,
+}
+
+impl Tail {
+    /// The row of a sensor.
+    pub fn row(&self, name: &str, sensor: Sensor) -> Row {
+        let mut row = sensor_row(name, sensor, self.rest.0.len());
+        row.0.extend_from_slice(&self.rest.0);
+        row
+    }
+}
+
+fn sensor_row(name: &str, sensor: Sensor, more: usize) -> Row {
+    Row::with_capacity(name.len() + 42 + more).text(name).text(&sensor.to_string())
+}
+
+/// A row of [`MAPPING`].
+pub fn mapping_row(name: &str, sensor: Sensor) -> Row {
+    sensor_row(name, sensor, 0)
+}
+
+/// A row of [`ISSUES`].
+pub fn issue_row(issue: &str, rows: isize) -> Row {
+    Row::with_capacity(32).text(issue).uint(rows.unsigned_abs() as u64)
+}
+
+/// The rows of a sensor as a whole, in order.
+pub fn tails(whole: &Whole) -> Vec<Tail> {
+    let mut tails = Vec::with_capacity(1 + whole.segments.len() + whole.anomalies.len() + whole.incidents.len() + whole.unusual.len());
+    let mut add = |table: u8, rest: Row| tails.push(Tail { table, rest });
+    whole.summary.iter().for_each(|summary| add(0, summary_tail(summary, whole)));
+    whole.segments.iter().for_each(|segment| add(1, segment_tail(segment)));
+    whole.anomalies.iter().for_each(|anomaly| add(2, anomaly_tail(anomaly)));
+    whole.incidents.iter().for_each(|incident| add(3, incident_tail(incident)));
+    whole.unusual.iter().for_each(|stretch| add(4, stretch_tail(stretch)));
+    tails.sort_unstable();
+    tails
+}
+
+fn summary_tail(summary: &Summary, whole: &Whole) -> Row {
+    let count = |count: usize| count as u64;
+    let row = Row::with_capacity(72).time(summary.times.0).time(summary.times.1).uint(summary.measurements);
+    let row = row.float(summary.extremes.0.get()).float(summary.extremes.1.get()).float(summary.mean);
+    row.uint(count(whole.segments.len())).uint(count(whole.anomalies.len())).uint(count(whole.incidents.len()))
+}
+
+fn segment_tail(segment: &Segment) -> Row {
+    let (moments, line) = (segment.moments, segment.moments.line());
+    let start = leaf::hour(segment.times.0);
+    let intercept = line.at(f64::from(start) + leaf::within(start, segment.times.0));
+    let left = moments.residual();
+    let r2 = if moments.yy > 0.0 { 1.0 - left / moments.yy } else { 1.0 };
+    let sigma = if moments.n > 2.0 { (left / (moments.n - 2.0)).sqrt() } else { 0.0 };
+    let row = Row::with_capacity(56).time(segment.times.0).time(segment.times.1).uint(segment.measurements);
+    row.float(intercept).float(line.slope).float(r2).float(sigma)
+}
+
+fn anomaly_tail(anomaly: &Anomaly) -> Row {
+    let scored = &anomaly.scored;
+    let value = scored.reading.value.get();
+    let row = Row::with_capacity(80).time(scored.reading.time()).float(value).float(scored.expected).float(value - scored.expected);
+    let row = row.float(scored.score).uint(anomaly.severity.into());
+    row.text(scored.kind.name()).text(scored.model.name()).bool(anomaly.incident_start)
+}
+
+fn incident_tail(incident: &Incident) -> Row {
+    let row = Row::with_capacity(48).time(incident.start).time(incident.end).uint(incident.anomalies);
+    row.float(incident.peak_score).text(incident.kind.name())
+}
+
+fn stretch_tail(stretch: &Stretch) -> Row {
+    Row::with_capacity(24).time(leaf::start(stretch.start)).uint(stretch.width.unsigned_abs().into()).float(stretch.score)
+}
