@@ -39,6 +39,11 @@ fn of_query() {
 }
 
 #[test]
+fn of_run_sensors() {
+    check("run-sensors", "run sensors --help");
+}
+
+#[test]
 fn of_run_usage() {
     check("run-usage", "run usage --help");
 }
