@@ -1,6 +1,7 @@
 """online_daily and online_rolling_28d in DuckDB, as someone would write them who knows what is expensive: ranges, never days.
 
-1. A device's intervals become ranges of days, merged where they overlap or touch (gaps and islands).
+1. A device's intervals become ranges of days, merged where they overlap or touch (gaps and islands). Islands are counted by RANGE:
+   ranges that start on the same day come in any order, and must be of the same island in each.
 2. A range is +1 at its first day and -1 after its last; running sums by user are the sizes of fleets from one change to the next.
 3. From a change on, a fleet contributes its size to its bucket, until its next one; running sums by bucket are the table.
 
@@ -23,7 +24,7 @@ def merged(source, days, extended=0):
     ), islands AS (
         SELECT device_id, user_id, first_day, last_day,
             count_if(before IS NULL OR first_day > before + 1) OVER (
-                PARTITION BY device_id, user_id ORDER BY first_day ROWS UNBOUNDED PRECEDING
+                PARTITION BY device_id, user_id ORDER BY first_day RANGE UNBOUNDED PRECEDING
             ) AS island
         FROM marked
     )
