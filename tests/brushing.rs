@@ -70,7 +70,7 @@ fn jobs_are_named_in_a_file_and_what_is_wrong_with_them_is_said() {
         job("hopeless", "a.csv", "none.jsonlines"),
         job("missing", "gone.csv", "s.jsonlines"),
         job("packed", "whole.csv.gz", "s.jsonlines"),
-        job("bucket", "s3://b/a.csv", "s.jsonlines"),
+        job("elsewhere", "ftp://h/a.csv", "s.jsonlines"),
     ];
     place.write("jobs/jobs.jsonl", jobs.concat());
     let said = place.run("run brushing datasets=jobs/jobs.jsonl --out out").succeeds().stderr;
@@ -82,7 +82,7 @@ fn jobs_are_named_in_a_file_and_what_is_wrong_with_them_is_said() {
     assert_eq!(row("hopeless"), "t,hopeless,unsalvageable,,,,0,0,1,");
     assert!(row("packed").contains(",0,50000,1,0,"));
     assert!(row("missing").contains("could not open \"\"jobs/gone.csv\"\": No such file"), "{rows}");
-    assert!(row("bucket").contains("not supported yet"), "{rows}");
+    assert!(row("elsewhere").contains("URLs of this kind are not read"), "{rows}");
     let broken = row("broken");
     assert!(
         broken.starts_with("t,broken,failed,,,,") && broken.contains("could not read \"\"jobs/broken.csv.gz\"\" after byte"),

@@ -91,7 +91,7 @@ fn files_that_are_not_there() {
     fails("events=in").names(&["no file for \"in\""]);
     fails("events=events.csv/a.csv").names(&["events.csv/a.csv"]);
     fails("'events=[a.csv'").names(&["\"[a.csv\" as a glob"]);
-    fails("events=s3://bucket/x").names(&["\"s3://bucket/x\"", "object-store"]);
+    fails("events=gs://bucket/x").names(&["\"gs://bucket/x\"", "s3://BUCKET/KEY"]);
     fails("events=events.csv servers=none.csv").names(&["\"none.csv\""]);
     // The batches before it were fine, and are not written all the same.
     let ran = place.run("run online events=events.csv --then events=none.csv --out out --changes changes");

@@ -1,7 +1,7 @@
 //! From splits to typed collections: the dataflow's way in.
 //!
 //! Each worker reads the splits that fall to it, one after the other, a block per activation, and holds the
-//! epoch's capability until done. So reading and parsing scale with the workers, and the epoch is complete
+//! epoch's capability until done. What is far away is asked for ahead of time, and never waited for: others work meanwhile. So reading and parsing scale with the workers, and the epoch is complete
 //! exactly when every split of it has been read.
 
 use crate::contract::Input;
@@ -15,6 +15,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::OutputBuilder;
@@ -103,6 +104,11 @@ impl<'s> Inputs<'s> {
     }
 }
 
+/// How many splits are asked for ahead of the one that is read.
+const ANNOUNCED_MAX: usize = 8;
+/// When a reader would wait, others work, and it is asked again after this.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(1);
+
 type Update<R> = (R, Epoch, isize);
 
 /// A split that waits or is being read, with what it needs to send.
@@ -141,8 +147,13 @@ fn decode<'s, R: Record>(
             });
             if current.is_none() {
                 current = queue.pop_front().map(|pending| Reading::open(pending, &*opener, R::FIELDS));
+                queue.iter().take(ANNOUNCED_MAX).for_each(|pending| opener.announce(&pending.split));
             }
             if let Some(reading) = &mut current {
+                if !reading.is_ready() {
+                    activator.activate_after(LOOK_AGAIN_AFTER);
+                    return;
+                }
                 if !reading.step::<R>(&context, &mut records.activate(), &mut reports.activate()) {
                     current = None;
                 }
@@ -171,6 +182,10 @@ impl Reading {
         let reader = opener.open(&pending.split, fields);
         let done = Done { sequence: pending.split.sequence, ..Done::default() };
         Reading { pending, reader, done, bytes_reported: 0, accepted_reported: 0 }
+    }
+
+    fn is_ready(&self) -> bool {
+        self.reader.as_ref().map_or(true, |reader| reader.is_ready())
     }
 
     /// Reads a block. Answers whether there is more.

@@ -124,6 +124,9 @@ pub trait Opener {
     /// A reader of `split`, whose records declare `fields`.
     fn open(&self, split: &Split, fields: &'static [Field]) -> Result<Box<dyn SplitReader>, String>;
 
+    /// Says that `split` will be opened soon: what is far away can be asked for.
+    fn announce(&self, _split: &Split) {}
+
     /// A stream of a dataset, unpacked. Whatever is wrong with it shows when it is read. The first attempt has number 0; later ones give
     /// nothing for a while first, longer each time.
     fn stream(&self, location: &str, attempt: u32) -> Box<dyn ByteStream>;
@@ -179,6 +182,11 @@ pub trait SplitReader {
     ///
     /// An error text says what was tried, on what, and why it failed; it ends the run.
     fn read(&mut self, each: &mut dyn FnMut(Line<'_>)) -> Result<bool, String>;
+
+    /// Whether [`Self::read`] would not wait for what is far away.
+    fn is_ready(&self) -> bool {
+        true
+    }
 
     /// How many bytes of the file have been read, for progress.
     fn bytes_read(&self) -> u64;

@@ -52,9 +52,10 @@ impl From<EngineError> for CliError {
             EngineError::Ingest(IngestError::UnknownFormat { .. }) => "rename or link the file",
             EngineError::Rejected { .. } => "nothing was written; look at the input, or allow more",
             EngineError::Read(_) => "nothing was written; run again when the file can be read",
+            EngineError::Ingest(IngestError::Io { path, .. }) if path.starts_with("s3") => BUCKET_HINT,
             EngineError::Ingest(IngestError::Io { .. }) => "nothing was written; see that the file is there and may be read",
             EngineError::Ingest(IngestError::BadGlob { .. }) => "put the characters * ? [ ] { } of a name in brackets: [*]",
-            EngineError::Ingest(IngestError::UnsupportedUrl { .. }) => "copy the files to a folder first",
+            EngineError::Ingest(IngestError::UnsupportedUrl { .. }) => "copy the files to a folder or a bucket first",
             EngineError::Commit(_) => "see that there is space, and that you may write there; then run again",
             EngineError::Points(PointsError::Store(error)) => store_hint(error),
             EngineError::Points(PointsError::NoCertificates(_)) => "install them (Debian's package ca-certificates)",
@@ -84,6 +85,9 @@ impl From<StoreError> for CliError {
         CliError::failed(error.to_string()).hint(store_hint(&error))
     }
 }
+
+const BUCKET_HINT: &str =
+    "nothing was written; look at the bucket's name, AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
 
 fn store_hint(error: &StoreError) -> &'static str {
     match error {

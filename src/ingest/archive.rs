@@ -7,14 +7,14 @@
 //! The files of a zip are listed and packed one by one: a large zip is cut between them, so that all workers read it. A tar is
 //! read from its beginning to its end by one.
 
+use super::file::InputFile;
 use super::paths::{self, Content, Kind};
 use super::plan::{SPLIT_BYTES, first_line, format_of};
 use super::read::{Counted, Lexer, unpacked, without_bom};
 use retally_core::record::Field;
 use retally_core::split::{Archive, Line, Packing, SplitReader};
 use std::cell::RefCell;
-use std::fs::File;
-use std::io::{self, BufReader, Cursor, Read};
+use std::io::{self, BufReader, Cursor, Read, Seek};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -36,7 +36,7 @@ pub struct Accepted {
 }
 
 /// Where a zip can be cut: numbers of files, so that about [`SPLIT_BYTES`] lie between two.
-pub fn zip_cuts(file: File) -> io::Result<Vec<u64>> {
+pub fn zip_cuts(file: impl Read + Seek) -> io::Result<Vec<u64>> {
     let mut archive = ZipArchive::new(BufReader::new(file))?;
     let mut cuts = Vec::new();
     let mut bytes = 0;
@@ -94,7 +94,10 @@ impl ArchiveReader {
         cancelled: Arc<AtomicBool>,
     ) -> io::Result<ArchiveReader> {
         let read = Arc::new(AtomicU64::new(0));
-        let file = Counted { stream: File::open(path)?, read: Arc::clone(&read) };
+        let file = Counted {
+            stream: if archive == Archive::Zip { InputFile::look(path) } else { InputFile::open(path) }?,
+            read: Arc::clone(&read),
+        };
         let (sender, pieces) = sync_channel(PIECES_MAX);
         let walk = move || {
             let walked = match archive {
@@ -203,7 +206,7 @@ impl<E: Into<io::Error>> From<E> for Stop {
 
 type Pipe = SyncSender<io::Result<Piece>>;
 
-fn walk_zip(file: Counted<File>, range: (u64, u64), accepted: Accepted, pipe: &Pipe) -> Result<(), Stop> {
+fn walk_zip(file: Counted<InputFile>, range: (u64, u64), accepted: Accepted, pipe: &Pipe) -> Result<(), Stop> {
     let mut archive = ZipArchive::new(BufReader::new(file))?;
     let place = |number: u64| usize::try_from(number).unwrap_or(usize::MAX).min(archive.len());
     for index in place(range.0)..place(range.1) {
@@ -214,7 +217,7 @@ fn walk_zip(file: Counted<File>, range: (u64, u64), accepted: Accepted, pipe: &P
     Ok(())
 }
 
-fn walk_tar(file: Counted<File>, packing: Packing, accepted: Accepted, pipe: &Pipe) -> Result<(), Stop> {
+fn walk_tar(file: Counted<InputFile>, packing: Packing, accepted: Accepted, pipe: &Pipe) -> Result<(), Stop> {
     let mut archive = tar::Archive::new(unpacked(BufReader::new(file), packing)?);
     for member in archive.entries()? {
         let member = member?;

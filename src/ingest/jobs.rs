@@ -4,12 +4,13 @@
 //! one more implementation, and a line in [`open`].
 
 use super::IngestError;
+use super::file::InputFile;
 use super::paths::{self, Content, Kind};
 use super::read::{unpacked, without_bom};
+use super::remote::{self, Place, Remote};
 use retally_core::contract::DatasetFiles;
 use retally_core::split::{Packing, RAW_BYTES_MAX};
-use std::collections::VecDeque;
-use std::fs::File;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
@@ -51,9 +52,17 @@ pub trait JobQueue {
     }
 }
 
-/// The queues of a path: a directory of datasets, a file of jobs, or a glob of such files.
+/// The queues of a path: a directory or a bucket's prefix of datasets, a file of jobs, or a glob of such files.
 pub fn open(path: &str, files: &'static DatasetFiles) -> Result<Vec<Box<dyn JobQueue>>, IngestError> {
-    if Path::new(path).is_dir() {
+    let failed = |source| IngestError::Io { what: "find", path: path.into(), source };
+    let folders = match remote::place(path).map_err(failed)? {
+        Place::Local(path) => Path::new(&*path).is_dir(),
+        Place::Remote(Remote::Object(object)) => {
+            !path.contains(['*', '?', '[', '{']) && !remote::size(&object).is_ok_and(|size| size.is_some())
+        }
+        Place::Remote(Remote::Web(_)) | Place::Unknown => false,
+    };
+    if folders {
         return Ok(vec![Box::new(Folders::open(path, files)?)]);
     }
     let found = paths::find(path, |kind| kind.content == Content::Json)?;
@@ -72,40 +81,27 @@ impl Folders {
     /// Finds the datasets below `path`: folders that hold one of the streams at least. A stream that is not there is found missing when it is read.
     pub fn open(path: &str, files: &'static DatasetFiles) -> Result<Folders, IngestError> {
         let mut folders = Folders { path: path.into(), jobs: VecDeque::new(), passed_over: Vec::new() };
-        let mut folder: Option<(PathBuf, Vec<Option<String>>)> = None;
-        let shown = |entry: &walkdir::DirEntry| entry.depth() == 0 || !entry.file_name().to_string_lossy().starts_with('.');
-        // Files of a folder come before what lies deeper: sorted by that, a dataset's streams come together.
-        let order = |a: &walkdir::DirEntry, b: &walkdir::DirEntry| {
-            (a.file_type().is_dir(), a.file_name()).cmp(&(b.file_type().is_dir(), b.file_name()))
-        };
-        for entry in WalkDir::new(path).follow_links(true).sort_by(order).into_iter().filter_entry(shown) {
-            let entry = entry.map_err(|error| {
-                let path = error.path().unwrap_or(Path::new(path)).display().to_string();
-                IngestError::Io { what: "list", path, source: error.into() }
-            })?;
-            if entry.file_type().is_dir() {
-                continue;
-            }
-            let name = entry.file_name().to_string_lossy().to_ascii_lowercase();
+        // By their folders, which then come in order.
+        let mut found: BTreeMap<PathBuf, Vec<Option<String>>> = BTreeMap::new();
+        for file in all_below(path)? {
+            let place = Path::new(&file);
+            let name = place.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
             let plain = name.strip_suffix(".gz").or(name.strip_suffix(".zst")).unwrap_or(&name);
-            let Some(stream) = files.streams.iter().position(|(_, file)| plain == *file) else {
-                folders.passed_over.push(entry.path().display().to_string());
-                continue;
-            };
-            let parent = entry.path().parent().unwrap_or(Path::new("")).to_path_buf();
-            if folder.as_ref().is_none_or(|(known, _)| *known != parent) {
-                let before = folder.replace((parent, vec![None; files.streams.len()]));
-                folders.add(before, files)?;
-            }
-            if let Some(slot) = folder.as_mut().and_then(|(_, streams)| streams.get_mut(stream)) {
-                match slot {
-                    // Plain before packed: `brushing.csv` sorts before `brushing.csv.gz`.
-                    Some(_) => folders.passed_over.push(entry.path().display().to_string()),
-                    None => *slot = Some(entry.path().display().to_string()),
-                }
+            let stream = files.streams.iter().position(|(_, file)| plain == *file);
+            let parent = place.parent().unwrap_or(Path::new("")).to_path_buf();
+            let slot = stream.and_then(|stream| found.entry(parent).or_insert_with(|| vec![None; files.streams.len()]).get_mut(stream));
+            match slot {
+                // Plain before packed: `brushing.csv` sorts before `brushing.csv.gz`.
+                Some(slot @ None) => *slot = Some(file),
+                _ => folders.passed_over.push(file),
             }
         }
-        folders.add(folder, files)?;
+        for (folder, streams) in found {
+            let missing = |file: &str| folder.join(file).display().to_string();
+            let key = names_of(&folder, files.keys.len())?;
+            let streams = streams.into_iter().zip(files.streams).map(|(found, (_, file))| found.unwrap_or_else(|| missing(file)));
+            folders.jobs.push_back(Job { key, streams: streams.collect() });
+        }
         if folders.jobs.is_empty() {
             return Err(IngestError::NoDatasets {
                 path: path.into(),
@@ -114,22 +110,46 @@ impl Folders {
         }
         Ok(folders)
     }
+}
 
-    fn add(&mut self, folder: Option<(PathBuf, Vec<Option<String>>)>, files: &DatasetFiles) -> Result<(), IngestError> {
-        let Some((folder, streams)) = folder else { return Ok(()) };
-        // `data/..` or `.` have names too.
-        let named = std::fs::canonicalize(&folder).map_err(|source| IngestError::Io {
-            what: "find",
-            path: folder.display().to_string(),
-            source,
+/// All files below a folder or a prefix that are not hidden, in order.
+fn all_below(path: &str) -> Result<Vec<String>, IngestError> {
+    let failed = |what| move |source| IngestError::Io { what, path: path.into(), source };
+    let path = match remote::place(path).map_err(failed("find"))? {
+        Place::Local(path) => path.into_owned(),
+        Place::Remote(Remote::Object(prefix)) => {
+            let urls = remote::list(&prefix).map_err(failed("list"))?;
+            let below = |url: &String| url.get(path.trim_end_matches('/').len()..).unwrap_or_default().to_string();
+            return Ok(urls.into_iter().filter(|url| !below(url).split('/').any(|part| part.starts_with('.'))).collect());
+        }
+        Place::Remote(Remote::Web(_)) | Place::Unknown => return Err(IngestError::UnsupportedUrl { path: path.into() }),
+    };
+    let shown = |entry: &walkdir::DirEntry| entry.depth() == 0 || !entry.file_name().to_string_lossy().starts_with('.');
+    let mut files = Vec::new();
+    for entry in WalkDir::new(&path).follow_links(true).sort_by_file_name().into_iter().filter_entry(shown) {
+        let entry = entry.map_err(|error| {
+            let path = error.path().unwrap_or(Path::new(&path)).display().to_string();
+            IngestError::Io { what: "list", path, source: error.into() }
         })?;
-        let mut names: Vec<String> = named.iter().rev().take(files.keys.len()).map(|name| name.to_string_lossy().into_owned()).collect();
-        names.reverse();
-        let missing = |file: &str| folder.join(file).display().to_string();
-        let streams = streams.into_iter().zip(files.streams).map(|(found, (_, file))| found.unwrap_or_else(|| missing(file)));
-        self.jobs.push_back(Job { key: names, streams: streams.collect() });
-        Ok(())
+        if !entry.file_type().is_dir() {
+            files.push(entry.path().display().to_string());
+        }
     }
+    Ok(files)
+}
+
+/// The last names of a folder, which identify its dataset.
+fn names_of(folder: &Path, names: usize) -> Result<Vec<String>, IngestError> {
+    let named = if folder.to_string_lossy().contains("://") {
+        folder.to_path_buf()
+    } else {
+        // `data/..` or `.` have names too.
+        let path = folder.display().to_string();
+        std::fs::canonicalize(folder).map_err(|source| IngestError::Io { what: "find", path, source })?
+    };
+    let mut last: Vec<String> = named.iter().rev().take(names).map(|name| name.to_string_lossy().into_owned()).collect();
+    last.reverse();
+    Ok(last)
 }
 
 impl JobQueue for Folders {
@@ -161,7 +181,7 @@ impl JobsFile {
         let kind: Option<Kind> = paths::kind(path).filter(|kind| kind.content == Content::Json);
         let packing: Packing = kind.ok_or_else(|| IngestError::UnknownFormat { path: path.into(), expected })?.packing;
         let io = |what| move |source| IngestError::Io { what, path: path.into(), source };
-        let file = File::open(path).map_err(io("open"))?;
+        let file = InputFile::open(path).map_err(io("open"))?;
         let (_, stream) = unpacked(file, packing).and_then(without_bom).map_err(io("read"))?;
         Ok(JobsFile { path: path.into(), files, lines: BufReader::new(Box::new(stream)), line: 0 })
     }
@@ -183,7 +203,7 @@ impl JobsFile {
     }
 }
 
-/// A path in a file is relative to that file's folder.
+/// A path in a file is relative to that file's folder, or to its object's prefix.
 fn beside(file: &str, path: &str) -> String {
     if path.contains("://") {
         return path.into();
@@ -258,7 +278,7 @@ mod tests {
             ("t1/d2", place(["x/t1/d2/a.csv", "x/t1/d2/b.jsonlines"])),
         ];
         assert_eq!(jobs(&mut folders), expected.map(|(key, streams)| Ok((key.to_string(), streams))));
-        assert_eq!(folders.passed_over(), [format!("{root}/t2/notes.txt"), format!("{root}/t2/d/a.csv.gz")]);
+        assert_eq!(folders.passed_over(), [format!("{root}/t2/d/a.csv.gz"), format!("{root}/t2/notes.txt")]);
         let mut one = Folders::open(&format!("{root}/x/t1/d2"), &FILES).unwrap();
         assert_eq!(jobs(&mut one), [Ok(("t1/d2".into(), place(["x/t1/d2/a.csv", "x/t1/d2/b.jsonlines"])))]);
         assert!(matches!(

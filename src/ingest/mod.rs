@@ -1,6 +1,7 @@
 //! From paths on a command line to records in the graph.
 //!
-//! - [`paths`] finds the files that a path means: a file, a folder, a glob
+//! - [`paths`] finds the files that a path means: a file, a folder, a bucket's prefix, a glob
+//! - [`file`] reads a file, wherever it is: here, or ([`remote`]) in a bucket or on a web server
 //! - [`plan`] looks at the beginning of each file and cuts a batch into splits
 //! - [`read`] opens splits on the workers, and [`csv`] and [`json`] cut bytes into records
 //! - [`jobs`] finds datasets, and [`streams`] opens what they are made of
@@ -10,12 +11,15 @@
 pub mod archive;
 pub mod blocks;
 pub mod csv;
+pub mod file;
 pub mod jobs;
 pub mod json;
 pub mod paths;
 pub mod plan;
 pub mod read;
 pub mod rejected;
+pub mod remote;
+
 pub mod streams;
 
 use std::io;
@@ -57,7 +61,7 @@ pub enum IngestError {
         expected: &'static str,
     },
     /// A URL of a kind that is not read.
-    #[error("could not read {path:?}: object-store URLs are not supported yet; give a path")]
+    #[error("could not read {path:?}: URLs of input are s3://BUCKET/KEY and file:///PATH")]
     UnsupportedUrl {
         /// As given.
         path: String,

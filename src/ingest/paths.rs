@@ -1,7 +1,8 @@
 //! The files that a path means, in order of their names.
 
 use super::IngestError;
-use globset::GlobBuilder;
+use super::remote::{self, Object, Place, Remote};
+use globset::{GlobBuilder, GlobMatcher};
 use retally_core::split::{Archive, Packing};
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
@@ -54,26 +55,70 @@ pub struct Found {
     pub passed_over: Vec<String>,
 }
 
-/// Finds the files of `path`: itself, those below a folder, or those that match a glob.
+/// Finds the files of `path`: itself, those below a folder or a bucket's prefix, or those that match a glob.
 ///
 /// In folders and globs, files of other kinds than the input `takes` are passed over, and so are hidden ones.
 pub fn find(path: &str, takes: impl Fn(Kind) -> bool) -> Result<Found, IngestError> {
-    if path.contains("://") {
-        return Err(IngestError::UnsupportedUrl { path: path.into() });
-    }
-    let given = Path::new(path);
-    let metadata = std::fs::metadata(given);
-    match metadata {
-        Ok(metadata) if metadata.is_dir() => walk(path, given, takes, |_| true),
-        Ok(_) => Ok(Found { files: vec![path.into()], passed_over: Vec::new() }),
-        Err(_) if path.contains(['*', '?', '[', '{']) => {
-            let glob = GlobBuilder::new(path).literal_separator(true).build();
-            let matcher =
-                glob.map_err(|error| IngestError::BadGlob { path: path.into(), why: error.kind().to_string() })?.compile_matcher();
-            walk(path, &root_of(given), takes, |file| matcher.is_match(file))
+    let local = match remote::place(path).map_err(|source| IngestError::Io { what: "find", path: path.into(), source })? {
+        Place::Local(local) => local,
+        Place::Remote(Remote::Object(object)) => return find_objects(path, &object, takes),
+        Place::Remote(Remote::Web(_)) | Place::Unknown => return Err(IngestError::UnsupportedUrl { path: path.into() }),
+    };
+    let given = Path::new(&*local);
+    match std::fs::metadata(given) {
+        Ok(metadata) if metadata.is_dir() => walk(&local, given, takes, |_| true),
+        Ok(_) => Ok(Found { files: vec![local.into()], passed_over: Vec::new() }),
+        Err(_) if has_wildcard(&local) => {
+            let matcher = glob(&local)?;
+            walk(&local, &root_of(given), takes, |file| matcher.is_match(file))
         }
         Err(source) if source.kind() == std::io::ErrorKind::NotFound => Err(IngestError::NotFound { path: path.into() }),
         Err(source) => Err(IngestError::Io { what: "find", path: path.into(), source }),
+    }
+}
+
+fn has_wildcard(path: &str) -> bool {
+    path.contains(['*', '?', '[', '{'])
+}
+
+fn glob(path: &str) -> Result<GlobMatcher, IngestError> {
+    let glob = GlobBuilder::new(path).literal_separator(true).build();
+    Ok(glob.map_err(|error| IngestError::BadGlob { path: path.into(), why: error.kind().to_string() })?.compile_matcher())
+}
+
+fn find_objects(path: &str, object: &Object, takes: impl Fn(Kind) -> bool) -> Result<Found, IngestError> {
+    let failed = |what| move |source| IngestError::Io { what, path: path.into(), source };
+    let globbed = has_wildcard(object.key());
+    let mut denied = None;
+    if !globbed && !path.ends_with('/') && !object.key().is_empty() {
+        match remote::size(object) {
+            Ok(Some(_)) => return Ok(Found { files: vec![path.into()], passed_over: Vec::new() }),
+            Ok(None) => {}
+            // The answer to such a question has no words; that to the next one has.
+            Err(error) => denied = Some(error),
+        }
+    }
+    let (folder, matcher) = if globbed {
+        let plain = object.key().split('/').take_while(|part| !has_wildcard(part)).collect::<Vec<_>>().join("/");
+        (format!("{}/{plain}", object.bucket()), Some(glob(path)?))
+    } else {
+        (path.trim_end_matches('/').to_string(), None)
+    };
+    let Place::Remote(Remote::Object(prefix)) = remote::place(&folder).map_err(failed("find"))? else {
+        return Err(IngestError::NotFound { path: path.into() });
+    };
+    let mut found = Found::default();
+    for url in remote::list(&prefix).map_err(failed("list"))? {
+        let below = url.strip_prefix(&folder).unwrap_or(&url);
+        let wanted = matcher.as_ref().is_none_or(|matcher| matcher.is_match(&url));
+        if wanted && !below.split('/').any(|part| part.starts_with('.')) {
+            if kind(&url).is_some_and(&takes) { found.files.push(url) } else { found.passed_over.push(url) }
+        }
+    }
+    match (found.files.is_empty(), denied) {
+        (false, _) => Ok(found),
+        (true, Some(error)) => Err(failed("find")(error)),
+        (true, None) => Err(IngestError::NotFound { path: path.into() }),
     }
 }
 
@@ -137,7 +182,7 @@ mod tests {
         }
         let names = |files: Vec<String>| -> Vec<String> { files.into_iter().map(|file| file.replace(root, "")).collect() };
         let all = find(root, |_| true).unwrap();
-        assert_eq!(names(all.files), ["/a.csv.gz", "/b.csv", "/deep/er/c.jsonl"]);
+        assert_eq!(names(all.files.clone()), ["/a.csv.gz", "/b.csv", "/deep/er/c.jsonl"]);
         assert_eq!(names(all.passed_over), ["/README.md", "/deep/_SUCCESS"]);
         assert_eq!(names(find(&format!("{root}/*.csv*"), |_| true).unwrap().files), ["/a.csv.gz", "/b.csv"]);
         assert_eq!(names(find(&format!("{root}/**/c.*"), |_| true).unwrap().files), ["/deep/er/c.jsonl"]);
@@ -150,7 +195,12 @@ mod tests {
         assert_eq!(find("./src/ingest/[p]a*.csv", |_| true).map(|found| found.files).unwrap_or_default(), [""; 0]);
         assert!(matches!(find(&format!("{root}/*.parquet"), |_| true), Err(IngestError::NotFound { .. })));
         assert!(matches!(find(&format!("{root}/none.csv"), |_| true), Err(IngestError::NotFound { .. })));
-        assert!(matches!(find("s3://bucket/x", |_| true), Err(IngestError::UnsupportedUrl { .. })));
+        for url in ["gs://bucket/x", "http://host/x.csv"] {
+            assert!(matches!(find(url, |_| true), Err(IngestError::UnsupportedUrl { .. })), "{url}");
+        }
+        assert!(matches!(find("s3://", |_| true), Err(IngestError::Io { .. })));
+        assert_eq!(names(find(&format!("file://{root}/b.csv"), |_| true).unwrap().files), ["/b.csv"]);
+        assert_eq!(names(find(&format!("file://{root}"), |_| true).unwrap().files), names(all.files.clone()), "a folder, as a URL");
         assert!(matches!(find(&format!("{root}/["), |_| true), Err(IngestError::BadGlob { .. })));
     }
 }

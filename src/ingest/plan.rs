@@ -7,19 +7,22 @@
 
 use super::IngestError;
 use super::archive;
+use super::file::InputFile;
 use super::jobs::{self, BadJob, Job, JobQueue};
 use super::paths::{self, Content};
 use super::read::{unpacked, without_bom};
+use super::streams;
 use retally_core::contract::{Definition, Input, InputKind};
 use retally_core::record::Field;
 use retally_core::split::{Archive, Dataset, Format, Location, Packing, RefusedJob, Split};
 use retally_core::time::Moment;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, Read};
 
 /// Large files are cut into splits of this size: 4 MiB.
 pub const SPLIT_BYTES: u64 = 4 << 20;
+/// So many files are opened at once to look at them.
+const LOOKED_MAX: usize = 64;
 /// How much of a file is looked at for its first line.
 const FIRST_LINE_BYTES_MAX: u64 = 1 << 20;
 
@@ -44,7 +47,7 @@ pub struct Part {
 /// Where records are.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// A file, a folder or a glob.
+    /// A file, a folder, a bucket's prefix, or a glob.
     Path(String),
     /// CSV lines in memory, without header.
     Csv(Vec<u8>),
@@ -114,9 +117,13 @@ pub fn plan(definition: &Definition, batch: &Batch, arrival: Arrival, routes: &m
             Source::Path(path) => {
                 let found = paths::find(path, |kind| kind.content != Content::Csv || input.csv)?;
                 plan.passed_over.extend(found.passed_over);
-                for file in found.files {
-                    let looked = look(&file, input)?;
-                    add(&mut plan, &file, &Location::File(file.clone()), looked);
+                // Those far away are asked together.
+                for files in found.files.chunks(LOOKED_MAX) {
+                    let sources: Vec<io::Result<InputFile>> = files.iter().map(|file| InputFile::look(file)).collect();
+                    for (file, source) in files.iter().zip(sources) {
+                        let looked = look(file, source, input)?;
+                        add(&mut plan, file, &Location::File(file.clone()), looked);
+                    }
                 }
             }
             Source::Csv(bytes) => {
@@ -138,8 +145,7 @@ fn add_jobs(plan: &mut Plan, part: &Part, queue: &mut dyn JobQueue, arrival: Arr
     while let Some(job) = queue.next()? {
         let location = match job {
             Ok(Job { key, streams }) => {
-                plan.bytes +=
-                    streams.iter().filter_map(|stream| std::fs::metadata(stream).ok()).map(|metadata| metadata.len()).sum::<u64>();
+                plan.bytes += streams.iter().filter_map(|stream| streams::bytes(stream)).sum::<u64>();
                 let route = routes.of(&key);
                 Location::Dataset(Dataset { key, streams, route })
             }
@@ -199,7 +205,7 @@ fn add(plan: &mut Plan, part: &Part, name: &str, location: &Location, looked: Lo
     }
 }
 
-fn look(path: &str, input: &Input) -> Result<Looked, IngestError> {
+fn look(path: &str, source: io::Result<InputFile>, input: &Input) -> Result<Looked, IngestError> {
     let expected = if input.csv {
         ".csv, .json, .jsonl, .ndjson, .jsons, .jsonlines, .tar (each also with .gz or .zst) or .zip"
     } else {
@@ -208,18 +214,17 @@ fn look(path: &str, input: &Input) -> Result<Looked, IngestError> {
     let kind = paths::kind(path).filter(|kind| kind.content != Content::Csv || input.csv);
     let kind = kind.ok_or_else(|| IngestError::UnknownFormat { path: path.into(), expected })?;
     let io = |what| move |source| IngestError::Io { what, path: path.into(), source };
-    let file = File::open(path).map_err(io("open"))?;
-    let metadata = file.metadata().map_err(io("look at"))?;
-    if !metadata.is_file() && (kind.packing == Packing::Plain || matches!(kind.content, Content::Archive(_))) {
+    let mut source = source.map_err(io("open"))?;
+    if !source.is_regular().map_err(io("look at"))? && (kind.packing == Packing::Plain || matches!(kind.content, Content::Archive(_))) {
         // A pipe can be read once, so it can't be looked at.
         return Err(io("read")(io::Error::new(io::ErrorKind::Unsupported, "is no regular file")));
     }
-    let (packing, bytes) = (kind.packing, metadata.len());
+    let (packing, bytes) = (kind.packing, source.size().map_err(io("open"))?);
     if let Content::Archive(archive) = kind.content {
-        let cuts = if archive == Archive::Zip { archive::zip_cuts(file).map_err(io("read"))? } else { Vec::new() };
+        let cuts = if archive == Archive::Zip { archive::zip_cuts(source).map_err(io("read"))? } else { Vec::new() };
         return Ok(Looked { format: Format::Archive { archive, csv: input.csv }, packing, bytes, cuts });
     }
-    let (_, stream) = without_bom(unpacked(file, packing).map_err(io("read"))?).map_err(io("read"))?;
+    let (_, stream) = without_bom(unpacked(source, packing).map_err(io("read"))?).map_err(io("read"))?;
     let format = format_of(kind.content, &first_line(stream).map_err(io("read"))?.line, input.fields);
     let whole = packing != Packing::Plain || format == Format::JsonArray || bytes <= SPLIT_BYTES;
     if whole || (kind.content == Content::Csv && has_quote(path).map_err(io("read"))?) {
@@ -280,7 +285,7 @@ fn csv_format(first: &[u8], fields: &'static [Field]) -> Format {
 }
 
 fn has_quote(path: &str) -> io::Result<bool> {
-    let mut file = File::open(path)?;
+    let mut file = InputFile::open(path)?;
     let mut block = vec![0; 1 << 20];
     loop {
         let length = file.read(&mut block)?;

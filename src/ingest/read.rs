@@ -2,20 +2,27 @@
 
 use super::archive::{Accepted, ArchiveReader};
 use super::csv::Csv;
+use super::file::InputFile;
 use super::json::{JsonArray, JsonLines};
+use super::plan::SPLIT_BYTES;
+use super::remote::Ready;
 use super::streams;
 use flate2::read::MultiGzDecoder;
 use retally_core::record::Field;
 use retally_core::split::{ByteStream, Format, Line, Location, Opener, Packing, Split, SplitReader};
-use std::fs::File;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A split that starts within a file is asked for up to so much behind its end, where its last line ends.
+const BEHIND_BYTES: u64 = SPLIT_BYTES / 64;
 
 /// Opens splits; stops reading when told to.
 #[derive(Clone, Debug, Default)]
 pub struct FileOpener {
     cancelled: Arc<AtomicBool>,
+    /// What is on its way, by location and range.
+    announced: Arc<Mutex<Vec<(String, (u64, u64), InputFile)>>>,
 }
 
 impl FileOpener {
@@ -23,6 +30,24 @@ impl FileOpener {
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
     }
+
+    /// What was announced, or is opened now.
+    fn source(&self, path: &str, range: (u64, u64)) -> io::Result<InputFile> {
+        let mut announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
+        match announced.iter().position(|(known, at, _)| known == path && *at == range) {
+            Some(place) => Ok(announced.swap_remove(place).2),
+            None => {
+                drop(announced);
+                source(path, range)
+            }
+        }
+    }
+}
+
+/// Opens a file at the byte before a split, whose newline says that a line begins there.
+fn source(path: &str, range: (u64, u64)) -> io::Result<InputFile> {
+    let until = (range.1 < u64::MAX).then(|| range.1 + BEHIND_BYTES);
+    InputFile::open_range(path, range.0.saturating_sub(1), until)
 }
 
 /// How a source names itself in errors.
@@ -43,10 +68,23 @@ impl Opener for FileOpener {
             let reader = ArchiveReader::open(&path, *archive, split.packing, split.range, Accepted { csv: *csv, fields }, cancelled);
             return Ok(Box::new(reader.map_err(failed)?));
         }
-        let opened = open(split).map_err(failed)?;
+        let opened = self.open_stream(split).map_err(failed)?;
         let until = split.range.1.saturating_sub(opened.start);
         let lexer = Lexer::new(opened.stream, until, &split.format, fields, split.range.0 == 0);
-        Ok(Box::new(FileReader { lexer, path, read: opened.read, start: opened.start, cancelled }))
+        Ok(Box::new(FileReader { lexer, path, read: opened.read, start: opened.start, ready: opened.ready, cancelled }))
+    }
+
+    fn announce(&self, split: &Split) {
+        let Location::File(path) = &split.location else { return };
+        if !path.contains("://") || matches!(split.format, Format::Archive { .. }) {
+            return;
+        }
+        let mut announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = announced.iter().any(|(known, range, _)| known == path && *range == split.range);
+        // What can't be opened says so when its turn comes.
+        if !known && let Ok(source) = source(path, split.range) {
+            announced.push((path.clone(), split.range, source));
+        }
     }
 
     fn stream(&self, location: &str, attempt: u32) -> Box<dyn ByteStream> {
@@ -69,33 +107,39 @@ struct Opened {
     read: Arc<AtomicU64>,
     /// Where in the unpacked stream it starts.
     start: u64,
+    ready: Option<Ready>,
 }
 
-fn open(split: &Split) -> io::Result<Opened> {
-    let read = Arc::new(AtomicU64::new(0));
-    let (from, _) = split.range;
-    let mut start = 0;
-    let packed: Box<dyn Read> = match &split.location {
-        Location::Inline(bytes) => Box::new(Cursor::new(bytes.clone())),
-        Location::File(path) => {
-            let mut file = File::open(path)?;
-            if from > 0 {
-                start = line_start(&mut file, from)?;
-                file.seek(SeekFrom::Start(start))?;
+impl FileOpener {
+    fn open_stream(&self, split: &Split) -> io::Result<Opened> {
+        let read = Arc::new(AtomicU64::new(0));
+        let (from, _) = split.range;
+        let (mut start, mut ready) = (0, None);
+        let packed: Box<dyn Read> = match &split.location {
+            Location::Inline(bytes) => Box::new(Cursor::new(bytes.clone())),
+            Location::File(path) => {
+                let source = self.source(path, split.range)?;
+                ready = source.ready();
+                if from > 0 {
+                    let (at, rest) = from_line(source, from)?;
+                    start = at;
+                    Box::new(rest)
+                } else {
+                    Box::new(source)
+                }
             }
-            Box::new(file)
+            Location::Dataset(_) | Location::Refused(_) => {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "it has several streams and no records"));
+            }
+        };
+        let counted = Counted { stream: packed, read: Arc::clone(&read) };
+        let unpacked = unpacked(counted, split.packing)?;
+        if from > 0 {
+            return Ok(Opened { stream: unpacked, read, start, ready });
         }
-        Location::Dataset(_) | Location::Refused(_) => {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it has several streams and no records"));
-        }
-    };
-    let counted = Counted { stream: packed, read: Arc::clone(&read) };
-    let unpacked = unpacked(counted, split.packing)?;
-    if from > 0 {
-        return Ok(Opened { stream: unpacked, read, start });
+        let (bom, stream) = without_bom(unpacked)?;
+        Ok(Opened { stream: Box::new(stream), read, start: bom, ready })
     }
-    let (bom, stream) = without_bom(unpacked)?;
-    Ok(Opened { stream: Box::new(stream), read, start: bom })
 }
 
 /// What a packed stream holds.
@@ -107,19 +151,20 @@ pub(super) fn unpacked(stream: impl Read + 'static, packing: Packing) -> io::Res
     })
 }
 
-/// The first byte after the first newline at or after `from - 1`.
-fn line_start(file: &mut File, from: u64) -> io::Result<u64> {
-    file.seek(SeekFrom::Start(from - 1))?;
+/// From the first line on that begins at byte `from` of a stream or later, where the stream is at the byte before. Answers where that is.
+fn from_line(mut stream: impl Read, from: u64) -> io::Result<(u64, impl Read)> {
     let mut at = from - 1;
     let mut block = vec![0; 64 << 10];
-    loop {
-        let length = file.read(&mut block)?;
-        let Some(bytes) = block.get(..length).filter(|bytes| !bytes.is_empty()) else { return Ok(at) };
+    let rest = loop {
+        let length = stream.read(&mut block)?;
+        let Some(bytes) = block.get(..length).filter(|bytes| !bytes.is_empty()) else { break Vec::new() };
         if let Some(newline) = memchr::memchr(b'\n', bytes) {
-            return Ok(at + newline as u64 + 1);
+            at += newline as u64 + 1;
+            break bytes.get(newline + 1..).unwrap_or_default().to_vec();
         }
         at += length as u64;
-    }
+    };
+    Ok((at, Cursor::new(rest).chain(stream)))
 }
 
 /// A stream without the byte order mark that some programs begin files with, and how many bytes that was.
@@ -194,6 +239,7 @@ struct FileReader {
     path: String,
     read: Arc<AtomicU64>,
     start: u64,
+    ready: Option<Ready>,
     cancelled: Arc<AtomicBool>,
 }
 
@@ -206,6 +252,10 @@ impl SplitReader for FileReader {
             let at = self.start + self.read.load(Ordering::Relaxed);
             format!("could not read {:?} after byte {at}: {error}", self.path)
         })
+    }
+
+    fn is_ready(&self) -> bool {
+        self.ready.as_ref().is_none_or(Ready::is_ready) || self.cancelled.load(Ordering::Relaxed)
     }
 
     fn bytes_read(&self) -> u64 {

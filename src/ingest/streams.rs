@@ -1,10 +1,9 @@
-//! The streams of datasets: files, packed or not. A stream that failed is opened again after a while, longer each time.
-//!
-//! To read from elsewhere: a line in [`open`], and something that reads; what can make a worker wait belongs on a thread of its own, behind a bounded channel.
+//! The streams of datasets: files here or elsewhere, packed or not. A stream that failed is opened again after a while, longer each time.
 
-use super::read::unpacked;
+use super::file::InputFile;
+use super::read::{Counted, unpacked};
+use super::remote::{self, Place, Ready, Remote};
 use retally_core::split::{ByteStream, Chunk, Packing};
-use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,38 +26,50 @@ pub fn stream(location: &str, attempt: u32, cancelled: &Arc<AtomicBool>) -> Box<
     })
 }
 
-/// What tells whether a file is still what it was.
+/// What tells whether a stream is still what it was, where that can be known.
 pub fn version(location: &str) -> Option<String> {
-    let metadata = std::fs::metadata(path(location)?).ok()?;
-    let modified = metadata.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
-    Some(format!("{} bytes of {} ns", metadata.len(), modified.as_nanos()))
-}
-
-/// The path that a location means; `None` for URLs of other kinds.
-fn path(location: &str) -> Option<&str> {
-    match location.split_once("://") {
-        None => Some(location),
-        Some(("file", path)) => Some(path),
-        Some(_) => None,
+    match remote::place(location).ok()? {
+        Place::Local(path) => {
+            let metadata = std::fs::metadata(&*path).ok()?;
+            let modified = metadata.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+            Some(format!("{} bytes of {} ns", metadata.len(), modified.as_nanos()))
+        }
+        Place::Remote(Remote::Object(object)) => remote::version(&object).ok()?,
+        Place::Remote(Remote::Web(_)) | Place::Unknown => None,
     }
 }
 
-fn open(location: &str, bytes_read: &Arc<AtomicU64>) -> io::Result<Box<dyn Read>> {
-    let Some(path) = path(location) else {
-        return Err(io::Error::new(io::ErrorKind::Unsupported, "URLs of this kind are not supported yet; give a path"));
-    };
-    let packing = match path.rsplit_once('.') {
+/// The size of a stream, packed as it is, where that is known without asking a server.
+pub fn bytes(location: &str) -> Option<u64> {
+    match remote::place(location).ok()? {
+        Place::Local(path) => Some(std::fs::metadata(&*path).ok()?.len()),
+        Place::Remote(_) | Place::Unknown => None,
+    }
+}
+
+/// A stream that was opened.
+struct Open {
+    stream: Box<dyn Read>,
+    ready: Option<Ready>,
+}
+
+fn open(location: &str, bytes_read: &Arc<AtomicU64>) -> io::Result<Open> {
+    let source = InputFile::open(location)?;
+    // What a web server wants to be told stands behind the name.
+    let name = if location.contains("://") { location.split(['?', '#']).next().unwrap_or(location) } else { location };
+    let packing = match name.rsplit_once('.') {
         Some((_, "gz")) => Packing::Gzip,
         Some((_, "zst")) => Packing::Zstd,
         _ => Packing::Plain,
     };
-    unpacked(Counted { file: File::open(path)?, bytes_read: Arc::clone(bytes_read) }, packing)
+    let ready = source.ready();
+    Ok(Open { stream: unpacked(Counted { stream: source, read: Arc::clone(bytes_read) }, packing)?, ready })
 }
 
 struct Stream {
     location: String,
     not_before: Instant,
-    open: Option<Box<dyn Read>>,
+    open: Option<Open>,
     bytes_read: Arc<AtomicU64>,
     cancelled: Arc<AtomicBool>,
 }
@@ -68,14 +79,17 @@ impl ByteStream for Stream {
         if self.cancelled.load(Ordering::Relaxed) {
             return Ok(Chunk::End);
         }
-        let stream = match &mut self.open {
-            Some(stream) => stream,
+        let Open { stream, ready } = match &mut self.open {
+            Some(open) => open,
             None if Instant::now() < self.not_before => return Ok(Chunk::Wait),
             None => {
                 let opened = open(&self.location, &self.bytes_read);
                 self.open.insert(opened.map_err(|error| format!("could not open {:?}: {error}", self.location))?)
             }
         };
+        if ready.as_ref().is_some_and(|ready| !ready.is_ready()) {
+            return Ok(Chunk::Wait);
+        }
         loop {
             match stream.read(buffer) {
                 Ok(0) => return Ok(Chunk::End),
@@ -91,19 +105,6 @@ impl ByteStream for Stream {
 
     fn bytes_read(&self) -> u64 {
         self.bytes_read.load(Ordering::Relaxed)
-    }
-}
-
-struct Counted<R> {
-    file: R,
-    bytes_read: Arc<AtomicU64>,
-}
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.file.read(buffer)?;
-        self.bytes_read.fetch_add(length as u64, Ordering::Relaxed);
-        Ok(length)
     }
 }
 
@@ -146,7 +147,7 @@ mod tests {
         assert!(error.unwrap().starts_with(&format!("could not read {:?} after byte ", place("broken.csv.gz"))));
         let error = all(&place("none.csv"), 0).1.unwrap();
         assert!(error.starts_with(&format!("could not open {:?}: ", place("none.csv"))), "{error}");
-        assert!(all("s3://bucket/x", 0).1.unwrap().contains("not supported yet"));
+        assert!(all("gs://bucket/x", 0).1.unwrap().contains("URLs of this kind are not read"));
     }
 
     #[test]

@@ -1,0 +1,257 @@
+//! A file that is elsewhere, as something to read and to seek in.
+//!
+//! A task asks for a range of bytes and hands over what comes, no more than [`PIECES_MAX`] pieces ahead of the reader. A reader that wants more
+//! than was asked for asks again, for a range twice as long.
+
+use super::bucket::{self, explained};
+use super::{CONNECT_MAX, Remote, SILENCE_MAX, causes, runtime};
+use bytes::{Buf, Bytes};
+use futures_util::TryStreamExt;
+use object_store::{GetOptions, GetRange};
+use reqwest::{Client, Url};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, OnceLock};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+
+/// Pieces that wait for the reader; a piece is what comes at once, some ten KiB.
+const PIECES_MAX: usize = 32;
+/// After a seek, so much is asked for at first.
+const FIRST_RANGE_BYTES: u64 = 64 << 10;
+/// And never more than this at once: 64 MiB.
+const RANGE_BYTES_MAX: u64 = 64 << 20;
+
+/// How a server says that there are no such bytes.
+const RANGE_NOT_SATISFIABLE: &str = "416 Range Not Satisfiable";
+
+/// Whether a reader would wait: how much there is for it, counting an end as one.
+#[derive(Clone, Debug, Default)]
+pub struct Ready(Arc<AtomicU64>);
+
+impl Ready {
+    /// Whether a read would not wait.
+    pub fn is_ready(&self) -> bool {
+        self.0.load(Ordering::Acquire) > 0
+    }
+
+    fn add(&self, amount: u64) {
+        self.0.fetch_add(amount, Ordering::Release);
+    }
+
+    fn subtract(&self, amount: u64) {
+        self.0.fetch_sub(amount, Ordering::AcqRel);
+    }
+}
+
+/// What the first answer tells.
+#[derive(Clone, Debug)]
+struct Known {
+    /// The size of the whole; unknown until its end of what web servers send piece by piece.
+    bytes: Option<u64>,
+    /// What must not change while it is read.
+    tag: Option<String>,
+}
+
+/// Reads something elsewhere.
+#[derive(Debug)]
+pub struct RemoteReader {
+    remote: Remote,
+    /// The next byte.
+    at: u64,
+    /// How much is asked for next.
+    range_bytes: u64,
+    known: Arc<OnceLock<Known>>,
+    ready: Ready,
+    asked: Option<Asked>,
+    /// A web server's file is over.
+    over: bool,
+}
+
+/// An answer on its way.
+#[derive(Debug)]
+struct Asked {
+    pieces: Receiver<io::Result<Bytes>>,
+    piece: Bytes,
+    /// Whether anything has come.
+    any: bool,
+}
+
+/// What a task asks for.
+struct Ask {
+    from: u64,
+    until: Option<u64>,
+    known: Arc<OnceLock<Known>>,
+}
+
+impl RemoteReader {
+    /// Asks for the bytes from `from` up to `until`, or to the end. Whatever is wrong shows when it is read.
+    pub fn open(remote: Remote, from: u64, until: Option<u64>) -> io::Result<RemoteReader> {
+        let mut reader = RemoteReader {
+            remote,
+            at: from,
+            range_bytes: FIRST_RANGE_BYTES,
+            known: Arc::default(),
+            ready: Ready::default(),
+            asked: None,
+            over: false,
+        };
+        reader.ask(until)?;
+        Ok(reader)
+    }
+
+    /// Whether it would wait.
+    pub fn ready(&self) -> Ready {
+        self.ready.clone()
+    }
+
+    /// The size of the whole. Waits for the first answer.
+    pub fn size(&mut self) -> io::Result<u64> {
+        if self.known.get().is_none() {
+            self.fill()?;
+        }
+        Ok(self.known.get().and_then(|known| known.bytes).unwrap_or(0))
+    }
+
+    fn ask(&mut self, until: Option<u64>) -> io::Result<()> {
+        let (sender, pieces) = channel(PIECES_MAX);
+        let ask = Ask { from: self.at, until, known: Arc::clone(&self.known) };
+        runtime()?.spawn(fetch(self.remote.clone(), ask, sender, self.ready.clone()));
+        self.asked = Some(Asked { pieces, piece: Bytes::new(), any: false });
+        Ok(())
+    }
+
+    /// Waits for bytes, unless there are some. Answers whether there are.
+    fn fill(&mut self) -> io::Result<bool> {
+        loop {
+            let end = self.known.get().and_then(|known| known.bytes);
+            if self.over || end.is_some_and(|end| self.at >= end) {
+                return Ok(false);
+            }
+            let Some(asked) = &mut self.asked else {
+                let until = self.at + self.range_bytes;
+                self.range_bytes = (self.range_bytes * 2).min(RANGE_BYTES_MAX);
+                self.ask(Some(until))?;
+                continue;
+            };
+            if !asked.piece.is_empty() {
+                return Ok(true);
+            }
+            match asked.pieces.blocking_recv() {
+                Some(Ok(piece)) => {
+                    asked.any = true;
+                    asked.piece = piece;
+                }
+                Some(Err(error)) => {
+                    self.asked = None;
+                    return Err(error);
+                }
+                None if matches!(self.remote, Remote::Web(_)) => self.over = true,
+                None if end == Some(0) => return Ok(false),
+                None if !asked.any => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server sent nothing")),
+                // All that was asked for has come: more is wanted.
+                None => {
+                    self.ready.subtract(1);
+                    self.asked = None;
+                }
+            }
+        }
+    }
+}
+
+impl Read for RemoteReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() || !self.fill()? {
+            return Ok(0);
+        }
+        let Some(Asked { piece, .. }) = &mut self.asked else { return Ok(0) };
+        let length = piece.len().min(buffer.len());
+        let (to, _) = buffer.split_at_mut(length);
+        piece.copy_to_slice(to);
+        self.at += length as u64;
+        self.ready.subtract(length as u64);
+        Ok(length)
+    }
+}
+
+impl Seek for RemoteReader {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let target = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+            SeekFrom::End(by) => self.size()?.checked_add_signed(by),
+        };
+        let target = target.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "that is before its beginning"))?;
+        if target != self.at {
+            if matches!(self.remote, Remote::Web(_)) {
+                return Err(io::Error::new(io::ErrorKind::Unsupported, "a web server's file is read from its beginning"));
+            }
+            // What was on its way still counts as there: the next read may wait, then.
+            self.asked = None;
+            self.at = target;
+            self.range_bytes = FIRST_RANGE_BYTES;
+        }
+        Ok(target)
+    }
+}
+
+async fn fetch(remote: Remote, ask: Ask, pieces: Sender<io::Result<Bytes>>, ready: Ready) {
+    let fetched = match &remote {
+        Remote::Object(object) => fetch_object(object, &ask, &pieces, &ready).await,
+        Remote::Web(url) => fetch_web(url, &ask, &pieces, &ready).await,
+    };
+    if let Err(error) = fetched {
+        pieces.send(Err(error)).await.ok();
+    }
+    ready.add(1);
+}
+
+/// Hands over a piece. Answers whether someone reads on.
+async fn hand_over(piece: Bytes, pieces: &Sender<io::Result<Bytes>>, ready: &Ready) -> bool {
+    ready.add(piece.len() as u64);
+    piece.is_empty() || pieces.send(Ok(piece)).await.is_ok()
+}
+
+async fn fetch_object(object: &bucket::Object, ask: &Ask, pieces: &Sender<io::Result<Bytes>>, ready: &Ready) -> io::Result<()> {
+    let range = match ask.until {
+        Some(until) => Some(GetRange::Bounded(ask.from..until)),
+        None if ask.from > 0 => Some(GetRange::Offset(ask.from)),
+        None => None,
+    };
+    let if_match = ask.known.get().and_then(|known| known.tag.clone());
+    let options = GetOptions { range, if_match, ..GetOptions::default() };
+    let found = match object.store.get_opts(&object.key, options).await {
+        Ok(found) => found,
+        // Of an empty object no range can be had, not even from its beginning.
+        Err(error) if ask.from == 0 && causes(&error).contains(RANGE_NOT_SATISFIABLE) => {
+            ask.known.set(Known { bytes: Some(0), tag: None }).ok();
+            return Ok(());
+        }
+        Err(error) => return Err(explained(error)),
+    };
+    ask.known.set(Known { bytes: Some(found.meta.size), tag: found.meta.e_tag.clone() }).ok();
+    let mut stream = found.into_stream();
+    while let Some(piece) = stream.try_next().await.map_err(explained)? {
+        if !hand_over(piece, pieces, ready).await {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn fetch_web(url: &Url, ask: &Ask, pieces: &Sender<io::Result<Bytes>>, ready: &Ready) -> io::Result<()> {
+    static CLIENT: LazyLock<reqwest::Result<Client>> =
+        LazyLock::new(|| Client::builder().connect_timeout(CONNECT_MAX).read_timeout(SILENCE_MAX).build());
+    let failed = |error: &reqwest::Error| io::Error::other(causes(error));
+    let response = CLIENT.as_ref().map_err(failed)?.get(url.clone()).send().await.map_err(|error| failed(&error))?;
+    if !response.status().is_success() {
+        return Err(io::Error::other(format!("the server answers {}", response.status())));
+    }
+    let mut response = response;
+    ask.known.set(Known { bytes: response.content_length(), tag: None }).ok();
+    while let Some(piece) = response.chunk().await.map_err(|error| failed(&error))? {
+        if !hand_over(piece, pieces, ready).await {
+            break;
+        }
+    }
+    Ok(())
+}
