@@ -1,7 +1,8 @@
 //! From splits to typed collections: the dataflow's way in.
 //!
 //! Each worker reads the splits that fall to it, one after the other, a block per activation, and holds the
-//! epoch's capability until done. What is far away is asked for ahead of time, and never waited for: others work meanwhile. So reading and parsing scale with the workers, and the epoch is complete
+//! epoch's capability until done. What is far away is asked for ahead of time, and while a
+//! reader would wait for it, others work. So reading and parsing scale with the workers, and the epoch is complete
 //! exactly when every split of it has been read.
 
 use crate::contract::Input;
@@ -105,7 +106,7 @@ impl<'s> Inputs<'s> {
 }
 
 /// How many splits are asked for ahead of the one that is read.
-const ANNOUNCED_MAX: usize = 8;
+const ANNOUNCED_MAX: usize = 16;
 /// When a reader would wait, others work, and it is asked again after this.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(1);
 

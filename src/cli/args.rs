@@ -113,7 +113,7 @@ fn run(dataflow: &dyn Dataflow) -> Command {
                 .value_name("INPUT=PATH")
                 .required(true)
                 .num_args(1..)
-                .help("Records: a file, a folder or a glob; INPUT-=PATH retracts them"),
+                .help("Records: a file, a folder, a glob, or s3://BUCKET/PREFIX; INPUT-=PATH retracts them"),
         )
         .arg(
             flag(
@@ -191,6 +191,10 @@ fn describe(dataflow: &dyn Dataflow) -> String {
                 writeln!(text, "      {:<26} {}", field.name, field.about)?;
             }
         }
+        writeln!(
+            text,
+            "  In buckets (s3://BUCKET/PREFIX) as in folders: AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY say where and who"
+        )?;
         if let Ok(graph) = dataflow.graph(&Settings::defaults(&definition.settings)) {
             writeln!(text, "\nTables:")?;
             for table in graph.tables() {

@@ -129,6 +129,8 @@ pub(super) fn explained(error: Error) -> io::Error {
         rest.split_once("</").map(|(inner, _)| inner.to_string())
     };
     let said = match (element("Code"), element("Message")) {
+        // Asked last, when nothing else says who we are.
+        _ if text.contains("/latest/api/token") => "there are no credentials, in the environment or of this machine".into(),
         (Some(code), Some(message)) => format!("{code}: {message}"),
         (Some(code), None) => code,
         _ => match kind {
@@ -164,5 +166,8 @@ mod tests {
         assert_eq!((error.kind(), error.to_string()), (io::ErrorKind::NotFound, "NoSuchBucket: The bucket does not exist".into()));
         let error = explained(Error::PermissionDenied { path: "x".into(), source: "403 Forbidden: ".into() });
         assert_eq!(error.to_string(), "the server does not allow it");
+        let text = "Error performing PUT http://169.254.169.254/latest/api/token in 1s: connection refused";
+        let error = explained(Error::Generic { store: "S3", source: text.into() });
+        assert_eq!(error.to_string(), "there are no credentials, in the environment or of this machine");
     }
 }
