@@ -18,4 +18,5 @@ mod points;
 mod postgres_server;
 mod processes;
 mod program;
+mod sensors;
 mod sqlite_file;

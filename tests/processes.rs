@@ -21,7 +21,7 @@ pub fn hosts(place: &Place) -> Vec<String> {
 }
 
 /// Runs both processes to their ends.
-fn run(place: &Place, words: [&str; 2]) -> [Ran; 2] {
+pub fn run(place: &Place, words: [&str; 2]) -> [Ran; 2] {
     hosts(place);
     let start = |process: usize| place.start(&format!("{} -n 2 -p {process} --hosts hosts", words[process]));
     let (second, first) = (start(1), start(0));
