@@ -115,6 +115,19 @@ fn other_settings_that_tables_do_not_show_are_refused_too() {
     refuse_one_another(&place, [words, &format!("{words} --min-engagement 5s")]);
 }
 
+/// A store has one writer, so that no process starts, wherever it would have been.
+#[test]
+fn a_store_of_points_is_for_one_process() {
+    let place = Place::new();
+    place.write("data.csv", "2024-03-01T08:00:00Z,67e55044-10b1-426f-9247-bb680e5fe0c8,1\n");
+    let words = "run sensors data=data.csv --points store:points --out out -w 1";
+    for ran in run(&place, [words, words]) {
+        let failure = ran.fails_as_wrong_usage().names(&["--points store:DIR is for one process alone"]);
+        assert!(failure.hint.is_some_and(|hint| hint.contains("-w N") && hint.contains("file:PATH")));
+    }
+    assert_eq!(place.names("."), ["data.csv", "hosts"]);
+}
+
 /// The first process finds the file; the second, which is to read a part of it, has it not.
 #[test]
 fn a_file_that_one_process_does_not_have() {
