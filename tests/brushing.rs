@@ -24,7 +24,8 @@ fn sorted(text: &str) -> Vec<&str> {
 fn tables_are_the_same_bytes_and_points_the_same_points_on_any_workers_and_processes() {
     let place = Place::new();
     place.run("generate brushing --out in --toothbrushes 4 --datasets 6 --minutes 0.5 --mess 0.1").succeeds();
-    place.run("run brushing datasets=in --out alone -w 1").succeeds();
+    let said = place.run("run brushing datasets=in --out alone -w 1").succeeds().stderr;
+    assert!(said.contains(", from 24 datasets ("), "{said}");
     let tables = |folder: &str| -> BTreeMap<String, Vec<u8>> {
         place.files(folder).into_iter().filter(|(name, _)| name.ends_with(".csv")).collect()
     };
@@ -74,7 +75,7 @@ fn jobs_are_named_in_a_file_and_what_is_wrong_with_them_is_said() {
     ];
     place.write("jobs/jobs.jsonl", jobs.concat());
     let said = place.run("run brushing datasets=jobs/jobs.jsonl --out out").succeeds().stderr;
-    assert!(said.contains("batch 1: 6 records, 0 late, 1 rejected"), "{said}");
+    assert!(said.contains("batch 1: 6 records, 0 late, 1 rejected, from 6 datasets ("), "{said}");
     assert!(said.contains("wrote out/points.lp"), "{said}");
     let rows = place.read("out/brushing_jobs.csv");
     let row = |id: &str| rows.lines().find(|row| row.starts_with(&format!("t,{id},"))).unwrap_or_else(|| panic!("{rows}")).to_string();
@@ -133,7 +134,7 @@ fn a_dataset_that_comes_again_replaces_what_it_was_and_can_be_taken_away() {
     // In the same place, the old points can't be read any more.
     let first = "datasets=one/t/d";
     let said = place.run(&format!("run brushing {first} --then {first} --out again")).succeeds().stderr;
-    assert!(!said.contains("may remain") && said.contains("batch 2: 1 record,"), "{said}");
+    assert!(!said.contains("may remain") && said.contains("batch 2: 1 record, 0 late, 0 rejected, from 1 dataset ("), "{said}");
     assert_eq!(place.read("again/points.lp").lines().count(), 3, "the same again changes nothing");
 }
 
