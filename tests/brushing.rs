@@ -163,6 +163,39 @@ fn points_go_where_they_are_told_or_the_run_fails() {
 }
 
 #[test]
+fn a_run_that_fails_leaves_the_points_of_the_one_before() {
+    let place = Place::new();
+    place.write("t/d/brushing.csv", "0,1,0.5\n");
+    place.write("t/d/settings.jsonlines", S0);
+    place.run("run brushing datasets=t --then datasets=none --out out").fails().names(&["none"]);
+    assert!(place.names("out").is_empty(), "{:?}", place.names("out"));
+    place.run("run brushing datasets=t --out out").succeeds();
+    let before = place.files("out");
+    assert!(before.contains_key("points.lp") && !before.contains_key("points.lp.partial"));
+    place.write("jobs.jsonl", "nothing\n");
+    place.run("run brushing datasets=t --then datasets=none --out out").fails().names(&["none"]);
+    place.run("run brushing datasets=t datasets=jobs.jsonl --out out --max-rejected 0").fails().names(&["--max-rejected 0"]);
+    std::fs::create_dir(place.path("changes")).unwrap();
+    place.run("run brushing datasets=t --out out --changes changes").fails().names(&["\"changes\""]);
+    assert_eq!(place.files("out"), before);
+    // Tables come first.
+    std::fs::create_dir_all(place.path("other/brushing_jobs.csv")).unwrap();
+    place.run("run brushing datasets=t --out other").fails().names(&["other/brushing_jobs.csv"]);
+    assert_eq!(place.names("other"), ["brushing_jobs.csv"]);
+    // A run that was killed has left this; one that is under way has locked it.
+    place.write("out/points.lp.partial", "half a po");
+    place.run("run brushing datasets=t --out out").succeeds();
+    assert_eq!(place.files("out"), before);
+    place.write("out/points.lp.partial", "");
+    let other = std::fs::File::open(place.path("out/points.lp.partial")).unwrap();
+    other.lock().unwrap();
+    place.run("run brushing datasets=t --out out").fails().names(&["out/points.lp\"", "another run is writing it"]);
+    drop(other);
+    place.run("run brushing datasets=t --out out").succeeds();
+    assert_eq!(place.files("out"), before);
+}
+
+#[test]
 fn charts_are_drawn() {
     let place = Place::new();
     place.run("generate brushing --out in --toothbrushes 2 --datasets 4 --minutes 0.2").succeeds();

@@ -201,6 +201,24 @@ fn influxdb_refuses_some_points_and_holds_the_others() {
     assert!(error.contains("database is required"), "{error}");
 }
 
+/// Each process sends the points of its sensors; the first one says for all what was refused.
+#[test]
+fn what_is_refused_is_added_up_over_processes() {
+    let server = Server::influx();
+    // In this week the field is text, so numbers are refused.
+    ureq::post(server.url("/write?db=fleet")).send("measurements,sensor_name=a value=\"text\" 1709251200000000000\n").unwrap();
+    let place = Place::new();
+    for sensor in 0..8 {
+        let line = |day: &str| format!("{day}T00:00:00Z,67e55044-10b1-426f-9247-bb680e5fe0c{sensor},1\n");
+        place.write(&format!("data/{sensor}.csv"), ["2024-03-01", "2024-06-01", "2024-06-02"].map(line).concat());
+    }
+    let words = format!("run sensors data=data -w 1 --tables sensor_summary --out out --points {}", server.url("?db=fleet"));
+    let [first, second] = processes::run(&place, [&words, &words]).map(|ran| ran.succeeds());
+    assert!(first.stderr.contains("warning: the server refused 8 points, the first with "), "{}", first.stderr);
+    assert_eq!(second.stderr, "");
+    assert_eq!(server.rows("SELECT count(value) FROM \"measurements\" WHERE time > '2024-05-01'")[0][1], 16);
+}
+
 #[test]
 fn victoria_metrics_holds_what_was_written() {
     let server = Server::victoria_metrics();
