@@ -14,7 +14,7 @@ fn gzip(text: &str) -> Vec<u8> {
 }
 
 /// Lines of line protocol in any order.
-fn sorted(text: &str) -> Vec<&str> {
+pub fn sorted(text: &str) -> Vec<&str> {
     let mut lines: Vec<&str> = text.lines().collect();
     lines.sort_unstable();
     lines

@@ -13,6 +13,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+/// How often the file is opened anew, when others have put it in its place meanwhile.
+const LOCK_TRIES_MAX: usize = 100;
+
 /// A file of points on its way.
 #[derive(Debug)]
 pub struct StagedPoints {
@@ -51,7 +54,7 @@ fn locked(partial: &Path) -> io::Result<File> {
     if let Some(folder) = partial.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    loop {
+    for _ in 0..LOCK_TRIES_MAX {
         let file = OpenOptions::new().create(true).append(true).open(partial)?;
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => return Err(io::Error::other("another run is writing it")),
@@ -63,6 +66,7 @@ fn locked(partial: &Path) -> io::Result<File> {
             return Ok(file);
         }
     }
+    Err(io::Error::other("others put it in place again and again"))
 }
 
 impl StagedPoints {
