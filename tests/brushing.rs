@@ -14,7 +14,7 @@ fn gzip(text: &str) -> Vec<u8> {
 }
 
 /// Lines of line protocol in any order.
-fn sorted(text: &str) -> Vec<&str> {
+pub fn sorted(text: &str) -> Vec<&str> {
     let mut lines: Vec<&str> = text.lines().collect();
     lines.sort_unstable();
     lines
@@ -24,7 +24,8 @@ fn sorted(text: &str) -> Vec<&str> {
 fn tables_are_the_same_bytes_and_points_the_same_points_on_any_workers_and_processes() {
     let place = Place::new();
     place.run("generate brushing --out in --toothbrushes 4 --datasets 6 --minutes 0.5 --mess 0.1").succeeds();
-    place.run("run brushing datasets=in --out alone -w 1").succeeds();
+    let said = place.run("run brushing datasets=in --out alone -w 1").succeeds().stderr;
+    assert!(said.contains(", from 24 datasets ("), "{said}");
     let tables = |folder: &str| -> BTreeMap<String, Vec<u8>> {
         place.files(folder).into_iter().filter(|(name, _)| name.ends_with(".csv")).collect()
     };
@@ -74,7 +75,7 @@ fn jobs_are_named_in_a_file_and_what_is_wrong_with_them_is_said() {
     ];
     place.write("jobs/jobs.jsonl", jobs.concat());
     let said = place.run("run brushing datasets=jobs/jobs.jsonl --out out").succeeds().stderr;
-    assert!(said.contains("batch 1: 6 records, 0 late, 1 rejected"), "{said}");
+    assert!(said.contains("batch 1: 6 records, 0 late, 1 rejected, from 6 datasets ("), "{said}");
     assert!(said.contains("wrote out/points.lp"), "{said}");
     let rows = place.read("out/brushing_jobs.csv");
     let row = |id: &str| rows.lines().find(|row| row.starts_with(&format!("t,{id},"))).unwrap_or_else(|| panic!("{rows}")).to_string();
@@ -133,7 +134,7 @@ fn a_dataset_that_comes_again_replaces_what_it_was_and_can_be_taken_away() {
     // In the same place, the old points can't be read any more.
     let first = "datasets=one/t/d";
     let said = place.run(&format!("run brushing {first} --then {first} --out again")).succeeds().stderr;
-    assert!(!said.contains("may remain") && said.contains("batch 2: 1 record,"), "{said}");
+    assert!(!said.contains("may remain") && said.contains("batch 2: 1 record, 0 late, 0 rejected, from 1 dataset ("), "{said}");
     assert_eq!(place.read("again/points.lp").lines().count(), 3, "the same again changes nothing");
 }
 
@@ -159,6 +160,39 @@ fn points_go_where_they_are_told_or_the_run_fails() {
     place.run("run brushing datasets=none").fails().names(&["none"]);
     place.write("empty/README", "");
     place.run("run brushing datasets=empty").fails().names(&["no dataset below \"empty\"", "brushing.csv and settings.jsonlines"]);
+}
+
+#[test]
+fn a_run_that_fails_leaves_the_points_of_the_one_before() {
+    let place = Place::new();
+    place.write("t/d/brushing.csv", "0,1,0.5\n");
+    place.write("t/d/settings.jsonlines", S0);
+    place.run("run brushing datasets=t --then datasets=none --out out").fails().names(&["none"]);
+    assert!(place.names("out").is_empty(), "{:?}", place.names("out"));
+    place.run("run brushing datasets=t --out out").succeeds();
+    let before = place.files("out");
+    assert!(before.contains_key("points.lp") && !before.contains_key("points.lp.partial"));
+    place.write("jobs.jsonl", "nothing\n");
+    place.run("run brushing datasets=t --then datasets=none --out out").fails().names(&["none"]);
+    place.run("run brushing datasets=t datasets=jobs.jsonl --out out --max-rejected 0").fails().names(&["--max-rejected 0"]);
+    std::fs::create_dir(place.path("changes")).unwrap();
+    place.run("run brushing datasets=t --out out --changes changes").fails().names(&["\"changes\""]);
+    assert_eq!(place.files("out"), before);
+    // Tables come first.
+    std::fs::create_dir_all(place.path("other/brushing_jobs.csv")).unwrap();
+    place.run("run brushing datasets=t --out other").fails().names(&["other/brushing_jobs.csv"]);
+    assert_eq!(place.names("other"), ["brushing_jobs.csv"]);
+    // A run that was killed has left this; one that is under way has locked it.
+    place.write("out/points.lp.partial", "half a po");
+    place.run("run brushing datasets=t --out out").succeeds();
+    assert_eq!(place.files("out"), before);
+    place.write("out/points.lp.partial", "");
+    let other = std::fs::File::open(place.path("out/points.lp.partial")).unwrap();
+    other.lock().unwrap();
+    place.run("run brushing datasets=t --out out").fails().names(&["out/points.lp\"", "another run is writing it"]);
+    drop(other);
+    place.run("run brushing datasets=t --out out").succeeds();
+    assert_eq!(place.files("out"), before);
 }
 
 #[test]

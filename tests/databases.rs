@@ -26,6 +26,8 @@ pub trait Database {
     /// The rows of a query, each value as in CSV.
     fn rows(&self, query: &str) -> Vec<Vec<String>>;
     fn tables(&self) -> Vec<String>;
+    /// How it writes true and false.
+    fn truths(&self) -> [&'static str; 2];
     /// From now on, what is written to a table is counted.
     fn watch(&self, table: &str);
     /// What was written since the last time.
@@ -48,8 +50,39 @@ pub trait Database {
 
 pub const ONLINE: &str = "run online events=in/events.csv events=in/bad.csv servers=in/servers.csv";
 pub const ACTIVE: &str = "run active events=in/events.jsonl";
+/// Points are no matter here.
+const SENSORS: &str = "run sensors mapping=in/mapping.csv data=in/data.csv --points file:/dev/null";
 
-/// The tables of a dataflow with the number of their key columns.
+/// A dataflow with its input.
+struct Known {
+    /// With the input in it.
+    place: fn() -> Place,
+    run: &'static str,
+    /// What comes late.
+    late: &'static str,
+    /// Its tables with the number of their key columns.
+    tables: &'static [(&'static str, usize)],
+    /// The place of one that late records change.
+    one: usize,
+    refused: usize,
+}
+
+const KNOWN_ONLINE: Known =
+    Known { place: online, run: ONLINE, late: "events=in/late/events.csv", tables: &ONLINE_TABLES, one: 0, refused: 4 };
+const KNOWN_ACTIVE: Known =
+    Known { place: active, run: ACTIVE, late: "events=in/late/events.jsonl", tables: &ACTIVE_TABLES, one: 0, refused: 0 };
+const KNOWN_SENSORS: Known =
+    Known { place: sensors, run: SENSORS, late: "data=in/late/data.csv", tables: &SENSORS_TABLES, one: 1, refused: 2 };
+
+const SENSORS_TABLES: [(&str, usize); 7] = [
+    ("sensor_mapping", 2),
+    ("sensor_summary", 2),
+    ("sensor_segments", 3),
+    ("sensor_anomalies", 4),
+    ("sensor_incidents", 3),
+    ("sensor_unusual", 4),
+    ("sensor_issues", 1),
+];
 const ONLINE_TABLES: [(&str, usize); 6] = [
     ("online_daily", 2),
     ("online_rolling_28d", 2),
@@ -78,6 +111,19 @@ pub fn active() -> Place {
     place
 }
 
+/// Sensors with faults, one of them without a name, another with two, and two lines that are no measurements.
+pub fn sensors() -> Place {
+    let place = Place::new();
+    place.run("generate sensors --out in --sensors 6 --days 21 --interval 900 --late 60 --mess 0").succeeds();
+    let mapping = place.read("in/mapping.csv");
+    let uuid = |line: usize| mapping.lines().nth(line).unwrap().split(',').nth(1).unwrap().to_string();
+    let named: String = mapping.lines().filter(|line| !line.starts_with("sensor_00002,")).map(|line| format!("{line}\n")).collect();
+    place.write("in/mapping.csv", format!("{named}it's \"5\",{}\nzz,{}\n", uuid(5), uuid(4)));
+    let wrong = format!("2024-03-05T00:00:00Z,{},NaN\n2024-03-05T00:00:00Z,{},68719476736\n", uuid(1), uuid(1));
+    place.write("in/data.csv", place.read("in/data.csv") + &wrong);
+    place
+}
+
 /// The rows of a CSV file, sorted as text.
 fn csv(place: &Place, file: &str) -> Vec<Vec<String>> {
     let mut reader = csv::Reader::from_path(place.path(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
@@ -101,43 +147,48 @@ fn difference(table: &str, key: usize, old: &[Vec<String>], new: &[Vec<String>])
     log.into_iter().filter(|(_, count)| *count > 0).collect()
 }
 
+/// The rows of a CSV file as the database writes them, sorted as text.
+fn csv_in(database: &dyn Database, place: &Place, file: &str) -> Vec<Vec<String>> {
+    let mut rows = csv(place, file);
+    let [yes, no] = database.truths();
+    for value in rows.iter_mut().flatten().filter(|value| *value == "true" || *value == "false") {
+        *value = if value == "true" { yes } else { no }.into();
+    }
+    rows.sort();
+    rows
+}
+
 /// The tables in the database are those that the same run writes as CSV.
 fn holds(database: &dyn Database, place: &Place, words: &str, tables: &[(&str, usize)]) {
     place.run(&format!("{words} --out csv")).succeeds();
     for (table, _) in tables {
-        assert_eq!(database.table(table), csv(place, &format!("csv/{table}.csv")), "{table} after {words}");
+        let expected = csv_in(database, place, &format!("csv/{table}.csv"));
+        assert_eq!(database.table(table), expected, "{table} after {words}");
+        assert!(!expected.is_empty() || *table == "online_projection", "{table}");
     }
 }
 
-fn values_are_those_of_csv(online_database: &dyn Database, active_database: &dyn Database) {
-    for (place, database, words, tables) in
-        [(online(), online_database, ONLINE, ONLINE_TABLES.as_slice()), (active(), active_database, ACTIVE, ACTIVE_TABLES.as_slice())]
-    {
-        let late = if words == ONLINE { "events=in/late/events.csv" } else { "events=in/late/events.jsonl" };
-        for words in [words.to_string(), format!("{words} --then {late}"), format!("{words} --then {late} --then events-={}", &late[7..])] {
-            let ran = place.run(&format!("{words} --out '{}'", database.out())).succeeds();
-            assert!(ran.stdout.is_empty() && ran.stderr.contains(&format!("wrote {} to ", tables[0].0)), "{}", ran.stderr);
-            place.run(&format!("{words} --out csv")).succeeds();
-            for (table, _) in tables {
-                let expected = csv(&place, &format!("csv/{table}.csv"));
-                assert_eq!(database.table(table), expected, "{table} after {words}");
-                assert!(!expected.is_empty() || *table == "online_projection", "{table}");
-            }
-            let dataflow = words.split(' ').nth(1).unwrap();
-            // PostgreSQL's text has no zero bytes.
-            let shown = |mut rows: Vec<Vec<String>>| {
-                rows.iter_mut().flatten().for_each(|value| *value = value.replace('\0', "\u{fffd}"));
-                rows
-            };
-            let mut rejected = csv(&place, "csv/rejected.csv");
-            rejected.iter_mut().for_each(|row| row.push(dataflow.into()));
-            let found = database.table(&format!("rejected WHERE dataflow = '{dataflow}'"));
-            assert!(shown(found) == shown(rejected), "rejected after {words}");
-            let epoch = (1 + words.matches("--then").count()).to_string();
-            let progress = database.rows("SELECT dataflow, epoch, fingerprint FROM retally_progress");
-            let ours: Vec<_> = progress.iter().filter(|row| row[0] == dataflow).collect();
-            assert!(matches!(ours.as_slice(), [row] if row[1] == epoch && row[2].len() == 16), "{progress:?}");
-        }
+fn values_are_those_of_csv(database: &dyn Database, known: &Known) {
+    let (place, Known { run, late, tables, .. }) = ((known.place)(), known);
+    let (input, path) = late.split_once('=').unwrap();
+    for words in [run.to_string(), format!("{run} --then {late}"), format!("{run} --then {late} --then {input}-={path}")] {
+        let ran = place.run(&format!("{words} --out '{}'", database.out())).succeeds();
+        assert!(ran.stdout.is_empty() && ran.stderr.contains(&format!("wrote {} to ", tables[0].0)), "{}", ran.stderr);
+        holds(database, &place, &words, tables);
+        let dataflow = words.split(' ').nth(1).unwrap();
+        // PostgreSQL's text has no zero bytes.
+        let shown = |mut rows: Vec<Vec<String>>| {
+            rows.iter_mut().flatten().for_each(|value| *value = value.replace('\0', "\u{fffd}"));
+            rows
+        };
+        let mut rejected = csv(&place, "csv/rejected.csv");
+        rejected.iter_mut().for_each(|row| row.push(dataflow.into()));
+        let found = database.table(&format!("rejected WHERE dataflow = '{dataflow}'"));
+        assert!(known.refused <= found.len() && shown(found) == shown(rejected), "rejected after {words}");
+        let epoch = (1 + words.matches("--then").count()).to_string();
+        let progress = database.rows("SELECT dataflow, epoch, fingerprint FROM retally_progress");
+        let ours: Vec<_> = progress.iter().filter(|row| row[0] == dataflow).collect();
+        assert!(matches!(ours.as_slice(), [row] if row[1] == epoch && row[2].len() == 16), "{progress:?}");
     }
 }
 
@@ -145,59 +196,61 @@ fn values_are_those_of_csv(online_database: &dyn Database, active_database: &dyn
 fn sqlite_values_are_those_of_csv() {
     let place = Place::new();
     let database = SqliteFile::new(&place, "tables.sqlite");
-    // Both dataflows share a file.
-    values_are_those_of_csv(&database, &SqliteFile::new(&place, "tables.sqlite"));
-    assert_eq!(database.rows("SELECT count(*) FROM retally_progress"), [["2"]]);
-    assert_eq!(database.rows("SELECT count(*) FROM rejected WHERE dataflow = 'online'"), [["4"]], "active leaves them alone");
+    // All dataflows share a file.
+    [KNOWN_ONLINE, KNOWN_ACTIVE, KNOWN_SENSORS].iter().for_each(|known| values_are_those_of_csv(&database, known));
+    assert_eq!(database.rows("SELECT count(*) FROM retally_progress"), [["3"]]);
+    assert_eq!(database.rows("SELECT count(*) FROM rejected WHERE dataflow = 'online'"), [["4"]], "others leave them alone");
 }
 
 /// The run of today over the files of yesterday and today writes the rows that are new and different, and no other.
-fn a_second_run_writes_the_difference(database: &dyn Database) {
-    let place = online();
+fn a_second_run_writes_the_difference(database: &dyn Database, known: &Known) {
+    let (place, Known { run: yesterday, late, tables, .. }) = ((known.place)(), known);
     let run = |words: &str| place.run(&format!("{words} --out '{}' -q", database.out())).succeeds();
     let after = |words: &str, folder: &str| {
         place.run(&format!("{words} --out {folder}")).succeeds();
     };
-    let today = format!("{ONLINE} events=in/late");
-    run(ONLINE);
-    after(ONLINE, "yesterday");
+    let today = format!("{yesterday} {late}");
+    run(yesterday);
+    after(yesterday, "yesterday");
     after(&today, "today");
-    ONLINE_TABLES.iter().for_each(|(table, _)| database.watch(table));
+    tables.iter().for_each(|(table, _)| database.watch(table));
     let logs = |from: &str, to: &str| -> Log {
         let log = |(table, key): &(&str, usize)| {
             difference(table, *key, &csv(&place, &format!("{from}/{table}.csv")), &csv(&place, &format!("{to}/{table}.csv")))
         };
-        ONLINE_TABLES.iter().flat_map(log).collect()
+        tables.iter().flat_map(log).collect()
     };
-    run(ONLINE);
+    run(yesterday);
     assert_eq!(database.take_log(), Log::new(), "the same again");
     let expected = logs("yesterday", "today");
     let kinds: BTreeSet<&str> = expected.keys().map(|(_, kind)| kind.as_str()).collect();
-    assert_eq!(kinds, BTreeSet::from(["INSERT", "UPDATE", "DELETE"]), "the input has late events of every kind");
+    assert_eq!(kinds, BTreeSet::from(["INSERT", "UPDATE", "DELETE"]), "the input has late records of every kind");
     run(&today);
     assert_eq!(database.take_log(), expected);
-    holds(database, &place, &today, &ONLINE_TABLES);
-    run(ONLINE);
+    holds(database, &place, &today, tables);
+    run(yesterday);
     assert_eq!(database.take_log(), logs("today", "yesterday"), "and back");
     // Other tables are left alone.
     let before = database.all();
-    run(&format!("{today} --tables online_daily"));
+    let (one, last) = (tables[known.one].0, tables[tables.len() - 1].0);
+    run(&format!("{today} --tables {one}"));
     let written = database.take_log();
-    assert!(!written.is_empty() && written.keys().all(|(table, _)| table == "online_daily"), "{written:?}");
-    assert!(database.all().iter().all(|(table, rows)| *table == "online_daily" || *table == "written" || before[table] == *rows));
+    assert!(!written.is_empty() && written.keys().all(|(table, _)| table == one), "{written:?}");
+    assert!(database.all().iter().all(|(table, rows)| table == one || table == "written" || before[table] == *rows));
     // Settings that differ are seen.
     let fingerprint = || database.rows("SELECT fingerprint FROM retally_progress");
     let first = fingerprint();
-    run(&format!("{ONLINE} --tables online_issues"));
+    run(&format!("{yesterday} --tables {last}"));
     assert_eq!(fingerprint(), first);
-    run(&format!("{ONLINE} --timezone Asia/Tokyo"));
+    run(&format!("{yesterday} --timezone Asia/Tokyo"));
     assert_ne!(fingerprint(), first);
 }
 
 #[test]
 fn sqlite_a_second_run_writes_the_difference() {
     let place = Place::new();
-    a_second_run_writes_the_difference(&SqliteFile::new(&place, "tables.sqlite"));
+    a_second_run_writes_the_difference(&SqliteFile::new(&place, "online.sqlite"), &KNOWN_ONLINE);
+    a_second_run_writes_the_difference(&SqliteFile::new(&place, "sensors.sqlite"), &KNOWN_SENSORS);
 }
 
 /// Every type, and two key columns whose values may be missing.
@@ -282,9 +335,10 @@ fn any_rows_become_any_others(database: &dyn Database) {
                 let mut expected: Vec<Vec<String>> = rows.values().map(text).collect();
                 expected.sort();
                 let mut found = database.table(table.name);
+                let [yes, no] = database.truths();
                 let truth = |text: &str| match text {
-                    "1" | "t" => "true".to_string(),
-                    "0" | "f" => "false".to_string(),
+                    _ if text == yes => "true".to_string(),
+                    _ if text == no => "false".to_string(),
                     other => other.to_string(),
                 };
                 found.iter_mut().for_each(|row| row[8] = truth(&row[8]));
@@ -338,8 +392,8 @@ fn sqlite_columns_and_keys() {
 #[test]
 fn postgres_values_are_those_of_csv() {
     let server = Server::start();
-    values_are_those_of_csv(&server, &server);
-    assert_eq!(server.rows("SELECT count(*) FROM retally_progress"), [["2"]]);
+    [KNOWN_ONLINE, KNOWN_ACTIVE, KNOWN_SENSORS].iter().for_each(|known| values_are_those_of_csv(&server, known));
+    assert_eq!(server.rows("SELECT count(*) FROM retally_progress"), [["3"]]);
     let columns = |table: &str| -> Vec<String> {
         let query = format!(
             "SELECT column_name || ' ' || data_type || ' ' || is_nullable FROM information_schema.columns WHERE table_name = '{table}' ORDER BY ordinal_position"
@@ -356,11 +410,23 @@ fn postgres_values_are_those_of_csv() {
     assert_eq!(columns("online_summary")[3], "online_hours double precision NO");
     let keys = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'p' AND conrelid::regclass::text LIKE '%daily'";
     assert_eq!(server.rows(keys), [["PRIMARY KEY (day, fleet_size)"]]);
+    assert_eq!(columns("sensor_mapping"), ["sensor_name text NO", "sensor_uuid uuid NO"]);
+    let [float, count, flag] = ["double precision", "bigint", "boolean"].map(|kind| move |name: &str| format!("{name} {kind} NO"));
+    let named = || vec!["sensor_name text NO".to_string(), "sensor_uuid uuid NO".into()];
+    let anomalies = [time("timestamp"), float("value"), float("expected"), float("residual"), float("score"), count("severity")];
+    let more = ["kind text NO".into(), "model text NO".into(), flag("incident_start")];
+    assert_eq!(columns("sensor_anomalies"), [named(), anomalies.into(), more.into()].concat());
+    let segments = [time("start_time"), time("end_time"), count("measurements")];
+    let line = ["intercept", "slope_per_hour", "r2", "sigma"].map(float);
+    assert_eq!(columns("sensor_segments"), [named(), segments.into(), line.into()].concat());
+    let keys = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'p' AND conrelid::regclass::text LIKE 'sensor_a%'";
+    assert_eq!(server.rows(keys), [["PRIMARY KEY (sensor_name, sensor_uuid, \"timestamp\", value)"]]);
 }
 
 #[test]
 fn postgres_a_second_run_writes_the_difference() {
-    a_second_run_writes_the_difference(&Server::start());
+    a_second_run_writes_the_difference(&Server::start(), &KNOWN_ONLINE);
+    a_second_run_writes_the_difference(&Server::start(), &KNOWN_SENSORS);
 }
 
 #[test]

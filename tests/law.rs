@@ -138,7 +138,7 @@ fn each(lines: &[String], line: impl Fn(&[&str]) -> String) -> String {
 }
 
 /// In an order that has nothing to do with time.
-fn shuffled(lines: &[String]) -> Vec<String> {
+pub fn shuffled(lines: &[String]) -> Vec<String> {
     let mut lines: Vec<String> = lines.to_vec();
     lines.sort_by_cached_key(|line| {
         line.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))

@@ -20,4 +20,5 @@ mod postgres_server;
 mod processes;
 mod program;
 mod s3_server;
+mod sensors;
 mod sqlite_file;

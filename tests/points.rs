@@ -2,10 +2,12 @@
 //!
 //! The servers are Debian's `influxdb` (1.x) and `victoria-metrics`; `scripts/test` installs them.
 
+use crate::processes;
 use crate::program::{Place, Started};
 use retally::points::{Destination, Dropped, PointsError};
 use retally_core::points::{FieldKind, Measurement, Offered, PointBatch, PointField, PointWriter, Series, Standing, Tag, Values};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -127,6 +129,17 @@ impl Server {
         ureq::get(self.url(path)).query_pairs(query.iter().copied()).call().unwrap().body_mut().read_to_string().unwrap()
     }
 
+    /// The series that a selector of VictoriaMetrics has, once they hold so many values.
+    fn exported(&self, selector: &str, values: usize) -> Vec<Value> {
+        until("that all points can be read", || {
+            self.get("/internal/force_flush", &[]);
+            let text = self.get("/api/v1/export", &[("match[]", selector)]);
+            let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            let found: usize = lines.iter().map(|line| line["values"].as_array().unwrap().len()).sum();
+            (found >= values).then_some(lines)
+        })
+    }
+
     /// The rows that a query of InfluxDB answers.
     fn rows(&self, query: &str) -> Vec<Value> {
         let text = self.get("/query", &[("db", "fleet"), ("epoch", "ns"), ("q", query)]);
@@ -188,6 +201,24 @@ fn influxdb_refuses_some_points_and_holds_the_others() {
     assert!(error.contains("database is required"), "{error}");
 }
 
+/// Each process sends the points of its sensors; the first one says for all what was refused.
+#[test]
+fn what_is_refused_is_added_up_over_processes() {
+    let server = Server::influx();
+    // In this week the field is text, so numbers are refused.
+    ureq::post(server.url("/write?db=fleet")).send("measurements,sensor_name=a value=\"text\" 1709251200000000000\n").unwrap();
+    let place = Place::new();
+    for sensor in 0..8 {
+        let line = |day: &str| format!("{day}T00:00:00Z,67e55044-10b1-426f-9247-bb680e5fe0c{sensor},1\n");
+        place.write(&format!("data/{sensor}.csv"), ["2024-03-01", "2024-06-01", "2024-06-02"].map(line).concat());
+    }
+    let words = format!("run sensors data=data -w 1 --tables sensor_summary --out out --points {}", server.url("?db=fleet"));
+    let [first, second] = processes::run(&place, [&words, &words]).map(|ran| ran.succeeds());
+    assert!(first.stderr.contains("warning: the server refused 8 points, the first with "), "{}", first.stderr);
+    assert_eq!(second.stderr, "");
+    assert_eq!(server.rows("SELECT count(value) FROM \"measurements\" WHERE time > '2024-05-01'")[0][1], 16);
+}
+
 #[test]
 fn victoria_metrics_holds_what_was_written() {
     let server = Server::victoria_metrics();
@@ -195,14 +226,7 @@ fn victoria_metrics_holds_what_was_written() {
     let batches = sensors.iter().map(|sensor| batch(&series(sensor), Standing::Fresh, 0..9_000)).collect();
     assert_eq!(write(&server.url(""), batches).unwrap(), Dropped::default());
     for sensor in sensors {
-        let export = until("that all points can be read", || {
-            server.get("/internal/force_flush", &[]);
-            let selector = format!("{{__name__=~\"readings_.+\",sensor_name={sensor:?}}}");
-            let text = server.get("/api/v1/export", &[("match[]", &selector)]);
-            let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-            let points: usize = lines.iter().map(|line| line["values"].as_array().unwrap().len()).sum();
-            (points >= 15_000).then_some(lines)
-        });
+        let export = server.exported(&format!("{{__name__=~\"readings_.+\",sensor_name={sensor:?}}}"), 15_000);
         let of = |name: &str| export.iter().find(|line| line["metric"]["__name__"] == name).unwrap();
         let numbers =
             |line: &Value, name: &str| line[name].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect::<Vec<_>>();
@@ -212,6 +236,36 @@ fn victoria_metrics_holds_what_was_written() {
         assert!(numbers(of("readings_count"), "timestamps") == times, "times of {sensor}");
         let values: Vec<f64> = (0..9_000).filter(|minute| minute % 3 != 2).map(|minute| f64::from(minute) / 8.0).collect();
         assert!(numbers(of("readings_value"), "values") == values, "values of {sensor}");
+    }
+}
+
+/// From a folder of datasets into a database: of each dataset it holds as many points as the table says.
+#[test]
+fn what_brushing_counts_is_in_victoria_metrics() {
+    let server = Server::victoria_metrics();
+    let place = Place::new();
+    place.run("generate brushing --out in --toothbrushes 3 --datasets 8 --minutes 0.5 --mess 0.1").succeeds();
+    let words = format!("run brushing datasets=in --points {} --out out -w 1", server.url(""));
+    processes::run(&place, [&words, &words]).into_iter().for_each(|ran| drop(ran.succeeds()));
+    assert!(!place.has("out/points.lp"), "they go where they are told");
+    let jobs: Vec<BTreeMap<String, String>> =
+        csv::Reader::from_path(place.path("out/brushing_jobs.csv")).unwrap().deserialize().map(Result::unwrap).collect();
+    // By toothbrush and dataset.
+    type Counts = BTreeMap<(String, String), usize>;
+    for (field, column) in
+        [("brushing_tick", "brushing_points"), ("brushing_percent_clean", "brushing_points"), ("settings_tick", "settings_points")]
+    {
+        let counts = jobs.iter().map(|job| ((job["toothbrush_id"].clone(), job["dataset_id"].clone()), job[column].parse().unwrap()));
+        let expected: Counts = counts.filter(|(_, count)| *count > 0).collect();
+        let all: usize = expected.values().sum();
+        assert!(all >= expected.len() && expected.len() > 20, "{expected:?}");
+        let tag = |line: &Value, tag: &str| line["metric"][tag].as_str().unwrap().to_string();
+        let found: Counts = server
+            .exported(&format!("{{__name__={field:?}}}"), all)
+            .iter()
+            .map(|line| ((tag(line, "toothbrush_id"), tag(line, "dataset_id")), line["values"].as_array().unwrap().len()))
+            .collect();
+        assert_eq!(found, expected, "{field}");
     }
 }
 

@@ -173,6 +173,10 @@ impl Database for Server {
         self.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1").into_iter().flatten().collect()
     }
 
+    fn truths(&self) -> [&'static str; 2] {
+        ["t", "f"]
+    }
+
     fn watch(&self, table: &str) {
         let body = "BEGIN INSERT INTO written VALUES (TG_TABLE_NAME, TG_OP); RETURN NULL; END";
         self.execute(&format!(
@@ -197,8 +201,11 @@ impl Database for Server {
     }
 }
 
-/// A value as PostgreSQL shows it, as CSV has it: times are written otherwise.
+/// A value as PostgreSQL shows it, as CSV has it: times are written otherwise, and floats that are very small or large.
 fn as_in_csv(value: &str) -> String {
+    if value.contains("e-") || value.contains("e+") {
+        return value.parse::<f64>().map_or_else(|_| value.into(), |number| number.to_string());
+    }
     let Some((day, time)) = value.strip_suffix("+00").and_then(|value| value.split_once(' ')) else { return value.into() };
     match time.split_once('.') {
         Some((time, fraction)) => format!("{day}T{time}.{fraction:0<6}Z"),

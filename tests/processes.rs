@@ -21,7 +21,7 @@ pub fn hosts(place: &Place) -> Vec<String> {
 }
 
 /// Runs both processes to their ends.
-fn run(place: &Place, words: [&str; 2]) -> [Ran; 2] {
+pub fn run(place: &Place, words: [&str; 2]) -> [Ran; 2] {
     hosts(place);
     let start = |process: usize| place.start(&format!("{} -n 2 -p {process} --hosts hosts", words[process]));
     let (second, first) = (start(1), start(0));
@@ -115,6 +115,19 @@ fn other_settings_that_tables_do_not_show_are_refused_too() {
     refuse_one_another(&place, [words, &format!("{words} --min-engagement 5s")]);
 }
 
+/// A store has one writer, so that no process starts, wherever it would have been.
+#[test]
+fn a_store_of_points_is_for_one_process() {
+    let place = Place::new();
+    place.write("data.csv", "2024-03-01T08:00:00Z,67e55044-10b1-426f-9247-bb680e5fe0c8,1\n");
+    let words = "run sensors data=data.csv --points store:points --out out -w 1";
+    for ran in run(&place, [words, words]) {
+        let failure = ran.fails_as_wrong_usage().names(&["--points store:DIR is for one process alone"]);
+        assert!(failure.hint.is_some_and(|hint| hint.contains("-w N") && hint.contains("file:PATH")));
+    }
+    assert_eq!(place.names("."), ["data.csv", "hosts"]);
+}
+
 /// The first process finds the file; the second, which is to read a part of it, has it not.
 #[test]
 fn a_file_that_one_process_does_not_have() {
@@ -137,6 +150,65 @@ fn a_file_that_one_process_does_not_have() {
     let failure = second.finish().fails().names(&["process 0 failed: could not open", ".csv\"", "No such file"]);
     assert!(failure.hint.is_some_and(|hint| hint.contains("process 0 says more")));
     assert!(!place.has("here/out"));
+}
+
+/// What is written at the end is written by the first process alone; the others are not content before it is.
+#[test]
+fn tables_that_can_not_be_written_fail_all_processes() {
+    let place = Place::new();
+    place.write("events.csv", "2024-03-01T08:00:00Z,1,7,3,true\n");
+    place.write("file", "not a folder");
+    for (words, why) in [
+        ("--out file", "could not create directory \"file\": a file stands where a directory is needed"),
+        ("--out file/deeper", "could not create directory \"file/deeper\": a file stands where a directory is needed"),
+        ("--out out --charts file", "could not "),
+    ] {
+        let words = format!("run online events=events.csv -w 1 {words}");
+        let [first, second] = run(&place, [&words, &words]).map(Ran::fails);
+        let first = first.names(&[why]);
+        let second = second.names(&[&format!("process 0 failed: {}", first.error)]);
+        assert!(second.hint.is_some_and(|hint| hint.contains("process 0 says more")));
+    }
+}
+
+/// A file of points is new and complete, or the old one, whichever process fails.
+#[test]
+fn points_that_are_not_all_there_are_not_there() {
+    let place = Place::new();
+    for folder in ["here", "there"] {
+        for number in 0..4 {
+            place.write(&format!("{folder}/{number}.csv"), format!("2024-03-01T0{number}:00:00Z,67e55044-10b1-426f-9247-bb680e5fe0c8,1\n"));
+        }
+    }
+    let start = |process: usize, folder: &str| {
+        let words = format!(
+            "run sensors data=0.csv --then data=1.csv --then 'data=2.csv data=3.csv' -w 1 --points file:{}/points.lp -n 2 -p {process} --hosts ../hosts",
+            place.path("here").display()
+        );
+        let mut command = place.command(&words);
+        command.current_dir(place.path(folder));
+        crate::program::Started::new(command, &words)
+    };
+    let points = || place.files("here").into_iter().filter(|(name, _)| name.starts_with("points")).collect::<Vec<_>>();
+    // The second process has not got the last files.
+    fs::remove_file(place.path("there/2.csv")).unwrap();
+    fs::remove_file(place.path("there/3.csv")).unwrap();
+    for old in [None, Some("old\n")] {
+        old.iter().for_each(|old| place.write("here/points.lp", old));
+        let before = points();
+        hosts(&place);
+        let (second, first) = (start(1, "there"), start(0, "here"));
+        first.finish().fails().names(&["could not open"]);
+        second.finish().fails().names(&["process 0 failed: "]);
+        assert_eq!(points(), before);
+    }
+    hosts(&place);
+    let (second, first) = (start(1, "here"), start(0, "here"));
+    let said = first.finish().succeeds().stderr;
+    second.finish().succeeds();
+    assert!(said.contains("here/points.lp\n") && !said.contains("partial"), "{said}");
+    assert_eq!(place.read("here/points.lp").lines().count(), 4);
+    assert_eq!(points().len(), 1);
 }
 
 #[test]

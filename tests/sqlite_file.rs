@@ -54,6 +54,10 @@ impl Database for SqliteFile {
         self.rows("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").into_iter().flatten().collect()
     }
 
+    fn truths(&self) -> [&'static str; 2] {
+        ["1", "0"]
+    }
+
     fn watch(&self, table: &str) {
         self.execute("CREATE TABLE IF NOT EXISTS written (place TEXT, kind TEXT)");
         for kind in ["INSERT", "UPDATE", "DELETE"] {

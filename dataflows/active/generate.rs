@@ -8,6 +8,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use retally_core::contract::{Files, GenerateError, Setting, SettingError, Settings};
+use retally_core::late_lines::LateLines;
 use retally_core::time::{DAY, HOUR, SECOND};
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
@@ -93,7 +94,7 @@ enum Mess {
 /// Writes `events.jsonl`, and `late/events.jsonl` where events are withheld.
 pub fn generate(settings: &Settings, files: &mut dyn Files) -> Result<(), GenerateError> {
     let options = Options::read(settings)?;
-    let mut output = Output::new(files.create("events.jsonl")?);
+    let mut output = LateLines::new(files.create("events.jsonl")?);
     let mut late = if options.late > 0 { Some(BufWriter::new(files.create("late/events.jsonl")?)) } else { None };
     let mut random = ChaCha8Rng::seed_from_u64(options.seed);
     let mut persons = BTreeMap::new();
@@ -115,7 +116,7 @@ pub fn generate(settings: &Settings, files: &mut dyn Files) -> Result<(), Genera
             number += 1;
             match &mut late {
                 Some(late) if withheld => writeln!(late, "{line}")?,
-                _ => output.write(&line, mess.as_ref(), &mut random)?,
+                _ => write(&mut output, &line, mess.as_ref(), &mut random)?,
             }
         }
     }
@@ -187,56 +188,25 @@ fn mess(share: f64, random: &mut ChaCha8Rng) -> Option<Mess> {
     })
 }
 
-/// A file of lines, some of which wait.
-struct Output {
-    file: BufWriter<Box<dyn Write>>,
-    written: u64,
-    /// By the number of lines after which they come, and a number of their own.
-    delayed: BTreeMap<(u64, u64), String>,
-}
-
-impl Output {
-    fn new(file: Box<dyn Write>) -> Output {
-        Output { file: BufWriter::with_capacity(1 << 20, file), written: 0, delayed: BTreeMap::new() }
-    }
-
-    fn write(&mut self, line: &str, mess: Option<&Mess>, random: &mut ChaCha8Rng) -> io::Result<()> {
-        match mess {
-            Some(Mess::Delayed) => self.delay(line, random),
-            Some(Mess::Broken) => {
-                let end = u32::try_from(line.len()).map_or(1, |length| random.random_range(1..length));
-                self.line(line.get(..end as usize).unwrap_or("{"))?;
-            }
-            Some(Mess::Twice) => {
-                self.line(line)?;
-                self.delay(line, random);
-            }
-            Some(Mess::Odd(_)) | None => self.line(line)?,
+/// Writes a line, with what is wrong with it.
+fn write(output: &mut LateLines, line: &str, mess: Option<&Mess>, random: &mut ChaCha8Rng) -> io::Result<()> {
+    let late = |output: &mut LateLines, random: &mut ChaCha8Rng| {
+        let turn = output.written();
+        output.delay(line, random.random_range(1..=DELAY_LINES_MAX), turn);
+    };
+    match mess {
+        Some(Mess::Delayed) => late(output, random),
+        Some(Mess::Broken) => {
+            let end = u32::try_from(line.len()).map_or(1, |length| random.random_range(1..length));
+            output.write(line.get(..end as usize).unwrap_or("{"))?;
         }
-        while let Some(entry) = self.delayed.first_entry().filter(|entry| entry.key().0 <= self.written) {
-            let line = entry.remove();
-            self.line(&line)?;
+        Some(Mess::Twice) => {
+            output.write(line)?;
+            late(output, random);
         }
-        Ok(())
+        Some(Mess::Odd(_)) | None => output.write(line)?,
     }
-
-    fn delay(&mut self, line: &str, random: &mut ChaCha8Rng) {
-        let key = (self.written + random.random_range(1..=DELAY_LINES_MAX), self.written);
-        self.delayed.insert(key, line.into());
-    }
-
-    fn line(&mut self, line: &str) -> io::Result<()> {
-        self.written += 1;
-        self.file.write_all(line.as_bytes())?;
-        self.file.write_all(b"\n")
-    }
-
-    fn finish(mut self) -> io::Result<()> {
-        for line in std::mem::take(&mut self.delayed).into_values() {
-            self.line(&line)?;
-        }
-        self.file.flush()
-    }
+    output.write_due()
 }
 
 #[cfg(test)]
@@ -245,38 +215,14 @@ mod tests {
     use crate::records::{Event, Name};
     use retally_core::calendar::Calendar;
     use retally_core::record::{Context, Record};
+    use retally_core::testing::files::Memory;
     use std::collections::BTreeSet;
-    use std::sync::{Arc, Mutex};
-
-    /// Files in memory.
-    #[derive(Default)]
-    struct Memory(BTreeMap<String, Arc<Mutex<Vec<u8>>>>);
-
-    struct MemoryFile(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for MemoryFile {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl Files for Memory {
-        fn create(&mut self, path: &str) -> io::Result<Box<dyn Write>> {
-            let file = self.0.entry(path.into()).or_default();
-            Ok(Box::new(MemoryFile(Arc::clone(file))))
-        }
-    }
 
     fn files(options: &[(&str, &str)]) -> BTreeMap<String, String> {
         let settings = options.iter().fold(Settings::defaults(&settings()), |settings, (name, value)| settings.with(name, value));
         let mut memory = Memory::default();
         generate(&settings, &mut memory).unwrap();
-        memory.0.into_iter().map(|(path, bytes)| (path, String::from_utf8(bytes.lock().unwrap().clone()).unwrap())).collect()
+        memory.texts()
     }
 
     fn read(text: &str) -> (Vec<Event>, usize) {

@@ -3,7 +3,8 @@
 use crate::records::{Engagement, Event, Name};
 use retally_core::calendar::{Calendar, Day};
 use retally_core::contract::{SettingError, Settings};
-use retally_core::time::{HOUR, SECOND};
+use retally_core::duration;
+use retally_core::time::SECOND;
 use std::collections::BTreeSet;
 
 /// Where a day begins and ends.
@@ -45,18 +46,7 @@ impl Zone {
 impl Engagement {
     /// The setting `min-engagement`: a whole number and a unit.
     pub fn read(settings: &Settings) -> Result<Engagement, SettingError> {
-        let refuse = || settings.error("min-engagement", "is no duration such as 500ms, 3s or 1m");
-        let text = settings.text("min-engagement").trim();
-        let (number, unit) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
-        let number: i64 = number.parse().map_err(|_| refuse())?;
-        let unit = match unit.trim_start() {
-            "ms" => 1_000,
-            "s" => SECOND,
-            "m" => 60 * SECOND,
-            "h" => HOUR,
-            _ => return Err(refuse()),
-        };
-        number.checked_mul(unit).map(Engagement).ok_or_else(refuse)
+        duration::setting_micros(settings, "min-engagement", "500ms, 3s or 1m").map(Engagement)
     }
 }
 

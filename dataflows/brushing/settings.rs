@@ -2,6 +2,8 @@
 
 use retally_core::calendar::Calendar;
 use retally_core::contract::{Setting, SettingError, Settings};
+use retally_core::duration::number_and_unit;
+use retally_core::time::SECOND;
 
 /// A second in femtoseconds, the unit of tick intervals: a decimal of up to 15 places is exact.
 pub const SECOND_FS: i128 = 1_000_000_000_000_000;
@@ -54,17 +56,10 @@ impl Rules {
 
 /// A duration in femtoseconds: a decimal number and a unit.
 fn duration_fs(settings: &Settings, name: &str) -> Result<i128, SettingError> {
-    let text = settings.text(name).trim();
-    let (number, unit) = text.split_at(text.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'.').count());
-    let seconds_per_1000 = match unit.trim_start() {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => 0,
-    };
-    let fs = crate::decimal::scaled(number.as_bytes(), 15).and_then(|number| number.checked_mul(seconds_per_1000)).map(|fs| fs / 1_000);
+    let fs = number_and_unit(settings.text(name)).and_then(|(number, unit_micros)| {
+        let fs_per_unit = crate::decimal::scaled(number.as_bytes(), 15)?.checked_mul(unit_micros.into())?;
+        Some(fs_per_unit / i128::from(SECOND))
+    });
     fs.filter(|fs| (1..=DURATION_SECONDS_MAX * SECOND_FS).contains(fs))
         .ok_or_else(|| settings.error(name, "is no duration such as 500ms, 60s or 1h, of 100 days at most"))
 }

@@ -2,14 +2,17 @@
 //!
 //! - [`contract`]: what an author of a dataflow writes, and what the runtime sees of it
 //! - [`split`], [`record`], [`row`]: the way in (bytes to typed records) and the way out (typed rows)
-//! - [`time`], [`calendar`]: microsecond times, zones, days
+//! - [`time`], [`calendar`], [`duration`]: microsecond times, zones, days, durations
 //! - [`points`]: what goes to a time-series database
 //! - [`operators`]: the reusable incremental pieces
+//! - [`late_lines`]: files of generators
 
 pub mod calendar;
 pub mod chart;
 pub mod contract;
 pub mod decode;
+pub mod duration;
+pub mod late_lines;
 pub mod operators;
 pub mod points;
 pub mod publish;

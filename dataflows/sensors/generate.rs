@@ -276,37 +276,14 @@ mod tests {
     use crate::records::Measurement;
     use retally_core::calendar::Calendar;
     use retally_core::record::{Context, Fields, Record};
+    use retally_core::testing::files::Memory;
     use std::collections::{BTreeMap, BTreeSet};
-    use std::sync::{Arc, Mutex};
-
-    /// Files in memory.
-    #[derive(Default)]
-    struct Memory(BTreeMap<String, Arc<Mutex<Vec<u8>>>>);
-
-    struct MemoryFile(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for MemoryFile {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl Files for Memory {
-        fn create(&mut self, path: &str) -> io::Result<Box<dyn Write>> {
-            Ok(Box::new(MemoryFile(Arc::clone(self.0.entry(path.into()).or_default()))))
-        }
-    }
 
     fn files(options: &[(&str, &str)]) -> BTreeMap<String, String> {
         let settings = options.iter().fold(Settings::defaults(&settings()), |settings, (name, value)| settings.with(name, value));
         let mut memory = Memory::default();
         generate(&settings, &mut memory).unwrap();
-        memory.0.into_iter().map(|(path, bytes)| (path, String::from_utf8(bytes.lock().unwrap().clone()).unwrap())).collect()
+        memory.texts()
     }
 
     /// What can be read, and how many lines can't.

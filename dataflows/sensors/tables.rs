@@ -34,10 +34,10 @@ pub const OF_SENSORS: [&str; 5] = [SUMMARY, SEGMENTS, ANOMALIES, INCIDENTS, UNUS
 
 /// All tables.
 pub fn tables() -> Vec<Table> {
-    use ColumnType::{Bool, Float, Text, Time, UInt};
+    use ColumnType::{Bool, Float, Text, Time, UInt, Uuid};
     let column = Column::new;
     let table = |name, about, key, rest: Vec<Column>| {
-        let ids = [column("sensor_name", Text, "its name; empty where the mapping has none"), column("sensor_uuid", Text, "its UUID")];
+        let ids = [column("sensor_name", Text, "its name; empty where the mapping has none"), column("sensor_uuid", Uuid, "its UUID")];
         Table::new(name, about, key, ids.into_iter().chain(rest).collect())
     };
     vec![
@@ -148,7 +148,7 @@ impl Tail {
 }
 
 fn sensor_row(name: &str, sensor: Sensor, more: usize) -> Row {
-    Row::with_capacity(name.len() + 42 + more).text(name).text(&sensor.to_string())
+    Row::with_capacity(name.len() + 18 + more).text(name).uuid(sensor.0)
 }
 
 /// A row of [`MAPPING`].

@@ -4,10 +4,8 @@ use crate::oracle::Oracle;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use retally_core::calendar::Calendar;
-use retally_core::chart::Chart;
-use retally_core::contract::{AsOf, Dataflow, Graph, Settings, Table};
-use retally_core::decode::Inputs;
-use retally_core::publish::Outputs;
+use retally_core::contract::{AsOf, Dataflow, Graph, Settings};
+use retally_core::testing::only::Only;
 use retally_core::testing::{Config, Delivery, check_law, run_graph};
 use retally_core::time::{DAY, HOUR, Moment, SECOND};
 use std::sync::Arc;
@@ -121,27 +119,6 @@ proptest! {
     ) {
         let (graph, oracle) = settings(zone, threshold, as_of);
         check_law(Config::choose(config), &graph, &crate::Sensors.definition().inputs, &batches, |lines| oracle.tables(lines));
-    }
-}
-
-/// A graph of which one table is built.
-struct Only(&'static str, Arc<dyn Graph>);
-
-impl Graph for Only {
-    fn tables(&self) -> Vec<Table> {
-        self.1.tables().into_iter().filter(|table| table.name == self.0).collect()
-    }
-
-    fn charts(&self) -> Vec<Chart> {
-        self.1.charts()
-    }
-
-    fn calendar(&self) -> Calendar {
-        self.1.calendar()
-    }
-
-    fn build<'s>(&self, inputs: &Inputs<'s>, outputs: &mut Outputs<'s>) {
-        self.1.build(inputs, outputs);
     }
 }
 

@@ -7,6 +7,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use retally_core::contract::{Files, GenerateError, Setting, SettingError, Settings};
+use retally_core::late_lines::LateLines;
 use retally_core::time::{DAY, HOUR, Moment, SECOND};
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
@@ -89,7 +90,7 @@ enum Said {
 /// Writes `events.jsonl`, and `late/events.jsonl` where events are withheld.
 pub fn generate(settings: &Settings, files: &mut dyn Files) -> Result<(), GenerateError> {
     let options = Options::read(settings)?;
-    let output = Output::new(files.create("events.jsonl")?);
+    let output = LateLines::new(files.create("events.jsonl")?);
     let late = if options.late > 0 { Some(BufWriter::new(files.create("late/events.jsonl")?)) } else { None };
     let mut random = ChaCha8Rng::seed_from_u64(options.seed);
     let mut ids = |count: u32| -> Vec<Uuid> { (0..count).map(|_| uuid(&mut random)).collect() };
@@ -112,7 +113,7 @@ struct World {
     schools: Vec<Uuid>,
     devices: Vec<Uuid>,
     random: ChaCha8Rng,
-    output: Output,
+    output: LateLines,
     late: Option<BufWriter<Box<dyn Write>>>,
     /// Events of sessions so far.
     written: u64,
@@ -241,7 +242,7 @@ impl World {
             return std::io::Write::write_fmt(late, format_args!("{}\n", self.line));
         }
         let mess = self.messy().then(|| self.random.random_range(0..5u32));
-        self.output.write(&self.line, mess, &mut self.random)
+        write(&mut self.output, &self.line, mess, &mut self.random)
     }
 
     /// How many events should have been withheld so far.
@@ -260,56 +261,24 @@ impl World {
     }
 }
 
-/// A file of lines, some of which wait.
-struct Output {
-    file: BufWriter<Box<dyn Write>>,
-    written: u64,
-    /// By the number of lines after which they come, and a number of their own.
-    delayed: BTreeMap<(u64, u64), String>,
-}
-
-impl Output {
-    fn new(file: Box<dyn Write>) -> Output {
-        Output { file: BufWriter::with_capacity(1 << 20, file), written: 0, delayed: BTreeMap::new() }
-    }
-
-    fn write(&mut self, line: &str, mess: Option<u32>, random: &mut ChaCha8Rng) -> io::Result<()> {
-        match mess {
-            None => self.line(line)?,
-            Some(0) => {
-                let end = random.random_range(1..line.len());
-                self.line(line.get(..end).unwrap_or("{"))?;
-            }
-            Some(1 | 2) => {
-                self.line(line)?;
-                self.delay(line, random);
-            }
-            Some(_) => self.delay(line, random),
+/// Writes a line, with what is wrong with it.
+fn write(output: &mut LateLines, line: &str, mess: Option<u32>, random: &mut ChaCha8Rng) -> io::Result<()> {
+    let late = |output: &mut LateLines, random: &mut ChaCha8Rng| {
+        output.delay(line, random.random_range(1..=DELAY_LINES_MAX), random.random());
+    };
+    match mess {
+        None => output.write(line)?,
+        Some(0) => {
+            let end = random.random_range(1..line.len());
+            output.write(line.get(..end).unwrap_or("{"))?;
         }
-        while let Some(entry) = self.delayed.first_entry().filter(|entry| entry.key().0 <= self.written) {
-            let line = entry.remove();
-            self.line(&line)?;
+        Some(1 | 2) => {
+            output.write(line)?;
+            late(output, random);
         }
-        Ok(())
+        Some(_) => late(output, random),
     }
-
-    fn delay(&mut self, line: &str, random: &mut ChaCha8Rng) {
-        let key = (self.written + random.random_range(1..=DELAY_LINES_MAX), random.random());
-        self.delayed.insert(key, line.into());
-    }
-
-    fn line(&mut self, line: &str) -> io::Result<()> {
-        self.written += 1;
-        self.file.write_all(line.as_bytes())?;
-        self.file.write_all(b"\n")
-    }
-
-    fn finish(mut self) -> io::Result<()> {
-        for line in std::mem::take(&mut self.delayed).into_values() {
-            self.line(&line)?;
-        }
-        self.file.flush()
-    }
+    output.write_due()
 }
 
 #[cfg(test)]
@@ -318,38 +287,14 @@ mod tests {
     use crate::records::{Event, What};
     use retally_core::calendar::Calendar;
     use retally_core::record::{Context, Record};
+    use retally_core::testing::files::Memory;
     use std::collections::BTreeSet;
-    use std::sync::{Arc, Mutex};
-
-    /// Files in memory.
-    #[derive(Default)]
-    struct Memory(BTreeMap<String, Arc<Mutex<Vec<u8>>>>);
-
-    struct MemoryFile(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for MemoryFile {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl Files for Memory {
-        fn create(&mut self, path: &str) -> io::Result<Box<dyn Write>> {
-            let file = self.0.entry(path.into()).or_default();
-            Ok(Box::new(MemoryFile(Arc::clone(file))))
-        }
-    }
 
     fn files(options: &[(&str, &str)]) -> BTreeMap<String, String> {
         let settings = options.iter().fold(Settings::defaults(&settings()), |settings, (name, value)| settings.with(name, value));
         let mut memory = Memory::default();
         generate(&settings, &mut memory).unwrap();
-        memory.0.into_iter().map(|(path, bytes)| (path, String::from_utf8(bytes.lock().unwrap().clone()).unwrap())).collect()
+        memory.texts()
     }
 
     fn read(text: &str) -> (Vec<Event>, usize) {

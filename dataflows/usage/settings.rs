@@ -1,31 +1,20 @@
 //! What the settings mean.
 
 use retally_core::contract::{SettingError, Settings};
-use retally_core::time::{DAY, HOUR, SECOND};
+use retally_core::duration;
 
 /// The setting `max-session`, in microseconds: a whole number and a unit, or nothing.
 pub fn max_session_micros(settings: &Settings) -> Result<Option<i64>, SettingError> {
-    let text = settings.text("max-session").trim();
-    if text.is_empty() {
+    if settings.text("max-session").trim().is_empty() {
         return Ok(None);
     }
-    let refuse = || settings.error("max-session", "is no duration such as 90m, 12h or 2d");
-    let (number, unit) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
-    let number: i64 = number.parse().map_err(|_| refuse())?;
-    let unit = match unit.trim_start() {
-        "ms" => 1_000,
-        "s" => SECOND,
-        "m" => 60 * SECOND,
-        "h" => HOUR,
-        "d" => DAY,
-        _ => return Err(refuse()),
-    };
-    number.checked_mul(unit).map(Some).ok_or_else(refuse)
+    duration::setting_micros(settings, "max-session", "90m, 12h or 2d").map(Some)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use retally_core::time::{DAY, SECOND};
 
     #[test]
     fn durations_have_a_unit() {

@@ -5,11 +5,9 @@ use crate::oracle::Oracle;
 use crate::tables::{charts, tables};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
-use retally_core::calendar::Calendar;
-use retally_core::chart::{Chart, Mark, Series};
-use retally_core::contract::{AsOf, Dataflow, Graph, Settings, Table};
-use retally_core::decode::Inputs;
-use retally_core::publish::Outputs;
+use retally_core::chart::{Mark, Series};
+use retally_core::contract::{AsOf, Dataflow, Graph, Settings};
+use retally_core::testing::only::Only;
 use retally_core::testing::{Config, Delivery, check_law, run_graph};
 use retally_core::time::{DAY, HOUR, Moment};
 use std::sync::Arc;
@@ -149,27 +147,6 @@ fn every_kind_of_worker() {
     }
 }
 
-/// A graph of which one table is built.
-struct Only(&'static str, Box<dyn Graph>);
-
-impl Graph for Only {
-    fn tables(&self) -> Vec<Table> {
-        self.1.tables().into_iter().filter(|table| table.name == self.0).collect()
-    }
-
-    fn charts(&self) -> Vec<Chart> {
-        self.1.charts()
-    }
-
-    fn calendar(&self) -> Calendar {
-        self.1.calendar()
-    }
-
-    fn build<'s>(&self, inputs: &Inputs<'s>, outputs: &mut Outputs<'s>) {
-        self.1.build(inputs, outputs);
-    }
-}
-
 proptest! {
     #![proptest_config(proptests(100))]
 
@@ -182,7 +159,7 @@ proptest! {
     ) {
         let inputs = Usage.definition().inputs;
         let (settings, _) = settings(zone, None, as_of);
-        let only: Arc<dyn Graph> = Arc::new(Only(table, Usage.graph(&settings).unwrap()));
+        let only: Arc<dyn Graph> = Arc::new(Only(table, Arc::from(Usage.graph(&settings).unwrap())));
         let alone = run_graph(Config::default(), &only, &inputs, &batches);
         for (mut all, alone) in run_graph(Config::default(), &graph(&settings), &inputs, &batches).into_iter().zip(alone) {
             all.retain(|name, _| name == table);

@@ -1,6 +1,6 @@
 //! What goes wrong on the command line: one line that says it, one with a hint, and an exit code.
 
-use crate::engine::EngineError;
+use crate::engine::{EngineError, Unfinished};
 use crate::ingest::IngestError;
 use crate::points::PointsError;
 use crate::points::store::StoreError;
@@ -47,6 +47,7 @@ impl CliError {
 impl From<EngineError> for CliError {
     fn from(error: EngineError) -> Self {
         let hint = match &error {
+            EngineError::Finish(Unfinished { message, hint }) => return CliError { message: message.clone(), hint: hint.clone(), code: 1 },
             EngineError::Ingest(IngestError::NoDatasets { .. }) => "give a folder of datasets, or a file of jobs",
             EngineError::Ingest(IngestError::NotFound { .. }) => "check the path; a glob must be quoted from the shell",
             EngineError::Ingest(IngestError::UnknownFormat { .. }) => "rename or link the file",
@@ -60,13 +61,19 @@ impl From<EngineError> for CliError {
             EngineError::Points(PointsError::Store(error)) => store_hint(error),
             EngineError::Points(PointsError::NoCertificates(_)) => "install them (Debian's package ca-certificates)",
             EngineError::Points(_) => {
-                "no table was written; points that were written before are there, and are the same when written again"
+                "no table was written; points that a server or a store took are there, and are the same when written again"
             }
             EngineError::Start(_) => "see how many threads and open files a process may have (ulimit -a); or take fewer workers: -w N",
-            EngineError::Elsewhere(_) => "nothing was written; process 0 says more",
+            EngineError::Elsewhere(_) => "process 0 says more",
             EngineError::Mesh(_) => "start all processes with the same arguments and hosts file, each with its own -p",
         };
         CliError::failed(error.to_string()).hint(hint)
+    }
+}
+
+impl From<CliError> for Unfinished {
+    fn from(error: CliError) -> Self {
+        Unfinished { message: error.message, hint: error.hint }
     }
 }
 

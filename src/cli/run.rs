@@ -8,8 +8,9 @@ use crate::charts;
 use crate::cluster::Cluster;
 use crate::engine::summary::{Progress, Summary};
 use crate::engine::table::{Run, TableState};
-use crate::engine::{self, Commit, Driver, Job};
+use crate::engine::{self, Commit, Driver, EngineError, Job, Unfinished};
 use crate::ingest::plan::{Batch, Part, Source};
+use crate::points::staged::StagedPoints;
 use crate::points::{Destination, Dropped, PointsError};
 use crate::registry;
 use crate::sinks::changes::ChangesWriter;
@@ -45,12 +46,15 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
             .hint("let one process have more workers: -w N; or give a server or file:PATH"));
     }
     let batches = batches(&definition, matches)?;
-    let sink = if cluster.process == 0 { sink(&job, matches)? } else { None };
-    let changes = text("changes").map(|path| ChangesFile::create(Path::new(path))).transpose()?;
-    let quiet = matches.get_flag("quiet");
-    let driver = RunDriver::new(&job, batches, changes, quiet);
-    let Some(driver) = engine::run(&job, &cluster, driver)? else { return Ok(()) };
-    driver.finish(&job, sink, text("charts").map(Path::new))
+    let mut driver = RunDriver::silent(&job, batches);
+    if cluster.process == 0 {
+        driver.changes = text("changes").map(|path| ChangesFile::create(Path::new(path))).transpose()?;
+        driver.quiet = matches.get_flag("quiet");
+        driver.progress = ProgressShown::new(driver.quiet);
+        driver.ending = Some(Ending { sink: sink(&job, matches)?, charts: text("charts").map(PathBuf::from), job: job.clone() });
+    }
+    engine::run(&job, &cluster, driver)?;
+    Ok(())
 }
 
 fn job(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Job, CliError> {
@@ -235,6 +239,14 @@ fn failed(path: &Path, error: &io::Error) -> String {
     format!("could not write changes to {:?}: {}", path.display().to_string(), why(error))
 }
 
+/// Where what came out goes.
+struct Ending {
+    job: Job,
+    /// Without one, tables are printed.
+    sink: Option<Box<dyn Sink>>,
+    charts: Option<PathBuf>,
+}
+
 /// Holds the tables of a run.
 pub struct RunDriver {
     batches: VecDeque<Batch>,
@@ -243,6 +255,8 @@ pub struct RunDriver {
     changes: Option<ChangesFile>,
     progress: ProgressShown,
     quiet: bool,
+    /// What is done when all batches are committed.
+    ending: Option<Ending>,
     /// What each batch was and did.
     pub summaries: Vec<Summary>,
     /// The changes of the last batch, by table.
@@ -250,24 +264,21 @@ pub struct RunDriver {
 }
 
 impl RunDriver {
-    fn new(job: &Job, batches: Vec<Batch>, changes: Option<ChangesFile>, quiet: bool) -> RunDriver {
+    /// A driver that only holds tables.
+    pub fn silent(job: &Job, batches: Vec<Batch>) -> RunDriver {
         let tables = job.graph.tables();
         let built = tables.into_iter().filter(|table| job.tables.contains(table.name));
         RunDriver {
             batches: batches.into(),
             states: built.map(|table| (table.name.to_string(), TableState::new(table))).collect(),
             rejected: TableState::new(Table::rejected()),
-            changes,
-            progress: ProgressShown::new(quiet),
-            quiet,
+            changes: None,
+            progress: ProgressShown::new(true),
+            quiet: true,
+            ending: None,
             summaries: Vec::new(),
             last_changes: BTreeMap::new(),
         }
-    }
-
-    /// A driver that only holds tables, for other commands.
-    pub fn silent(job: &Job, batches: Vec<Batch>) -> RunDriver {
-        RunDriver::new(job, batches, None, true)
     }
 
     /// The tables in the order of the dataflow, `rejected` last.
@@ -289,18 +300,20 @@ impl RunDriver {
     }
 
     /// Writes or prints what came out.
-    fn finish(mut self, job: &Job, mut sink: Option<Box<dyn Sink>>, charts: Option<&Path>) -> Result<(), CliError> {
+    fn end(&mut self, ending: Ending, points: Option<StagedPoints>) -> Result<(), CliError> {
+        let Ending { job, mut sink, charts } = ending;
         let epoch = self.summaries.last().map_or(0, |summary| summary.epoch);
         let reached = Reached { dataflow: job.definition.name.into(), epoch, fingerprint: job.fingerprint() };
         let mut written = match &mut sink {
-            Some(sink) => sink.bring(&self.tables(job), &reached)?,
+            Some(sink) => sink.bring(&self.tables(&job), &reached)?,
             None => Vec::new(),
         };
+        engine::publish(points).map_err(EngineError::Finish)?;
         if let Destination::File(path) = &job.points {
             written.push(path.display().to_string());
         }
         if let Some(dir) = charts {
-            written.extend(self.draw(job, dir)?.iter().map(|path| path.display().to_string()));
+            written.extend(self.draw(&job, &dir)?.iter().map(|path| path.display().to_string()));
         }
         if let Some(changes) = self.changes.take() {
             written.push(changes.path.display().to_string());
@@ -312,7 +325,7 @@ impl RunDriver {
         if sink.is_some() {
             return Ok(());
         }
-        let tables = self.tables(job);
+        let tables = self.tables(&job);
         let shown = tables.into_iter().filter(|state| state.table().name != "rejected" || !state.is_empty());
         let text: Vec<String> = shown.map(show::table).collect();
         unless_broken_pipe(stdout().write_all(text.join("\n").as_bytes()))
@@ -353,10 +366,14 @@ impl Driver for RunDriver {
         Ok(())
     }
 
-    /// Said even when all is to be quiet: something is missing where the points are.
-    fn dropped(&mut self, points: &Dropped) {
-        if let Some(first) = &points.first {
-            say(&show::dropped(points.points, first));
+    fn finish(&mut self, dropped: &Dropped, points: Option<StagedPoints>) -> Result<(), Unfinished> {
+        // Said even when all is to be quiet: something is missing where the points are.
+        if let Some(first) = &dropped.first {
+            say(&show::dropped(dropped.points, first));
+        }
+        match self.ending.take() {
+            Some(ending) => Ok(self.end(ending, points)?),
+            None => Ok(engine::publish(points)?),
         }
     }
 }

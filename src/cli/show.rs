@@ -16,8 +16,12 @@ pub fn table(state: &TableState) -> String {
 
 /// That a destination refused points.
 pub fn dropped(points: u64, first: &str) -> String {
-    let (points, noun) = (HumanCount(points), if points == 1 { "point" } else { "points" });
-    format!("warning: the server refused {points} {noun}, the first with {first}")
+    format!("warning: the server refused {}, the first with {first}", counted(points, "point"))
+}
+
+/// A number of things.
+fn counted(number: u64, noun: &str) -> String {
+    format!("{} {noun}{}", HumanCount(number), if number == 1 { "" } else { "s" })
 }
 
 /// What a batch was and did.
@@ -25,14 +29,18 @@ pub fn summary(summary: &Summary) -> String {
     let count = |number: u64| HumanCount(number).to_string();
     let mut text = String::new();
     let mut write = || -> std::fmt::Result {
-        let noun = if summary.delivered == 1 { "record" } else { "records" };
-        write!(text, "batch {}: {} {noun}", summary.epoch, count(summary.delivered))?;
+        write!(text, "batch {}: {}", summary.epoch, counted(summary.delivered, "record"))?;
         if summary.retracted > 0 {
             write!(text, ", {} retracted", count(summary.retracted))?;
         }
         write!(text, ", {} late, {} rejected", count(summary.late), count(summary.rejected))?;
-        let files = if summary.files == 1 { "1 file".to_string() } else { format!("{} files", summary.files) };
-        writeln!(text, ", from {files} ({}) in {:.1?}", HumanBytes(summary.bytes), summary.time)?;
+        let files = counted(summary.files as u64, "file");
+        let sources = match summary.datasets.map(|datasets| counted(datasets as u64, "dataset")) {
+            None => files,
+            Some(datasets) if summary.files == 0 => datasets,
+            Some(datasets) => format!("{files} and {datasets}"),
+        };
+        writeln!(text, ", from {sources} ({}) in {:.1?}", HumanBytes(summary.bytes), summary.time)?;
         for (table, rows) in &summary.changed {
             writeln!(text, "  {table}: {} rows changed", count(*rows))?;
         }

@@ -12,16 +12,18 @@ use crate::ingest::IngestError;
 use crate::ingest::plan::{self, Arrival, Batch, Plan, Routes};
 use crate::ingest::read::FileOpener;
 use crate::ingest::rejected::Refused;
-use crate::points::{Destination, Dropped, PointsError};
+use crate::points::staged::{self, StagedPoints};
+use crate::points::{Destination, Dropped, Outlet, PointsError};
 use retally_core::Epoch;
 use retally_core::contract::{AsOf, Definition, Graph, Settings};
-use retally_core::decode::Inputs;
+use retally_core::decode::{Inputs, VecStream};
 use retally_core::points::Points;
 use retally_core::publish::{Outputs, Published};
 use retally_core::record::Context;
 use retally_core::row::RowBatch;
 use retally_core::split::{Done, Report, Split};
 use retally_core::time::{DAY, Moment};
+use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -32,12 +34,13 @@ use timely::WorkerConfig;
 use timely::communication::allocator::ProcessBuilder;
 use timely::communication::allocator::zero_copy::initialize::initialize_networking_from_sockets;
 use timely::communication::{AllocatorBuilder, Hooks};
+use timely::container::CapacityContainerBuilder;
 use timely::dataflow::InputHandleVec;
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::Probe;
 use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::vec::{Broadcast, Input};
-use timely::dataflow::operators::{Inspect, Probe};
 use timely::worker::Worker;
 
 /// What is run.
@@ -89,8 +92,26 @@ pub trait Driver: Send + 'static {
     /// An epoch is complete. An error ends the run.
     fn commit(&mut self, commit: Commit) -> Result<(), String>;
 
-    /// All points are written, but for those that the destination refused. Called on every process.
-    fn dropped(&mut self, _points: &Dropped) {}
+    /// All batches are committed, and on all processes all points are written, but for those that the destination refused. What came out is to be
+    /// brought to where it belongs, a file of points too. An error fails the run on all processes.
+    fn finish(&mut self, _dropped: &Dropped, points: Option<StagedPoints>) -> Result<(), Unfinished> {
+        publish(points)
+    }
+}
+
+/// Puts a file of points in its place.
+pub fn publish(points: Option<StagedPoints>) -> Result<(), Unfinished> {
+    points.map_or(Ok(()), |points| points.publish().map_err(|error| Unfinished { message: error.to_string(), hint: None }))
+}
+
+/// Why a driver could not finish.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Unfinished {
+    /// What was tried, on what, and why not.
+    pub message: String,
+    /// What one can do about it.
+    pub hint: Option<String>,
 }
 
 /// The changes of an epoch.
@@ -124,6 +145,9 @@ pub enum EngineError {
     /// The driver could not commit.
     #[error("{0}")]
     Commit(String),
+    /// The driver could not finish.
+    #[error(transparent)]
+    Finish(#[from] Unfinished),
     /// Points could not be written.
     #[error(transparent)]
     Points(#[from] PointsError),
@@ -147,7 +171,8 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 pub fn run<D: Driver>(job: &Job, cluster: &Cluster, driver: D) -> Result<Option<D>, EngineError> {
     let hooks = Hooks::default;
     // Process 0 makes the destination new, before the others can write to it.
-    let outlet = job.points.open(cluster.process)?;
+    let (destination, staged) = staged::stage(&job.points, cluster.process)?;
+    let outlet = destination.open(cluster.process)?;
     let points = outlet.points();
     let (builders, guard): (Vec<AllocatorBuilder>, Box<dyn std::any::Any + Send>) = if cluster.processes() > 1 {
         let sockets = mesh::connect(cluster, fingerprint(job))?;
@@ -159,20 +184,25 @@ pub fn run<D: Driver>(job: &Job, cluster: &Cluster, driver: D) -> Result<Option<
         timely::CommunicationConfig::Process(cluster.workers).try_build().map_err(EngineError::Start)?
     };
     let driver = Arc::new(Mutex::new(Some(driver)));
+    let staged = Mutex::new(staged);
     let opener = FileOpener::default();
-    let failure = Failure::default();
+    let process = Process { outlet: Arc::new(Mutex::new(Some(outlet))), failure: Failure::default() };
+    let failure = Arc::clone(&process.failure);
     let work = {
-        let (job, driver, failure) = (job.clone(), Arc::clone(&driver), Arc::clone(&failure));
+        let (job, driver) = (job.clone(), Arc::clone(&driver));
         move |worker: &mut Worker| -> Result<(), EngineError> {
-            let mut engine = Engine::build(worker, &job, &opener, &points, &failure);
+            let mut engine = Engine::build(worker, &job, &opener, &points, &process);
             if worker.index() != 0 {
                 return Ok(());
             }
-            let Some(mut mine) = driver.lock().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(()) };
-            let result = engine.drive(worker, &job, &mut mine);
+            let Some(mut mine) = taken(&driver) else { return Ok(()) };
+            let result = engine.drive(worker, &job, &mut mine).and_then(|()| {
+                let dropped = engine.settle(worker)?;
+                Ok(mine.finish(&dropped, taken(&staged))?)
+            });
             if let Err(error) = &result {
                 opener.cancel();
-                engine.failures.send(error.to_string());
+                engine.orders.send(Order::Stop(error.to_string()));
             }
             *driver.lock().unwrap_or_else(PoisonError::into_inner) = Some(mine);
             result
@@ -186,10 +216,11 @@ pub fn run<D: Driver>(job: &Job, cluster: &Cluster, driver: D) -> Result<Option<
     if let Some(why) = failure.get() {
         return Err(EngineError::Elsewhere(why.clone()));
     }
-    let dropped = outlet.finish()?;
-    let mut driver = driver.lock().unwrap_or_else(PoisonError::into_inner).take();
-    driver.iter_mut().for_each(|driver| driver.dropped(&dropped));
-    Ok(driver.filter(|_| cluster.process == 0))
+    Ok(taken(&driver).filter(|_| cluster.process == 0))
+}
+
+fn taken<T>(place: &Mutex<Option<T>>) -> Option<T> {
+    place.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// A number for what all processes must agree on. Not persistent: it holds between processes of one build.
@@ -201,12 +232,33 @@ fn fingerprint(job: &Job) -> u64 {
 /// Why process 0 failed, once the workers of a process have heard of it.
 type Failure = Arc<OnceLock<String>>;
 
+/// What the workers of a process share.
+struct Process {
+    /// Where its points go, until that is finished.
+    outlet: Arc<Mutex<Option<Box<dyn Outlet>>>>,
+    failure: Failure,
+}
+
+/// What worker 0 of process 0 tells the workers of all processes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Order {
+    /// There are no more points: see to it that all are written for good.
+    Settle,
+    /// The run has failed, and why.
+    Stop(String),
+}
+
+/// What came of a process's points.
+type Settled = Result<Dropped, String>;
+
 /// A worker's end of the dataflow.
 struct Engine {
     splits: InputHandleVec<Epoch, Split>,
-    /// Why the run ends early: told to the workers of all processes.
-    failures: InputHandleVec<Epoch, String>,
+    /// At time 0 until all is settled, then at 1.
+    orders: InputHandleVec<Epoch, Order>,
     probe: ProbeHandle<Epoch>,
+    /// Whether all processes have followed the orders.
+    followed: ProbeHandle<Epoch>,
     tables: Vec<String>,
     gathered: Rc<RefCell<Gathered>>,
     epoch: Epoch,
@@ -221,23 +273,31 @@ struct Engine {
 struct Gathered {
     changes: Vec<Published>,
     reports: Vec<Report>,
+    settled: Vec<Settled>,
 }
 
 impl Engine {
-    fn build(worker: &mut Worker, job: &Job, opener: &FileOpener, points: &Arc<dyn Points>, failure: &Failure) -> Engine {
+    fn build(worker: &mut Worker, job: &Job, opener: &FileOpener, points: &Arc<dyn Points>, process: &Process) -> Engine {
         worker.dataflow_named::<Epoch, _, _>(job.definition.name, |scope| {
-            let (failures, told) = scope.new_input::<String>();
-            let (failure, reading) = (Arc::clone(failure), opener.clone());
-            told.broadcast().inspect(move |why| {
-                reading.cancel();
-                failure.set(why.clone()).ok();
+            let gathered = Rc::new(RefCell::new(Gathered::default()));
+            let followed = ProbeHandle::new();
+            let (orders, told) = scope.new_input::<Order>();
+            let settled = follow(told.broadcast(), opener.clone(), process);
+            let arrived = Rc::clone(&gathered);
+            let settled = settled.unary(Exchange::new(|_: &Settled| 0), "gather what settled", |_, _| {
+                move |input, output| {
+                    input.for_each(|capability, settled| {
+                        arrived.borrow_mut().settled.append(settled);
+                        output.session(&capability).give_container(&mut Vec::<()>::new());
+                    });
+                }
             });
+            settled.probe_with(&followed);
             let (splits, stream) = scope.new_input::<Split>();
             let context = Context { calendar: job.graph.calendar() };
             let inputs = Inputs::new(stream, job.definition.inputs.clone(), Rc::new(opener.clone()), context, Arc::clone(points));
             let mut outputs = Outputs::new(job.tables.clone());
             job.graph.build(&inputs, &mut outputs);
-            let gathered = Rc::new(RefCell::new(Gathered::default()));
             let probe = ProbeHandle::new();
             let (tables, changes) = outputs.gathered(scope);
             let arrived = Rc::clone(&gathered);
@@ -260,7 +320,7 @@ impl Engine {
                 }
             });
             reports.probe_with(&probe);
-            Engine { splits, failures, probe, tables, gathered, epoch: 0, latest: None, rejected: 0, routes: Routes::default() }
+            Engine { splits, orders, probe, followed, tables, gathered, epoch: 0, latest: None, rejected: 0, routes: Routes::default() }
         })
     }
 
@@ -270,6 +330,21 @@ impl Engine {
             driver.commit(commit).map_err(EngineError::Commit)?;
         }
         Ok(())
+    }
+
+    /// Has all processes write the last of their points.
+    fn settle(&mut self, worker: &mut Worker) -> Result<Dropped, EngineError> {
+        self.orders.send(Order::Settle);
+        self.orders.advance_to(1);
+        self.orders.flush();
+        while self.followed.less_than(&1) {
+            worker.step_or_park(Some(PROGRESS_EVERY));
+        }
+        let mut dropped = Dropped::default();
+        for settled in std::mem::take(&mut self.gathered.borrow_mut().settled) {
+            dropped.join(settled.map_err(PointsError::Write)?);
+        }
+        Ok(dropped)
     }
 
     /// Brings a batch through the dataflow.
@@ -324,6 +399,31 @@ impl Engine {
             _ => Ok(()),
         }
     }
+}
+
+/// Follows orders on a worker. The first of its process that is told to settle does so for all of them.
+fn follow<'s>(told: VecStream<'s, Order>, reading: FileOpener, process: &Process) -> VecStream<'s, Settled> {
+    let (outlet, failure) = (Arc::clone(&process.outlet), Arc::clone(&process.failure));
+    told.unary::<CapacityContainerBuilder<Vec<Settled>>, _, _, _>(Pipeline, "follow orders", |_, _| {
+        move |input, output| {
+            input.for_each(|capability, orders| {
+                let mut session = output.session(&capability);
+                for order in orders.drain(..) {
+                    match order {
+                        Order::Settle => {
+                            if let Some(outlet) = taken(&outlet) {
+                                session.give(outlet.finish().map_err(|error| error.to_string()));
+                            }
+                        }
+                        Order::Stop(why) => {
+                            reading.cancel();
+                            failure.set(why).ok();
+                        }
+                    }
+                }
+            });
+        }
+    })
 }
 
 /// What readers have reported of an epoch.

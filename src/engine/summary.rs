@@ -1,7 +1,7 @@
 //! What a batch was and did.
 
 use crate::ingest::plan::Plan;
-use retally_core::split::Done;
+use retally_core::split::{Done, Location};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -23,8 +23,10 @@ pub struct Progress {
 pub struct Summary {
     /// Its epoch.
     pub epoch: u64,
-    /// Files read.
+    /// Files read, but for those of datasets.
     pub files: usize,
+    /// Datasets read, where an input is one of datasets.
+    pub datasets: Option<usize>,
     /// Their bytes.
     pub bytes: u64,
     /// Records delivered.
@@ -48,9 +50,17 @@ pub struct Summary {
 impl Summary {
     /// The summary of a batch that has been read.
     pub fn new(epoch: u64, plan: &Plan, done: &[Done], time: Duration) -> Summary {
+        // Where datasets come from, every split is one, or a job that was refused.
+        let of_jobs = |first: u64| {
+            let split = usize::try_from(first).ok().and_then(|place| plan.splits.get(place));
+            split.is_some_and(|split| matches!(split.location, Location::Dataset(_) | Location::Refused(_)))
+        };
+        let queues = plan.files.iter().filter(|file| of_jobs(file.first_split)).count();
+        let datasets = plan.splits.iter().filter(|split| matches!(split.location, Location::Dataset(_))).count();
         let mut summary = Summary {
             epoch,
-            files: plan.files.len(),
+            files: plan.files.len() - queues,
+            datasets: (queues > 0).then_some(datasets),
             bytes: plan.bytes,
             time,
             passed_over: plan.passed_over.clone(),

@@ -8,10 +8,13 @@ pub mod file;
 pub mod http;
 pub mod line_protocol;
 pub mod queue;
+pub mod staged;
 pub mod store;
 
+use crate::sinks::staged::why;
 use http::url::Target;
 use retally_core::points::{Nowhere, Points};
+use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -33,7 +36,7 @@ pub enum Destination {
 }
 
 /// An open destination.
-pub trait Outlet {
+pub trait Outlet: Send {
     /// For the workers.
     fn points(&self) -> Arc<dyn Points>;
 
@@ -42,7 +45,7 @@ pub trait Outlet {
 }
 
 /// The points that a destination refused while it took others.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dropped {
     /// How many.
     pub points: u64,
@@ -57,8 +60,8 @@ impl Dropped {
         self.first.get_or_insert_with(why);
     }
 
-    /// Counts what another thread has counted.
-    fn join(&mut self, other: Dropped) {
+    /// Counts what another thread or process has counted.
+    pub(crate) fn join(&mut self, other: Dropped) {
         self.points += other.points;
         self.first = self.first.take().or(other.first);
     }
@@ -87,7 +90,15 @@ pub enum PointsError {
         /// Why not.
         source: io::Error,
     },
-    /// Points could not be written for good. What was written before is there.
+    /// The complete file could not be given its name.
+    #[error("could not put the complete points in place at {name:?}: {}", why(source))]
+    Publish {
+        /// What it was to become.
+        name: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Points could not be written for good. What a server or a store took before is there.
     #[error("{0}")]
     Write(String),
 }

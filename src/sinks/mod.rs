@@ -33,7 +33,7 @@ use std::path::PathBuf;
 /// A place that holds tables.
 ///
 /// Databases can also be kept up to date epoch by epoch: [`Sqlite::apply`], [`Postgres::apply`].
-pub trait Sink {
+pub trait Sink: Send {
     /// Brings what is there of these tables to their rows, and leaves other tables alone. Answers for each where it is now, or what was
     /// done to it, in words for a summary.
     fn bring(&mut self, tables: &[&TableState], reached: &Reached) -> Result<Vec<String>, SinkError>;

@@ -8,6 +8,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 pub mod cases;
+pub mod files;
+pub mod only;
 
 use crate::contract::Graph;
 use crate::decode::Inputs;
