@@ -10,6 +10,8 @@ pub mod calendar;
 pub mod chart;
 pub mod contract;
 pub mod decode;
+pub mod extremes;
+pub mod key_chart;
 pub mod operators;
 pub mod points;
 pub mod publish;
