@@ -85,6 +85,23 @@ pub fn reduced(values: impl Iterator<Item = (Moment, f64)> + Clone, silence_micr
     kept
 }
 
+/// What a band covers at a time: from, up to, and whether it is broken before.
+pub type Covered = (Moment, f64, f64, bool);
+
+/// The band, or of a long one all that it covers in each column, at the first time in it.
+pub fn enveloped(band: Vec<Covered>) -> Vec<Covered> {
+    let (Some(first), Some(last)) = (band.first(), band.last()) else { return band };
+    if band.len() <= VALUES_MAX {
+        return band;
+    }
+    let columns = Columns::of(first.0, last.0);
+    let union = |part: &[Covered]| {
+        let (first, rest) = part.split_first()?;
+        Some(rest.iter().fold(*first, |all, next| (all.0, all.1.min(next.1), all.2.max(next.2), all.3)))
+    };
+    band.chunk_by(|one, next| columns.place(one.0) == columns.place(next.0)).filter_map(union).collect()
+}
+
 /// What is kept of a column: places among its values, and these.
 struct Column {
     count: usize,
@@ -144,6 +161,15 @@ mod tests {
             let mut thin = kept.iter().map(|(time, value, _)| (*time, *value));
             assert_eq!(of(&mut thin), of(&mut values.clone()), "column {place}");
         }
+    }
+
+    #[test]
+    fn a_long_band_keeps_what_it_covers() {
+        let band: Vec<Covered> = (0..100_000).map(|n| (Moment(n * 10), -(n % 500) as f64, (n % 700) as f64, n == 50_000)).collect();
+        let kept = enveloped(band.clone());
+        assert_eq!((kept.len(), kept[0]), (1_000, (Moment(0), -99.0, 99.0, false)));
+        assert_eq!(kept.iter().filter(|(_, _, _, breaks)| *breaks).count(), 1);
+        assert_eq!(enveloped(band[..4_000].to_vec()), band[..4_000]);
     }
 
     #[test]
