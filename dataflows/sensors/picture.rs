@@ -218,3 +218,192 @@ fn marks(anomalies: &[Anomaly], columns: &Columns) -> Vec<Piece> {
     }
     worst.into_values().map(piece).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::{Reading, Value};
+    use crate::sensor::Work;
+    use crate::tests::{batches, proptests, uuid};
+    use proptest::prelude::*;
+    use retally_core::calendar::{Calendar, Naming};
+    use retally_core::chart::Chart;
+    use retally_core::contract::{AsOf, Dataflow, Graph, Table};
+    use retally_core::decode::Inputs;
+    use retally_core::publish::Outputs;
+    use retally_core::testing::{Config, Delivery, Tables, run_graph};
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    fn rules() -> Rules {
+        Rules { calendar: Calendar::named("Europe/Berlin").unwrap(), threshold: 2.0 }
+    }
+
+    /// The graph as it is built for charts.
+    struct WithPieces(Sensors);
+
+    impl Graph for WithPieces {
+        fn tables(&self) -> Vec<Table> {
+            self.0.tables().into_iter().chain(self.0.key_charts().iter().map(KeyChart::pieces)).collect()
+        }
+
+        fn charts(&self) -> Vec<Chart> {
+            Vec::new()
+        }
+
+        fn calendar(&self) -> Calendar {
+            self.0.calendar()
+        }
+
+        fn build<'s>(&self, inputs: &Inputs<'s>, outputs: &mut Outputs<'s>) {
+            self.0.build(inputs, outputs);
+        }
+    }
+
+    /// The tables after the last batch.
+    fn run(config: Config, charted: &[&str], batches: &[Vec<Delivery>]) -> Tables {
+        let charted = charted.iter().map(ToString::to_string).collect();
+        let graph: Arc<dyn Graph> = Arc::new(WithPieces(Sensors { rules: rules(), as_of: AsOf::Latest, charted }));
+        run_graph(config, &graph, &crate::Sensors.definition().inputs, batches).pop().unwrap()
+    }
+
+    /// The pieces of a kind: their ids, and the last columns.
+    fn of_kind(tables: &Tables, kind: &str) -> Vec<[String; 3]> {
+        let rows = tables[PIECES].iter().filter(|row| row[1] == kind);
+        rows.map(|row| [row[0].clone(), row[8].clone(), row[9].clone()]).collect()
+    }
+
+    /// The sensors that are drawn by default, from the tables.
+    fn highest(tables: &Tables) -> BTreeSet<String> {
+        let peak = |uuid: &String| {
+            let incidents = tables["sensor_incidents"].iter().filter(|row| row[1] == *uuid);
+            incidents.map(|row| row[5].parse::<f64>().unwrap()).fold(0.0, f64::max)
+        };
+        let mut sensors: Vec<(f64, &String, &String)> =
+            tables["sensor_summary"].iter().map(|row| (-peak(&row[1]), &row[0], &row[1])).collect();
+        sensors.sort_by(|one, other| one.partial_cmp(other).unwrap());
+        sensors.into_iter().take(CHARTS).map(|(_, _, uuid)| uuid.clone()).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 30, ..proptests() })]
+
+        /// Whatever came before, and on whatever workers: the pieces are those of the set of records, of the sensors that are chosen.
+        #[test]
+        fn pictures_depend_on_the_set_of_records_alone(
+            mut batches in batches(),
+            config in 0..Config::ALL.len(),
+            asked in prop_oneof![Just(vec![]), Just(vec!["name 1".to_string(), uuid(2), "nobody".to_string()])],
+        ) {
+            // Only awaited epochs are as they should be, and the second of each two is.
+            if batches.len() % 2 == 1 {
+                batches.push(Vec::new());
+            }
+            let asked: Vec<&str> = asked.iter().map(String::as_str).collect();
+            let found = run(Config::choose(config), &asked, &batches);
+            let mut counts: BTreeMap<(usize, String), isize> = BTreeMap::new();
+            batches.iter().flatten().for_each(|one| *counts.entry((one.input, one.line.clone())).or_default() += one.sign);
+            let there = counts.into_iter().filter(|(_, count)| *count > 0);
+            let once: Vec<Delivery> = there.map(|((input, line), _)| Delivery { input, sign: 1, line }).collect();
+            let expected = run(Config::default(), &asked, &[once]);
+            prop_assert_eq!(&found[PIECES], &expected[PIECES]);
+            let drawn: BTreeSet<String> = of_kind(&found, "1").into_iter().map(|[id, ..]| id).collect();
+            if asked.is_empty() {
+                prop_assert_eq!(drawn, highest(&found));
+            } else {
+                let wanted = |row: &&Vec<String>| row[0] == "name 1" || row[1] == uuid(2);
+                let mut wanted: BTreeSet<String> = found["sensor_mapping"].iter().filter(wanted).map(|row| row[1].clone()).collect();
+                wanted.extend(found["sensor_summary"].iter().filter(|row| row[1] == uuid(2)).map(|row| row[1].clone()));
+                prop_assert_eq!(drawn, wanted);
+            }
+        }
+    }
+
+    fn lines(sensor: u64, values: impl Iterator<Item = f64>) -> Vec<Delivery> {
+        let line = |(n, value): (i64, f64)| format!("{},{},{value}", Moment(1_700_000_000_000_000 + n * HOUR / 4), uuid(sensor));
+        (0..).zip(values).map(|item| Delivery { input: 1, sign: 1, line: line(item) }).collect()
+    }
+
+    fn name(sensor: u64, name: &str) -> Delivery {
+        Delivery { input: 0, sign: 1, line: format!("{name},{}", uuid(sensor)) }
+    }
+
+    #[test]
+    fn the_highest_peaks_are_drawn_and_of_equal_ones_the_first_names() {
+        let spike = |size: f64| (0..400).map(move |n| if n == 300 { size } else { f64::from(n % 5) });
+        let mut batch: Vec<Delivery> = (0..4).flat_map(|sensor| lines(sensor, spike(3.0))).collect();
+        batch.extend([lines(4, spike(200.0)), lines(5, spike(400.0)), lines(6, spike(3.0))].concat());
+        batch.extend([name(3, "a"), name(2, "b"), name(1, "c"), name(0, "d"), name(6, "e"), name(4, "z")]);
+        let ids = |tables: &Tables| of_kind(tables, "1").into_iter().map(|[id, ..]| id).collect::<Vec<_>>();
+        // Sensor 5 has no name, which comes before all others.
+        let first = run(Config::default(), &[], &[batch.clone()]);
+        assert_eq!(ids(&first), [1, 2, 3, 4, 5].map(uuid));
+        // Another one's peak rises above all, and later goes.
+        let late = vec![Delivery { sign: 1, ..lines(6, std::iter::once(900.0)).remove(0) }];
+        let late: Vec<Delivery> =
+            late.into_iter().map(|one| Delivery { line: one.line.replace("2023-11-14", "2023-11-17"), ..one }).collect();
+        let back = late.iter().map(|one| Delivery { sign: -1, ..one.clone() }).collect();
+        let with = run(Config::choose(1), &[], &[batch.clone(), late.clone()]);
+        assert_eq!(ids(&with), [2, 3, 4, 5, 6].map(uuid));
+        assert_eq!(run(Config::choose(1), &[], &[batch, late, back, Vec::new()])[PIECES], first[PIECES]);
+        assert!(of_kind(&first, "0").is_empty(), "names are known where some are asked for");
+    }
+
+    #[test]
+    fn sensors_are_asked_for_by_name_or_uuid() {
+        assert_eq!(asked(" a , ,b c,"), ["a", "b c"]);
+        let batch = [lines(1, [1.0, 2.0].into_iter()), lines(2, [1.0].into_iter()), vec![name(1, "one"), name(3, "empty")]].concat();
+        let upper = uuid(2).to_uppercase();
+        let tables = run(Config::default(), &["one", &uuid(1), &upper, "empty", "on"], &[batch]);
+        let drawn: Vec<[String; 3]> = vec![
+            [uuid(1), "one".into(), uuid(1)],
+            [uuid(1), "one".into(), "one".into()],
+            [uuid(2), String::new(), upper],
+            [uuid(3), "empty".into(), "empty".into()],
+        ];
+        assert_eq!(of_kind(&tables, "1"), drawn);
+        assert_eq!(of_kind(&tables, "0").len(), 3, "all are known");
+        let values: Vec<String> = of_kind(&tables, "2").into_iter().map(|[id, ..]| id).collect();
+        assert_eq!(values, [1, 1, 2].map(uuid), "each value once, however often it was asked for");
+    }
+
+    fn pieces(values: &[(i64, f64)]) -> Vec<Piece> {
+        let mut history = History::default();
+        let reading =
+            |(seconds, value): &(i64, f64)| (Reading::new(Moment(seconds * 1_000_000), Naming::Unique, Value::new(*value).unwrap()), 1);
+        history.change(&mut values.iter().map(reading).collect(), &rules(), &mut Work::default());
+        of_history(&history, &rules())
+    }
+
+    #[test]
+    fn a_sensor_may_have_little_to_draw() {
+        assert_eq!(pieces(&[]), []);
+        let (time, value) = (Moment(7_000_000), 2.5);
+        let one = [Piece::Value { time, value, breaks: false }, Piece::Line { from: (time, value), until: (time, value) }];
+        assert_eq!(pieces(&[(7, 2.5)]), one);
+        let constant: Vec<(i64, f64)> = (0..400).map(|n| (n * 900, 20.0)).collect();
+        let found = pieces(&constant);
+        let count = |fits: fn(&Piece) -> bool| found.iter().filter(|piece| fits(piece)).count();
+        assert_eq!(count(|piece| matches!(piece, Piece::Value { value, .. } if *value == 20.0)), 400);
+        assert_eq!(
+            count(|piece| matches!(piece, Piece::Band { low, high, .. } if *low < 20.0 && 20.0 < *high && high - low < 1e-3)),
+            2 * 95
+        );
+        assert_eq!(count(|piece| matches!(piece, Piece::Line { .. })), 1);
+        assert_eq!(count(|piece| matches!(piece, Piece::Mark { .. } | Piece::Stretch { .. })), 0);
+    }
+
+    #[test]
+    fn a_picture_is_bounded_however_much_there_is() {
+        // A measurement a minute for half a year, every tenth of them far off.
+        let noise = |n: i64| (n.unsigned_abs().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 53) as f64 / 1024.0;
+        let values: Vec<(i64, f64)> = (0..250_000).map(|n| (n * 60, if n % 997 < 9 { 100.0 * noise(n) } else { noise(n) })).collect();
+        let found = pieces(&values);
+        let count = |fits: fn(&Piece) -> bool| found.iter().filter(|piece| fits(piece)).count();
+        let marks = count(|piece| matches!(piece, Piece::Mark { .. }));
+        assert!((2..=1_250).contains(&marks), "{marks} marks");
+        let values = count(|piece| matches!(piece, Piece::Value { .. }));
+        assert!((1_000..=extremes::VALUES_MAX).contains(&values), "{values} values");
+        assert!(found.len() <= 10_000, "{} pieces", found.len());
+    }
+}

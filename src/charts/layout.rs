@@ -36,7 +36,7 @@ pub(super) const DATE_GAP: i32 = 14 * POINT;
 pub(super) const TITLE_SIZE: f64 = 220.0;
 pub(super) const TEXT_SIZE: f64 = 130.0;
 pub(super) const HAIRLINE: u32 = POINT.cast_unsigned();
-pub(super) const LINE_WIDTH: u32 = 22;
+const LINE_WIDTH: u32 = 22;
 /// Between an axis and its texts, and a swatch and its text.
 pub(super) const GAP: i32 = 10 * POINT;
 pub(super) const LEGEND_GAP: i32 = 24 * POINT;

@@ -77,13 +77,19 @@ impl Picture {
         Some((self.values.first()?.0, self.values.last()?.0))
     }
 
-    /// The lowest and the highest value to be seen: all values, and of what was expected as much as leaves them room.
+    /// Whether all values are the same.
+    pub(super) fn is_constant(&self) -> bool {
+        self.values.windows(2).all(|pair| matches!(pair, [(_, one, _), (_, other, _)] if one == other))
+    }
+
+    /// The lowest and the highest value to be seen: all values, and of what was expected as much as leaves them room. Where all values are
+    /// the same, what was expected about them is seen.
     pub(super) fn range(&self) -> (f64, f64) {
         let bounds = |all: &mut dyn Iterator<Item = f64>| {
             all.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
         };
         let (low, high) = bounds(&mut self.values.iter().map(|(_, value, _)| *value));
-        let room = BAND_ROOM * (high - low);
+        let room = if self.is_constant() { f64::INFINITY } else { BAND_ROOM * (high - low) };
         let lines = self.lines.iter().flatten().map(|(_, value)| *value);
         let (least, most) = bounds(&mut self.band.iter().flat_map(|(_, low, high, _)| [*low, *high]).chain(lines));
         (low.min(least.max(low - room)), high.max(most.min(high + room)))

@@ -7,8 +7,8 @@ use super::axis;
 use super::clock::{self, Mark};
 use super::colors::{GREY, INK, OkabeIto};
 use super::layout::{
-    self, DATE_GAP, Drawn, GAP, HEIGHT, LEGEND_GAP, LEGEND_LINE, LEGEND_TEXT_MAX, LEGEND_TEXT_TOP, LINE_WIDTH, MARGIN, POINT, Plot, SWATCH,
-    Scale, Sheet, TEXT_SIZE, TITLE_SIZE, WIDTH, draw_axes, widest,
+    self, DATE_GAP, Drawn, GAP, HEIGHT, LEGEND_GAP, LEGEND_LINE, LEGEND_TEXT_MAX, LEGEND_TEXT_TOP, MARGIN, POINT, Plot, SWATCH, Scale,
+    Sheet, TEXT_SIZE, TITLE_SIZE, WIDTH, draw_axes, widest,
 };
 use super::picture::{Picture, Standing};
 use super::text::{fitted, style, width};
@@ -18,6 +18,8 @@ use plotters::style::{Color, Palette, RGBColor, WHITE};
 use retally_core::calendar::Calendar;
 use retally_core::key_chart::KeyChart;
 use retally_core::time::{HOUR, Moment, SECOND};
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 const SUBTITLE_TOP: i32 = 58 * POINT;
 const Y_LABEL_TOP: i32 = 84 * POINT;
@@ -34,6 +36,16 @@ const DOTS_MAX: usize = 150;
 
 const VALUES_WIDTH: u32 = 12;
 const DOT: i32 = 16;
+/// So few are large dots.
+const FEW_MAX: usize = 12;
+const DOT_OF_FEW: i32 = 35;
+/// Values that are all the same lie under their line, and are seen beside it.
+const CONSTANT_WIDTH: u32 = 50;
+const LINES_WIDTH: u32 = 18;
+/// More lines than these are a pattern of their own.
+const LINES_FEW: usize = 40;
+/// And more than these are a texture.
+const LINES_MANY: usize = 200;
 const STRETCH_WIDTH_MIN: f64 = 4.0 * POINT as f64;
 const STRIP_HEIGHT: f64 = 5.0 * POINT as f64;
 const STRETCH: f64 = 0.22;
@@ -42,6 +54,9 @@ const BAND: f64 = 0.32;
 const MARK: i32 = 42;
 const MARK_MORE: i32 = 8;
 const WEIGHT_MAX: u64 = 5;
+/// Marks that are nearer to another of their kind are this small.
+const CROWD: i32 = 7 * POINT;
+const MARK_SMALL: i32 = 15;
 
 fn values_color() -> RGBColor {
     color(0)
@@ -101,11 +116,7 @@ fn draw(sheet: &Sheet, chart: &KeyChart, picture: &Picture, calendar: &Calendar)
     draw_below(sheet, &plot, &frame, &marks)?;
     draw_values(&mut plot, &frame, picture)?;
     draw_lines(&mut plot, &frame, picture)?;
-    let place = |mark: &Standing| plot.backend_coord(&frame.at((mark.time, mark.value)));
-    let mut standing: Vec<&Standing> = picture.marks.iter().collect();
-    // What weighs more lies on top.
-    standing.sort_by_key(|mark| mark.weight);
-    standing.into_iter().try_for_each(|mark| draw_mark(sheet, mark.kind, place(mark), size(mark.weight)))?;
+    draw_marks(sheet, &plot, &frame, picture)?;
     draw_legend(sheet, &legend, WIDTH - right + LEGEND_GAP)
 }
 
@@ -152,11 +163,13 @@ fn draw_band(plot: &mut Plot, frame: &Frame, picture: &Picture) -> Drawn<()> {
 }
 
 fn draw_values(plot: &mut Plot, frame: &Frame, picture: &Picture) -> Drawn<()> {
-    let (line, dot) = (values_color().stroke_width(VALUES_WIDTH), values_color().filled());
+    let width = if picture.is_constant() { CONSTANT_WIDTH } else { VALUES_WIDTH };
+    let (line, dot) = (values_color().stroke_width(width), values_color().filled());
+    let radius = if picture.values.len() <= FEW_MAX { DOT_OF_FEW } else { DOT };
     for run in picture.values.chunk_by(|_, (_, _, breaks)| !breaks) {
         let points: Vec<(f64, f64)> = run.iter().map(|(time, value, _)| frame.at((*time, *value))).collect();
         if points.len() == 1 || picture.values.len() <= DOTS_MAX {
-            plot.draw_series(points.iter().map(|point| Circle::new(*point, DOT, dot)))?;
+            plot.draw_series(points.iter().map(|point| Circle::new(*point, radius, dot)))?;
         }
         if points.len() > 1 {
             plot.draw_series([PathElement::new(points, line)])?;
@@ -165,12 +178,34 @@ fn draw_values(plot: &mut Plot, frame: &Frame, picture: &Picture) -> Drawn<()> {
     Ok(())
 }
 
-/// Lines, with paper around them, so that they are seen on values.
+/// Lines, with paper around them, so that they are seen on values; very many are thin, so that values are seen beside them.
 fn draw_lines(plot: &mut Plot, frame: &Frame, picture: &Picture) -> Drawn<()> {
-    for style in [WHITE.mix(0.75).stroke_width(LINE_WIDTH * 2), color(LINES).stroke_width(LINE_WIDTH)] {
-        plot.draw_series(picture.lines.iter().map(|line| PathElement::new(line.map(|end| frame.at(end)), style)))?;
+    let few = [WHITE.mix(0.6).stroke_width(2 * LINES_WIDTH), color(LINES).stroke_width(LINES_WIDTH)];
+    let many = [color(LINES).mix(if picture.lines.len() > LINES_MANY { 0.35 } else { 0.7 }).stroke_width(VALUES_WIDTH)];
+    let styles = if picture.lines.len() > LINES_FEW { many.as_slice() } else { few.as_slice() };
+    for style in styles {
+        plot.draw_series(picture.lines.iter().map(|line| PathElement::new(line.map(|end| frame.at(end)), *style)))?;
     }
     Ok(())
+}
+
+/// Marks; of those that would lie on one another the heaviest, and the others small.
+fn draw_marks(sheet: &Sheet, plot: &Plot, frame: &Frame, picture: &Picture) -> Drawn<()> {
+    let mut marks: Vec<&Standing> = picture.marks.iter().collect();
+    marks.sort_by_key(|mark| Reverse(mark.weight));
+    let mut crowded = BTreeSet::new();
+    let placed = marks.into_iter().map(|mark| (mark, plot.backend_coord(&frame.at((mark.time, mark.value)))));
+    let (large, small): (Vec<_>, Vec<_>) = placed.partition(|(mark, (x, y))| {
+        let (column, row) = (x.div_euclid(CROWD), y.div_euclid(CROWD));
+        let free = !crowded.contains(&(mark.kind, column, row));
+        if free {
+            crowded.extend((-1..=1).flat_map(|right| (-1..=1).map(move |down| (mark.kind, column + right, row + down))));
+        }
+        free
+    });
+    small.iter().try_for_each(|(mark, at)| draw_shape(sheet, mark.kind, *at, MARK_SMALL, color(MARKS)))?;
+    // The heaviest lie on top.
+    large.iter().rev().try_for_each(|(mark, at)| draw_mark(sheet, mark.kind, *at, size(mark.weight)))
 }
 
 /// The second row of texts below the axis, as far as there is room: dates of midnights rather than that of the first mark.
@@ -181,9 +216,9 @@ fn draw_below(sheet: &Sheet, plot: &Plot, frame: &Frame, marks: &[Mark]) -> Draw
     let mut free_from = MARGIN;
     for (place, (x, text)) in texts.iter().enumerate() {
         let crowded = texts.get(1).is_some_and(|(next, other)| place == 0 && x + half(text) + DATE_GAP > next - half(other));
-        // Texts are as wide as in wide fonts; most are narrower.
-        if !crowded && x - half(text) >= free_from - 2 * DATE_GAP {
-            sheet.draw_text(text, &style(TEXT_SIZE, GREY).pos(Pos::new(HPos::Center, VPos::Top)), (*x, BELOW_TOP))?;
+        let x = *x.max(&(MARGIN + half(text)));
+        if !crowded && x - half(text) >= free_from {
+            sheet.draw_text(text, &style(TEXT_SIZE, GREY).pos(Pos::new(HPos::Center, VPos::Top)), (x, BELOW_TOP))?;
             free_from = x + half(text) + DATE_GAP;
         }
     }
@@ -194,23 +229,23 @@ fn size(weight: u64) -> i32 {
     MARK + MARK_MORE * i32::try_from(weight.clamp(1, WEIGHT_MAX) - 1).unwrap_or(0)
 }
 
-/// A mark of a kind: a disc, a triangle, a square, a bar, a diamond, and again.
-fn draw_mark(sheet: &Sheet, kind: usize, (x, y): (i32, i32), size: i32) -> Drawn<()> {
-    // Paper around it keeps marks apart that touch.
-    for (size, color) in [(size + POINT, WHITE), (size, color(MARKS))] {
-        let around = |corners: &[(i32, i32)]| {
-            let corner = |(right, down): &(i32, i32)| (x + right * size / 10, y + down * size / 10);
-            sheet.draw(&Polygon::new(corners.iter().map(corner).collect::<Vec<_>>(), color.filled()))
-        };
-        match kind % 5 {
-            0 => sheet.draw(&Circle::new((x, y), size, color.filled()))?,
-            1 => around(&[(0, -13), (12, 9), (-12, 9)])?,
-            2 => around(&[(-9, -9), (9, -9), (9, 9), (-9, 9)])?,
-            3 => around(&[(-16, -5), (16, -5), (16, 5), (-16, 5)])?,
-            _ => around(&[(0, -14), (11, 0), (0, 14), (-11, 0)])?,
-        }
-    }
-    Ok(())
+/// A mark, with paper around it, so that marks are apart.
+fn draw_mark(sheet: &Sheet, kind: usize, at: (i32, i32), size: i32) -> Drawn<()> {
+    draw_shape(sheet, kind, at, size + POINT, WHITE)?;
+    draw_shape(sheet, kind, at, size, color(MARKS))
+}
+
+/// The shape of a kind: a disc, a triangle, a square, a bar, a diamond, and again.
+fn draw_shape(sheet: &Sheet, kind: usize, (x, y): (i32, i32), size: i32, color: RGBColor) -> Drawn<()> {
+    let corners: &[(i32, i32)] = match kind % 5 {
+        0 => return sheet.draw(&Circle::new((x, y), size, color.filled())),
+        1 => &[(0, -13), (12, 9), (-12, 9)],
+        2 => &[(-9, -9), (9, -9), (9, 9), (-9, 9)],
+        3 => &[(-16, -5), (16, -5), (16, 5), (-16, 5)],
+        _ => &[(0, -14), (11, 0), (0, 14), (-11, 0)],
+    };
+    let corner = |(right, down): &(i32, i32)| (x + right * size / 10, y + down * size / 10);
+    sheet.draw(&Polygon::new(corners.iter().map(corner).collect::<Vec<_>>(), color.filled()))
 }
 
 /// What is in the picture, as the legend shows it.
@@ -247,7 +282,7 @@ fn draw_legend(sheet: &Sheet, legend: &[(Sign, String)], x: i32) -> Drawn<()> {
         match sign {
             Sign::Values => line(values_color(), VALUES_WIDTH)?,
             Sign::Band => area(color(EXPECTED), BAND, SWATCH)?,
-            Sign::Lines => line(color(LINES), LINE_WIDTH)?,
+            Sign::Lines => line(color(LINES), LINES_WIDTH)?,
             Sign::Stretches => {
                 area(color(STRETCHES), STRETCH, SWATCH)?;
                 area(color(STRETCHES), 1.0, SWATCH / 4)?;
