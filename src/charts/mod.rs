@@ -113,4 +113,6 @@ fn publish(staged: Staged) -> Result<PathBuf, ChartError> {
 }
 
 #[cfg(test)]
+mod keys_tests;
+#[cfg(test)]
 mod tests;
