@@ -198,8 +198,8 @@ mod tests {
             }).collect();
             let kept = reduced(values.iter().copied(), silence_micros(values.iter().map(|(time, _)| *time)));
             prop_assert!(kept.len() <= VALUES_MAX);
-            let there: std::collections::BTreeSet<(Moment, i64)> = values.iter().map(|(time, value)| (*time, *value as i64)).collect();
-            prop_assert!(kept.iter().all(|(time, value, _)| there.contains(&(*time, *value as i64))));
+            let there: std::collections::BTreeSet<(Moment, u64)> = values.iter().map(|(time, value)| (*time, value.to_bits())).collect();
+            prop_assert!(kept.iter().all(|(time, value, _)| there.contains(&(*time, value.to_bits()))));
             prop_assert_eq!(kept.first().map(|kept| (kept.0, kept.1)), values.first().copied());
             prop_assert_eq!(kept.last().map(|kept| (kept.0, kept.1)), values.last().copied());
             prop_assert_eq!(kept.len() == values.len() || values.len() > VALUES_MAX, true);
