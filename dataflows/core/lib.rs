@@ -4,6 +4,7 @@
 //! - [`split`], [`record`], [`row`]: the way in (bytes to typed records) and the way out (typed rows)
 //! - [`time`], [`calendar`]: microsecond times, zones, days
 //! - [`points`]: what goes to a time-series database
+//! - [`chart`], [`key_chart`], [`extremes`]: charts of tables, of single keys, and long series made short
 //! - [`operators`]: the reusable incremental pieces
 
 pub mod calendar;

@@ -35,7 +35,7 @@ const PLOT_BOTTOM: i32 = 552 * POINT;
 pub(super) const DATE_GAP: i32 = 14 * POINT;
 pub(super) const TITLE_SIZE: f64 = 220.0;
 pub(super) const TEXT_SIZE: f64 = 130.0;
-pub(super) const HAIRLINE: u32 = POINT.cast_unsigned();
+const HAIRLINE: u32 = POINT.cast_unsigned();
 const LINE_WIDTH: u32 = 22;
 /// Between an axis and its texts, and a swatch and its text.
 pub(super) const GAP: i32 = 10 * POINT;

@@ -82,7 +82,7 @@ pub fn draw_keys(
 pub fn missing_keys(chart: &KeyChart, pieces: &TableState) -> (Vec<String>, Vec<String>) {
     let (known, found) = picture::known(pieces);
     let missing = chart.asked.iter().filter(|asked| !found.contains(*asked)).cloned().collect();
-    (missing, known.into_iter().collect())
+    (missing, known)
 }
 
 /// Writes a document and its picture.

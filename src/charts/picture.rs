@@ -54,17 +54,20 @@ pub(super) fn read(state: &TableState) -> Vec<Picture> {
     drawn
 }
 
-/// The names and ids of all keys, and the texts that keys were found by.
-pub(super) fn known(state: &TableState) -> (BTreeSet<String>, BTreeSet<String>) {
-    let (mut known, mut found) = (BTreeSet::new(), BTreeSet::new());
+/// The names of all keys and then their ids, and the texts that keys were found by.
+pub(super) fn known(state: &TableState) -> (Vec<String>, BTreeSet<String>) {
+    let (mut names, mut ids, mut found) = (BTreeSet::new(), Vec::new(), BTreeSet::new());
     for (id, piece) in pieces(state) {
         match piece {
-            Piece::Known(name) => known.extend([id, name].into_iter().filter(|name| !name.is_empty())),
+            Piece::Known(name) => {
+                names.insert(name);
+                ids.push(id);
+            }
             Piece::Drawn { asked, .. } => drop(found.insert(asked)),
             _ => {}
         }
     }
-    (known, found)
+    (names.into_iter().filter(|name| !name.is_empty()).chain(ids).collect(), found)
 }
 
 fn pieces(state: &TableState) -> impl Iterator<Item = (String, Piece)> {

@@ -58,16 +58,13 @@ const WEIGHT_MAX: u64 = 5;
 const CROWD: i32 = 7 * POINT;
 const MARK_SMALL: i32 = 15;
 
-fn values_color() -> RGBColor {
-    color(0)
-}
-
 fn color(place: usize) -> RGBColor {
     let (r, g, b) = OkabeIto::COLORS.get(place).copied().unwrap_or_default();
     RGBColor(r, g, b)
 }
 
-/// Orange, sky blue, dark grey and vermillion.
+/// Blue, orange, sky blue, dark grey and vermillion.
+const VALUES: usize = 0;
 const STRETCHES: usize = 1;
 const EXPECTED: usize = 4;
 const LINES: usize = 7;
@@ -164,7 +161,7 @@ fn draw_band(plot: &mut Plot, frame: &Frame, picture: &Picture) -> Drawn<()> {
 
 fn draw_values(plot: &mut Plot, frame: &Frame, picture: &Picture) -> Drawn<()> {
     let width = if picture.is_constant() { CONSTANT_WIDTH } else { VALUES_WIDTH };
-    let (line, dot) = (values_color().stroke_width(width), values_color().filled());
+    let (line, dot) = (color(VALUES).stroke_width(width), color(VALUES).filled());
     let radius = if picture.values.len() <= FEW_MAX { DOT_OF_FEW } else { DOT };
     for run in picture.values.chunk_by(|_, (_, _, breaks)| !breaks) {
         let points: Vec<(f64, f64)> = run.iter().map(|(time, value, _)| frame.at((*time, *value))).collect();
@@ -241,7 +238,7 @@ fn draw_shape(sheet: &Sheet, kind: usize, (x, y): (i32, i32), size: i32, color: 
         0 => return sheet.draw(&Circle::new((x, y), size, color.filled())),
         1 => &[(0, -13), (12, 9), (-12, 9)],
         2 => &[(-9, -9), (9, -9), (9, 9), (-9, 9)],
-        3 => &[(-16, -5), (16, -5), (16, 5), (-16, 5)],
+        3 => &[(-12, -5), (12, -5), (12, 5), (-12, 5)],
         _ => &[(0, -14), (11, 0), (0, 14), (-11, 0)],
     };
     let corner = |(right, down): &(i32, i32)| (x + right * size / 10, y + down * size / 10);
@@ -280,7 +277,7 @@ fn draw_legend(sheet: &Sheet, legend: &[(Sign, String)], x: i32) -> Drawn<()> {
             sheet.draw(&Rectangle::new([(x, y), (x + SWATCH, y + height)], color.mix(opacity).filled()))
         };
         match sign {
-            Sign::Values => line(values_color(), VALUES_WIDTH)?,
+            Sign::Values => line(color(VALUES), VALUES_WIDTH)?,
             Sign::Band => area(color(EXPECTED), BAND, SWATCH)?,
             Sign::Lines => line(color(LINES), LINES_WIDTH)?,
             Sign::Stretches => {
