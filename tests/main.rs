@@ -7,6 +7,7 @@
 
 mod archives;
 mod brushing;
+mod charts;
 mod cli;
 mod databases;
 mod databases_refuse;

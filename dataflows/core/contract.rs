@@ -7,6 +7,7 @@
 use crate::calendar::Calendar;
 use crate::chart::Chart;
 use crate::decode::Inputs;
+use crate::key_chart::KeyChart;
 use crate::points::Measurement;
 use crate::publish::Outputs;
 use crate::record::Field;
@@ -34,6 +35,12 @@ pub trait Graph: Send + Sync {
 
     /// The charts.
     fn charts(&self) -> Vec<Chart>;
+
+    /// The charts of single keys; most dataflows have none. Their tables of pieces are built, as if they were among
+    /// [`Graph::tables`], when charts are asked for.
+    fn key_charts(&self) -> Vec<KeyChart> {
+        Vec::new()
+    }
 
     /// The kinds of points that it gives to [`Inputs::points`]; most dataflows have none.
     fn measurements(&self) -> Vec<Measurement> {

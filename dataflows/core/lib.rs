@@ -4,6 +4,7 @@
 //! - [`split`], [`record`], [`row`]: the way in (bytes to typed records) and the way out (typed rows)
 //! - [`time`], [`calendar`], [`duration`]: microsecond times, zones, days, durations
 //! - [`points`]: what goes to a time-series database
+//! - [`chart`], [`key_chart`], [`extremes`]: charts of tables, of single keys, and long series made short
 //! - [`operators`]: the reusable incremental pieces
 //! - [`late_lines`]: files of generators
 
@@ -12,6 +13,8 @@ pub mod chart;
 pub mod contract;
 pub mod decode;
 pub mod duration;
+pub mod extremes;
+pub mod key_chart;
 pub mod late_lines;
 pub mod operators;
 pub mod points;

@@ -108,6 +108,9 @@ pub enum Kind {
     Gap,
 }
 
+/// All kinds.
+pub const KINDS: [Kind; 5] = [Kind::Point, Kind::LevelShift, Kind::Collective, Kind::Flatline, Kind::Gap];
+
 impl Kind {
     /// As in the column `kind`.
     pub fn name(self) -> &'static str {

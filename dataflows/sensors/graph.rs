@@ -9,6 +9,7 @@
 //! rows go, and the forecasts of the following weeks are as if it had never been there.
 
 use crate::names;
+use crate::picture::{self, Peak};
 use crate::points::{self, Moved, Shelf};
 use crate::records::{Measurement, Name, Reading, Sensor};
 use crate::sensor::{History, Rules, Work};
@@ -19,6 +20,7 @@ use retally_core::calendar::Calendar;
 use retally_core::chart::Chart;
 use retally_core::contract::{AsOf, Graph, Table};
 use retally_core::decode::Inputs;
+use retally_core::key_chart::KeyChart;
 use retally_core::operators::by_key::{Each, Emitter, State, by_key, exchange};
 use retally_core::publish::Outputs;
 use serde::{Deserialize, Serialize};
@@ -33,6 +35,26 @@ pub struct Sensors {
     pub rules: Rules,
     /// Measurements after this are left out.
     pub as_of: AsOf,
+    /// The sensors that charts are asked for of, by name or UUID.
+    pub charted: Vec<String>,
+}
+
+/// What is wanted of sensors beside what is always said.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) unusual: bool,
+    pub(crate) points: bool,
+    pub(crate) charts: bool,
+}
+
+impl Wanted {
+    fn has(&self, fact: &Fact) -> bool {
+        match fact {
+            Fact::Moved(_) => self.points,
+            Fact::Peak(_) | Fact::Touched => self.charts,
+            Fact::Row(_) | Fact::Issue(_) | Fact::Measured => true,
+        }
+    }
 }
 
 /// What is said of a sensor.
@@ -46,6 +68,10 @@ pub(crate) enum Fact {
     Measured,
     /// Points are to be written.
     Moved(Moved),
+    /// It has measurements, and this is the highest score of its anomalies.
+    Peak(Peak),
+    /// Something of it has changed.
+    Touched,
 }
 
 /// What is wrong.
@@ -81,6 +107,7 @@ struct Known {
     tails: Vec<Tail>,
     issues: [u64; 3],
     measurements: u64,
+    peak: Option<Peak>,
 }
 
 impl State for Known {
@@ -109,6 +136,13 @@ impl Known {
         let measurements = whole.summary.map_or(0, |summary| summary.measurements);
         give_change(self.measurements, measurements, |diff| give(Fact::Measured, diff));
         self.measurements = measurements;
+        let peak = (measurements > 0).then(|| Peak::of(&whole.anomalies));
+        if peak != self.peak {
+            peak.into_iter().for_each(|peak| give(Fact::Peak(peak), 1));
+            self.peak.into_iter().for_each(|peak| give(Fact::Peak(peak), -1));
+            self.peak = peak;
+        }
+        give(Fact::Touched, 1);
     }
 }
 
@@ -120,7 +154,7 @@ fn give_change(before: u64, after: u64, give: impl FnOnce(isize)) {
 }
 
 /// What is in one sorted list and not in the other.
-fn differences<T: Ord>(before: &[T], after: &[T], mut give: impl FnMut(&T, isize)) {
+pub(crate) fn differences<T: Ord>(before: &[T], after: &[T], mut give: impl FnMut(&T, isize)) {
     let (mut before, mut after) = (before.iter().peekable(), after.iter().peekable());
     loop {
         let order = match (before.peek(), after.peek()) {
@@ -149,9 +183,13 @@ impl Graph for Sensors {
         tables::tables()
     }
 
-    /// None: the charts that there are have days for their horizontal axis, and one for all keys.
+    /// None of all sensors together.
     fn charts(&self) -> Vec<Chart> {
         Vec::new()
+    }
+
+    fn key_charts(&self) -> Vec<KeyChart> {
+        vec![picture::chart(self.charted.clone(), self.rules.threshold)]
     }
 
     fn measurements(&self) -> Vec<retally_core::points::Measurement> {
@@ -167,15 +205,15 @@ impl Graph for Sensors {
         outputs.table(tables::MAPPING, names.named.clone().map(|(sensor, name)| tables::mapping_row(&name, sensor)));
 
         let readings = self.readings(inputs);
-        let points = inputs.points().wanted();
-        if !points && !outputs.wants(tables::ISSUES) && !outputs.wants_any(&tables::OF_SENSORS) {
+        let (points, charts) = (inputs.points().wanted(), outputs.wants(picture::PIECES));
+        if !points && !charts && !outputs.wants(tables::ISSUES) && !outputs.wants_any(&tables::OF_SENSORS) {
             return;
         }
         let shelf = Shelf::default();
-        let facts = self.facts(readings, outputs.wants(tables::UNUSUAL), points.then(|| Rc::clone(&shelf)));
+        let facts = self.facts(readings, Wanted { unusual: outputs.wants(tables::UNUSUAL), points, charts }, &shelf);
         if points {
             let moved = facts.clone().flat_map(|(sensor, fact)| if let Fact::Moved(moved) = fact { Some((sensor, moved)) } else { None });
-            inputs.add_reports(points::write(moved, names.named.clone(), shelf, Arc::clone(inputs.points())));
+            inputs.add_reports(points::write(moved, names.named.clone(), Rc::clone(&shelf), Arc::clone(inputs.points())));
         }
         let rows = facts.clone().flat_map(|(sensor, fact)| if let Fact::Row(tail) = fact { Some((sensor, tail)) } else { None });
         let measured = facts.clone().flat_map(|(sensor, fact)| matches!(fact, Fact::Measured).then_some(sensor));
@@ -198,6 +236,10 @@ impl Graph for Sensors {
             for (place, table) in tables::OF_SENSORS.iter().enumerate() {
                 outputs.table(table, rows.clone().flat_map(move |(table, row)| (usize::from(table) == place).then_some(row)));
             }
+        }
+        if charts {
+            let chosen = picture::chosen(&facts, known.clone(), &self.charted);
+            outputs.table(picture::PIECES, picture::pieces(chosen, &facts, known.clone(), self, shelf));
         }
         if outputs.wants(tables::ISSUES) {
             let unmapped = known.clone().flat_map(|(sensor, (name, _))| name.is_none().then_some((sensor, ())));
@@ -222,18 +264,18 @@ impl Sensors {
         measurements.map(|measurement| (measurement.sensor, measurement.reading))
     }
 
-    /// What is said of sensors; on `shelf`, where there is one, lie their histories.
+    /// What is said of sensors. Their histories are put on the shelf where points or charts are wanted.
     pub(crate) fn facts<'s>(
         &self,
         readings: Collection<'s, (Sensor, Reading)>,
-        unusual: bool,
-        shelf: Option<Shelf>,
+        wanted: Wanted,
+        shelf: &Shelf,
     ) -> Collection<'s, (Sensor, Fact)> {
         let rules = self.rules.clone();
+        let shelf = (wanted.points || wanted.charts).then(|| Rc::clone(shelf));
         by_key(readings, exchange(), "sensors", move |sensor, changes, known: &mut Known, emitter: &mut Each<(Sensor, Fact)>| {
-            let points = shelf.is_some();
-            known.change(changes, &rules, unusual, |fact, diff| {
-                if points || !matches!(fact, Fact::Moved(_)) {
+            known.change(changes, &rules, wanted.unusual, |fact, diff| {
+                if wanted.has(&fact) {
                     emitter.give((*sensor, fact), diff);
                 }
             });

@@ -30,6 +30,8 @@
 //! - **Mapping conflicts**: of the UUIDs of a name the smallest has it; of the names that a UUID then has, the smallest. The other lines are
 //!   conflicts, and not in `sensor_mapping`. A line without name is refused.
 //! - **`sensor_unusual`**: the score of an hour is the sum over the three buckets that it lies in; what is shown is the bucket with the largest part.
+//! - **Charts** are of the five sensors with the highest peak score (those without anomalies have 0), of equal ones the first by name, then by UUID. A
+//!   sensor of the mapping without measurements can be asked for; its chart says that there are none ([`picture`]).
 //! - **As-of**: measurements after `--as-of` are left out.
 //! - Values finer than 2^-20 are kept exactly, and so are least and greatest; forecasts and lines see multiples of 2^-20.
 
@@ -45,6 +47,7 @@ pub mod names;
 #[cfg(test)]
 mod oracle;
 pub mod outliers;
+pub mod picture;
 pub mod points;
 pub mod records;
 pub mod segments;
@@ -76,6 +79,12 @@ impl Dataflow for Sensors {
             settings: vec![
                 setting("timezone", "IANA", "Europe/Berlin", "the zone of times without an offset, and of local hours and weeks"),
                 setting("threshold", "X", "5", "how many standard deviations from what is expected are an anomaly"),
+                Setting {
+                    name: picture::SETTING,
+                    value: "SENSORS",
+                    default: None,
+                    about: "which sensors --charts draws: names or UUIDs, separated by commas; a name with a comma by its UUID [default: the five with the highest peak score]",
+                },
             ],
             generator: generate::settings(),
         }
@@ -87,7 +96,7 @@ impl Dataflow for Sensors {
             return Err(settings.error("threshold", "is not from 0.1 to 1000000"));
         }
         let rules = sensor::Rules { calendar: settings.calendar()?, threshold };
-        Ok(Box::new(graph::Sensors { rules, as_of: settings.as_of() }))
+        Ok(Box::new(graph::Sensors { rules, as_of: settings.as_of(), charted: picture::asked(settings.text(picture::SETTING)) }))
     }
 
     fn generate(&self, options: &Settings, files: &mut dyn Files) -> Result<(), GenerateError> {

@@ -293,7 +293,7 @@ fn nanoseconds(time: Moment) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Fact, Sensors};
+    use crate::graph::{Fact, Sensors, Wanted};
     use crate::records::Value;
     use crate::sensor::Rules;
     use differential_dataflow::input::InputSession;
@@ -368,11 +368,13 @@ mod tests {
             let (stored, deletes) = (Arc::new(Mutex::new(Stored::new())), seed % 2 == 0);
             let points: Arc<dyn Points> = Arc::new(Store { stored: Arc::clone(&stored), deletes });
             timely::execute_directly(move |worker| {
-                let graph = Sensors { rules: Rules { calendar: Calendar::utc(), threshold: 5.0 }, as_of: AsOf::Latest };
+                let rules = Rules { calendar: Calendar::utc(), threshold: 5.0 };
+                let graph = Sensors { rules, as_of: AsOf::Latest, charted: Vec::new() };
                 let (mut readings, mut names, probe) = worker.dataflow::<Epoch, _, _>(|scope| {
                     let (mut readings, mut names) = (InputSession::<Epoch, (Sensor, Reading), isize>::new(), InputSession::new());
                     let shelf = Shelf::default();
-                    let facts = graph.facts(readings.to_collection(scope), false, Some(Rc::clone(&shelf)));
+                    let wanted = Wanted { points: true, ..Wanted::default() };
+                    let facts = graph.facts(readings.to_collection(scope), wanted, &shelf);
                     let moved = facts.flat_map(|(sensor, fact)| if let Fact::Moved(moved) = fact { Some((sensor, moved)) } else { None });
                     let (probe, _) = write(moved, names.to_collection(scope), shelf, points).probe();
                     (readings, names, probe)

@@ -13,7 +13,7 @@
 //! Lines are not merged over more than [`HOLE_HOURS_MAX`] hours without measurements. Of weeks a long history has few: merging goes over all lines of
 //! a sensor, at each change.
 
-use crate::leaf::Hour;
+use crate::leaf::{self, Hour};
 use crate::outliers::median;
 use retally_core::operators::regression::Moments;
 use retally_core::time::Moment;
@@ -93,6 +93,12 @@ impl Segment {
             noise,
         };
         (next.hours.0 - self.hours.1 <= HOLE_HOURS_MAX && more < PENALTY * noise).then_some(together)
+    }
+
+    /// The line at a time.
+    pub fn at(&self, time: Moment) -> f64 {
+        let hour = leaf::hour(time);
+        self.moments.line().at(f64::from(hour) + leaf::within(hour, time))
     }
 
     /// How far the next line starts from where this one leads, in standard deviations.

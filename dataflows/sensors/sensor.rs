@@ -201,6 +201,11 @@ impl History {
         self.readings.from((0, 0))
     }
 
+    /// The hours with measurements in order, each with its forecast where it has one.
+    pub fn forecasts(&self) -> impl Iterator<Item = (Hour, Option<Baseline>)> {
+        self.leaves.iter().map(|leaf| (leaf.hour, leaf.baseline))
+    }
+
     /// The reading with the greatest value at a time.
     pub fn greatest_at(&self, time: Moment) -> Option<Reading> {
         let after = self.readings.lower_bound(|reading| reading.time().cmp(&time.plus(1)));

@@ -183,13 +183,11 @@ fn summary_tail(summary: &Summary, whole: &Whole) -> Row {
 
 fn segment_tail(segment: &Segment) -> Row {
     let (moments, line) = (segment.moments, segment.moments.line());
-    let start = leaf::hour(segment.times.0);
-    let intercept = line.at(f64::from(start) + leaf::within(start, segment.times.0));
     let left = moments.residual();
     let r2 = if moments.yy > 0.0 { 1.0 - left / moments.yy } else { 1.0 };
     let sigma = if moments.n > 2.0 { (left / (moments.n - 2.0)).sqrt() } else { 0.0 };
     let row = Row::with_capacity(56).time(segment.times.0).time(segment.times.1).uint(segment.measurements);
-    row.float(intercept).float(line.slope).float(r2).float(sigma)
+    row.float(segment.at(segment.times.0)).float(line.slope).float(r2).float(sigma)
 }
 
 fn anomaly_tail(anomaly: &Anomaly) -> Row {

@@ -89,7 +89,7 @@ enum Item {
     One(Delivery),
 }
 
-fn batches() -> impl Strategy<Value = Vec<Vec<Delivery>>> {
+pub fn batches() -> impl Strategy<Value = Vec<Vec<Delivery>>> {
     let item = prop_oneof![1 => stretch().prop_map(Item::Many), 3 => single().prop_map(Item::One)];
     proptest::collection::vec(item, 1..10).prop_flat_map(|pool| {
         let delivery = (0..pool.len(), prop_oneof![4 => Just(1isize), 1 => Just(-1)]).prop_map(move |(place, sign)| match &pool[place] {
@@ -101,7 +101,7 @@ fn batches() -> impl Strategy<Value = Vec<Vec<Delivery>>> {
 }
 
 /// Failures are kept in this crate's folder. (By default they are in the folder above a `lib.rs`, which is that of all crates.)
-fn proptests() -> ProptestConfig {
+pub fn proptests() -> ProptestConfig {
     let kept = FileFailurePersistence::SourceParallel("sensors/proptest-regressions");
     ProptestConfig { cases: 80, max_shrink_iters: 2_000, failure_persistence: Some(Box::new(kept)), ..ProptestConfig::default() }
 }

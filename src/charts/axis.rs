@@ -79,7 +79,7 @@ impl Unit {
 
 /// How far apart the marks of the horizontal axis are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Spacing {
+pub(super) enum Spacing {
     /// This many days, from the first day on.
     Days(i32),
     /// Mondays, this many weeks apart.
@@ -90,7 +90,19 @@ enum Spacing {
     Years(i64),
 }
 
-const SPACINGS: [Spacing; 17] = [
+impl Spacing {
+    /// How far apart marks are, about.
+    pub(super) fn days(self) -> i32 {
+        match self {
+            Spacing::Days(days) => days,
+            Spacing::Weeks(weeks) => weeks * 7,
+            Spacing::Months(months) => i32::try_from(months).unwrap_or(i32::MAX / 31) * 30,
+            Spacing::Years(years) => i32::try_from(years).unwrap_or(i32::MAX / 366) * 365,
+        }
+    }
+}
+
+pub(super) const SPACINGS: [Spacing; 17] = [
     Spacing::Days(1),
     Spacing::Days(2),
     Spacing::Days(3),
@@ -125,8 +137,10 @@ pub(super) fn days(first: Day, last: Day, room: f64, widest: impl Fn(&[(Day, Str
     marks(SPACINGS.into_iter().find(good).unwrap_or(Spacing::Years(1000)))
 }
 
+/// Short names of months.
+pub(super) const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
 fn label(day: Day, spacing: Spacing) -> String {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let (year, month, _) = day.civil();
     let name = usize::try_from(month - 1).ok().and_then(|month| MONTHS.get(month)).copied().unwrap_or_default();
     match spacing {
@@ -136,7 +150,8 @@ fn label(day: Day, spacing: Spacing) -> String {
     }
 }
 
-fn marked(first: Day, last: Day, spacing: Spacing) -> Vec<Day> {
+/// The days of an axis that are marked.
+pub(super) fn marked(first: Day, last: Day, spacing: Spacing) -> Vec<Day> {
     let (year, month, _) = first.civil();
     match spacing {
         Spacing::Days(step) => every(first, last, step),

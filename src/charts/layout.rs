@@ -25,41 +25,41 @@ use std::io;
 use std::ops::Range;
 
 /// A point (a pixel of a plain screen) in units; so are all lengths here.
-const POINT: i32 = 10;
-const WIDTH: i32 = 1200 * POINT;
-const HEIGHT: i32 = 600 * POINT;
-const MARGIN: i32 = 28 * POINT;
+pub(super) const POINT: i32 = 10;
+pub(super) const WIDTH: i32 = 1200 * POINT;
+pub(super) const HEIGHT: i32 = 600 * POINT;
+pub(super) const MARGIN: i32 = 28 * POINT;
 const Y_LABEL_TOP: i32 = 62 * POINT;
 const PLOT_TOP: i32 = 96 * POINT;
 const PLOT_BOTTOM: i32 = 552 * POINT;
-const DATE_GAP: i32 = 14 * POINT;
-const TITLE_SIZE: f64 = 220.0;
-const TEXT_SIZE: f64 = 130.0;
+pub(super) const DATE_GAP: i32 = 14 * POINT;
+pub(super) const TITLE_SIZE: f64 = 220.0;
+pub(super) const TEXT_SIZE: f64 = 130.0;
 const HAIRLINE: u32 = POINT.cast_unsigned();
 const LINE_WIDTH: u32 = 22;
 /// Between an axis and its texts, and a swatch and its text.
-const GAP: i32 = 10 * POINT;
-const LEGEND_GAP: i32 = 24 * POINT;
-const LEGEND_LINE: i32 = 24 * POINT;
+pub(super) const GAP: i32 = 10 * POINT;
+pub(super) const LEGEND_GAP: i32 = 24 * POINT;
+pub(super) const LEGEND_LINE: i32 = 24 * POINT;
 /// From a swatch's top: its text stands at its middle.
-const LEGEND_TEXT_TOP: i32 = 16;
-const LEGEND_TEXT_MAX: i32 = 200 * POINT;
+pub(super) const LEGEND_TEXT_TOP: i32 = 16;
+pub(super) const LEGEND_TEXT_MAX: i32 = 200 * POINT;
 const LEGEND_ENTRIES_MAX: usize = 19;
-const SWATCH: i32 = 14 * POINT;
+pub(super) const SWATCH: i32 = 14 * POINT;
 /// How strong bars are that lines run over.
 const PALE: f64 = 0.45;
 /// How strong bands are.
 const BAND: f64 = 0.22;
 
-type Sheet<'s> = DrawingArea<SVGBackend<'s>, Shift>;
+pub(super) type Sheet<'s> = DrawingArea<SVGBackend<'s>, Shift>;
 /// Days, counted as `Day` counts them, and values.
-type Plot<'s> = ChartContext<'s, SVGBackend<'s>, Cartesian2d<Scale, Scale>>;
-type Drawn<T> = Result<T, DrawingAreaErrorKind<io::Error>>;
+pub(super) type Plot<'s> = ChartContext<'s, SVGBackend<'s>, Cartesian2d<Scale, Scale>>;
+pub(super) type Drawn<T> = Result<T, DrawingAreaErrorKind<io::Error>>;
 
 /// An axis with marks at places of our own.
-struct Scale {
-    range: RangedCoordf64,
-    marks: Vec<(f64, String)>,
+pub(super) struct Scale {
+    pub(super) range: RangedCoordf64,
+    pub(super) marks: Vec<(f64, String)>,
 }
 
 impl Ranged for Scale {
@@ -88,6 +88,11 @@ impl ValueFormatter<f64> for Scale {
 
 /// The document.
 pub(super) fn svg(chart: &Chart, figure: &Figure) -> Drawn<String> {
+    document(|sheet| draw(sheet, chart, figure))
+}
+
+/// A document with what is drawn on its sheet.
+pub(super) fn document(draw: impl FnOnce(&Sheet) -> Drawn<()>) -> Drawn<String> {
     // Plotters' element, which closes when its sheet is dropped, stands in one that shows it at its size in points, and
     // that says how all lines end and bend.
     let mut svg = format!(
@@ -97,7 +102,7 @@ pub(super) fn svg(chart: &Chart, figure: &Figure) -> Drawn<String> {
         HEIGHT / POINT,
     );
     let size = (WIDTH.cast_unsigned(), HEIGHT.cast_unsigned());
-    draw(&SVGBackend::with_string(&mut svg, size).into_drawing_area(), chart, figure)?;
+    draw(&SVGBackend::with_string(&mut svg, size).into_drawing_area())?;
     svg.push_str("</svg>\n");
     Ok(svg)
 }
@@ -145,7 +150,7 @@ fn draw(sheet: &Sheet, chart: &Chart, figure: &Figure) -> Drawn<()> {
     draw_legend(sheet, &legend, WIDTH - right + LEGEND_GAP)
 }
 
-fn widest<'t>(texts: impl Iterator<Item = &'t String>) -> i32 {
+pub(super) fn widest<'t>(texts: impl Iterator<Item = &'t String>) -> i32 {
     texts.map(|text| width(text, TEXT_SIZE)).max().unwrap_or(0)
 }
 
@@ -153,7 +158,7 @@ fn middle(day: Day) -> f64 {
     f64::from(day.0) + 0.5
 }
 
-fn draw_axes(plot: &mut Plot) -> Drawn<()> {
+pub(super) fn draw_axes(plot: &mut Plot) -> Drawn<()> {
     // In two steps, as plotters has one style for both axes; that of values is not drawn but for its texts, which
     // stand two ticks away from the plot.
     plot.configure_mesh()

@@ -1,24 +1,31 @@
-//! Charts of tables, as SVG and PNG files.
+//! Charts of tables, as SVG and PNG files, and of single keys, a file each.
 //!
 //! Three steps: the chart and its tables become numbers (`figure`), plotters draws the numbers as an SVG document
 //! (`layout`), and resvg makes pixels of that very document (`png`), so that the two files cannot look different.
-//! The same rows give the same bytes.
+//! Pictures of single keys (`picture`, `timeline`) go the same way. The same rows give the same bytes.
 //!
 //! # Limits
 //! A mark a day, so a picture of decades is a large file. Colours come again after eight series. The embedded font
 //! has Latin, Greek and Cyrillic letters; others are boxes in the PNG file (SVG viewers have fonts of their own).
 
 mod axis;
+mod clock;
 mod colors;
 mod figure;
 mod layout;
+mod names;
+mod picture;
 mod png;
 mod text;
+mod timeline;
 
 use crate::engine::table::TableState;
 use crate::sinks::staged::{Staged, why};
 use figure::Figure;
+use picture::Picture;
+use retally_core::calendar::Calendar;
 use retally_core::chart::Chart;
+use retally_core::key_chart::KeyChart;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -52,11 +59,38 @@ pub enum ChartError {
 /// A table that `tables` does not know (it was not asked for) has no rows; a chart without any rows says so.
 pub fn draw<'t>(chart: &Chart, tables: &dyn Fn(&str) -> Option<&'t TableState>, dir: &Path) -> Result<Vec<PathBuf>, ChartError> {
     let figure = Figure::read(chart, tables)?;
-    let path = |extension: &str| dir.join(format!("{}.{extension}", chart.name));
+    write(dir, chart.name, layout::svg(chart, &figure))
+}
+
+/// Draws the chosen keys of a table of pieces into a file each, in `dir`; `taken` are the names of other charts there. Answers their paths.
+pub fn draw_keys(
+    chart: &KeyChart,
+    pieces: &TableState,
+    calendar: &Calendar,
+    taken: &[&str],
+    dir: &Path,
+) -> Result<Vec<PathBuf>, ChartError> {
+    let pictures = picture::read(pieces);
+    let keys = pictures.iter().map(|picture| (picture.name.as_str(), picture.id.as_str()));
+    let files = names::file_names(keys, taken);
+    let draw = |(picture, name): (&Picture, &String)| write(dir, name, timeline::svg(chart, picture, calendar));
+    let drawn: Vec<_> = pictures.iter().zip(&files).map(draw).collect::<Result<_, _>>()?;
+    Ok(drawn.concat())
+}
+
+/// The keys that were asked for and are not there, and the names and ids of all that are.
+pub fn missing_keys(chart: &KeyChart, pieces: &TableState) -> (Vec<String>, Vec<String>) {
+    let (known, found) = picture::known(pieces);
+    let missing = chart.asked.iter().filter(|asked| !found.contains(*asked)).cloned().collect();
+    (missing, known)
+}
+
+/// Writes a document and its picture.
+fn write(dir: &Path, name: &str, document: layout::Drawn<String>) -> Result<Vec<PathBuf>, ChartError> {
+    let path = |extension: &str| dir.join(format!("{name}.{extension}"));
     let (svg_path, png_path) = (path("svg"), path("png"));
     std::fs::create_dir_all(dir).map_err(|cause| ChartError::Write { path: dir.into(), cause })?;
-    let document =
-        layout::svg(chart, &figure).map_err(|error| ChartError::Write { path: svg_path.clone(), cause: io::Error::other(error) })?;
+    let document = document.map_err(|error| ChartError::Write { path: svg_path.clone(), cause: io::Error::other(error) })?;
     let picture = png::picture(&document).map_err(|cause| ChartError::Write { path: png_path.clone(), cause })?;
     let svg = stage(svg_path, document.as_bytes())?;
     let png = stage(png_path, &picture)?;
@@ -78,5 +112,7 @@ fn publish(staged: Staged) -> Result<PathBuf, ChartError> {
     staged.publish().map_err(|cause| ChartError::Write { path, cause })
 }
 
+#[cfg(test)]
+mod keys_tests;
 #[cfg(test)]
 mod tests;

@@ -40,7 +40,8 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     steps.say(&format!("retally run {name} {} --then {late:?} --charts {}", inputs.join(" "), root.join("charts").display()))?;
     let settings = Settings::defaults(&definition.settings);
     let graph = dataflow.graph(&settings).map_err(|error| CliError::failed(error.to_string()))?;
-    let tables = graph.tables().iter().map(|table| table.name.to_string()).collect();
+    let pieces = graph.key_charts().into_iter().map(|chart| chart.table);
+    let tables = graph.tables().iter().map(|table| table.name).chain(pieces).map(String::from).collect();
     let job = Job { definition, graph: Arc::from(graph), settings, tables, rejected_max: None, points: Destination::Nowhere };
     let batches = vec![run::batch(&job.definition, &inputs)?, run::batch(&job.definition, &[late])?];
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

@@ -109,7 +109,7 @@ fn no_series(store: &Store, name: &str, tags: &BTreeMap<String, String>) -> Resu
 }
 
 /// A hint with the names that are most like one that is not there.
-fn nearest(noun: &str, name: &str, names: &[impl AsRef<str>]) -> String {
+pub(super) fn nearest(noun: &str, name: &str, names: &[impl AsRef<str>]) -> String {
     let likeness = |other: &str| strsim::normalized_damerau_levenshtein(&name.to_lowercase(), &other.to_lowercase());
     let mut alike: Vec<(f64, &str)> = names.iter().map(AsRef::as_ref).map(|other| (likeness(other), other)).collect();
     alike.retain(|(likeness, _)| *likeness >= NEAREST_LIKENESS);

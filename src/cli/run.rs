@@ -3,6 +3,7 @@
 use super::args;
 use super::error::{CliError, say, unless_broken_pipe};
 use super::progress::ProgressShown;
+use super::query::nearest;
 use super::show;
 use crate::charts;
 use crate::cluster::Cluster;
@@ -19,7 +20,8 @@ use crate::sinks::{self, Format, Reached, Sink};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use retally_core::contract::{Dataflow, Definition, Graph, Table};
-use std::collections::{BTreeMap, VecDeque};
+use retally_core::key_chart::KeyChart;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::{self, Write, stdout};
 use std::path::{Path, PathBuf};
@@ -75,9 +77,22 @@ fn job(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Job, CliError> {
             wanted.into_iter().cloned().collect()
         }
     };
+    let tables = with_pieces(&*graph, tables, matches.contains_id("charts"))?;
     let rejected_max = matches.get_one::<u64>("max-rejected").copied();
     let points = points(&*graph, matches)?;
     Ok(Job { definition, graph: Arc::from(graph), settings, tables, rejected_max, points })
+}
+
+/// The tables, with those that charts of single keys need when charts are drawn.
+fn with_pieces(graph: &dyn Graph, mut tables: BTreeSet<String>, charts: bool) -> Result<BTreeSet<String>, CliError> {
+    let key_charts = graph.key_charts();
+    if charts {
+        tables.extend(key_charts.iter().map(|chart| chart.table.to_string()));
+    } else if let Some(chart) = key_charts.iter().find(|chart| !chart.asked.is_empty()) {
+        let message = format!("--{} without --charts would draw nothing", chart.setting);
+        return Err(CliError::usage(message).hint("say where charts go: --charts DIR"));
+    }
+    Ok(tables)
 }
 
 /// Where points go: as given; otherwise into the folder of the tables.
@@ -251,6 +266,8 @@ struct Ending {
 pub struct RunDriver {
     batches: VecDeque<Batch>,
     states: BTreeMap<String, TableState>,
+    /// What charts of single keys are made of.
+    pieces: BTreeMap<String, TableState>,
     rejected: TableState,
     changes: Option<ChangesFile>,
     progress: ProgressShown,
@@ -266,11 +283,14 @@ pub struct RunDriver {
 impl RunDriver {
     /// A driver that only holds tables.
     pub fn silent(job: &Job, batches: Vec<Batch>) -> RunDriver {
-        let tables = job.graph.tables();
-        let built = tables.into_iter().filter(|table| job.tables.contains(table.name));
+        let built = |tables: Vec<Table>| {
+            let built = tables.into_iter().filter(|table| job.tables.contains(table.name));
+            built.map(|table| (table.name.to_string(), TableState::new(table))).collect()
+        };
         RunDriver {
             batches: batches.into(),
-            states: built.map(|table| (table.name.to_string(), TableState::new(table))).collect(),
+            states: built(job.graph.tables()),
+            pieces: built(job.graph.key_charts().iter().map(KeyChart::pieces).collect()),
             rejected: TableState::new(Table::rejected()),
             changes: None,
             progress: ProgressShown::new(true),
@@ -296,7 +316,29 @@ impl RunDriver {
                 files.extend(drawn.map_err(|error| CliError::failed(error.to_string()))?);
             }
         }
+        let charts = job.graph.charts();
+        let taken: Vec<&str> = charts.iter().map(|chart| chart.name).collect();
+        for chart in job.graph.key_charts() {
+            if let Some(pieces) = self.pieces.get(chart.table) {
+                let drawn = charts::draw_keys(&chart, pieces, &job.graph.calendar(), &taken, dir);
+                files.extend(drawn.map_err(|error| CliError::failed(error.to_string()))?);
+            }
+        }
         Ok(files)
+    }
+
+    /// An error where keys that were asked for are not there, with those that come near to the first.
+    fn check_keys(&self, job: &Job) -> Result<(), CliError> {
+        for chart in job.graph.key_charts() {
+            let Some(pieces) = self.pieces.get(chart.table) else { continue };
+            let (missing, known) = charts::missing_keys(&chart, pieces);
+            if let Some(first) = missing.first() {
+                let others = if missing.len() > 1 { format!(", and not {} others", missing.len() - 1) } else { String::new() };
+                let message = format!("drew no chart of {} {first:?}{others}: it is not there; all else is done", chart.noun);
+                return Err(CliError::failed(message).hint(nearest(chart.noun, first, &known)));
+            }
+        }
+        Ok(())
     }
 
     /// Writes or prints what came out.
@@ -322,13 +364,13 @@ impl RunDriver {
         if !self.quiet {
             written.iter().for_each(|what| say(&format!("wrote {what}")));
         }
-        if sink.is_some() {
-            return Ok(());
+        if sink.is_none() {
+            let tables = self.tables(&job);
+            let shown = tables.into_iter().filter(|state| state.table().name != "rejected" || !state.is_empty());
+            let text: Vec<String> = shown.map(show::table).collect();
+            unless_broken_pipe(stdout().write_all(text.join("\n").as_bytes()))?;
         }
-        let tables = self.tables(&job);
-        let shown = tables.into_iter().filter(|state| state.table().name != "rejected" || !state.is_empty());
-        let text: Vec<String> = shown.map(show::table).collect();
-        unless_broken_pipe(stdout().write_all(text.join("\n").as_bytes()))
+        self.check_keys(&job)
     }
 }
 
@@ -347,6 +389,10 @@ impl Driver for RunDriver {
         self.rejected.apply(rejected);
         self.last_changes.clear();
         for (name, batches) in changes {
+            if let Some(pieces) = self.pieces.get_mut(&name) {
+                pieces.apply(batches);
+                continue;
+            }
             let Some(state) = self.states.get_mut(&name) else { continue };
             let batches = state.apply(batches);
             summary.changed.insert(name.clone(), batches.iter().map(|batch| batch.len() as u64).sum());

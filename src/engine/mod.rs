@@ -52,7 +52,7 @@ pub struct Job {
     pub graph: Arc<dyn Graph>,
     /// The settings, which all processes must share.
     pub settings: Settings,
-    /// The tables that are built.
+    /// The tables that are built, those of charts of single keys among them.
     pub tables: BTreeSet<String>,
     /// The run fails when more records are refused.
     pub rejected_max: Option<u64>,
@@ -62,9 +62,11 @@ pub struct Job {
 
 impl Job {
     /// A text for what tables are computed with, the same in every build: two jobs that differ in the dataflow, its settings, as-of or the
-    /// columns of its tables have different ones.
+    /// columns of its tables have different ones. Settings that choose charts are none of tables.
     pub fn fingerprint(&self) -> String {
-        let settings = self.definition.settings.iter().map(|setting| format!("{}={}", setting.name, self.settings.text(setting.name)));
+        let charts: Vec<&str> = self.graph.key_charts().iter().map(|chart| chart.setting).collect();
+        let settings = self.definition.settings.iter().filter(|setting| !charts.contains(&setting.name));
+        let settings = settings.map(|setting| format!("{}={}", setting.name, self.settings.text(setting.name)));
         let as_of = match self.settings.as_of() {
             AsOf::Latest => "latest".to_string(),
             AsOf::At(moment) => moment.0.to_string(),

@@ -14,6 +14,7 @@
 //! | [`as_of`] | its points and steps | O(log n), and the points whose state changes |
 //! | [`quantile`] | its distinct values, with counts | O(log n), and adding up n / 512 counts |
 //! | [`horizon`] | the latest times by worker | O(log n) |
+//! | [`first`](mod@first) | its records | O(log n), and as many as are asked for |
 //!
 //! [`ordered`], [`history`], [`steps`] and [`by_key`] are what they are made of; [`regression`] is arithmetic.
 
@@ -21,6 +22,7 @@ pub mod as_of;
 pub mod by_key;
 pub mod counts;
 pub mod day_ranges;
+pub mod first;
 pub mod history;
 pub mod horizon;
 pub mod neighbors;
