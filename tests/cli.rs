@@ -29,7 +29,7 @@ fn each_batch_is_summed_up() {
         // 2024-03-02 and 2024-03-04, and three events of a server that is not known.
         "batch 1: 3 records, 0 late, 0 rejected, from 1 file (97 B)",
         "  online_daily: 2 rows changed",
-        "  online_issues: 1 rows changed",
+        "  online_issues: 1 row changed",
         // Device 4 came at the latest time that was known: that is not late.
         "batch 2: 3 records, 2 late, 0 rejected, from 1 file (97 B)",
         "  online_daily: 3 rows changed",

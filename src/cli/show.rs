@@ -42,7 +42,7 @@ pub fn summary(summary: &Summary) -> String {
         };
         writeln!(text, ", from {sources} ({}) in {:.1?}", HumanBytes(summary.bytes), summary.time)?;
         for (table, rows) in &summary.changed {
-            writeln!(text, "  {table}: {} rows changed", count(*rows))?;
+            writeln!(text, "  {table}: {} changed", counted(*rows, "row"))?;
         }
         for note in &summary.notes {
             writeln!(text, "  {note}")?;
