@@ -10,7 +10,7 @@
 //! 5. what is said of the sensor as a whole (lines merged over weeks, anomalies together, ranks, extremes) is put together from
 //!    leaves, lines and anomalies, and compared with what was said before.
 //!
-//! Step 5 goes over all leaves of the sensor, a few nanoseconds each. No reading of other hours is looked at.
+//! Step 5 goes over all leaves of the sensor, a third of a microsecond each. No reading of other hours is looked at.
 //!
 //! # State
 //! 16 bytes for each measurement, about 150 for each hour with measurements, 100 for each line and anomaly.

@@ -2,7 +2,7 @@
 
 use super::error::say;
 use crate::engine::summary::Progress;
-use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -45,8 +45,7 @@ impl ProgressShown {
                 if told.elapsed() >= LINE_EVERY {
                     *told = Instant::now();
                     let rate = progress.records as f64 / started.elapsed().as_secs_f64();
-                    let (read, all) = (HumanBytes(progress.bytes), HumanBytes(progress.bytes_all));
-                    say(&format!("batch {}: read {read} of {all}, {} records, {rate:.0} records/s", progress.epoch, progress.records));
+                    say(&line(progress, rate));
                 }
             }
         }
@@ -60,8 +59,32 @@ impl ProgressShown {
     }
 }
 
+/// How far a batch is. Readers look beyond the ends of their splits, so more is read than there is; of streams elsewhere nobody knows how much there is.
+fn line(progress: Progress, rate: f64) -> String {
+    let Progress { epoch, records, bytes, bytes_all } = progress;
+    let (read, all, records) = (HumanBytes(bytes), HumanBytes(bytes_all), HumanCount(records));
+    match bytes_all {
+        0 => format!("batch {epoch}: read {read}, {records} records, {rate:.0} records/s"),
+        _ if bytes < bytes_all => format!("batch {epoch}: read {read} of {all}, {records} records, {rate:.0} records/s"),
+        _ => format!("batch {epoch}: read all {all}, {records} records; what follows from them is still to come"),
+    }
+}
+
 fn new_bar(progress: Progress) -> ProgressBar {
     let style = ProgressStyle::with_template("batch {prefix} {wide_bar} {bytes}/{total_bytes} {msg}, {eta} left");
     let bar = ProgressBar::with_draw_target(Some(progress.bytes_all), ProgressDrawTarget::stderr());
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_prefix(progress.epoch.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_say_how_far_it_is() {
+        let at = |bytes, bytes_all| line(Progress { epoch: 2, records: 1_234, bytes, bytes_all }, 10.4);
+        assert_eq!(at(1 << 20, 1 << 21), "batch 2: read 1.00 MiB of 2.00 MiB, 1,234 records, 10 records/s");
+        assert_eq!(at(1 << 20, 0), "batch 2: read 1.00 MiB, 1,234 records, 10 records/s");
+        assert_eq!(at(3 << 20, 1 << 21), "batch 2: read all 2.00 MiB, 1,234 records; what follows from them is still to come");
+    }
 }

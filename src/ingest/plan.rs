@@ -3,10 +3,11 @@
 //! The beginning of each file tells which delimiter it has, whether there is a header, whether it is lines or an array. A large
 //! plain file becomes several splits, so that all workers read it; a CSV file in which a quote occurs anywhere does not,
 //! because a quoted field may hold newlines, and only a reader that comes from the beginning knows. To know that there is
-//! none, a plain CSV file that is larger than a split is read once here, by worker 0, before its splits are.
+//! none, a plain CSV file that is larger than a split is read once here, by threads beside worker 0, before its splits are.
 
 use super::IngestError;
 use super::archive;
+use super::blocks::BLOCK_BYTES;
 use super::file::InputFile;
 use super::jobs::{self, BadJob, Job, JobQueue};
 use super::paths::{self, Content};
@@ -18,9 +19,14 @@ use retally_core::split::{Archive, Dataset, Format, Location, Packing, RefusedJo
 use retally_core::time::Moment;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Large files are cut into splits of this size: 4 MiB.
 pub const SPLIT_BYTES: u64 = 4 << 20;
+/// Quotes are looked for in parts of this size: 16 MiB.
+const SEARCHED_BYTES: u64 = 16 << 20;
+/// So many look for quotes in what is far away.
+const SEARCHERS_AFAR: usize = 8;
 /// So many files are opened at once to look at them.
 const LOOKED_MAX: usize = 64;
 /// How much of a file is looked at for its first line.
@@ -227,7 +233,7 @@ fn look(path: &str, source: io::Result<InputFile>, input: &Input) -> Result<Look
     let (_, stream) = without_bom(unpacked(source, packing).map_err(io("read"))?).map_err(io("read"))?;
     let format = format_of(kind.content, &first_line(stream).map_err(io("read"))?.line, input.fields);
     let whole = packing != Packing::Plain || format == Format::JsonArray || bytes <= SPLIT_BYTES;
-    if whole || (kind.content == Content::Csv && has_quote(path).map_err(io("read"))?) {
+    if whole || (kind.content == Content::Csv && has_quote(path, bytes).map_err(io("read"))?) {
         return Ok(Looked::whole(format, packing, bytes));
     }
     let cuts = (1..bytes.div_ceil(SPLIT_BYTES)).map(|index| index * SPLIT_BYTES).collect();
@@ -284,16 +290,42 @@ fn csv_format(first: &[u8], fields: &'static [Field]) -> Format {
     Format::Csv { delimiter, header }
 }
 
-fn has_quote(path: &str) -> io::Result<bool> {
-    let mut file = InputFile::open(path)?;
-    let mut block = vec![0; 1 << 20];
-    loop {
-        let length = file.read(&mut block)?;
-        let Some(bytes) = block.get(..length).filter(|bytes| !bytes.is_empty()) else { return Ok(false) };
-        if memchr::memchr(b'"', bytes).is_some() {
-            return Ok(true);
+/// Whether a file of so many bytes has a quote anywhere. Several look at once: at parts in turn, until one is found.
+fn has_quote(path: &str, bytes: u64) -> io::Result<bool> {
+    // Of what is far away, several parts come faster than one; here, the cores are what there is.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = if path.contains("://") { SEARCHERS_AFAR } else { cores };
+    let parts = bytes.div_ceil(SEARCHED_BYTES);
+    let (next, found) = (AtomicU64::new(0), AtomicBool::new(false));
+    let search = || -> io::Result<()> {
+        let mut block = vec![0; BLOCK_BYTES];
+        while !found.load(Ordering::Relaxed) {
+            let part = next.fetch_add(1, Ordering::Relaxed);
+            if part >= parts {
+                break;
+            }
+            let (from, until) = (part * SEARCHED_BYTES, (part + 1) * SEARCHED_BYTES);
+            let mut stream = InputFile::open_range(path, from, Some(until))?.take(SEARCHED_BYTES);
+            loop {
+                let length = stream.read(&mut block)?;
+                let Some(bytes) = block.get(..length).filter(|bytes| !bytes.is_empty()) else { break };
+                if memchr::memchr(b'"', bytes).is_some() {
+                    found.store(true, Ordering::Relaxed);
+                    return Ok(());
+                }
+            }
         }
-    }
+        Ok(())
+    };
+    std::thread::scope(|scope| -> io::Result<()> {
+        let searchers: Vec<_> = (1..threads.min(usize::try_from(parts).unwrap_or(threads))).map(|_| scope.spawn(search)).collect();
+        let mine = search();
+        for searcher in searchers {
+            searcher.join().map_err(|_| io::Error::other("a search for quotes panicked"))??;
+        }
+        mine
+    })?;
+    Ok(found.into_inner())
 }
 
 #[cfg(test)]
@@ -301,6 +333,23 @@ mod tests {
     use super::*;
 
     const FIELDS: &[Field] = &[Field { name: "time", about: "" }, Field { name: "id", about: "" }];
+
+    #[test]
+    fn a_quote_is_found_wherever_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x").display().to_string();
+        let part = usize::try_from(SEARCHED_BYTES).unwrap();
+        let mut text = vec![b'x'; 3 * part + 5];
+        std::fs::write(&path, &text).unwrap();
+        assert!(!has_quote(&path, text.len() as u64).unwrap());
+        for place in [0, part - 1, part, 3 * part + 4] {
+            text[place] = b'"';
+            std::fs::write(&path, &text).unwrap();
+            assert!(has_quote(&path, text.len() as u64).unwrap(), "{place}");
+            text[place] = b'x';
+        }
+        assert!(has_quote("none", 1).is_err());
+    }
 
     #[test]
     fn delimiters_and_headers() {
