@@ -207,12 +207,13 @@ fn datasets_lie_in_buckets_and_on_web_servers_too() {
     assert!(!said.contains("may remain"), "{said}");
     assert_eq!(tables(&place, "again"), tables(&place, "alone"));
     // A web server that has no such file fails the dataset alone.
-    let lost =
-        format!("{{\"job_id\":\"j\",\"toothbrush_id\":\"t\",\"brushing\":\"http://{web}/none.csv\",\"settings\":\"http://{web}/none\"}}\n");
+    let lost = format!(
+        "{{\"job_id\":\"j\",\"toothbrush_id\":\"t\",\"brushing\":\"http://{web}/none.csv?token=secret\",\"settings\":\"http://{web}/none\"}}\n"
+    );
     place.write("lost.jsonl", lost);
     place.run("run brushing datasets=lost.jsonl --out lost").succeeds();
     let row = place.read("lost/brushing_jobs.csv");
-    assert!(row.contains("t,j,failed,") && row.contains("the server answers 404"), "{row}");
+    assert!(row.contains("t,j,failed,") && row.contains("the server answers 404") && !row.contains("secret"), "{row}");
 }
 
 /// A web server of the files of a folder.

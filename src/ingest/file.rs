@@ -24,9 +24,11 @@ impl InputFile {
 
     /// Opens a file, to be read from a byte on, up to about another.
     pub fn open_range(location: &str, from: u64, until: Option<u64>) -> io::Result<InputFile> {
-        let mut source = open(location, from, until)?;
-        source.seek(SeekFrom::Start(from))?;
-        Ok(source)
+        let mut file = open(location, from, until)?;
+        if from > 0 {
+            file.seek(SeekFrom::Start(from))?;
+        }
+        Ok(file)
     }
 
     /// Opens a file to look at its beginning, or at some of it here and there.

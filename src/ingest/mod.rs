@@ -1,7 +1,7 @@
 //! From paths on a command line to records in the graph.
 //!
 //! - [`paths`] finds the files that a path means: a file, a folder, a bucket's prefix, a glob
-//! - [`file`] reads a file, wherever it is: here, or ([`remote`]) in a bucket or on a web server
+//! - [`file`](mod@file) reads a file, wherever it is: here, or ([`remote`]) in a bucket or on a web server
 //! - [`plan`] looks at the beginning of each file and cuts a batch into splits
 //! - [`read`] opens splits on the workers, and [`csv`] and [`json`] cut bytes into records
 //! - [`jobs`] finds datasets, and [`streams`] opens what they are made of

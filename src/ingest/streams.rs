@@ -84,7 +84,7 @@ impl ByteStream for Stream {
             None if Instant::now() < self.not_before => return Ok(Chunk::Wait),
             None => {
                 let opened = open(&self.location, &self.bytes_read);
-                self.open.insert(opened.map_err(|error| format!("could not open {:?}: {error}", self.location))?)
+                self.open.insert(opened.map_err(|error| format!("could not open {:?}: {error}", remote::shown(&self.location)))?)
             }
         };
         if ready.as_ref().is_some_and(|ready| !ready.is_ready()) {
@@ -97,7 +97,7 @@ impl ByteStream for Stream {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     let at = self.bytes_read.load(Ordering::Relaxed);
-                    return Err(format!("could not read {:?} after byte {at}: {error}", self.location));
+                    return Err(format!("could not read {:?} after byte {at}: {error}", remote::shown(&self.location)));
                 }
             }
         }

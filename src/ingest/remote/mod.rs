@@ -64,6 +64,20 @@ pub fn place(location: &str) -> io::Result<Place<'_>> {
     }
 }
 
+/// A location as it may be shown: what follows the name in a URL, and who asks, may be a secret.
+pub fn shown(location: &str) -> String {
+    match place(location) {
+        Ok(Place::Remote(Remote::Web(mut url))) => {
+            url.set_query(None);
+            // Of URLs that have a host, both can be taken.
+            url.set_username("").ok();
+            url.set_password(None).ok();
+            url.to_string()
+        }
+        _ => location.into(),
+    }
+}
+
 /// What runs the requests of this process.
 pub fn runtime() -> io::Result<&'static Runtime> {
     static RUNTIME: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
@@ -86,4 +100,16 @@ fn causes(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_of_urls_are_not_shown() {
+        assert_eq!(shown("https://user:secret@host/a/b.csv?token=x"), "https://host/a/b.csv");
+        assert_eq!(shown("s3://bucket/a?b"), "s3://bucket/a?b", "the name of an object");
+        assert_eq!(shown("a?b"), "a?b");
+    }
 }

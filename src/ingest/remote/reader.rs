@@ -241,14 +241,15 @@ async fn fetch_object(object: &bucket::Object, ask: &Ask, pieces: &Sender<io::Re
 async fn fetch_web(url: &Url, ask: &Ask, pieces: &Sender<io::Result<Bytes>>, ready: &Ready) -> io::Result<()> {
     static CLIENT: LazyLock<reqwest::Result<Client>> =
         LazyLock::new(|| Client::builder().connect_timeout(CONNECT_MAX).read_timeout(SILENCE_MAX).build());
-    let failed = |error: &reqwest::Error| io::Error::other(causes(error));
-    let response = CLIENT.as_ref().map_err(failed)?.get(url.clone()).send().await.map_err(|error| failed(&error))?;
+    let failed = |error: reqwest::Error| io::Error::other(causes(&error.without_url()));
+    let client = CLIENT.as_ref().map_err(|error| io::Error::other(causes(error)))?;
+    let response = client.get(url.clone()).send().await.map_err(failed)?;
     if !response.status().is_success() {
         return Err(io::Error::other(format!("the server answers {}", response.status())));
     }
     let mut response = response;
     ask.known.set(Known { bytes: response.content_length(), tag: None }).ok();
-    while let Some(piece) = response.chunk().await.map_err(|error| failed(&error))? {
+    while let Some(piece) = response.chunk().await.map_err(failed)? {
         if !hand_over(piece, pieces, ready).await {
             break;
         }
