@@ -650,10 +650,13 @@ mod tests {
         }
     }
 
-    /// Two epochs are complete at once: the second has only the first one's end to wait for, and no message comes to wake it.
+    /// Two epochs are complete at once: the second has only the first one's end to wait for, and no message comes to wake it. The first may
+    /// have been begun early, with or without more to come.
     #[test]
     fn epochs_that_are_complete_together_are_all_handled() {
-        for timing in [Timing::Complete, Timing::Early(1), Timing::Early(3)] {
+        for (timing, more) in
+            [Timing::Complete, Timing::Early(1), Timing::Early(3)].into_iter().flat_map(|timing| [(timing, 0u64), (timing, 1)])
+        {
             let sums = timely::execute_directly(move |worker| {
                 let told = Rc::new(RefCell::new(Vec::new()));
                 let (mut input, probe) = worker.dataflow::<Epoch, _, _>(|scope| {
@@ -674,18 +677,24 @@ mod tests {
                     let (probe, _) = sums.inner.inspect(move |update| heard.borrow_mut().push(*update)).probe();
                     (input, probe)
                 });
-                for epoch in 1..=2 {
-                    input.advance_to(epoch);
-                    (0..2).for_each(|value| input.send(((7, value), epoch, 1)));
-                }
+                input.advance_to(1);
+                input.send(((7, 0), 1, 1));
+                input.flush();
+                (0..10).for_each(|_| {
+                    worker.step();
+                });
+                (0..more).for_each(|value| input.send(((7, value + 1), 1, 1)));
+                input.advance_to(2);
+                (0..2).for_each(|value| input.send(((7, value), 2, 1)));
                 input.advance_to(3);
                 input.flush();
                 let steps = (0..1_000).take_while(|_| probe.less_than(&3)).map(|_| worker.step()).count();
-                assert!(steps < 1_000, "epochs are not over after {steps} steps, {timing:?}");
+                assert!(steps < 1_000, "epochs are not over after {steps} steps, {timing:?}, {more} more");
                 differential_dataflow::consolidation::consolidate_updates(&mut told.borrow_mut());
                 told.take()
             });
-            assert_eq!(sums, [((7, 0), 1, -1), ((7, 2), 1, 1), ((7, 2), 2, -1), ((7, 4), 2, 1)]);
+            let (first, second) = (1 + more as isize, 3 + more as isize);
+            assert_eq!(sums, [((7, 0), 1, -1), ((7, first), 1, 1), ((7, first), 2, -1), ((7, second), 2, 1)], "{timing:?}, {more} more");
         }
     }
 }
