@@ -655,7 +655,7 @@ mod tests {
     #[test]
     fn epochs_that_are_complete_together_are_all_handled() {
         for (timing, more) in
-            [Timing::Complete, Timing::Early(1), Timing::Early(3)].into_iter().flat_map(|timing| [(timing, 0u64), (timing, 1)])
+            [Timing::Complete, Timing::Early(1), Timing::Early(3)].into_iter().flat_map(|timing| [(timing, 0), (timing, 1)])
         {
             let sums = timely::execute_directly(move |worker| {
                 let told = Rc::new(RefCell::new(Vec::new()));
@@ -683,7 +683,7 @@ mod tests {
                 (0..10).for_each(|_| {
                     worker.step();
                 });
-                (0..more).for_each(|value| input.send(((7, value + 1), 1, 1)));
+                (0..more).for_each(|_| input.send(((7, 1), 1, 1)));
                 input.advance_to(2);
                 (0..2).for_each(|value| input.send(((7, value), 2, 1)));
                 input.advance_to(3);
@@ -693,7 +693,7 @@ mod tests {
                 differential_dataflow::consolidation::consolidate_updates(&mut told.borrow_mut());
                 told.take()
             });
-            let (first, second) = (1 + more as isize, 3 + more as isize);
+            let (first, second) = (1 + more, 3 + more);
             assert_eq!(sums, [((7, 0), 1, -1), ((7, first), 1, 1), ((7, first), 2, -1), ((7, second), 2, 1)], "{timing:?}, {more} more");
         }
     }
