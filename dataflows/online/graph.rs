@@ -217,12 +217,12 @@ impl Online {
         if outputs.wants("online_rolling_28d") {
             windows.push(ROLLING);
         }
-        let online = day_ranges(covered, Pipeline, "days by device and user", windows, |(_, user), window| (window, *user));
+        let online = day_ranges(covered, Pipeline, "days by device and user", windows, |(_, user), window, day| (*user, (window, day)));
         let (sizes, summary) = (self.sizes.clone(), outputs.wants("online_summary"));
-        count_steps(online, exchange(), "fleets by user", move |(window, _), devices, give| {
+        count_steps(online, exchange(), "fleets by user", move |window, devices, give| {
             let count = devices as isize;
-            give(Series::Fleet(*window, sizes.bucket(devices)), count);
-            if summary && *window == DAILY {
+            give(Series::Fleet(window, sizes.bucket(devices)), count);
+            if summary && window == DAILY {
                 give(Series::Devices, count);
                 give(Series::Users, 1);
             }
@@ -232,9 +232,9 @@ impl Online {
     /// The first day of each device, whoever its user.
     fn first_days<'s>(&self, intervals: Collection<'s, Interval>, as_of: Collection<'s, Moment>) -> Collection<'s, (Series, Day)> {
         let covered = self.covered_days(intervals, as_of, |interval| interval.device);
-        let seen = day_ranges(covered, Pipeline, "first day by device", vec![Window::Ever], |_, _| ());
-        let after = seen.clone().map(|((), day)| (Series::NewDevices, day.plus(1))).negate();
-        seen.map(|((), day)| (Series::NewDevices, day)).concat(after)
+        let seen = day_ranges(covered, Pipeline, "first day by device", vec![Window::Ever], |_, _, day| (Series::NewDevices, day));
+        let after = seen.clone().map(|(new, day)| (new, day.plus(1))).negate();
+        seen.concat(after)
     }
 }
 

@@ -119,6 +119,20 @@ pub enum Timing {
     /// the difference between two states whatever lies between them: what is said too early is taken back within the epoch. It
     /// saves the memory of waiting, and costs what is said in vain.
     Early(usize),
+    /// As [`Early`](Timing::Early), from the first update on; and where a key's updates come together as it is, as from an operator by the
+    /// same key, they are not brought together once more.
+    AsTheyCome,
+}
+
+impl Timing {
+    /// How many updates are enough to begin early.
+    fn enough(self) -> Option<usize> {
+        match self {
+            Timing::Complete => None,
+            Timing::Early(enough) => Some(enough),
+            Timing::AsTheyCome => Some(1),
+        }
+    }
 }
 
 /// Sums up differences of (thing, day) over all keys of an epoch: as [`Summed`], where things are few and days lie together.
@@ -159,13 +173,28 @@ impl<O> Default for DaySums<O> {
     }
 }
 
-impl<O: Eq + Clone + 'static> Emitter<(O, Day)> for DaySums<O> {
-    fn give(&mut self, (thing, day): (O, Day), diff: isize) {
+impl<O: Eq> DaySums<O> {
+    /// Both ends of a range.
+    pub fn give_range(&mut self, thing: O, from: Day, until: Option<Day>, diff: isize) {
+        let Some((_, days)) = self.of(thing) else { return };
+        days.add(from.0, diff);
+        if let Some(until) = until {
+            days.add(until.0, -diff);
+        }
+    }
+
+    fn of(&mut self, thing: O) -> Option<&mut (O, Days)> {
         let place = self.things.iter().position(|(other, _)| *other == thing).unwrap_or_else(|| {
             self.things.push((thing, Days { first: 0, sums: Vec::new() }));
             self.things.len() - 1
         });
-        if let Some((_, days)) = self.things.get_mut(place) {
+        self.things.get_mut(place)
+    }
+}
+
+impl<O: Eq + Clone + 'static> Emitter<(O, Day)> for DaySums<O> {
+    fn give(&mut self, (thing, day): (O, Day), diff: isize) {
+        if let Some((_, days)) = self.of(thing) {
             days.add(day.0, diff);
         }
     }
@@ -234,12 +263,16 @@ where
             input.for_each(|capability, data| epochs.stash(data.drain(..), |epoch| capability.delayed(epoch, 0)));
             let complete = |epoch: &Epoch| !frontier.frontier().less_equal(epoch);
             let early = |epoch: &Epoch| !frontier.frontier().less_than(epoch);
-            let enough = if let Timing::Early(enough) = timing { Some(enough) } else { None };
+            let enough = timing.enough();
             let (mut handled, most) = (0, if enough.is_some() { 8 * HANDLED_MAX } else { HANDLED_MAX });
             while handled < most {
                 let Some((capability, partition, last)) = epochs.next(complete, early, enough) else { break };
                 handled += partition.len();
-                scratch.for_each_key(partition, |key, changes| change_state(&mut states, key, changes, &mut emitter, &mut logic));
+                let mut each = |key, changes: &mut Vec<_>| change_state(&mut states, key, changes, &mut emitter, &mut logic);
+                match timing {
+                    Timing::AsTheyCome => scratch.for_each_run(partition, &mut each),
+                    Timing::Complete | Timing::Early(_) => scratch.for_each_key(partition, &mut each),
+                }
                 send(&mut emitter, last, &capability, output);
             }
             let owed = epochs.owed(complete);
@@ -331,7 +364,7 @@ where
                 send(&mut emitter, true, &capability, output);
             }
             if let Some((capability, partition, last)) = epochs.next(complete, |_| false, None) {
-                scratch.for_each_key(partition, |key, changes| {
+                scratch.for_each_key(partition, &mut |key, changes: &mut Vec<_>| {
                     change_state(&mut states, key, changes, &mut emitter, &mut |key, changes, state, emitter| {
                         logic.apply(key, changes, state, horizon.as_ref(), emitter);
                     });
@@ -396,13 +429,15 @@ impl<K, V> Default for Scratch<K, V> {
 /// A partition with more updates than this is cut by hash once more before it is sorted, to about a key a bucket.
 const SORTED_MAX: usize = 1 << 12;
 const BUCKETS: usize = 256;
+/// Runs of this many updates of a key, on average, are handled as they are.
+const RUN_MIN: usize = 4;
 
 impl<K: Ord + Hash, V: Ord> Scratch<K, V> {
     /// Sorts and consolidates a partition, and gives it out key by key.
-    fn for_each_key(&mut self, mut partition: Piece<K, V>, mut each: impl FnMut(K, &mut Vec<(V, isize)>)) {
+    fn for_each_key(&mut self, mut partition: Piece<K, V>, each: &mut impl FnMut(K, &mut Vec<(V, isize)>)) {
         if partition.len() <= SORTED_MAX {
             partition.sort_unstable();
-            return self.each_of_sorted(&mut partition, &mut each);
+            return self.each_of_sorted(&mut partition, each);
         }
         let mut buckets = std::mem::take(&mut self.buckets);
         buckets.resize_with(BUCKETS, Vec::new);
@@ -415,9 +450,21 @@ impl<K: Ord + Hash, V: Ord> Scratch<K, V> {
         }
         for bucket in &mut buckets {
             bucket.sort_unstable();
-            self.each_of_sorted(bucket, &mut each);
+            self.each_of_sorted(bucket, each);
         }
         self.buckets = buckets;
+    }
+
+    /// As [`Self::for_each_key`], a key's changes perhaps in several parts.
+    fn for_each_run(&mut self, mut partition: Piece<K, V>, each: &mut impl FnMut(K, &mut Vec<(V, isize)>)) {
+        let runs = partition.chunk_by(|(key, _, _), (next, _, _)| key == next).count();
+        if runs * RUN_MIN > partition.len() {
+            return self.for_each_key(partition, each);
+        }
+        for run in partition.chunk_by_mut(|(key, _, _), (next, _, _)| key == next) {
+            run.sort_unstable_by(|(_, value, _), (_, other, _)| value.cmp(other));
+        }
+        self.each_of_sorted(&mut partition, each);
     }
 
     fn each_of_sorted(&mut self, updates: &mut Piece<K, V>, each: &mut impl FnMut(K, &mut Vec<(V, isize)>)) {
@@ -636,6 +683,7 @@ impl<K: Hash, V> Epochs<K, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use std::cell::RefCell;
     use std::rc::Rc;
     use timely::dataflow::operators::vec::Input;
@@ -654,8 +702,9 @@ mod tests {
     /// have been begun early, with or without more to come.
     #[test]
     fn epochs_that_are_complete_together_are_all_handled() {
-        for (timing, more) in
-            [Timing::Complete, Timing::Early(1), Timing::Early(3)].into_iter().flat_map(|timing| [(timing, 0), (timing, 1)])
+        for (timing, more) in [Timing::Complete, Timing::AsTheyCome, Timing::Early(1), Timing::Early(3)]
+            .into_iter()
+            .flat_map(|timing| [(timing, 0), (timing, 1)])
         {
             let sums = timely::execute_directly(move |worker| {
                 let told = Rc::new(RefCell::new(Vec::new()));
@@ -695,6 +744,30 @@ mod tests {
             });
             let (first, second) = (1 + more, 3 + more);
             assert_eq!(sums, [((7, 0), 1, -1), ((7, first), 1, 1), ((7, first), 2, -1), ((7, second), 2, 1)], "{timing:?}, {more} more");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(crate::testing::proptests())]
+
+        /// Keys in runs, long and short, the same keys again and again.
+        #[test]
+        fn runs_say_what_keys_say(runs in proptest::collection::vec((0u8..4, proptest::collection::vec((0u8..6, -1isize..3), 1..14)), 0..12)) {
+            let flat = || runs.iter().flat_map(|(key, run)| run.iter().map(|(value, diff)| (*key, *value, *diff)));
+            let mut sums = BTreeMap::new();
+            flat().for_each(|(key, value, diff)| *sums.entry((key, value)).or_default() += diff);
+            sums.retain(|_, sum: &mut isize| *sum != 0);
+
+            let mut said = BTreeMap::new();
+            let mut parts = 0;
+            Scratch::default().for_each_run(flat().collect(), &mut |key, changes| {
+                parts += 1;
+                assert!(changes.is_sorted_by(|(value, _), (next, _)| value < next) && changes.iter().all(|(_, diff)| *diff != 0));
+                changes.iter().for_each(|(value, diff)| *said.entry((key, *value)).or_default() += diff);
+            });
+            said.retain(|_, sum: &mut isize| *sum != 0);
+            prop_assert_eq!(said, sums);
+            prop_assert!(parts <= runs.len().max(4));
         }
     }
 }

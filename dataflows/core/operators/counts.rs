@@ -6,7 +6,7 @@
 //! State: the days on which a key's number changes, 8 bytes each. Cost of a change: O(log n), and the ends (for `daily`:
 //! the days, since each is a record that changes) under the changed range.
 
-use super::by_key::{DaySums, Each, Emitter, Timing, Update, WithHorizon, by_key_timed, by_key_with_horizon, exchange};
+use super::by_key::{DaySums, Each, Emitter, State, Timing, Update, WithHorizon, by_key_timed, by_key_with_horizon, exchange};
 use super::steps::Steps;
 use crate::calendar::Day;
 use crate::{Collection, Epoch};
@@ -17,35 +17,75 @@ use timely::dataflow::channels::pact::ParallelizationContract;
 /// A load is counted in parts of this many ends: a key's ends come together in one part or a few, and none waits for all.
 const ENOUGH: usize = 1 << 19;
 
-/// Sums up, over all keys, what each contributes on a day on which `n` of its ranges cover that day.
+/// Sums up, over all keys, what each contributes on a day on which `n` of its ranges of a kind cover that day.
 ///
-/// `measure(key, n, give)` leaves contributions for n ≠ 0 (for 0 there are none). The answer is ends again: of the sums by contributed
+/// `measure(kind, n, give)` leaves contributions for n ≠ 0 (for 0 there are none). The answer is ends again: of the sums by contributed
 /// thing, from that day on. They are summed up over all keys of an epoch before they go anywhere, so there should be few things.
-pub fn count_steps<'s, K, O, P>(
-    ends: Collection<'s, (K, Day)>,
+pub fn count_steps<'s, K, C, O, P>(
+    ends: Collection<'s, (K, (C, Day))>,
     pact: P,
     name: &str,
-    mut measure: impl FnMut(&K, i32, &mut dyn FnMut(O, isize)) + 'static,
+    measure: impl Fn(C, i32, &mut dyn FnMut(O, isize)) + 'static,
 ) -> Collection<'s, (O, Day)>
 where
     K: Data + Hash,
-    O: Data + Hash,
-    P: ParallelizationContract<Epoch, Vec<Update<K, Day>>>,
+    C: Data + Copy,
+    O: Data,
+    P: ParallelizationContract<Epoch, Vec<Update<K, (C, Day)>>>,
 {
-    by_key_timed(ends, pact, name, Timing::Early(ENOUGH), move |key, changes, steps: &mut Steps<Day>, emitter: &mut DaySums<O>| {
-        steps.add(changes, |(from, until, old, new)| {
-            for (count, sign) in [(old, -1), (new, 1)] {
-                if count != 0 {
-                    measure(key, count, &mut |thing, amount| {
-                        if let Some(until) = until {
-                            emitter.give((thing.clone(), until), -sign * amount);
-                        }
-                        emitter.give((thing, from), sign * amount);
-                    });
+    let mut ends_of_kind = Vec::new();
+    let mut amounts: Vec<(O, isize)> = Vec::new();
+    by_key_timed(ends, pact, name, Timing::Early(ENOUGH), move |_, changes, state: &mut Kinds<C>, emitter: &mut DaySums<O>| {
+        for changes in changes.chunk_by(|((kind, _), _), ((next, _), _)| kind == next) {
+            let Some(((kind, _), _)) = changes.first() else { continue };
+            ends_of_kind.clear();
+            ends_of_kind.extend(changes.iter().map(|((_, day), diff)| (*day, *diff)));
+            let Some((_, steps)) = state.of(*kind) else { continue };
+            steps.add(&ends_of_kind, |(from, until, old, new)| {
+                // A number that changes by little mostly contributes to the same things.
+                for (count, sign) in [(old, -1), (new, 1)] {
+                    if count != 0 {
+                        measure(*kind, count, &mut |thing, amount| match amounts.iter_mut().find(|(other, _)| *other == thing) {
+                            Some((_, sum)) => *sum += sign * amount,
+                            None => amounts.push((thing, sign * amount)),
+                        });
+                    }
                 }
-            }
-        });
+                for (thing, amount) in amounts.drain(..).filter(|(_, amount)| *amount != 0) {
+                    emitter.give_range(thing, from, until, amount);
+                }
+            });
+        }
+        state.by_kind.retain(|(_, steps)| !steps.is_empty());
     })
+}
+
+/// How many ranges of a key cover a day, by kind.
+struct Kinds<C> {
+    by_kind: Vec<(C, Steps<Day>)>,
+}
+
+impl<C> Default for Kinds<C> {
+    fn default() -> Self {
+        Kinds { by_kind: Vec::new() }
+    }
+}
+
+impl<C: PartialEq> Kinds<C> {
+    fn of(&mut self, kind: C) -> Option<&mut (C, Steps<Day>)> {
+        let place = self.by_kind.iter().position(|(other, _)| *other == kind).unwrap_or_else(|| {
+            self.by_kind.reserve_exact(1);
+            self.by_kind.push((kind, Steps::default()));
+            self.by_kind.len() - 1
+        });
+        self.by_kind.get_mut(place)
+    }
+}
+
+impl<C: 'static> State for Kinds<C> {
+    fn is_empty(&self) -> bool {
+        self.by_kind.is_empty()
+    }
 }
 
 /// The running sums of ends: a record `(key, day, sum)` for every day up to the horizon on which the sum is not 0.
@@ -125,13 +165,14 @@ mod tests {
 
         #[test]
         fn counts_equal_the_naive_computation(epochs in updates((0u8..6, 0i32..30, 1i32..12), 6, 20), config in Config::any()) {
+            // Keys of the records are a key and a kind of the operator's.
             let naive = |ranges: &BTreeMap<(u8, i32, i32), isize>| {
                 let mut ends = BTreeMap::new();
                 for key in 0..6 {
                     let count = |day: i32| -> isize {
                         ranges.iter().filter(|((k, from, length), _)| *k == key && (*from..from + length).contains(&day)).map(|(_, count)| *count).sum()
                     };
-                    // A key with n ranges contributes n things of kind (key odd, n > 2).
+                    // A key with n ranges of a kind contributes n things (kind, n > 2).
                     for day in -1..45 {
                         for (n, sign) in [(count(day - 1), -1), (count(day), 1)] {
                             *ends.entry(((key % 2 == 1, n > 2), Day(day))).or_default() += sign * n;
@@ -142,9 +183,9 @@ mod tests {
                 ends
             };
             check_operator(config, epochs, naive, |ranges| {
-                let ends = ranges.clone().map(|(key, from, _)| (key, Day(from)));
-                let ends = ends.concat(ranges.map(|(key, from, length)| (key, Day(from + length))).negate());
-                count_steps(ends, exchange(), "counts", |key, n, give| give((key % 2 == 1, n > 2), n as isize))
+                let ends = ranges.clone().map(|(key, from, _)| (key / 2, (key % 2 == 1, Day(from))));
+                let ends = ends.concat(ranges.map(|(key, from, length)| (key / 2, (key % 2 == 1, Day(from + length)))).negate());
+                count_steps(ends, exchange(), "counts", |kind, n, give| give((kind, n > 2), n as isize))
             });
         }
 

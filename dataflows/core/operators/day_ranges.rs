@@ -22,14 +22,14 @@ impl<P: Copy + Ord + 'static, V: Level> State for Steps<P, V> {
     }
 }
 
-/// The ends of the union of a key's ranges, within each of `windows`: `out(key, window)` names what they are ends of.
+/// The ends of the union of a key's ranges, within each of `windows`: `out(key, window, day)` is the record of an end.
 pub fn day_ranges<'s, K, O, P>(
     ends: Collection<'s, (K, Day)>,
     pact: P,
     name: &str,
     windows: Vec<Window>,
-    out: impl Fn(&K, Window) -> O + 'static,
-) -> Collection<'s, (O, Day)>
+    out: impl Fn(&K, Window, Day) -> O + 'static,
+) -> Collection<'s, O>
 where
     K: Data + Hash,
     O: Data,
@@ -38,7 +38,7 @@ where
     ranges::<_, _, _, Each<_>>(ends, pact, name, windows, out)
 }
 
-/// As [`day_ranges`], the ends summed up over all keys of an epoch before they go anywhere: for an `out` that names few things.
+/// As [`day_ranges`], the ends summed up over all keys of an epoch before they go anywhere: `out(key, window)` names few things.
 pub fn summed_day_ranges<'s, K, O, P>(
     ends: Collection<'s, (K, Day)>,
     pact: P,
@@ -48,10 +48,10 @@ pub fn summed_day_ranges<'s, K, O, P>(
 ) -> Collection<'s, (O, Day)>
 where
     K: Data + Hash,
-    O: Data + Hash,
+    O: Data,
     P: ParallelizationContract<Epoch, Vec<Update<K, Day>>>,
 {
-    ranges::<_, _, _, DaySums<_>>(ends, pact, name, windows, out)
+    ranges::<_, _, _, DaySums<_>>(ends, pact, name, windows, move |key, window, day| (out(key, window), day))
 }
 
 fn ranges<'s, K, O, P, E>(
@@ -59,16 +59,16 @@ fn ranges<'s, K, O, P, E>(
     pact: P,
     name: &str,
     windows: Vec<Window>,
-    out: impl Fn(&K, Window) -> O + 'static,
-) -> Collection<'s, (O, Day)>
+    out: impl Fn(&K, Window, Day) -> O + 'static,
+) -> Collection<'s, O>
 where
     K: Data + Hash,
     O: Data,
     P: ParallelizationContract<Epoch, Vec<Update<K, Day>>>,
-    E: Emitter<(O, Day)>,
+    E: Emitter<O>,
 {
-    // Early: a load would otherwise wait twice, as what comes in and as what goes out.
-    by_key_timed(ends, pact, name, Timing::Early(1), move |key, changes, steps: &mut Steps<Day>, emitter: &mut E| {
+    // As they come: a load would otherwise wait twice, as what comes in and as what goes out.
+    by_key_timed(ends, pact, name, Timing::AsTheyCome, move |key, changes, steps: &mut Steps<Day>, emitter: &mut E| {
         // Ends that cancel leave what is behind them as it was: each group is looked at by itself.
         for group in groups(changes) {
             for sign in [-1, 1] {
@@ -77,7 +77,7 @@ where
                 }
                 gaps(steps, group.start, group.last, |gap| {
                     for window in &windows {
-                        gap_ends(*window, gap, |day, diff| emitter.give((out(key, *window), day), sign * diff));
+                        gap_ends(*window, gap, |day, diff| emitter.give(out(key, *window, day), sign * diff));
                     }
                 });
             }
@@ -197,7 +197,7 @@ mod tests {
         #[test]
         fn equals_the_naive_computation_at_every_epoch(epochs in updates(range(), 6, 20), config in Config::any()) {
             check_operator(config, sets(epochs), naive, |ranges| {
-                day_ranges(ends(ranges), exchange(), "day ranges", WINDOWS.into(), |key, window| (*key, window))
+                day_ranges(ends(ranges), exchange(), "day ranges", WINDOWS.into(), |key, window, day| ((*key, window), day))
             });
         }
 
