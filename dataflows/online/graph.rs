@@ -17,11 +17,10 @@ use crate::rules::{self, EndReason, Issue};
 use crate::tables;
 use differential_dataflow::operators::CountTotal;
 use differential_dataflow::{AsCollection, Data};
-use retally_core::Collection;
 use retally_core::calendar::{Calendar, Day};
 use retally_core::chart::Chart;
 use retally_core::contract::{AsOf, Graph, Table};
-use retally_core::decode::Inputs;
+use retally_core::decode::{Inputs, VecStream};
 use retally_core::operators::by_key::{exchange, hash};
 use retally_core::operators::counts::{count_steps, daily};
 use retally_core::operators::day_ranges::day_ranges;
@@ -31,9 +30,11 @@ use retally_core::operators::rolling::Window;
 use retally_core::publish::Outputs;
 use retally_core::row::Row;
 use retally_core::time::Moment;
+use retally_core::{Collection, Epoch};
 use serde::{Deserialize, Serialize};
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Exchange;
+use timely::dataflow::operators::core::OkErr;
 use timely::dataflow::operators::vec::{Filter, Map, Partition};
 
 /// The dataflow with its settings.
@@ -137,7 +138,7 @@ impl Graph for Online {
         let mut series = self.fleets(intervals.clone(), as_of.clone(), outputs);
         let mut open = None;
         if outputs.wants("online_summary") {
-            let (parts, still) = hours::hours(intervals.clone(), &self.calendar);
+            let (parts, still) = hours::hours(intervals.all.clone(), &self.calendar);
             let first = self.first_days(intervals, as_of.clone());
             series = series.concat(first).concat(parts.map(|(part, day)| (Series::Hours(part), day)));
             open = Some(still);
@@ -180,21 +181,20 @@ impl Online {
     /// An open interval has no end, but for the one moment at which as-of is a day's start: it does not reach into that day.
     fn covered_days<'s, K: Data>(
         &self,
-        intervals: Collection<'s, Interval>,
+        intervals: Intervals<'s>,
         as_of: Collection<'s, Moment>,
         key: impl Fn(&Interval) -> K + Copy + 'static,
     ) -> Collection<'s, (K, Day)> {
         let (ends, days) = (self.clone(), self.calendar.clone());
-        let open = intervals.clone().filter(|interval| interval.until.is_none());
         let midnight = move |moment: Moment| {
             let day = days.day_spanning(moment);
             (days.start(day) == moment).then_some((moment, day))
         };
-        let at_midnight = under(open, as_of, "open at midnight", midnight, move |interval, midnight| {
+        let at_midnight = under(intervals.open, as_of, "open at midnight", midnight, move |interval, midnight| {
             midnight.filter(|(moment, _)| interval.from < *moment).map(|(_, day)| (*interval, day))
         });
         let cut = at_midnight.flat_map(move |open| open.map(|(interval, day)| (key(&interval), day))).negate();
-        let covered = intervals.inner.flat_map(move |(interval, epoch, diff)| {
+        let covered = intervals.all.inner.flat_map(move |(interval, epoch, diff)| {
             let (from, until) = ends.day_ends(&interval);
             let end = until.map(|until| ((key(&interval), until), epoch, -diff));
             [((key(&interval), from), epoch, diff)].into_iter().chain(end)
@@ -203,12 +203,7 @@ impl Online {
     }
 
     /// How many devices are online, by the size of their user's fleet; and what else is counted by user.
-    fn fleets<'s>(
-        &self,
-        intervals: Collection<'s, Interval>,
-        as_of: Collection<'s, Moment>,
-        outputs: &Outputs<'s>,
-    ) -> Collection<'s, (Series, Day)> {
+    fn fleets<'s>(&self, intervals: Intervals<'s>, as_of: Collection<'s, Moment>, outputs: &Outputs<'s>) -> Collection<'s, (Series, Day)> {
         let covered = self.covered_days(intervals, as_of, |interval| (interval.device, interval.user));
         let mut windows = Vec::new();
         if outputs.wants_any(&["online_daily", "online_summary", "online_projection"]) {
@@ -230,7 +225,7 @@ impl Online {
     }
 
     /// The first day of each device, whoever its user.
-    fn first_days<'s>(&self, intervals: Collection<'s, Interval>, as_of: Collection<'s, Moment>) -> Collection<'s, (Series, Day)> {
+    fn first_days<'s>(&self, intervals: Intervals<'s>, as_of: Collection<'s, Moment>) -> Collection<'s, (Series, Day)> {
         let covered = self.covered_days(intervals, as_of, |interval| interval.device);
         let seen = day_ranges(covered, Pipeline, "first day by device", vec![Window::Ever], |_, _, day| (Series::NewDevices, day));
         let after = seen.clone().map(|(new, day)| (new, day.plus(1))).negate();
@@ -270,20 +265,26 @@ fn facts(events: Collection<'_, (u64, Status)>, issues: bool) -> Facts<'_> {
             rules::issue(current, next).into_iter().for_each(|issue| give(Fact::Wrong(issue)));
         }
     });
-    let kinds = facts.inner.partition(5, |(fact, epoch, diff)| {
+    // Nearly all facts of a load are closed intervals: they are taken out first, and copied no more.
+    let (closed, others) = facts.inner.ok_err(|(fact, epoch, diff)| match fact {
+        Fact::Closed(interval) => Ok((interval, epoch, diff)),
+        fact => Err((fact, epoch, diff)),
+    });
+    let closed: VecStream<'_, (Interval, Epoch, isize)> = closed;
+    let others: VecStream<'_, (Fact, Epoch, isize)> = others;
+    let kinds = others.partition(4, |(fact, epoch, diff)| {
         let kind = match fact {
-            Fact::Closed(_) => 0,
-            Fact::ByServer(_) => 1,
-            Fact::Last(_) => 2,
-            Fact::Wrong(_) => 3,
-            Fact::Seen(..) => 4,
+            Fact::Closed(_) | Fact::ByServer(_) => 0,
+            Fact::Last(_) => 1,
+            Fact::Wrong(_) => 2,
+            Fact::Seen(..) => 3,
         };
         (kind, (fact, epoch, diff))
     });
     let mut kinds = kinds.into_iter();
     let mut next = || kinds.next().unwrap_or_else(|| panic!("partition makes as many streams as it is asked for")).as_collection();
     Facts {
-        closed: next().flat_map(|fact| if let Fact::Closed(interval) = fact { Some(interval) } else { None }),
+        closed: closed.as_collection(),
         by_server: next().flat_map(|fact| if let Fact::ByServer(interval) = fact { Some(interval) } else { None }),
         last: next().flat_map(|fact| if let Fact::Last(moment) = fact { Some(moment) } else { None }),
         wrong: next().flat_map(|fact| if let Fact::Wrong(issue) = fact { Some(issue) } else { None }),
@@ -291,13 +292,20 @@ fn facts(events: Collection<'_, (u64, Status)>, issues: bool) -> Facts<'_> {
     }
 }
 
-/// All intervals, on the worker of their device.
+/// Intervals, on the worker of their device.
+#[derive(Clone)]
+struct Intervals<'s> {
+    all: Collection<'s, Interval>,
+    /// Those of `all` that are not over.
+    open: Collection<'s, Interval>,
+}
+
 fn intervals<'s>(
     closed: Collection<'s, Interval>,
     by_server: Collection<'s, Interval>,
     servers: Collection<'s, (u64, crate::records::Lifetime)>,
     as_of: Collection<'s, Moment>,
-) -> Collection<'s, Interval> {
+) -> Intervals<'s> {
     let destructions = servers.flat_map(|(server, lifetime)| match lifetime.until {
         Until::Destroyed(moment) => Some((server, moment)),
         Until::Alive => None,
@@ -316,15 +324,15 @@ fn intervals<'s>(
     let unfollowed = reached(unfollowed, as_of, "destroyed by as-of", |(_, _, moment)| *moment);
     let corrected = followed.concat(unfollowed);
     let instead = corrected.clone().map(|(_, ended, _)| ended);
-    closed.concat(by_server).concat(instead).concat(corrected.map(|(interval, _, _)| interval).negate())
+    let by_server = by_server.concat(instead).concat(corrected.map(|(interval, _, _)| interval).negate());
+    Intervals { all: closed.concat(by_server.clone()), open: by_server.filter(|interval| interval.until.is_none()) }
 }
 
 /// The rows of `online_intervals`; those that are not over end at as-of.
-fn interval_rows<'s>(intervals: Collection<'s, Interval>, as_of: Collection<'s, Moment>) -> Collection<'s, Row> {
-    let over = intervals.clone().flat_map(|interval| interval.until.map(|until| tables::interval_row(&interval, until, interval.reason)));
-    let open = intervals.filter(|interval| interval.until.is_none());
+fn interval_rows<'s>(intervals: Intervals<'s>, as_of: Collection<'s, Moment>) -> Collection<'s, Row> {
+    let over = intervals.all.flat_map(|interval| interval.until.map(|until| tables::interval_row(&interval, until, interval.reason)));
     let open = under(
-        open,
+        intervals.open,
         as_of,
         "open until as-of",
         |moment| moment,

@@ -15,7 +15,7 @@ use std::hash::Hash;
 use timely::dataflow::channels::pact::ParallelizationContract;
 
 /// A load is counted in parts of this many ends: a key's ends come together in one part or a few, and none waits for all.
-const ENOUGH: usize = 1 << 19;
+const ENOUGH: usize = 1 << 20;
 
 /// Sums up, over all keys, what each contributes on a day on which `n` of its ranges of a kind cover that day.
 ///
