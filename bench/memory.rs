@@ -20,7 +20,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Batches after the load, and the pause before each.
-const AFTER_BATCHES: usize = 20;
+const AFTER_BATCHES: usize = 40;
 const AFTER_PAUSE: Duration = Duration::from_millis(50);
 
 /// Options of `memory`.

@@ -23,7 +23,7 @@ use retally_core::contract::{AsOf, Graph, Table};
 use retally_core::decode::{Inputs, VecStream};
 use retally_core::operators::by_key::{exchange, hash};
 use retally_core::operators::counts::{count_steps, daily};
-use retally_core::operators::day_ranges::day_ranges;
+use retally_core::operators::day_ranges::{day_ranges, summed_day_ranges};
 use retally_core::operators::horizon::{as_of, latest, reached, under};
 use retally_core::operators::neighbors::neighbors;
 use retally_core::operators::rolling::Window;
@@ -227,7 +227,7 @@ impl Online {
     /// The first day of each device, whoever its user.
     fn first_days<'s>(&self, intervals: Intervals<'s>, as_of: Collection<'s, Moment>) -> Collection<'s, (Series, Day)> {
         let covered = self.covered_days(intervals, as_of, |interval| interval.device);
-        let seen = day_ranges(covered, Pipeline, "first day by device", vec![Window::Ever], |_, _, day| (Series::NewDevices, day));
+        let seen = summed_day_ranges(covered, Pipeline, "first day by device", vec![Window::Ever], |_, _| Series::NewDevices);
         let after = seen.clone().map(|(new, day)| (new, day.plus(1))).negate();
         seen.concat(after)
     }

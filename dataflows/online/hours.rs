@@ -9,7 +9,7 @@ use crate::graph::{Interval, Series};
 use differential_dataflow::AsCollection;
 use retally_core::Collection;
 use retally_core::calendar::{Calendar, Day};
-use retally_core::operators::by_key::{Each, Emitter, State, Summed, WithHorizon, by_key, by_key_with_horizon, exchange};
+use retally_core::operators::by_key::{DaySums, Each, Emitter, State, Timing, WithHorizon, by_key_timed, by_key_with_horizon, exchange};
 use retally_core::operators::steps::Steps;
 use retally_core::row::Row;
 use retally_core::time::{HOUR, Moment};
@@ -35,15 +35,15 @@ pub fn hours<'s>(intervals: Collection<'s, Interval>, calendar: &Calendar) -> (C
         let end = interval.until.map(|until| ((interval.device, until), epoch, -diff));
         [((interval.device, interval.from), epoch, diff)].into_iter().chain(end)
     });
-    let parts =
-        by_key(ends.as_collection(), Pipeline, "hours by device", move |_, changes, steps: &mut Steps<Moment>, emitter: &mut Summed<_>| {
-            steps.add(changes, |(from, until, old, new)| {
-                let sign = i64::from(new > 0) - i64::from(old > 0);
-                if sign != 0 {
-                    stretch(&calendar, from, until, |part, day, amount| emitter.give((part, day), difference(sign * amount)));
-                }
-            });
+    let change = move |_: &u64, changes: &mut Vec<_>, steps: &mut Steps<Moment>, emitter: &mut DaySums<_>| {
+        steps.add(changes, |(from, until, old, new)| {
+            let sign = i64::from(new > 0) - i64::from(old > 0);
+            if sign != 0 {
+                stretch(&calendar, from, until, |part, day, amount| emitter.give((part, day), difference(sign * amount)));
+            }
         });
+    };
+    let parts = by_key_timed(ends.as_collection(), Pipeline, "hours by device", Timing::AsTheyCome, change);
     (parts.clone().filter(|(part, _)| *part != Hours::Open), parts.filter(|(part, _)| *part == Hours::Open).map(|_| ()))
 }
 
