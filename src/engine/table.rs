@@ -1,12 +1,12 @@
 //! A table as the process that commits holds it: sorted runs of changes, merged as they grow.
 //!
-//! A change costs what it costs to merge it now and then (each row is merged O(log n) times), and rows are read in order
-//! by merging the runs. Rows stay in the batches they came in, without an allocation of their own; whoever is told of an
+//! A change costs what it costs to merge it now and then (each row is merged O(log n) times; a load's rows by all processors), and rows are
+//! read in order by merging the runs. Rows stay in the batches they came in, without an allocation of their own; whoever is told of an
 //! epoch's changes shares them.
 
 use retally_core::contract::Table;
 use retally_core::row::RowBatch;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Rows with their differences, in order, in batches of bounded size.
 pub type Run = Vec<Arc<RowBatch>>;
@@ -110,7 +110,64 @@ fn merge(mut left: Run, mut right: Run) -> Run {
         left.append(&mut right);
         return left;
     }
-    packed(&[left, right])
+    if left.len() + right.len() < 2 * CUT_BATCHES {
+        return packed(&[left, right]);
+    }
+    merge_by_threads(cuts(left, right))
+}
+
+/// Large runs are merged in parts of about twice this many batches, by all processors; what has been merged is given back.
+const CUT_BATCHES: usize = 16;
+
+/// Merges parts that follow one another.
+fn merge_by_threads(parts: Vec<(Run, Run)>) -> Run {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(parts.len());
+    let parts = Mutex::new(parts.into_iter().enumerate());
+    let next = || parts.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let merged = |left: Run, right: Run| if left.is_empty() || right.is_empty() { [left, right].concat() } else { packed(&[left, right]) };
+    let work = || std::iter::from_fn(next).map(|(place, (left, right))| (place, merged(left, right))).collect();
+    let mut merged: Vec<(usize, Run)> = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let mut merged: Vec<_> = work();
+        for other in others {
+            merged.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        merged
+    });
+    merged.sort_unstable_by_key(|(place, _)| *place);
+    merged.into_iter().flat_map(|(_, run)| run).collect()
+}
+
+/// Cuts two runs at the same rows.
+fn cuts(mut left: Run, mut right: Run) -> Vec<(Run, Run)> {
+    let mut parts = Vec::new();
+    // From the end, so that what is before stays where it is.
+    loop {
+        let longer = if left.len() < right.len() { &right } else { &left };
+        let middle = longer.len().checked_sub(CUT_BATCHES).filter(|place| *place > 0).and_then(|place| longer.get(place)).map(Arc::clone);
+        let Some((row, _)) = middle.as_ref().and_then(|batch| batch.get(0)) else { break };
+        parts.push((cut_off(&mut left, row), cut_off(&mut right, row)));
+    }
+    parts.push((left, right));
+    parts.reverse();
+    parts
+}
+
+/// Takes the rows from `row` on out of a run.
+fn cut_off(run: &mut Run, row: &[u8]) -> Run {
+    let below = |(other, _): (&[u8], i64)| other < row;
+    let mut rest = run.split_off(run.partition_point(|batch| batch.get(0).is_some_and(below)));
+    if let Some(last) = run.pop() {
+        let (mut before, mut behind) = (RowBatch::default(), RowBatch::default());
+        last.iter().for_each(|(other, diff)| if other < row { before.push(other, diff) } else { behind.push(other, diff) });
+        if behind.is_empty() {
+            run.push(last);
+        } else {
+            run.push(Arc::new(before));
+            rest.insert(0, Arc::new(behind));
+        }
+    }
+    rest
 }
 
 /// Whether all rows of a run come before those of another.
@@ -193,6 +250,29 @@ mod tests {
                 prop_assert_eq!(state.len(), rows.len() as u64);
             }
         }
+    }
+
+    /// Two workers' rows, some megabytes of them, in turn, in stretches, and some in common that cancel.
+    #[test]
+    fn large_runs_are_merged_in_parts() {
+        let filling = "x".repeat(10_000);
+        let row = |number: u64| Row::default().uint(number).text(&filling);
+        let of = |worker: u64| {
+            (0..12_000).filter(move |number| [number % 2, u64::from(number % 1_000 < 700)][(number / 4_000 % 2) as usize] == worker)
+        };
+        let common = |number: &u64| number.is_multiple_of(97);
+        let mut sent = Vec::new();
+        for worker in 0..2 {
+            let others = (0..12_000).filter(|number| worker == 1 && common(number)).map(|number| (row(number), -1));
+            sent.extend(batches(of(worker).map(|number| (row(number), 1)).chain(others).collect()));
+        }
+        assert!(sent.len() > 4 * CUT_BATCHES, "{} batches", sent.len());
+        let mut state = TableState::new(Table::rejected());
+        state.apply(sent);
+        let rows: Vec<u64> = state.rows().map(|row| u64::from_be_bytes(*row.first_chunk().unwrap())).collect();
+        let expected: Vec<u64> = (0..12_000).filter(|number| !common(number)).collect();
+        assert!(rows == expected, "{} rows", rows.len());
+        assert_eq!(state.len(), expected.len() as u64);
     }
 
     /// A batch an epoch, each behind the one before.

@@ -2,15 +2,20 @@
 //!
 //! All tables are written and synced under temporary names first, and only then renamed one after the other. So the
 //! likely failures, a full disk above all, change nothing; and what remains between two renames is a moment.
+//!
+//! Tables are written at the same time, each by a thread that makes its text and one that brings it to the disk.
 
 use super::staged::Staged;
 use super::{Format, Reached, Sink, SinkError, csv, json, parquet};
 use crate::engine::table::TableState;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, SyncSender};
 
 /// Bytes that are collected before they are written.
 const BUFFER_BYTES: usize = 1 << 18;
+/// So many such pieces wait to be written at most.
+const PIECES_AHEAD: usize = 4;
 
 /// A directory with a file for each table.
 #[derive(Clone, Debug)]
@@ -38,19 +43,60 @@ fn write_directory(dir: &Path, format: Format, tables: &[&TableState]) -> Result
     std::fs::create_dir_all(dir).map_err(|cause| SinkError::CreateDirectory { path: dir.into(), cause })?;
     let path = |table: &TableState| dir.join(format!("{}.{}", table.table().name, format.extension()));
     let stage = |table: &&TableState| stage(table, format, &path(table)).map_err(|cause| SinkError::Write { path: path(table), cause });
-    let staged: Vec<Staged> = tables.iter().map(stage).collect::<Result<_, _>>()?;
+    // Each table by a thread of its own: what they wait for is mostly the disk.
+    let staged: Vec<Result<Staged, SinkError>> = std::thread::scope(|scope| {
+        let writing: Vec<_> = tables.iter().map(|table| scope.spawn(|| stage(table))).collect();
+        writing.into_iter().map(|table| table.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    });
+    let staged: Vec<Staged> = staged.into_iter().collect::<Result<_, _>>()?;
     staged.into_iter().map(publish).collect()
 }
 
 fn stage(table: &TableState, format: Format, path: &Path) -> io::Result<Staged> {
     let mut staged = Staged::create(path)?;
-    match format {
-        Format::Csv => csv::write(table, staged.file())?,
-        Format::Json => json::write(table, staged.file())?,
-        Format::Parquet => parquet::write(table, staged.file())?,
-    }
+    in_background(staged.file(), |out| match format {
+        Format::Csv => csv::write(table, out),
+        Format::Json => json::write(table, out),
+        Format::Parquet => parquet::write(table, out),
+    })?;
     staged.sync()?;
     Ok(staged)
+}
+
+/// Has what `make` writes brought to `out` by another thread, while the next is made.
+fn in_background(out: &mut (impl Write + Send), make: impl FnOnce(&mut Background) -> io::Result<()>) -> io::Result<()> {
+    std::thread::scope(|scope| {
+        let (pieces, coming) = mpsc::sync_channel::<Vec<u8>>(PIECES_AHEAD);
+        let writing = scope.spawn(move || coming.into_iter().try_for_each(|piece| out.write_all(&piece)));
+        let mut background = Background { piece: Vec::new(), pieces };
+        let made = make(&mut background).and_then(|()| background.flush());
+        drop(background);
+        // When writing failed, making did only because of that.
+        writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).and(made)
+    })
+}
+
+/// Collects what is written, and hands it to the thread that writes it.
+struct Background {
+    piece: Vec<u8>,
+    pieces: SyncSender<Vec<u8>>,
+}
+
+impl Write for Background {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.piece.extend_from_slice(bytes);
+        if self.piece.len() >= BUFFER_BYTES {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.piece.is_empty() {
+            return Ok(());
+        }
+        self.pieces.send(std::mem::take(&mut self.piece)).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
 }
 
 fn publish(staged: Staged) -> Result<PathBuf, SinkError> {
@@ -171,6 +217,17 @@ mod tests {
             }
             assert!((2..100).contains(&failures), "{format:?} took {failures} writes");
         }
+    }
+
+    #[test]
+    fn what_is_written_in_the_background_arrives_or_its_failure_does() {
+        let mut out = Vec::new();
+        let numbers = |out: &mut Background| (0..300_000).try_for_each(|number| writeln!(out, "{number}"));
+        in_background(&mut out, numbers).unwrap();
+        assert!(String::from_utf8(out).unwrap().lines().map(|line| line.parse::<u32>().unwrap()).eq(0..300_000));
+        assert_eq!(in_background(&mut Faulty(7), numbers).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        let failed = in_background(&mut Vec::new(), |_| Err(io::ErrorKind::InvalidData.into()));
+        assert_eq!(failed.unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]
