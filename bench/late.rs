@@ -12,7 +12,7 @@
 
 use crate::load::tables;
 use crate::numbers::{Sorted, micros};
-use crate::options::{Common, Measured, Size};
+use crate::options::{Common, Input, Measured, Size};
 use crate::results::Line;
 use crate::workload::Workload;
 use crate::{Result, machine};
@@ -30,6 +30,8 @@ use std::time::{Duration, Instant};
 /// Options of `late`.
 #[derive(Args)]
 pub struct LateOptions {
+    #[command(flatten)]
+    input: Input,
     #[command(flatten)]
     common: Common,
     /// Workers (default: 1, and then 2)
@@ -56,15 +58,15 @@ const WARM_UP: usize = 50;
 
 /// Runs the bench.
 pub fn main(options: &LateOptions) -> Result<()> {
-    let common = &options.common;
+    let (common, dataflow) = (&options.common, options.input.dataflow);
     let wants = |shape: &str| options.only.as_deref().is_none_or(|only| only == shape);
     let mut workloads = Vec::new();
     if wants("sizes") {
         for size in sizes(options) {
-            workloads.push(("sizes", Workload::generated(common, size)?));
+            workloads.push(("sizes", Workload::generated(common, dataflow, size)?));
         }
     }
-    if wants("densities") && common.dataflow == Measured::Online {
+    if wants("densities") && dataflow == Measured::Online {
         for size in densities(options) {
             workloads.push(("densities", Workload::even(common, size)?));
         }
@@ -91,7 +93,7 @@ fn counts(options: &LateOptions) -> (usize, usize, usize) {
 /// Histories of the same kind, one 100 times the other.
 fn sizes(options: &LateOptions) -> Vec<Size> {
     let (common, late) = (&options.common, late_events(options));
-    let load = Size::of_load(common);
+    let load = Size::of_load(&options.input, common);
     let small = if common.smoke { 20 } else { 100 };
     // What is kept back comes on top, so that what is loaded differs by the factor.
     let history = |factor: u64| Size { events: load.events / factor + late, keys: (load.keys / factor).max(1), late, ..load };

@@ -1,7 +1,7 @@
 //! `load`: the program as a whole, from text files to tables in files; or the reading alone.
 
 use crate::numbers::Sorted;
-use crate::options::{Common, Measured, Size};
+use crate::options::{Common, Input, Measured, Size};
 use crate::process::{self, Usage};
 use crate::results::Line;
 use crate::workload::Workload;
@@ -11,6 +11,8 @@ use clap::Args;
 /// Options of `load`.
 #[derive(Args)]
 pub struct LoadOptions {
+    #[command(flatten)]
+    input: Input,
     #[command(flatten)]
     common: Common,
     /// Workers
@@ -26,13 +28,13 @@ pub struct LoadOptions {
 
 /// Runs the bench.
 pub fn main(options: &LoadOptions) -> Result<()> {
-    let common = &options.common;
-    let workload = Workload::generated(common, Size::of_load(common))?;
+    let (common, dataflow) = (&options.common, options.input.dataflow);
+    let workload = Workload::generated(common, dataflow, Size::of_load(&options.input, common))?;
     if options.parse_only {
         return parse_only(options, &workload);
     }
-    let line = sized(Line::new("load", common.dataflow.name()), &workload);
-    let tables = tables(common.dataflow, options.tables.as_deref());
+    let line = sized(Line::new("load", dataflow.name()), &workload);
+    let tables = tables(dataflow, options.tables.as_deref());
     let out = tempfile::tempdir()?;
     let mut arguments = run_arguments(&workload, &tables);
     arguments.extend(["-w".into(), options.workers.to_string(), "--out".into(), out.path().display().to_string()]);
@@ -79,7 +81,7 @@ pub fn sized(line: Line, workload: &Workload) -> Line {
 
 fn parse_only(options: &LoadOptions, workload: &Workload) -> Result<()> {
     let common = &options.common;
-    let line = sized(Line::new("parse", common.dataflow.name()), workload).with("workers", options.workers);
+    let line = sized(Line::new("parse", options.input.dataflow.name()), workload).with("workers", options.workers);
     let runs: Vec<parse::Read> = (0..common.repeat.max(1)).map(|_| parse::read(workload, options.workers)).collect::<Result<_>>()?;
     let wall = Sorted::new(runs.iter().map(|run| run.wall_s).collect()).median();
     let Some(read) = runs.first() else { return Ok(()) };

@@ -6,7 +6,7 @@
 use crate::late::{Timed, job};
 use crate::load::sized;
 use crate::numbers::Sorted;
-use crate::options::{Common, Measured, Size};
+use crate::options::{Common, Input, Size};
 use crate::results::{self, Line};
 use crate::workload::Workload;
 use crate::{Result, machine};
@@ -27,6 +27,8 @@ const AFTER_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Args)]
 pub struct MemoryOptions {
     #[command(flatten)]
+    input: Input,
+    #[command(flatten)]
     common: Common,
     /// Workers
     #[arg(long, short, default_value_t = 2)]
@@ -39,6 +41,8 @@ pub struct MemoryOptions {
 /// Options of the process that is looked at.
 #[derive(Args)]
 pub struct HoldOptions {
+    #[command(flatten)]
+    input: Input,
     #[command(flatten)]
     common: Common,
     #[arg(long, short)]
@@ -58,11 +62,11 @@ struct Held {
 
 /// Runs the bench.
 pub fn main(options: &MemoryOptions) -> Result<()> {
-    let common = &options.common;
-    let workload = Workload::generated(common, Size::of_load(common))?;
-    let two = common.dataflow.two_tables();
+    let (common, dataflow) = (&options.common, options.input.dataflow);
+    let workload = Workload::generated(common, dataflow, Size::of_load(&options.input, common))?;
+    let two = dataflow.two_tables();
     for tables in options.tables.as_deref().map_or(vec![two, "all"], |tables| vec![tables]) {
-        let line = sized(Line::new("memory", common.dataflow.name()), &workload);
+        let line = sized(Line::new("memory", dataflow.name()), &workload);
         let runs: Vec<Held> = (0..common.repeat.max(1)).map(|_| held(options, &workload, tables)).collect::<Result<_>>()?;
         let median = |value: fn(&Held) -> u64| Sorted::new(runs.iter().map(|run| value(run) as f64).collect()).median();
         let accepted = median(|run| run.accepted).max(1.0);
@@ -81,7 +85,7 @@ pub fn main(options: &MemoryOptions) -> Result<()> {
 fn held(options: &MemoryOptions, workload: &Workload, tables: &str) -> Result<Held> {
     let (common, size) = (&options.common, workload.size);
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["hold", "--dataflow", common.dataflow.name(), "--tables", tables, "--workers", &options.workers.to_string()]);
+    command.args(["hold", "--dataflow", options.input.dataflow.name(), "--tables", tables, "--workers", &options.workers.to_string()]);
     for (name, value) in [("--events", size.events), ("--keys", size.keys), ("--days", size.days)] {
         command.args([name, &value.to_string()]);
     }
@@ -94,8 +98,8 @@ fn held(options: &MemoryOptions, workload: &Workload, tables: &str) -> Result<He
 
 /// Loads a workload, and says how much memory this process holds.
 pub fn hold(options: &HoldOptions) -> Result<()> {
-    let workload = Workload::generated(&options.common, Size::of_load(&options.common))?;
-    let dataflow: Measured = options.common.dataflow;
+    let dataflow = options.input.dataflow;
+    let workload = Workload::generated(&options.common, dataflow, Size::of_load(&options.input, &options.common))?;
     let before_bytes = machine::status_bytes("VmRSS");
     // An allocator gives pages back when it is used again, a little later: so some batches without effect follow.
     let nothing = (0..AFTER_BATCHES).map(|_| workload.lines_batch(&[]));

@@ -19,6 +19,9 @@ use timely::dataflow::operators::{Inspect, Probe};
 pub struct OperatorOptions {
     #[command(flatten)]
     common: Common,
+    /// How many events (default: 1,000,000)
+    #[arg(long)]
+    events: Option<u64>,
     /// How many single late changes
     #[arg(long, default_value_t = 100)]
     late: usize,
@@ -37,11 +40,11 @@ struct Took {
 /// Runs the bench.
 pub fn main(options: &OperatorOptions) -> Result<()> {
     let common = &options.common;
-    let events = common.events.unwrap_or(if common.smoke { 10_000 } else { 1_000_000 });
+    let events = options.events.unwrap_or(if common.smoke { 10_000 } else { 1_000_000 });
     let densities: &[u64] = if common.smoke { &[100] } else { &[100, 10_000, 1_000_000] };
     for per_key in densities.iter().map(|density| (*density).min(events)) {
         for shape in Shape::ALL {
-            let line = Line::new("operators", common.dataflow.name());
+            let line = Line::new("operators", "online");
             let late = options.late;
             let took = timely::execute_directly(move |worker| run(worker, shape, events, per_key, late));
             let latencies = Sorted::new(took.late.iter().map(|latency| micros(*latency)).collect());

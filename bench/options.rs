@@ -54,21 +54,26 @@ impl Measured {
     }
 }
 
-/// Options of every bench.
+/// What is generated, for the benches that load a workload.
 #[derive(Args, Clone, Debug)]
-pub struct Common {
+pub struct Input {
     /// The dataflow
     #[arg(long, value_enum, default_value = "online")]
     pub dataflow: Measured,
     /// How many events (default: by bench and dataflow)
     #[arg(long)]
     pub events: Option<u64>,
-    /// How many devices or users they are of
+    /// How many devices, users or sensors they are of
     #[arg(long)]
     pub keys: Option<u64>,
     /// Over how many days they are spread
     #[arg(long)]
     pub days: Option<u64>,
+}
+
+/// Options of every bench.
+#[derive(Args, Clone, Debug)]
+pub struct Common {
     /// Everything tiny: shows that the bench works, measures nothing
     #[arg(long)]
     pub smoke: bool,
@@ -105,8 +110,8 @@ pub struct Size {
 
 impl Size {
     /// The size of a load under these options.
-    pub fn of_load(common: &Common) -> Size {
-        let (events, keys, days) = match (common.dataflow, common.smoke) {
+    pub fn of_load(input: &Input, common: &Common) -> Size {
+        let (events, keys, days) = match (input.dataflow, common.smoke) {
             (_, true) => (5_000, 100, 50),
             (Measured::Online, false) => (10_000_000, 100_000, 1_095),
             (Measured::Active, false) => (500_000, 50_000, 100),
@@ -114,6 +119,6 @@ impl Size {
             (Measured::Sensors, false) => (10_000_000, 1_000, 35),
         };
         let or = |given: Option<u64>, default| given.unwrap_or(default);
-        Size { events: or(common.events, events), keys: or(common.keys, keys), days: or(common.days, days), late: 0 }
+        Size { events: or(input.events, events), keys: or(input.keys, keys), days: or(input.days, days), late: 0 }
     }
 }

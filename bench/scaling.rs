@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::load::{measured, run_arguments, sized, tables};
 use crate::numbers::Sorted;
-use crate::options::{Common, Size};
+use crate::options::{Common, Input, Size};
 use crate::process::{self, Usage};
 use crate::results::Line;
 use crate::workload::Workload;
@@ -14,6 +14,8 @@ use std::path::Path;
 /// Options of `scaling`.
 #[derive(Args)]
 pub struct ScalingOptions {
+    #[command(flatten)]
+    input: Input,
     #[command(flatten)]
     common: Common,
     /// The tables that are built (default: two)
@@ -26,10 +28,10 @@ const LAYOUTS: [(usize, usize); 3] = [(1, 1), (1, 2), (2, 1)];
 
 /// Runs the bench.
 pub fn main(options: &ScalingOptions) -> Result<()> {
-    let common = &options.common;
-    let workload = Workload::generated(common, Size::of_load(common))?;
-    let tables = tables(common.dataflow, options.tables.as_deref());
-    let line = || sized(Line::new("scaling", common.dataflow.name()), &workload).with("tables", tables.as_str());
+    let (common, dataflow) = (&options.common, options.input.dataflow);
+    let workload = Workload::generated(common, dataflow, Size::of_load(&options.input, common))?;
+    let tables = tables(dataflow, options.tables.as_deref());
+    let line = || sized(Line::new("scaling", dataflow.name()), &workload).with("tables", tables.as_str());
     let lines = LAYOUTS.map(|_| line());
     let mut usages: [Vec<Usage>; LAYOUTS.len()] = Default::default();
     // One after the other in each round, so that what else the machine does meets all of them alike.

@@ -24,7 +24,7 @@ const ROUNDS: usize = 9;
 pub fn main(common: &Common) -> Result<()> {
     let events = if common.smoke { 5_000 } else { 100_000 };
     let size = Size { events, keys: events / 50, days: 50, late: 0 };
-    let workload = |dataflow| Workload::generated(&Common { dataflow, ..common.clone() }, size);
+    let workload = |dataflow| Workload::generated(common, dataflow, size);
     let online = parse::first::<retally_online::records::Event>(&workload(Measured::Online)?, 100_000)?;
     measure(common, "online", "(device, status)", online.into_iter().map(|event| (event.device, event.status)).collect())?;
     let active: Vec<retally_active::records::Event> = parse::first(&workload(Measured::Active)?, 100_000)?;

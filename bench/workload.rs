@@ -31,8 +31,7 @@ pub struct Workload {
 
 impl Workload {
     /// What the dataflow's generator makes.
-    pub fn generated(common: &Common, size: Size) -> Result<Workload> {
-        let dataflow = common.dataflow;
+    pub fn generated(common: &Common, dataflow: Measured, size: Size) -> Result<Workload> {
         let Size { events, keys, days, late } = size;
         let folder = common.cache().join(format!("{}-{events}-{keys}-{days}-{late}", dataflow.name()));
         let per_key_and_day = events as f64 / (keys * days) as f64;
