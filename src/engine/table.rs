@@ -99,7 +99,14 @@ fn length(run: &Run) -> usize {
     run.iter().map(|batch| batch.len()).sum()
 }
 
-fn merge(mut left: Run, mut right: Run) -> Run {
+fn merge(left: Run, right: Run) -> Run {
+    if left.len() + right.len() < 2 * CUT_BATCHES || ends_before(&left, &right) {
+        return merge_part(left, right);
+    }
+    merge_by_threads(cuts(left, right))
+}
+
+fn merge_part(mut left: Run, mut right: Run) -> Run {
     // Runs that do not overlap are joined as they are, but for small batches where they meet.
     if ends_before(&left, &right) {
         let small = |batch: Option<&Arc<RowBatch>>| batch.is_some_and(|batch| batch.bytes() <= RowBatch::BYTES_MAX / 2);
@@ -110,10 +117,7 @@ fn merge(mut left: Run, mut right: Run) -> Run {
         left.append(&mut right);
         return left;
     }
-    if left.len() + right.len() < 2 * CUT_BATCHES {
-        return packed(&[left, right]);
-    }
-    merge_by_threads(cuts(left, right))
+    packed(&[left, right])
 }
 
 /// Large runs are merged in parts of about twice this many batches, by all processors; what has been merged is given back.
@@ -124,8 +128,7 @@ fn merge_by_threads(parts: Vec<(Run, Run)>) -> Run {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(parts.len());
     let parts = Mutex::new(parts.into_iter().enumerate());
     let next = || parts.lock().unwrap_or_else(PoisonError::into_inner).next();
-    let merged = |left: Run, right: Run| if left.is_empty() || right.is_empty() { [left, right].concat() } else { packed(&[left, right]) };
-    let work = || std::iter::from_fn(next).map(|(place, (left, right))| (place, merged(left, right))).collect();
+    let work = || std::iter::from_fn(next).map(|(place, (left, right))| (place, merge_part(left, right))).collect();
     let mut merged: Vec<(usize, Run)> = std::thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
         let mut merged: Vec<_> = work();
@@ -170,11 +173,11 @@ fn cut_off(run: &mut Run, row: &[u8]) -> Run {
     rest
 }
 
-/// Whether all rows of a run come before those of another.
+/// Whether all rows of a run come before those of another; so they do where there are none.
 fn ends_before(left: &Run, right: &Run) -> bool {
     let last = left.last().and_then(|batch| batch.get(batch.len().checked_sub(1)?));
     let first = right.first().and_then(|batch| batch.get(0));
-    last.zip(first).is_some_and(|((last, _), (first, _))| last < first)
+    last.zip(first).is_none_or(|((last, _), (first, _))| last < first)
 }
 
 /// The rows of several runs as one, in full batches.

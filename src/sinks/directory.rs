@@ -68,34 +68,25 @@ fn in_background(out: &mut (impl Write + Send), make: impl FnOnce(&mut Backgroun
     std::thread::scope(|scope| {
         let (pieces, coming) = mpsc::sync_channel::<Vec<u8>>(PIECES_AHEAD);
         let writing = scope.spawn(move || coming.into_iter().try_for_each(|piece| out.write_all(&piece)));
-        let mut background = Background { piece: Vec::new(), pieces };
-        let made = make(&mut background).and_then(|()| background.flush());
+        let mut background = Background(pieces);
+        let made = make(&mut background);
         drop(background);
         // When writing failed, making did only because of that.
         writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).and(made)
     })
 }
 
-/// Collects what is written, and hands it to the thread that writes it.
-struct Background {
-    piece: Vec<u8>,
-    pieces: SyncSender<Vec<u8>>,
-}
+/// Hands what is written to the thread that writes it. Formats write large pieces.
+struct Background(SyncSender<Vec<u8>>);
 
 impl Write for Background {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.piece.extend_from_slice(bytes);
-        if self.piece.len() >= BUFFER_BYTES {
-            self.flush()?;
-        }
+        self.0.send(bytes.to_vec()).map_err(|_| io::ErrorKind::BrokenPipe)?;
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if self.piece.is_empty() {
-            return Ok(());
-        }
-        self.pieces.send(std::mem::take(&mut self.piece)).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        Ok(())
     }
 }
 
@@ -222,7 +213,11 @@ mod tests {
     #[test]
     fn what_is_written_in_the_background_arrives_or_its_failure_does() {
         let mut out = Vec::new();
-        let numbers = |out: &mut Background| (0..300_000).try_for_each(|number| writeln!(out, "{number}"));
+        let numbers = |out: &mut Background| {
+            let mut pieces = Pieces::new(out);
+            (0..300_000).try_for_each(|number| pieces.add(|text| text.extend(format!("{number}\n").bytes())))?;
+            pieces.flush()
+        };
         in_background(&mut out, numbers).unwrap();
         assert!(String::from_utf8(out).unwrap().lines().map(|line| line.parse::<u32>().unwrap()).eq(0..300_000));
         assert_eq!(in_background(&mut Faulty(7), numbers).unwrap_err().kind(), io::ErrorKind::StorageFull);
