@@ -11,3 +11,5 @@ pub mod numbers;
 pub mod points;
 pub mod registry;
 pub mod sinks;
+pub mod staged;
+pub mod tables;

@@ -5,7 +5,7 @@
 //! So `10-99` looks the same in every chart of a dataflow.
 
 use super::ChartError;
-use crate::engine::table::TableState;
+use crate::tables::TableState;
 use retally_core::calendar::Day;
 use retally_core::chart::{Chart, Layer, Mark, Series};
 use retally_core::row::{Column, ColumnType, Value, values};

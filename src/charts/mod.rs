@@ -19,12 +19,13 @@ mod png;
 mod text;
 mod timeline;
 
-use crate::engine::table::TableState;
-use crate::sinks::staged::{Staged, why};
+use crate::staged::{Staged, why};
+use crate::tables::{TableState, Tables};
 use figure::Figure;
 use picture::Picture;
 use retally_core::calendar::Calendar;
 use retally_core::chart::Chart;
+use retally_core::contract::Graph;
 use retally_core::key_chart::KeyChart;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -52,6 +53,24 @@ pub enum ChartError {
         /// What went wrong.
         cause: io::Error,
     },
+}
+
+/// Draws the charts of a graph whose tables were built. Returns the files.
+pub fn draw_all(graph: &dyn Graph, tables: &Tables, dir: &Path) -> Result<Vec<PathBuf>, ChartError> {
+    let mut files = Vec::new();
+    let charts = graph.charts();
+    for chart in &charts {
+        if chart.layers.iter().all(|layer| tables.get(layer.table).is_some()) {
+            files.extend(draw(chart, &|name| tables.get(name), dir)?);
+        }
+    }
+    let taken: Vec<&str> = charts.iter().map(|chart| chart.name).collect();
+    for chart in graph.key_charts() {
+        if let Some(pieces) = tables.pieces_of(&chart) {
+            files.extend(draw_keys(&chart, pieces, &graph.calendar(), &taken, dir)?);
+        }
+    }
+    Ok(files)
 }
 
 /// Draws a chart into `<name>.svg` and `<name>.png` in `dir`, which is created where it is missing. Answers their paths.

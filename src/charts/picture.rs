@@ -1,6 +1,6 @@
 //! The numbers of a key's picture, from the rows of a table of pieces.
 
-use crate::engine::table::TableState;
+use crate::tables::TableState;
 use retally_core::extremes::{Covered, Drawn};
 use retally_core::key_chart::Piece;
 use retally_core::time::Moment;

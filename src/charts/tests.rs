@@ -3,7 +3,7 @@
 #![expect(clippy::cast_possible_truncation, reason = "made-up counts")]
 
 use super::*;
-use crate::engine::table::TableState;
+use crate::tables::TableState;
 use retally_core::calendar::Day;
 use retally_core::chart::{Layer, Mark, Series};
 use retally_core::contract::Table;

@@ -4,6 +4,7 @@ use super::error::{CliError, unless_broken_pipe};
 use super::generate::into_folder;
 use super::run::{self, RunDriver};
 use super::show;
+use crate::charts;
 use crate::cluster::Cluster;
 use crate::engine::{self, Job};
 use crate::points::Destination;
@@ -49,17 +50,17 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let [first, second] = driver.summaries.as_slice() else { return Ok(()) };
     print(&show::summary(first))?;
     print("\n")?;
-    for state in driver.tables(&job) {
+    for state in driver.tables.all() {
         print(&format!("{}\n", show::table(state)))?;
     }
 
     let question = format!("{} events come late. What do they change?", HumanCount(second.delivered));
     steps.say(&question)?;
-    print(&changes(&driver, &job))?;
+    print(&changes(&driver))?;
     print(&format!("\n{}", show::summary(second)))?;
 
     steps.say("Charts")?;
-    for file in driver.draw(&job, &root.join("charts"))? {
+    for file in charts::draw_all(&*job.graph, &driver.tables, &root.join("charts"))? {
         print(&format!("{}\n", file.display()))?;
     }
     steps.say(&format!("Next: retally run {name} --help"))
@@ -96,9 +97,9 @@ fn late_part(given: &str, folder: &Path) -> Option<String> {
 }
 
 /// The rows that the last batch changed.
-fn changes(driver: &RunDriver, job: &Job) -> String {
+fn changes(driver: &RunDriver) -> String {
     let mut text = String::new();
-    for state in driver.tables(job) {
+    for state in driver.tables.all() {
         let batches = driver.last_changes.get(state.table().name).map(Vec::as_slice).unwrap_or_default();
         let count: usize = batches.iter().map(|batch| batch.len()).sum();
         if count == 0 {

@@ -1,5 +1,6 @@
 //! What goes wrong on the command line: one line that says it, one with a hint, and an exit code.
 
+use crate::charts::ChartError;
 use crate::engine::{EngineError, Unfinished};
 use crate::ingest::IngestError;
 use crate::points::PointsError;
@@ -84,6 +85,12 @@ impl From<SinkError> for CliError {
             Some(hint) => failed.hint(hint),
             None => failed,
         }
+    }
+}
+
+impl From<ChartError> for CliError {
+    fn from(error: ChartError) -> Self {
+        CliError::failed(error.to_string())
     }
 }
 

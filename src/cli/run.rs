@@ -8,19 +8,18 @@ use super::show;
 use crate::charts;
 use crate::cluster::Cluster;
 use crate::engine::summary::{Progress, Summary};
-use crate::engine::table::{Run, TableState};
 use crate::engine::{self, Commit, Driver, EngineError, Job, Unfinished};
 use crate::ingest::plan::{Batch, Part, Source};
 use crate::points::staged::StagedPoints;
 use crate::points::{Destination, Dropped, PointsError};
 use crate::registry;
 use crate::sinks::changes::ChangesWriter;
-use crate::sinks::staged::{Staged, why};
 use crate::sinks::{self, Format, Reached, Sink};
+use crate::staged::{Staged, why};
+use crate::tables::{Run, Tables};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use retally_core::contract::{Dataflow, Definition, Graph, Table};
-use retally_core::key_chart::KeyChart;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::{self, Write, stdout};
@@ -265,10 +264,8 @@ struct Ending {
 /// Holds the tables of a run.
 pub struct RunDriver {
     batches: VecDeque<Batch>,
-    states: BTreeMap<String, TableState>,
-    /// What charts of single keys are made of.
-    pieces: BTreeMap<String, TableState>,
-    rejected: TableState,
+    /// The tables after the batches that are committed.
+    pub tables: Tables,
     changes: Option<ChangesFile>,
     progress: ProgressShown,
     quiet: bool,
@@ -276,22 +273,16 @@ pub struct RunDriver {
     ending: Option<Ending>,
     /// What each batch was and did.
     pub summaries: Vec<Summary>,
-    /// The changes of the last batch, by table.
-    pub last_changes: BTreeMap<String, Run>,
+    /// The changes of the last batch, by table; not those of the first.
+    pub last_changes: BTreeMap<&'static str, Run>,
 }
 
 impl RunDriver {
     /// A driver that only holds tables.
     pub fn silent(job: &Job, batches: Vec<Batch>) -> RunDriver {
-        let built = |tables: Vec<Table>| {
-            let built = tables.into_iter().filter(|table| job.tables.contains(table.name));
-            built.map(|table| (table.name.to_string(), TableState::new(table))).collect()
-        };
         RunDriver {
             batches: batches.into(),
-            states: built(job.graph.tables()),
-            pieces: built(job.graph.key_charts().iter().map(KeyChart::pieces).collect()),
-            rejected: TableState::new(Table::rejected()),
+            tables: Tables::new(&*job.graph, &job.tables),
             changes: None,
             progress: ProgressShown::new(true),
             quiet: true,
@@ -301,36 +292,10 @@ impl RunDriver {
         }
     }
 
-    /// The tables in the order of the dataflow, `rejected` last.
-    pub fn tables(&self, job: &Job) -> Vec<&TableState> {
-        let tables = job.graph.tables();
-        tables.iter().filter_map(|table| self.states.get(table.name)).chain([&self.rejected]).collect()
-    }
-
-    /// Draws the charts whose tables were built. Answers the files.
-    pub fn draw(&self, job: &Job, dir: &Path) -> Result<Vec<PathBuf>, CliError> {
-        let mut files = Vec::new();
-        for chart in job.graph.charts() {
-            if chart.layers.iter().all(|layer| self.states.contains_key(layer.table)) {
-                let drawn = charts::draw(&chart, &|name| self.states.get(name), dir);
-                files.extend(drawn.map_err(|error| CliError::failed(error.to_string()))?);
-            }
-        }
-        let charts = job.graph.charts();
-        let taken: Vec<&str> = charts.iter().map(|chart| chart.name).collect();
-        for chart in job.graph.key_charts() {
-            if let Some(pieces) = self.pieces.get(chart.table) {
-                let drawn = charts::draw_keys(&chart, pieces, &job.graph.calendar(), &taken, dir);
-                files.extend(drawn.map_err(|error| CliError::failed(error.to_string()))?);
-            }
-        }
-        Ok(files)
-    }
-
     /// An error where keys that were asked for are not there, with those that come near to the first.
     fn check_keys(&self, job: &Job) -> Result<(), CliError> {
         for chart in job.graph.key_charts() {
-            let Some(pieces) = self.pieces.get(chart.table) else { continue };
+            let Some(pieces) = self.tables.pieces_of(&chart) else { continue };
             let (missing, known) = charts::missing_keys(&chart, pieces);
             if let Some(first) = missing.first() {
                 let others = if missing.len() > 1 { format!(", and not {} others", missing.len() - 1) } else { String::new() };
@@ -347,7 +312,7 @@ impl RunDriver {
         let epoch = self.summaries.last().map_or(0, |summary| summary.epoch);
         let reached = Reached { dataflow: job.definition.name.into(), epoch, fingerprint: job.fingerprint() };
         let mut written = match &mut sink {
-            Some(sink) => sink.bring(&self.tables(&job), &reached)?,
+            Some(sink) => sink.bring(&self.tables.all(), &reached)?,
             None => Vec::new(),
         };
         engine::publish(points).map_err(EngineError::Finish)?;
@@ -355,7 +320,7 @@ impl RunDriver {
             written.push(path.display().to_string());
         }
         if let Some(dir) = charts {
-            written.extend(self.draw(&job, &dir)?.iter().map(|path| path.display().to_string()));
+            written.extend(charts::draw_all(&*job.graph, &self.tables, &dir)?.iter().map(|path| path.display().to_string()));
         }
         if let Some(changes) = self.changes.take() {
             written.push(changes.path.display().to_string());
@@ -365,8 +330,7 @@ impl RunDriver {
             written.iter().for_each(|what| say(&format!("wrote {what}")));
         }
         if sink.is_none() {
-            let tables = self.tables(&job);
-            let shown = tables.into_iter().filter(|state| state.table().name != "rejected" || !state.is_empty());
+            let shown = self.tables.all().into_iter().filter(|state| state.table().name != "rejected" || !state.is_empty());
             let text: Vec<String> = shown.map(show::table).collect();
             unless_broken_pipe(stdout().write_all(text.join("\n").as_bytes()))?;
         }
@@ -386,25 +350,15 @@ impl Driver for RunDriver {
     fn commit(&mut self, commit: Commit) -> Result<(), String> {
         self.progress.done();
         let Commit { mut summary, changes, rejected } = commit;
-        self.rejected.apply(rejected);
-        self.last_changes.clear();
-        for (name, batches) in changes {
-            if let Some(pieces) = self.pieces.get_mut(&name) {
-                pieces.apply(batches);
-                continue;
-            }
-            let Some(state) = self.states.get_mut(&name) else { continue };
-            let batches = state.apply(batches);
-            summary.changed.insert(name.clone(), batches.iter().map(|batch| batch.len() as u64).sum());
-            if let Some(file) = &mut self.changes {
-                for (row, diff) in batches.iter().flat_map(|batch| batch.iter()) {
-                    file.write(state.table(), summary.epoch, row, diff)?;
-                }
-            }
-            if summary.epoch > 1 {
-                self.last_changes.insert(name, batches);
+        let applied = self.tables.apply(changes, rejected);
+        for (name, batches) in &applied {
+            summary.changed.insert((*name).into(), batches.iter().map(|batch| batch.len() as u64).sum());
+            let (Some(file), Some(state)) = (&mut self.changes, self.tables.get(name)) else { continue };
+            for (row, diff) in batches.iter().flat_map(|batch| batch.iter()) {
+                file.write(state.table(), summary.epoch, row, diff)?;
             }
         }
+        self.last_changes = if summary.epoch > 1 { applied } else { BTreeMap::new() };
         if !self.quiet {
             say(show::summary(&summary).trim_end());
         }

@@ -2,7 +2,7 @@
 
 use super::table;
 use crate::engine::summary::Summary;
-use crate::engine::table::TableState;
+use crate::tables::TableState;
 use indicatif::{HumanBytes, HumanCount};
 use std::fmt::Write;
 

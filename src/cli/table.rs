@@ -3,8 +3,8 @@
 //! Spaces between the columns, one rule, and no colours, so that it reads the same in a file or a mail. Values are
 //! written as in CSV files; what could break a line or steer a terminal is escaped.
 
-use crate::engine::table::TableState;
 use crate::numbers::grouped;
+use crate::tables::TableState;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 use retally_core::row::{Column, ColumnType, values};
 

@@ -5,7 +5,6 @@
 //! parks.
 
 pub mod summary;
-pub mod table;
 
 use crate::cluster::{Cluster, mesh};
 use crate::ingest::IngestError;

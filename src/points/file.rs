@@ -4,7 +4,7 @@
 
 use super::queue::{self, Drain, Queued};
 use super::{Dropped, PointsError};
-use crate::sinks::staged::why;
+use crate::staged::why;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;

@@ -11,7 +11,7 @@ pub mod queue;
 pub mod staged;
 pub mod store;
 
-use crate::sinks::staged::why;
+use crate::staged::why;
 use http::url::Target;
 use retally_core::points::{Nowhere, Points};
 use serde::{Deserialize, Serialize};

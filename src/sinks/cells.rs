@@ -198,7 +198,7 @@ pub(super) fn append_time(out: &mut Vec<u8>, moment: Moment, fraction: Fraction)
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::engine::table::TableState;
+    use crate::tables::TableState;
     use proptest::prelude::*;
     use retally_core::contract::Table;
     use retally_core::row::{Row, Value, batches, values};

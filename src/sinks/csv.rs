@@ -4,7 +4,7 @@
 
 use super::cells::{self, Cell};
 use super::directory::Pieces;
-use crate::engine::table::TableState;
+use crate::tables::TableState;
 use std::io::{self, Write};
 
 /// Writes the table.

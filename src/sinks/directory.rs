@@ -5,9 +5,9 @@
 //!
 //! Tables are written at the same time, each by a thread that makes its text and one that brings it to the disk.
 
-use super::staged::Staged;
 use super::{Format, Reached, Sink, SinkError, csv, json, parquet};
-use crate::engine::table::TableState;
+use crate::staged::Staged;
+use crate::tables::TableState;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, SyncSender};
@@ -245,10 +245,10 @@ mod tests {
         for write in [csv::write, json::write] {
             let mut full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
             let error = write(&table, &mut full).unwrap_err();
-            assert_eq!(super::super::staged::why(&error), "no space is left on the disk");
+            assert_eq!(crate::staged::why(&error), "no space is left on the disk");
         }
         let mut full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let error = parquet::write(&table, &mut full).unwrap_err();
-        assert_eq!(super::super::staged::why(&error), "no space is left on the disk");
+        assert_eq!(crate::staged::why(&error), "no space is left on the disk");
     }
 }

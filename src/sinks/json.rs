@@ -5,7 +5,7 @@
 
 use super::cells::{self, Cell};
 use super::directory::Pieces;
-use crate::engine::table::TableState;
+use crate::tables::TableState;
 use retally_core::contract::Table;
 use std::io::{self, Write};
 

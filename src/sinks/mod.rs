@@ -15,7 +15,6 @@ mod postgres;
 mod relation;
 mod relational;
 mod sqlite;
-pub(crate) mod staged;
 
 pub use changes::ChangesWriter;
 pub use destination::{Destination, UnknownDestination};
@@ -24,7 +23,8 @@ pub use postgres::Postgres;
 pub use relational::Reached;
 pub use sqlite::Sqlite;
 
-use crate::engine::table::TableState;
+use crate::staged::why;
+use crate::tables::TableState;
 use clap::ValueEnum;
 use relational::Difference;
 use std::io;
@@ -77,7 +77,7 @@ impl Format {
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
     /// The directory could not be created: look at its path, and at who may write there.
-    #[error("could not create directory {path:?}: {}", staged::why(cause))]
+    #[error("could not create directory {path:?}: {}", why(cause))]
     CreateDirectory {
         /// The directory.
         path: PathBuf,
@@ -85,7 +85,7 @@ pub enum SinkError {
         cause: io::Error,
     },
     /// A table could not be written, for lack of space or permission. Nothing is left of it.
-    #[error("could not write table {path:?}: {}", staged::why(cause))]
+    #[error("could not write table {path:?}: {}", why(cause))]
     Write {
         /// The file that it was to become.
         path: PathBuf,
@@ -93,7 +93,7 @@ pub enum SinkError {
         cause: io::Error,
     },
     /// A complete table could not be given its name. Tables before it in the list are new, those from it on are old.
-    #[error("could not put the complete table in place at {path:?}: {}", staged::why(cause))]
+    #[error("could not put the complete table in place at {path:?}: {}", why(cause))]
     Publish {
         /// The file that it was to become.
         path: PathBuf,

@@ -7,7 +7,7 @@
 //! A row group, which is held in memory while it is written, has at most [`GROUP_ROWS_MAX`] rows and about [`GROUP_BYTES_MAX`] bytes.
 
 use super::cells::{self, Cell};
-use crate::engine::table::TableState;
+use crate::tables::TableState;
 use parquet::basic::{Compression, LogicalType, Repetition, TimeUnit, Type as PhysicalType, ZstdLevel};
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, DoubleType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;

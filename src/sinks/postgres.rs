@@ -10,7 +10,7 @@ use super::copy::{self, TooLarge};
 use super::relation::{Dialect, Existing, Relation, quoted};
 use super::relational::{self, Reached, Session};
 use super::{Sink, SinkError};
-use crate::engine::table::TableState;
+use crate::tables::TableState;
 use postgres::config::{Host, SslMode};
 use postgres::error::SqlState;
 use postgres::{Config, NoTls};

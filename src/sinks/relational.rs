@@ -9,7 +9,7 @@
 
 use super::SinkError;
 use super::relation::{Dialect, Existing, GONE, NEW, Relation, literal, quoted};
-use crate::engine::table::TableState;
+use crate::tables::TableState;
 use retally_core::contract::Table;
 use retally_core::row::{Column, ColumnType, RowBatch};
 use std::collections::BTreeMap;

@@ -9,9 +9,9 @@
 use super::cells::{Cell, Fraction, append_day, append_time, append_uint};
 use super::relation::{Dialect, Existing, Kind, Relation};
 use super::relational::{self, Reached, Session};
-use super::staged::why;
 use super::{Sink, SinkError};
-use crate::engine::table::TableState;
+use crate::staged::why;
+use crate::tables::TableState;
 use retally_core::contract::Table;
 use retally_core::row::RowBatch;
 use rusqlite::types::{Null, ToSqlOutput, ValueRef};
