@@ -27,12 +27,14 @@ pub mod fleet;
 pub mod generate;
 pub mod graph;
 mod hours;
+pub mod interval;
 mod lifetimes;
 #[cfg(test)]
 mod oracle;
 mod projection;
 pub mod records;
 pub mod rules;
+mod series;
 mod tables;
 #[cfg(test)]
 mod tests;
