@@ -38,7 +38,9 @@
 pub mod anomalies;
 #[cfg(test)]
 mod cases;
+mod differences;
 pub mod evaluate;
+mod fact;
 pub mod forecast;
 pub mod generate;
 pub mod graph;

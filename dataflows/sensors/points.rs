@@ -293,7 +293,8 @@ fn nanoseconds(time: Moment) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Fact, Sensors, Wanted};
+    use crate::fact::{Fact, Wanted};
+    use crate::graph::Sensors;
     use crate::records::Value;
     use crate::sensor::Rules;
     use differential_dataflow::input::InputSession;
