@@ -8,10 +8,11 @@
 //! Rows go up to the day of as-of. When that moves to the next day, a row of that day appears for each device, and nothing else is
 //! looked at.
 
+use crate::assignment::Assignment;
 use crate::facts::Count;
 use crate::logs::{self, Fact, Session};
 use crate::records::{Event, Id};
-use crate::schools::{self, Assignment, Named};
+use crate::schools::{self, Named};
 use crate::{minutes, statistics, tables};
 use differential_dataflow::AsCollection;
 use differential_dataflow::operators::CountTotal;

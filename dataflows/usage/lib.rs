@@ -26,6 +26,7 @@
 //!   that are shown twice belong to the day that has begun.)
 //! - An empty name is refused. Of several names of the type, the first of `type`, `eventType`, `event`, `@type` counts.
 
+mod assignment;
 #[cfg(test)]
 mod cases;
 mod facts;
