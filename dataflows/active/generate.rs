@@ -1,14 +1,18 @@
 //! Realistic, messy input of any size: the events of an app's users, as they are exported.
 //!
 //! Users get push messages and open the app; few do so often. Lines come in the order of time, but for those that mess delays.
+//! Where events are withheld, they are engagements that make a user active who was not engaged otherwise that day, as far as there are such.
 //! Under the same options every byte is the same.
 
 use crate::export::{Kind, Oddity, Person, pick};
+use crate::records::Event;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
+use retally_core::calendar::Calendar;
 use retally_core::contract::{Files, GenerateError, Setting, SettingError, Settings};
 use retally_core::late_lines::LateLines;
+use retally_core::record::{Context, Record};
 use retally_core::time::{DAY, HOUR, SECOND};
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
@@ -99,9 +103,14 @@ pub fn generate(settings: &Settings, files: &mut dyn Files) -> Result<(), Genera
     let mut random = ChaCha8Rng::seed_from_u64(options.seed);
     let mut persons = BTreeMap::new();
     let mut line = String::with_capacity(4_096);
-    let mut number = 0;
+    let mut withholding = Withholding { late: options.late, events: options.events(), number: 0, withheld: 0 };
     for day in 0..options.days {
-        for event in plan(&options, day, &mut random) {
+        let events = plan(&options, day, &mut random);
+        let mut engagements: BTreeMap<u32, u32> = BTreeMap::new();
+        for event in events.iter().filter(|event| event.kind == Kind::UserEngagement) {
+            *engagements.entry(event.user).or_default() += 1;
+        }
+        for event in events {
             if persons.len() >= PERSONS_KEPT_MAX {
                 persons.clear();
             }
@@ -110,12 +119,9 @@ pub fn generate(settings: &Settings, files: &mut dyn Files) -> Result<(), Genera
             let oddity = if let Some(Mess::Odd(oddity)) = mess { Some(oddity) } else { None };
             line.clear();
             person.write_line(&mut line, event.micros, event.kind, oddity, &mut random);
-            // The withheld ones are spread evenly over all.
-            let before = |number: u64| u128::from(number) * u128::from(options.late) / u128::from(options.events());
-            let withheld = before(number + 1) > before(number);
-            number += 1;
+            let only = event.kind == Kind::UserEngagement && engagements.get(&event.user) == Some(&1);
             match &mut late {
-                Some(late) if withheld => writeln!(late, "{line}")?,
+                Some(late) if withholding.takes(|| only && makes_active(&line)) => writeln!(late, "{line}")?,
                 _ => write(&mut output, &line, mess.as_ref(), &mut random)?,
             }
         }
@@ -123,6 +129,33 @@ pub fn generate(settings: &Settings, files: &mut dyn Files) -> Result<(), Genera
     output.finish()?;
     late.map_or(Ok(()), |mut late| late.flush())?;
     Ok(())
+}
+
+/// Which events are withheld: one of each of as many equal parts of all events.
+struct Withholding {
+    late: u64,
+    events: u64,
+    /// Events so far.
+    number: u64,
+    withheld: u64,
+}
+
+impl Withholding {
+    /// Whether the next event is withheld: the first of its part that is telling, else the last of the part.
+    fn takes(&mut self, telling: impl FnOnce() -> bool) -> bool {
+        let part = |number: u64| u128::from(number) * u128::from(self.late) / u128::from(self.events.max(1));
+        let (this, next) = (part(self.number), part(self.number + 1));
+        self.number += 1;
+        let takes = u128::from(self.withheld) <= this && self.withheld < self.late && (next > this || telling());
+        self.withheld += u64::from(takes);
+        takes
+    }
+}
+
+/// Whether the line makes its user active, with the settings' defaults.
+fn makes_active(line: &str) -> bool {
+    let event = Event::decode_json(line.as_bytes(), &Context { calendar: Calendar::utc() });
+    event.is_ok_and(|event| event.valuable && event.engagement.is_some_and(|engagement| engagement.0 >= 3 * SECOND))
 }
 
 /// The events of a day, in order.
@@ -212,9 +245,7 @@ fn write(output: &mut LateLines, line: &str, mess: Option<&Mess>, random: &mut C
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::records::{Event, Name};
-    use retally_core::calendar::Calendar;
-    use retally_core::record::{Context, Record};
+    use crate::records::Name;
     use retally_core::testing::files::Memory;
     use std::collections::BTreeSet;
 
@@ -244,6 +275,15 @@ mod tests {
         assert!((2_000..2_800).contains(&bytes_per_line), "{bytes_per_line} bytes a line");
         let users: BTreeSet<_> = events.iter().map(|event| &event.user).collect();
         assert!((300..=500).contains(&users.len()), "{} users", users.len());
+    }
+
+    #[test]
+    fn what_comes_late_makes_users_active() {
+        let files = files(&[("mess", "0"), ("late", "5")]);
+        let (events, _) = read(&files["events.jsonl"]);
+        let late: Vec<&str> = files["late/events.jsonl"].lines().collect();
+        assert_eq!((events.len(), late.len()), (17_495, 5));
+        assert!(late.iter().all(|line| makes_active(line)), "{late:?}");
     }
 
     #[test]
