@@ -11,6 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use retally_core::calendar::Calendar;
 use retally_core::contract::{Files, GenerateError, Setting, SettingError, Settings};
+use retally_core::generate::{option, share};
 use retally_core::late_lines::LateLines;
 use retally_core::record::{Context, Record};
 use retally_core::time::{DAY, HOUR, SECOND};
@@ -26,14 +27,13 @@ const PERSONS_KEPT_MAX: usize = 20_000;
 
 /// The options of the generator.
 pub fn settings() -> Vec<Setting> {
-    let setting = |name, value, default, about| Setting { name, value, default: Some(default), about };
     vec![
-        setting("users", "N", "500", "how many users"),
-        setting("days", "N", "35", "how many days, from 2024-10-14 on"),
-        setting("events-per-day", "N", "500", "how many events a day, of some 2,400 bytes each"),
-        setting("mess", "SHARE", "0.02", "the share of events that are doubled, delayed, broken or written otherwise"),
-        setting("late", "N", "200", "how many of the events are withheld, and written to late/events.jsonl"),
-        setting("seed", "N", "1", "the start of all chance"),
+        option("users", "N", "500", "how many users"),
+        option("days", "N", "35", "how many days, from 2024-10-14 on"),
+        option("events-per-day", "N", "500", "how many events a day, of some 2,400 bytes each"),
+        option("mess", "SHARE", "0.02", "the share of events that are doubled, delayed, broken or written otherwise"),
+        option("late", "N", "200", "how many of the events are withheld, and written to late/events.jsonl"),
+        option("seed", "N", "1", "the start of all chance"),
     ]
 }
 
@@ -52,7 +52,7 @@ impl Options {
             users: settings.parsed("users")?,
             days: settings.parsed("days")?,
             events_per_day: settings.parsed("events-per-day")?,
-            mess: settings.parsed("mess")?,
+            mess: share(settings, "mess")?,
             late: settings.parsed("late")?,
             seed: settings.parsed("seed")?,
         };
@@ -61,9 +61,6 @@ impl Options {
         }
         if options.days > 20_000 {
             return Err(settings.error("days", "is more than 20,000: years end at 2200"));
-        }
-        if !(0.0..=1.0).contains(&options.mess) {
-            return Err(settings.error("mess", "is no share from 0 to 1"));
         }
         if options.late > options.events() {
             return Err(settings.error("late", format!("is more than the {} events that there are", options.events())));
@@ -245,29 +242,16 @@ fn write(output: &mut LateLines, line: &str, mess: Option<&Mess>, random: &mut C
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Active;
     use crate::records::Name;
-    use retally_core::testing::files::Memory;
+    use retally_core::testing::generated::{generated, json_records, refused};
     use std::collections::BTreeSet;
-
-    fn files(options: &[(&str, &str)]) -> BTreeMap<String, String> {
-        let settings = options.iter().fold(Settings::defaults(&settings()), |settings, (name, value)| settings.with(name, value));
-        let mut memory = Memory::default();
-        generate(&settings, &mut memory).unwrap();
-        memory.texts()
-    }
-
-    fn read(text: &str) -> (Vec<Event>, usize) {
-        let context = Context { calendar: Calendar::utc() };
-        let (read, refused): (Vec<_>, Vec<_>) =
-            text.lines().map(|line| Event::decode_json(line.as_bytes(), &context)).partition(Result::is_ok);
-        (read.into_iter().map(Result::unwrap).collect(), refused.len())
-    }
 
     #[test]
     fn without_mess_all_lines_are_records_in_order() {
-        let files = files(&[("mess", "0"), ("late", "35"), ("events-per-day", "100")]);
-        let (events, refused) = read(&files["events.jsonl"]);
-        let (late, refused_late) = read(&files["late/events.jsonl"]);
+        let files = generated(&Active, &[("mess", "0"), ("late", "35"), ("events-per-day", "100")]);
+        let (events, refused) = json_records::<Event>(&files["events.jsonl"]);
+        let (late, refused_late) = json_records::<Event>(&files["late/events.jsonl"]);
         assert_eq!((events.len(), refused, late.len(), refused_late), (3_465, 0, 35, 0));
         assert!(events.is_sorted_by_key(|event| event.time) && late.is_sorted_by_key(|event| event.time));
         assert!(events.iter().filter(|event| event.name == Name::UserEngagement).all(|event| event.engagement.is_some()));
@@ -279,8 +263,8 @@ mod tests {
 
     #[test]
     fn what_comes_late_makes_users_active() {
-        let files = files(&[("mess", "0"), ("late", "5")]);
-        let (events, _) = read(&files["events.jsonl"]);
+        let files = generated(&Active, &[("mess", "0"), ("late", "5")]);
+        let (events, _) = json_records::<Event>(&files["events.jsonl"]);
         let late: Vec<&str> = files["late/events.jsonl"].lines().collect();
         assert_eq!((events.len(), late.len()), (17_495, 5));
         assert!(late.iter().all(|line| makes_active(line)), "{late:?}");
@@ -288,7 +272,7 @@ mod tests {
 
     #[test]
     fn with_mess_there_is_some_of_everything() {
-        let (events, refused) = read(&files(&[("mess", "0.5"), ("late", "0")])["events.jsonl"]);
+        let (events, refused) = json_records::<Event>(&generated(&Active, &[("mess", "0.5"), ("late", "0")])["events.jsonl"]);
         let set: BTreeSet<_> = events.iter().collect();
         assert!(refused > 500, "{refused} refused");
         assert!(events.len() - set.len() > 500, "{} of {} differ", set.len(), events.len());
@@ -302,9 +286,9 @@ mod tests {
     #[test]
     fn the_same_options_give_the_same_bytes() {
         let options = [("users", "50"), ("days", "3"), ("late", "10")];
-        assert_eq!(files(&options), files(&options));
-        assert_ne!(files(&options), files(&[options.as_slice(), &[("seed", "2")]].concat()));
-        assert_eq!(files(&[("days", "0"), ("late", "0")])["events.jsonl"], "");
+        assert_eq!(generated(&Active, &options), generated(&Active, &options));
+        assert_ne!(generated(&Active, &options), generated(&Active, &[options.as_slice(), &[("seed", "2")]].concat()));
+        assert_eq!(generated(&Active, &[("days", "0"), ("late", "0")])["events.jsonl"], "");
     }
 
     #[test]
@@ -316,7 +300,7 @@ mod tests {
             ("mess", "NaN", "no share"),
             ("late", "17501", "more than the 17500 events"),
         ] {
-            let error = generate(&Settings::defaults(&settings()).with(name, value), &mut Memory::default()).unwrap_err().to_string();
+            let error = refused(&Active, &[(name, value)]);
             assert!(error.contains(why), "{error}");
         }
     }

@@ -8,6 +8,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use retally_core::contract::{Files, GenerateError, Setting, SettingError, Settings};
+use retally_core::generate::share;
 use std::io::{self, Write};
 
 /// Monday, 2024-01-01.
@@ -52,13 +53,10 @@ impl Options {
             datasets: settings.parsed("datasets")?,
             minutes: settings.parsed("minutes")?,
             bytes: Some(settings.text("bytes")).filter(|text| !text.is_empty()).map(|_| settings.parsed("bytes")).transpose()?,
-            mess: settings.parsed("mess")?,
+            mess: share(settings, "mess")?,
             seed: settings.parsed("seed")?,
             late: settings.parsed("late")?,
         };
-        if !(0.0..=1.0).contains(&options.mess) {
-            return Err(settings.error("mess", "is no share from 0 to 1"));
-        }
         if !(0.0..=1e7).contains(&options.minutes) {
             return Err(settings.error("minutes", "is no number of minutes from 0 to 10,000,000"));
         }
@@ -282,4 +280,41 @@ fn push_number(out: &mut Vec<u8>, mut number: u64) {
         }
     }
     out.get_mut(start..).unwrap_or_default().reverse();
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Brushing;
+    use retally_core::testing::generated::{generated, refused};
+
+    const SMALL: [(&str, &str); 3] = [("toothbrushes", "2"), ("datasets", "3"), ("minutes", "6")];
+
+    #[test]
+    fn what_comes_late_is_whole_and_was_broken_off() {
+        let whole = generated(&Brushing, &SMALL);
+        let files = generated(&Brushing, &[SMALL.as_slice(), &[("late", "3")]].concat());
+        assert_eq!((whole.len(), files.len()), (12, 18));
+        let late = |path: &str| files.get(&format!("late/{path}"));
+        for (path, text) in &whole {
+            match late(path) {
+                None => assert_eq!(files[path], *text, "{path}"),
+                Some(late) => {
+                    assert_eq!(late, text, "{path}");
+                    let lines = files[path].lines().count();
+                    assert!(text.starts_with(&files[path]) && lines > 0 && lines < text.lines().count(), "{path}");
+                }
+            }
+        }
+        let last = ["brush-0000/set-00002", "brush-0001/set-00002", "brush-0000/set-00001"];
+        assert!(last.iter().all(|dataset| late(&format!("{dataset}/brushing.csv")).is_some()));
+    }
+
+    #[test]
+    fn options_that_make_no_sense_are_refused() {
+        for (name, value, why) in [("mess", "1.5", "no share"), ("minutes", "-1", "no number"), ("late", "71", "more than the 70 datasets")]
+        {
+            let error = refused(&Brushing, &[(name, value)]);
+            assert!(error.contains(why), "{error}");
+        }
+    }
 }
