@@ -14,7 +14,7 @@ use std::fs;
 use std::sync::Arc;
 
 /// The settings by default.
-pub(crate) fn defaults() -> Settings {
+fn defaults() -> Settings {
     Settings::defaults(&Active.definition().settings)
 }
 
