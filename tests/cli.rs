@@ -1,6 +1,6 @@
 //! How a run is asked for, and what it tells of itself.
 
-use crate::program::{Place, Started};
+use crate::support::program::{Place, Started};
 use std::process::Stdio;
 use std::time::SystemTime;
 
