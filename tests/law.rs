@@ -160,8 +160,8 @@ fn packed() {
     place.write("events.csv.gz", gzip(&parts.concat()));
     place.write("events.csv.zst", zstd(&parts.concat()));
     // As `cat a.gz b.gz` makes them.
-    place.write("joined.csv.gz", parts.each_ref().map(|part| gzip(part)).concat());
-    place.write("joined.CSV.ZST", parts.each_ref().map(|part| zstd(part)).concat());
+    place.write("joined.csv.gz", parts.each_ref().map(gzip).concat());
+    place.write("joined.CSV.ZST", parts.each_ref().map(zstd).concat());
     place.write("servers.csv.gz", gzip(&table(&SERVERS, &ONLINE.servers)));
     let array = Value::from(objects(&ONLINE)).to_string();
     place.write("array.json.gz", gzip(&array));
