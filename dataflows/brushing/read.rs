@@ -9,7 +9,7 @@
 //!
 //! # Limits
 //! Points of an old version can be taken back one by one only as long as its streams are what they were, because they are read once more. Where they
-//! are not, and the destination can't delete a series, the points that the new version lacks remain, and a note says so.
+//! are not, and the destination can't delete a series, the points that the new version lacks remain, and a note reports it.
 
 use crate::machine::Machine;
 use crate::outcome::{DatasetOutcome, Outcome, Status};
@@ -93,7 +93,7 @@ struct Pending {
     held: Held,
 }
 
-/// What goes out.
+/// Changes and reports to be sent.
 struct Said {
     held: Held,
     jobs: Vec<(DatasetOutcome, isize)>,
@@ -244,7 +244,7 @@ impl Worker {
         Ok(Activity::Idle)
     }
 
-    /// Says how far the first of the open ones is.
+    /// Reports how far the first open dataset is read.
     fn progress(&mut self) {
         let Some(open) = self.open.front_mut() else { return };
         let (bytes, points) = (open.phase.bytes_read(), open.phase.handed_over.iter().sum::<u64>());

@@ -192,7 +192,7 @@ impl Servers {
     }
 }
 
-/// A device goes online or offline. Answers how many lines more than one that made.
+/// A device goes online or offline. Returns how many lines more than one that made.
 fn happen(
     device: &mut Device,
     day: u64,

@@ -50,7 +50,7 @@ pub struct Online {
     pub as_of: AsOf,
 }
 
-/// What an event and the next one say.
+/// What follows from an event and the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 enum Fact {
     /// An interval.

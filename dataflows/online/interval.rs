@@ -23,7 +23,7 @@ pub struct Interval {
 /// Why an interval ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum EndReason {
-    /// The device said so.
+    /// The device reported that it went offline.
     Offline,
     /// The device came online again.
     Reconnected,

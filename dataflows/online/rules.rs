@@ -1,4 +1,4 @@
-//! The rules about a device's event and the next one: what the pair says of the time between them.
+//! The rules about a device's event and the next one: what follows from the pair for the time between them.
 //!
 //! | current | next | the device was online |
 //! |---|---|---|

@@ -1,11 +1,11 @@
-//! What is said of a sensor: the differences that the operator by sensor states, and from which tables, points and charts are made.
+//! Facts about a sensor: the operator by sensor emits them as differences, and tables, points and charts are made from them.
 
 use crate::anomalies::Anomaly;
 use crate::points::Moved;
 use crate::tables::Tail;
 use serde::{Deserialize, Serialize};
 
-/// What is wanted of sensors beside what is always said.
+/// Which facts are wanted beside those that are always emitted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Wanted {
     pub(crate) unusual: bool,
@@ -24,14 +24,14 @@ impl Wanted {
     }
 }
 
-/// What is said of a sensor.
+/// A fact about a sensor.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) enum Fact {
     /// A row of it.
     Row(Tail),
-    /// It has measurements with an issue; said once for each, as the multiplicity.
+    /// It has measurements with an issue; the multiplicity is how many.
     Issue(Issue),
-    /// It has measurements; said once for each.
+    /// It has measurements; the multiplicity is how many.
     Measured,
     /// Points are to be written.
     Moved(Moved),

@@ -1,8 +1,8 @@
-//! The graph: from measurements to what is said of each sensor, and names at the end.
+//! The graph: from measurements to facts about each sensor, and names at the end.
 //!
 //! One operator by sensor holds the measurements and looks at them ([`crate::sensor`]); its changes are the differences
 //! between the rows that it would write before and after. The rows wait, without names, in one arrangement by sensor, and are joined
-//! with the names: a change of the mapping writes the sensor's rows anew, and looks at no measurement.
+//! with the names: a change of the mapping rewrites the sensor's rows, and looks at no measurement.
 //!
 //! # Example
 //! A sensor's value is 20 ± 0.1 for weeks, and 25 at noon: a row of `sensor_anomalies`, one of `sensor_incidents`. The 25 is retracted and 20.05 comes: both
@@ -40,7 +40,7 @@ pub struct Sensors {
     pub charted: Vec<String>,
 }
 
-/// A sensor, and what was said of it.
+/// A sensor, and the facts that were emitted about it.
 #[derive(Default)]
 struct Known {
     /// Shared with what writes points.
@@ -184,7 +184,7 @@ impl Sensors {
         measurements.map(|measurement| (measurement.sensor, measurement.reading))
     }
 
-    /// What is said of sensors. Their histories are put on the shelf where points or charts are wanted.
+    /// Facts about sensors. Their histories are put on the shelf where points or charts are wanted.
     pub(crate) fn facts<'s>(
         &self,
         readings: Collection<'s, (Sensor, Reading)>,

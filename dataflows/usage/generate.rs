@@ -75,7 +75,7 @@ impl Options {
     }
 }
 
-/// What an event says, beside its time and log.
+/// The content of an event, beside its time and log.
 enum Said {
     Type(&'static str),
     Name(String),

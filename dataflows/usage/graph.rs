@@ -1,6 +1,6 @@
 //! The graph: from the events of logs to sessions, from sessions to the schools of their devices, to days, and to numbers.
 //!
-//! What the events of a log say is found log by log ([`crate::logs`]): sessions, assignments, schools, and what is wrong. Assignments get
+//! What follows from the events of a log is found log by log ([`crate::logs`]): sessions, assignments, schools, and what is wrong. Assignments get
 //! the names of their schools ([`crate::schools`]); a session's school is the device's as of its start
 //! ([`as_of`](retally_core::operators::as_of)). The lengths of a school's sessions have a median
 //! ([`quantile`](retally_core::operators::quantile)), and days of devices their minutes ([`crate::minutes`]).
@@ -42,7 +42,7 @@ pub struct Usage {
     pub as_of: AsOf,
 }
 
-/// What a session says once its school is known.
+/// What follows from a session once its school is known.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 enum Said {
     /// Its row.
@@ -162,7 +162,7 @@ fn assignments(named: Collection<'_, Named>) -> (Collection<'_, (Id, Assignment)
     (assignments, counts)
 }
 
-/// What sessions say, by kind.
+/// What follows from sessions, by kind.
 struct Sessions<'s> {
     rows: Collection<'s, Row>,
     lengths: Collection<'s, (Id, i64)>,

@@ -33,7 +33,7 @@ impl Counted for Named {
     }
 }
 
-/// What is said of a school.
+/// A fact about a school.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 enum Said {
     /// It is one, and what its name is.
@@ -104,7 +104,7 @@ enum Part {
     Lengths(Distribution),
 }
 
-/// The rows of schools. What is said of others is left out.
+/// The rows of schools. Facts about logs that are no schools are left out.
 pub fn rows<'s>(
     schools: Collection<'s, (Id, Option<Box<str>>)>,
     devices: Collection<'s, Id>,
