@@ -287,7 +287,8 @@ mod tests {
     use crate::Brushing;
     use retally_core::testing::generated::{generated, refused};
 
-    const SMALL: [(&str, &str); 3] = [("toothbrushes", "2"), ("datasets", "3"), ("minutes", "6")];
+    /// Without mess: that writes bytes that are no text.
+    const SMALL: [(&str, &str); 4] = [("toothbrushes", "2"), ("datasets", "3"), ("minutes", "6"), ("mess", "0")];
 
     #[test]
     fn what_comes_late_is_whole_and_was_broken_off() {
