@@ -1,7 +1,8 @@
 //! Files in archives: the same tables as from a folder, and what is wrong with them.
 
-use crate::law::{ACTIVE, ONLINE};
-use crate::program::Place;
+use crate::support::known::{ACTIVE, ONLINE};
+use crate::support::packed::gzip;
+use crate::support::program::Place;
 use std::io::{Cursor, Write};
 use zip::write::SimpleFileOptions;
 
@@ -25,12 +26,6 @@ fn tar(files: &Files<'_>) -> Vec<u8> {
         builder.append_data(&mut header, name, bytes.as_slice()).unwrap();
     }
     builder.into_inner().unwrap()
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
 }
 
 /// The same records in files of every kind that an archive may hold, with others among them.

@@ -1,17 +1,11 @@
 //! `brushing` as a user has it: folders and jobs in, points and tables out, and streams that break.
 
 use crate::processes::hosts;
-use crate::program::{Place, Started};
+use crate::support::packed::gzip;
+use crate::support::program::{Place, Started};
 use std::collections::BTreeMap;
-use std::io::Write;
 
 const S0: &str = "{\"time\":1700000000,\"tick\":0,\"battery\":0.9,\"tick_interval\":0.5}\n";
-
-fn gzip(text: &str) -> Vec<u8> {
-    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    packed.write_all(text.as_bytes()).unwrap();
-    packed.finish().unwrap()
-}
 
 /// Lines of line protocol in any order.
 pub fn sorted(text: &str) -> Vec<&str> {

@@ -2,7 +2,7 @@
 //! not there.
 
 use crate::processes::hosts;
-use crate::program::{Failure, Place};
+use crate::support::program::{Failure, Place};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Seven sensors for 16 days at every half hour: one of each shape, with what goes wrong.

@@ -2,9 +2,9 @@
 //!
 //! Each test goes through [`Database`], once for SQLite and once for a PostgreSQL server of its own.
 
-use crate::postgres_server::Server;
-use crate::program::Place;
-use crate::sqlite_file::SqliteFile;
+use crate::support::postgres_server::Server;
+use crate::support::program::Place;
+use crate::support::sqlite_file::SqliteFile;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use retally::sinks::{Reached, Sink};

@@ -1,9 +1,9 @@
 //! What is wrong with databases is said in a line, without secrets, and nothing is half written.
 
 use crate::databases::{ACTIVE, Database, ONLINE, active, online};
-use crate::postgres_server::{PASSWORD, PASSWORD_IN_URL, Server};
-use crate::program::{Failure, Place, Started};
-use crate::sqlite_file::SqliteFile;
+use crate::support::postgres_server::{PASSWORD, PASSWORD_IN_URL, Server};
+use crate::support::program::{Failure, Place, Started};
+use crate::support::sqlite_file::SqliteFile;
 
 /// Tables of others are named, with the column that tells, and nothing at all is written.
 fn tables_of_others_are_refused(database: &dyn Database, integer: &str, date: &str) {

@@ -1,9 +1,7 @@
 //! What is wrong is said in a line, with the place and what to do; nothing is half done, and bad records stop nothing.
 
-use crate::program::{Failure, Place};
-use flate2::Compression;
-use flate2::write::GzEncoder;
-use std::io::Write;
+use crate::support::packed::{gzip, zstd};
+use crate::support::program::{Failure, Place};
 use std::time::SystemTime;
 
 const EVENT: &str = "2026-01-01T00:00:00Z,1,1,1,true\n";
@@ -287,24 +285,18 @@ fn empty_files_are_empty_input() {
         assert_eq!(place.read("out/online_daily.csv"), "day,fleet_size,devices\n");
         assert_eq!(place.read("out/rejected.csv"), "input,source,line,reason,raw\n");
     }
-    for (name, bytes) in [("none.csv.gz", packed("")), ("none.csv.zst", zstd::encode_all(&b""[..], 1).unwrap())] {
+    for (name, bytes) in [("none.csv.gz", gzip("")), ("none.csv.zst", zstd(""))] {
         place.write(name, bytes);
         place.run(&format!("run online events={name} --out out")).succeeds();
     }
-}
-
-fn packed(text: &str) -> Vec<u8> {
-    let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
-    packed.write_all(text.as_bytes()).unwrap();
-    packed.finish().unwrap()
 }
 
 #[test]
 fn files_that_break_off_fail_the_run() {
     let place = Place::new();
     let text: String = (0..20_000).map(|device| EVENT.replace(",1,1,", &format!(",{device},1,"))).collect();
-    let gzip = packed(&text);
-    let zstd = zstd::encode_all(text.as_bytes(), 1).unwrap();
+    let gzip = gzip(&text);
+    let zstd = zstd(&text);
     place.write("cut.csv.gz", &gzip[..gzip.len() / 2]);
     place.write("cut.csv.zst", &zstd[..zstd.len() / 2]);
     place.write("almost.csv.gz", &gzip[..gzip.len() - 1]);

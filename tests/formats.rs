@@ -1,6 +1,6 @@
 //! What comes out: table files in each format, changes, charts, and tables on the terminal.
 
-use crate::program::Place;
+use crate::support::program::Place;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use serde_json::Value;

@@ -1,6 +1,6 @@
 //! What the program says of itself, word by word. `UPDATE=1` rewrites the snapshots.
 
-use crate::program::Place;
+use crate::support::program::Place;
 use std::fs;
 
 fn check(name: &str, words: &str) {

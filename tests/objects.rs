@@ -1,9 +1,10 @@
 //! Input in buckets: the same tables as from folders, however bad the connection; and what is wrong, said.
 
-use crate::law::{ACTIVE, ONLINE};
 use crate::processes::hosts;
-use crate::program::{Place, Ran, Started};
-use crate::s3_server::{Proxy, S3Server, lend, secret};
+use crate::support::known::{ACTIVE, ONLINE};
+use crate::support::packed::gzip;
+use crate::support::program::{Place, Ran, Started};
+use crate::support::s3_server::{Proxy, S3Server, lend, secret};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -11,12 +12,6 @@ use std::sync::atomic::Ordering;
 
 fn run(server: &S3Server, place: &Place, words: &str) -> Ran {
     Started::new(server.lend(place.command(words)), words).finish()
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
 }
 
 fn tables(place: &Place, folder: &str) -> BTreeMap<String, Vec<u8>> {

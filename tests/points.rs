@@ -3,7 +3,7 @@
 //! The servers are Debian's `influxdb` (1.x) and `victoria-metrics`; `scripts/test` installs them.
 
 use crate::processes;
-use crate::program::{Place, Started};
+use crate::support::program::{Place, Started};
 use retally::points::{Destination, Dropped, PointsError};
 use retally_core::points::{FieldKind, Measurement, Offered, PointBatch, PointField, PointWriter, Series, Standing, Tag, Values};
 use serde_json::Value;

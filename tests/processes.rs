@@ -1,7 +1,7 @@
 //! Several processes as one: the law, and what goes wrong between them.
 
-use crate::law::{ACTIVE, ONLINE, USAGE, same};
-use crate::program::{Failure, Place, Ran};
+use crate::support::known::{ACTIVE, ONLINE, USAGE, same};
+use crate::support::program::{Failure, Place, Ran};
 use std::fs;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -142,7 +142,7 @@ fn a_file_that_one_process_does_not_have() {
             format!("run online events=a.csv events=b.csv events=c.csv events=d.csv -w 1 --out out -n 2 -p {process} --hosts ../hosts");
         let mut command = place.command(&words);
         command.current_dir(place.path(folder));
-        crate::program::Started::new(command, &words)
+        crate::support::program::Started::new(command, &words)
     };
     let (second, first) = (start(1, "there"), start(0, "here"));
     let failure = first.finish().fails().names(&["could not open", ".csv\"", "No such file"]);
@@ -187,7 +187,7 @@ fn points_that_are_not_all_there_are_not_there() {
         );
         let mut command = place.command(&words);
         command.current_dir(place.path(folder));
-        crate::program::Started::new(command, &words)
+        crate::support::program::Started::new(command, &words)
     };
     let points = || place.files("here").into_iter().filter(|(name, _)| name.starts_with("points")).collect::<Vec<_>>();
     // The second process has not got the last files.

@@ -2,9 +2,9 @@
 
 use crate::brushing::sorted;
 use crate::formats::all_formats_say_the_same;
-use crate::law::shuffled;
 use crate::processes;
-use crate::program::Place;
+use crate::support::known::shuffled;
+use crate::support::program::Place;
 use retally_core::calendar::Calendar;
 use retally_core::time::{HOUR, Moment};
 use serde_json::Value;

@@ -2,10 +2,11 @@
 //!
 //! A line of a batch is a JSON object, or for short `user time event [engagement] [valuable] [offset=seconds]`.
 
+use crate::Active;
 use crate::records::{Engagement, Event};
-use crate::tests::{check, defaults};
+use crate::tests::check;
 use retally_core::calendar::Calendar;
-use retally_core::contract::Settings;
+use retally_core::contract::{Dataflow, Settings};
 use retally_core::record::{Context, Record};
 use retally_core::testing::cases::{Language, check_cases};
 use retally_core::testing::{Config, Delivery, Tables};
@@ -19,8 +20,8 @@ fn cases() {
 struct Lines;
 
 impl Language for Lines {
-    fn defaults(&self) -> Settings {
-        defaults()
+    fn dataflow(&self) -> &dyn Dataflow {
+        &Active
     }
 
     fn delivery(&self, line: &str, sign: isize) -> Delivery {

@@ -1,4 +1,4 @@
-//! How an event looks in an export: a line of some 2,400 bytes, most of which say again who the user is.
+//! How an event looks in an export: a line of some 2,400 bytes, most of which repeat who the user is.
 //!
 //! Lines are put together as text: a tree of values for each would take longer than all else.
 

@@ -1,14 +1,19 @@
 //! Realistic, messy input of any size: the events of an app's users, as they are exported.
 //!
 //! Users get push messages and open the app; few do so often. Lines come in the order of time, but for those that mess delays.
+//! Where events are withheld, they are engagements that make a user active who was not engaged otherwise that day, as far as there are such.
 //! Under the same options every byte is the same.
 
 use crate::export::{Kind, Oddity, Person, pick};
+use crate::records::Event;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
+use retally_core::calendar::Calendar;
 use retally_core::contract::{Files, GenerateError, Setting, SettingError, Settings};
+use retally_core::generate::{option, share};
 use retally_core::late_lines::LateLines;
+use retally_core::record::{Context, Record};
 use retally_core::time::{DAY, HOUR, SECOND};
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
@@ -22,14 +27,13 @@ const PERSONS_KEPT_MAX: usize = 20_000;
 
 /// The options of the generator.
 pub fn settings() -> Vec<Setting> {
-    let setting = |name, value, default, about| Setting { name, value, default: Some(default), about };
     vec![
-        setting("users", "N", "500", "how many users"),
-        setting("days", "N", "35", "how many days, from 2024-10-14 on"),
-        setting("events-per-day", "N", "500", "how many events a day, of some 2,400 bytes each"),
-        setting("mess", "SHARE", "0.02", "the share of events that are doubled, delayed, broken or written otherwise"),
-        setting("late", "N", "200", "how many of the events are withheld, and written to late/events.jsonl"),
-        setting("seed", "N", "1", "the start of all chance"),
+        option("users", "N", "500", "how many users"),
+        option("days", "N", "35", "how many days, from 2024-10-14 on"),
+        option("events-per-day", "N", "500", "how many events a day, of some 2,400 bytes each"),
+        option("mess", "SHARE", "0.02", "the share of events that are doubled, delayed, broken or written otherwise"),
+        option("late", "N", "200", "how many of the events are withheld, and written to late/events.jsonl"),
+        option("seed", "N", "1", "the start of all chance"),
     ]
 }
 
@@ -48,7 +52,7 @@ impl Options {
             users: settings.parsed("users")?,
             days: settings.parsed("days")?,
             events_per_day: settings.parsed("events-per-day")?,
-            mess: settings.parsed("mess")?,
+            mess: share(settings, "mess")?,
             late: settings.parsed("late")?,
             seed: settings.parsed("seed")?,
         };
@@ -57,9 +61,6 @@ impl Options {
         }
         if options.days > 20_000 {
             return Err(settings.error("days", "is more than 20,000: years end at 2200"));
-        }
-        if !(0.0..=1.0).contains(&options.mess) {
-            return Err(settings.error("mess", "is no share from 0 to 1"));
         }
         if options.late > options.events() {
             return Err(settings.error("late", format!("is more than the {} events that there are", options.events())));
@@ -99,9 +100,14 @@ pub fn generate(settings: &Settings, files: &mut dyn Files) -> Result<(), Genera
     let mut random = ChaCha8Rng::seed_from_u64(options.seed);
     let mut persons = BTreeMap::new();
     let mut line = String::with_capacity(4_096);
-    let mut number = 0;
+    let mut withholding = Withholding { late: options.late, events: options.events(), number: 0, withheld: 0 };
     for day in 0..options.days {
-        for event in plan(&options, day, &mut random) {
+        let events = plan(&options, day, &mut random);
+        let mut engagements: BTreeMap<u32, u32> = BTreeMap::new();
+        for event in events.iter().filter(|event| event.kind == Kind::UserEngagement) {
+            *engagements.entry(event.user).or_default() += 1;
+        }
+        for event in events {
             if persons.len() >= PERSONS_KEPT_MAX {
                 persons.clear();
             }
@@ -110,12 +116,9 @@ pub fn generate(settings: &Settings, files: &mut dyn Files) -> Result<(), Genera
             let oddity = if let Some(Mess::Odd(oddity)) = mess { Some(oddity) } else { None };
             line.clear();
             person.write_line(&mut line, event.micros, event.kind, oddity, &mut random);
-            // The withheld ones are spread evenly over all.
-            let before = |number: u64| u128::from(number) * u128::from(options.late) / u128::from(options.events());
-            let withheld = before(number + 1) > before(number);
-            number += 1;
+            let only = event.kind == Kind::UserEngagement && engagements.get(&event.user) == Some(&1);
             match &mut late {
-                Some(late) if withheld => writeln!(late, "{line}")?,
+                Some(late) if withholding.takes(|| only && makes_active(&line)) => writeln!(late, "{line}")?,
                 _ => write(&mut output, &line, mess.as_ref(), &mut random)?,
             }
         }
@@ -123,6 +126,33 @@ pub fn generate(settings: &Settings, files: &mut dyn Files) -> Result<(), Genera
     output.finish()?;
     late.map_or(Ok(()), |mut late| late.flush())?;
     Ok(())
+}
+
+/// Which events are withheld: one of each of as many equal parts of all events.
+struct Withholding {
+    late: u64,
+    events: u64,
+    /// Events so far.
+    number: u64,
+    withheld: u64,
+}
+
+impl Withholding {
+    /// Whether the next event is withheld: the first of its part that is telling, else the last of the part.
+    fn takes(&mut self, telling: impl FnOnce() -> bool) -> bool {
+        let part = |number: u64| u128::from(number) * u128::from(self.late) / u128::from(self.events.max(1));
+        let (this, next) = (part(self.number), part(self.number + 1));
+        self.number += 1;
+        let takes = u128::from(self.withheld) <= this && self.withheld < self.late && (next > this || telling());
+        self.withheld += u64::from(takes);
+        takes
+    }
+}
+
+/// Whether the line makes its user active, with the settings' defaults.
+fn makes_active(line: &str) -> bool {
+    let event = Event::decode_json(line.as_bytes(), &Context { calendar: Calendar::utc() });
+    event.is_ok_and(|event| event.valuable && event.engagement.is_some_and(|engagement| engagement.0 >= 3 * SECOND))
 }
 
 /// The events of a day, in order.
@@ -212,31 +242,16 @@ fn write(output: &mut LateLines, line: &str, mess: Option<&Mess>, random: &mut C
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::records::{Event, Name};
-    use retally_core::calendar::Calendar;
-    use retally_core::record::{Context, Record};
-    use retally_core::testing::files::Memory;
+    use crate::Active;
+    use crate::records::Name;
+    use retally_core::testing::generated::{generated, json_records, refused};
     use std::collections::BTreeSet;
-
-    fn files(options: &[(&str, &str)]) -> BTreeMap<String, String> {
-        let settings = options.iter().fold(Settings::defaults(&settings()), |settings, (name, value)| settings.with(name, value));
-        let mut memory = Memory::default();
-        generate(&settings, &mut memory).unwrap();
-        memory.texts()
-    }
-
-    fn read(text: &str) -> (Vec<Event>, usize) {
-        let context = Context { calendar: Calendar::utc() };
-        let (read, refused): (Vec<_>, Vec<_>) =
-            text.lines().map(|line| Event::decode_json(line.as_bytes(), &context)).partition(Result::is_ok);
-        (read.into_iter().map(Result::unwrap).collect(), refused.len())
-    }
 
     #[test]
     fn without_mess_all_lines_are_records_in_order() {
-        let files = files(&[("mess", "0"), ("late", "35"), ("events-per-day", "100")]);
-        let (events, refused) = read(&files["events.jsonl"]);
-        let (late, refused_late) = read(&files["late/events.jsonl"]);
+        let files = generated(&Active, &[("mess", "0"), ("late", "35"), ("events-per-day", "100")]);
+        let (events, refused) = json_records::<Event>(&files["events.jsonl"]);
+        let (late, refused_late) = json_records::<Event>(&files["late/events.jsonl"]);
         assert_eq!((events.len(), refused, late.len(), refused_late), (3_465, 0, 35, 0));
         assert!(events.is_sorted_by_key(|event| event.time) && late.is_sorted_by_key(|event| event.time));
         assert!(events.iter().filter(|event| event.name == Name::UserEngagement).all(|event| event.engagement.is_some()));
@@ -247,8 +262,17 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_late_makes_users_active() {
+        let files = generated(&Active, &[("mess", "0"), ("late", "5")]);
+        let (events, _) = json_records::<Event>(&files["events.jsonl"]);
+        let late: Vec<&str> = files["late/events.jsonl"].lines().collect();
+        assert_eq!((events.len(), late.len()), (17_495, 5));
+        assert!(late.iter().all(|line| makes_active(line)), "{late:?}");
+    }
+
+    #[test]
     fn with_mess_there_is_some_of_everything() {
-        let (events, refused) = read(&files(&[("mess", "0.5"), ("late", "0")])["events.jsonl"]);
+        let (events, refused) = json_records::<Event>(&generated(&Active, &[("mess", "0.5"), ("late", "0")])["events.jsonl"]);
         let set: BTreeSet<_> = events.iter().collect();
         assert!(refused > 500, "{refused} refused");
         assert!(events.len() - set.len() > 500, "{} of {} differ", set.len(), events.len());
@@ -262,9 +286,9 @@ mod tests {
     #[test]
     fn the_same_options_give_the_same_bytes() {
         let options = [("users", "50"), ("days", "3"), ("late", "10")];
-        assert_eq!(files(&options), files(&options));
-        assert_ne!(files(&options), files(&[options.as_slice(), &[("seed", "2")]].concat()));
-        assert_eq!(files(&[("days", "0"), ("late", "0")])["events.jsonl"], "");
+        assert_eq!(generated(&Active, &options), generated(&Active, &options));
+        assert_ne!(generated(&Active, &options), generated(&Active, &[options.as_slice(), &[("seed", "2")]].concat()));
+        assert_eq!(generated(&Active, &[("days", "0"), ("late", "0")])["events.jsonl"], "");
     }
 
     #[test]
@@ -276,7 +300,7 @@ mod tests {
             ("mess", "NaN", "no share"),
             ("late", "17501", "more than the 17500 events"),
         ] {
-            let error = generate(&Settings::defaults(&settings()).with(name, value), &mut Memory::default()).unwrap_err().to_string();
+            let error = refused(&Active, &[(name, value)]);
             assert!(error.contains(why), "{error}");
         }
     }

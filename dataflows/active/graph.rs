@@ -1,6 +1,6 @@
 //! The graph: from events to the days on which a user was active, from days to users by day and window.
 //!
-//! The records become a set, by user; each event of it says what it says by itself. With `--valuable-events`
+//! The records become a set, by user; each event of it gives facts by itself. With `--valuable-events`
 //! it takes two events to make a day active, and they are tallied by user and day. The days of a user are
 //! united, and the ends of that union within windows of 1, 7 and 28 days are summed up over users.
 //!
@@ -85,10 +85,10 @@ const DAILY: Window = Window::Days(1);
 /// The windows of [`tables::ROLLING`].
 const ROLLING: [Window; 2] = [Window::Days(7), Window::Days(28)];
 
-/// What events say.
+/// A fact that follows from events.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 enum Fact {
-    /// The user was active on the day. Said once or several times, it is true.
+    /// The user was active on the day. It holds, whether it is emitted once or several times.
     Active(User, Day),
     /// The day has half of what it takes.
     Half(User, Day, Half),
@@ -153,7 +153,7 @@ impl Active {
         })
     }
 
-    /// What the set of events says, event by event.
+    /// The facts of the set of events, event by event.
     fn said<'s>(&self, events: Collection<'s, (User, Occurrence)>) -> Collection<'s, Fact> {
         let rules = self.clone();
         neighbors(events, exchange(), "events by user", move |user, event, next, give| {
@@ -164,7 +164,7 @@ impl Active {
         })
     }
 
-    /// What an event says by itself.
+    /// The facts that follow from an event alone.
     fn say(&self, user: &User, event: &Occurrence, give: &mut dyn FnMut(Fact)) {
         if matches!(&self.valuable, Valuable::Events(names) if names.contains(&event.name)) {
             give(Fact::Half(user.clone(), event.day, Half::Valuable));
@@ -249,7 +249,7 @@ impl State for Tally {
 }
 
 impl Tally {
-    /// Counts changes, and says what follows of the counts.
+    /// Counts changes, and emits what follows from the counts.
     fn change((user, day): &(User, Day), changes: &mut Vec<(Half, isize)>, tally: &mut Tally, emitter: &mut Each<Fact>) {
         tally.say(user, *day, -1, emitter);
         for (half, diff) in changes.drain(..) {

@@ -1,6 +1,6 @@
 //! `active`: how many users were active on a day, and on any of the last 7 and 28 days?
 //!
-//! Apps send events; some say for how long the user was engaged. A user is active on a local day with an engagement that is long
+//! Apps send events; some report for how long the user was engaged. A user is active on a local day with an engagement that is long
 //! enough and valuable: by default the engagement carries a parameter whose key ends in `_event`; with `--valuable-events` an event
 //! of one of these names occurs on the same day. The graph ([`graph`]) keeps that right as events come in any order.
 //!

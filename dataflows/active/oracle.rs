@@ -1,4 +1,4 @@
-//! The same answers by a plain computation: read every line, keep the set, and look at every user, day and window.
+//! The same tables by a plain computation: read every line, keep the set, and look at every user, day and window.
 
 use chrono::{DateTime, NaiveDate, TimeDelta, TimeZone};
 use retally_core::contract::{AsOf, Settings};

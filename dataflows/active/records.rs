@@ -154,7 +154,7 @@ struct Value<'a> {
     double_value: Option<&'a RawValue>,
 }
 
-/// What a list of parameters says: the first engagement that can be read, and whether the event is valuable.
+/// What is read from a list of parameters: the first engagement that can be read, and whether the event is valuable.
 fn parameters(list: &[u8]) -> Result<(Option<Engagement>, bool), serde_json::Error> {
     if list.is_empty() {
         return Ok((None, false));

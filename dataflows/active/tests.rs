@@ -14,11 +14,11 @@ use std::fs;
 use std::sync::Arc;
 
 /// The settings by default.
-pub(crate) fn defaults() -> Settings {
+fn defaults() -> Settings {
     Settings::defaults(&Active.definition().settings)
 }
 
-/// Runs the graph, and answers its tables after each batch, which are those of the oracle.
+/// Runs the graph, and returns its tables after each batch, which are those of the oracle.
 pub(crate) fn check(config: Config, settings: &Settings, min_engagement_micros: i64, batches: &[Vec<Delivery>]) -> Vec<Tables> {
     let graph: Arc<dyn Graph> = Active.graph(settings).unwrap().into();
     let found = run_graph(config, &graph, &Active.definition().inputs, batches);

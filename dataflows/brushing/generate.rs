@@ -1,12 +1,14 @@
 //! Realistic, messy input of any size: datasets of toothbrushes, as they come from the devices.
 //!
-//! A tick every 40 ms or so; a tooth is brushed for some seconds, and gets cleaner. Now and then the device says what time it is and how full its battery
+//! A tick every 40 ms or so; a tooth is brushed for some seconds, and gets cleaner. Now and then the device reports what time it is and how full its battery
 //! is. With mess, ticks get lost, alone or for a while, and lines are doubled, late or broken. Under the same options every byte is the same.
+//! Datasets that come late are there twice: broken off in the middle, as an upload that failed, and whole in the folder `late`.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use retally_core::contract::{Files, GenerateError, Setting, SettingError, Settings};
+use retally_core::generate::share;
 use std::io::{self, Write};
 
 /// Monday, 2024-01-01.
@@ -30,6 +32,7 @@ pub fn settings() -> Vec<Setting> {
         setting("bytes", "N", None, "how large a brushing.csv is, about; instead of --minutes"),
         setting("mess", "SHARE", Some("0.03"), "the share of ticks that are lost, and of lines that are doubled, late or broken"),
         setting("seed", "N", Some("1"), "the start of all chance"),
+        setting("late", "N", Some("0"), "how many datasets break off in the middle, and come whole in the folder late"),
     ]
 }
 
@@ -40,6 +43,7 @@ struct Options {
     bytes: Option<u64>,
     mess: f64,
     seed: u64,
+    late: u64,
 }
 
 impl Options {
@@ -49,19 +53,26 @@ impl Options {
             datasets: settings.parsed("datasets")?,
             minutes: settings.parsed("minutes")?,
             bytes: Some(settings.text("bytes")).filter(|text| !text.is_empty()).map(|_| settings.parsed("bytes")).transpose()?,
-            mess: settings.parsed("mess")?,
+            mess: share(settings, "mess")?,
             seed: settings.parsed("seed")?,
+            late: settings.parsed("late")?,
         };
-        if !(0.0..=1.0).contains(&options.mess) {
-            return Err(settings.error("mess", "is no share from 0 to 1"));
-        }
         if !(0.0..=1e7).contains(&options.minutes) {
             return Err(settings.error("minutes", "is no number of minutes from 0 to 10,000,000"));
         }
         if options.datasets > 100_000 {
             return Err(settings.error("datasets", "is more than 100,000: years end at 2200"));
         }
+        let all = options.toothbrushes.saturating_mul(options.datasets);
+        if options.late > all {
+            return Err(settings.error("late", format!("is more than the {all} datasets that there are")));
+        }
         Ok(options)
+    }
+
+    /// Whether a dataset comes late: the last one of each toothbrush first, then the ones before.
+    fn is_late(&self, toothbrush: u64, dataset: u64) -> bool {
+        (self.datasets - 1 - dataset).saturating_mul(self.toothbrushes).saturating_add(toothbrush) < self.late
     }
 }
 
@@ -79,11 +90,53 @@ pub fn generate(settings: &Settings, files: &mut dyn Files) -> Result<(), Genera
             let folder = format!("brush-{toothbrush:04}/set-{dataset:05}");
             let start = START_SECONDS + dataset * EVERY_SECONDS + toothbrush % 600;
             let (interval_millis, ticks) = writer.size(&options);
-            writer.brushing(&mut *files.create(&format!("{folder}/brushing.csv"))?, ticks)?;
-            writer.settings(&mut *files.create(&format!("{folder}/settings.jsonlines"))?, start, interval_millis, ticks)?;
+            let late = options.is_late(toothbrush, dataset);
+            let mut create = |name: &str, half: u64| -> io::Result<Box<dyn Write>> {
+                let path = format!("{folder}/{name}");
+                let file = files.create(&path)?;
+                if !late {
+                    return Ok(file);
+                }
+                Ok(Box::new(BrokenOff { whole: files.create(&format!("late/{path}"))?, broken_off: file, lines_left: half }))
+            };
+            writer.brushing(&mut *create("brushing.csv", ticks / 2)?, ticks)?;
+            let half = (ticks / SETTINGS_EVERY_TICKS / 2).max(1);
+            writer.settings(&mut *create("settings.jsonlines", half)?, start, interval_millis, ticks)?;
         }
     }
     Ok(())
+}
+
+/// A stream that is written twice: whole, and as far as it came before it broke off.
+struct BrokenOff {
+    whole: Box<dyn Write>,
+    broken_off: Box<dyn Write>,
+    /// How many lines there are until it breaks off.
+    lines_left: u64,
+}
+
+impl Write for BrokenOff {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        self.write_all(lines)?;
+        Ok(lines.len())
+    }
+
+    /// Takes whole lines.
+    fn write_all(&mut self, lines: &[u8]) -> io::Result<()> {
+        for line in lines.split_inclusive(|byte| *byte == b'\n') {
+            if self.lines_left == 0 {
+                break;
+            }
+            self.lines_left -= 1;
+            self.broken_off.write_all(line)?;
+        }
+        self.whole.write_all(lines)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.broken_off.flush()?;
+        self.whole.flush()
+    }
 }
 
 struct Dataset {
@@ -227,4 +280,42 @@ fn push_number(out: &mut Vec<u8>, mut number: u64) {
         }
     }
     out.get_mut(start..).unwrap_or_default().reverse();
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Brushing;
+    use retally_core::testing::generated::{generated, refused};
+
+    /// Without mess: that writes bytes that are no text.
+    const SMALL: [(&str, &str); 4] = [("toothbrushes", "2"), ("datasets", "3"), ("minutes", "6"), ("mess", "0")];
+
+    #[test]
+    fn what_comes_late_is_whole_and_was_broken_off() {
+        let whole = generated(&Brushing, &SMALL);
+        let files = generated(&Brushing, &[SMALL.as_slice(), &[("late", "3")]].concat());
+        assert_eq!((whole.len(), files.len()), (12, 18));
+        let late = |path: &str| files.get(&format!("late/{path}"));
+        for (path, text) in &whole {
+            match late(path) {
+                None => assert_eq!(files[path], *text, "{path}"),
+                Some(late) => {
+                    assert_eq!(late, text, "{path}");
+                    let lines = files[path].lines().count();
+                    assert!(text.starts_with(&files[path]) && lines > 0 && lines < text.lines().count(), "{path}");
+                }
+            }
+        }
+        let last = ["brush-0000/set-00002", "brush-0001/set-00002", "brush-0000/set-00001"];
+        assert!(last.iter().all(|dataset| late(&format!("{dataset}/brushing.csv")).is_some()));
+    }
+
+    #[test]
+    fn options_that_make_no_sense_are_refused() {
+        for (name, value, why) in [("mess", "1.5", "no share"), ("minutes", "-1", "no number"), ("late", "71", "more than the 70 datasets")]
+        {
+            let error = refused(&Brushing, &[(name, value)]);
+            assert!(error.contains(why), "{error}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! The graph: datasets are read, and what came of them is summed up by day and by tooth.
 
-use crate::outcome::{Outcome, Tooth, seconds};
+use crate::outcome::{DatasetOutcome, Tooth, seconds};
 use crate::read::datasets;
 use crate::settings::{NANOSECOND_FS, Rules};
 use crate::tables;
@@ -20,9 +20,6 @@ pub struct Brushing {
     /// The rules of a dataset.
     pub rules: Rules,
 }
-
-/// A dataset and what came of it.
-pub type Job = (Vec<String>, Outcome);
 
 impl Graph for Brushing {
     fn tables(&self) -> Vec<Table> {
@@ -54,7 +51,7 @@ impl Graph for Brushing {
 }
 
 impl Brushing {
-    fn daily<'s>(&self, jobs: Collection<'s, Job>) -> Collection<'s, Row> {
+    fn daily<'s>(&self, jobs: Collection<'s, DatasetOutcome>) -> Collection<'s, Row> {
         let calendar = self.rules.calendar.clone();
         let spans = jobs.flat_map(move |(key, outcome)| {
             let (toothbrush, (start, _)) = key.into_iter().next().zip(outcome.span())?;
@@ -68,7 +65,7 @@ impl Brushing {
     }
 }
 
-fn teeth(jobs: Collection<'_, Job>) -> Collection<'_, Row> {
+fn teeth(jobs: Collection<'_, DatasetOutcome>) -> Collection<'_, Row> {
     let teeth = jobs.flat_map(|(key, outcome)| {
         let toothbrush = key.into_iter().next().unwrap_or_default();
         let sums = |tooth: Tooth| [i128::from(tooth.points), i128::try_from(tooth.percent_steps).unwrap_or(i128::MAX)];

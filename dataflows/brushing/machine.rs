@@ -312,7 +312,7 @@ impl Machine {
 
     /// Reads some blocks at most, and until a batch of `out` is full.
     ///
-    /// An error says which stream can't be read, and why; then the dataset has to be begun anew.
+    /// An error names the stream that can't be read, and why; then the dataset has to be read from its start again.
     pub fn step(&mut self, out: &mut Out) -> Result<Step, String> {
         self.blocks_left = BLOCKS_PER_STEP;
         match self.run(out) {

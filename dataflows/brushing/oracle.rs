@@ -1,4 +1,4 @@
-//! The same answers by a plain computation over whole files: obviously right, slow, and nothing of the machine's.
+//! The same tables by a plain computation over whole files: obviously right, slow, and nothing of the machine's.
 
 #![allow(clippy::cast_possible_truncation)]
 

@@ -49,6 +49,9 @@ pub struct Outcome {
     pub unordered: bool,
 }
 
+/// The key of a dataset, and what came of it.
+pub type DatasetOutcome = (Vec<String>, Outcome);
+
 /// A dataset's points of a tooth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Tooth {

@@ -1,6 +1,6 @@
 //! What is done with a dataset: its points are written, retracted, or those of its new version are held against the old one.
 //!
-//! A phase can be begun anew when a stream fails: what it gives is the same each time, so the points that were handed over before are counted
+//! A phase can be restarted when a stream fails: what it gives is the same each time, so the points that were handed over before are counted
 //! and left out. When a version replaces another, both are read, side by side, and where points are in the order of their times the difference of
 //! the two is given; bounded memory, whatever their length.
 
@@ -120,7 +120,7 @@ impl Phase {
         Phase { kind, end: None, handed_over: [0, 0], skip: [0, 0] }
     }
 
-    /// This phase anew, after another had handed over so many points.
+    /// This phase restarted, after another had handed over so many points.
     #[must_use]
     pub fn after(mut self, handed_over: [u64; 2]) -> Phase {
         self.handed_over = handed_over;

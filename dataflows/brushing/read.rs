@@ -9,11 +9,10 @@
 //!
 //! # Limits
 //! Points of an old version can be taken back one by one only as long as its streams are what they were, because they are read once more. Where they
-//! are not, and the destination can't delete a series, the points that the new version lacks remain, and a note says so.
+//! are not, and the destination can't delete a series, the points that the new version lacks remain, and a note reports it.
 
-use crate::graph::Job;
 use crate::machine::Machine;
-use crate::outcome::{Outcome, Status};
+use crate::outcome::{DatasetOutcome, Outcome, Status};
 use crate::phase::{Phase, ReadError, Reader, SeriesPair, Went};
 use crate::settings::Rules;
 use crate::tables;
@@ -36,7 +35,7 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 pub const OPEN_MAX: usize = 4;
 
 /// The datasets of an input, each with what came of it.
-pub fn datasets<'s>(inputs: &Inputs<'s>, name: &str, rules: &Rules) -> Collection<'s, Job> {
+pub fn datasets<'s>(inputs: &Inputs<'s>, name: &str, rules: &Rules) -> Collection<'s, DatasetOutcome> {
     let splits: VecStream<'s, Split> = inputs.datasets(name);
     let scope = splits.scope();
     let mut builder = OperatorBuilder::new(format!("read {name}"), scope);
@@ -44,7 +43,7 @@ pub fn datasets<'s>(inputs: &Inputs<'s>, name: &str, rules: &Rules) -> Collectio
     let mut input = builder.new_input(splits, Exchange::new(Split::route));
     let (jobs, job_stream) = builder.new_output();
     let (reports, report_stream) = builder.new_output();
-    let mut jobs = OutputBuilder::<_, CapacityContainerBuilder<Vec<(Job, Epoch, isize)>>>::from(jobs);
+    let mut jobs = OutputBuilder::<_, CapacityContainerBuilder<Vec<(DatasetOutcome, Epoch, isize)>>>::from(jobs);
     let mut reports = OutputBuilder::<_, CapacityContainerBuilder<Vec<Report>>>::from(reports);
     let (opener, points, rules) = (inputs.opener(), Arc::clone(inputs.points()), rules.clone());
     builder.build(move |capabilities| {
@@ -94,10 +93,10 @@ struct Pending {
     held: Held,
 }
 
-/// What goes out.
+/// Changes and reports to be sent.
 struct Said {
     held: Held,
-    jobs: Vec<(Job, isize)>,
+    jobs: Vec<(DatasetOutcome, isize)>,
     reports: Vec<Report>,
 }
 
@@ -245,7 +244,7 @@ impl Worker {
         Ok(Activity::Idle)
     }
 
-    /// Says how far the first of the open ones is.
+    /// Reports how far the first open dataset is read.
     fn progress(&mut self) {
         let Some(open) = self.open.front_mut() else { return };
         let (bytes, points) = (open.phase.bytes_read(), open.phase.handed_over.iter().sum::<u64>());

@@ -94,7 +94,7 @@ impl ByteStream for MemoryStream {
 
 type Key = (String, String, String, i64);
 
-/// A destination that keeps what it is told, in order, and is behind every other time.
+/// A destination that stores the calls it gets, in order, and is behind every other time.
 #[derive(Clone, Default)]
 struct Store {
     told: Arc<Mutex<Vec<(Key, Option<String>)>>>,
@@ -179,7 +179,7 @@ struct Ran {
 }
 
 impl Ran {
-    /// The points that are there when all is said.
+    /// The points that remain at the end.
     fn points(&self) -> BTreeMap<Key, String> {
         let mut points = BTreeMap::new();
         for (key, value) in &self.told {
@@ -478,7 +478,7 @@ fn what_can_not_be_taken_back_is_said() {
     assert_eq!((ran.notes.len(), ran.points().len()), (0, 2));
 }
 
-/// What the oracle says of one dataset, as a row of `brushing_jobs` without its key.
+/// The oracle's result for one dataset, as a row of `brushing_jobs` without its key.
 fn row(found: &Found) -> String {
     let micros = |ns: i128| Moment(ns.div_euclid(1_000) as i64).to_string();
     let count = |name: &str| found.points.iter().filter(|point| point.0 == name).count();

@@ -6,7 +6,7 @@
 //! - [`points`]: what goes to a time-series database
 //! - [`chart`], [`key_chart`], [`extremes`]: charts of tables, of single keys, and long series made short
 //! - [`operators`]: the reusable incremental pieces
-//! - [`late_lines`]: files of generators
+//! - [`generate`], [`late_lines`]: options and files of generators
 
 pub mod calendar;
 pub mod chart;
@@ -14,6 +14,7 @@ pub mod contract;
 pub mod decode;
 pub mod duration;
 pub mod extremes;
+pub mod generate;
 pub mod key_chart;
 pub mod late_lines;
 pub mod operators;

@@ -3,10 +3,9 @@
 //! A line of a batch is `time device user server online|offline`, or `server id created [destroyed]`.
 
 use crate::Online;
-use retally_core::contract::{Dataflow, Graph, Settings};
+use retally_core::contract::Dataflow;
+use retally_core::testing::Delivery;
 use retally_core::testing::cases::{Language, check_cases};
-use retally_core::testing::{Config, Delivery, Tables, run_graph};
-use std::sync::Arc;
 
 #[test]
 fn cases() {
@@ -16,8 +15,8 @@ fn cases() {
 struct Lines;
 
 impl Language for Lines {
-    fn defaults(&self) -> Settings {
-        Settings::defaults(&Online.definition().settings)
+    fn dataflow(&self) -> &dyn Dataflow {
+        &Online
     }
 
     fn delivery(&self, line: &str, sign: isize) -> Delivery {
@@ -30,10 +29,5 @@ impl Language for Lines {
             _ => panic!("neither an event nor a server: {line:?}"),
         };
         Delivery { input, sign, line }
-    }
-
-    fn tables(&self, config: Config, settings: &Settings, batches: &[Vec<Delivery>]) -> Vec<Tables> {
-        let graph: Arc<dyn Graph> = Arc::from(Online.graph(settings).unwrap());
-        run_graph(config, &graph, &Online.definition().inputs, batches)
     }
 }

@@ -5,6 +5,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use retally_core::calendar::Day;
 use retally_core::contract::{Files, GenerateError, Setting, Settings};
+use retally_core::generate::{option, share};
 use retally_core::time::{DAY, Moment, SECOND};
 use std::io::{self, Write};
 
@@ -15,14 +16,13 @@ const SERVER_LIFE_DAYS: u64 = 120;
 
 /// The generator's settings.
 pub fn settings() -> Vec<Setting> {
-    let setting = |name, value, default, about| Setting { name, value, default: Some(default), about };
     vec![
-        setting("devices", "N", "1000", "how many devices there are"),
-        setting("days", "N", "90", "how many days, from 2023-01-01"),
-        setting("events-per-day", "X", "2", "events per device and day, on average"),
-        setting("mess", "SHARE", "0.03", "the share of events that are lost, doubled, out of order or wrong; 0 to 1"),
-        setting("seed", "S", "1", "another seed, other input"),
-        setting("late", "N", "0", "how many events are kept back, for a late batch in late/events.csv"),
+        option("devices", "N", "1000", "how many devices there are"),
+        option("days", "N", "90", "how many days, from 2023-01-01"),
+        option("events-per-day", "X", "2", "events per device and day, on average"),
+        option("mess", "SHARE", "0.03", "the share of events that are lost, doubled, out of order or wrong; 0 to 1"),
+        option("seed", "S", "1", "another seed, other input"),
+        option("late", "N", "0", "how many events are kept back, for a late batch in late/events.csv"),
     ]
 }
 
@@ -41,7 +41,7 @@ impl Options {
             devices: settings.parsed("devices")?,
             days: settings.parsed("days")?,
             events_per_day: settings.parsed("events-per-day")?,
-            mess: settings.parsed("mess")?,
+            mess: share(settings, "mess")?,
             seed: settings.parsed("seed")?,
             late: settings.parsed("late")?,
         };
@@ -54,9 +54,6 @@ impl Options {
         }
         if !(options.events_per_day > 0.0 && options.events_per_day <= 10_000.0) {
             return error("events-per-day", "is not above 0 and at most 10000");
-        }
-        if !(0.0..=1.0).contains(&options.mess) {
-            return error("mess", "is not from 0 to 1");
         }
         Ok(options)
     }
@@ -195,7 +192,7 @@ impl Servers {
     }
 }
 
-/// A device goes online or offline. Answers how many lines more than one that made.
+/// A device goes online or offline. Returns how many lines more than one that made.
 fn happen(
     device: &mut Device,
     day: u64,

@@ -9,11 +9,13 @@
 //! moves to the next day, the rows of that day appear, and no device is looked at.
 
 use crate::fleet::FleetSizes;
-use crate::hours::{self, Hours};
+use crate::hours;
+use crate::interval::{EndReason, Interval};
 use crate::lifetimes;
 use crate::projection;
 use crate::records::{Event, Server, Status, Until};
-use crate::rules::{self, EndReason, Issue};
+use crate::rules::{self, Issue};
+use crate::series::Series;
 use crate::tables;
 use differential_dataflow::operators::CountTotal;
 use differential_dataflow::{AsCollection, Data};
@@ -48,24 +50,7 @@ pub struct Online {
     pub as_of: AsOf,
 }
 
-/// A time during which a device was online.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Interval {
-    /// The device.
-    pub device: u64,
-    /// Its user.
-    pub user: u64,
-    /// Its server.
-    pub server: u64,
-    /// From when.
-    pub from: Moment,
-    /// Until when; `None` when it is not over.
-    pub until: Option<Moment>,
-    /// Why it ended.
-    pub reason: EndReason,
-}
-
-/// What an event and the next one say.
+/// What follows from an event and the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 enum Fact {
     /// An interval.
@@ -78,21 +63,6 @@ enum Fact {
     Wrong(Issue),
     /// There was an event of this server.
     Seen(u64, Moment),
-}
-
-/// What is counted per day.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Series {
-    /// Devices, by window and bucket of the fleet's size.
-    Fleet(Window, u16),
-    /// Devices, once for each of their users.
-    Devices,
-    /// Users.
-    Users,
-    /// Devices that are online for the first time.
-    NewDevices,
-    /// Parts of [`Hours`].
-    Hours(Hours),
 }
 
 /// The window of `online_rolling_28d`.

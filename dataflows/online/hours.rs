@@ -5,7 +5,8 @@
 //! has too much by that, (its end - as-of) for each device that is online at as-of, is taken off when the row is made. So
 //! as-of can move without touching any device.
 
-use crate::graph::{Interval, Series};
+use crate::interval::Interval;
+use crate::series::{Hours, Series};
 use differential_dataflow::AsCollection;
 use retally_core::Collection;
 use retally_core::calendar::{Calendar, Day};
@@ -16,17 +17,6 @@ use retally_core::time::{HOUR, Moment};
 use serde::{Deserialize, Serialize};
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::vec::Map;
-
-/// What is summed up over devices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Hours {
-    /// Devices online all day.
-    WholeDays,
-    /// Microseconds of devices online for a part of the day.
-    Parts,
-    /// Devices that are online and have not ended to be; on any day.
-    Open,
-}
 
 /// The parts of hours as range ends, and the devices that are still online; intervals come on the worker of their device.
 pub fn hours<'s>(intervals: Collection<'s, Interval>, calendar: &Calendar) -> (Collection<'s, (Hours, Day)>, Collection<'s, ()>) {

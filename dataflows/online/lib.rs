@@ -1,6 +1,6 @@
 //! `online`: how many devices were online on a day, and how large was the fleet of their user?
 //!
-//! Devices say when they go online and offline, and some of that is lost, late, doubled or wrong. From every event and the
+//! Devices report when they go online and offline, and some of that is lost, late, doubled or wrong. From every event and the
 //! next one of its device follows how long the device was online ([`rules`]); the graph ([`graph`]) keeps that right as events
 //! come in any order, and counts devices by day and by the number of devices that their user had online.
 //!
@@ -27,12 +27,14 @@ pub mod fleet;
 pub mod generate;
 pub mod graph;
 mod hours;
+pub mod interval;
 mod lifetimes;
 #[cfg(test)]
 mod oracle;
 mod projection;
 pub mod records;
 pub mod rules;
+mod series;
 mod tables;
 #[cfg(test)]
 mod tests;

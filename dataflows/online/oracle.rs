@@ -1,4 +1,4 @@
-//! The same answers by a plain computation over the whole set of records: obviously right, and slow.
+//! The same tables by a plain computation over the whole set of records: obviously right, and slow.
 
 use retally_core::calendar::{Calendar, Day};
 use retally_core::contract::AsOf;

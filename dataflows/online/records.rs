@@ -10,11 +10,11 @@ use std::cmp::Ordering;
 pub struct Event {
     /// The device.
     pub device: u64,
-    /// What it said, and when.
+    /// What it reported, and when.
     pub status: Status,
 }
 
-/// What a device said: 24 bytes, because the graph keeps one for every event.
+/// What a device reported: 24 bytes, because the graph keeps one for every event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Status {
     /// The time in microseconds, shifted by one bit, and in that bit whether the device is online.

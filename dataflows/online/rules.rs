@@ -1,4 +1,4 @@
-//! The rules about a device's event and the next one: what the pair says of the time between them.
+//! The rules about a device's event and the next one: what follows from the pair for the time between them.
 //!
 //! | current | next | the device was online |
 //! |---|---|---|
@@ -9,35 +9,10 @@
 //! | online X | nothing | from current until X's destruction, or as-of |
 //! | offline | anything | not online |
 
-use crate::graph::Interval;
+use crate::interval::{EndReason, Interval};
 use crate::records::Status;
 use retally_core::time::Moment;
 use serde::{Deserialize, Serialize};
-
-/// Why an interval ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum EndReason {
-    /// The device said so.
-    Offline,
-    /// The device came online again.
-    Reconnected,
-    /// Its server was destroyed.
-    ServerDestroyed,
-    /// It does not: it is cut at as-of.
-    StillOnline,
-}
-
-impl EndReason {
-    /// As in the column `end_reason`.
-    pub fn name(self) -> &'static str {
-        match self {
-            EndReason::Offline => "offline",
-            EndReason::Reconnected => "reconnected",
-            EndReason::ServerDestroyed => "server_destroyed",
-            EndReason::StillOnline => "still_online",
-        }
-    }
-}
 
 /// What is not as it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -1,8 +1,7 @@
 //! The outputs: tables with their columns, charts, and how rows are written.
 
 use crate::fleet::FleetSizes;
-use crate::graph::Interval;
-use crate::rules::EndReason;
+use crate::interval::{EndReason, Interval};
 use retally_core::calendar::Day;
 use retally_core::chart::{Chart, Layer, Mark, Series};
 use retally_core::contract::Table;

@@ -20,8 +20,8 @@ fn cases() {
 struct Lines;
 
 impl Language for Lines {
-    fn defaults(&self) -> Settings {
-        Settings::defaults(&crate::Sensors.definition().settings)
+    fn dataflow(&self) -> &dyn Dataflow {
+        &crate::Sensors
     }
 
     /// The line as it is: one may be many.

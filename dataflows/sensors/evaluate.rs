@@ -33,7 +33,7 @@ pub struct Labelled {
     pub rows: usize,
     /// Labelled windows: first and last row, in order.
     pub windows: Vec<(usize, usize)>,
-    /// Rows that were said to be anomalies, in order.
+    /// Rows that were reported as anomalies, in order.
     pub detections: Vec<usize>,
 }
 

@@ -16,7 +16,7 @@
 //!
 //! # What makes it incremental
 //! The result is rounded ([`Baseline`]): σ to eighths of a doubling, level and slope to 32nds of σ. So most late
-//! measurements change no baseline but those of the hours beside them, and only where one changed are measurements scored anew.
+//! measurements change no baseline but those of the hours beside them, and only where one changed are measurements scored again.
 //!
 //! # Limits
 //! An hour's forecast depends on [`REACH`] hours before it and on nothing else.
@@ -137,7 +137,7 @@ impl Window {
         self.local.extend((first..until).map(|hour| i32::try_from(wall(hour)).unwrap_or(i32::MAX)));
     }
 
-    /// Says what is in an hour; x of the moments is in hours since the hour's start.
+    /// Describes what is in an hour; x of the moments is in hours since the hour's start.
     pub fn set(&mut self, hour: Hour, moments: &Moments) {
         let place = usize::try_from(hour - self.first).unwrap_or(usize::MAX);
         if let Some(slot) = self.hours.get_mut(place) {

@@ -8,6 +8,7 @@ use crate::records::Sensor;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use retally_core::contract::{Files, GenerateError, Setting, Settings};
+use retally_core::generate::{option, share};
 use retally_core::time::{DAY, HOUR, Moment, SECOND};
 use std::io::{self, Write};
 
@@ -16,14 +17,13 @@ const START: Moment = Moment(1_709_251_200 * SECOND);
 
 /// The generator's settings.
 pub fn settings() -> Vec<Setting> {
-    let setting = |name, value, default, about| Setting { name, value, default: Some(default), about };
     vec![
-        setting("sensors", "N", "100", "how many sensors there are"),
-        setting("days", "N", "42", "how many days, from 2024-03-01"),
-        setting("interval", "SECONDS", "300", "the time between a sensor's measurements"),
-        setting("mess", "SHARE", "0.003", "the share of lines that are doubled, late, broken or in conflict; 0 to 1"),
-        setting("seed", "S", "1", "another seed, other input"),
-        setting("late", "N", "0", "how many measurements are kept back, for a late batch in late/data.csv"),
+        option("sensors", "N", "100", "how many sensors there are"),
+        option("days", "N", "42", "how many days, from 2024-03-01"),
+        option("interval", "SECONDS", "300", "the time between a sensor's measurements"),
+        option("mess", "SHARE", "0.003", "the share of lines that are doubled, late, broken or in conflict; 0 to 1"),
+        option("seed", "S", "1", "another seed, other input"),
+        option("late", "N", "0", "how many measurements are kept back, for a late batch in late/data.csv"),
     ]
 }
 
@@ -190,7 +190,7 @@ fn normal(random: &mut ChaCha8Rng) -> f64 {
 /// Writes `mapping.csv`, `data.csv` and `labels.csv`, and `late/data.csv` when measurements are kept back.
 pub fn generate(settings: &Settings, files: &mut dyn Files) -> Result<(), GenerateError> {
     let (sensors, days, interval): (u64, u64, i64) = (settings.parsed("sensors")?, settings.parsed("days")?, settings.parsed("interval")?);
-    let (mess, seed, late): (f64, u64, u64) = (settings.parsed("mess")?, settings.parsed("seed")?, settings.parsed("late")?);
+    let (mess, seed, late): (f64, u64, u64) = (share(settings, "mess")?, settings.parsed("seed")?, settings.parsed("late")?);
     let refuse = |name, why| Err(GenerateError::from(settings.error(name, why)));
     if !(1..=1_000_000).contains(&sensors) {
         return refuse("sensors", "is not from 1 to 1000000");
@@ -200,9 +200,6 @@ pub fn generate(settings: &Settings, files: &mut dyn Files) -> Result<(), Genera
     }
     if !(1..=86_400).contains(&interval) {
         return refuse("interval", "is not from 1 to 86400");
-    }
-    if !(0.0..=1.0).contains(&mess) {
-        return refuse("mess", "is not from 0 to 1");
     }
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut mapping = files.create("mapping.csv")?;
@@ -272,19 +269,12 @@ fn line(file: &mut dyn Write, time: Moment, sensor: Sensor, value: f64) -> io::R
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::Sensors;
     use crate::records::Measurement;
     use retally_core::calendar::Calendar;
     use retally_core::record::{Context, Fields, Record};
-    use retally_core::testing::files::Memory;
-    use std::collections::{BTreeMap, BTreeSet};
-
-    fn files(options: &[(&str, &str)]) -> BTreeMap<String, String> {
-        let settings = options.iter().fold(Settings::defaults(&settings()), |settings, (name, value)| settings.with(name, value));
-        let mut memory = Memory::default();
-        generate(&settings, &mut memory).unwrap();
-        memory.texts()
-    }
+    use retally_core::testing::generated::{generated, refused};
+    use std::collections::BTreeSet;
 
     /// What can be read, and how many lines can't.
     fn read(text: &str) -> (Vec<Measurement>, usize) {
@@ -301,7 +291,7 @@ mod tests {
 
     #[test]
     fn without_mess_all_lines_are_measurements_in_order() {
-        let files = files(&[("mess", "0"), ("sensors", "3"), ("days", "2"), ("late", "7")]);
+        let files = generated(&Sensors, &[("mess", "0"), ("sensors", "3"), ("days", "2"), ("late", "7")]);
         let (data, refused) = read(&files["data.csv"]);
         assert_eq!((data.len(), refused, read(&files["late/data.csv"]).0.len()), (3 * 576 - 7, 0, 7));
         for sensor in data.chunk_by(|a, b| a.sensor == b.sensor) {
@@ -312,7 +302,7 @@ mod tests {
 
     #[test]
     fn with_mess_there_is_some_of_everything() {
-        let files = files(&[("mess", "0.1"), ("sensors", "60"), ("days", "30"), ("interval", "3600")]);
+        let files = generated(&Sensors, &[("mess", "0.1"), ("sensors", "60"), ("days", "30"), ("interval", "3600")]);
         let (data, refused) = read(&files["data.csv"]);
         let set: BTreeSet<_> = data.iter().collect();
         assert!(refused > 100 && data.len() - set.len() > 100, "{refused} {}", set.len());
@@ -326,15 +316,14 @@ mod tests {
     #[test]
     fn the_same_options_give_the_same_bytes() {
         let options = [("sensors", "5"), ("days", "3")];
-        assert_eq!(files(&options), files(&options));
-        assert_ne!(files(&options), files(&[options.as_slice(), &[("seed", "2")]].concat()));
+        assert_eq!(generated(&Sensors, &options), generated(&Sensors, &options));
+        assert_ne!(generated(&Sensors, &options), generated(&Sensors, &[options.as_slice(), &[("seed", "2")]].concat()));
     }
 
     #[test]
     fn options_that_make_no_sense_are_refused() {
         for (name, value) in [("sensors", "0"), ("days", "x"), ("interval", "0"), ("mess", "NaN"), ("mess", "2")] {
-            let settings = Settings::defaults(&settings()).with(name, value);
-            let error = generate(&settings, &mut Memory::default()).unwrap_err().to_string();
+            let error = refused(&Sensors, &[(name, value)]);
             assert!(error.contains(&format!("--{name}")), "{error}");
         }
     }

@@ -1,15 +1,17 @@
-//! The graph: from measurements to what is said of each sensor, and names at the end.
+//! The graph: from measurements to facts about each sensor, and names at the end.
 //!
 //! One operator by sensor holds the measurements and looks at them ([`crate::sensor`]); its changes are the differences
 //! between the rows that it would write before and after. The rows wait, without names, in one arrangement by sensor, and are joined
-//! with the names: a change of the mapping writes the sensor's rows anew, and looks at no measurement.
+//! with the names: a change of the mapping rewrites the sensor's rows, and looks at no measurement.
 //!
 //! # Example
 //! A sensor's value is 20 ± 0.1 for weeks, and 25 at noon: a row of `sensor_anomalies`, one of `sensor_incidents`. The 25 is retracted and 20.05 comes: both
 //! rows go, and the forecasts of the following weeks are as if it had never been there.
 
+use crate::differences::differences;
+use crate::fact::{Fact, Issue, Peak, Wanted};
 use crate::names;
-use crate::picture::{self, Peak};
+use crate::picture;
 use crate::points::{self, Moved, Shelf};
 use crate::records::{Measurement, Name, Reading, Sensor};
 use crate::sensor::{History, Rules, Work};
@@ -23,7 +25,6 @@ use retally_core::decode::Inputs;
 use retally_core::key_chart::KeyChart;
 use retally_core::operators::by_key::{Each, Emitter, State, by_key, exchange};
 use retally_core::publish::Outputs;
-use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,67 +40,7 @@ pub struct Sensors {
     pub charted: Vec<String>,
 }
 
-/// What is wanted of sensors beside what is always said.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Wanted {
-    pub(crate) unusual: bool,
-    pub(crate) points: bool,
-    pub(crate) charts: bool,
-}
-
-impl Wanted {
-    fn has(&self, fact: &Fact) -> bool {
-        match fact {
-            Fact::Moved(_) => self.points,
-            Fact::Peak(_) | Fact::Touched => self.charts,
-            Fact::Row(_) | Fact::Issue(_) | Fact::Measured => true,
-        }
-    }
-}
-
-/// What is said of a sensor.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub(crate) enum Fact {
-    /// A row of it.
-    Row(Tail),
-    /// It has measurements with an issue; said once for each, as the multiplicity.
-    Issue(Issue),
-    /// It has measurements; said once for each.
-    Measured,
-    /// Points are to be written.
-    Moved(Moved),
-    /// It has measurements, and this is the highest score of its anomalies.
-    Peak(Peak),
-    /// Something of it has changed.
-    Touched,
-}
-
-/// What is wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub(crate) enum Issue {
-    Unmapped,
-    ConflictingValue,
-    MappingConflict,
-    WithoutData,
-    AmbiguousTime,
-    MissingTime,
-}
-
-impl Issue {
-    /// As in the column `issue`.
-    fn name(self) -> &'static str {
-        match self {
-            Issue::Unmapped => "unmapped_sensor",
-            Issue::ConflictingValue => "conflicting_value",
-            Issue::MappingConflict => "mapping_conflict",
-            Issue::WithoutData => "sensor_without_data",
-            Issue::AmbiguousTime => "ambiguous_local_time",
-            Issue::MissingTime => "missing_local_time",
-        }
-    }
-}
-
-/// A sensor, and what was said of it.
+/// A sensor, and the facts that were emitted about it.
 #[derive(Default)]
 struct Known {
     /// Shared with what writes points.
@@ -150,31 +91,6 @@ fn give_change(before: u64, after: u64, give: impl FnOnce(isize)) {
     let diff = isize::try_from(after).unwrap_or(isize::MAX) - isize::try_from(before).unwrap_or(isize::MAX);
     if diff != 0 {
         give(diff);
-    }
-}
-
-/// What is in one sorted list and not in the other.
-pub(crate) fn differences<T: Ord>(before: &[T], after: &[T], mut give: impl FnMut(&T, isize)) {
-    let (mut before, mut after) = (before.iter().peekable(), after.iter().peekable());
-    loop {
-        let order = match (before.peek(), after.peek()) {
-            (None, None) => return,
-            (Some(_), None) => std::cmp::Ordering::Less,
-            (None, Some(_)) => std::cmp::Ordering::Greater,
-            (Some(old), Some(new)) => old.cmp(new),
-        };
-        if order.is_le()
-            && let Some(old) = before.next()
-            && order.is_lt()
-        {
-            give(old, -1);
-        }
-        if order.is_ge()
-            && let Some(new) = after.next()
-            && order.is_gt()
-        {
-            give(new, 1);
-        }
     }
 }
 
@@ -239,7 +155,11 @@ impl Graph for Sensors {
         }
         if charts {
             let chosen = picture::chosen(&facts, known.clone(), &self.charted);
-            outputs.table(picture::PIECES, picture::pieces(chosen, &facts, known.clone(), self, shelf));
+            let mut pieces = picture::pieces(chosen, &facts, &self.rules, shelf);
+            if !self.charted.is_empty() {
+                pieces = pieces.concat(picture::names(known.clone()));
+            }
+            outputs.table(picture::PIECES, pieces);
         }
         if outputs.wants(tables::ISSUES) {
             let unmapped = known.clone().flat_map(|(sensor, (name, _))| name.is_none().then_some((sensor, ())));
@@ -264,7 +184,7 @@ impl Sensors {
         measurements.map(|measurement| (measurement.sensor, measurement.reading))
     }
 
-    /// What is said of sensors. Their histories are put on the shelf where points or charts are wanted.
+    /// Facts about sensors. Their histories are put on the shelf where points or charts are wanted.
     pub(crate) fn facts<'s>(
         &self,
         readings: Collection<'s, (Sensor, Reading)>,

@@ -1,4 +1,4 @@
-//! A leaf: what the measurements of a sensor in an hour of UTC say together.
+//! A leaf: the measurements of a sensor in an hour of UTC, summed up.
 //!
 //! It is a function of the measurements in their order. Its sums are exact (see [`retally_core::operators::regression`]), about
 //! the centre, and become floats once. x is in hours since 1970-01-01T00:00:00Z less the hour itself, y in the value's unit.

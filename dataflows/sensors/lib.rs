@@ -11,7 +11,7 @@
 //!
 //! # What its state costs
 //! 16 bytes for each measurement, and some 150 for each hour of a sensor that has measurements: ([`sensor`]). A late measurement, among 42
-//! days at every five minutes, has 700 forecasts made anew, and the measurements of some six hours scored anew.
+//! days at every five minutes, has 700 forecasts rebuilt, and the measurements of some six hours scored again.
 //!
 //! # Decided here, where the contract is silent
 //! - **Sums** are exact integers about a centre, made from an hour's readings whenever one of these changes: the graph keeps the readings
@@ -38,7 +38,9 @@
 pub mod anomalies;
 #[cfg(test)]
 mod cases;
+mod differences;
 pub mod evaluate;
+mod fact;
 pub mod forecast;
 pub mod generate;
 pub mod graph;

@@ -1,7 +1,7 @@
-//! The same answers by a plain computation over the whole set of lines: everything from the start, and nothing remembered.
+//! The same tables by a plain computation over the whole set of lines: everything from the start, and nothing remembered.
 //!
 //! It shares the arithmetic of one hour, one week and one list with the graph (moments, forecasts, lines, scores), which have tests of their own
-//! against known answers; not what decides which of them to do anew, and not how readings are kept, counted and named.
+//! against known answers; not what decides which of them to repeat, and not how readings are kept, counted and named.
 
 use crate::anomalies::{self, Tempo};
 use crate::forecast::{self, Window};
@@ -109,7 +109,7 @@ impl Oracle {
         found
     }
 
-    /// What there is to say of a sensor.
+    /// The whole result for a sensor.
     pub fn tails(&self, readings: &[Reading]) -> Vec<Tail> {
         let mut hours: BTreeMap<Hour, Vec<Reading>> = BTreeMap::new();
         readings.iter().for_each(|reading| hours.entry(leaf::hour(reading.time())).or_default().push(*reading));

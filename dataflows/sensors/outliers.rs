@@ -1,4 +1,4 @@
-//! Which measurements of an hour are left out when lines are fitted: those far from what the hour and its neighbours say.
+//! Which measurements of an hour are left out when lines are fitted: those far from the values of the hour and its neighbours.
 //!
 //! The line is that of Theil (1950) and Sen (1968): the median of the slopes between all pairs, through the median of what remains. Up to
 //! 29 % of wrong measurements don't move it. Far is more than 5 · 1.4826 · MAD, the median of the distances from the line, which for

@@ -1,8 +1,8 @@
 //! What is drawn of a sensor: values, lines, what was expected, anomalies and incidents; and which sensors are drawn.
 //!
 //! Values and forecasts are in no table, and lie in the sensor's [`History`] alone. This operator reads them there, on the same worker, as what
-//! writes points does, for the sensors that were chosen and no others. Whatever changes of such a sensor, all of its picture is made
-//! anew, and the differences are said.
+//! writes points does, for the sensors that were chosen and no others. Whatever changes of such a sensor, all of its picture is rebuilt,
+//! and the differences are emitted.
 //!
 //! State: the pieces of the chosen sensors, at most some 10,000 each. Cost of a change: the measurements of the chosen sensors that it touches.
 //!
@@ -11,7 +11,8 @@
 //! the last.
 
 use crate::anomalies::{Anomaly, Incident, KINDS};
-use crate::graph::{Fact, Sensors, differences};
+use crate::differences::differences;
+use crate::fact::Fact;
 use crate::leaf;
 use crate::points::Shelf;
 use crate::records::Sensor;
@@ -38,17 +39,6 @@ const LINES_MAX: usize = 2_000;
 /// Of more anomalies the worst of each kind are drawn, in columns that are as wide as a mark.
 const MARKS_MAX: usize = 1_000;
 const MARK_COLUMNS: i64 = 5;
-
-/// The highest score of a sensor's anomalies, as a number that sorts as it does: the bits of a float that is not negative.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Peak(u64);
-
-impl Peak {
-    /// 0 where there are no anomalies.
-    pub fn of(anomalies: &[Anomaly]) -> Peak {
-        Peak(anomalies.iter().map(|anomaly| anomaly.scored.score.to_bits()).max().unwrap_or(0))
-    }
-}
 
 /// The sensors that a setting names.
 pub fn asked(text: &str) -> Vec<String> {
@@ -112,17 +102,16 @@ impl State for Drawing {
     }
 }
 
-/// The rows of [`PIECES`].
+/// The rows of [`PIECES`] that draw the chosen sensors.
 pub(crate) fn pieces<'s>(
     chosen: Collection<'s, (Sensor, String, String)>,
     facts: &Collection<'s, (Sensor, Fact)>,
-    known: Collection<'s, (Sensor, (Option<String>, bool))>,
-    sensors: &Sensors,
+    rules: &Rules,
     shelf: Shelf,
 ) -> Collection<'s, Row> {
     let cues = chosen.clone().map(|(sensor, _, _)| (sensor, Cue::Chosen));
     let cues = cues.concat(facts.clone().flat_map(|(sensor, fact)| matches!(fact, Fact::Touched).then_some((sensor, Cue::Touched))));
-    let rules = sensors.rules.clone();
+    let rules = rules.clone();
     let drawn = by_key(cues, exchange(), "pictures", move |sensor, cues, drawing: &mut Drawing, emitter: &mut Each<Row>| {
         drawing.chosen += cues.drain(..).filter(|(cue, _)| *cue == Cue::Chosen).map(|(_, diff)| diff).sum::<isize>();
         let history = shelf.borrow().get(sensor).filter(|_| drawing.chosen > 0).cloned();
@@ -134,11 +123,12 @@ pub(crate) fn pieces<'s>(
         drawing.rows = rows;
     });
     let titles = chosen.map(|(sensor, name, asked)| Piece::Drawn { name, asked }.row(&sensor.to_string()));
-    let rows = drawn.concat(titles);
-    if sensors.charted.is_empty() {
-        return rows;
-    }
-    rows.concat(known.map(|(sensor, (name, _))| Piece::Known(name.unwrap_or_default()).row(&sensor.to_string())))
+    drawn.concat(titles)
+}
+
+/// Rows of [`PIECES`] that name every sensor there is, for suggestions where a sensor was asked for that is not there.
+pub(crate) fn names<'s>(known: Collection<'s, (Sensor, (Option<String>, bool))>) -> Collection<'s, Row> {
+    known.map(|(sensor, (name, _))| Piece::Known(name.unwrap_or_default()).row(&sensor.to_string()))
 }
 
 /// The pieces of a sensor's picture.
@@ -222,6 +212,7 @@ fn marks(anomalies: &[Anomaly], columns: &Columns) -> Vec<Piece> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::Sensors;
     use crate::records::{Reading, Value};
     use crate::sensor::Work;
     use crate::tests::{batches, proptests, uuid};

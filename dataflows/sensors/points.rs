@@ -1,7 +1,7 @@
 //! Measurements as points: what comes and goes, written under the sensor's name.
 //!
 //! The points are not kept: a sensor's readings are in its [`History`], on the same worker, and this operator reads them there when the
-//! sensor is new to it or has another name. Else it is told which readings came or went. Points of another name are another series: the old
+//! sensor is new to it or has another name. Else it gets the readings that came or went. Points of another name are another series: the old
 //! one is deleted, where the destination can, and its points are retracted one by one where it can't.
 //!
 //! The epoch's capability is held until its points are written.
@@ -53,7 +53,7 @@ enum Task {
     Write(PointBatch),
 }
 
-/// Writes points; answers what went wrong.
+/// Writes points; returns reports of what went wrong.
 pub fn write<'s>(
     moved: Collection<'s, (Sensor, Moved)>,
     names: Collection<'s, (Sensor, String)>,
@@ -169,7 +169,7 @@ impl Desk {
         }
     }
 
-    /// Does what there is to do. Answers whether all of it is done.
+    /// Does a part of the work. Returns whether all of it is done.
     fn work(&mut self) -> Result<bool, String> {
         loop {
             while let Some(task) = self.tasks.front_mut() {
@@ -293,7 +293,8 @@ fn nanoseconds(time: Moment) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Fact, Sensors, Wanted};
+    use crate::fact::{Fact, Wanted};
+    use crate::graph::Sensors;
     use crate::records::Value;
     use crate::sensor::Rules;
     use differential_dataflow::input::InputSession;

@@ -1,14 +1,14 @@
 //! What is kept of a sensor, and what follows when measurements come or go.
 //!
-//! One ordered list holds the readings, one the hours with what they say together ([`Leaf`]). A change goes through these steps, each of
+//! One ordered list holds the readings, one the hours with their measurements summed up ([`Leaf`]). A change goes through these steps, each of
 //! which touches what depends on it and nothing else:
 //!
 //! 1. deliveries are counted, and readings come or go;
-//! 2. the leaves of their hours are made anew;
-//! 3. forecasts of the 672 hours after them are made anew, and leaves whose rounded forecast is another one are scored anew;
-//! 4. lines of their weeks are found anew;
-//! 5. what is said of the sensor as a whole (lines merged over weeks, anomalies together, ranks, extremes) is put together from
-//!    leaves, lines and anomalies, and compared with what was said before.
+//! 2. the leaves of their hours are rebuilt;
+//! 3. forecasts of the 672 hours after them are rebuilt, and leaves whose rounded forecast changed are scored again;
+//! 4. lines of their weeks are fitted again;
+//! 5. the result for the sensor as a whole (lines merged over weeks, anomalies together, ranks, extremes) is put together from
+//!    leaves, lines and anomalies, and compared with the result before.
 //!
 //! Step 5 goes over all leaves of the sensor, a third of a microsecond each. No reading of other hours is looked at.
 //!
@@ -32,7 +32,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The hours of rhythm that a tempo is taken from.
 const RECENT: Hour = 168;
 
-/// What an hour with measurements says.
+/// An hour with measurements, summed up.
 #[derive(Clone, Debug)]
 struct Leaf {
     hour: Hour,
@@ -135,7 +135,7 @@ fn precise(value: Value) -> i128 {
 }
 
 impl History {
-    /// Applies deliveries and retractions, sorted and consolidated. Answers the readings that came (`true`) or went, in order.
+    /// Applies deliveries and retractions, sorted and consolidated. Returns the readings that came (`true`) or went, in order.
     pub fn change(&mut self, changes: &mut Vec<(Reading, isize)>, rules: &Rules, work: &mut Work) -> Vec<(Reading, bool)> {
         let toggled = self.count(changes);
         if toggled.is_empty() {
@@ -280,7 +280,7 @@ impl History {
         self.leaves.get(self.leaf_place(hour)).filter(|leaf| leaf.hour == hour)
     }
 
-    /// Makes the leaves of hours anew. Answers them, and those whose rhythm depends on them.
+    /// Rebuilds the leaves of hours. Returns them, and those whose rhythm depends on them.
     fn renew_leaves(&mut self, hours: &[Hour]) -> BTreeSet<Hour> {
         let mut changed: BTreeSet<Hour> = hours.iter().copied().collect();
         for &hour in hours {
@@ -344,7 +344,7 @@ impl History {
         })
     }
 
-    /// Makes forecasts anew that depend on the leaves of `changed`. Answers the hours to score anew.
+    /// Rebuilds the forecasts that depend on the leaves of `changed`. Returns the hours to score again.
     fn renew_forecasts(&mut self, changed: &BTreeSet<Hour>, rules: &Rules, work: &mut Work) -> BTreeSet<Hour> {
         let mut stale = BTreeSet::new();
         let mut window = Window::default();
@@ -362,7 +362,7 @@ impl History {
         stale
     }
 
-    /// Makes the forecasts of the leaves from `first` until `last` anew.
+    /// Rebuilds the forecasts of the leaves from `first` until `last`.
     fn forecast(&mut self, first: Hour, last: Hour, rules: &Rules, window: &mut Window, stale: &mut BTreeSet<Hour>, work: &mut Work) {
         let history = forecast::history(first);
         let leaves: Vec<&Leaf> = self.leaves.from(self.leaf_place(history)).take_while(|leaf| leaf.hour < last).collect();
@@ -394,7 +394,7 @@ impl History {
         }
     }
 
-    /// Scores the hours of `stale` and `hours` anew, and those that flat lines and gaps go on in.
+    /// Scores the hours of `stale` and `hours` again, and those that flat lines and gaps go on in.
     fn renew_scores(&mut self, hours: &[Hour], rules: &Rules, mut stale: BTreeSet<Hour>, work: &mut Work) {
         stale.extend(hours);
         for &hour in hours {
@@ -435,7 +435,7 @@ impl History {
         }
     }
 
-    /// Finds the lines of the weeks of hours anew.
+    /// Fits the lines of the weeks of hours again.
     fn renew_weeks(&mut self, hours: &[Hour], rules: &Rules) {
         // An hour's outliers depend on its neighbours.
         let weeks: BTreeSet<i32> =
@@ -462,7 +462,7 @@ impl History {
         Some(Part { hour: leaf.hour, moments, measurements: leaf.measurements, times: (first, last) })
     }
 
-    /// What there is to say of the sensor.
+    /// The whole result for the sensor.
     pub fn whole(&self, rules: &Rules, unusual: bool) -> Whole {
         let pieces: Pieces = segments::merged(self.weeks.values().map(Vec::as_slice));
         let scored = self.scored.values().flatten().copied();

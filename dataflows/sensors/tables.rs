@@ -29,7 +29,7 @@ pub const UNUSUAL: &str = "sensor_unusual";
 /// The table of issues.
 pub const ISSUES: &str = "sensor_issues";
 
-/// Tables whose rows say something of a sensor; a [`Tail`] names one by its place.
+/// Tables whose rows are about one sensor; a [`Tail`] names one by its place.
 pub const OF_SENSORS: [&str; 5] = [SUMMARY, SEGMENTS, ANOMALIES, INCIDENTS, UNUSUAL];
 
 /// All tables.

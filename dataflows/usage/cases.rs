@@ -5,7 +5,6 @@
 //! ids are short again.
 
 use crate::Usage;
-use crate::tests::defaults;
 use retally_core::contract::{Dataflow, Graph, Settings};
 use retally_core::testing::cases::{Language, check_cases};
 use retally_core::testing::{Config, Delivery, Tables, run_graph};
@@ -27,8 +26,8 @@ fn id(short: &str) -> Value {
 }
 
 impl Language for Lines {
-    fn defaults(&self) -> Settings {
-        defaults()
+    fn dataflow(&self) -> &dyn Dataflow {
+        &Usage
     }
 
     fn delivery(&self, line: &str, sign: isize) -> Delivery {

@@ -1,4 +1,4 @@
-//! What is counted, and how counts leave an operator that says other things as well.
+//! What is counted, and how counts leave an operator that emits other facts as well.
 
 use retally_core::operators::by_key::{Each, Emitter};
 use serde::{Deserialize, Serialize};

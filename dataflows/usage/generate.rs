@@ -7,6 +7,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use retally_core::contract::{Files, GenerateError, Setting, SettingError, Settings};
+use retally_core::generate::{option, share};
 use retally_core::late_lines::LateLines;
 use retally_core::time::{DAY, HOUR, Moment, SECOND};
 use std::collections::BTreeMap;
@@ -21,15 +22,14 @@ const MINUTE: i64 = 60 * SECOND;
 
 /// The options of the generator.
 pub fn settings() -> Vec<Setting> {
-    let setting = |name, value, default, about| Setting { name, value, default: Some(default), about };
     vec![
-        setting("devices", "N", "300", "how many devices"),
-        setting("days", "N", "90", "how many days, from 2024-01-01 on"),
-        setting("schools", "N", "12", "how many schools"),
-        setting("sessions-per-day", "X", "1.4", "sessions of a device a day, on average; each has a start and an end"),
-        setting("mess", "SHARE", "0.03", "the share of events that are doubled, delayed, lost, broken or wrong"),
-        setting("late", "N", "200", "how many of the events are withheld, and written to late/events.jsonl"),
-        setting("seed", "N", "1", "the start of all chance"),
+        option("devices", "N", "300", "how many devices"),
+        option("days", "N", "90", "how many days, from 2024-01-01 on"),
+        option("schools", "N", "12", "how many schools"),
+        option("sessions-per-day", "X", "1.4", "sessions of a device a day, on average; each has a start and an end"),
+        option("mess", "SHARE", "0.03", "the share of events that are doubled, delayed, lost, broken or wrong"),
+        option("late", "N", "200", "how many of the events are withheld, and written to late/events.jsonl"),
+        option("seed", "N", "1", "the start of all chance"),
     ]
 }
 
@@ -50,7 +50,7 @@ impl Options {
             days: settings.parsed("days")?,
             schools: settings.parsed("schools")?,
             sessions_per_day: settings.parsed("sessions-per-day")?,
-            mess: settings.parsed("mess")?,
+            mess: share(settings, "mess")?,
             late: settings.parsed("late")?,
             seed: settings.parsed("seed")?,
         };
@@ -62,9 +62,6 @@ impl Options {
         }
         if !(0.0..=1_000.0).contains(&options.sessions_per_day) {
             return Err(settings.error("sessions-per-day", "is no number from 0 to 1000"));
-        }
-        if !(0.0..=1.0).contains(&options.mess) {
-            return Err(settings.error("mess", "is no share from 0 to 1"));
         }
         if options.late as f64 > options.events() {
             return Err(settings.error("late", format!("is more than the {:.0} events or so that there are", options.events())));
@@ -78,7 +75,7 @@ impl Options {
     }
 }
 
-/// What an event says, beside its time and log.
+/// The content of an event, beside its time and log.
 enum Said {
     Type(&'static str),
     Name(String),
@@ -283,32 +280,16 @@ fn write(output: &mut LateLines, line: &str, mess: Option<u32>, random: &mut Cha
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::Usage;
     use crate::records::{Event, What};
-    use retally_core::calendar::Calendar;
-    use retally_core::record::{Context, Record};
-    use retally_core::testing::files::Memory;
+    use retally_core::testing::generated::{generated, json_records, refused};
     use std::collections::BTreeSet;
-
-    fn files(options: &[(&str, &str)]) -> BTreeMap<String, String> {
-        let settings = options.iter().fold(Settings::defaults(&settings()), |settings, (name, value)| settings.with(name, value));
-        let mut memory = Memory::default();
-        generate(&settings, &mut memory).unwrap();
-        memory.texts()
-    }
-
-    fn read(text: &str) -> (Vec<Event>, usize) {
-        let context = Context { calendar: Calendar::utc() };
-        let (read, refused): (Vec<_>, Vec<_>) =
-            text.lines().map(|line| Event::decode_json(line.as_bytes(), &context)).partition(Result::is_ok);
-        (read.into_iter().map(Result::unwrap).collect(), refused.len())
-    }
 
     #[test]
     fn without_mess_all_lines_are_records_in_order() {
-        let files = files(&[("mess", "0"), ("late", "300"), ("devices", "50"), ("days", "60")]);
-        let (events, refused) = read(&files["events.jsonl"]);
-        let (late, refused_late) = read(&files["late/events.jsonl"]);
+        let files = generated(&Usage, &[("mess", "0"), ("late", "300"), ("devices", "50"), ("days", "60")]);
+        let (events, refused) = json_records::<Event>(&files["events.jsonl"]);
+        let (late, refused_late) = json_records::<Event>(&files["late/events.jsonl"]);
         assert_eq!((refused, late.len(), refused_late), (0, 300, 0));
         assert!((8_000..9_000).contains(&events.len()), "{} events", events.len());
         assert!(events.is_sorted_by_key(|event| event.time) && late.is_sorted_by_key(|event| event.time));
@@ -326,7 +307,7 @@ mod tests {
 
     #[test]
     fn with_mess_there_is_some_of_everything() {
-        let (events, refused) = read(&files(&[("mess", "0.3"), ("late", "0")])["events.jsonl"]);
+        let (events, refused) = json_records::<Event>(&generated(&Usage, &[("mess", "0.3"), ("late", "0")])["events.jsonl"]);
         let set: BTreeSet<_> = events.iter().collect();
         assert!(refused > 500, "{refused} refused");
         assert!(events.len() - set.len() > 500, "{} of {} differ", set.len(), events.len());
@@ -336,8 +317,8 @@ mod tests {
     #[test]
     fn the_same_options_give_the_same_bytes() {
         let options = [("devices", "20"), ("days", "9"), ("late", "10")];
-        assert_eq!(files(&options), files(&options));
-        assert_ne!(files(&options), files(&[options.as_slice(), &[("seed", "2")]].concat()));
+        assert_eq!(generated(&Usage, &options), generated(&Usage, &options));
+        assert_ne!(generated(&Usage, &options), generated(&Usage, &[options.as_slice(), &[("seed", "2")]].concat()));
     }
 
     #[test]
@@ -350,7 +331,7 @@ mod tests {
             ("sessions-per-day", "-1", "no number from 0"),
             ("late", "10000000", "more than the 75600 events"),
         ] {
-            let error = generate(&Settings::defaults(&settings()).with(name, value), &mut Memory::default()).unwrap_err().to_string();
+            let error = refused(&Usage, &[(name, value)]);
             assert!(error.contains(why), "{error}");
         }
     }

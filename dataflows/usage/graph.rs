@@ -1,6 +1,6 @@
 //! The graph: from the events of logs to sessions, from sessions to the schools of their devices, to days, and to numbers.
 //!
-//! What the events of a log say is found log by log ([`crate::logs`]): sessions, assignments, schools, and what is wrong. Assignments get
+//! What follows from the events of a log is found log by log ([`crate::logs`]): sessions, assignments, schools, and what is wrong. Assignments get
 //! the names of their schools ([`crate::schools`]); a session's school is the device's as of its start
 //! ([`as_of`](retally_core::operators::as_of)). The lengths of a school's sessions have a median
 //! ([`quantile`](retally_core::operators::quantile)), and days of devices their minutes ([`crate::minutes`]).
@@ -8,10 +8,11 @@
 //! Rows go up to the day of as-of. When that moves to the next day, a row of that day appears for each device, and nothing else is
 //! looked at.
 
+use crate::assignment::Assignment;
 use crate::facts::Count;
 use crate::logs::{self, Fact, Session};
 use crate::records::{Event, Id};
-use crate::schools::{self, Assignment, Named};
+use crate::schools::{self, Named};
 use crate::{minutes, statistics, tables};
 use differential_dataflow::AsCollection;
 use differential_dataflow::operators::CountTotal;
@@ -41,7 +42,7 @@ pub struct Usage {
     pub as_of: AsOf,
 }
 
-/// What a session says once its school is known.
+/// What follows from a session once its school is known.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 enum Said {
     /// Its row.
@@ -161,7 +162,7 @@ fn assignments(named: Collection<'_, Named>) -> (Collection<'_, (Id, Assignment)
     (assignments, counts)
 }
 
-/// What sessions say, by kind.
+/// What follows from sessions, by kind.
 struct Sessions<'s> {
     rows: Collection<'s, Row>,
     lengths: Collection<'s, (Id, i64)>,

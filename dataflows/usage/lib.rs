@@ -1,11 +1,11 @@
 //! `usage`: how long are the devices of schools used, and where?
 //!
-//! Logs of schools and devices say what happened: types, names, assignments, starts and ends of sessions; some of it late, doubled, lost or
+//! Logs of schools and devices record what happened: types, names, assignments, starts and ends of sessions; some of it late, doubled, lost or
 //! wrong. The graph ([`graph`]) keeps sessions, daily minutes and the numbers of schools right as events come in any order.
 //!
 //! # Example
 //! Device D is assigned to school A on Monday. Its session on Tuesday from 23:50 to 00:20 is 10 minutes on Tuesday and 20 on Wednesday, and
-//! one session of 30 minutes of A. Then a late event says that D was assigned to school B on Tuesday at noon: the session's row now says
+//! one session of 30 minutes of A. Then a late event says that D was assigned to school B on Tuesday at noon: the session's row now names
 //! B, the medians of A and B change, and no other row does.
 //!
 //! # What its state costs
@@ -26,6 +26,7 @@
 //!   that are shown twice belong to the day that has begun.)
 //! - An empty name is refused. Of several names of the type, the first of `type`, `eventType`, `event`, `@type` counts.
 
+mod assignment;
 #[cfg(test)]
 mod cases;
 mod facts;

@@ -1,8 +1,8 @@
-//! What the events of a log say: sessions and assignments of a device, a school and its name, and what is wrong.
+//! What follows from the events of a log: sessions and assignments of a device, a school and its name, and what is wrong.
 //!
 //! A log's events are kept as sets, those of sessions in the order of (session, start or end, time), so that a session's are
-//! side by side. A change of a session's events takes back what was said of that session and says it anew. What holds of the log
-//! as a whole (its type, name, first start) is said again when it changes; only another type touches all that the log says.
+//! side by side. A change of a session's events retracts the facts of that session and emits its new ones. What holds of the log
+//! as a whole (its type, name, first start) is emitted again when it changes; only another type touches all facts of the log.
 //!
 //! State: 24 bytes for each event. Cost of an event: O(log n), and the events of its session.
 //!
@@ -18,7 +18,7 @@ use retally_core::operators::history::History;
 use retally_core::time::{Moment, SECOND};
 use serde::{Deserialize, Serialize};
 
-/// What the events of logs say.
+/// A fact that follows from the events of a log.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Fact {
     /// A session of a device.
@@ -112,7 +112,7 @@ impl Mark {
     }
 }
 
-/// What the events say under these rules.
+/// The facts that follow from the events under these rules.
 pub fn facts<'s>(events: Collection<'s, Event>, max_session_micros: Option<i64>) -> Collection<'s, Fact> {
     let entries = events.map(|event| {
         let entry = match event.what {
@@ -184,7 +184,7 @@ struct Say<'a> {
 }
 
 impl Log {
-    /// Applies changes, and says what was no longer so, and what is now.
+    /// Applies changes: retracts the facts that no longer hold, and emits those that hold now.
     fn change(&mut self, id: Id, changes: &mut Vec<(Entry, isize)>, say: &mut Say<'_>) {
         let toggled = self.count(changes);
         say.sign = -1;
@@ -264,7 +264,7 @@ impl Log {
         }
     }
 
-    /// What assignments and sessions say: those that `only` touches, or all.
+    /// The facts of assignments and sessions: of those that `only` touches, or of all.
     fn items(&self, id: Id, only: Option<&Toggled>, say: &mut Say<'_>) {
         let (assigned, marks) = (self.assigned.present(), self.marks.present());
         let Some(only) = only else {

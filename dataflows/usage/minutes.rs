@@ -1,7 +1,7 @@
 //! Minutes of use by device and day, with the mean of the last seven days, up to the day of as-of.
 //!
 //! A completed session is cut at midnights, and each day gets its share. A device's days are kept with what was used, and only days on
-//! which anything was; rows are made of them for every day from the first session on. A change on a day says that day's row anew, and
+//! which anything was; rows are made of them for every day from the first session on. A change on a day rewrites that day's row, and
 //! those of the six days after it, whose means it is part of.
 //!
 //! State: 16 bytes for each day of a device on which it was used. Cost of a change: O(log n) and seven rows; of another day of as-of:
@@ -21,7 +21,7 @@ use std::rc::Rc;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::vec::Map;
 
-/// What a row says.
+/// The values of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct DayOfDevice {
     /// The device.

@@ -13,7 +13,7 @@ pub struct Oracle {
     pub as_of_micros: Option<i64>,
 }
 
-/// Time in microseconds, log, type without `Event`, and what is said.
+/// Time in microseconds, log, type without `Event`, and the content.
 type Event = (i64, String, String, String);
 
 #[derive(Clone, Debug)]

@@ -1,33 +1,16 @@
 //! Schools: what their name is, which assignments name them, and their rows.
 
+use crate::assignment::Assignment;
 use crate::facts::{Count, Counted, WithCounts};
 use crate::records::Id;
 use crate::tables;
 use retally_core::Collection;
-use retally_core::operators::as_of::At;
 use retally_core::operators::by_key::{Emitter, State, by_key, exchange};
 use retally_core::operators::history::History;
 use retally_core::operators::quantile::Distribution;
 use retally_core::row::Row;
 use retally_core::time::Moment;
 use serde::{Deserialize, Serialize};
-
-/// From when on a device belongs to a school. Of two at the same time the greater school counts.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Assignment {
-    /// From when on.
-    pub from: Moment,
-    /// To which school.
-    pub school: Id,
-    /// The school's name; `None` when it has none, or is none.
-    pub name: Option<Box<str>>,
-}
-
-impl At for Assignment {
-    fn at(&self) -> Moment {
-        self.from
-    }
-}
 
 /// A device's assignment, or a count.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -50,7 +33,7 @@ impl Counted for Named {
     }
 }
 
-/// What is said of a school.
+/// A fact about a school.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 enum Said {
     /// It is one, and what its name is.
@@ -121,7 +104,7 @@ enum Part {
     Lengths(Distribution),
 }
 
-/// The rows of schools. What is said of others is left out.
+/// The rows of schools. Facts about logs that are no schools are left out.
 pub fn rows<'s>(
     schools: Collection<'s, (Id, Option<Box<str>>)>,
     devices: Collection<'s, Id>,

@@ -1,9 +1,9 @@
 //! The outputs: tables with their columns, charts, and how rows are written.
 
+use crate::assignment::Assignment;
 use crate::logs::Session;
 use crate::minutes::DayOfDevice;
 use crate::records::Id;
-use crate::schools::Assignment;
 use retally_core::chart::{Chart, Layer, Mark, Series};
 use retally_core::contract::Table;
 use retally_core::operators::quantile::Distribution;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 const START: i64 = 1_711_584_000_000_000;
 
 /// The settings by default.
-pub(crate) fn defaults() -> Settings {
+fn defaults() -> Settings {
     Settings::defaults(&Usage.definition().settings)
 }
 

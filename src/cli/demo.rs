@@ -11,15 +11,18 @@ use crate::points::Destination;
 use crate::registry;
 use clap::ArgMatches;
 use indicatif::HumanCount;
-use retally_core::contract::{Dataflow, Settings};
+use retally_core::contract::{Dataflow, Input, InputKind, Settings};
 use retally_core::row::values;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// How many events are kept back for the late batch.
+/// How many events or datasets are kept back for the late batch.
 const LATE_EVENTS: &str = "5";
+/// The folder of what comes late, in that of generated input.
+const LATE: &str = "late";
 /// How many changed rows of a table are shown.
 const CHANGES_MAX: usize = 8;
 
@@ -36,15 +39,16 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     steps.say(&format!("Generate input into {}", input.display()))?;
     let files = into_folder(dataflow, &options, &input)?;
     let inputs = inputs(dataflow, &input, &files);
-    let late = inputs.iter().find_map(|given| late_part(given, &input)).unwrap_or_default();
+    let late: Vec<String> = inputs.iter().filter_map(|given| late_part(given, &input)).collect();
 
-    steps.say(&format!("retally run {name} {} --then {late:?} --charts {}", inputs.join(" "), root.join("charts").display()))?;
+    let (first, then) = (inputs.join(" "), late.join(" "));
+    steps.say(&format!("retally run {name} {first} --then {then:?} --charts {}", root.join("charts").display()))?;
     let settings = Settings::defaults(&definition.settings);
     let graph = dataflow.graph(&settings).map_err(|error| CliError::failed(error.to_string()))?;
     let pieces = graph.key_charts().into_iter().map(|chart| chart.table);
     let tables = graph.tables().iter().map(|table| table.name).chain(pieces).map(String::from).collect();
     let job = Job { definition, graph: Arc::from(graph), settings, tables, rejected_max: None, points: Destination::Nowhere };
-    let batches = vec![run::batch(&job.definition, &inputs)?, run::batch(&job.definition, &[late])?];
+    let batches = vec![run::batch(&job.definition, &inputs)?, run::batch(&job.definition, &late)?];
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let Some(driver) = engine::run(&job, &Cluster::local(workers), RunDriver::silent(&job, batches))? else { return Ok(()) };
     let [first, second] = driver.summaries.as_slice() else { return Ok(()) };
@@ -54,8 +58,8 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
         print(&format!("{}\n", show::table(state)))?;
     }
 
-    let question = format!("{} events come late. What do they change?", HumanCount(second.delivered));
-    steps.say(&question)?;
+    let number = |number: u64, of: &str| format!("{} {of} come late. What do they change?", HumanCount(number));
+    steps.say(&second.datasets.map_or_else(|| number(second.delivered, "events"), |datasets| number(datasets as u64, "datasets")))?;
     print(&changes(&driver))?;
     print(&format!("\n{}", show::summary(second)))?;
 
@@ -82,17 +86,27 @@ fn print(text: &str) -> Result<(), CliError> {
     unless_broken_pipe(stdout().write_all(text.as_bytes()))
 }
 
-/// `INPUT=PATH` for each generated file that bears the name of an input.
+/// `INPUT=PATH` for each generated file that bears the name of an input; of datasets, for each folder of them that comes first.
 fn inputs(dataflow: &dyn Dataflow, folder: &Path, files: &[PathBuf]) -> Vec<String> {
-    let definition = dataflow.definition();
     let named = |name: &str| files.iter().find(|file| file.parent() == Some(folder) && file.file_stem().is_some_and(|stem| stem == name));
-    definition.inputs.iter().filter_map(|input| Some(format!("{}={}", input.name, named(input.name)?.display()))).collect()
+    let folders: BTreeSet<PathBuf> = files
+        .iter()
+        .filter_map(|file| file.strip_prefix(folder).ok()?.components().next())
+        .filter(|first| first.as_os_str() != LATE)
+        .map(|first| folder.join(first))
+        .collect();
+    let paths = |input: &Input| match input.kind {
+        InputKind::Records => named(input.name).cloned().into_iter().collect(),
+        InputKind::Datasets(_) => folders.iter().cloned().collect::<Vec<_>>(),
+    };
+    let given = |input: &Input| paths(input).into_iter().map(|path| format!("{}={}", input.name, path.display())).collect::<Vec<_>>();
+    dataflow.definition().inputs.iter().flat_map(given).collect()
 }
 
-/// The late part of an input, when there is one: the file of the same name in the folder `late`.
+/// The late part of an input, when there is one: the file or folder of the same name in the folder `late`.
 fn late_part(given: &str, folder: &Path) -> Option<String> {
     let (input, path) = given.split_once('=')?;
-    let late = folder.join("late").join(Path::new(path).file_name()?);
+    let late = folder.join(LATE).join(Path::new(path).file_name()?);
     late.exists().then(|| format!("{input}={}", late.display()))
 }
 

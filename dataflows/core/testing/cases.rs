@@ -17,24 +17,28 @@
 //! lines of a batch are written is up to the dataflow ([`Language`]). Rows are in the order of their table's name and then of
 //! their columns, numbers by value.
 
-use super::{Config, Delivery, Tables};
+use super::{Config, Delivery, Tables, run_graph};
 use crate::calendar::Calendar;
-use crate::contract::{AsOf, Settings};
+use crate::contract::{AsOf, Dataflow, Graph, Settings};
 use std::collections::BTreeSet;
 use std::fs;
 use std::iter::Peekable;
 use std::str::Chars;
+use std::sync::Arc;
 
 /// What a dataflow adds to the format of cases.
 pub trait Language {
-    /// Its settings by default.
-    fn defaults(&self) -> Settings;
+    /// The dataflow.
+    fn dataflow(&self) -> &dyn Dataflow;
 
     /// The delivery of a line of a batch, without its sign.
     fn delivery(&self, line: &str, sign: isize) -> Delivery;
 
     /// Its tables after each batch.
-    fn tables(&self, config: Config, settings: &Settings, batches: &[Vec<Delivery>]) -> Vec<Tables>;
+    fn tables(&self, config: Config, settings: &Settings, batches: &[Vec<Delivery>]) -> Vec<Tables> {
+        let graph: Arc<dyn Graph> = self.dataflow().graph(settings).unwrap().into();
+        run_graph(config, &graph, &self.dataflow().definition().inputs, batches)
+    }
 }
 
 /// Runs the cases of a folder, each on another kind of workers.
@@ -58,7 +62,7 @@ pub fn check_cases(folder: &str, language: &dyn Language) {
 
 /// The case, with the changes that its batches make.
 fn run(text: &str, config: Config, language: &dyn Language) -> String {
-    let mut settings = language.defaults();
+    let mut settings = Settings::defaults(&language.dataflow().definition().settings);
     let mut shown: Option<BTreeSet<&str>> = None;
     let mut batches: Vec<Vec<Delivery>> = Vec::new();
     let mut kept = Vec::new();
@@ -150,6 +154,7 @@ fn piece(chars: &mut Peekable<Chars<'_>>) -> Option<Piece> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::{Definition, Files, GenerateError, SettingError};
 
     #[test]
     fn numbers_sort_by_value() {
@@ -161,9 +166,23 @@ mod tests {
     /// A dataflow whose one table is the lines of the last batch.
     struct Echo;
 
+    impl Dataflow for Echo {
+        fn definition(&self) -> Definition {
+            Definition { name: "echo", about: "", inputs: Vec::new(), settings: Vec::new(), generator: Vec::new() }
+        }
+
+        fn graph(&self, _settings: &Settings) -> Result<Box<dyn Graph>, SettingError> {
+            unreachable!("its tables are made by hand")
+        }
+
+        fn generate(&self, _options: &Settings, _files: &mut dyn Files) -> Result<(), GenerateError> {
+            Ok(())
+        }
+    }
+
     impl Language for Echo {
-        fn defaults(&self) -> Settings {
-            Settings::default()
+        fn dataflow(&self) -> &dyn Dataflow {
+            self
         }
 
         fn delivery(&self, line: &str, sign: isize) -> Delivery {

@@ -9,6 +9,7 @@
 
 pub mod cases;
 pub mod files;
+pub mod generated;
 pub mod only;
 
 use crate::contract::Graph;

@@ -1,7 +1,7 @@
 //! SQLite as the tests' other side: a file, looked into by its own connection.
 
 use crate::databases::{Database, Log};
-use crate::program::Place;
+use crate::support::program::Place;
 use retally::sinks::{Reached, Sqlite};
 use retally_core::contract::Table;
 use retally_core::row::RowBatch;

@@ -1,7 +1,7 @@
 //! An S3 server of a test's own: `s3s-fs`, with a folder behind it, which checks signatures and lists a thousand keys at a time. And a way to it that is
 //! not always good.
 
-use crate::program::Place;
+use crate::support::program::Place;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};

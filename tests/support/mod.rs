@@ -1,0 +1,8 @@
+//! What the tests share: the program, known records, servers to test against.
+
+pub mod known;
+pub mod packed;
+pub mod postgres_server;
+pub mod program;
+pub mod s3_server;
+pub mod sqlite_file;
