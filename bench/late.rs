@@ -197,7 +197,7 @@ impl Driver for Timed {
 
     fn progress(&mut self, _: Progress) {}
 
-    fn commit(&mut self, commit: Commit) -> std::result::Result<(), String> {
+    fn commit(&mut self, commit: Commit) -> std::result::Result<(), engine::CommitError> {
         let latency = self.handed.elapsed();
         let rows = commit.changes.values().flatten().map(retally_core::row::RowBatch::len).sum();
         self.commits.push(Committed { latency, accepted: commit.summary.delivered, rows });

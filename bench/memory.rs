@@ -130,7 +130,7 @@ impl Driver for Holding {
 
     fn progress(&mut self, _: Progress) {}
 
-    fn commit(&mut self, commit: Commit) -> std::result::Result<(), String> {
+    fn commit(&mut self, commit: Commit) -> std::result::Result<(), engine::CommitError> {
         self.timed.commit(commit)
     }
 }

@@ -47,10 +47,10 @@ pub fn first<R: Record>(workload: &Workload, count: usize) -> Result<Vec<R>> {
 
 /// The splits of the events, and their bytes.
 fn splits(workload: &Workload) -> Result<(Vec<Split>, u64)> {
-    let arrival = Arrival { accept_until: Moment::LAST, late_before: Moment::FIRST };
+    let arrival = Arrival { accept_until: Moment::LAST };
     let mut batch = workload.batch();
     batch.parts.truncate(1);
-    let plan = plan::plan(&workload.dataflow.dataflow()?.definition(), &batch, arrival, &mut plan::Routes::default())?;
+    let plan = plan::plan(&workload.dataflow.dataflow()?.definition(), &batch, arrival)?;
     Ok((plan.splits, plan.bytes))
 }
 

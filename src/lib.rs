@@ -6,6 +6,7 @@ pub mod charts;
 pub mod cli;
 pub mod cluster;
 pub mod engine;
+pub mod failure;
 pub mod ingest;
 pub mod numbers;
 pub mod points;

@@ -14,7 +14,7 @@ use retally_core::points::{FieldKind, Offered, PointBatch, PointWriter, Points, 
 use retally_core::publish::Outputs;
 use retally_core::record::{Context, Field};
 use retally_core::row;
-use retally_core::split::{ByteStream, Chunk, Dataset, Format, Location, Opener, Packing, Report, Split, SplitReader};
+use retally_core::split::{ByteStream, Chunk, Dataset, Format, Late, Location, Opener, Packing, Report, Reported, Split, SplitReader};
 use retally_core::testing::Config;
 use retally_core::time::Moment;
 use std::collections::BTreeMap;
@@ -211,7 +211,7 @@ fn run(config: Config, settings: &Settings, memory: &Memory, store: &Store, batc
             let mut outputs = Outputs::new(graph.tables().iter().map(|table| table.name.to_string()).collect());
             graph.build(&inputs, &mut outputs);
             let (names, rows) = outputs.gathered(scope);
-            inputs.into_reports().inspect(move |report| match report {
+            inputs.into_reports().inspect(move |Reported { report, .. }| match report {
                 Report::Note(note) => notes.lock().unwrap().push(note.clone()),
                 Report::Progress { .. } | Report::Done(_) => {}
                 other => panic!("{other:?}"),
@@ -267,6 +267,7 @@ fn split(delivery: &Delivery, sequence: u64) -> Split {
     let streams = vec![format!("{}/brushing", delivery.streams), format!("{}/settings", delivery.streams)];
     Split {
         input: 0,
+        epoch: 0,
         sequence,
         sign: delivery.sign,
         location: Location::Dataset(Dataset { key, streams, route }),
@@ -274,7 +275,7 @@ fn split(delivery: &Delivery, sequence: u64) -> Split {
         format: Format::JsonLines,
         packing: Packing::Plain,
         accept_until: Moment::LAST,
-        late_before: Moment::FIRST,
+        late: Late::Before(Moment::FIRST),
     }
 }
 

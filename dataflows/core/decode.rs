@@ -8,7 +8,7 @@
 use crate::contract::Input;
 use crate::points::Points;
 use crate::record::{Context, Raw, Record, Refusal};
-use crate::split::{Done, Line, Opener, RAW_BYTES_MAX, Rejected, Report, Split, SplitReader};
+use crate::split::{Done, Late, Line, Opener, RAW_BYTES_MAX, Rejected, Report, Reported, Split, SplitReader};
 use crate::time::Moment;
 use crate::{Collection, Epoch};
 use differential_dataflow::AsCollection;
@@ -18,10 +18,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use timely::container::CapacityContainerBuilder;
-use timely::dataflow::channels::pact::Exchange;
-use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::OutputBuilderSession;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::generic::{Operator, OutputBuilder};
 use timely::dataflow::operators::vec::Filter;
 use timely::dataflow::operators::{Capability, Concatenate};
 use timely::dataflow::{Scope, Stream};
@@ -98,10 +98,24 @@ impl<'s> Inputs<'s> {
         &self.points
     }
 
-    /// What the readers report, once all inputs are built.
-    pub fn into_reports(self) -> VecStream<'s, Report> {
+    /// What the readers report with its epoch, on worker 0, once all inputs are built.
+    pub fn into_reports(self) -> VecStream<'s, Reported> {
         let reports = self.reports.take();
-        self.splits.scope().concatenate(reports)
+        let reports = self.splits.scope().concatenate(reports);
+        let stamped = reports.unary::<CapacityContainerBuilder<Vec<Reported>>, _, _, _>(Pipeline, "stamp reports", |_, _| {
+            |input, output| {
+                input.for_each(|capability, reports| {
+                    let Some(capability) = capability.retain_least(0) else { return };
+                    let epoch = *capability.time();
+                    output.session(&capability).give_iterator(reports.drain(..).map(|report| Reported { epoch, report }));
+                });
+            }
+        });
+        stamped.unary(Exchange::new(|_: &Reported| 0), "gather reports", |_, _| {
+            |input, output| {
+                input.for_each(|capability, reports| output.session(&capability).give_container(reports));
+            }
+        })
     }
 }
 
@@ -128,7 +142,7 @@ fn decode<'s, R: Record>(
     let scope = splits.scope();
     let mut builder = OperatorBuilder::new(format!("decode {name}"), scope);
     let activator = scope.activator_for(builder.operator_info().address);
-    let mut input = builder.new_input(splits, Exchange::new(|split: &Split| split.sequence));
+    let mut input = builder.new_input(splits, Exchange::new(Split::route));
     let (records, record_stream) = builder.new_output();
     let (reports, report_stream) = builder.new_output();
     let mut records = OutputBuilder::<_, CapacityContainerBuilder<Vec<Update<R>>>>::from(records);
@@ -202,7 +216,11 @@ impl Reading {
                 Ok(record) => {
                     done.accepted += 1;
                     if let Some(time) = record.time().filter(|_| sign > 0) {
-                        done.late += u64::from(time < split.late_before);
+                        if time < split.late.before() {
+                            done.late += 1;
+                        } else if matches!(split.late, Late::Open(_)) {
+                            done.undecided.push(time);
+                        }
                         done.latest = done.latest.max(Some(time));
                     }
                     records.give((record, epoch, sign));
@@ -227,7 +245,7 @@ impl Reading {
         }
         match more {
             Ok(true) => return true,
-            Ok(false) => reports.give(Report::Done(*done)),
+            Ok(false) => reports.give(Report::Done(std::mem::take(done))),
             Err(error) => reports.give(Report::Failed { sequence: split.sequence, error }),
         }
         false

@@ -3,6 +3,7 @@
 //! A batch is cut into splits, small descriptors that are spread over all workers; the worker that gets
 //! one reads it. Files are opened by the runtime, through [`Opener`]: this crate does no I/O.
 
+use crate::Epoch;
 use crate::record::{Field, Raw};
 use crate::time::Moment;
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,9 @@ use serde::{Deserialize, Serialize};
 pub struct Split {
     /// The input's place in the dataflow's list of inputs.
     pub input: usize,
-    /// The number of the split in its batch, from 0. Worker `sequence % workers` reads it.
+    /// The epoch of its batch; 0 until it is fed.
+    pub epoch: Epoch,
+    /// The number of the split in its batch, from 0.
     pub sequence: u64,
     /// 1 when the records are delivered, -1 when they are retracted.
     pub sign: isize,
@@ -27,8 +30,27 @@ pub struct Split {
     pub packing: Packing,
     /// Events later than this are refused: the batch's arrival and a day.
     pub accept_until: Moment,
-    /// Events earlier than this are late: the latest event before the batch.
-    pub late_before: Moment,
+    /// What tells late events.
+    pub late: Late,
+}
+
+/// What tells late events: those that are earlier than the latest event of the epochs before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Late {
+    /// The epochs before have been read: events earlier than this are late.
+    Before(Moment),
+    /// Epochs before are still being read: events earlier than this are late for sure; the times of the others are reported, and it is
+    /// decided when all before have been read. For small batches alone.
+    Open(Moment),
+}
+
+impl Late {
+    /// The time before which events are late for sure.
+    pub fn before(self) -> Moment {
+        match self {
+            Late::Before(moment) | Late::Open(moment) => moment,
+        }
+    }
 }
 
 /// Where a split's bytes are.
@@ -67,11 +89,11 @@ pub struct RefusedJob {
 }
 
 impl Split {
-    /// The number of the worker that reads it, modulo the number of workers.
+    /// The number of the worker that reads it, modulo the number of workers. Batches of one split each go around the workers.
     pub fn route(&self) -> u64 {
         match &self.location {
             Location::Dataset(dataset) => dataset.route,
-            Location::File(_) | Location::Inline(_) | Location::Refused(_) => self.sequence,
+            Location::File(_) | Location::Inline(_) | Location::Refused(_) => self.epoch.wrapping_add(self.sequence),
         }
     }
 }
@@ -200,7 +222,16 @@ pub trait SplitReader {
     }
 }
 
-/// What readers say about splits; gathered by the worker that feeds.
+/// A report with its epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reported {
+    /// The epoch of the batch that is read.
+    pub epoch: Epoch,
+    /// What is reported.
+    pub report: Report,
+}
+
+/// What readers report about splits; gathered by the worker that feeds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Report {
     /// Some of a split has been read; what has been since the last report.
@@ -250,7 +281,7 @@ pub struct Rejected {
 }
 
 /// What a split held.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
     /// The split's number.
     pub sequence: u64,
@@ -258,8 +289,10 @@ pub struct Done {
     pub lines: u64,
     /// Records accepted.
     pub accepted: u64,
-    /// Of them, late ones.
+    /// Of them, late ones; under [`Late::Open`] those that are late for sure.
     pub late: u64,
+    /// Under [`Late::Open`] the times of the others that were delivered, in no order.
+    pub undecided: Vec<Moment>,
     /// Records refused.
     pub rejected: u64,
     /// The latest event's time.

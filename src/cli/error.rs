@@ -1,7 +1,7 @@
 //! What goes wrong on the command line: one line that says it, one with a hint, and an exit code.
 
 use crate::charts::ChartError;
-use crate::engine::{EngineError, Unfinished};
+use crate::engine::{CommitError, EngineError};
 use crate::ingest::IngestError;
 use crate::points::PointsError;
 use crate::points::store::StoreError;
@@ -48,7 +48,9 @@ impl CliError {
 impl From<EngineError> for CliError {
     fn from(error: EngineError) -> Self {
         let hint = match &error {
-            EngineError::Finish(Unfinished { message, hint }) => return CliError { message: message.clone(), hint: hint.clone(), code: 1 },
+            EngineError::Commit(CommitError { message, hint }) => {
+                return CliError { message: message.clone(), hint: hint.clone(), code: 1 };
+            }
             EngineError::Ingest(IngestError::NoDatasets { .. }) => "give a folder of datasets, or a file of jobs",
             EngineError::Ingest(IngestError::NotFound { .. }) => "check the path; a glob must be quoted from the shell",
             EngineError::Ingest(IngestError::UnknownFormat { .. }) => "rename or link the file",
@@ -58,7 +60,6 @@ impl From<EngineError> for CliError {
             EngineError::Ingest(IngestError::Io { .. }) => "nothing was written; see that the file is there and may be read",
             EngineError::Ingest(IngestError::BadGlob { .. }) => "put the characters * ? [ ] { } of a name in brackets: [*]",
             EngineError::Ingest(IngestError::UnsupportedUrl { .. }) => "copy the files to a folder or a bucket first",
-            EngineError::Commit(_) => "see that there is space, and that you may write there; then run again",
             EngineError::Points(PointsError::Store(error)) => store_hint(error),
             EngineError::Points(PointsError::NoCertificates(_)) => "install them (Debian's package ca-certificates)",
             EngineError::Points(_) => {
@@ -66,15 +67,17 @@ impl From<EngineError> for CliError {
             }
             EngineError::Start(_) => "see how many threads and open files a process may have (ulimit -a); or take fewer workers: -w N",
             EngineError::Elsewhere(_) => "process 0 says more",
+            EngineError::Full { .. } => "try again in a moment",
+            EngineError::Ended => "look at what was reported before",
             EngineError::Mesh(_) => "start all processes with the same arguments and hosts file, each with its own -p",
         };
         CliError::failed(error.to_string()).hint(hint)
     }
 }
 
-impl From<CliError> for Unfinished {
+impl From<CliError> for CommitError {
     fn from(error: CliError) -> Self {
-        Unfinished { message: error.message, hint: error.hint }
+        CommitError { message: error.message, hint: error.hint }
     }
 }
 

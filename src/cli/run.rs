@@ -8,7 +8,7 @@ use super::show;
 use crate::charts;
 use crate::cluster::Cluster;
 use crate::engine::summary::{Progress, Summary};
-use crate::engine::{self, Commit, Driver, EngineError, Job, Unfinished};
+use crate::engine::{self, Commit, CommitError, Driver, EngineError, Job};
 use crate::ingest::plan::{Batch, Part, Source};
 use crate::points::staged::StagedPoints;
 use crate::points::{Destination, Dropped, PointsError};
@@ -235,8 +235,9 @@ impl ChangesFile {
         Ok(ChangesFile { path: path.into(), writer })
     }
 
-    fn write(&mut self, table: &Table, epoch: u64, row: &[u8], diff: i64) -> Result<(), String> {
-        self.writer.write(table, epoch, row, diff).map_err(|error| failed(&self.path, &error))
+    fn write(&mut self, table: &Table, epoch: u64, row: &[u8], diff: i64) -> Result<(), CliError> {
+        let written = self.writer.write(table, epoch, row, diff).map_err(|error| CliError::failed(failed(&self.path, &error)));
+        written.map_err(|error| error.hint("see that there is space, and that you may write there; then run again"))
     }
 
     fn keep(self) -> Result<(), CliError> {
@@ -307,7 +308,7 @@ impl RunDriver {
     }
 
     /// Writes or prints what came out.
-    fn end(&mut self, ending: Ending, points: Option<StagedPoints>) -> Result<(), CliError> {
+    fn end(&mut self, ending: Ending, points: Vec<StagedPoints>) -> Result<(), CliError> {
         let Ending { job, mut sink, charts } = ending;
         let epoch = self.summaries.last().map_or(0, |summary| summary.epoch);
         let reached = Reached { dataflow: job.definition.name.into(), epoch, fingerprint: job.fingerprint() };
@@ -315,7 +316,7 @@ impl RunDriver {
             Some(sink) => sink.bring(&self.tables.all(), &reached)?,
             None => Vec::new(),
         };
-        engine::publish(points).map_err(EngineError::Finish)?;
+        engine::publish(points).map_err(EngineError::Commit)?;
         if let Destination::File(path) = &job.points {
             written.push(path.display().to_string());
         }
@@ -347,9 +348,9 @@ impl Driver for RunDriver {
         self.progress.show(progress);
     }
 
-    fn commit(&mut self, commit: Commit) -> Result<(), String> {
+    fn commit(&mut self, commit: Commit) -> Result<(), CommitError> {
         self.progress.done();
-        let Commit { mut summary, changes, rejected } = commit;
+        let Commit { mut summary, changes, rejected, .. } = commit;
         let applied = self.tables.apply(changes, rejected);
         for (name, batches) in &applied {
             summary.changed.insert((*name).into(), batches.iter().map(|batch| batch.len() as u64).sum());
@@ -366,7 +367,7 @@ impl Driver for RunDriver {
         Ok(())
     }
 
-    fn finish(&mut self, dropped: &Dropped, points: Option<StagedPoints>) -> Result<(), Unfinished> {
+    fn finish(&mut self, dropped: &Dropped, points: Vec<StagedPoints>) -> Result<(), CommitError> {
         // Said even when all is to be quiet: something is missing where the points are.
         if let Some(first) = &dropped.first {
             say(&show::dropped(dropped.points, first));

@@ -15,9 +15,8 @@ use super::read::{unpacked, without_bom};
 use super::streams;
 use retally_core::contract::{Definition, Input, InputKind};
 use retally_core::record::Field;
-use retally_core::split::{Archive, Dataset, Format, Location, Packing, RefusedJob, Split};
+use retally_core::split::{Archive, Dataset, Format, Late, Location, Packing, RefusedJob, Split};
 use retally_core::time::Moment;
-use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -85,36 +84,21 @@ pub struct Plan {
     pub bytes: u64,
 }
 
-/// When a batch arrives, and what has been seen before.
+/// When a batch arrives.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
     /// Events later than this are refused.
     pub accept_until: Moment,
-    /// Events earlier than this are late.
-    pub late_before: Moment,
 }
 
-/// Which worker reads which dataset. The one that read it knows what it was, so a dataset stays with its worker; new ones go around.
-#[derive(Debug, Default)]
-pub struct Routes {
-    known: BTreeMap<Vec<String>, u64>,
-}
-
-impl Routes {
-    fn of(&mut self, key: &[String]) -> u64 {
-        let next = self.known.len() as u64;
-        *self.known.entry(key.to_vec()).or_insert(next)
-    }
-}
-
-/// Plans a batch.
-pub fn plan(definition: &Definition, batch: &Batch, arrival: Arrival, routes: &mut Routes) -> Result<Plan, IngestError> {
+/// Plans a batch. Any thread may: what a plan leaves open (its epoch, which events are late, who reads which dataset) is filled in when it is fed.
+pub fn plan(definition: &Definition, batch: &Batch, arrival: Arrival) -> Result<Plan, IngestError> {
     let mut plan = Plan::default();
     for part in &batch.parts {
         let Some(input) = definition.inputs.get(part.input) else { continue };
         if let (InputKind::Datasets(files), Source::Path(path)) = (input.kind, &part.source) {
             for mut queue in jobs::open(path, files)? {
-                add_jobs(&mut plan, part, &mut *queue, arrival, routes)?;
+                add_jobs(&mut plan, part, &mut *queue, arrival)?;
             }
             continue;
         }
@@ -146,19 +130,19 @@ pub fn plan(definition: &Definition, batch: &Batch, arrival: Arrival, routes: &m
 }
 
 /// Adds the datasets of a queue; of several deliveries of one in a batch the last counts.
-fn add_jobs(plan: &mut Plan, part: &Part, queue: &mut dyn JobQueue, arrival: Arrival, routes: &mut Routes) -> Result<(), IngestError> {
+fn add_jobs(plan: &mut Plan, part: &Part, queue: &mut dyn JobQueue, arrival: Arrival) -> Result<(), IngestError> {
     plan.files.push(PlannedFile { input: part.input, name: queue.name().into(), first_split: plan.splits.len() as u64 });
     while let Some(job) = queue.next()? {
         let location = match job {
             Ok(Job { key, streams }) => {
                 plan.bytes += streams.iter().filter_map(|stream| streams::bytes(stream)).sum::<u64>();
-                let route = routes.of(&key);
-                Location::Dataset(Dataset { key, streams, route })
+                Location::Dataset(Dataset { key, streams, route: 0 })
             }
             Err(BadJob { line, reason, raw }) => Location::Refused(RefusedJob { line, reason, raw }),
         };
         plan.splits.push(Split {
             input: part.input,
+            epoch: 0,
             sequence: plan.splits.len() as u64,
             sign: part.sign,
             location,
@@ -166,7 +150,7 @@ fn add_jobs(plan: &mut Plan, part: &Part, queue: &mut dyn JobQueue, arrival: Arr
             format: Format::JsonLines,
             packing: Packing::Plain,
             accept_until: arrival.accept_until,
-            late_before: arrival.late_before,
+            late: Late::Before(Moment::FIRST),
         });
     }
     plan.passed_over.extend(queue.passed_over());
@@ -199,6 +183,7 @@ fn add(plan: &mut Plan, part: &Part, name: &str, location: &Location, looked: Lo
     for (sequence, range) in (first_split..).zip(from.zip(until)) {
         plan.splits.push(Split {
             input: part.input,
+            epoch: 0,
             sequence,
             sign: part.sign,
             location: location.clone(),
@@ -206,7 +191,7 @@ fn add(plan: &mut Plan, part: &Part, name: &str, location: &Location, looked: Lo
             format: looked.format.clone(),
             packing: looked.packing,
             accept_until: arrival.accept_until,
-            late_before: arrival.late_before,
+            late: Late::Before(Moment::FIRST),
         });
     }
 }

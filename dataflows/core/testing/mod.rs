@@ -18,7 +18,7 @@ use crate::points::Nowhere;
 use crate::publish::Outputs;
 use crate::record::{Context, Field, Fields, Raw};
 use crate::row::{self, Row, RowBatch};
-use crate::split::{ByteStream, Format, Line, Location, Opener, Packing, Report, Split, SplitReader};
+use crate::split::{ByteStream, Format, Late, Line, Location, Opener, Packing, Report, Reported, Split, SplitReader};
 use crate::time::Moment;
 use crate::{Collection, Epoch};
 use differential_dataflow::{AsCollection, Data, ExchangeData};
@@ -240,7 +240,7 @@ pub fn run_graph(config: Config, graph: &Arc<dyn Graph>, inputs: &[crate::contra
             let mut outputs = Outputs::new(wanted);
             graph.build(&inputs, &mut outputs);
             let (names, rows) = outputs.gathered(scope);
-            inputs.into_reports().inspect(|report| match report {
+            inputs.into_reports().inspect(|Reported { report, .. }| match report {
                 Report::Rejected(_) | Report::Failed { .. } | Report::Note(_) | Report::PointsFailed(_) => {
                     panic!("a line was refused: {report:?}")
                 }
@@ -254,7 +254,7 @@ pub fn run_graph(config: Config, graph: &Arc<dyn Graph>, inputs: &[crate::contra
         if worker.index() == 0 {
             for (epoch, batch) in (1..).zip(batches) {
                 splits.advance_to(epoch);
-                batch.iter().zip(0..).for_each(|(delivery, sequence)| splits.send(inline(delivery, sequence)));
+                batch.iter().zip(0..).for_each(|(delivery, sequence)| splits.send(inline(delivery, epoch, sequence)));
                 if epoch % 2 == 0 {
                     splits.advance_to(epoch + 1);
                     splits.flush();
@@ -326,11 +326,12 @@ fn same_row(row: &[String], expected: &[String]) -> bool {
     row.len() == expected.len() && row.iter().zip(expected).all(same)
 }
 
-fn inline(delivery: &Delivery, sequence: u64) -> Split {
+fn inline(delivery: &Delivery, epoch: Epoch, sequence: u64) -> Split {
     let json = delivery.line.starts_with('{');
     let csv = Format::Csv { delimiter: b',', header: None };
     Split {
         input: delivery.input,
+        epoch,
         sequence,
         sign: delivery.sign,
         location: Location::Inline(delivery.line.clone().into_bytes()),
@@ -338,7 +339,7 @@ fn inline(delivery: &Delivery, sequence: u64) -> Split {
         format: if json { Format::JsonLines } else { csv },
         packing: Packing::Plain,
         accept_until: Moment::LAST,
-        late_before: Moment::FIRST,
+        late: Late::Before(Moment::FIRST),
     }
 }
 

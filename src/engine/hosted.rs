@@ -1,0 +1,233 @@
+//! A dataflow on a worker, and on worker 0 what is under way in it.
+//!
+//! Batches are fed in the order in which they were offered, an epoch each; epochs are complete in that order too. Any number of epochs may be in
+//! flight. Which events are late depends on the epochs before: where those have not been read yet, a small batch is fed all the same, and its
+//! late events are counted when it is complete; a large one waits until they have been read.
+//!
+//! # Limits
+//! A batch of more than [`OPEN_BYTES_MAX`] bytes, or a packed one, is not read while an earlier one is being read.
+
+use super::errors::EngineError;
+use super::gather::{EpochReports, Gathered};
+use super::job::Job;
+use super::routes::Routes;
+use super::summary::{Progress, Summary};
+use crate::ingest::plan::Plan;
+use crate::ingest::read::FileOpener;
+use retally_core::Epoch;
+use retally_core::decode::Inputs;
+use retally_core::points::Points;
+use retally_core::publish::Outputs;
+use retally_core::record::Context;
+use retally_core::row::RowBatch;
+use retally_core::split::{Late, Location, Packing, Split};
+use retally_core::time::Moment;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::Probe;
+use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::operators::vec::Input;
+use timely::dataflow::{InputHandleVec, ProbeHandle};
+use timely::worker::Worker;
+
+/// A batch of up to so many bytes is read while earlier ones are: the times of its events are kept until then, and take about as much.
+pub const OPEN_BYTES_MAX: u64 = 1 << 20;
+
+/// The changes of an epoch.
+#[derive(Debug)]
+pub struct Commit {
+    /// The dataflow's place among the jobs.
+    pub dataflow: usize,
+    /// What the batch was, and did.
+    pub summary: Summary,
+    /// The changes by table, each table's in sorted batches that may have rows in common.
+    pub changes: BTreeMap<String, Vec<RowBatch>>,
+    /// Rows that the table `rejected` gets, sorted.
+    pub rejected: Vec<RowBatch>,
+}
+
+/// A planned batch with its epoch.
+#[derive(Debug)]
+pub struct Offer {
+    /// The epoch: one more than that of the offer before.
+    pub epoch: Epoch,
+    /// Its splits.
+    pub plan: Plan,
+    /// When the batch arrived, for the time in its summary.
+    pub arrived: Instant,
+}
+
+/// A dataflow on a worker.
+pub struct Hosted {
+    job: Job,
+    /// The dataflow's place among the jobs.
+    place: usize,
+    splits: InputHandleVec<Epoch, Split>,
+    probe: ProbeHandle<Epoch>,
+    tables: Vec<String>,
+    gathered: Rc<RefCell<Gathered>>,
+    waiting: VecDeque<Offer>,
+    flights: VecDeque<Flight>,
+    routes: Routes,
+    /// The latest event of the epochs that are complete.
+    latest: Option<Moment>,
+    /// Records refused in the epochs that are complete.
+    rejected: u64,
+}
+
+/// An epoch in flight.
+struct Flight {
+    offer: Offer,
+    reports: EpochReports,
+}
+
+impl Flight {
+    fn is_read(&self) -> bool {
+        self.reports.done.len() == self.offer.plan.splits.len()
+    }
+}
+
+impl Hosted {
+    /// Builds the dataflow of a job on a worker.
+    pub fn build(worker: &mut Worker, place: usize, job: &Job, opener: &FileOpener, points: &Arc<dyn Points>) -> Hosted {
+        worker.dataflow_named::<Epoch, _, _>(job.definition.name, |scope| {
+            let gathered = Rc::new(RefCell::new(Gathered::default()));
+            let (splits, stream) = scope.new_input::<Split>();
+            let context = Context { calendar: job.graph.calendar() };
+            let inputs = Inputs::new(stream, job.definition.inputs.clone(), Rc::new(opener.clone()), context, Arc::clone(points));
+            let mut outputs = Outputs::new(job.tables.clone());
+            job.graph.build(&inputs, &mut outputs);
+            let probe = ProbeHandle::new();
+            let (tables, changes) = outputs.gathered(scope);
+            let arrived = Rc::clone(&gathered);
+            let changes = changes.unary(Pipeline, "take changes", |_, _| {
+                move |input, output| {
+                    input.for_each(|capability, changes| {
+                        arrived.borrow_mut().add_changes(changes);
+                        output.session(&capability).give_container(&mut Vec::<()>::new());
+                    });
+                }
+            });
+            changes.probe_with(&probe);
+            let arrived = Rc::clone(&gathered);
+            let reports = inputs.into_reports().unary(Pipeline, "take reports", |_, _| {
+                move |input, output| {
+                    input.for_each(|capability, reports| {
+                        arrived.borrow_mut().reports.append(reports);
+                        output.session(&capability).give_container(&mut Vec::<()>::new());
+                    });
+                }
+            });
+            reports.probe_with(&probe);
+            Hosted {
+                job: job.clone(),
+                place,
+                splits,
+                probe,
+                tables,
+                gathered,
+                waiting: VecDeque::new(),
+                flights: VecDeque::new(),
+                routes: Routes::default(),
+                latest: None,
+                rejected: 0,
+            }
+        })
+    }
+
+    /// Takes a batch, which is fed as soon as it can be.
+    pub fn offer(&mut self, offer: Offer) {
+        self.waiting.push_back(offer);
+        self.feed();
+    }
+
+    /// Feeds what waits, as far as it need not wait for what is being read.
+    fn feed(&mut self) {
+        while let Some(offer) = self.waiting.pop_front() {
+            let known = self.flights.iter().filter_map(|flight| flight.reports.latest()).chain(self.latest).max().unwrap_or(Moment::FIRST);
+            let late = if self.flights.iter().all(Flight::is_read) { Late::Before(known) } else { Late::Open(known) };
+            if matches!(late, Late::Open(_)) && !is_small(&offer.plan) {
+                self.waiting.push_front(offer);
+                return;
+            }
+            self.splits.advance_to(offer.epoch);
+            for split in &offer.plan.splits {
+                let mut split = Split { epoch: offer.epoch, late, ..split.clone() };
+                self.routes.assign(&mut split);
+                self.splits.send(split);
+            }
+            self.splits.advance_to(offer.epoch + 1);
+            self.splits.flush();
+            self.flights.push_back(Flight { offer, reports: EpochReports::default() });
+        }
+    }
+
+    /// Takes what has arrived, and moves the epochs that are complete to `complete`, in order.
+    pub fn poll(&mut self, complete: &mut Vec<Commit>) -> Result<(), EngineError> {
+        let Some(first) = self.flights.front().map(|flight| flight.offer.epoch) else { return Ok(()) };
+        let reports = std::mem::take(&mut self.gathered.borrow_mut().reports);
+        if !reports.is_empty() {
+            for reported in reports {
+                let flight = usize::try_from(reported.epoch.saturating_sub(first)).ok().and_then(|place| self.flights.get_mut(place));
+                flight.map_or(Ok(()), |flight| flight.reports.add(reported.report))?;
+            }
+            self.check_rejected()?;
+            self.feed();
+        }
+        while self.flights.front().is_some_and(|flight| !self.probe.less_than(&(flight.offer.epoch + 1))) {
+            complete.extend(self.flights.pop_front().map(|flight| self.complete(flight)));
+        }
+        Ok(())
+    }
+
+    fn complete(&mut self, flight: Flight) -> Commit {
+        let Flight { offer: Offer { epoch, plan, arrived }, mut reports } = flight;
+        reports.decide_late(self.latest.unwrap_or(Moment::FIRST));
+        self.latest = reports.latest().into_iter().chain(self.latest).max();
+        self.rejected += reports.rejected.len();
+        let changes = self.gathered.borrow_mut().take_changes(epoch, &self.tables);
+        let mut summary = Summary::new(epoch, &plan, &reports.done, arrived.elapsed());
+        reports.notes.sort_unstable();
+        summary.notes = reports.notes;
+        summary.passed_over.append(&mut reports.passed_over);
+        summary.passed_over.sort_unstable();
+        let rejected = reports.rejected.rows(&self.job.definition, &plan, &reports.done);
+        Commit { dataflow: self.place, summary, changes, rejected }
+    }
+
+    /// An error as soon as more is refused than may be, and not when all the rest has been read.
+    fn check_rejected(&self) -> Result<(), EngineError> {
+        let Some(limit) = self.job.rejected_max else { return Ok(()) };
+        let mut rejected = self.rejected;
+        for Flight { offer, reports } in &self.flights {
+            rejected += reports.rejected.len();
+            if rejected > limit {
+                let first = reports.rejected.first(&offer.plan).unwrap_or_default();
+                return Err(EngineError::Rejected { limit, first });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether any batch is under way.
+    pub fn is_busy(&self) -> bool {
+        !self.flights.is_empty() || !self.waiting.is_empty()
+    }
+
+    /// How far the first epoch in flight is.
+    pub fn progress(&self) -> Option<Progress> {
+        let Flight { offer, reports } = self.flights.front()?;
+        Some(Progress { epoch: offer.epoch, bytes: reports.bytes, bytes_all: offer.plan.bytes, records: reports.records })
+    }
+}
+
+/// Whether the times of a batch's events can be kept.
+fn is_small(plan: &Plan) -> bool {
+    // A dataset has no times that could be late, and what it has of bytes is not known.
+    let plain = |split: &Split| split.packing == Packing::Plain && matches!(split.location, Location::Inline(_) | Location::File(_));
+    plan.bytes <= OPEN_BYTES_MAX && plan.splits.iter().all(plain)
+}

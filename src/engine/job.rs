@@ -1,0 +1,59 @@
+//! A job: a dataflow with its settings, and what of it is built.
+//!
+//! A job has two fingerprints, which are the same in every build: one of what its tables are computed with, which databases keep, and one of all that
+//! the processes of a run must agree on.
+
+use crate::points::Destination;
+use retally_core::contract::{AsOf, Definition, Graph, Settings};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// What is run.
+#[derive(Clone)]
+pub struct Job {
+    /// The dataflow.
+    pub definition: Definition,
+    /// Its graph.
+    pub graph: Arc<dyn Graph>,
+    /// The settings, which all processes must share.
+    pub settings: Settings,
+    /// The tables that are built, those of charts of single keys among them.
+    pub tables: BTreeSet<String>,
+    /// The run fails when more records are refused.
+    pub rejected_max: Option<u64>,
+    /// Where points go.
+    pub points: Destination,
+}
+
+impl Job {
+    /// A fingerprint of what tables are computed with: two jobs that differ in the dataflow, its settings, as-of or the columns of its tables have
+    /// different ones. Settings that choose charts do not change tables, and are left out.
+    pub fn fingerprint(&self) -> String {
+        let charts: Vec<&str> = self.graph.key_charts().iter().map(|chart| chart.setting).collect();
+        let settings = self.definition.settings.iter().filter(|setting| !charts.contains(&setting.name));
+        let settings = settings.map(|setting| format!("{}={}", setting.name, self.settings.text(setting.name)));
+        let as_of = match self.settings.as_of() {
+            AsOf::Latest => "latest".to_string(),
+            AsOf::At(moment) => moment.0.to_string(),
+        };
+        let tables = self.graph.tables().into_iter().map(|table| {
+            let columns = table.columns.iter().map(|column| format!("{} {:?} {}", column.name, column.kind, column.nullable));
+            format!("{} {} {}", table.name, table.key_columns, columns.collect::<Vec<_>>().join(","))
+        });
+        format!("{:016x}", fnv([self.definition.name.to_string(), as_of].into_iter().chain(settings).chain(tables)))
+    }
+}
+
+/// A fingerprint of what the processes of a run must agree on: the jobs in their order, all their settings, and the tables that are built.
+pub fn agreement(jobs: &[Job]) -> u64 {
+    fnv(jobs.iter().flat_map(|job| {
+        let settings = job.definition.settings.iter().map(|setting| format!("{}={}", setting.name, job.settings.text(setting.name)));
+        [job.fingerprint()].into_iter().chain(settings).chain(job.tables.iter().cloned()).collect::<Vec<_>>()
+    }))
+}
+
+/// FNV-1a (Fowler, Noll, Vo), of 64 bits. A zero byte, which no part holds, ends each part.
+fn fnv(parts: impl Iterator<Item = String>) -> u64 {
+    let bytes = parts.flat_map(|part| part.into_bytes().into_iter().chain([0]));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+}

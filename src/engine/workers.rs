@@ -1,0 +1,251 @@
+//! The workers of a process: how they are started and connected, and what worker 0 of process 0 does with them.
+//!
+//! All workers build the same dataflows in the same order, and step. Worker 0 of process 0 has a [`Core`], through which it feeds batches and takes
+//! complete epochs, and a closure that drives it: [`super::run`] or [`super::host`].
+
+use super::errors::EngineError;
+use super::hosted::{Commit, Hosted, Offer};
+use super::job::{Job, agreement};
+use super::summary::Progress;
+use crate::cluster::{Cluster, mesh};
+use crate::ingest::read::FileOpener;
+use crate::points::staged::{self, StagedPoints};
+use crate::points::{Dropped, Outlet, PointsError};
+use retally_core::Epoch;
+use retally_core::decode::VecStream;
+use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+use timely::communication::allocator::ProcessBuilder;
+use timely::communication::allocator::zero_copy::initialize::initialize_networking_from_sockets;
+use timely::communication::{AllocatorBuilder, Hooks};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::Probe;
+use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::operators::vec::{Broadcast, Input};
+use timely::dataflow::{InputHandleVec, ProbeHandle};
+use timely::scheduling::SyncActivator;
+use timely::worker::Worker;
+use timely::{CommunicationConfig, WorkerConfig};
+
+/// How long an idle worker looks for work before it parks: waking up takes longer than an epoch's steps are apart.
+const IDLE_SPIN: Duration = Duration::from_micros(50);
+/// How long a worker that drives parks at most while something is under way, so that progress is reported.
+pub const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+/// How the workers of one process pass data to one another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Passing {
+    /// As values.
+    #[default]
+    Values,
+    /// As bytes, as between processes: for tests.
+    Bytes,
+}
+
+/// Runs jobs on this process's workers, and `drive` on worker 0 of process 0; returns what it returns. On other processes it returns nothing, when process 0
+/// has ended.
+///
+/// When `drive` fails, all processes end with an error.
+pub fn on_workers<T: Send + 'static>(
+    jobs: &[Job],
+    cluster: &Cluster,
+    passing: Passing,
+    drive: impl FnOnce(&mut Worker, &mut Core) -> Result<T, EngineError> + Send + 'static,
+) -> Result<Option<T>, EngineError> {
+    let hooks = Hooks::default;
+    // Process 0 empties the destinations, before the others can write to them.
+    let (mut outlets, mut points, mut staged) = (Vec::new(), Vec::new(), Vec::new());
+    for job in jobs {
+        let (destination, file) = staged::stage(&job.points, cluster.process)?;
+        let outlet = destination.open(cluster.process)?;
+        points.push(outlet.points());
+        outlets.push(outlet);
+        staged.push(file);
+    }
+    let (builders, guard): (Vec<AllocatorBuilder>, Box<dyn std::any::Any + Send>) = if cluster.processes() > 1 {
+        let sockets = mesh::connect(cluster, agreement(jobs))?;
+        let threads = ProcessBuilder::new_typed_vector(cluster.workers, hooks().refill, None);
+        let (builders, guard) = initialize_networking_from_sockets(threads, sockets, cluster.process, cluster.workers, hooks())
+            .map_err(|error| EngineError::Start(error.to_string()))?;
+        (builders.into_iter().map(AllocatorBuilder::Tcp).collect(), Box::new(guard))
+    } else {
+        let config = match passing {
+            Passing::Values => CommunicationConfig::Process(cluster.workers),
+            Passing::Bytes => CommunicationConfig::ProcessBinary(cluster.workers),
+        };
+        config.try_build().map_err(EngineError::Start)?
+    };
+    let opener = FileOpener::default();
+    let process = Process { outlets: Arc::new(Mutex::new(Some(outlets))), failure: Failure::default(), opener };
+    let failure = Arc::clone(&process.failure);
+    let once = Arc::new(Mutex::new(Some((drive, staged))));
+    let jobs = jobs.to_vec();
+    let work = move |worker: &mut Worker| -> Result<Option<T>, EngineError> {
+        let mut core = Core::build(worker, &jobs, &points, &process);
+        if worker.index() != 0 {
+            return Ok(None);
+        }
+        let Some((drive, staged)) = taken(&once) else { return Ok(None) };
+        core.staged = staged;
+        let result = drive(worker, &mut core);
+        if let Err(error) = &result {
+            core.stop(error);
+        }
+        result.map(Some)
+    };
+    let config = WorkerConfig::default().idle_spin(IDLE_SPIN);
+    let guards = timely::execute::execute_from(builders, guard, config, work).map_err(EngineError::Start)?;
+    let mut driven = None;
+    for result in guards.join() {
+        driven = result.map_err(EngineError::Start)??.or(driven);
+    }
+    match failure.get() {
+        Some(why) => Err(EngineError::Elsewhere(why.clone())),
+        None => Ok(driven),
+    }
+}
+
+fn taken<T>(place: &Mutex<Option<T>>) -> Option<T> {
+    place.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// Why process 0 failed, once the workers of a process have heard of it.
+type Failure = Arc<OnceLock<String>>;
+
+/// What the workers of a process share.
+struct Process {
+    /// Where points go, until that is finished.
+    outlets: Arc<Mutex<Option<Vec<Box<dyn Outlet>>>>>,
+    failure: Failure,
+    opener: FileOpener,
+}
+
+/// What worker 0 of process 0 tells the workers of all processes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Order {
+    /// There are no more points: all are to be written for good.
+    Finish,
+    /// The run has failed, and why.
+    Stop(String),
+}
+
+/// What came of a process's points.
+type Finished = Result<Dropped, String>;
+
+/// All dataflows, on the worker that feeds them.
+pub struct Core {
+    hosted: Vec<Hosted>,
+    /// At time 0 until points are finished, then at 1.
+    orders: InputHandleVec<Epoch, Order>,
+    /// Whether all processes have followed the orders.
+    followed: ProbeHandle<Epoch>,
+    finished: Rc<RefCell<Vec<Finished>>>,
+    staged: Vec<Option<StagedPoints>>,
+    opener: FileOpener,
+    waker: SyncActivator,
+}
+
+impl Core {
+    fn build(worker: &mut Worker, jobs: &[Job], points: &[Arc<dyn retally_core::points::Points>], process: &Process) -> Core {
+        let finished = Rc::new(RefCell::new(Vec::new()));
+        let followed = ProbeHandle::new();
+        let arrived = Rc::clone(&finished);
+        let mut address = Vec::new();
+        let orders = worker.dataflow_named::<Epoch, _, _>("orders", |scope| {
+            let (orders, told) = scope.new_input::<Order>();
+            let gathered = follow(told.broadcast(), process).unary(Exchange::new(|_: &Finished| 0), "gather what finished", |_, info| {
+                address = info.address.to_vec();
+                move |input, output| {
+                    input.for_each(|capability, finished| {
+                        arrived.borrow_mut().append(finished);
+                        output.session(&capability).give_container(&mut Vec::<()>::new());
+                    });
+                }
+            });
+            gathered.probe_with(&followed);
+            orders
+        });
+        let build = |(place, (job, points)): (usize, (&Job, _))| Hosted::build(worker, place, job, &process.opener, points);
+        let hosted = jobs.iter().zip(points).enumerate().map(build).collect();
+        let waker = worker.sync_activator_for(address);
+        Core { hosted, orders, followed, finished, staged: Vec::new(), opener: process.opener.clone(), waker }
+    }
+
+    /// What wakes this worker from another thread.
+    pub fn waker(&self) -> SyncActivator {
+        self.waker.clone()
+    }
+
+    /// Takes a batch of a dataflow.
+    pub fn offer(&mut self, dataflow: usize, offer: Offer) {
+        if let Some(hosted) = self.hosted.get_mut(dataflow) {
+            hosted.offer(offer);
+        }
+    }
+
+    /// Steps all dataflows, or parks where there is nothing to do, for so long at most. Moves epochs that are complete to `complete`: those of a dataflow in order.
+    pub fn step(&mut self, worker: &mut Worker, park_max: Option<Duration>, complete: &mut Vec<Commit>) -> Result<(), EngineError> {
+        worker.step_or_park(park_max);
+        self.hosted.iter_mut().try_for_each(|hosted| hosted.poll(complete))
+    }
+
+    /// Whether a batch is under way in any dataflow.
+    pub fn is_busy(&self) -> bool {
+        self.hosted.iter().any(Hosted::is_busy)
+    }
+
+    /// How far the first epoch of a dataflow is that is in flight.
+    pub fn progress(&self, dataflow: usize) -> Option<Progress> {
+        self.hosted.get(dataflow)?.progress()
+    }
+
+    /// Has all processes write the last of their points. Returns what destinations refused, and the files to be put in their places.
+    pub fn finish_points(&mut self, worker: &mut Worker) -> Result<(Dropped, Vec<StagedPoints>), EngineError> {
+        self.orders.send(Order::Finish);
+        self.orders.advance_to(1);
+        self.orders.flush();
+        while self.followed.less_than(&1) {
+            worker.step_or_park(Some(PROGRESS_EVERY));
+        }
+        let mut dropped = Dropped::default();
+        for finished in self.finished.take() {
+            dropped.join(finished.map_err(PointsError::Write)?);
+        }
+        Ok((dropped, self.staged.drain(..).flatten().collect()))
+    }
+
+    /// Tells all processes that the run has failed.
+    fn stop(&mut self, error: &EngineError) {
+        self.opener.cancel();
+        self.orders.send(Order::Stop(error.to_string()));
+    }
+}
+
+/// Follows orders on a worker. The first of its process that is told to finish does so for all of them.
+fn follow<'s>(told: VecStream<'s, Order>, process: &Process) -> VecStream<'s, Finished> {
+    let (outlets, failure, reading) = (Arc::clone(&process.outlets), Arc::clone(&process.failure), process.opener.clone());
+    told.unary::<CapacityContainerBuilder<Vec<Finished>>, _, _, _>(Pipeline, "follow orders", |_, _| {
+        move |input, output| {
+            input.for_each(|capability, orders| {
+                let mut session = output.session(&capability);
+                for order in orders.drain(..) {
+                    match order {
+                        Order::Finish => {
+                            for outlet in taken(&outlets).into_iter().flatten() {
+                                session.give(outlet.finish().map_err(|error| error.to_string()));
+                            }
+                        }
+                        Order::Stop(why) => {
+                            reading.cancel();
+                            failure.set(why).ok();
+                        }
+                    }
+                }
+            });
+        }
+    })
+}
