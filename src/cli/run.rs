@@ -10,7 +10,7 @@ use crate::cluster::Cluster;
 use crate::engine::summary::{Progress, Summary};
 use crate::engine::table::{Run, TableState};
 use crate::engine::{self, Commit, Driver, EngineError, Job, Unfinished};
-use crate::ingest::plan::{Batch, Part, Source};
+use crate::ingest::batch::{Batch, Part, Source};
 use crate::points::staged::StagedPoints;
 use crate::points::{Destination, Dropped, PointsError};
 use crate::registry;

@@ -9,7 +9,8 @@ pub mod table;
 
 use crate::cluster::{Cluster, mesh};
 use crate::ingest::IngestError;
-use crate::ingest::plan::{self, Arrival, Batch, Plan, Routes};
+use crate::ingest::batch::{Arrival, Batch};
+use crate::ingest::plan::{self, Plan, Routes};
 use crate::ingest::read::FileOpener;
 use crate::ingest::rejected::Refused;
 use crate::points::staged::{self, StagedPoints};
