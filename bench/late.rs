@@ -20,7 +20,7 @@ use clap::Args;
 use retally::cluster::Cluster;
 use retally::engine::summary::Progress;
 use retally::engine::{self, Commit, Driver, Job};
-use retally::ingest::plan::Batch;
+use retally::ingest::batch::Batch;
 use retally::points::Destination;
 use retally_core::contract::{Definition, Settings};
 use std::collections::VecDeque;

@@ -14,7 +14,7 @@ use clap::Args;
 use retally::cluster::Cluster;
 use retally::engine::summary::Progress;
 use retally::engine::{self, Commit, Driver};
-use retally::ingest::plan::Batch;
+use retally::ingest::batch::Batch;
 use serde::{Deserialize, Serialize};
 use std::process::Command;
 use std::time::Duration;

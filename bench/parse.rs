@@ -3,7 +3,8 @@
 use crate::Result;
 use crate::options::Measured;
 use crate::workload::Workload;
-use retally::ingest::plan::{self, Arrival};
+use retally::ingest::batch::Arrival;
+use retally::ingest::plan;
 use retally::ingest::read::FileOpener;
 use retally_core::calendar::Calendar;
 use retally_core::record::{Context, Raw, Record};

@@ -10,7 +10,7 @@ use crate::options::{Common, Measured, Size};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use retally::ingest::plan::{Batch, Part, Source};
+use retally::ingest::batch::{Batch, Part, Source};
 use retally_core::contract::{Files, Settings};
 use retally_core::time::{DAY, Moment, SECOND};
 use std::fs;

@@ -9,7 +9,7 @@ use crate::charts;
 use crate::cluster::Cluster;
 use crate::engine::summary::{Progress, Summary};
 use crate::engine::{self, Commit, CommitError, Driver, EngineError, Job};
-use crate::ingest::plan::{Batch, Part, Source};
+use crate::ingest::batch::{Batch, Part, Source};
 use crate::points::staged::StagedPoints;
 use crate::points::{Destination, Dropped, PointsError};
 use crate::registry;

@@ -21,7 +21,8 @@ pub use job::Job;
 pub use workers::Passing;
 
 use crate::cluster::Cluster;
-use crate::ingest::plan::{self, Arrival, Batch};
+use crate::ingest::batch::{Arrival, Batch};
+use crate::ingest::plan;
 use crate::points::Dropped;
 use crate::points::staged::StagedPoints;
 use hosted::Offer;

@@ -7,10 +7,11 @@
 //! The files of a zip are listed and packed one by one: a large zip is cut between them, so that all workers read it. A tar is
 //! read from its beginning to its end by one.
 
+use super::SPLIT_BYTES;
 use super::file::InputFile;
-use super::paths::{self, Content, Kind};
-use super::plan::{SPLIT_BYTES, first_line, format_of};
-use super::read::{Counted, Lexer, unpacked, without_bom};
+use super::format::{self, Content, Kind, first_line, format_of};
+use super::lexer::Lexer;
+use super::unpack::{Counted, unpacked, without_bom};
 use retally_core::record::Field;
 use retally_core::split::{Archive, Line, Packing, SplitReader};
 use std::cell::RefCell;
@@ -234,7 +235,7 @@ fn hand_over(name: String, is_file: bool, mut member: impl Read, accepted: Accep
     if !is_file || hidden {
         return Ok(());
     }
-    let kind = paths::kind(&name).filter(|kind| match kind.content {
+    let kind = format::kind(&name).filter(|kind| match kind.content {
         Content::Json => true,
         Content::Csv => accepted.csv,
         Content::Archive(_) => false,

@@ -5,9 +5,10 @@
 
 use super::IngestError;
 use super::file::InputFile;
-use super::paths::{self, Content, Kind};
-use super::read::{unpacked, without_bom};
+use super::format::{self, Content, Kind};
+use super::paths;
 use super::remote::{self, Place, Remote};
+use super::unpack::{unpacked, without_bom};
 use retally_core::contract::DatasetFiles;
 use retally_core::split::{Packing, RAW_BYTES_MAX};
 use std::collections::{BTreeMap, VecDeque};
@@ -178,7 +179,7 @@ impl JobsFile {
     /// Opens a file of jobs.
     pub fn open(path: &str, files: &'static DatasetFiles) -> Result<JobsFile, IngestError> {
         let expected = ".json, .jsonl, .ndjson, .jsons or .jsonlines, or be a folder of datasets";
-        let kind: Option<Kind> = paths::kind(path).filter(|kind| kind.content == Content::Json);
+        let kind: Option<Kind> = format::kind(path).filter(|kind| kind.content == Content::Json);
         let packing: Packing = kind.ok_or_else(|| IngestError::UnknownFormat { path: path.into(), expected })?.packing;
         let io = |what| move |source| IngestError::Io { what, path: path.into(), source };
         let file = InputFile::open(path).map_err(io("open"))?;

@@ -1,31 +1,42 @@
 //! From paths on a command line to records in the graph.
 //!
+//! - [`batch`] is what is delivered
 //! - [`paths`] finds the files that a path means: a file, a folder, a bucket's prefix, a glob
 //! - [`file`](mod@file) reads a file, wherever it is: here, or ([`remote`]) in a bucket or on a web server
+//! - [`format`](mod@format) tells what a file holds, [`unpack`] unpacks it, and [`quotes`] finds out whether it can be cut
 //! - [`plan`] looks at the beginning of each file and cuts a batch into splits
-//! - [`read`] opens splits on the workers, and [`csv`] and [`json`] cut bytes into records
+//! - [`read`] opens splits on the workers; [`lexer`], with [`csv`] and [`json`], cuts bytes into records
 //! - [`jobs`] finds datasets, and [`streams`] opens what they are made of
 //! - [`archive`] reads the files of an archive
 //! - [`rejected`] keeps what was refused
+//!
+//! A module uses only those that stand above it in this order: `batch`, `blocks`, `remote`, `file`, `format`, `unpack`, `csv`, `json`,
+//! `lexer`, `quotes`, `paths`, `streams`, `archive`, `jobs`, `read`, `plan`, `rejected`.
 
 pub mod archive;
+pub mod batch;
 pub mod blocks;
 pub mod csv;
 pub mod file;
+pub mod format;
 pub mod jobs;
 pub mod json;
+mod lexer;
 pub mod paths;
 pub mod plan;
+mod quotes;
 pub mod read;
 pub mod rejected;
 pub mod remote;
-
 pub mod streams;
+mod unpack;
 
 use std::io;
 
 /// A record longer than this is refused: 64 MiB.
 pub const RECORD_BYTES_MAX: usize = 64 << 20;
+/// Large files are cut into splits of this size: 4 MiB.
+pub const SPLIT_BYTES: u64 = 4 << 20;
 
 /// Why input could not be read.
 #[derive(Debug, thiserror::Error)]

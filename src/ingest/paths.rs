@@ -1,50 +1,11 @@
 //! The files that a path means, in order of their names.
 
 use super::IngestError;
+use super::format::{Kind, kind};
 use super::remote::{self, Object, Place, Remote};
 use globset::{GlobBuilder, GlobMatcher};
-use retally_core::split::{Archive, Packing};
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
-
-/// What a file's name says of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kind {
-    /// What it holds.
-    pub content: Content,
-    /// How it is packed.
-    pub packing: Packing,
-}
-
-/// What a file holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content {
-    /// Comma-separated values.
-    Csv,
-    /// JSON, by line or as an array.
-    Json,
-    /// Files of these kinds.
-    Archive(Archive),
-}
-
-/// Reads a file's kind from its name.
-pub fn kind(path: &str) -> Option<Kind> {
-    let name = path.rsplit('/').next()?.to_ascii_lowercase();
-    let (name, packing) = match (name.strip_suffix(".gz"), name.strip_suffix(".zst")) {
-        (Some(name), _) => (name, Packing::Gzip),
-        (_, Some(name)) => (name, Packing::Zstd),
-        _ => (name.as_str(), Packing::Plain),
-    };
-    let (content, packing) = match (name.rsplit_once('.')?.1, packing) {
-        ("csv", _) => (Content::Csv, packing),
-        ("json" | "jsonl" | "ndjson" | "jsons" | "jsonlines", _) => (Content::Json, packing),
-        ("tar", _) => (Content::Archive(Archive::Tar), packing),
-        ("tgz", Packing::Plain) => (Content::Archive(Archive::Tar), Packing::Gzip),
-        ("zip", Packing::Plain) => (Content::Archive(Archive::Zip), packing),
-        _ => return None,
-    };
-    Some(Kind { content, packing })
-}
 
 /// The files found for a path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -155,21 +116,7 @@ fn walk(path: &str, root: &Path, takes: impl Fn(Kind) -> bool, wanted: impl Fn(&
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_say_format_and_packing() {
-        let kind_of = |name| kind(name).map(|kind| (kind.content, kind.packing));
-        assert_eq!(kind_of("a/b.csv"), Some((Content::Csv, Packing::Plain)));
-        assert_eq!(kind_of("b.CSV.GZ"), Some((Content::Csv, Packing::Gzip)));
-        assert_eq!(kind_of("b.jsons.zst"), Some((Content::Json, Packing::Zstd)));
-        assert_eq!(kind_of("b.zip"), Some((Content::Archive(Archive::Zip), Packing::Plain)));
-        for name in ["b.tar.gz", "b.csv.tar.gz", "B.TGZ"] {
-            assert_eq!(kind_of(name), Some((Content::Archive(Archive::Tar), Packing::Gzip)), "{name}");
-        }
-        for name in ["b", "b.zip.gz", "b.tgz.gz", "b.txt", "b.gz", "csv", "b.csv.bz2", "a.csv/b"] {
-            assert_eq!(kind_of(name), None, "{name}");
-        }
-    }
+    use crate::ingest::format::Content;
 
     #[test]
     fn files_folders_and_globs() {

@@ -1,16 +1,15 @@
 //! Opens splits on the workers.
 
+use super::SPLIT_BYTES;
 use super::archive::{Accepted, ArchiveReader};
-use super::csv::Csv;
 use super::file::InputFile;
-use super::json::{JsonArray, JsonLines};
-use super::plan::SPLIT_BYTES;
+use super::lexer::Lexer;
 use super::remote::Ready;
 use super::streams;
-use flate2::read::MultiGzDecoder;
+use super::unpack::{Counted, unpacked, without_bom};
 use retally_core::record::Field;
-use retally_core::split::{ByteStream, Format, Line, Location, Opener, Packing, Split, SplitReader};
-use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use retally_core::split::{ByteStream, Format, Line, Location, Opener, Split, SplitReader};
+use std::io::{self, Cursor, Read};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -142,15 +141,6 @@ impl FileOpener {
     }
 }
 
-/// What a packed stream holds.
-pub(super) fn unpacked(stream: impl Read + 'static, packing: Packing) -> io::Result<Box<dyn Read>> {
-    Ok(match packing {
-        Packing::Plain => Box::new(stream),
-        Packing::Gzip => Box::new(MultiGzDecoder::new(stream)),
-        Packing::Zstd => Box::new(zstd::stream::read::Decoder::new(stream)?),
-    })
-}
-
 /// From the first line on that begins at byte `from` of a stream or later, where the stream is at the byte before. Answers where that is.
 fn from_line(mut stream: impl Read, from: u64) -> io::Result<(u64, impl Read)> {
     let mut at = from - 1;
@@ -165,73 +155,6 @@ fn from_line(mut stream: impl Read, from: u64) -> io::Result<(u64, impl Read)> {
         at += length as u64;
     };
     Ok((at, Cursor::new(rest).chain(stream)))
-}
-
-/// A stream without the byte order mark that some programs begin files with, and how many bytes that was.
-pub(super) fn without_bom(mut stream: impl Read) -> io::Result<(u64, impl Read)> {
-    const BOM: &[u8] = b"\xef\xbb\xbf";
-    let mut first = Vec::with_capacity(BOM.len());
-    stream.by_ref().take(BOM.len() as u64).read_to_end(&mut first)?;
-    let bytes = if first == BOM { first.drain(..).len() as u64 } else { 0 };
-    Ok((bytes, Cursor::new(first).chain(stream)))
-}
-
-/// A stream that counts what is read of it.
-pub(super) struct Counted<R> {
-    pub stream: R,
-    pub read: Arc<AtomicU64>,
-}
-
-impl<R: Seek> Seek for Counted<R> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.stream.seek(to)
-    }
-}
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.stream.read(buffer)?;
-        self.read.fetch_add(length as u64, Ordering::Relaxed);
-        Ok(length)
-    }
-}
-
-/// Cuts a stream into records.
-pub(super) enum Lexer {
-    Csv(Box<Csv<Box<dyn Read>>>),
-    JsonLines(JsonLines<Box<dyn Read>>),
-    JsonArray(JsonArray<Box<dyn Read>>),
-}
-
-impl Lexer {
-    /// Cuts a stream that starts at a line, up to the end of the last line that starts before byte `until` of it.
-    pub fn new(stream: Box<dyn Read>, until: u64, format: &Format, fields: &'static [Field], at_file_start: bool) -> Lexer {
-        match format {
-            Format::Csv { delimiter, header } => {
-                Lexer::Csv(Box::new(Csv::new(stream, until, *delimiter, fields, header.clone(), at_file_start)))
-            }
-            Format::JsonArray => Lexer::JsonArray(JsonArray::new(stream)),
-            Format::JsonLines | Format::Archive { .. } => Lexer::JsonLines(JsonLines::new(stream, until)),
-        }
-    }
-
-    /// Reads a block. Answers whether there is more.
-    pub fn read(&mut self, each: &mut dyn FnMut(Line<'_>)) -> io::Result<bool> {
-        match self {
-            Lexer::Csv(csv) => csv.read(each),
-            Lexer::JsonLines(lines) => lines.read(each),
-            Lexer::JsonArray(array) => array.read(each),
-        }
-    }
-
-    /// Lines read.
-    pub fn lines(&self) -> u64 {
-        match self {
-            Lexer::Csv(csv) => csv.lines(),
-            Lexer::JsonLines(lines) => lines.lines(),
-            Lexer::JsonArray(array) => array.lines(),
-        }
-    }
 }
 
 struct FileReader {

@@ -1,8 +1,8 @@
 //! The streams of datasets: files here or elsewhere, packed or not. A stream that failed is opened again after a while, longer each time.
 
 use super::file::InputFile;
-use super::read::{Counted, unpacked};
 use super::remote::{self, Place, Ready, Remote};
+use super::unpack::{Counted, unpacked};
 use retally_core::split::{ByteStream, Chunk, Packing};
 use std::io::{self, Read};
 use std::sync::Arc;
