@@ -2,7 +2,8 @@
 
 use super::error::{CliError, unless_broken_pipe};
 use super::generate::into_folder;
-use super::run::{self, RunDriver};
+use super::job;
+use super::run::RunDriver;
 use super::show;
 use crate::charts;
 use crate::cluster::Cluster;
@@ -48,7 +49,7 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let pieces = graph.key_charts().into_iter().map(|chart| chart.table);
     let tables = graph.tables().iter().map(|table| table.name).chain(pieces).map(String::from).collect();
     let job = Job { definition, graph: Arc::from(graph), settings, tables, rejected_max: None, points: Destination::Nowhere };
-    let batches = vec![run::batch(&job.definition, &inputs)?, run::batch(&job.definition, &late)?];
+    let batches = vec![job::batch(&job.definition, &inputs)?, job::batch(&job.definition, &late)?];
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let Some(driver) = engine::run(&job, &Cluster::local(workers), RunDriver::silent(&job, batches))? else { return Ok(()) };
     let [first, second] = driver.summaries.as_slice() else { return Ok(()) };

@@ -1,9 +1,11 @@
 //! The command line: parsing and printing only.
 
 pub mod args;
+pub mod changes;
 pub mod demo;
 pub mod error;
 pub mod generate;
+pub mod job;
 pub mod progress;
 pub mod query;
 pub mod run;

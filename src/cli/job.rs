@@ -1,0 +1,169 @@
+//! From flags to what is run: the job, its batches, the workers and processes, and where tables and points go.
+
+use super::args;
+use super::error::CliError;
+use crate::cluster::Cluster;
+use crate::engine::Job;
+use crate::ingest::batch::{Batch, Part, Source};
+use crate::points::{Destination, PointsError};
+use crate::sinks::{self, Format, Sink};
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+use retally_core::contract::{Dataflow, Definition, Graph, Table};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// The first port of processes on one host, as timely has it.
+const FIRST_PORT: usize = 2101;
+
+const THEN_HINT: &str = "separate inputs by spaces; quote a path that has some: --then \"events='late events.csv'\"";
+
+/// The job of a command line.
+pub fn job(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Job, CliError> {
+    let definition = dataflow.definition();
+    let settings = args::settings(&definition.settings, matches);
+    let as_of = args::as_of(matches.get_one::<String>("as-of"), &settings).map_err(CliError::usage)?;
+    let settings = settings.with_as_of(as_of);
+    let graph = dataflow.graph(&settings).map_err(|error| CliError::usage(error.to_string()))?;
+    let all: Vec<&str> = graph.tables().iter().map(|table| table.name).collect();
+    let tables = match matches.get_many::<String>("tables") {
+        None => all.iter().map(ToString::to_string).collect(),
+        Some(wanted) => {
+            let wanted: Vec<&String> = wanted.collect();
+            if let Some(unknown) = wanted.iter().find(|name| !all.contains(&name.as_str())) {
+                let message = format!("--tables names {unknown:?}, which {} does not have", definition.name);
+                return Err(CliError::usage(message).hint(format!("its tables are {}", all.join(", "))));
+            }
+            wanted.into_iter().cloned().collect()
+        }
+    };
+    let tables = with_pieces(&*graph, tables, matches.contains_id("charts"))?;
+    let rejected_max = matches.get_one::<u64>("max-rejected").copied();
+    let points = points(&*graph, matches)?;
+    Ok(Job { definition, graph: Arc::from(graph), settings, tables, rejected_max, points })
+}
+
+/// The tables, with those that charts of single keys need when charts are drawn.
+fn with_pieces(graph: &dyn Graph, mut tables: BTreeSet<String>, charts: bool) -> Result<BTreeSet<String>, CliError> {
+    let key_charts = graph.key_charts();
+    if charts {
+        tables.extend(key_charts.iter().map(|chart| chart.table.to_string()));
+    } else if let Some(chart) = key_charts.iter().find(|chart| !chart.asked.is_empty()) {
+        let message = format!("--{} without --charts would draw nothing", chart.setting);
+        return Err(CliError::usage(message).hint("say where charts go: --charts DIR"));
+    }
+    Ok(tables)
+}
+
+/// Where points go: as given; otherwise into the folder of the tables.
+fn points(graph: &dyn Graph, matches: &ArgMatches) -> Result<Destination, CliError> {
+    if graph.measurements().is_empty() {
+        return Ok(Destination::Nowhere);
+    }
+    let text = |name: &str| matches.get_one::<String>(name);
+    match (text("points"), text("out")) {
+        (Some(dest), _) => dest.parse().map_err(|error: PointsError| {
+            CliError::usage(error.to_string())
+                .hint("give store:DIR, file:PATH, or the URL of a server that takes line protocol: http://HOST:PORT/PATH")
+        }),
+        (None, Some(out)) => match sinks::Destination::parse(out) {
+            Ok(sinks::Destination::Directory(dir)) => Ok(Destination::File(dir.join("points.lp"))),
+            _ => Ok(Destination::Nowhere),
+        },
+        (None, None) => Ok(Destination::Nowhere),
+    }
+}
+
+/// Refuses what several processes can't agree on.
+pub fn check_processes(job: &Job, cluster: &Cluster, matches: &ArgMatches) -> Result<(), CliError> {
+    if cluster.processes() > 1 && matches.get_one::<String>("as-of").is_some_and(|as_of| as_of == "now") {
+        return Err(CliError::usage("--as-of now is another time on each process").hint("give all processes the same time"));
+    }
+    if cluster.processes() > 1 && matches!(job.points, Destination::Store(_)) {
+        return Err(CliError::usage("--points store:DIR is for one process alone")
+            .hint("let one process have more workers: -w N; or give a server or file:PATH"));
+    }
+    Ok(())
+}
+
+/// The workers and processes of a command line.
+pub fn cluster(matches: &ArgMatches) -> Result<Cluster, CliError> {
+    let number = |name: &str| matches.get_one::<u64>(name).map(|number| usize::try_from(*number).unwrap_or(usize::MAX));
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let (workers, processes, process) =
+        (number("workers").unwrap_or(cores), number("processes").unwrap_or(1), number("process").unwrap_or(0));
+    if !(1..=1024).contains(&workers) || !(1..=1024).contains(&processes) || process >= processes {
+        return Err(CliError::usage(format!("can't be process {process} of {processes} with {workers} workers"))
+            .hint("from 1 to 1024 workers and processes; the first process is 0"));
+    }
+    if processes == 1 && matches.get_one::<String>("hosts").is_some() {
+        return Err(CliError::usage("--hosts without --processes would run alone").hint("say how many of the hosts take part: -n N"));
+    }
+    let addresses = match matches.get_one::<String>("hosts") {
+        None if processes == 1 => Vec::new(),
+        None => (0..processes).map(|process| format!("localhost:{}", FIRST_PORT + process)).collect(),
+        Some(path) => {
+            let text =
+                std::fs::read_to_string(path).map_err(|error| CliError::usage(format!("could not read --hosts {path:?}: {error}")))?;
+            let lines: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect();
+            if lines.len() < processes {
+                return Err(CliError::usage(format!("--hosts {path:?} has {} addresses for {processes} processes", lines.len())));
+            }
+            lines.into_iter().take(processes).collect()
+        }
+    };
+    Ok(Cluster { workers, process, addresses })
+}
+
+/// The batches: the positional inputs, and each `--then`.
+pub fn batches(definition: &Definition, matches: &ArgMatches) -> Result<Vec<Batch>, CliError> {
+    let first: Vec<String> = matches.get_many("inputs").into_iter().flatten().cloned().collect();
+    let mut batches = vec![first];
+    for then in matches.get_many::<String>("then").into_iter().flatten() {
+        let words = shlex::split(then).filter(|words| !words.is_empty());
+        batches.push(words.ok_or_else(|| CliError::usage(format!("--then {then:?} is no list of INPUT=PATH")).hint(THEN_HINT))?);
+    }
+    let parsed: Vec<Batch> = batches.iter().map(|inputs| batch(definition, inputs)).collect::<Result<_, _>>()?;
+    let named: Vec<usize> = parsed.iter().flat_map(|batch| batch.parts.iter().map(|part| part.input)).collect();
+    for (place, input) in definition.inputs.iter().enumerate() {
+        if input.required && !named.contains(&place) {
+            return Err(CliError::usage(format!("{} needs {}=PATH", definition.name, input.name)).hint(input.about));
+        }
+    }
+    Ok(parsed)
+}
+
+/// A batch from `INPUT=PATH` and `INPUT-=PATH`.
+pub fn batch(definition: &Definition, inputs: &[String]) -> Result<Batch, CliError> {
+    let names = || definition.inputs.iter().map(|input| input.name).collect::<Vec<_>>().join(", ");
+    let mut parts = Vec::new();
+    for given in inputs {
+        let Some((name, path)) = given.split_once('=') else {
+            return Err(CliError::usage(format!("{given:?} is not INPUT=PATH")).hint(format!(
+                "the inputs of {} are {}",
+                definition.name,
+                names()
+            )));
+        };
+        let (name, sign) = name.strip_suffix('-').map_or((name, 1), |name| (name, -1));
+        let Some(input) = definition.inputs.iter().position(|input| input.name == name) else {
+            return Err(CliError::usage(format!("{} has no input {name:?}", definition.name)).hint(format!("its inputs are {}", names())));
+        };
+        parts.push(Part { input, sign, source: Source::Path(path.into()) });
+    }
+    Ok(Batch { parts })
+}
+
+/// The destination of `--out`, opened for the tables that are built.
+pub fn sink(job: &Job, matches: &ArgMatches) -> Result<Option<Box<dyn Sink>>, CliError> {
+    let Some(out) = matches.get_one::<String>("out") else { return Ok(None) };
+    let destination = sinks::Destination::parse(out).map_err(|error| CliError::usage(error.to_string()).hint(error.hint))?;
+    if !destination.has_files() && matches.value_source("format") == Some(ValueSource::CommandLine) {
+        return Err(CliError::usage("--format is of files, and --out is a database").hint("leave --format out, or give a folder"));
+    }
+    let format = matches.get_one::<Format>("format").copied().unwrap_or_default();
+    let mut tables = job.graph.tables();
+    tables.retain(|table| job.tables.contains(table.name));
+    tables.push(Table::rejected());
+    Ok(Some(destination.open(format, tables.iter())?))
+}
