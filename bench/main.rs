@@ -24,6 +24,7 @@ mod report;
 mod results;
 mod scaling;
 mod sinks;
+mod stream;
 mod wire;
 mod workload;
 
@@ -51,6 +52,8 @@ enum Bench {
     Load(load::LoadOptions),
     /// How long a late event, or a batch of 10,000, takes from its arrival until its changes are there
     Late(late::LateOptions),
+    /// Batches of one event each in a second, with 1, 4 and 16 in flight
+    Stream(stream::StreamOptions),
     /// Memory per event
     Memory(memory::MemoryOptions),
     /// The same load on 1 worker, 2 workers, and 2 processes
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().bench {
         Bench::Load(options) => load::main(&options),
         Bench::Late(options) => late::main(&options),
+        Bench::Stream(options) => stream::main(&options),
         Bench::Memory(options) => memory::main(&options),
         Bench::Scaling(options) => scaling::main(&options),
         Bench::Operators(options) => operators::main(&options),
