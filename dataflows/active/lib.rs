@@ -31,8 +31,8 @@ mod cases;
 pub mod export;
 pub mod generate;
 pub mod graph;
-#[cfg(test)]
-mod oracle;
+#[cfg(any(test, feature = "testing"))]
+pub mod oracle;
 pub mod records;
 pub mod settings;
 pub mod tables;

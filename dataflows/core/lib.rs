@@ -23,6 +23,7 @@ pub mod publish;
 pub mod record;
 pub mod row;
 pub mod split;
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod time;
 

@@ -29,8 +29,8 @@ pub mod graph;
 mod hours;
 pub mod interval;
 mod lifetimes;
-#[cfg(test)]
-mod oracle;
+#[cfg(any(test, feature = "testing"))]
+pub mod oracle;
 mod projection;
 pub mod records;
 pub mod rules;

@@ -1,5 +1,8 @@
 //! The same tables by a plain computation over the whole set of records: obviously right, and slow.
 
+// A test fails by panicking.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 use retally_core::calendar::{Calendar, Day};
 use retally_core::contract::AsOf;
 use retally_core::testing::Tables;
@@ -9,9 +12,11 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The settings that the oracle knows.
 #[derive(Clone, Debug)]
 pub struct Oracle {
+    /// Where days begin.
     pub calendar: Calendar,
     /// Label and upper bound of each bucket.
     pub sizes: Vec<(&'static str, usize)>,
+    /// Up to when open intervals are counted.
     pub as_of: AsOf,
 }
 

@@ -9,6 +9,8 @@
 pub mod errors;
 mod gather;
 pub mod host;
+#[cfg(test)]
+mod host_tests;
 mod hosted;
 pub mod job;
 mod routes;

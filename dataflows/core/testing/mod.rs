@@ -307,12 +307,22 @@ pub fn check_law(
         batches[index].iter().for_each(|delivery| add(&mut counts, (delivery.input, delivery.line.clone()), delivery.sign));
         let present = counts.iter().filter(|(_, count)| **count > 0).map(|(line, _)| line.clone()).collect();
         let expected = oracle(&present);
-        for (table, rows) in &tables {
-            let expected = expected.get(table).map(Vec::as_slice).unwrap_or_default();
-            let same = rows.len() == expected.len() && rows.iter().zip(expected).all(|(row, expected)| same_row(row, expected));
-            assert!(same, "{table} is\n{rows:#?}\nand should be\n{expected:#?}\nafter batch {} of {batches:#?}, {config:?}", index + 1);
+        let same = compare(&tables, &expected);
+        assert!(same.is_ok(), "{}\nafter batch {} of {batches:#?}, {config:?}", same.unwrap_err(), index + 1);
+    }
+}
+
+/// Compares tables with those of an oracle. Returns what is different.
+pub fn compare(tables: &Tables, expected: &Tables) -> Result<(), String> {
+    for (table, rows) in tables {
+        let expected = expected.get(table).map(Vec::as_slice).unwrap_or_default();
+        if rows.len() != expected.len() || !rows.iter().zip(expected).all(|(row, expected)| same_row(row, expected)) {
+            return Err(format!("{table} is\n{rows:#?}\nand should be\n{expected:#?}"));
         }
-        assert!(expected.keys().all(|table| tables.contains_key(table)), "the oracle knows a table that is not built");
+    }
+    match expected.keys().find(|table| !tables.contains_key(*table)) {
+        Some(table) => Err(format!("the oracle knows {table}, which is not built")),
+        None => Ok(()),
     }
 }
 
