@@ -15,6 +15,7 @@ pub mod decode;
 pub mod duration;
 pub mod extremes;
 pub mod generate;
+pub mod hash;
 pub mod key_chart;
 pub mod late_lines;
 pub mod operators;

@@ -62,7 +62,7 @@ pub fn write<'s>(
 ) -> VecStream<'s, Report> {
     let scope = moved.scope();
     // To the worker that has the sensor.
-    let route = Exchange::new(|((sensor, _), _, _): &((Sensor, String), Epoch, isize)| retally_core::operators::by_key::hash(sensor));
+    let route = Exchange::new(|((sensor, _), _, _): &((Sensor, String), Epoch, isize)| retally_core::hash::hash(sensor));
     moved.inner.binary_frontier::<_, CapacityContainerBuilder<Vec<Report>>, _, _, _, _>(
         names.inner,
         Pipeline,

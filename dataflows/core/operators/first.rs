@@ -5,8 +5,9 @@
 //!
 //! State: each distinct record, and on one worker as many as are asked for of each. Cost of a change: O(log n + count).
 
-use super::by_key::{Each, Emitter, State, by_key, exchange, hash};
+use super::by_key::{Each, Emitter, State, by_key, exchange};
 use crate::Collection;
+use crate::hash::hash;
 use differential_dataflow::ExchangeData;
 use std::collections::BTreeMap;
 use std::hash::Hash;

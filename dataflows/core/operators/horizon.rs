@@ -7,9 +7,10 @@
 //! Cost of a record: O(log n). Cost of a move: for [`reached`] the records that lie between the old and the new as-of; for
 //! [`under`] all its records, but only when the part of the as-of time that matters to them changes.
 
-use super::by_key::{Each, Emitter, State, WithHorizon, by_key, by_key_with_horizon, exchange, hash};
+use super::by_key::{Each, Emitter, State, WithHorizon, by_key, by_key_with_horizon, exchange};
 use crate::Collection;
 use crate::contract::AsOf;
+use crate::hash::hash;
 use crate::time::Moment;
 use differential_dataflow::{AsCollection, Data, ExchangeData};
 use std::collections::BTreeMap;
