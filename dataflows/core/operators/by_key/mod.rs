@@ -4,10 +4,14 @@
 //! operator's logic key by key, which changes the key's state and says which differences follow. An update
 //! is handled once, so its cost is that of the logic: no history is read again.
 //!
-//! A large epoch (a bulk load) is cut by hash into partitions, and those once more into parts that are sorted within the cache. A
-//! partition is handled per activation, so that other operators run in between.
+//! A large epoch (a bulk load) is cut by hash into partitions, and those once more into parts that are sorted within the cache. An activation ends after
+//! some milliseconds, between two keys, so that other operators run in between, and other dataflows.
+//!
+//! # Limits
+//! A key is handled at once, however much it takes; and so are all keys when a horizon moves.
 
 mod emitter;
+mod pause;
 mod sorting;
 mod stash;
 mod timing;
@@ -22,7 +26,8 @@ use crate::{Collection, Epoch};
 use differential_dataflow::{AsCollection, Data};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use sorting::Scratch;
+use pause::{ACTIVATION_MAX, Pause};
+use sorting::Sorting;
 use stash::Epochs;
 use std::hash::Hash;
 use timely::container::CapacityContainerBuilder;
@@ -47,9 +52,6 @@ pub trait State: Default + 'static {
     /// Whether it says no more than a key that is not there.
     fn is_empty(&self) -> bool;
 }
-
-/// An activation ends after about this many updates, some milliseconds' worth, and lets other operators run.
-const HANDLED_MAX: usize = 1 << 15;
 
 /// An operator with state by key, at each epoch's completion.
 pub fn by_key<'s, K, V, S, O, E, P>(
@@ -94,29 +96,26 @@ where
         let mut epochs = Epochs::default();
         let mut states: HashMap<K, S, FixedState> = HashMap::default();
         let mut emitter = E::default();
-        let mut scratch = Scratch::default();
+        let mut handling = Handling::default();
         move |(input, frontier), output| {
             input.for_each(|capability, data| epochs.stash(data.drain(..), |epoch| capability.delayed(epoch, 0)));
             let complete = |epoch: &Epoch| !frontier.frontier().less_equal(epoch);
             let early = |epoch: &Epoch| !frontier.frontier().less_than(epoch);
             let enough = timing.enough();
-            let (mut handled, most) = (0, if enough.is_some() { 8 * HANDLED_MAX } else { HANDLED_MAX });
-            while handled < most {
-                let Some((capability, partition, last)) = epochs.next(complete, early, enough) else { break };
-                handled += partition.len();
+            // What is handled early comes in small parts, and would wait in memory.
+            let mut pause = Pause::after(if enough.is_some() { 8 * ACTIVATION_MAX } else { ACTIVATION_MAX });
+            let mut more = true;
+            while more && (handling.is_under_way() || handling.begin(epochs.next(complete, early, enough), timing)) {
                 let mut each = |key, changes: &mut Vec<_>| change_state(&mut states, key, changes, &mut emitter, &mut logic);
-                match timing {
-                    Timing::AsTheyCome => scratch.for_each_run(partition, &mut each),
-                    Timing::Complete | Timing::Early(_) => scratch.for_each_key(partition, &mut each),
-                }
-                send(&mut emitter, last, &capability, output);
+                more = handling.go_on(&mut pause, &mut each);
+                handling.send(&mut emitter, output);
             }
-            let owed = epochs.owed(complete);
+            let owed = if handling.is_under_way() { None } else { epochs.owed(complete) };
             if let Some(capability) = &owed {
                 send(&mut emitter, true, capability, output);
             }
             // What was done may have been all that the next epoch waited for.
-            if (handled > 0 || owed.is_some()) && !epochs.is_empty() {
+            if !more || (owed.is_some() && !epochs.is_empty()) {
                 activator.activate();
             }
         }
@@ -124,13 +123,64 @@ where
     stream.as_collection()
 }
 
+/// The partition that is being handled, perhaps over several activations.
+struct Handling<K, V> {
+    sorting: Sorting<K, V>,
+    /// Its capability, and whether it is the last of its epoch; nothing when it is done.
+    partition: Option<(Capability<Epoch>, bool)>,
+    done: bool,
+}
+
+impl<K, V> Default for Handling<K, V> {
+    fn default() -> Self {
+        Handling { sorting: Sorting::default(), partition: None, done: false }
+    }
+}
+
+impl<K: Ord + Hash, V: Ord> Handling<K, V> {
+    /// Whether a partition is not done.
+    fn is_under_way(&self) -> bool {
+        self.partition.is_some()
+    }
+
+    /// Takes up a partition. Returns whether there is one.
+    fn begin(&mut self, next: Option<(Capability<Epoch>, stash::Piece<K, V>, bool)>, timing: Timing) -> bool {
+        let Some((capability, updates, last)) = next else { return false };
+        match timing {
+            Timing::AsTheyCome => self.sorting.begin_runs(updates),
+            Timing::Complete | Timing::Early(_) => self.sorting.begin(updates),
+        }
+        (self.partition, self.done) = (Some((capability, last)), false);
+        true
+    }
+
+    /// Gives out keys until all are done or it is time for a pause. Returns whether there is time for more.
+    fn go_on(&mut self, pause: &mut Pause, each: &mut impl FnMut(K, &mut Vec<(V, isize)>)) -> bool {
+        while let Some((key, changes)) = self.sorting.next_key() {
+            each(key, changes);
+            if pause.is_due() {
+                return false;
+            }
+        }
+        self.done = true;
+        true
+    }
+
+    /// Sends what the emitter lets go after some keys: all that there is, after the last ones of the epoch.
+    fn send<O: Data>(&mut self, emitter: &mut impl Emitter<O>, output: &mut Session<'_, O>) {
+        let Some((capability, last)) = &self.partition else { return };
+        send(emitter, self.done && *last, capability, output);
+        if self.done {
+            self.partition = None;
+        }
+    }
+}
+
+/// Where differences are sent.
+type Session<'a, O> = OutputBuilderSession<'a, Epoch, CapacityContainerBuilder<Vec<(O, Epoch, isize)>>>;
+
 /// Sends what an emitter lets go.
-fn send<O: Data>(
-    emitter: &mut impl Emitter<O>,
-    end_of_epoch: bool,
-    capability: &Capability<Epoch>,
-    output: &mut OutputBuilderSession<'_, Epoch, CapacityContainerBuilder<Vec<(O, Epoch, isize)>>>,
-) {
+fn send<O: Data>(emitter: &mut impl Emitter<O>, end_of_epoch: bool, capability: &Capability<Epoch>, output: &mut Session<'_, O>) {
     let mut session = output.session(capability);
     emitter.drain(end_of_epoch, |data, diff| session.give((data, *capability.time(), diff)));
 }
@@ -224,5 +274,34 @@ mod tests {
             let (first, second) = (1 + more, 3 + more);
             assert_eq!(sums, [((7, 0), 1, -1), ((7, first), 1, 1), ((7, first), 2, -1), ((7, second), 2, 1)], "{timing:?}, {more} more");
         }
+    }
+
+    /// A dataflow with much to do in an epoch, and another one on the same worker with little. (Here an activation ends after each key.)
+    #[test]
+    fn a_long_epoch_holds_up_no_other_dataflow() {
+        const KEYS: u64 = 1_000;
+        timely::execute_directly(move |worker| {
+            let build = |worker: &mut timely::worker::Worker| {
+                worker.dataflow::<Epoch, _, _>(|scope| {
+                    let (input, stream) = scope.new_input::<Update<u64, u64>>();
+                    let logic = |key: &u64, changes: &mut Vec<(u64, isize)>, sum: &mut Sum, emitter: &mut Each<u64>| {
+                        sum.0 += changes.drain(..).map(|(_, diff)| diff).sum::<isize>();
+                        emitter.give(*key, 1);
+                    };
+                    let (probe, _) = by_key(stream.as_collection(), Pipeline, "sum", logic).inner.probe();
+                    (input, probe)
+                })
+            };
+            let ((mut long, long_probe), (mut short, short_probe)) = (build(worker), build(worker));
+            (0..KEYS).for_each(|key| long.send(((key, 0), 0, 1)));
+            short.send(((0, 0), 0, 1));
+            long.advance_to(1);
+            short.advance_to(1);
+            let steps = (0..KEYS).take_while(|_| short_probe.less_than(&1)).map(|_| worker.step()).count();
+            assert!(steps < 20, "the short epoch took {steps} steps");
+            assert!(long_probe.less_than(&1), "the long one took no longer");
+            let steps = (0..2 * KEYS).take_while(|_| long_probe.less_than(&1)).map(|_| worker.step()).count();
+            assert!(!long_probe.less_than(&1), "the long epoch is not over after {steps} steps");
+        });
     }
 }

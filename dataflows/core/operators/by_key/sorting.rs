@@ -1,18 +1,24 @@
-//! Sorting a partition's updates within the cache, and giving them out key by key.
+//! A partition's updates, sorted within the cache, and given out key by key: as many as there is time for.
 
 use super::stash::Piece;
 use crate::hash::hash;
+use std::collections::VecDeque;
 use std::hash::Hash;
 
-/// Space for sorting partitions, used again and again.
-pub(super) struct Scratch<K, V> {
+/// The partition that is being handled. Its space is used again and again.
+pub(super) struct Sorting<K, V> {
+    /// What has not been sorted.
     buckets: Vec<Piece<K, V>>,
+    /// The bucket that comes next.
+    next: usize,
+    /// What has been sorted and not been given out.
+    sorted: VecDeque<(K, V, isize)>,
     changes: Vec<(V, isize)>,
 }
 
-impl<K, V> Default for Scratch<K, V> {
+impl<K, V> Default for Sorting<K, V> {
     fn default() -> Self {
-        Scratch { buckets: Vec::new(), changes: Vec::new() }
+        Sorting { buckets: Vec::new(), next: BUCKETS, sorted: VecDeque::new(), changes: Vec::new() }
     }
 }
 
@@ -22,58 +28,71 @@ const BUCKETS: usize = 256;
 /// Runs of this many updates of a key, on average, are handled as they are.
 const RUN_MIN: usize = 4;
 
-impl<K: Ord + Hash, V: Ord> Scratch<K, V> {
-    /// Sorts and consolidates a partition, and gives it out key by key.
-    pub(super) fn for_each_key(&mut self, mut partition: Piece<K, V>, each: &mut impl FnMut(K, &mut Vec<(V, isize)>)) {
+impl<K: Ord + Hash, V: Ord> Sorting<K, V> {
+    /// Takes up a partition, whose updates are sorted and consolidated. All of the one before must have been given out.
+    pub(super) fn begin(&mut self, mut partition: Piece<K, V>) {
         if partition.len() <= SORTED_MAX {
             partition.sort_unstable();
-            return self.each_of_sorted(&mut partition, each);
+            self.sorted = partition.into();
+            return;
         }
-        let mut buckets = std::mem::take(&mut self.buckets);
-        buckets.resize_with(BUCKETS, Vec::new);
+        self.buckets.resize_with(BUCKETS, Vec::new);
+        self.next = 0;
         for update in partition {
             // The highest bits chose the partition.
             let bucket = (hash(&update.0) >> 40) as usize % BUCKETS;
-            if let Some(bucket) = buckets.get_mut(bucket) {
+            if let Some(bucket) = self.buckets.get_mut(bucket) {
                 bucket.push(update);
             }
         }
-        for bucket in &mut buckets {
-            bucket.sort_unstable();
-            self.each_of_sorted(bucket, each);
-        }
-        self.buckets = buckets;
     }
 
-    /// As [`Self::for_each_key`], a key's changes perhaps in several parts.
-    pub(super) fn for_each_run(&mut self, mut partition: Piece<K, V>, each: &mut impl FnMut(K, &mut Vec<(V, isize)>)) {
+    /// As [`Self::begin`], where a key's changes may be given out in several parts.
+    pub(super) fn begin_runs(&mut self, mut partition: Piece<K, V>) {
         let runs = partition.chunk_by(|(key, _, _), (next, _, _)| key == next).count();
         if runs * RUN_MIN > partition.len() {
-            return self.for_each_key(partition, each);
+            return self.begin(partition);
         }
         for run in partition.chunk_by_mut(|(key, _, _), (next, _, _)| key == next) {
             run.sort_unstable_by(|(_, value, _), (_, other, _)| value.cmp(other));
         }
-        self.each_of_sorted(&mut partition, each);
+        self.sorted = partition.into();
     }
 
-    fn each_of_sorted(&mut self, updates: &mut Piece<K, V>, each: &mut impl FnMut(K, &mut Vec<(V, isize)>)) {
-        let changes = &mut self.changes;
-        let mut updates = updates.drain(..).peekable();
-        while let Some((key, value, diff)) = updates.next() {
+    /// The next key with its changes; nothing at the end of the partition.
+    pub(super) fn next_key(&mut self) -> Option<(K, &mut Vec<(V, isize)>)> {
+        loop {
+            let Some((key, value, diff)) = self.sorted.pop_front() else {
+                self.sort_bucket()?;
+                continue;
+            };
+            let changes = &mut self.changes;
+            changes.clear();
             changes.push((value, diff));
-            while let Some((_, value, diff)) = updates.next_if(|(next, _, _)| *next == key) {
+            while self.sorted.front().is_some_and(|(next, _, _)| *next == key) {
+                let Some((_, value, diff)) = self.sorted.pop_front() else { break };
                 match changes.last_mut() {
                     Some((last, sum)) if *last == value => *sum += diff,
                     _ => changes.push((value, diff)),
                 }
             }
             changes.retain(|(_, diff)| *diff != 0);
-            if !changes.is_empty() {
-                each(key, changes);
-                changes.clear();
+            if !self.changes.is_empty() {
+                return Some((key, &mut self.changes));
             }
         }
+    }
+
+    /// Sorts the next bucket that has updates; the space of the one before becomes its.
+    fn sort_bucket(&mut self) -> Option<()> {
+        if let Some(used) = self.next.checked_sub(1).and_then(|place| self.buckets.get_mut(place)) {
+            *used = std::mem::take(&mut self.sorted).into();
+        }
+        let mut bucket = std::mem::take(self.buckets.get_mut(self.next)?);
+        self.next += 1;
+        bucket.sort_unstable();
+        self.sorted = bucket.into();
+        Some(())
     }
 }
 
@@ -96,11 +115,13 @@ mod tests {
 
             let mut said = BTreeMap::new();
             let mut parts = 0;
-            Scratch::default().for_each_run(flat().collect(), &mut |key, changes| {
+            let mut sorting = Sorting::default();
+            sorting.begin_runs(flat().collect());
+            while let Some((key, changes)) = sorting.next_key() {
                 parts += 1;
                 assert!(changes.is_sorted_by(|(value, _), (next, _)| value < next) && changes.iter().all(|(_, diff)| *diff != 0));
                 changes.iter().for_each(|(value, diff)| *said.entry((key, *value)).or_default() += diff);
-            });
+            }
             said.retain(|_, sum: &mut isize| *sum != 0);
             prop_assert_eq!(said, sums);
             prop_assert!(parts <= runs.len().max(4));

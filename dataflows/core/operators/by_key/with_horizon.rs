@@ -1,8 +1,8 @@
 //! As [`by_key`](super::by_key()), with a horizon: a value that all workers see, such as the as-of time.
 
-use super::sorting::Scratch;
+use super::pause::{ACTIVATION_MAX, Pause};
 use super::stash::Epochs;
-use super::{Emitter, State, Update, change_state, send};
+use super::{Emitter, Handling, State, Timing, Update, change_state, send};
 use crate::{Collection, Epoch};
 use differential_dataflow::{AsCollection, Data};
 use foldhash::fast::FixedState;
@@ -60,7 +60,7 @@ where
         let mut horizon: Option<L::Horizon> = None;
         let mut states: HashMap<K, S, FixedState> = HashMap::default();
         let mut emitter = E::default();
-        let mut scratch = Scratch::default();
+        let mut handling = Handling::default();
         move |(input, frontier), (horizon_input, horizon_frontier), output| {
             input.for_each(|capability, data| epochs.stash(data.drain(..), |epoch| capability.delayed(epoch, 0)));
             horizon_input.for_each(|capability, data| {
@@ -71,7 +71,7 @@ where
             let complete = |epoch: &Epoch| !frontier.frontier().less_equal(epoch) && !horizon_frontier.frontier().less_equal(epoch);
             // Epochs in order, and in each the horizon first, unless the epoch is under way already.
             while let Some(entry) = horizons.first_entry() {
-                if !complete(entry.key()) || epochs.first().is_some_and(|epoch| epoch < *entry.key()) {
+                if handling.is_under_way() || !complete(entry.key()) || epochs.first().is_some_and(|epoch| epoch < *entry.key()) {
                     break;
                 }
                 let (capability, mut changes) = entry.remove();
@@ -88,14 +88,14 @@ where
                 horizon = to;
                 send(&mut emitter, true, &capability, output);
             }
-            if let Some((capability, partition, last)) = epochs.next(complete, |_| false, None) {
-                scratch.for_each_key(partition, &mut |key, changes: &mut Vec<_>| {
+            if handling.is_under_way() || handling.begin(epochs.next(complete, |_| false, None), Timing::Complete) {
+                handling.go_on(&mut Pause::after(ACTIVATION_MAX), &mut |key, changes: &mut Vec<_>| {
                     change_state(&mut states, key, changes, &mut emitter, &mut |key, changes, state, emitter| {
                         logic.apply(key, changes, state, horizon.as_ref(), emitter);
                     });
                 });
-                send(&mut emitter, last, &capability, output);
-                if !epochs.is_empty() || !horizons.is_empty() {
+                handling.send(&mut emitter, output);
+                if handling.is_under_way() || !epochs.is_empty() || !horizons.is_empty() {
                     activator.activate();
                 }
             }
