@@ -10,11 +10,9 @@ use crate::decode::Inputs;
 use crate::key_chart::KeyChart;
 use crate::points::Measurement;
 use crate::publish::Outputs;
-use crate::record::Field;
-use crate::row::Column;
-use crate::time::Moment;
-use std::collections::BTreeMap;
 use std::io;
+
+pub use crate::definition::{AsOf, DatasetFiles, Definition, Input, InputKind, Setting, SettingError, Settings, Table};
 
 /// A ready-made family of metrics.
 pub trait Dataflow: Sync {
@@ -56,113 +54,6 @@ pub trait Graph: Send + Sync {
     fn build<'s>(&self, inputs: &Inputs<'s>, outputs: &mut Outputs<'s>);
 }
 
-/// What a dataflow is called, and what it takes.
-#[derive(Clone, Debug)]
-pub struct Definition {
-    /// Its name on the command line.
-    pub name: &'static str,
-    /// The question it answers, in a line.
-    pub about: &'static str,
-    /// The inputs.
-    pub inputs: Vec<Input>,
-    /// The settings, `timezone` among them. (`as-of` is there for all.)
-    pub settings: Vec<Setting>,
-    /// The settings of the generator.
-    pub generator: Vec<Setting>,
-}
-
-/// A named stream of records.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Input {
-    /// Its name.
-    pub name: &'static str,
-    /// What it holds.
-    pub about: &'static str,
-    /// The fields of its records.
-    pub fields: &'static [Field],
-    /// Whether records come as CSV too, or as JSON alone.
-    pub csv: bool,
-    /// Whether a run without it is refused.
-    pub required: bool,
-    /// What a delivery is.
-    pub kind: InputKind,
-}
-
-/// What is delivered for an input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InputKind {
-    /// Records: files of lines, or of an array.
-    Records,
-    /// Datasets, each with several streams that belong together and are read by one worker: a directory of them, or jobs, a JSON
-    /// object a line that names them. `fields` are those of a job.
-    Datasets(&'static DatasetFiles),
-}
-
-/// How a dataset lies in a directory, and what a job names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DatasetFiles {
-    /// What identifies a dataset: the names of its folders from the outermost on, and the fields of a job. A job may leave the last one
-    /// out; then its `job_id` is taken.
-    pub keys: &'static [&'static str],
-    /// Its streams: the field of a job, and the file in the folder.
-    pub streams: &'static [(&'static str, &'static str)],
-}
-
-/// A setting with its default, as text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Setting {
-    /// Its name: `fleet-sizes` is `--fleet-sizes`.
-    pub name: &'static str,
-    /// What a value looks like, in capitals.
-    pub value: &'static str,
-    /// The default; `None` where it may be absent.
-    pub default: Option<&'static str>,
-    /// What it does.
-    pub about: &'static str,
-}
-
-/// A maintained result.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Table {
-    /// Its name.
-    pub name: &'static str,
-    /// What a row says.
-    pub about: &'static str,
-    /// Its columns, in order.
-    pub columns: Vec<Column>,
-    /// How many columns, from the first, identify a row. With 0, none do: a row may be there more than once.
-    pub key_columns: usize,
-}
-
-/// The time up to which open facts are counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AsOf {
-    /// The latest event in the data.
-    #[default]
-    Latest,
-    /// This time; later events are left out.
-    At(Moment),
-}
-
-/// The values of settings.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    values: BTreeMap<String, String>,
-    as_of: AsOf,
-}
-
-/// A setting whose value can't be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("--{name} {value:?} {why}")]
-pub struct SettingError {
-    /// The setting.
-    pub name: String,
-    /// Its value.
-    pub value: String,
-    /// What is wrong with it.
-    pub why: String,
-}
-
 /// Why input could not be generated.
 #[derive(Debug, thiserror::Error)]
 pub enum GenerateError {
@@ -178,74 +69,4 @@ pub enum GenerateError {
 pub trait Files {
     /// A new file at this path, relative to the output folder.
     fn create(&mut self, path: &str) -> io::Result<Box<dyn io::Write>>;
-}
-
-impl Settings {
-    /// The defaults of `declared`.
-    pub fn defaults(declared: &[Setting]) -> Settings {
-        let values = declared.iter().filter_map(|setting| Some((setting.name.to_string(), setting.default?.to_string()))).collect();
-        Settings { values, as_of: AsOf::Latest }
-    }
-
-    /// With this value instead.
-    #[must_use]
-    pub fn with(mut self, name: &str, value: &str) -> Settings {
-        self.values.insert(name.into(), value.into());
-        self
-    }
-
-    /// With this as-of.
-    #[must_use]
-    pub fn with_as_of(mut self, as_of: AsOf) -> Settings {
-        self.as_of = as_of;
-        self
-    }
-
-    /// The as-of time.
-    pub fn as_of(&self) -> AsOf {
-        self.as_of
-    }
-
-    /// A value as text; empty where there is none.
-    pub fn text(&self, name: &str) -> &str {
-        self.values.get(name).map_or("", String::as_str)
-    }
-
-    /// A value of any type that reads from text.
-    pub fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(&self, name: &str) -> Result<T, SettingError> {
-        self.text(name).parse().map_err(|error: T::Err| self.error(name, format!("can't be used: {error}")))
-    }
-
-    /// The zone under `timezone`; UTC where there is no such setting.
-    pub fn calendar(&self) -> Result<Calendar, SettingError> {
-        match self.values.get("timezone") {
-            None => Ok(Calendar::utc()),
-            Some(zone) => Calendar::named(zone).map_err(|_| self.error("timezone", "is no IANA time zone such as Europe/Berlin or UTC")),
-        }
-    }
-
-    /// An error about the value of `name`.
-    pub fn error(&self, name: &str, why: impl Into<String>) -> SettingError {
-        SettingError { name: name.into(), value: self.text(name).into(), why: why.into() }
-    }
-}
-
-impl Table {
-    /// A table whose rows are identified by their first `key_columns` columns.
-    pub fn new(name: &'static str, about: &'static str, key_columns: usize, columns: Vec<Column>) -> Table {
-        Table { name, about, columns, key_columns }
-    }
-
-    /// The table of refused records, which every dataflow has. It is about deliveries, not about the set of records.
-    pub fn rejected() -> Table {
-        use crate::row::ColumnType::{Text, UInt};
-        let columns = vec![
-            Column::new("input", Text, "the input it was delivered for"),
-            Column::new("source", Text, "the file, as given"),
-            Column::new("line", UInt, "from 1"),
-            Column::new("reason", Text, "why it was refused"),
-            Column::new("raw", Text, "its first 1,024 bytes"),
-        ];
-        Table::new("rejected", "records that could not be read", 0, columns)
-    }
 }

@@ -5,12 +5,12 @@
 //! reader would wait for it, others work. So reading and parsing scale with the workers, and the epoch is complete
 //! exactly when every split of it has been read.
 
-use crate::contract::Input;
+use crate::definition::Input;
 use crate::points::Points;
 use crate::record::{Context, Raw, Record, Refusal};
 use crate::split::{Done, Late, Line, Opener, RAW_BYTES_MAX, Rejected, Report, Reported, Split, SplitReader};
 use crate::time::Moment;
-use crate::{Collection, Epoch};
+use crate::{Collection, Epoch, VecStream};
 use differential_dataflow::AsCollection;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -24,10 +24,7 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::{Operator, OutputBuilder};
 use timely::dataflow::operators::vec::Filter;
 use timely::dataflow::operators::{Capability, Concatenate};
-use timely::dataflow::{Scope, Stream};
-
-/// A stream of vectors of `D`.
-pub type VecStream<'s, D> = Stream<'s, Epoch, Vec<D>>;
+use timely::dataflow::Scope;
 
 /// The inputs of a dataflow under construction.
 pub struct Inputs<'s> {

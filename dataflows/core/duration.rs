@@ -1,6 +1,6 @@
 //! Durations as settings have them: a number and a unit, `500ms`, `90m`, `12h`, `2d`.
 
-use crate::contract::{SettingError, Settings};
+use crate::definition::{SettingError, Settings};
 use crate::time::{DAY, HOUR, SECOND};
 
 /// The number, as text, and the unit in microseconds.

@@ -1,6 +1,6 @@
 //! What generators of input share: how their options are named and read.
 
-use crate::contract::{Setting, SettingError, Settings};
+use crate::definition::{Setting, SettingError, Settings};
 
 /// An option of a generator with a default.
 pub fn option(name: &'static str, value: &'static str, default: &'static str, about: &'static str) -> Setting {

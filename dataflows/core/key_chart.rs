@@ -7,7 +7,7 @@
 //!
 //! A key's pieces are bounded ([`crate::extremes`]), and so is its picture.
 
-use crate::contract::Table;
+use crate::definition::Table;
 use crate::row::{Column, ColumnType, Row, Value, values};
 use crate::time::Moment;
 

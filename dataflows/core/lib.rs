@@ -1,6 +1,6 @@
 //! What the dataflows of retally share. No I/O and no clock: everything here is a function of the records.
 //!
-//! - [`contract`]: what an author of a dataflow writes, and what the runtime sees of it
+//! - [`definition`], [`contract`]: what an author of a dataflow declares and writes, and what the runtime sees of it
 //! - [`split`], [`record`], [`row`]: the way in (bytes to typed records) and the way out (typed rows)
 //! - [`time`], [`calendar`], [`duration`]: microsecond times, zones, days, durations
 //! - [`points`]: what goes to a time-series database
@@ -12,6 +12,7 @@ pub mod calendar;
 pub mod chart;
 pub mod contract;
 pub mod decode;
+pub mod definition;
 pub mod duration;
 pub mod extremes;
 pub mod generate;
@@ -35,3 +36,6 @@ pub type Epoch = u64;
 
 /// A collection of `D` that changes from epoch to epoch.
 pub type Collection<'s, D, R = isize> = differential_dataflow::VecCollection<'s, Epoch, D, R>;
+
+/// A stream of vectors of `D`.
+pub type VecStream<'s, D> = timely::dataflow::Stream<'s, Epoch, Vec<D>>;

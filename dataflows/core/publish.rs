@@ -1,8 +1,7 @@
 //! The dataflow's way out: rows of tables, consolidated by epoch and gathered by the worker that commits.
 
-use crate::decode::VecStream;
 use crate::row::{Row, RowBatch};
-use crate::{Collection, Epoch};
+use crate::{Collection, Epoch, VecStream};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use timely::dataflow::Scope;

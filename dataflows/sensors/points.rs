@@ -13,7 +13,7 @@
 use crate::records::{Reading, Sensor};
 use crate::sensor::History;
 use crate::tables;
-use retally_core::decode::VecStream;
+use retally_core::VecStream;
 use retally_core::points::{BATCH_POINTS, Offered, PointBatch, PointWriter, Points, RETRY_AFTER, Series, Standing, Values};
 use retally_core::split::Report;
 use retally_core::time::Moment;

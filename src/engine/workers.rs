@@ -12,7 +12,7 @@ use crate::ingest::read::FileOpener;
 use crate::points::staged::{self, StagedPoints};
 use crate::points::{Dropped, Outlet, PointsError};
 use retally_core::Epoch;
-use retally_core::decode::VecStream;
+use retally_core::VecStream;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::rc::Rc;
