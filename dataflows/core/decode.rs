@@ -18,13 +18,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use timely::container::CapacityContainerBuilder;
+use timely::dataflow::Scope;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::OutputBuilderSession;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::{Operator, OutputBuilder};
 use timely::dataflow::operators::vec::Filter;
 use timely::dataflow::operators::{Capability, Concatenate};
-use timely::dataflow::Scope;
 
 /// The inputs of a dataflow under construction.
 pub struct Inputs<'s> {

@@ -2,15 +2,15 @@
 //!
 //! A missing value is empty, and so is an empty text: CSV cannot tell them apart.
 
+use super::buffer::TextBuffer;
 use super::cells::{self, Cell};
-use super::directory::Pieces;
 use crate::tables::TableState;
 use std::io::{self, Write};
 
 /// Writes the table.
 pub(super) fn write(state: &TableState, out: &mut dyn Write) -> io::Result<()> {
     let columns = &state.table().columns;
-    let mut pieces = Pieces::new(out);
+    let mut pieces = TextBuffer::new(out);
     pieces.add(|out| line(out, columns.iter().map(|column| Cell::Text(column.name.into()))))?;
     for mut row in state.rows() {
         pieces.add(|out| line(out, columns.iter().map(|column| cells::take(column, &mut row))))?;

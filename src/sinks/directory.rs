@@ -12,9 +12,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, SyncSender};
 
-/// Bytes that are collected before they are written.
-const BUFFER_BYTES: usize = 1 << 18;
-/// So many such pieces wait to be written at most.
+/// So many buffers wait to be written at most.
 const PIECES_AHEAD: usize = 4;
 
 /// A directory with a file for each table.
@@ -95,35 +93,9 @@ fn publish(staged: Staged) -> Result<PathBuf, SinkError> {
     staged.publish().map_err(|cause| SinkError::Publish { path, cause })
 }
 
-/// Text that goes to a file in large pieces.
-pub(super) struct Pieces<'a> {
-    bytes: Vec<u8>,
-    out: &'a mut dyn Write,
-}
-
-impl<'a> Pieces<'a> {
-    pub(super) fn new(out: &'a mut dyn Write) -> Pieces<'a> {
-        Pieces { bytes: Vec::with_capacity(BUFFER_BYTES + 4096), out }
-    }
-
-    /// Adds what `write` appends.
-    pub(super) fn add(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
-        write(&mut self.bytes);
-        if self.bytes.len() >= BUFFER_BYTES {
-            self.flush()?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn flush(&mut self) -> io::Result<()> {
-        self.out.write_all(&self.bytes)?;
-        self.bytes.clear();
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::buffer::TextBuffer;
     use super::super::cells::tests::{sample, state};
     use super::*;
     use retally_core::contract::Table;
@@ -214,7 +186,7 @@ mod tests {
     fn what_is_written_in_the_background_arrives_or_its_failure_does() {
         let mut out = Vec::new();
         let numbers = |out: &mut Background| {
-            let mut pieces = Pieces::new(out);
+            let mut pieces = TextBuffer::new(out);
             (0..300_000).try_for_each(|number| pieces.add(|text| text.extend(format!("{number}\n").bytes())))?;
             pieces.flush()
         };

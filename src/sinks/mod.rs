@@ -3,6 +3,7 @@
 //! A [`Sink`] is a place that holds tables: a directory of files, or a database. Whatever the place, a reader never sees half a table.
 //! [`Destination`] is what a user calls it.
 
+mod buffer;
 mod cells;
 pub mod changes;
 mod copy;
