@@ -10,7 +10,7 @@ use crate::options::{Common, Measured, Size};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use retally::ingest::batch::{Batch, Part, Source};
+use retally::ingest::batch::{Batch, Body, BodyFormat, Part, Source};
 use retally_core::contract::{Files, Settings};
 use retally_core::time::{DAY, Moment, SECOND};
 use std::fs;
@@ -92,7 +92,8 @@ impl Workload {
     /// A batch of lines.
     pub fn lines_batch(&self, lines: &[String]) -> Batch {
         let bytes = lines.join("\n").into_bytes();
-        let source = if self.is_csv() { Source::Csv(bytes) } else { Source::JsonLines(bytes) };
+        let format = if self.is_csv() { BodyFormat::Csv } else { BodyFormat::Json };
+        let source = Source::Bytes(Body::plain(format, bytes));
         // Names come before measurements.
         let input = usize::from(self.dataflow == Measured::Sensors);
         Batch { parts: vec![Part { input, sign: 1, source }] }

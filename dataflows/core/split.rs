@@ -6,6 +6,7 @@
 use crate::Epoch;
 use crate::record::{Field, Raw};
 use crate::time::Moment;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// A part of a batch, as small as a few lines or as large as a compressed file.
@@ -58,8 +59,8 @@ impl Late {
 pub enum Location {
     /// A file that every process can read.
     File(String),
-    /// In the descriptor.
-    Inline(Vec<u8>),
+    /// In the descriptor: the bytes of its range, which start at a line.
+    Inline(Bytes),
     /// Several streams that are read together, by worker `route % workers`.
     Dataset(Dataset),
     /// Nowhere: a job that can't be read.

@@ -70,7 +70,7 @@ impl EngineError {
     /// What can be done about it. Once a batch has reached a dataflow it can't be taken back: what fails from there on ends the process.
     pub fn kind(&self) -> Kind {
         match self {
-            EngineError::Ingest(_) => Kind::BadInput,
+            EngineError::Ingest(error) => error.kind(),
             EngineError::Full { .. } => Kind::TryAgain,
             EngineError::Read(_)
             | EngineError::Rejected { .. }

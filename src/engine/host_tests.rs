@@ -3,7 +3,7 @@
 use super::host::{self, Completed, Host, OFFERS_MAX};
 use super::{EngineError, Job, Passing};
 use crate::failure::Kind;
-use crate::ingest::batch::{Arrival, Batch, Part, Source};
+use crate::ingest::batch::{Arrival, Batch, Body, BodyFormat, Part, Source};
 use crate::ingest::plan;
 use crate::points::Destination;
 use crate::tables::Tables;
@@ -49,8 +49,8 @@ fn batch(deliveries: &[Delivery]) -> Batch {
     deliveries.iter().for_each(|delivery| lines.entry((delivery.input, delivery.sign)).or_default().push(&delivery.line));
     let part = |((input, sign), lines): ((usize, isize), Vec<&str>)| {
         let bytes = lines.join("\n").into_bytes();
-        let source = if bytes.starts_with(b"{") { Source::JsonLines(bytes) } else { Source::Csv(bytes) };
-        Part { input, sign, source }
+        let format = if bytes.starts_with(b"{") { BodyFormat::Json } else { BodyFormat::Csv };
+        Part { input, sign, source: Source::Bytes(Body::plain(format, bytes)) }
     };
     Batch { parts: lines.into_iter().map(part).collect() }
 }

@@ -1,5 +1,7 @@
 //! What is delivered: the parts of a batch, and when it arrived.
 
+use bytes::Bytes;
+use retally_core::split::Packing;
 use retally_core::time::Moment;
 
 /// Input for one epoch.
@@ -25,10 +27,37 @@ pub struct Part {
 pub enum Source {
     /// A file, a folder, a bucket's prefix, or a glob.
     Path(String),
-    /// CSV lines in memory, without header.
-    Csv(Vec<u8>),
-    /// JSON lines in memory.
-    JsonLines(Vec<u8>),
+    /// In memory.
+    Bytes(Body),
+}
+
+/// Input in memory: what a file would hold.
+#[derive(Clone, Debug)]
+pub struct Body {
+    /// What it is called in the column `source` of the table `rejected`.
+    pub name: String,
+    /// What it holds.
+    pub format: BodyFormat,
+    /// How it is packed.
+    pub packing: Packing,
+    /// Its bytes, which are shared and never copied.
+    pub bytes: Bytes,
+}
+
+/// What a body holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyFormat {
+    /// Comma-separated values, with a header or without.
+    Csv,
+    /// JSON objects, by line or in an array.
+    Json,
+}
+
+impl Body {
+    /// A body without a name, not packed.
+    pub fn plain(format: BodyFormat, bytes: impl Into<Bytes>) -> Body {
+        Body { name: "-".into(), format, packing: Packing::Plain, bytes: bytes.into() }
+    }
 }
 
 /// When a batch arrives.

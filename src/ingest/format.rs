@@ -71,13 +71,18 @@ pub fn first_line(stream: impl Read) -> io::Result<FirstLine> {
     loop {
         let length = stream.read(&mut block)?;
         read.extend_from_slice(block.get(..length).unwrap_or_default());
-        let blank = read.len() - read.trim_ascii_start().len();
-        let end = read.get(blank..).and_then(|rest| memchr::memchr(b'\n', rest)).map(|end| blank + end);
-        if end.is_some() || length == 0 {
-            let line = read.get(..end.unwrap_or(read.len())).unwrap_or_default().to_vec();
-            return Ok(FirstLine { line, read });
+        let line = first_line_of(&read);
+        if line.len() < read.len() || length == 0 {
+            return Ok(FirstLine { line: line.to_vec(), read });
         }
     }
+}
+
+/// The first line of some bytes that is not blank, with the blank ones before it.
+pub fn first_line_of(bytes: &[u8]) -> &[u8] {
+    let blank = bytes.len() - bytes.trim_ascii_start().len();
+    let end = bytes.get(blank..).and_then(|rest| memchr::memchr(b'\n', rest)).map_or(bytes.len(), |end| blank + end);
+    bytes.get(..end).unwrap_or_default()
 }
 
 /// The delimiter that the first line has most of; and the header, when the first line names a field.
@@ -86,10 +91,14 @@ fn csv_format(first: &[u8], fields: &'static [Field]) -> Format {
     let leads = !first.starts_with(b"\n") && !first.starts_with(b"\r");
     let count = |delimiter: u8| memchr::memchr_iter(delimiter, first).count();
     let delimiter = [b',', b';', b'\t'].into_iter().rev().max_by_key(|delimiter| count(*delimiter)).unwrap_or(b',');
-    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).has_headers(false).from_reader(first);
-    let columns = reader.byte_records().next().and_then(Result::ok).unwrap_or_default();
     let place = |column: &[u8]| fields.iter().position(|field| column.trim_ascii().eq_ignore_ascii_case(field.name.as_bytes()));
-    let places: Vec<Option<usize>> = columns.iter().map(place).collect();
+    let places: Vec<Option<usize>> = if memchr::memchr(b'"', first).is_some() {
+        let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).has_headers(false).from_reader(first);
+        let columns = reader.byte_records().next().and_then(Result::ok).unwrap_or_default();
+        columns.iter().map(place).collect()
+    } else {
+        first.split(|byte| *byte == delimiter).map(place).collect()
+    };
     // Lines that end in a carriage return alone would all be in that header, and none be missed: they are refused instead.
     let whole = memchr::memchr(b'\r', first.strip_suffix(b"\r").unwrap_or(first)).is_none();
     let header = (leads && whole && places.iter().any(Option::is_some)).then_some(places);

@@ -1,6 +1,7 @@
 //! From paths on a command line to records in the graph.
 //!
 //! - [`batch`] is what is delivered
+//! - [`body`] unpacks and looks at what comes as bytes
 //! - [`paths`] finds the files that a path means: a file, a folder, a bucket's prefix, a glob
 //! - [`file`](mod@file) reads a file, wherever it is: here, or ([`remote`]) in a bucket or on a web server
 //! - [`format`](mod@format) tells what a file holds, [`unpack`] unpacks it, and [`quotes`] finds out whether it can be cut
@@ -11,11 +12,12 @@
 //! - [`rejected`] keeps what was refused
 //!
 //! A module uses only those that stand above it in this order: `batch`, `blocks`, `remote`, `file`, `format`, `unpack`, `csv`, `json`,
-//! `lexer`, `quotes`, `paths`, `streams`, `archive`, `jobs`, `read`, `plan`, `rejected`.
+//! `lexer`, `quotes`, `paths`, `streams`, `archive`, `jobs`, `body`, `read`, `plan`, `rejected`.
 
 pub mod archive;
 pub mod batch;
 pub mod blocks;
+pub mod body;
 pub mod csv;
 pub mod file;
 pub mod format;
@@ -31,6 +33,7 @@ pub mod remote;
 pub mod streams;
 mod unpack;
 
+use crate::failure::Kind;
 use std::io;
 
 /// A record longer than this is refused: 64 MiB.
@@ -77,6 +80,14 @@ pub enum IngestError {
         /// As given.
         path: String,
     },
+    /// Bytes that can't be unpacked, are cut off, or would be too large. Nothing of them has been used.
+    #[error("could not unpack {name:?}: {why}")]
+    Body {
+        /// What they are called.
+        name: String,
+        /// What is wrong with them.
+        why: String,
+    },
     /// A file can't be opened or read.
     #[error("could not {what} {path:?}: {source}")]
     Io {
@@ -87,4 +98,20 @@ pub enum IngestError {
         /// Why not.
         source: io::Error,
     },
+}
+
+impl IngestError {
+    /// What can be done about it. What is elsewhere may be away for a while; all else is wrong with what was given.
+    pub fn kind(&self) -> Kind {
+        match self {
+            IngestError::Io { path, .. } if path.contains("://") => Kind::TryAgain,
+            IngestError::Io { .. }
+            | IngestError::NotFound { .. }
+            | IngestError::NoDatasets { .. }
+            | IngestError::BadGlob { .. }
+            | IngestError::UnknownFormat { .. }
+            | IngestError::UnsupportedUrl { .. }
+            | IngestError::Body { .. } => Kind::BadInput,
+        }
+    }
 }

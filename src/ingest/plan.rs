@@ -3,12 +3,13 @@
 //! The beginning of each file tells which delimiter it has, whether there is a header, whether it is lines or an array. A large
 //! plain file becomes several splits, so that all workers read it; a CSV file in which a quote occurs anywhere does not,
 //! because a quoted field may hold newlines, and only a reader that comes from the beginning knows. To know that there is
-//! none, a plain CSV file that is larger than a split is read once here, by threads beside worker 0, before its splits are.
+//! none, a plain CSV file that is larger than a split is read once here, by several threads, before its splits are.
 
 use super::IngestError;
 use super::SPLIT_BYTES;
 use super::archive;
 use super::batch::{Arrival, Batch, Part, Source};
+use super::body::{self, UNPACKED_BYTES_MAX};
 use super::file::InputFile;
 use super::format::{self, Content, first_line, format_of};
 use super::jobs::{self, BadJob, Job, JobQueue};
@@ -47,6 +48,18 @@ pub struct Plan {
     pub bytes: u64,
 }
 
+impl Plan {
+    /// Unpacks all packed files to their ends, up to so many bytes each, and keeps nothing of them: what is cut off or broken is refused before any of it
+    /// reaches a dataflow. A run does without, since it would read all files twice.
+    pub fn check_packed(&self, unpacked_bytes_max: u64) -> Result<(), IngestError> {
+        // A packed file is one split.
+        self.splits.iter().try_for_each(|split| match &split.location {
+            Location::File(name) if split.packing != Packing::Plain => body::check_file(name, split.packing, unpacked_bytes_max),
+            _ => Ok(()),
+        })
+    }
+}
+
 /// Plans a batch. Any thread may: what a plan leaves open (its epoch, which events are late, who reads which dataset) is filled in when it is fed.
 pub fn plan(definition: &Definition, batch: &Batch, arrival: Arrival) -> Result<Plan, IngestError> {
     let mut plan = Plan::default();
@@ -72,13 +85,11 @@ pub fn plan(definition: &Definition, batch: &Batch, arrival: Arrival) -> Result<
                     }
                 }
             }
-            Source::Csv(bytes) => {
-                let format = Format::Csv { delimiter: b',', header: None };
-                add(&mut plan, "-", &Location::Inline(bytes.clone()), Looked::whole(format, Packing::Plain, bytes.len() as u64));
-            }
-            Source::JsonLines(bytes) => {
-                let looked = Looked::whole(Format::JsonLines, Packing::Plain, bytes.len() as u64);
-                add(&mut plan, "-", &Location::Inline(bytes.clone()), looked);
+            Source::Bytes(bytes) => {
+                let body::Looked { format, bytes: all, cuts } = body::look(bytes, input, UNPACKED_BYTES_MAX)?;
+                let cuts = cuts.into_iter().map(|cut| cut as u64).collect();
+                let looked = Looked { format, packing: Packing::Plain, bytes: all.len() as u64, cuts };
+                add(&mut plan, &bytes.name, &Location::Inline(all), looked);
             }
         }
     }
@@ -142,7 +153,7 @@ fn add(plan: &mut Plan, part: &Part, name: &str, location: &Location, looked: Lo
             epoch: 0,
             sequence,
             sign: part.sign,
-            location: location.clone(),
+            location: part_of(location, range),
             range,
             format: looked.format.clone(),
             packing: looked.packing,
@@ -150,6 +161,13 @@ fn add(plan: &mut Plan, part: &Part, name: &str, location: &Location, looked: Lo
             late: Late::Before(Moment::FIRST),
         });
     }
+}
+
+/// The part of a location that a range needs: of bytes in memory a part, which shares them.
+fn part_of(location: &Location, (from, until): (u64, u64)) -> Location {
+    let Location::Inline(bytes) = location else { return location.clone() };
+    let at = |place: u64| usize::try_from(place).unwrap_or(usize::MAX).min(bytes.len());
+    Location::Inline(bytes.slice(at(from)..at(until)))
 }
 
 fn look(path: &str, source: io::Result<InputFile>, input: &Input) -> Result<Looked, IngestError> {

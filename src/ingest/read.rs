@@ -115,7 +115,10 @@ impl FileOpener {
         let (from, _) = split.range;
         let (mut start, mut ready) = (0, None);
         let packed: Box<dyn Read> = match &split.location {
-            Location::Inline(bytes) => Box::new(Cursor::new(bytes.clone())),
+            Location::Inline(bytes) => {
+                start = from;
+                Box::new(Cursor::new(bytes.clone()))
+            }
             Location::File(path) => {
                 let source = self.source(path, split.range)?;
                 ready = source.ready();

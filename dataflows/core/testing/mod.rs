@@ -344,7 +344,7 @@ fn inline(delivery: &Delivery, epoch: Epoch, sequence: u64) -> Split {
         epoch,
         sequence,
         sign: delivery.sign,
-        location: Location::Inline(delivery.line.clone().into_bytes()),
+        location: Location::Inline(delivery.line.clone().into_bytes().into()),
         range: (0, u64::MAX),
         format: if json { Format::JsonLines } else { csv },
         packing: Packing::Plain,
@@ -365,7 +365,7 @@ struct OneLine {
 impl Opener for Lines {
     fn open(&self, split: &Split, fields: &'static [Field]) -> Result<Box<dyn SplitReader>, String> {
         let Location::Inline(line) = &split.location else { return Err("only inline splits are read in tests".into()) };
-        Ok(Box::new(OneLine { line: line.clone(), json: split.format == Format::JsonLines, fields }))
+        Ok(Box::new(OneLine { line: line.to_vec(), json: split.format == Format::JsonLines, fields }))
     }
 
     fn stream(&self, location: &str, _attempt: u32) -> Box<dyn ByteStream> {

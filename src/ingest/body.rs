@@ -1,0 +1,227 @@
+//! Bodies: input in memory, as it comes from a client. It is unpacked and looked at before any of it reaches a dataflow.
+//!
+//! A body that can't be unpacked, is cut off, or would be too large is refused whole. Large ones are cut into splits at line ends, each with its own part of
+//! the same bytes: nothing is copied.
+
+use super::batch::{Body, BodyFormat};
+use super::file::InputFile;
+use super::format::{self, Content};
+use super::unpack::unpacked;
+use super::{IngestError, SPLIT_BYTES};
+use bytes::Bytes;
+use retally_core::contract::Input;
+use retally_core::split::{Format, Packing};
+use std::io::{self, Cursor, Read};
+
+/// What bodies may become when they are unpacked: 4 GiB.
+pub const UNPACKED_BYTES_MAX: u64 = 4 << 30;
+
+/// A body that has been looked at.
+#[derive(Debug)]
+pub(super) struct Looked {
+    pub(super) format: Format,
+    /// Unpacked.
+    pub(super) bytes: Bytes,
+    /// Where it is cut: each split starts at a line.
+    pub(super) cuts: Vec<usize>,
+}
+
+/// Unpacks a body, up to so many bytes, and looks at its beginning.
+pub(super) fn look(body: &Body, input: &Input, unpacked_bytes_max: u64) -> Result<Looked, IngestError> {
+    let failed = |why: String| IngestError::Body { name: body.name.clone(), why };
+    let content = match body.format {
+        BodyFormat::Csv if !input.csv => return Err(failed(format!("input {:?} takes JSON alone", input.name))),
+        BodyFormat::Csv => Content::Csv,
+        BodyFormat::Json => Content::Json,
+    };
+    let bytes = match body.packing {
+        Packing::Plain => body.bytes.clone(),
+        packing => unpack(Cursor::new(body.bytes.clone()), packing, unpacked_bytes_max).map_err(|error| failed(error.to_string()))?.into(),
+    };
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let format = format::format_of(content, format::first_line_of(text), input.fields);
+    let whole = format == Format::JsonArray || (content == Content::Csv && memchr::memchr(b'"', &bytes).is_some());
+    let cuts = if whole { Vec::new() } else { cuts(&bytes) };
+    Ok(Looked { format, bytes, cuts })
+}
+
+/// Where lines start, about a split apart.
+fn cuts(bytes: &[u8]) -> Vec<usize> {
+    let split = usize::try_from(SPLIT_BYTES).unwrap_or(usize::MAX);
+    let mut cuts = Vec::new();
+    let mut at = split;
+    while let Some(newline) = bytes.get(at..).and_then(|rest| memchr::memchr(b'\n', rest)) {
+        let start = at + newline + 1;
+        if start < bytes.len() {
+            cuts.push(start);
+        }
+        at = start + split;
+    }
+    cuts
+}
+
+fn unpack(stream: impl Read + 'static, packing: Packing, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    // A byte more than may be, to see that there is one.
+    unpacked(stream, packing)?.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > bytes_max { Err(too_large(bytes_max)) } else { Ok(bytes) }
+}
+
+/// Unpacks a packed file to its end, and keeps nothing of it: what is wrong with it shows before any of it reaches a dataflow.
+pub(super) fn check_file(name: &str, packing: Packing, unpacked_bytes_max: u64) -> Result<(), IngestError> {
+    let checked = || {
+        let mut stream = unpacked(InputFile::open(name)?, packing)?.take(unpacked_bytes_max.saturating_add(1));
+        let bytes = io::copy(&mut stream, &mut io::sink())?;
+        if bytes > unpacked_bytes_max { Err(too_large(unpacked_bytes_max)) } else { Ok(()) }
+    };
+    checked().map_err(|error| IngestError::Body { name: name.into(), why: error.to_string() })
+}
+
+fn too_large(bytes_max: u64) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("it holds more than {bytes_max} bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::batch::{Arrival, Batch, Part, Source};
+    use crate::ingest::plan::{Plan, plan};
+    use crate::ingest::read::FileOpener;
+    use crate::ingest::rejected::Refused;
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use retally_core::contract::{Definition, InputKind};
+    use retally_core::record::{Field, Raw};
+    use retally_core::split::{Done, Opener, Rejected};
+    use retally_core::time::Moment;
+    use std::io::Write;
+
+    const FIELDS: &[Field] = &[Field { name: "time", about: "" }, Field { name: "id", about: "" }];
+
+    fn definition() -> Definition {
+        let input = Input { name: "events", about: "", fields: FIELDS, csv: true, required: true, kind: InputKind::Records };
+        Definition { name: "sample", about: "", inputs: vec![input], settings: Vec::new(), generator: Vec::new() }
+    }
+
+    fn planned(source: Source) -> Result<Plan, IngestError> {
+        let batch = Batch { parts: vec![Part { input: 0, sign: 1, source }] };
+        plan(&definition(), &batch, Arrival { accept_until: Moment::LAST })
+    }
+
+    fn body(format: BodyFormat, packing: Packing, bytes: impl Into<Bytes>) -> Body {
+        Body { name: "upload".into(), format, packing, bytes: bytes.into() }
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+        packed.write_all(bytes).unwrap();
+        packed.finish().unwrap()
+    }
+
+    /// Reads all splits. Returns the ids, and the rows of `rejected` as (source, line).
+    fn read(plan: &Plan) -> (Vec<String>, Vec<(String, u64)>) {
+        let (mut ids, mut refused, mut done) = (Vec::new(), Refused::default(), Vec::new());
+        for split in &plan.splits {
+            let mut reader = FileOpener::default().open(split, FIELDS).unwrap();
+            let mut each = |line: retally_core::split::Line<'_>| match line.record {
+                Ok(Raw::Fields(fields)) => ids.push(String::from_utf8_lossy(fields.text(1)).into_owned()),
+                Ok(Raw::Json(object)) => ids.push(String::from_utf8_lossy(object).into_owned()),
+                Err(reason) => refused.push(&Rejected {
+                    sequence: split.sequence,
+                    member: None,
+                    line: line.number,
+                    reason: reason.into(),
+                    raw: line.bytes.to_vec(),
+                }),
+            };
+            while reader.read(&mut each).unwrap() {}
+            done.push(Done { sequence: split.sequence, lines: reader.lines_read(), ..Done::default() });
+        }
+        let rows = refused.rows(&definition(), plan, &done);
+        let columns = retally_core::contract::Table::rejected().columns;
+        let row = |(row, _): (&[u8], i64)| {
+            let values: Vec<String> = retally_core::row::values(&columns, row).map(|value| value.to_string()).collect();
+            (values[1].clone(), values[2].parse().unwrap())
+        };
+        (ids, rows.iter().flat_map(|batch| batch.iter().map(row).collect::<Vec<_>>()).collect())
+    }
+
+    #[test]
+    fn a_body_has_a_header_or_none_and_is_packed_or_not() {
+        let csv = |packing, bytes: Vec<u8>| read(&planned(Source::Bytes(body(BodyFormat::Csv, packing, bytes))).unwrap()).0;
+        assert_eq!(csv(Packing::Plain, b"2026-01-01 00:00:00,7".into()), ["7"]);
+        assert_eq!(csv(Packing::Plain, b"\xef\xbb\xbfid;time\n7;x\n8;y\n".into()), ["7", "8"]);
+        assert_eq!(csv(Packing::Gzip, gzip(b"id,time\n7,x\n")), ["7"]);
+        assert_eq!(csv(Packing::Zstd, zstd::encode_all(&b"x,7\ny,8"[..], 1).unwrap()), ["7", "8"]);
+        assert_eq!(csv(Packing::Plain, Vec::new()), [""; 0]);
+        let json = |bytes: &'static [u8]| read(&planned(Source::Bytes(body(BodyFormat::Json, Packing::Plain, bytes))).unwrap()).0;
+        assert_eq!(json(b"{\"id\":1}\n{\"id\":2}"), json(b" [{\"id\":1},{\"id\":2}]"));
+    }
+
+    /// Three splits: as a file of the same lines, with the right numbers of refused lines.
+    #[test]
+    fn a_large_body_is_cut_at_lines_and_shares_its_bytes() {
+        let line = |number: usize| {
+            if number % 50_000 == 49_999 { "a,b,c,d,e".into() } else { format!("2026-01-01 00:00:00.{number:06},{number}") }
+        };
+        let text: String = (0..300_000).map(|number| line(number) + "\n").collect();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("upload.csv");
+        std::fs::write(&path, &text).unwrap();
+        let bytes = Bytes::from(text);
+        let plan = planned(Source::Bytes(body(BodyFormat::Csv, Packing::Plain, bytes.clone()))).unwrap();
+        assert_eq!(plan.splits.len(), 3);
+        let whole = bytes.as_ptr_range();
+        for split in &plan.splits {
+            let retally_core::split::Location::Inline(part) = &split.location else { panic!("{split:?}") };
+            assert!(whole.contains(&part.as_ptr()), "a copy");
+        }
+        let (ids, refused) = read(&plan);
+        let (expected_ids, expected_refused) = read(&planned(Source::Path(path.display().to_string())).unwrap());
+        assert!(ids == expected_ids, "{} records, and {} of the file", ids.len(), expected_ids.len());
+        let lines = |rows: &[(String, u64)]| rows.iter().map(|(_, line)| *line).collect::<Vec<_>>();
+        assert_eq!((lines(&refused), refused[0].0.as_str()), (lines(&expected_refused), "upload"));
+        assert_eq!(lines(&refused), [50_000, 100_000, 150_000, 200_000, 250_000, 300_000]);
+    }
+
+    #[test]
+    fn what_can_not_be_unpacked_is_refused_whole() {
+        let packed = gzip(&b"x,7\n".repeat(10_000));
+        let zstd = zstd::encode_all(&b"x,7\n".repeat(10_000)[..], 1).unwrap();
+        let cut = |bytes: &[u8]| bytes[..bytes.len() / 2].to_vec();
+        let garbage = [packed.clone(), b"garbage".to_vec()].concat();
+        let folder = tempfile::tempdir().unwrap();
+        for (packing, ending, bytes) in [
+            (Packing::Gzip, "gz", cut(&packed)),
+            (Packing::Gzip, "gz", garbage),
+            (Packing::Zstd, "zst", cut(&zstd)),
+            (Packing::Zstd, "zst", b"rubbish".to_vec()),
+        ] {
+            let error = planned(Source::Bytes(body(BodyFormat::Csv, packing, bytes.clone()))).unwrap_err();
+            assert!(error.to_string().starts_with("could not unpack \"upload\": "), "{error}");
+            // A file is only looked at, unless it is to be checked.
+            let path = folder.path().join(format!("upload.csv.{ending}"));
+            std::fs::write(&path, bytes).unwrap();
+            if let Ok(plan) = planned(Source::Path(path.display().to_string())) {
+                let error = plan.check_packed(UNPACKED_BYTES_MAX).unwrap_err();
+                assert!(matches!(&error, IngestError::Body { .. }), "{error}");
+            }
+        }
+        let json_alone = Input { csv: false, ..definition().inputs[0].clone() };
+        let error = look(&body(BodyFormat::Csv, Packing::Plain, "x,7"), &json_alone, 100).unwrap_err();
+        assert_eq!(error.to_string(), "could not unpack \"upload\": input \"events\" takes JSON alone");
+    }
+
+    #[test]
+    fn what_would_be_too_large_is_refused_before_it_is() {
+        let packed = gzip(&b"x,7\n".repeat(10_000));
+        let look = |limit| look(&body(BodyFormat::Csv, Packing::Gzip, packed.clone()), &definition().inputs[0], limit);
+        assert!(look(40_000).is_ok());
+        assert_eq!(look(39_999).unwrap_err().to_string(), "could not unpack \"upload\": it holds more than 39999 bytes");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("upload.csv.gz");
+        std::fs::write(&path, &packed).unwrap();
+        let plan = planned(Source::Path(path.display().to_string())).unwrap();
+        assert!(plan.check_packed(40_000).is_ok() && plan.check_packed(39_999).is_err());
+    }
+}
