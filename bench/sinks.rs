@@ -9,7 +9,7 @@ use crate::options::{Common, Measured};
 use crate::results::Line;
 use clap::Args;
 use postgres::{Client, NoTls};
-use retally::sinks::{Postgres, Reached, Sink, Sqlite};
+use retally::sinks::{Applied, Postgres, Reached, Sink, Sqlite};
 use retally::tables::TableState;
 use retally_core::calendar::Day;
 use retally_core::contract::{Settings, Table};
@@ -134,6 +134,11 @@ fn interval_row(index: u64, change: u64) -> Row {
     row.time(from).time(from.plus(3600 * SECOND)).text("offline")
 }
 
+/// Changes that were not applied measure nothing.
+fn done(applied: Applied) -> Result<()> {
+    if applied == Applied::Done { Ok(()) } else { Err("the changes were not applied".into()) }
+}
+
 fn reached(epoch: u64) -> Reached {
     Reached { dataflow: "online".into(), epoch, fingerprint: "bench".into() }
 }
@@ -160,7 +165,7 @@ impl Place for SqlitePlace<'_> {
     fn apply(&self, table: &Table, changes: Vec<RowBatch>, epoch: u64) -> Result<()> {
         let changes = BTreeMap::from([(table.name.to_string(), changes)]);
         let tables = std::slice::from_ref(table);
-        Ok(Sqlite::open(self.0, tables.iter())?.apply(tables, &changes, &reached(epoch))?)
+        done(Sqlite::open(self.0, tables.iter())?.apply(tables, &changes, &reached(epoch))?)
     }
 }
 
@@ -189,6 +194,6 @@ impl Place for PostgresPlace<'_> {
     fn apply(&self, table: &Table, changes: Vec<RowBatch>, epoch: u64) -> Result<()> {
         let changes = BTreeMap::from([(table.name.to_string(), changes)]);
         let tables = std::slice::from_ref(table);
-        Ok(Postgres::open(self.0, tables.iter())?.apply(tables, &changes, &reached(epoch))?)
+        done(Postgres::open(self.0, tables.iter())?.apply(tables, &changes, &reached(epoch))?)
     }
 }

@@ -1,5 +1,14 @@
 //! Kinds of failure: what whoever meets an error can do about it, whatever the error is about.
 
+/// What became of a write that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All is as it was before.
+    NotDone,
+    /// It may have been done, in whole or in part: ask what has been reached.
+    MaybeDone,
+}
+
 /// What a failure means for what was tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

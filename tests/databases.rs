@@ -7,7 +7,7 @@ use crate::support::program::Place;
 use crate::support::sqlite_file::SqliteFile;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use retally::sinks::{Reached, Sink};
+use retally::sinks::{Applied, Reached, Sink};
 use retally::tables::TableState;
 use retally_core::calendar::Day;
 use retally_core::contract::Table;
@@ -356,6 +356,59 @@ fn state<'r>(table: &Table, rows: impl Iterator<Item = &'r Row>) -> TableState {
     let mut state = TableState::new(table.clone());
     state.apply(batches(rows.map(|row| (row.clone(), 1)).collect()));
     state
+}
+
+/// Changes are applied once, to tables that they fit, by one sink whose connection is `cut` in between.
+fn changes_are_applied_once(database: &dyn Database, cut: impl Fn()) {
+    let table = sample("one_key", 1);
+    let mut random = ChaCha8Rng::seed_from_u64(7);
+    let [first, second] = [1, 9].map(|rows| random_rows(&mut random, &table, rows));
+    let to = |epoch, fingerprint: &str| Reached { dataflow: "sample".into(), epoch, fingerprint: fingerprint.into() };
+    let changes: BTreeMap<String, Vec<RowBatch>> = {
+        let new = second.iter().filter(|(key, _)| !first.contains_key(*key)).map(|(_, row)| (row.clone(), 1));
+        BTreeMap::from([(table.name.to_string(), batches(new.collect()))])
+    };
+    let tables = std::slice::from_ref(&table);
+    let mut sink = database.sink(tables);
+    assert_eq!(sink.reached("sample").unwrap(), None);
+    assert_eq!(sink.apply(tables, &changes, &to(1, "x")).unwrap(), Applied::MustBring, "nothing was ever brought");
+    sink.bring(&[&state(&table, first.values())], &to(3, "x")).unwrap();
+    assert_eq!(sink.reached("sample").unwrap(), Some(to(3, "x")));
+    assert_eq!(sink.reached("another").unwrap(), None);
+    let before = database.all();
+    assert_eq!(sink.apply(tables, &changes, &to(3, "x")).unwrap(), Applied::Already);
+    assert_eq!(sink.apply(tables, &changes, &to(4, "other settings")).unwrap(), Applied::MustBring);
+    assert_eq!(database.all(), before);
+    cut();
+    // Epochs without changes need not come.
+    assert_eq!(sink.apply(tables, &changes, &to(6, "x")).unwrap(), Applied::Done);
+    let after = database.all();
+    assert_ne!(after, before);
+    assert_eq!(sink.apply(tables, &changes, &to(6, "x")).unwrap(), Applied::Already);
+    cut();
+    assert_eq!((sink.reached("sample").unwrap(), database.all()), (Some(to(6, "x")), after));
+}
+
+#[test]
+fn sqlite_changes_are_applied_once() {
+    let place = Place::new();
+    changes_are_applied_once(&SqliteFile::new(&place, "tables.sqlite"), || {});
+    let path = place.path("tables.sqlite");
+    // A file that comes to stand in its place is written, and not the one that is gone.
+    let copy = || {
+        std::fs::copy(&path, place.path("copy")).unwrap();
+        std::fs::rename(place.path("copy"), &path).unwrap();
+    };
+    std::fs::remove_file(&path).unwrap();
+    changes_are_applied_once(&SqliteFile::new(&place, "tables.sqlite"), copy);
+}
+
+#[test]
+fn postgres_changes_are_applied_once() {
+    let server = Server::start();
+    changes_are_applied_once(&server, || {
+        server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'retally'");
+    });
 }
 
 #[test]

@@ -14,14 +14,14 @@ use retally_core::points::{FieldKind, Offered, PointBatch, PointWriter, Points, 
 use retally_core::publish::Outputs;
 use retally_core::record::{Context, Field};
 use retally_core::row;
-use retally_core::split::{ByteStream, Chunk, Dataset, Format, Late, Location, Opener, Packing, Report, Reported, Split, SplitReader};
+use retally_core::split::{ByteStream, Chunk, Dataset, Format, Late, Location, Opener, Packing, Report, Split, SplitReader};
 use retally_core::testing::Config;
 use retally_core::time::Moment;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
+use timely::dataflow::operators::Probe;
 use timely::dataflow::operators::vec::Input;
-use timely::dataflow::operators::{Inspect, Probe};
 
 /// Streams in memory. A version of a stream is never changed: it gets another name.
 #[derive(Clone, Default)]
@@ -210,14 +210,20 @@ fn run(config: Config, settings: &Settings, memory: &Memory, store: &Store, batc
             let inputs = Inputs::new(stream, Brushing.definition().inputs, Rc::new(memory.clone()), context, Arc::new(store.clone()));
             let mut outputs = Outputs::new(graph.tables().iter().map(|table| table.name.to_string()).collect());
             graph.build(&inputs, &mut outputs);
-            let (names, rows) = outputs.gathered(scope);
-            inputs.into_reports().inspect(move |Reported { report, .. }| match report {
-                Report::Note(note) => notes.lock().unwrap().push(note.clone()),
-                Report::Progress { .. } | Report::Done(_) => {}
-                other => panic!("{other:?}"),
+            let names = outputs.names();
+            let rows = outputs.gather(scope, move |changes| {
+                let named = changes.drain(..).map(|change| (change.epoch, names[change.table].clone(), change.rows));
+                found.lock().unwrap().extend(named);
             });
-            let rows =
-                rows.inspect(move |change| found.lock().unwrap().push((change.epoch, names[change.table].clone(), change.rows.clone())));
+            inputs.gather_reports(move |_, reports| {
+                for report in reports.drain(..) {
+                    match report {
+                        Report::Note(note) => notes.lock().unwrap().push(note),
+                        Report::Progress { .. } | Report::Done(_) => {}
+                        other => panic!("{other:?}"),
+                    }
+                }
+            });
             (handle, rows.probe().0)
         });
         if worker.index() != 0 {

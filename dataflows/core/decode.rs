@@ -8,7 +8,7 @@
 use crate::definition::Input;
 use crate::points::Points;
 use crate::record::{Context, Raw, Record, Refusal};
-use crate::split::{Done, Late, Line, Opener, RAW_BYTES_MAX, Rejected, Report, Reported, Split, SplitReader};
+use crate::split::{Done, Late, Line, Opener, RAW_BYTES_MAX, Rejected, Report, Split, SplitReader};
 use crate::time::Moment;
 use crate::{Collection, Epoch, VecStream};
 use differential_dataflow::AsCollection;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Scope;
-use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::OutputBuilderSession;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::{Operator, OutputBuilder};
@@ -95,22 +95,17 @@ impl<'s> Inputs<'s> {
         &self.points
     }
 
-    /// What the readers report with its epoch, on worker 0, once all inputs are built.
-    pub fn into_reports(self) -> VecStream<'s, Reported> {
+    /// Brings what the readers report to worker 0, and hands it to `take` with its epoch, once all inputs are built. The stream is empty: it says by its
+    /// frontier for which epochs all is there.
+    pub fn gather_reports(self, mut take: impl FnMut(Epoch, &mut Vec<Report>) + 'static) -> VecStream<'s, ()> {
         let reports = self.reports.take();
-        let reports = self.splits.scope().concatenate(reports);
-        let stamped = reports.unary::<CapacityContainerBuilder<Vec<Reported>>, _, _, _>(Pipeline, "stamp reports", |_, _| {
-            |input, output| {
+        self.splits.scope().concatenate(reports).unary(Exchange::new(|_: &Report| 0), "gather reports", |_, _| {
+            move |input, output| {
                 input.for_each(|capability, reports| {
                     let Some(capability) = capability.retain_least(0) else { return };
-                    let epoch = *capability.time();
-                    output.session(&capability).give_iterator(reports.drain(..).map(|report| Reported { epoch, report }));
+                    take(*capability.time(), reports);
+                    output.session(&capability).give_container(&mut Vec::<()>::new());
                 });
-            }
-        });
-        stamped.unary(Exchange::new(|_: &Reported| 0), "gather reports", |_, _| {
-            |input, output| {
-                input.for_each(|capability, reports| output.session(&capability).give_container(reports));
             }
         })
     }

@@ -50,21 +50,28 @@ impl<'s> Outputs<'s> {
         }
     }
 
-    /// The names of the published tables, and one stream of their changes, on worker 0: for each epoch
-    /// and table, consolidated batches by worker, so a row may be in several of them.
+    /// The names of the published tables, by their places.
+    pub fn names(&self) -> Vec<String> {
+        self.streams.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Brings the changes of all tables to worker 0, and hands them to `take`: for each epoch and table consolidated batches by worker, so a row may be in
+    /// several of them. The stream is empty: it says by its frontier for which epochs all is there.
     ///
     /// # Panics
     /// When a wanted table was not published, which is a bug of the dataflow.
-    pub fn gathered(self, scope: Scope<'s, Epoch>) -> (Vec<String>, VecStream<'s, Published>) {
+    pub fn gather(self, scope: Scope<'s, Epoch>, mut take: impl FnMut(&mut Vec<Published>) + 'static) -> VecStream<'s, ()> {
         let (names, streams): (Vec<_>, Vec<_>) = self.streams.into_iter().unzip();
         let missing: Vec<_> = self.wanted.iter().filter(|name| !names.contains(name)).collect();
         assert!(missing.is_empty(), "the dataflow did not publish {missing:?}");
-        let gathered = scope.concatenate(streams).unary(Exchange::new(|_: &Published| 0), "gather", |_, _| {
-            |input, output| {
-                input.for_each(|capability, data| output.session(&capability).give_container(data));
+        scope.concatenate(streams).unary(Exchange::new(|_: &Published| 0), "gather changes", |_, _| {
+            move |input, output| {
+                input.for_each(|capability, changes| {
+                    take(changes);
+                    output.session(&capability).give_container(&mut Vec::<()>::new());
+                });
             }
-        });
-        (names, gathered)
+        })
     }
 }
 

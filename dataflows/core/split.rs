@@ -223,15 +223,6 @@ pub trait SplitReader {
     }
 }
 
-/// A report with its epoch.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reported {
-    /// The epoch of the batch that is read.
-    pub epoch: Epoch,
-    /// What is reported.
-    pub report: Report,
-}
-
 /// What readers report about splits; gathered by the worker that feeds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Report {

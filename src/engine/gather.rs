@@ -6,7 +6,7 @@ use crate::points::PointsError;
 use retally_core::Epoch;
 use retally_core::publish::Published;
 use retally_core::row::RowBatch;
-use retally_core::split::{Done, Report, Reported};
+use retally_core::split::{Done, Report};
 use retally_core::time::Moment;
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 pub struct Gathered {
     changes: BTreeMap<Epoch, Vec<Published>>,
     /// Reports in the order of their arrival.
-    pub reports: Vec<Reported>,
+    pub reports: Vec<(Epoch, Report)>,
 }
 
 impl Gathered {
@@ -24,6 +24,11 @@ impl Gathered {
         for change in changes.drain(..) {
             self.changes.entry(change.epoch).or_default().push(change);
         }
+    }
+
+    /// Adds reports of an epoch.
+    pub fn add_reports(&mut self, epoch: Epoch, reports: &mut Vec<Report>) {
+        self.reports.extend(reports.drain(..).map(|report| (epoch, report)));
     }
 
     /// Takes the changes of an epoch that is complete, by table.

@@ -27,9 +27,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
-use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Probe;
-use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::vec::Input;
 use timely::dataflow::{InputHandleVec, ProbeHandle};
 use timely::worker::Worker;
@@ -102,26 +100,12 @@ impl Hosted {
             let mut outputs = Outputs::new(job.tables.clone());
             job.graph.build(&inputs, &mut outputs);
             let probe = ProbeHandle::new();
-            let (tables, changes) = outputs.gathered(scope);
+            let tables = outputs.names();
             let arrived = Rc::clone(&gathered);
-            let changes = changes.unary(Pipeline, "take changes", |_, _| {
-                move |input, output| {
-                    input.for_each(|capability, changes| {
-                        arrived.borrow_mut().add_changes(changes);
-                        output.session(&capability).give_container(&mut Vec::<()>::new());
-                    });
-                }
-            });
+            let changes = outputs.gather(scope, move |changes| arrived.borrow_mut().add_changes(changes));
             changes.probe_with(&probe);
             let arrived = Rc::clone(&gathered);
-            let reports = inputs.into_reports().unary(Pipeline, "take reports", |_, _| {
-                move |input, output| {
-                    input.for_each(|capability, reports| {
-                        arrived.borrow_mut().reports.append(reports);
-                        output.session(&capability).give_container(&mut Vec::<()>::new());
-                    });
-                }
-            });
+            let reports = inputs.gather_reports(move |epoch, reports| arrived.borrow_mut().add_reports(epoch, reports));
             reports.probe_with(&probe);
             Hosted {
                 job: job.clone(),
@@ -171,9 +155,9 @@ impl Hosted {
         let Some(first) = self.flights.front().map(|flight| flight.offer.epoch) else { return Ok(()) };
         let reports = std::mem::take(&mut self.gathered.borrow_mut().reports);
         if !reports.is_empty() {
-            for reported in reports {
-                let flight = usize::try_from(reported.epoch.saturating_sub(first)).ok().and_then(|place| self.flights.get_mut(place));
-                flight.map_or(Ok(()), |flight| flight.reports.add(reported.report))?;
+            for (epoch, report) in reports {
+                let flight = usize::try_from(epoch.saturating_sub(first)).ok().and_then(|place| self.flights.get_mut(place));
+                flight.map_or(Ok(()), |flight| flight.reports.add(report))?;
             }
             self.check_rejected()?;
             self.feed();

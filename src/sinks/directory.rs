@@ -5,9 +5,12 @@
 //!
 //! Tables are written at the same time, each by a thread that makes its text and one that brings it to the disk.
 
-use super::{Format, Reached, Sink, SinkError, csv, json, parquet};
+use super::{Applied, Format, Reached, Sink, SinkError, csv, json, parquet};
 use crate::staged::Staged;
 use crate::tables::TableState;
+use retally_core::contract::Table;
+use retally_core::row::RowBatch;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, SyncSender};
@@ -30,6 +33,15 @@ impl Directory {
 }
 
 impl Sink for Directory {
+    fn reached(&mut self, _: &str) -> Result<Option<Reached>, SinkError> {
+        Ok(None)
+    }
+
+    /// A file is replaced as a whole.
+    fn apply(&mut self, _: &[Table], _: &BTreeMap<String, Vec<RowBatch>>, _: &Reached) -> Result<Applied, SinkError> {
+        Ok(Applied::MustBring)
+    }
+
     fn bring(&mut self, tables: &[&TableState], _: &Reached) -> Result<Vec<String>, SinkError> {
         let paths = write_directory(&self.path, self.format, tables)?;
         Ok(paths.into_iter().map(|path| path.display().to_string()).collect())
@@ -98,7 +110,6 @@ mod tests {
     use super::super::buffer::TextBuffer;
     use super::super::cells::tests::{sample, state};
     use super::*;
-    use retally_core::contract::Table;
 
     fn names(dir: &Path) -> Vec<String> {
         let mut names: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();

@@ -24,20 +24,41 @@ pub use postgres::Postgres;
 pub use relational::Reached;
 pub use sqlite::Sqlite;
 
+use crate::failure::Outcome;
 use crate::staged::why;
 use crate::tables::TableState;
 use clap::ValueEnum;
 use relational::Difference;
+use retally_core::contract::Table;
+use retally_core::row::RowBatch;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
-/// A place that holds tables.
-///
-/// Databases can also be kept up to date epoch by epoch: [`Sqlite::apply`], [`Postgres::apply`].
+/// A place that holds tables. Databases keep their connection between calls, and open it again when it was lost.
 pub trait Sink: Send {
+    /// What the place has been brought to for a dataflow. Nothing where it never was, or, as a folder of files, does not keep that.
+    fn reached(&mut self, dataflow: &str) -> Result<Option<Reached>, SinkError>;
+
     /// Brings what is there of these tables to their rows, and leaves other tables alone. Answers for each where it is now, or what was
     /// done to it, in words for a summary.
     fn bring(&mut self, tables: &[&TableState], reached: &Reached) -> Result<Vec<String>, SinkError>;
+
+    /// Applies changes to tables that were brought to an epoch before `reached`, under the same fingerprint: those of one epoch, or of several that
+    /// follow one another, consolidated. What is there is looked at first, so changes that come twice are applied once.
+    fn apply(&mut self, tables: &[Table], changes: &BTreeMap<String, Vec<RowBatch>>, reached: &Reached) -> Result<Applied, SinkError>;
+}
+
+/// What became of changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Applied {
+    /// They are there now.
+    Done,
+    /// The place had been brought to this epoch or a later one before.
+    Already,
+    /// The place does not hold tables that changes could be applied to: it must be brought to all rows with [`Sink::bring`].
+    MustBring,
 }
 
 /// What was done to each table of a database, in words.
@@ -111,6 +132,14 @@ pub enum SinkError {
         /// What to do about it.
         hint: &'static str,
     },
+    /// The connection broke off at the very end of a transaction. It may be there, in whole, or not at all.
+    #[error("could not learn whether tables were written to {place:?}: {why}")]
+    Undecided {
+        /// The database, without its password.
+        place: String,
+        /// What went wrong.
+        why: String,
+    },
     /// A table of the database is not what this program would have made. It is left alone, and nothing else is written.
     #[error("table {table:?} of {place:?} was not made by this program: {why}")]
     Foreign {
@@ -128,8 +157,19 @@ impl SinkError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             SinkError::Database { hint, .. } => Some(hint),
+            SinkError::Undecided { .. } => Some("run again: what is there is compared, and stays where it is right"),
             SinkError::Foreign { .. } => Some("rename or drop that table, or give another database"),
             SinkError::CreateDirectory { .. } | SinkError::Write { .. } | SinkError::Publish { .. } => None,
+        }
+    }
+
+    /// What became of the tables.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            SinkError::Undecided { .. } | SinkError::Publish { .. } => Outcome::MaybeDone,
+            SinkError::CreateDirectory { .. } | SinkError::Write { .. } | SinkError::Database { .. } | SinkError::Foreign { .. } => {
+                Outcome::NotDone
+            }
         }
     }
 

@@ -8,12 +8,12 @@
 
 use super::copy::{self, TooLarge};
 use super::relation::{Dialect, Existing, Relation, quoted};
-use super::relational::{self, Reached, Session};
-use super::{Sink, SinkError};
+use super::relational::{self, PROGRESS, Reached, Session};
+use super::{Applied, Sink, SinkError};
 use crate::tables::TableState;
 use postgres::config::{Host, SslMode};
 use postgres::error::SqlState;
-use postgres::{Config, NoTls};
+use postgres::{Client, Config, NoTls};
 use retally_core::contract::Table;
 use retally_core::row::RowBatch;
 use std::collections::BTreeMap;
@@ -25,6 +25,8 @@ use std::time::Duration;
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
 /// After how long without an answer a server counts as gone.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How long a kept connection is given for a sign of life.
+const ANSWER_WAIT: Duration = Duration::from_secs(5);
 /// How long another writer is waited for, unless the connection has a `lock_timeout` of its own.
 const LOCK_WAIT: &str = "10s";
 /// What writers of this program hold while they write: no two make the same table.
@@ -33,10 +35,11 @@ const WRITER_LOCK: i64 = 0x0072_6574_616c_6c79;
 const BUFFER_BYTES: usize = 1 << 17;
 
 /// A database on a server.
-#[derive(Debug)]
 pub struct Postgres {
     config: Config,
     place: String,
+    /// The connection, as long as it is not lost.
+    kept: Option<Client>,
 }
 
 impl Postgres {
@@ -57,27 +60,30 @@ impl Postgres {
         if config.get_application_name().is_none() {
             config.application_name("retally");
         }
-        let mut postgres = Postgres { place: place(&config), config };
+        let mut postgres = Postgres { place: place(&config), config, kept: None };
         postgres.transact(|session| relational::check(session, tables))?;
         Ok(postgres)
-    }
-
-    /// Applies an epoch's changes to tables that were brought to the epoch before.
-    pub fn apply(&mut self, tables: &[Table], changes: &BTreeMap<String, Vec<RowBatch>>, reached: &Reached) -> Result<(), SinkError> {
-        self.transact(|session| {
-            session.keep_writers_away()?;
-            relational::apply(session, tables, changes, reached)
-        })
     }
 
     /// All in one transaction, or nothing.
     fn transact<T>(&mut self, work: impl FnOnce(&mut Open<'_>) -> Result<T, SinkError>) -> Result<T, SinkError> {
         let failed = |error| failed(&self.place, &error);
-        let mut client = self.config.connect(NoTls).map_err(failed)?;
-        let transaction = client.transaction().map_err(failed)?;
-        let mut open = Open { transaction, place: &self.place };
-        let answer = work(&mut open)?;
-        open.transaction.commit().map_err(failed)?;
+        // A connection may have been lost since: it is asked for a sign of life.
+        let kept = self.kept.take().and_then(|mut client| client.is_valid(ANSWER_WAIT).is_ok().then_some(client));
+        let mut client = match kept {
+            Some(client) => client,
+            None => self.config.connect(NoTls).map_err(failed)?,
+        };
+        let answer = {
+            let mut open = Open { transaction: client.transaction().map_err(failed)?, place: &self.place };
+            let answer = work(&mut open)?;
+            open.transaction.commit().map_err(|error| match error.as_db_error() {
+                Some(_) => failed(error),
+                None => SinkError::Undecided { place: self.place.clone(), why: chain(&error) },
+            })?;
+            answer
+        };
+        self.kept = Some(client);
         Ok(answer)
     }
 }
@@ -89,6 +95,17 @@ impl Sink for Postgres {
             relational::bring(session, tables, reached)
         })?;
         Ok(super::differences(tables, &differences, &self.place))
+    }
+
+    fn reached(&mut self, dataflow: &str) -> Result<Option<Reached>, SinkError> {
+        self.transact(|session| relational::reached(session, dataflow))
+    }
+
+    fn apply(&mut self, tables: &[Table], changes: &BTreeMap<String, Vec<RowBatch>>, reached: &Reached) -> Result<Applied, SinkError> {
+        self.transact(|session| {
+            session.keep_writers_away()?;
+            relational::apply(session, tables, changes, reached)
+        })
     }
 }
 
@@ -140,6 +157,16 @@ impl Session for Open<'_> {
             let keys = self.transaction.query(&keys, &[&name])?;
             let keys = keys.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
             Ok((!columns.is_empty()).then_some(Existing { columns, keys }))
+        };
+        read().map_err(|error: postgres::Error| failed(self.place, &error))
+    }
+
+    fn progress(&mut self, dataflow: &str) -> Result<Option<Reached>, SinkError> {
+        let query = format!("SELECT epoch, fingerprint FROM {PROGRESS} WHERE dataflow = $1");
+        let mut read = || {
+            let Some(row) = self.transaction.query_opt(&query, &[&dataflow])? else { return Ok(None) };
+            let epoch: i64 = row.try_get(0)?;
+            Ok(Some(Reached { dataflow: dataflow.into(), epoch: epoch.unsigned_abs(), fingerprint: row.try_get(1)? }))
         };
         read().map_err(|error: postgres::Error| failed(self.place, &error))
     }
@@ -223,18 +250,20 @@ const AWAY: &str = "nothing was written; see that the server runs and can be rea
 fn failed(place: &str, error: &postgres::Error) -> SinkError {
     let (why, hint) = match error.as_db_error() {
         Some(refused) => (refused.message().to_string(), hint(refused.code())),
-        None => {
-            // The whole chain: its head says what was tried, and its end why not.
-            let mut why = error.to_string();
-            let mut source = error.source();
-            while let Some(cause) = source {
-                why = format!("{why}: {cause}");
-                source = cause.source();
-            }
-            (why.trim_end_matches('.').into(), AWAY)
-        }
+        None => (chain(error), AWAY),
     };
     SinkError::Database { place: place.into(), why, hint }
+}
+
+/// An error with its causes: the head says what was tried, and the end why not.
+fn chain(error: &postgres::Error) -> String {
+    let mut why = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        why = format!("{why}: {cause}");
+        source = cause.source();
+    }
+    why.trim_end_matches('.').into()
 }
 
 fn hint(code: &SqlState) -> &'static str {

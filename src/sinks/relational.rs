@@ -7,15 +7,15 @@
 //! # Limits
 //! A relation whose columns or key are not ours is refused, not altered.
 
-use super::SinkError;
 use super::relation::{Dialect, Existing, GONE, NEW, Relation, literal, quoted};
+use super::{Applied, SinkError};
 use crate::tables::TableState;
 use retally_core::contract::Table;
 use retally_core::row::{Column, ColumnType, RowBatch};
 use std::collections::BTreeMap;
 
 /// The table of what has been reached.
-const PROGRESS: &str = "retally_progress";
+pub(super) const PROGRESS: &str = "retally_progress";
 
 /// What a database has been brought to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub(super) trait Session {
     fn existing(&mut self, name: &str) -> Result<Option<Existing>, SinkError>;
     /// Whether a query has a row.
     fn any(&mut self, query: &str) -> Result<bool, SinkError>;
+    /// The row of a dataflow in the table of what has been reached, which is there.
+    fn progress(&mut self, dataflow: &str) -> Result<Option<Reached>, SinkError>;
     /// Keeps other writers away from a table that exists.
     fn lock(&mut self, name: &str) -> Result<(), SinkError>;
     /// Adds rows of `relation` to the table `into`.
@@ -103,16 +105,28 @@ fn bring_table(session: &mut impl Session, state: &TableState, dataflow: &str) -
     Ok(Difference { inserted, updated, deleted })
 }
 
-/// Applies an epoch's changes to relations that hold the tables as of the epoch before.
+/// What a dataflow's relations have been brought to.
+pub(super) fn reached(session: &mut impl Session, dataflow: &str) -> Result<Option<Reached>, SinkError> {
+    let Some(existing) = session.existing(PROGRESS)? else { return Ok(None) };
+    progress_relation(session.dialect()).recognise(&existing, session.place())?;
+    session.progress(dataflow)
+}
+
+/// Applies changes to relations that were brought to an epoch before.
 pub(super) fn apply(
     session: &mut impl Session,
     tables: &[Table],
     changes: &BTreeMap<String, Vec<RowBatch>>,
-    reached: &Reached,
-) -> Result<(), SinkError> {
+    to: &Reached,
+) -> Result<Applied, SinkError> {
+    match reached(session, &to.dataflow)? {
+        Some(there) if there.fingerprint == to.fingerprint && there.epoch < to.epoch => {}
+        Some(there) if there.fingerprint == to.fingerprint => return Ok(Applied::Already),
+        Some(_) | None => return Ok(Applied::MustBring),
+    }
     for table in tables {
         let Some(batches) = changes.get(table.name).filter(|batches| !batches.is_empty()) else { continue };
-        let relation = Relation::new(session.dialect(), table, &reached.dataflow);
+        let relation = Relation::new(session.dialect(), table, &to.dataflow);
         let (mut new, mut gone) = (Vec::new(), Vec::new());
         relation.sort_changes(batches, &mut new, &mut gone);
         if relation.key == 0 {
@@ -130,7 +144,8 @@ pub(super) fn apply(
         session.execute(&format!("DROP TABLE {NEW}"))?;
         session.execute(&format!("DROP TABLE {GONE}"))?;
     }
-    set_progress(session, reached)
+    set_progress(session, to)?;
+    Ok(Applied::Done)
 }
 
 fn set_progress(session: &mut impl Session, reached: &Reached) -> Result<(), SinkError> {

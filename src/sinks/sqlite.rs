@@ -8,15 +8,16 @@
 
 use super::cells::{Cell, Fraction, append_day, append_time, append_uint};
 use super::relation::{Dialect, Existing, Kind, Relation};
-use super::relational::{self, Reached, Session};
-use super::{Sink, SinkError};
+use super::relational::{self, PROGRESS, Reached, Session};
+use super::{Applied, Sink, SinkError};
 use crate::staged::why;
 use crate::tables::TableState;
 use retally_core::contract::Table;
 use retally_core::row::RowBatch;
 use rusqlite::types::{Null, ToSqlOutput, ValueRef};
-use rusqlite::{Connection, ErrorCode, OpenFlags, Statement, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Statement, TransactionBehavior};
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -30,17 +31,23 @@ const CACHE_KIB: i32 = 32 << 10;
 pub struct Sqlite {
     path: PathBuf,
     place: String,
+    kept: Option<Kept>,
+}
+
+/// A connection that is kept between calls, and the file that it is to: another one may come to stand in its place.
+#[derive(Debug)]
+struct Kept {
+    connection: Connection,
+    file: (u64, u64),
 }
 
 impl Sqlite {
     /// The database in this file, which need not exist. Refuses one that could not take these tables.
     pub fn open<'t>(path: impl Into<PathBuf>, tables: impl Iterator<Item = &'t Table>) -> Result<Sqlite, SinkError> {
         let path = path.into();
-        let sqlite = Sqlite { place: format!("sqlite:{}", path.display()), path };
+        let mut sqlite = Sqlite { place: format!("sqlite:{}", path.display()), path, kept: None };
         if sqlite.path.exists() {
-            let mut connection = sqlite.connect()?;
-            let mut transaction = Open { transaction: connection.transaction().map_err(|e| sqlite.failed(&e))?, place: &sqlite.place };
-            relational::check(&mut transaction, tables)?;
+            sqlite.read(|session| relational::check(session, tables))?;
         } else if !folder(&sqlite.path).is_dir() {
             let why = format!("there is no folder {:?}", folder(&sqlite.path));
             return Err(SinkError::Database { place: sqlite.place, why, hint: "create the folder first" });
@@ -48,11 +55,6 @@ impl Sqlite {
             return Err(SinkError::Database { place: sqlite.place, why: why(&error), hint: "look at who may write there" });
         }
         Ok(sqlite)
-    }
-
-    /// Applies an epoch's changes to tables that were brought to the epoch before.
-    pub fn apply(&mut self, tables: &[Table], changes: &BTreeMap<String, Vec<RowBatch>>, reached: &Reached) -> Result<(), SinkError> {
-        self.write(&mut |session| relational::apply(session, tables, changes, reached))
     }
 
     fn connect(&self) -> Result<Connection, SinkError> {
@@ -68,15 +70,45 @@ impl Sqlite {
         Ok(connection)
     }
 
-    /// All in one transaction, or nothing: not even a file.
-    fn write<T>(&self, work: &mut dyn FnMut(&mut Open<'_>) -> Result<T, SinkError>) -> Result<T, SinkError> {
-        let there = self.path.exists();
-        let written = self.connect().and_then(|mut connection| self.transact(&mut connection, work));
-        if written.is_err() && !there {
-            // It is empty, and of no use to anyone.
-            std::fs::remove_file(&self.path).ok();
+    /// The connection that was kept, if its file is still there; otherwise a new one.
+    fn connection(&mut self) -> Result<Connection, SinkError> {
+        let file = file(&self.path);
+        match self.kept.take().filter(|kept| Some(kept.file) == file) {
+            Some(kept) => Ok(kept.connection),
+            None => self.connect(),
         }
-        written
+    }
+
+    fn keep(&mut self, connection: Connection) {
+        self.kept = file(&self.path).map(|file| Kept { connection, file });
+    }
+
+    /// Reads a file that is there.
+    fn read<T>(&mut self, work: impl FnOnce(&mut Open<'_>) -> Result<T, SinkError>) -> Result<T, SinkError> {
+        let mut connection = self.connection()?;
+        let transaction = connection.transaction().map_err(|error| self.failed(&error))?;
+        let answer = work(&mut Open { transaction, place: &self.place })?;
+        self.keep(connection);
+        Ok(answer)
+    }
+
+    /// All in one transaction, or nothing: not even a file.
+    fn write<T>(&mut self, work: &mut dyn FnMut(&mut Open<'_>) -> Result<T, SinkError>) -> Result<T, SinkError> {
+        let there = self.path.exists();
+        let written = self.connection().and_then(|mut connection| Ok((self.transact(&mut connection, work)?, connection)));
+        match written {
+            Ok((answer, connection)) => {
+                self.keep(connection);
+                Ok(answer)
+            }
+            Err(error) => {
+                if !there {
+                    // It is empty, and of no use to anyone.
+                    std::fs::remove_file(&self.path).ok();
+                }
+                Err(error)
+            }
+        }
     }
 
     fn transact<T>(
@@ -101,6 +133,25 @@ impl Sink for Sqlite {
         let differences = self.write(&mut |session| relational::bring(session, tables, reached))?;
         Ok(super::differences(tables, &differences, &self.place))
     }
+
+    fn reached(&mut self, dataflow: &str) -> Result<Option<Reached>, SinkError> {
+        if !self.path.exists() {
+            return Ok(None);
+        }
+        self.read(|session| relational::reached(session, dataflow))
+    }
+
+    fn apply(&mut self, tables: &[Table], changes: &BTreeMap<String, Vec<RowBatch>>, reached: &Reached) -> Result<Applied, SinkError> {
+        if !self.path.exists() {
+            return Ok(Applied::MustBring);
+        }
+        self.write(&mut |session| relational::apply(session, tables, changes, reached))
+    }
+}
+
+/// What tells one file from another.
+fn file(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 /// A transaction under way.
@@ -154,6 +205,14 @@ impl Session for Open<'_> {
             Ok((!existing.columns.is_empty()).then_some(existing))
         };
         read().map_err(|error| self.failed(&error))
+    }
+
+    fn progress(&mut self, dataflow: &str) -> Result<Option<Reached>, SinkError> {
+        let query = format!("SELECT epoch, fingerprint FROM {PROGRESS} WHERE dataflow = ?");
+        let reached = |row: &rusqlite::Row<'_>| {
+            Ok(Reached { dataflow: dataflow.into(), epoch: row.get::<_, i64>(0)?.unsigned_abs(), fingerprint: row.get(1)? })
+        };
+        self.transaction.query_row(&query, [dataflow], reached).optional().map_err(|error| self.failed(&error))
     }
 
     fn any(&mut self, query: &str) -> Result<bool, SinkError> {

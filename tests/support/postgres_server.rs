@@ -5,7 +5,7 @@
 
 use crate::databases::{Database, Log};
 use postgres::{Client, Config, NoTls, SimpleQueryMessage};
-use retally::sinks::{Postgres, Sink};
+use retally::sinks::{Applied, Postgres, Sink};
 use retally_core::contract::Table;
 use retally_core::row::RowBatch;
 use std::collections::BTreeMap;
@@ -197,7 +197,8 @@ impl Database for Server {
     }
 
     fn apply(&self, tables: &[Table], changes: &BTreeMap<String, Vec<RowBatch>>, reached: &retally::sinks::Reached) {
-        Postgres::open(&self.out(), tables.iter()).unwrap().apply(tables, changes, reached).unwrap();
+        let applied = Postgres::open(&self.out(), tables.iter()).unwrap().apply(tables, changes, reached).unwrap();
+        assert_eq!(applied, Applied::Done);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::databases::{Database, Log};
 use crate::support::program::Place;
-use retally::sinks::{Reached, Sqlite};
+use retally::sinks::{Applied, Reached, Sink, Sqlite};
 use retally_core::contract::Table;
 use retally_core::row::RowBatch;
 use rusqlite::Connection;
@@ -77,6 +77,7 @@ impl Database for SqliteFile {
     }
 
     fn apply(&self, tables: &[Table], changes: &BTreeMap<String, Vec<RowBatch>>, reached: &Reached) {
-        Sqlite::open(&self.path, tables.iter()).unwrap().apply(tables, changes, reached).unwrap();
+        let applied = Sqlite::open(&self.path, tables.iter()).unwrap().apply(tables, changes, reached).unwrap();
+        assert_eq!(applied, Applied::Done);
     }
 }

@@ -18,7 +18,7 @@ use crate::points::Nowhere;
 use crate::publish::Outputs;
 use crate::record::{Context, Field, Fields, Raw};
 use crate::row::{self, Row, RowBatch};
-use crate::split::{ByteStream, Format, Late, Line, Location, Opener, Packing, Report, Reported, Split, SplitReader};
+use crate::split::{ByteStream, Format, Late, Line, Location, Opener, Packing, Report, Split, SplitReader};
 use crate::time::Moment;
 use crate::{Collection, Epoch};
 use differential_dataflow::{AsCollection, Data, ExchangeData};
@@ -239,16 +239,22 @@ pub fn run_graph(config: Config, graph: &Arc<dyn Graph>, inputs: &[crate::contra
             let inputs = Inputs::new(stream, inputs.clone(), Rc::new(Lines), context, Arc::new(Nowhere));
             let mut outputs = Outputs::new(wanted);
             graph.build(&inputs, &mut outputs);
-            let (names, rows) = outputs.gathered(scope);
-            inputs.into_reports().inspect(|Reported { report, .. }| match report {
-                Report::Rejected(_) | Report::Failed { .. } | Report::Note(_) | Report::PointsFailed(_) => {
-                    panic!("a line was refused: {report:?}")
-                }
-                Report::Progress { .. } | Report::PassedOver { .. } | Report::Done(_) => {}
+            let names = outputs.names();
+            let rows = outputs.gather(scope, move |changes| {
+                let named = changes.drain(..).map(|change| (change.epoch, names[change.table].clone(), change.rows));
+                found.lock().unwrap().extend(named);
             });
-            let (probe, _) = rows
-                .inspect(move |change| found.lock().unwrap().push((change.epoch, names[change.table].clone(), change.rows.clone())))
-                .probe();
+            inputs.gather_reports(|_, reports| {
+                for report in reports.drain(..) {
+                    match report {
+                        Report::Rejected(_) | Report::Failed { .. } | Report::Note(_) | Report::PointsFailed(_) => {
+                            panic!("a line was refused: {report:?}")
+                        }
+                        Report::Progress { .. } | Report::PassedOver { .. } | Report::Done(_) => {}
+                    }
+                }
+            });
+            let (probe, _) = rows.probe();
             (handle, probe)
         });
         if worker.index() == 0 {
