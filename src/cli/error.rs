@@ -57,7 +57,7 @@ impl From<EngineError> for CliError {
             EngineError::Rejected { .. } => "nothing was written; look at the input, or allow more",
             EngineError::Read(_) => "nothing was written; run again when the file can be read",
             EngineError::Ingest(IngestError::Io { path, .. }) if path.starts_with("s3") => BUCKET_HINT,
-            EngineError::Ingest(IngestError::Body { .. }) => "nothing was written; deliver it again, whole",
+            EngineError::Ingest(IngestError::Body { .. } | IngestError::CsvBody { .. }) => "nothing was written; deliver it again, whole",
             EngineError::Ingest(IngestError::Io { .. }) => "nothing was written; see that the file is there and may be read",
             EngineError::Ingest(IngestError::BadGlob { .. }) => "put the characters * ? [ ] { } of a name in brackets: [*]",
             EngineError::Ingest(IngestError::UnsupportedUrl { .. }) => "copy the files to a folder or a bucket first",

@@ -1,17 +1,20 @@
 //! Bodies: input in memory, as it comes from a client. It is unpacked and looked at before any of it reaches a dataflow.
 //!
-//! A body that can't be unpacked, is cut off, or would be too large is refused whole. Large ones are cut into splits at line ends, each with its own part of
-//! the same bytes: nothing is copied.
+//! A body that can't be unpacked, is cut off, or would be too large is refused whole. Large ones are cut into splits at line ends, each with
+//! its own part of the same bytes: nothing is copied.
+//!
+//! # Limits
+//! [`check_file`] does not look into archives and datasets. A body that is not packed has no limit here: it is in memory already.
 
 use super::batch::{Body, BodyFormat};
 use super::file::InputFile;
-use super::format::{self, Content};
+use super::format::{self, Content, FIRST_LINE_BYTES_MAX};
 use super::unpack::unpacked;
 use super::{IngestError, SPLIT_BYTES};
 use bytes::Bytes;
 use retally_core::contract::Input;
 use retally_core::split::{Format, Packing};
-use std::io::{self, Cursor, Read};
+use std::io::{self, Cursor, ErrorKind, Read};
 
 /// What bodies may become when they are unpacked: 4 GiB.
 pub const UNPACKED_BYTES_MAX: u64 = 4 << 30;
@@ -30,7 +33,7 @@ pub(super) struct Looked {
 pub(super) fn look(body: &Body, input: &Input, unpacked_bytes_max: u64) -> Result<Looked, IngestError> {
     let failed = |why: String| IngestError::Body { name: body.name.clone(), why };
     let content = match body.format {
-        BodyFormat::Csv if !input.csv => return Err(failed(format!("input {:?} takes JSON alone", input.name))),
+        BodyFormat::Csv if !input.csv => return Err(IngestError::CsvBody { name: body.name.clone(), input: input.name }),
         BodyFormat::Csv => Content::Csv,
         BodyFormat::Json => Content::Json,
     };
@@ -39,7 +42,9 @@ pub(super) fn look(body: &Body, input: &Input, unpacked_bytes_max: u64) -> Resul
         packing => unpack(Cursor::new(body.bytes.clone()), packing, unpacked_bytes_max).map_err(|error| failed(error.to_string()))?.into(),
     };
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    let format = format::format_of(content, format::first_line_of(text), input.fields);
+    let first_max = usize::try_from(FIRST_LINE_BYTES_MAX).unwrap_or(usize::MAX);
+    let first = format::first_line_of(text.get(..first_max).unwrap_or(text));
+    let format = format::format_of(content, first, input.fields);
     let whole = format == Format::JsonArray || (content == Content::Csv && memchr::memchr(b'"', &bytes).is_some());
     let cuts = if whole { Vec::new() } else { cuts(&bytes) };
     Ok(Looked { format, bytes, cuts })
@@ -74,7 +79,13 @@ pub(super) fn check_file(name: &str, packing: Packing, unpacked_bytes_max: u64) 
         let bytes = io::copy(&mut stream, &mut io::sink())?;
         if bytes > unpacked_bytes_max { Err(too_large(unpacked_bytes_max)) } else { Ok(()) }
     };
-    checked().map_err(|error| IngestError::Body { name: name.into(), why: error.to_string() })
+    checked().map_err(|error: io::Error| match error.kind() {
+        // What unpackers say of what they unpack.
+        ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof | ErrorKind::Other => {
+            IngestError::Body { name: name.into(), why: error.to_string() }
+        }
+        _ => IngestError::Io { what: "read", path: name.into(), source: error },
+    })
 }
 
 fn too_large(bytes_max: u64) -> io::Error {
@@ -209,7 +220,35 @@ mod tests {
         }
         let json_alone = Input { csv: false, ..definition().inputs[0].clone() };
         let error = look(&body(BodyFormat::Csv, Packing::Plain, "x,7"), &json_alone, 100).unwrap_err();
-        assert_eq!(error.to_string(), "could not unpack \"upload\": input \"events\" takes JSON alone");
+        assert_eq!(error.to_string(), "could not read \"upload\": input \"events\" takes JSON alone");
+    }
+
+    /// A line without end: what is looked at of it is bounded, and so is the header.
+    #[test]
+    fn a_first_line_without_end_is_cut() {
+        let bytes = vec![b','; 4 << 20];
+        let looked = look(&body(BodyFormat::Csv, Packing::Plain, bytes), &definition().inputs[0], UNPACKED_BYTES_MAX).unwrap();
+        assert!(matches!(looked.format, Format::Csv { header: None, .. }));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_from_what_may_pass() {
+        use crate::failure::Kind;
+        let io = |path: &str, kind: ErrorKind| IngestError::Io { what: "read", path: path.into(), source: kind.into() }.kind();
+        for (path, kind, expected) in [
+            ("events.csv", ErrorKind::NotFound, Kind::BadInput),
+            ("events.csv", ErrorKind::PermissionDenied, Kind::BadInput),
+            ("events.csv", ErrorKind::InvalidData, Kind::BadInput),
+            ("events.csv", ErrorKind::OutOfMemory, Kind::TryAgain),
+            ("s3://bucket/events.csv", ErrorKind::NotFound, Kind::BadInput),
+            ("s3://bucket/events.csv.gz", ErrorKind::UnexpectedEof, Kind::BadInput),
+            ("s3://bucket/events.csv", ErrorKind::TimedOut, Kind::TryAgain),
+            ("s3://bucket/events.csv", ErrorKind::ConnectionReset, Kind::TryAgain),
+            ("s3://bucket/events.csv", ErrorKind::Other, Kind::TryAgain),
+        ] {
+            assert_eq!(io(path, kind), expected, "{path}, {kind}");
+        }
+        assert_eq!(check_file("missing.csv.gz", Packing::Gzip, 1).unwrap_err().kind(), Kind::BadInput);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use retally_core::split::{Archive, Format, Packing};
 use std::io::{self, Read};
 
 /// How much of a file is looked at for its first line.
-const FIRST_LINE_BYTES_MAX: u64 = 1 << 20;
+pub const FIRST_LINE_BYTES_MAX: u64 = 1 << 20;
 
 /// What a file's name says of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +97,8 @@ fn csv_format(first: &[u8], fields: &'static [Field]) -> Format {
         let columns = reader.byte_records().next().and_then(Result::ok).unwrap_or_default();
         columns.iter().map(place).collect()
     } else {
-        first.split(|byte| *byte == delimiter).map(place).collect()
+        let line = first.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        line.split(|byte| *byte == delimiter).map(place).collect()
     };
     // Lines that end in a carriage return alone would all be in that header, and none be missed: they are refused instead.
     let whole = memchr::memchr(b'\r', first.strip_suffix(b"\r").unwrap_or(first)).is_none();
@@ -138,6 +139,7 @@ mod tests {
         assert_eq!(format("id\tx\r"), ('\t', Some(vec![Some(1), None])));
         assert_eq!(format(""), (',', None));
         assert_eq!(format("\n\ntime,id"), (',', None));
+        assert_eq!(format("  \nid,time"), (',', None), "a line of spaces is the first line");
         assert_eq!(format("time,id\r2026-01-01 00:00:00,1"), (',', None));
     }
 }

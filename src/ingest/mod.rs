@@ -34,7 +34,7 @@ pub mod streams;
 mod unpack;
 
 use crate::failure::Kind;
-use std::io;
+use std::io::{self, ErrorKind};
 
 /// A record longer than this is refused: 64 MiB.
 pub const RECORD_BYTES_MAX: usize = 64 << 20;
@@ -88,6 +88,14 @@ pub enum IngestError {
         /// What is wrong with them.
         why: String,
     },
+    /// CSV in memory for an input that does not take it.
+    #[error("could not read {name:?}: input {input:?} takes JSON alone")]
+    CsvBody {
+        /// What it is called.
+        name: String,
+        /// The input.
+        input: &'static str,
+    },
     /// A file can't be opened or read.
     #[error("could not {what} {path:?}: {source}")]
     Io {
@@ -101,17 +109,26 @@ pub enum IngestError {
 }
 
 impl IngestError {
-    /// What can be done about it. What is elsewhere may be away for a while; all else is wrong with what was given.
+    /// What can be done about it. A file that is not there, may not be read, or holds what it should not is wrong; other failures of reading may pass.
     pub fn kind(&self) -> Kind {
         match self {
-            IngestError::Io { path, .. } if path.contains("://") => Kind::TryAgain,
-            IngestError::Io { .. }
-            | IngestError::NotFound { .. }
+            IngestError::Io { source, .. } => match source.kind() {
+                ErrorKind::NotFound
+                | ErrorKind::PermissionDenied
+                | ErrorKind::InvalidInput
+                | ErrorKind::InvalidData
+                | ErrorKind::UnexpectedEof
+                | ErrorKind::IsADirectory
+                | ErrorKind::Unsupported => Kind::BadInput,
+                _ => Kind::TryAgain,
+            },
+            IngestError::NotFound { .. }
             | IngestError::NoDatasets { .. }
             | IngestError::BadGlob { .. }
             | IngestError::UnknownFormat { .. }
             | IngestError::UnsupportedUrl { .. }
-            | IngestError::Body { .. } => Kind::BadInput,
+            | IngestError::Body { .. }
+            | IngestError::CsvBody { .. } => Kind::BadInput,
         }
     }
 }
