@@ -1,8 +1,8 @@
 //! `anomaly`: are the anomalies of `sensors` those that people would name?
 //!
-//! On generated sensors, whose faults are known: precision, recall and F1 of incidents, by shape. On a folder in the layout of the Numenta Anomaly
-//! Benchmark (`data/**.csv`, `labels/combined_windows.json`), with `--nab DIR`: its scores, with one threshold for all series, and the rows that start an
-//! incident as detections. The data is not part of this project; nothing here is tuned to a series of it.
+//! On generated sensors, whose faults are known: precision, recall and F1 of incidents, by shape. On a folder in the layout of the Numenta
+//! Anomaly Benchmark (`data/**.csv`, `labels/combined_windows.json`), with `--nab DIR`: its scores, with one threshold for all series, and
+//! the rows that start an incident as detections. The data is not part of this project; nothing here is tuned to a series of it.
 
 use crate::Result;
 use crate::options::Common;

@@ -35,7 +35,7 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// What any step of a bench answers. A bench that fails says why, and ends.
+/// What any step of a bench returns. A bench that fails says why, and ends.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// retally's benchmarks.

@@ -1,8 +1,9 @@
 //! `points`: points per second into each destination, and what is read from the store.
 //!
-//! Workers are threads that make points and give them away as an operator would. Two shapes: `long`, few series of five fields that come in order, as
-//! `brushing` writes them; `wide`, a thousand series of one field, some points of each in turn, as `sensors` does. A line per destination and shape; for the store one more with ranges of
-//! 10,000 points, read from the store as it was opened anew, and with single late points, from offer to settled.
+//! Workers are threads that make points and give them away as an operator would. Two shapes: `long`, few series of five fields that come in
+//! order, as `brushing` writes them; `wide`, a thousand series of one field, some points of each in turn, as `sensors` does. A line per
+//! destination and shape; for the store one more with ranges of 10,000 points, read from the store as it was opened anew, and with single
+//! late points, from offer to settled.
 
 use crate::numbers::{Sorted, micros};
 use crate::options::Common;
@@ -151,7 +152,7 @@ impl Workload {
         self.points / self.series
     }
 
-    /// Writes the series of a worker. Answers how many points there were.
+    /// Writes the series of a worker. Returns how many points there were.
     fn write(&self, worker: usize, mut writer: Box<dyn PointWriter>) -> std::result::Result<usize, String> {
         let mine: Vec<Arc<Series>> = (worker..self.series).step_by(self.workers).map(|number| self.series(number)).collect();
         let mut random = ChaCha8Rng::seed_from_u64(worker as u64);

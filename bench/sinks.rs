@@ -1,7 +1,7 @@
 //! `sinks`: tables into databases. All rows into an empty one, the same rows again, some rows changed, and an epoch's changes.
 //!
-//! The rows are made here, in the shape of two tables of `online`: a narrow one, and one whose six columns are all key. Nothing but the sink is
-//! measured: rows in memory, until they are committed.
+//! The rows are made here, in the shape of two tables of `online`: a narrow one, and one whose six columns are all key. Nothing but the
+//! sink is measured: rows in memory, until they are committed.
 
 use crate::Result;
 use crate::numbers::Sorted;

@@ -1,8 +1,8 @@
 //! Realistic, messy input of any size: the events of an app's users, as they are exported.
 //!
-//! Users get push messages and open the app; few do so often. Lines come in the order of time, but for those that mess delays.
-//! Where events are withheld, they are engagements that make a user active who was not engaged otherwise that day, as far as there are such.
-//! Under the same options every byte is the same.
+//! Users get push messages and open the app; few do so often. Lines come in the order of time, but for those that mess delays. Where events
+//! are withheld, they are engagements that make a user active who was not engaged otherwise that day, as far as there are such. Under the
+//! same options every byte is the same.
 
 use crate::export::{Kind, Oddity, Person, pick};
 use crate::records::Event;

@@ -1,8 +1,9 @@
 //! Realistic, messy input of any size: datasets of toothbrushes, as they come from the devices.
 //!
-//! A tick every 40 ms or so; a tooth is brushed for some seconds, and gets cleaner. Now and then the device reports what time it is and how full its battery
-//! is. With mess, ticks get lost, alone or for a while, and lines are doubled, late or broken. Under the same options every byte is the same.
-//! Datasets that come late are there twice: broken off in the middle, as an upload that failed, and whole in the folder `late`.
+//! A tick every 40 ms or so; a tooth is brushed for some seconds, and gets cleaner. Now and then the device reports what time it is and how
+//! full its battery is. With mess, ticks get lost, alone or for a while, and lines are doubled, late or broken. Under the same options
+//! every byte is the same. Datasets that come late are there twice: broken off in the middle, as an upload that failed, and whole in the
+//! folder `late`.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;

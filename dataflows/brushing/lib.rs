@@ -1,26 +1,27 @@
 //! `brushing`: two tick streams into one time line.
 //!
-//! A toothbrush records datasets: what was brushed when, by its own ticks, and now and then what time it is, how long a tick is, and how full the
-//! battery is. The graph ([`graph`]) reads each dataset once, in bounded memory ([`machine`]), writes each event as a point with its time to a time-series
-//! database ([`read`]), and keeps in tables what came of each dataset.
+//! A toothbrush records datasets: what was brushed when, by its own ticks, and now and then what time it is, how long a tick is, and how
+//! full the battery is. The graph ([`graph`]) reads each dataset once, in bounded memory ([`machine`]), writes each event as a point with
+//! its time to a time-series database ([`read`]), and keeps in tables what came of each dataset.
 //!
 //! # Example
-//! `settings.jsonlines` says `{"time":1700000000,"tick":0,"battery":0.9,"tick_interval":0.5}`, and `brushing.csv` has the lines `0,3,0.1` and `4,3,0.2`.
-//! They are points at 1700000000 s and 1700000002 s. The dataset ends at 1700000002.5 s, and 1.5 s are lost: ticks 1, 2 and 3. When the
-//! dataset comes again with `2,3,0.15` between the two, a point is added, and 1 s is lost.
+//! `settings.jsonlines` says `{"time":1700000000,"tick":0,"battery":0.9,"tick_interval":0.5}`, and `brushing.csv` has the lines `0,3,0.1`
+//! and `4,3,0.2`. They are points at 1700000000 s and 1700000002 s. The dataset ends at 1700000002.5 s, and 1.5 s are lost: ticks 1, 2 and
+//! 3. When the dataset comes again with `2,3,0.15` between the two, a point is added, and 1 s is lost.
 //!
 //! # What its state costs
 //! A kilobyte for each dataset, whatever its length; half a megabyte for one that is being read.
 //!
 //! # Decided here, where the contract is silent
-//! - A job's `dataset_id` is a field of its own where it has one, and else its `job_id`. Within a batch, the last delivery of a dataset counts.
+//! - A job's `dataset_id` is a field of its own where it has one, and else its `job_id`. Within a batch, the last delivery of a dataset
+//!   counts.
 //! - Blank lines are no lines. A header is no skipped line. The delimiter is seen in the first line that is a header or can be read.
 //! - Of settings lines, `time` and `tick` must be numbers, `tick` a whole one; a value that is `null` is left out.
-//! - `first` and `last` events are those of a stream in its order, whatever its clock says; a dataset goes from the earlier of the first ones
-//!   to the later of the last ones.
+//! - `first` and `last` events are those of a stream in its order, whatever its clock says; a dataset goes from the earlier of the first
+//!   ones to the later of the last ones.
 //! - A first tick may be any: the rule of gaps speaks of the last accepted one.
-//! - A dataset whose files are missing is `failed`, and so is one with a stream that breaks off. Points that were written of it remain, and are
-//!   counted in `brushing_points` and `settings_points`; it counts in no other table.
+//! - A dataset whose files are missing is `failed`, and so is one with a stream that breaks off. Points that were written of it remain, and
+//!   are counted in `brushing_points` and `settings_points`; it counts in no other table.
 //! - An `unsalvageable` dataset counts its settings lines as skipped; its brushing lines are not read.
 //! - More in [`machine`] (gaps, times) and [`read`] (what is taken back).
 

@@ -10,7 +10,8 @@
 //! - How far a tick lies ahead is the number of ticks times the interval in force at the last accepted one: the settings events in
 //!   between are not known yet, and must not be read in vain for garbage.
 //! - A brushing tick whose time lies outside 1970–2200, or more than a day ahead of the clock at arrival, is out of range: by the event in
-//!   force at the last accepted one, for the same reason. (Where it does so by its own event alone, it is skipped and counted, and the stream goes on from it.)
+//!   force at the last accepted one, for the same reason. (Where it does so by its own event alone, it is skipped and counted, and the
+//!   stream goes on from it.)
 //! - Without a good settings line, brushing lines are not read, and not counted.
 
 use crate::lines::{Filled, Lines, Next};

@@ -1,8 +1,8 @@
 //! What is done with a dataset: its points are written, retracted, or those of its new version are held against the old one.
 //!
-//! A phase can be restarted when a stream fails: what it gives is the same each time, so the points that were handed over before are counted
-//! and left out. When a version replaces another, both are read, side by side, and where points are in the order of their times the difference of
-//! the two is given; bounded memory, whatever their length.
+//! A phase can be restarted when a stream fails: what it gives is the same each time, so the points that were handed over before are
+//! counted and left out. When a version replaces another, both are read, side by side, and where points are in the order of their times the
+//! difference of the two is given; bounded memory, whatever their length.
 
 use crate::machine::{Machine, Out, Step};
 use crate::outcome::Outcome;

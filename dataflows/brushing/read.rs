@@ -1,15 +1,15 @@
 //! The operator that reads datasets: one worker reads one dataset, both streams together, and gives its points away as it goes.
 //!
-//! Each worker reads the datasets that fall to it, some blocks per activation, and holds the epoch's capability until their points are written: a
-//! destination that is behind slows the reading down. When a stream has nothing to give (a connection that is slow, or a failed one that is left alone
-//! for a while), the next dataset is begun meanwhile, up to [`OPEN_MAX`] of them.
+//! Each worker reads the datasets that fall to it, some blocks per activation, and holds the epoch's capability until their points are
+//! written: a destination that is behind slows the reading down. When a stream has nothing to give (a connection that is slow, or a failed
+//! one that is left alone for a while), the next dataset is begun meanwhile, up to [`OPEN_MAX`] of them.
 //!
 //! A worker remembers of each of its datasets where it was read and what came of it; so a dataset that comes again replaces what it was, in
 //! tables and points, and can be taken away.
 //!
 //! # Limits
-//! Points of an old version can be taken back one by one only as long as its streams are what they were, because they are read once more. Where they
-//! are not, and the destination can't delete a series, the points that the new version lacks remain, and a note reports it.
+//! Points of an old version can be taken back one by one only as long as its streams are what they were, because they are read once more.
+//! Where they are not, and the destination can't delete a series, the points that the new version lacks remain, and a note reports it.
 
 use crate::machine::Machine;
 use crate::outcome::{DatasetOutcome, Outcome, Status};

@@ -46,8 +46,8 @@ pub struct Interval {
     pub fs: i128,
 }
 
-/// A line that ends in a newline, as a device writes it: `12,3,0.25`. Returns the record and its length; `None` for everything else, which is for
-/// [`Columns::read`] to look at.
+/// A line that ends in a newline, as a device writes it: `12,3,0.25`. Returns the record and its length; `None` for everything else, which
+/// is for [`Columns::read`] to look at.
 pub fn plain_tick(bytes: &[u8], teeth: u32) -> Option<(Tick, usize)> {
     let (tick, at) = digits(bytes, 0, 18)?;
     let at = comma(bytes, at)?;

@@ -1,5 +1,5 @@
-//! The law, for datasets: tables and points are those of the versions that were delivered last, whatever is in the streams, however they break, and
-//! whoever reads them.
+//! The law, for datasets: tables and points are those of the versions that were delivered last, whatever is in the streams, however they
+//! break, and whoever reads them.
 
 #![allow(clippy::cast_possible_truncation)]
 

@@ -95,8 +95,8 @@ impl<'s> Inputs<'s> {
         &self.points
     }
 
-    /// Brings what the readers report to worker 0, and hands it to `take` with its epoch, once all inputs are built. The stream is empty: it says by its
-    /// frontier for which epochs all is there.
+    /// Brings what the readers report to worker 0, and hands it to `take` with its epoch, once all inputs are built. The stream is empty:
+    /// it says by its frontier for which epochs all is there.
     pub fn gather_reports(self, mut take: impl FnMut(Epoch, &mut Vec<Report>) + 'static) -> VecStream<'s, ()> {
         let reports = self.reports.take();
         self.splits.scope().concatenate(reports).unary(Exchange::new(|_: &Report| 0), "gather reports", |_, _| {
@@ -195,7 +195,7 @@ impl Reading {
         self.reader.as_ref().map_or(true, |reader| reader.is_ready())
     }
 
-    /// Reads a block. Answers whether there is more.
+    /// Reads a block. Returns whether there is more.
     fn step<R: Record>(&mut self, context: &Context, records: &mut Session<'_, Update<R>>, reports: &mut Session<'_, Report>) -> bool {
         let Pending { split, records: record_capability, reports: report_capability } = &self.pending;
         let (epoch, sign) = (*record_capability.time(), split.sign);

@@ -138,10 +138,10 @@ pub trait PointWriter {
     /// Takes the points of a batch, and leaves it empty; or leaves it as it is, and then it has to be offered again before any other.
     fn offer(&mut self, batch: &mut PointBatch) -> Result<Offered, String>;
 
-    /// Sees to it that what was taken gets written, and answers whether all of it is.
+    /// Sees to it that what was taken gets written, and returns whether all of it is.
     fn settled(&mut self) -> Result<bool, String>;
 
-    /// Deletes all points of a series that were ever written, before those that are offered from now on. Answers whether the destination
+    /// Deletes all points of a series that were ever written, before those that are offered from now on. Returns whether the destination
     /// can: where it can't, the operator has to retract points one by one.
     fn delete_series(&mut self, _series: &Arc<Series>) -> Result<bool, String> {
         Ok(false)

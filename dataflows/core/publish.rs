@@ -55,8 +55,8 @@ impl<'s> Outputs<'s> {
         self.streams.iter().map(|(name, _)| name.clone()).collect()
     }
 
-    /// Brings the changes of all tables to worker 0, and hands them to `take`: for each epoch and table consolidated batches by worker, so a row may be in
-    /// several of them. The stream is empty: it says by its frontier for which epochs all is there.
+    /// Brings the changes of all tables to worker 0, and hands them to `take`: for each epoch and table consolidated batches by worker, so
+    /// a row may be in several of them. The stream is empty: it says by its frontier for which epochs all is there.
     ///
     /// # Panics
     /// When a wanted table was not published, which is a bug of the dataflow.

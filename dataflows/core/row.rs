@@ -5,9 +5,9 @@
 //! one type: sorting, consolidating, gathering and merging compare bytes and know no table. Sinks read
 //! rows back through the table's columns.
 //!
-//! The form, column by column: an integer, day or time is big-endian with the sign bit flipped; a float is its
-//! IEEE bits, flipped so that they sort; a text ends with two zero bytes, and a zero byte within it is followed by 0xff;
-//! a UUID is its 16 bytes, whose order is that of its text; a label is its place in the list of labels; a nullable column has a byte before it, 0 where the value is missing.
+//! The form, column by column: an integer, day or time is big-endian with the sign bit flipped; a float is its IEEE bits, flipped so that
+//! they sort; a text ends with two zero bytes, and a zero byte within it is followed by 0xff; a UUID is its 16 bytes, whose order is that
+//! of its text; a label is its place in the list of labels; a nullable column has a byte before it, 0 where the value is missing.
 
 use crate::calendar::Day;
 use crate::time::Moment;

@@ -201,7 +201,7 @@ pub const RAW_BYTES_MAX: usize = 1_024;
 
 /// Reads a split, a block at a time, so that a worker can do other things in between.
 pub trait SplitReader {
-    /// Reads about a block, and gives each record to `each`. Answers whether there is more.
+    /// Reads about a block, and gives each record to `each`. Returns whether there is more.
     ///
     /// An error text says what was tried, on what, and why it failed; it ends the run.
     fn read(&mut self, each: &mut dyn FnMut(Line<'_>)) -> Result<bool, String>;

@@ -1,17 +1,19 @@
 //! Anomalies: which measurements of an hour are not as expected, and what they make together.
 //!
-//! Three things make a measurement an anomaly, each in an hour that has a forecast. All are counted in standard deviations, against one threshold:
+//! Three things make a measurement an anomaly, each in an hour that has a forecast. All are counted in standard deviations, against one
+//! threshold:
 //!
 //! - **point**: it is far from what is expected: |residual| / σ.
-//! - **flatline**: with it, the same value has been there k + 1 times in a row, for an hour at least, from a sensor whose values seldom repeat.
-//!   Where a value repeats with probability p, a run has the probability p^k = e^(-z²/2), as far out as z = √(2 k ln 1/p) standard
+//! - **flatline**: with it, the same value has been there k + 1 times in a row, for an hour at least, from a sensor whose values seldom
+//!   repeat. Where a value repeats with probability p, a run has the probability p^k = e^(-z²/2), as far out as z = √(2 k ln 1/p) standard
 //!   deviations, about; repeats come in clumps, so half of that counts: √(k/2 · ln 1/p). p is (repeats + 1) / (n + 2) over the 168 hours
 //!   before (Laplace's rule). Only the measurement that completes the run is an anomaly.
-//! - **gap**: it is the first after a silence of g hours from a sensor that else sends λ an hour: e^(-λg) = e^(-z²/2), and half of z is √(λg / 2). The silence
-//!   must be three times as long as any of the 168 hours before.
+//! - **gap**: it is the first after a silence of g hours from a sensor that else sends λ an hour: e^(-λg) = e^(-z²/2), and half of z is
+//!   √(λg / 2). The silence must be three times as long as any of the 168 hours before.
 //!
 //! # Limits
-//! A flat line makes repeats less strange while it lasts. So in the next hour it may take more of them, and the line is found there once more.
+//! A flat line makes repeats less strange while it lasts. So in the next hour it may take more of them, and the line is found there once
+//! more.
 //!
 //! After a silence of a week there is no forecast, and so no gap.
 //!
@@ -19,9 +21,9 @@
 //!
 //! - **severity** = 1 + floor(log2(score / threshold)); **incident_start**: above every severity of the 24 hours before.
 //! - An **incident** is a run of anomalies with no more than 24 hours between one and the next. Its kind is that of its peak.
-//! - A point becomes **collective** in a stretch that the piecewise regression absorbs, and else **level_shift** from where it jumps on: from an hour before the first
-//!   line of the incident that starts `threshold` s away from where the line before leads, until the end of the incident. Segments name
-//!   anomalies, and make none.
+//! - A point becomes **collective** in a stretch that the piecewise regression absorbs, and else **level_shift** from where it jumps on:
+//!   from an hour before the first line of the incident that starts `threshold` s away from where the line before leads, until the end of
+//!   the incident. Segments name anomalies, and make none.
 
 use crate::forecast::{Baseline, Model};
 use crate::leaf::{self, Hour, Rhythm};
@@ -47,8 +49,8 @@ pub struct Tempo {
 }
 
 impl Tempo {
-    /// From sums over the 168 hours before: of `hours` hours since their first measurement `n` measurements, `repeats` of them equal to the one
-    /// before, and none more than `longest_seconds` after it.
+    /// From sums over the 168 hours before: of `hours` hours since their first measurement `n` measurements, `repeats` of them equal to the
+    /// one before, and none more than `longest_seconds` after it.
     pub fn new(n: f64, repeats: u32, hours: i32, longest_seconds: f32) -> Tempo {
         // The logarithms of finite numbers above 0.
         #[allow(clippy::cast_possible_truncation)]

@@ -1,7 +1,7 @@
 //! Cases as text, with measurements of sensors.
 //!
-//! A line of a batch is `TIME SENSOR VALUE` (a time without offset as `2024-03-31_02:30:00`), `name SENSOR NAME`, or many measurements at once:
-//! `series FROM COUNT MINUTES SENSOR level=X slope=X noise=X`, where the slope is by hour. Sensors are numbers.
+//! A line of a batch is `TIME SENSOR VALUE` (a time without offset as `2024-03-31_02:30:00`), `name SENSOR NAME`, or many measurements at
+//! once: `series FROM COUNT MINUTES SENSOR level=X slope=X noise=X`, where the slope is by hour. Sensors are numbers.
 
 use crate::oracle::Oracle;
 use crate::tests::uuid;

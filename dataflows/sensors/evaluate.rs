@@ -1,10 +1,10 @@
 //! How good are anomalies? Scores of detections against labels: NAB's, and precision and recall.
 //!
 //! The rules of the Numenta Anomaly Benchmark as published (Lavin and Ahmad, "Evaluating Real-time Anomaly Detection Algorithms – the
-//! Numenta Anomaly Benchmark", 2015): of each labelled window the earliest detection earns σ(position) / σ(-1), where σ(y) = 2 / (1 + e^(5y)) - 1 and
-//! the position runs from -1 at the window's start to 0 at its end; a window without one costs the weight of a miss; any other detection
-//! costs its weight, the more the later it comes after the window before it. Rows of the probationary start are not scored. A score is placed
-//! between that of a silent detector, 0, and that of a perfect one, 100, over all series together.
+//! Numenta Anomaly Benchmark", 2015): of each labelled window the earliest detection earns σ(position) / σ(-1), where σ(y) = 2 / (1 +
+//! e^(5y)) - 1 and the position runs from -1 at the window's start to 0 at its end; a window without one costs the weight of a miss; any
+//! other detection costs its weight, the more the later it comes after the window before it. Rows of the probationary start are not scored.
+//! A score is placed between that of a silent detector, 0, and that of a perfect one, 100, over all series together.
 
 /// What things are worth.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -5,8 +5,8 @@
 //! with the names: a change of the mapping rewrites the sensor's rows, and looks at no measurement.
 //!
 //! # Example
-//! A sensor's value is 20 ± 0.1 for weeks, and 25 at noon: a row of `sensor_anomalies`, one of `sensor_incidents`. The 25 is retracted and 20.05 comes: both
-//! rows go, and the forecasts of the following weeks are as if it had never been there.
+//! A sensor's value is 20 ± 0.1 for weeks, and 25 at noon: a row of `sensor_anomalies`, one of `sensor_incidents`. The 25 is retracted and
+//! 20.05 comes: both rows go, and the forecasts of the following weeks are as if it had never been there.
 
 use crate::differences::differences;
 use crate::fact::{Fact, Issue, Peak, Wanted};

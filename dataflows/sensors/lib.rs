@@ -5,9 +5,9 @@
 //! measurements come in any order, and costs little by change ([`sensor`]).
 //!
 //! # Example
-//! A thermometer shows 20 ± 0.1 every five minutes for three weeks, and once, on the 15th at noon, 25. The forecast of that hour is 20 with a σ of
-//! 0.1, the score of the 25 is 50, its severity 4: a row of `sensor_anomalies`, and an incident. The lines don't see it: one measurement
-//! far from its hour is left out of the fit. Then a late batch retracts it, and brings 20.05: both rows go.
+//! A thermometer shows 20 ± 0.1 every five minutes for three weeks, and once, on the 15th at noon, 25. The forecast of that hour is 20 with
+//! a σ of 0.1, the score of the 25 is 50, its severity 4: a row of `sensor_anomalies`, and an incident. The lines don't see it: one
+//! measurement far from its hour is left out of the fit. Then a late batch retracts it, and brings 20.05: both rows go.
 //!
 //! # What its state costs
 //! 16 bytes for each measurement, and some 150 for each hour of a sensor that has measurements: ([`sensor`]). A late measurement, among 42
@@ -16,22 +16,24 @@
 //! # Decided here, where the contract is silent
 //! - **Sums** are exact integers about a centre, made from an hour's readings whenever one of these changes: the graph keeps the readings
 //!   anyway, and no sums beside them.
-//! - **`score`** is |residual| / σ for points. A flat line and a gap count in standard deviations too, by how probable they are ([`anomalies`]); there
-//!   `expected` and `residual` are those of the measurement, and the score is the greatest of what applies.
-//! - **Flat line**: a value that comes again and again, for an hour at least, from a sensor that seldom repeats itself. **Gap**: the first measurement
-//!   after a silence. Both need an hour with a forecast. An anomaly is always a measurement.
-//! - **`collective` and `level_shift`** are names for anomalies that lie where the piecewise regression absorbs a stretch, or jumps ([`anomalies`]); they make no
-//!   rows of their own. An **incident** is a run of anomalies with no more than 24 hours from one to the next, its kind that of its peak.
+//! - **`score`** is |residual| / σ for points. A flat line and a gap count in standard deviations too, by how probable they are
+//!   ([`anomalies`]); there `expected` and `residual` are those of the measurement, and the score is the greatest of what applies.
+//! - **Flat line**: a value that comes again and again, for an hour at least, from a sensor that seldom repeats itself. **Gap**: the first
+//!   measurement after a silence. Both need an hour with a forecast. An anomaly is always a measurement.
+//! - **`collective` and `level_shift`** are names for anomalies that lie where the piecewise regression absorbs a stretch, or jumps
+//!   ([`anomalies`]); they make no rows of their own. An **incident** is a run of anomalies with no more than 24 hours from one to the
+//!   next, its kind that of its peak.
 //! - **`severity`** of the 24 hours before includes a measurement exactly 24 hours before, and what stands before it at the same time.
 //! - **`conflicting_value`** counts every measurement that shares its time with another value of its sensor. **`ambiguous_local_time`** and
 //!   **`missing_local_time`** count measurements that were written so, as often or more than retracted so.
 //! - **`r2`** of a stretch without variance is 1; `sigma` of fewer than three measurements is 0. `measurements` of a segment are all of its
 //!   stretch, those left out of the fit and those of absorbed stretches too.
-//! - **Mapping conflicts**: of the UUIDs of a name the smallest has it; of the names that a UUID then has, the smallest. The other lines are
-//!   conflicts, and not in `sensor_mapping`. A line without name is refused.
-//! - **`sensor_unusual`**: the score of an hour is the sum over the three buckets that it lies in; what is shown is the bucket with the largest part.
-//! - **Charts** are of the five sensors with the highest peak score (those without anomalies have 0), of equal ones the first by name, then by UUID. A
-//!   sensor of the mapping without measurements can be asked for; its chart says that there are none ([`picture`]).
+//! - **Mapping conflicts**: of the UUIDs of a name the smallest has it; of the names that a UUID then has, the smallest. The other lines
+//!   are conflicts, and not in `sensor_mapping`. A line without name is refused.
+//! - **`sensor_unusual`**: the score of an hour is the sum over the three buckets that it lies in; what is shown is the bucket with the
+//!   largest part.
+//! - **Charts** are of the five sensors with the highest peak score (those without anomalies have 0), of equal ones the first by name, then
+//!   by UUID. A sensor of the mapping without measurements can be asked for; its chart says that there are none ([`picture`]).
 //! - **As-of**: measurements after `--as-of` are left out.
 //! - Values finer than 2^-20 are kept exactly, and so are least and greatest; forecasts and lines see multiples of 2^-20.
 

@@ -1,7 +1,7 @@
 //! The same tables by a plain computation over the whole set of lines: everything from the start, and nothing remembered.
 //!
-//! It shares the arithmetic of one hour, one week and one list with the graph (moments, forecasts, lines, scores), which have tests of their own
-//! against known answers; not what decides which of them to repeat, and not how readings are kept, counted and named.
+//! It shares the arithmetic of one hour, one week and one list with the graph (moments, forecasts, lines, scores), which have tests of
+//! their own against known answers; not what decides which of them to repeat, and not how readings are kept, counted and named.
 
 use crate::anomalies::{self, Tempo};
 use crate::forecast::{self, Window};

@@ -1,10 +1,11 @@
 //! What is drawn of a sensor: values, lines, what was expected, anomalies and incidents; and which sensors are drawn.
 //!
-//! Values and forecasts are in no table, and lie in the sensor's [`History`] alone. This operator reads them there, on the same worker, as what
-//! writes points does, for the sensors that were chosen and no others. Whatever changes of such a sensor, all of its picture is rebuilt,
-//! and the differences are emitted.
+//! Values and forecasts are in no table, and lie in the sensor's [`History`] alone. This operator reads them there, on the same worker, as
+//! what writes points does, for the sensors that were chosen and no others. Whatever changes of such a sensor, all of its picture is
+//! rebuilt, and the differences are emitted.
 //!
-//! State: the pieces of the chosen sensors, at most some 10,000 each. Cost of a change: the measurements of the chosen sensors that it touches.
+//! State: the pieces of the chosen sensors, at most some 10,000 each. Cost of a change: the measurements of the chosen sensors that it
+//! touches.
 //!
 //! # Limits
 //! A history may be an epoch ahead, where epochs are fed without waiting: a picture is then that of a later epoch, and is the right one at

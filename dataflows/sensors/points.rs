@@ -7,8 +7,8 @@
 //! The epoch's capability is held until its points are written.
 //!
 //! # Limits
-//! Two values at the same time are one point: the greater one is written. When a reading goes that shared its time with another, the other one is
-//! written again. A history may be an epoch ahead of the name: points are then written twice, which is once.
+//! Two values at the same time are one point: the greater one is written. When a reading goes that shared its time with another, the other
+//! one is written again. A history may be an epoch ahead of the name: points are then written twice, which is once.
 
 use crate::records::{Reading, Sensor};
 use crate::sensor::History;

@@ -1,17 +1,17 @@
 //! The piecewise regression: lines over consecutive stretches of time.
 //!
-//! Within a local week from Monday, the optimal partition of the hours into lines: that of the least Σ SSE/s² + 50 by line, found by dynamic
-//! programming over all partitions (Bellman, "On the approximation of curves by line segments using dynamic programming", 1961; the
-//! penalized form is Jackson et al., "An algorithm for optimal partitioning of data on an interval", 2005). A line covers 6 hours at
-//! least. s² is the median over the week's hours of SSE/(n - 2) about the hour's own line; where hours have fewer than three
-//! measurements, half of the squared normal scale (1.4826 · MAD) of the steps between hours.
+//! Within a local week from Monday, the optimal partition of the hours into lines: that of the least Σ SSE/s² + 50 by line, found by
+//! dynamic programming over all partitions (Bellman, "On the approximation of curves by line segments using dynamic programming", 1961; the
+//! penalized form is Jackson et al., "An algorithm for optimal partitioning of data on an interval", 2005). A line covers 6 hours at least.
+//! s² is the median over the week's hours of SSE/(n - 2) about the hour's own line; where hours have fewer than three measurements, half of
+//! the squared normal scale (1.4826 · MAD) of the steps between hours.
 //!
 //! Weeks are then merged from the first to the last: a week's first line with the line before it, when both together cost less than a
 //! line more. And a line of at most 24 hours between two that agree is absorbed by them.
 //!
 //! # Limits
-//! Lines are not merged over more than [`HOLE_HOURS_MAX`] hours without measurements. Of weeks a long history has few: merging goes over all lines of
-//! a sensor, at each change.
+//! Lines are not merged over more than [`HOLE_HOURS_MAX`] hours without measurements. Of weeks a long history has few: merging goes over
+//! all lines of a sensor, at each change.
 
 use crate::leaf::{self, Hour};
 use crate::outliers::median;

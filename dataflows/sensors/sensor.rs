@@ -1,7 +1,7 @@
 //! What is kept of a sensor, and what follows when measurements come or go.
 //!
-//! One ordered list holds the readings, one the hours with their measurements summed up ([`Leaf`]). A change goes through these steps, each of
-//! which touches what depends on it and nothing else:
+//! One ordered list holds the readings, one the hours with their measurements summed up ([`Leaf`]). A change goes through these steps, each
+//! of which touches what depends on it and nothing else:
 //!
 //! 1. deliveries are counted, and readings come or go;
 //! 2. the leaves of their hours are rebuilt;

@@ -1,7 +1,7 @@
 //! The most unusual stretches of a sensor: a rank, not a test.
 //!
-//! For buckets of 1, 4 and 24 hours of UTC: the bucket's mean squared error about the mean of its two neighbours, over the mean of the same by
-//! measurement (rounded to eighths of a doubling). The score of an hour is the sum of that over the three buckets that it lies in; the
+//! For buckets of 1, 4 and 24 hours of UTC: the bucket's mean squared error about the mean of its two neighbours, over the mean of the same
+//! by measurement (rounded to eighths of a doubling). The score of an hour is the sum of that over the three buckets that it lies in; the
 //! stretch that is shown for it is the bucket with the largest part, of equal ones the widest, with the score of its highest hour.
 
 use crate::leaf::Hour;

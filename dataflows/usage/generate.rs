@@ -1,7 +1,8 @@
 //! Realistic, messy input of any size: the logs of schools and their devices, day by day.
 //!
-//! Schools open with their names, devices are assigned and now and then move on; sessions are held mostly in the morning, few run over midnight,
-//! and some are never ended. Lines come in the order of time, but for those that mess delays. Under the same options every byte is the same.
+//! Schools open with their names, devices are assigned and now and then move on; sessions are held mostly in the morning, few run over
+//! midnight, and some are never ended. Lines come in the order of time, but for those that mess delays. Under the same options every byte
+//! is the same.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;

@@ -1,7 +1,7 @@
 //! The graph: from the events of logs to sessions, from sessions to the schools of their devices, to days, and to numbers.
 //!
-//! What follows from the events of a log is found log by log ([`crate::logs`]): sessions, assignments, schools, and what is wrong. Assignments get
-//! the names of their schools ([`crate::schools`]); a session's school is the device's as of its start
+//! What follows from the events of a log is found log by log ([`crate::logs`]): sessions, assignments, schools, and what is wrong.
+//! Assignments get the names of their schools ([`crate::schools`]); a session's school is the device's as of its start
 //! ([`as_of`](retally_core::operators::as_of)). The lengths of a school's sessions have a median
 //! ([`quantile`](retally_core::operators::quantile)), and days of devices their minutes ([`crate::minutes`]).
 //!

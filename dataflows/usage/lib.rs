@@ -1,7 +1,7 @@
 //! `usage`: how long are the devices of schools used, and where?
 //!
-//! Logs of schools and devices record what happened: types, names, assignments, starts and ends of sessions; some of it late, doubled, lost or
-//! wrong. The graph ([`graph`]) keeps sessions, daily minutes and the numbers of schools right as events come in any order.
+//! Logs of schools and devices record what happened: types, names, assignments, starts and ends of sessions; some of it late, doubled, lost
+//! or wrong. The graph ([`graph`]) keeps sessions, daily minutes and the numbers of schools right as events come in any order.
 //!
 //! # Example
 //! Device D is assigned to school A on Monday. Its session on Tuesday from 23:50 to 00:20 is 10 minutes on Tuesday and 20 on Wednesday, and
@@ -14,16 +14,17 @@
 //!
 //! # Decided here, where the contract is silent
 //! - A session that is longer than `--max-session` has no `end_time`, like any abandoned one.
-//! - Of the ends of a session, those before its start are `end_before_start`, those of a session that never started `end_without_start`, each of
-//!   them; `duplicate_end` are the others beyond the first. So an end is one issue at most.
+//! - Of the ends of a session, those before its start are `end_before_start`, those of a session that never started `end_without_start`,
+//!   each of them; `duplicate_end` are the others beyond the first. So an end is one issue at most.
 //! - An assignment to a log that is no school is an assignment: the session's `school_id` says what the event said, and `school_name` is
 //!   empty. Only sessions before any assignment are `unassigned_session`.
 //! - Events that are left out, because their log is of another type, are no other issue. A name of a log without a type is nobody's.
 //! - A log with `SetLogType` `Device` alone is a device, and counts as one in `usage_statistics`; in `usage_schools` devices count with
 //!   their last assignment, whether they have a session or not.
-//! - `usage_statistics` has all its rows, zeros included, when there is any event up to as-of, and none otherwise. Issues have a row when there are any.
-//! - A day is the span from its first moment to that of the next one. (In the zones that put their clocks back just after midnight, the minutes
-//!   that are shown twice belong to the day that has begun.)
+//! - `usage_statistics` has all its rows, zeros included, when there is any event up to as-of, and none otherwise. Issues have a row when
+//!   there are any.
+//! - A day is the span from its first moment to that of the next one. (In the zones that put their clocks back just after midnight, the
+//!   minutes that are shown twice belong to the day that has begun.)
 //! - An empty name is refused. Of several names of the type, the first of `type`, `eventType`, `event`, `@type` counts.
 
 mod assignment;

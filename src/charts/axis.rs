@@ -122,7 +122,7 @@ pub(super) const SPACINGS: [Spacing; 17] = [
     Spacing::Years(1000),
 ];
 
-/// The marks of an axis of days, both ends included: the closest spacing whose texts have room. `widest` answers how
+/// The marks of an axis of days, both ends included: the closest spacing whose texts have room. `widest` returns how
 /// much room the longest of some texts takes.
 pub(super) fn days(first: Day, last: Day, room: f64, widest: impl Fn(&[(Day, String)]) -> f64) -> Vec<(Day, String)> {
     let marks =

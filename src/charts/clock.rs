@@ -40,7 +40,7 @@ const CLOCK: [i64; 17] = [
 /// No axis has more marks; it bounds what is tried.
 const MARKS_MAX: i64 = 100;
 
-/// The marks of an axis from `first` to `last`: the closest ones whose texts have room. `widest` answers how much room the longest of
+/// The marks of an axis from `first` to `last`: the closest ones whose texts have room. `widest` returns how much room the longest of
 /// some texts takes.
 pub(super) fn marks(first: Moment, last: Moment, calendar: &Calendar, room: f64, widest: impl Fn(&[Mark]) -> f64) -> Vec<Mark> {
     let fits = |marks: &Vec<Mark>| marks.len() as f64 * widest(marks) <= room;

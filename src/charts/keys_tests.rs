@@ -39,7 +39,7 @@ fn value(hours: f64, value: f64) -> Piece {
     Piece::Value { time, value, breaks: false }
 }
 
-/// Draws into a directory and answers the files' names, and the texts and bytes of the first document.
+/// Draws into a directory and returns the files' names, and the texts and bytes of the first document.
 fn drawn(folder: &str, pieces: &[(&str, Piece)]) -> (Vec<String>, Vec<String>, String) {
     let kept = std::env::var_os("RETALLY_CHARTS").map(|kept| PathBuf::from(kept).join(folder));
     let temporary = tempfile::tempdir().unwrap();

@@ -73,7 +73,7 @@ pub fn draw_all(graph: &dyn Graph, tables: &Tables, dir: &Path) -> Result<Vec<Pa
     Ok(files)
 }
 
-/// Draws a chart into `<name>.svg` and `<name>.png` in `dir`, which is created where it is missing. Answers their paths.
+/// Draws a chart into `<name>.svg` and `<name>.png` in `dir`, which is created where it is missing. Returns their paths.
 ///
 /// A table that `tables` does not know (it was not asked for) has no rows; a chart without any rows says so.
 pub fn draw<'t>(chart: &Chart, tables: &dyn Fn(&str) -> Option<&'t TableState>, dir: &Path) -> Result<Vec<PathBuf>, ChartError> {
@@ -81,7 +81,7 @@ pub fn draw<'t>(chart: &Chart, tables: &dyn Fn(&str) -> Option<&'t TableState>, 
     write(dir, chart.name, layout::svg(chart, &figure))
 }
 
-/// Draws the chosen keys of a table of pieces into a file each, in `dir`; `taken` are the names of other charts there. Answers their paths.
+/// Draws the chosen keys of a table of pieces into a file each, in `dir`; `taken` are the names of other charts there. Returns their paths.
 pub fn draw_keys(
     chart: &KeyChart,
     pieces: &TableState,

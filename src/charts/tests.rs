@@ -75,7 +75,7 @@ fn active() -> Chart {
     Chart { name: "active_users", title: "Active users", y_label: "unique users", layers }
 }
 
-/// Draws into a directory and answers the SVG text.
+/// Draws into a directory and returns the SVG text.
 fn drawn(name: &str, chart: &Chart, tables: &[&TableState]) -> String {
     let kept = std::env::var_os("RETALLY_CHARTS").map(|kept| PathBuf::from(kept).join(name));
     let temporary = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
 //! The picture of a key: values over time, the lines that describe them, what was expected, and what stands out.
 //!
-//! From back to front: stretches (with a strip at the top, so that short ones are seen), the band, the grid, values, lines, marks. Marks differ
-//! by shape, so that nobody has to tell colours apart, and grow with what they weigh.
+//! From back to front: stretches (with a strip at the top, so that short ones are seen), the band, the grid, values, lines, marks. Marks
+//! differ by shape, so that nobody has to tell colours apart, and grow with what they weigh.
 
 use super::axis;
 use super::clock::{self, Mark};

@@ -28,7 +28,7 @@ impl Files for Folder {
     }
 }
 
-/// Generates input into a folder. Answers the files.
+/// Generates input into a folder. Returns the files.
 pub fn into_folder(dataflow: &dyn Dataflow, options: &Settings, root: &Path) -> Result<Vec<PathBuf>, CliError> {
     let mut files = Folder { root: root.into(), created: Vec::new() };
     dataflow.generate(options, &mut files).map_err(|error| match error {

@@ -59,7 +59,8 @@ impl ProgressShown {
     }
 }
 
-/// How far a batch is. Readers look beyond the ends of their splits, so more is read than there is; of streams elsewhere nobody knows how much there is.
+/// How far a batch is. Readers look beyond the ends of their splits, so more is read than there is; of streams elsewhere nobody knows how
+/// much there is.
 fn line(progress: Progress, rate: f64) -> String {
     let Progress { epoch, records, bytes, bytes_all } = progress;
     let (read, all, records) = (HumanBytes(bytes), HumanBytes(bytes_all), HumanCount(records));

@@ -1,7 +1,7 @@
 //! `retally query`: points of a store.
 //!
-//! Columns are the time, the tags and the fields; rows are sorted by time, then by tags. A range is from its first time on, and up to its last
-//! without it: ranges that follow one another share no point. Names that are not there are answered by those that are most like them.
+//! Columns are the time, the tags and the fields; rows are sorted by time, then by tags. A range is from its first time on, and up to its
+//! last without it: ranges that follow one another share no point. Names that are not there are answered by those that are most like them.
 
 use super::error::{CliError, unless_broken_pipe};
 use super::{show, table};

@@ -95,7 +95,7 @@ impl Hello {
     }
 }
 
-/// Connects to all other processes. Answers a socket for each, none for this one.
+/// Connects to all other processes. Returns a socket for each, none for this one.
 pub fn connect(cluster: &Cluster, fingerprint: u64) -> Result<Vec<Option<TcpStream>>, MeshError> {
     let deadline = Instant::now() + Duration::from_secs(CONNECT_SECONDS_MAX);
     let address = cluster.addresses.get(cluster.process).cloned().unwrap_or_default();

@@ -1,11 +1,11 @@
 //! Dataflows that are fed from other threads: the engine of a service.
 //!
-//! A [`Host`] takes planned batches of any of its dataflows, and gives each the next epoch of its dataflow. [`Completed`] gives out the epochs that
-//! are complete, those of a dataflow in order, to the thread that commits. Neither waits for the other: any number of epochs may be in flight, up to
-//! [`OFFERS_MAX`] of each dataflow, and what is complete is committed while the next are computed.
+//! A [`Host`] takes planned batches of any of its dataflows, and gives each the next epoch of its dataflow. [`Completed`] gives out the
+//! epochs that are complete, those of a dataflow in order, to the thread that commits. Neither waits for the other: any number of epochs
+//! may be in flight, up to [`OFFERS_MAX`] of each dataflow, and what is complete is committed while the next are computed.
 //!
-//! Batches are planned before they are offered, by any thread; what can't be planned never gets here, and leaves all else as it is. What fails after
-//! that fails the host: a batch that has reached a dataflow can't be taken back.
+//! Batches are planned before they are offered, by any thread; what can't be planned never gets here, and leaves all else as it is. What
+//! fails after that fails the host: a batch that has reached a dataflow can't be taken back.
 //!
 //! # Limits
 //! One process. Worker 0 parks when nothing is under way, and is woken by an offer.
@@ -136,8 +136,8 @@ impl Host {
         }
     }
 
-    /// Waits until all offers are complete and all points are written, and ends the workers. Returns the points that destinations refused, or why
-    /// the workers ended before.
+    /// Waits until all offers are complete and all points are written, and ends the workers. Returns the points that destinations refused,
+    /// or why the workers ended before.
     pub fn close(self) -> Result<Dropped, EngineError> {
         self.inbox.send(Message::Close).ok();
         self.wake();
@@ -147,7 +147,8 @@ impl Host {
 }
 
 impl Completed {
-    /// All epochs that are complete, as soon as there is one, or none after `wait`. An error when there can't be any more: [`Host::close`] tells why.
+    /// All epochs that are complete, as soon as there is one, or none after `wait`. An error when there can't be any more: [`Host::close`]
+    /// tells why.
     pub fn poll(&self, wait: Duration) -> Result<Vec<Commit>, EngineError> {
         let first = match self.commits.recv_timeout(wait) {
             Ok(first) => first,

@@ -1,8 +1,8 @@
 //! A dataflow on a worker, and on worker 0 what is under way in it.
 //!
-//! Batches are fed in the order in which they were offered, an epoch each; epochs are complete in that order too. Any number of epochs may be in
-//! flight. Which events are late depends on the epochs before: where those have not been read yet, a small batch is fed all the same, and its
-//! late events are counted when it is complete; a large one waits until they have been read.
+//! Batches are fed in the order in which they were offered, an epoch each; epochs are complete in that order too. Any number of epochs may
+//! be in flight. Which events are late depends on the epochs before: where those have not been read yet, a small batch is fed all the same,
+//! and its late events are counted when it is complete; a large one waits until they have been read.
 //!
 //! # Limits
 //! A batch of more than [`OPEN_BYTES_MAX`] bytes, or a packed one, is not read while an earlier one is being read.

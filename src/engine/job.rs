@@ -1,7 +1,7 @@
 //! A job: a dataflow with its settings, and what of it is built.
 //!
-//! A job has two fingerprints, which are the same in every build: one of what its tables are computed with, which databases keep, and one of all that
-//! the processes of a run must agree on.
+//! A job has two fingerprints, which are the same in every build: one of what its tables are computed with, which databases keep, and one
+//! of all that the processes of a run must agree on.
 
 use crate::points::Destination;
 use retally_core::contract::{AsOf, Definition, Graph, Settings};
@@ -26,8 +26,8 @@ pub struct Job {
 }
 
 impl Job {
-    /// A fingerprint of what tables are computed with: two jobs that differ in the dataflow, its settings, as-of or the columns of its tables have
-    /// different ones. Settings that choose charts do not change tables, and are left out.
+    /// A fingerprint of what tables are computed with: two jobs that differ in the dataflow, its settings, as-of or the columns of its
+    /// tables have different ones. Settings that choose charts do not change tables, and are left out.
     pub fn fingerprint(&self) -> String {
         let charts: Vec<&str> = self.graph.key_charts().iter().map(|chart| chart.setting).collect();
         let settings = self.definition.settings.iter().filter(|setting| !charts.contains(&setting.name));

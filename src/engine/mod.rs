@@ -44,8 +44,8 @@ pub trait Driver: Send + 'static {
     /// An epoch is complete. An error ends the run.
     fn commit(&mut self, commit: Commit) -> Result<(), CommitError>;
 
-    /// All batches are committed, and on all processes all points are written, but for those that the destination refused. What came out is to be
-    /// brought to where it belongs, a file of points too. An error fails the run on all processes.
+    /// All batches are committed, and on all processes all points are written, but for those that the destination refused. What came out is
+    /// to be brought to where it belongs, a file of points too. An error fails the run on all processes.
     fn finish(&mut self, _dropped: &Dropped, points: Vec<StagedPoints>) -> Result<(), CommitError> {
         publish(points)
     }

@@ -1,7 +1,7 @@
 //! The workers of a process: how they are started and connected, and what worker 0 of process 0 does with them.
 //!
-//! All workers build the same dataflows in the same order, and step. Worker 0 of process 0 has a [`Core`], through which it feeds batches and takes
-//! complete epochs, and a closure that drives it: [`super::run`] or [`super::host`].
+//! All workers build the same dataflows in the same order, and step. Worker 0 of process 0 has a [`Core`], through which it feeds batches
+//! and takes complete epochs, and a closure that drives it: [`super::run`] or [`super::host`].
 
 use super::errors::EngineError;
 use super::hosted::{Commit, Hosted, Offer};
@@ -46,8 +46,8 @@ pub enum Passing {
     Bytes,
 }
 
-/// Runs jobs on this process's workers, and `drive` on worker 0 of process 0; returns what it returns. On other processes it returns nothing, when process 0
-/// has ended.
+/// Runs jobs on this process's workers, and `drive` on worker 0 of process 0; returns what it returns. On other processes it returns
+/// nothing, when process 0 has ended.
 ///
 /// When `drive` fails, all processes end with an error.
 pub fn on_workers<T: Send + 'static>(
@@ -187,7 +187,8 @@ impl Core {
         }
     }
 
-    /// Steps all dataflows, or parks where there is nothing to do, for so long at most. Moves epochs that are complete to `complete`: those of a dataflow in order.
+    /// Steps all dataflows, or parks where there is nothing to do, for so long at most. Moves epochs that are complete to `complete`: those
+    /// of a dataflow in order.
     pub fn step(&mut self, worker: &mut Worker, park_max: Option<Duration>, complete: &mut Vec<Commit>) -> Result<(), EngineError> {
         worker.step_or_park(park_max);
         self.hosted.iter_mut().try_for_each(|hosted| hosted.poll(complete))

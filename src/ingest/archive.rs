@@ -114,7 +114,7 @@ impl ArchiveReader {
         Ok(ArchiveReader { path: path.into(), accepted, pieces, read, cancelled, member: None, lines: 0, passed_over: Vec::new() })
     }
 
-    /// Goes on to the next file, or reads a block of the one at hand. Answers whether there is more.
+    /// Goes on to the next file, or reads a block of the one at hand. Returns whether there is more.
     fn step(&mut self, each: &mut dyn FnMut(Line<'_>)) -> io::Result<bool> {
         if let Some(Member { name, lexer }) = &mut self.member {
             let more = lexer.read(&mut |line| each(Line { member: Some(name), ..line }))?;

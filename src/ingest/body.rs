@@ -1,7 +1,7 @@
 //! Bodies: input in memory, as it comes from a client. It is unpacked and looked at before any of it reaches a dataflow.
 //!
-//! A body that can't be unpacked, is cut off, or would be too large is refused whole. Large ones are cut into splits at line ends, each with
-//! its own part of the same bytes: nothing is copied.
+//! A body that can't be unpacked, is cut off, or would be too large is refused whole. Large ones are cut into splits at line ends, each
+//! with its own part of the same bytes: nothing is copied.
 //!
 //! # Limits
 //! [`check_file`] does not look into archives and datasets. A body that is not packed has no limit here: it is in memory already.

@@ -64,7 +64,7 @@ impl<R: Read> Csv<R> {
         self.blocks.consumed()
     }
 
-    /// Reads a block. Answers whether there is more.
+    /// Reads a block. Returns whether there is more.
     pub fn read(&mut self, each: &mut dyn FnMut(Line<'_>)) -> io::Result<bool> {
         self.blocks.fill()?;
         if self.skip_header {

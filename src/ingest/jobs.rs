@@ -1,6 +1,6 @@
 //! Datasets to be read, one after the other: a queue of jobs, from a directory of datasets or from a file of jobs.
 //!
-//! A [`JobQueue`] answers the next job until there is none. Here are the two that need nothing but files; a queue that lives elsewhere is
+//! A [`JobQueue`] returns the next job until there is none. Here are the two that need nothing but files; a queue that lives elsewhere is
 //! one more implementation, and a line in [`open`].
 
 use super::IngestError;
@@ -79,7 +79,8 @@ pub struct Folders {
 }
 
 impl Folders {
-    /// Finds the datasets below `path`: folders that hold one of the streams at least. A stream that is not there is found missing when it is read.
+    /// Finds the datasets below `path`: folders that hold one of the streams at least. A stream that is not there is found missing when it
+    /// is read.
     pub fn open(path: &str, files: &'static DatasetFiles) -> Result<Folders, IngestError> {
         let mut folders = Folders { path: path.into(), jobs: VecDeque::new(), passed_over: Vec::new() };
         // By their folders, which then come in order.

@@ -30,7 +30,7 @@ impl<R: Read> JsonLines<R> {
         self.blocks.consumed()
     }
 
-    /// Reads a block. Answers whether there is more.
+    /// Reads a block. Returns whether there is more.
     pub fn read(&mut self, each: &mut dyn FnMut(Line<'_>)) -> io::Result<bool> {
         self.blocks.fill()?;
         let bytes = self.blocks.bytes();
@@ -108,7 +108,7 @@ impl<R: Read> JsonArray<R> {
         self.blocks.consumed()
     }
 
-    /// Reads a block. Answers whether there is more.
+    /// Reads a block. Returns whether there is more.
     pub fn read(&mut self, each: &mut dyn FnMut(Line<'_>)) -> io::Result<bool> {
         self.blocks.fill()?;
         loop {

@@ -109,7 +109,8 @@ pub enum IngestError {
 }
 
 impl IngestError {
-    /// What can be done about it. A file that is not there, may not be read, or holds what it should not is wrong; other failures of reading may pass.
+    /// What can be done about it. A file that is not there, may not be read, or holds what it should not is wrong; other failures of
+    /// reading may pass.
     pub fn kind(&self) -> Kind {
         match self {
             IngestError::Io { source, .. } => match source.kind() {

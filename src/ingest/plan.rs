@@ -49,8 +49,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Unpacks all packed files to their ends, up to so many bytes each, and keeps nothing of them: what is cut off or broken is refused before any of it
-    /// reaches a dataflow. A run does without, since it would read all files twice.
+    /// Unpacks all packed files to their ends, up to so many bytes each, and keeps nothing of them: what is cut off or broken is refused
+    /// before any of it reaches a dataflow. A run does without, since it would read all files twice.
     pub fn check_packed(&self, unpacked_bytes_max: u64) -> Result<(), IngestError> {
         // A packed file is one split.
         self.splits.iter().try_for_each(|split| match &split.location {
@@ -60,7 +60,8 @@ impl Plan {
     }
 }
 
-/// Plans a batch. Any thread may: what a plan leaves open (its epoch, which events are late, who reads which dataset) is filled in when it is fed.
+/// Plans a batch. Any thread may: what a plan leaves open (its epoch, which events are late, who reads which dataset) is filled in when it
+/// is fed.
 pub fn plan(definition: &Definition, batch: &Batch, arrival: Arrival) -> Result<Plan, IngestError> {
     let mut plan = Plan::default();
     for part in &batch.parts {

@@ -144,7 +144,7 @@ impl FileOpener {
     }
 }
 
-/// From the first line on that begins at byte `from` of a stream or later, where the stream is at the byte before. Answers where that is.
+/// From the first line on that begins at byte `from` of a stream or later, where the stream is at the byte before. Returns where that is.
 fn from_line(mut stream: impl Read, from: u64) -> io::Result<(u64, impl Read)> {
     let mut at = from - 1;
     let mut block = vec![0; 64 << 10];

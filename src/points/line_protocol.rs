@@ -1,10 +1,10 @@
 //! Points as text: `measurement,tag=value field=1i,other=0.5 1700000000000000000`.
 //!
-//! Names and tag values are escaped: a backslash before commas, spaces and (but for measurements) equals signs. What the protocol has no form for becomes `_`: control
-//! characters, and a backslash at the end of a value, which would escape what comes behind. A tag without a value is left out, as the protocol demands, and so is a field
-//! without one; a point without any field can't be said and is left out itself.
-//! Integers end in `i`; floats are the shortest text that reads back the same. A retracted point is `retracted=true`, and a point that may
-//! have been retracted before takes that back by `retracted=false`.
+//! Names and tag values are escaped: a backslash before commas, spaces and (but for measurements) equals signs. What the protocol has no
+//! form for becomes `_`: control characters, and a backslash at the end of a value, which would escape what comes behind. A tag without a
+//! value is left out, as the protocol demands, and so is a field without one; a point without any field can't be said and is left out
+//! itself. Integers end in `i`; floats are the shortest text that reads back the same. A retracted point is `retracted=true`, and a point
+//! that may have been retracted before takes that back by `retracted=false`.
 //!
 //! Text of a float takes longer to make than all the rest of a point, and many fields hold the same for thousands of points: the
 //! last text of each column is kept.
@@ -38,7 +38,7 @@ struct FieldText {
 }
 
 impl Encoder {
-    /// Appends the points of a batch, from `from` on, until `out` is `bytes_max` long or more. Answers the first point that is left.
+    /// Appends the points of a batch, from `from` on, until `out` is `bytes_max` long or more. Returns the first point that is left.
     pub fn encode(&mut self, batch: &PointBatch, from: usize, bytes_max: usize, out: &mut Vec<u8>) -> usize {
         self.take_series(&batch.series);
         let mut numbers = itoa::Buffer::new();

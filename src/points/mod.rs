@@ -1,8 +1,8 @@
 //! Where points go: the destinations of `--points`.
 //!
 //! A destination is opened once in each process, and gives each worker a writer. A writer makes bytes of points on its worker, and hands
-//! them to a thread of the process that writes them ([`queue`]); the [`store`] gets points as they are. To add a destination: a variant of [`Destination`],
-//! a line where it is parsed, and one where it is opened.
+//! them to a thread of the process that writes them ([`queue`]); the [`store`] gets points as they are. To add a destination: a variant of
+//! [`Destination`], a line where it is parsed, and one where it is opened.
 
 pub mod file;
 pub mod http;
@@ -40,7 +40,7 @@ pub trait Outlet: Send {
     /// For the workers.
     fn points(&self) -> Arc<dyn Points>;
 
-    /// Ends it, once all writers have settled. Answers what the destination refused for good.
+    /// Ends it, once all writers have settled. Returns what the destination refused for good.
     fn finish(self: Box<Self>) -> Result<Dropped, PointsError>;
 }
 

@@ -1,8 +1,9 @@
 //! From workers to the threads of a process that write: line protocol in buffers, over a bounded queue for each thread.
 //!
-//! Workers fill a buffer each and hand it over when it is full, always to the same thread: their order is kept. A queue holds a few; when it is full, a worker keeps its buffer and is
-//! *behind*, so all that waits is bounded by [`BUFFER_BYTES`] times (threads · ([`QUEUE_BUFFERS`] + 1) + workers), whatever the destination does. A thread says by a counter
-//! for each worker which buffers are written. When one fails for good, every writer hears of it.
+//! Workers fill a buffer each and hand it over when it is full, always to the same thread: their order is kept. A queue holds a few; when
+//! it is full, a worker keeps its buffer and is *behind*, so all that waits is bounded by [`BUFFER_BYTES`] times (threads ·
+//! ([`QUEUE_BUFFERS`] + 1) + workers), whatever the destination does. A thread says by a counter for each worker which buffers are written.
+//! When one fails for good, every writer hears of it.
 
 use super::line_protocol::Encoder;
 use super::{Dropped, Outlet, PointsError};
@@ -24,7 +25,7 @@ pub trait Drain: Send + 'static {
     /// Writes a buffer.
     fn write(&mut self, lines: &[u8]) -> Result<(), String>;
 
-    /// Makes sure that all is written. Answers what the destination refused.
+    /// Makes sure that all is written. Returns what the destination refused.
     fn finish(&mut self) -> Result<Dropped, String> {
         Ok(Dropped::default())
     }
@@ -156,7 +157,7 @@ struct Writer {
 }
 
 impl Writer {
-    /// Hands the buffer over. Answers whether there was room for it.
+    /// Hands the buffer over. Returns whether there was room for it.
     fn hand_over(&mut self) -> Result<bool, String> {
         if self.lines.is_empty() {
             return Ok(true);

@@ -1,11 +1,12 @@
 //! Points in a file that appears complete or not at all.
 //!
-//! All processes of a run write to one file beside the one that was asked for, `points.lp.partial`, whose name they all know. Process 0 holds a
-//! lock on it, so that no other run writes to it as well, and gives it its name when the run has done all else. A run that fails removes it.
-//! So the file that was there before is the old one, or all of the new one.
+//! All processes of a run write to one file beside the one that was asked for, `points.lp.partial`, whose name they all know. Process 0
+//! holds a lock on it, so that no other run writes to it as well, and gives it its name when the run has done all else. A run that fails
+//! removes it. So the file that was there before is the old one, or all of the new one.
 //!
 //! # Limits
-//! Only regular files: a device or a pipe is written as points come. A run that is killed leaves the partial file; the next one begins it anew.
+//! Only regular files: a device or a pipe is written as points come. A run that is killed leaves the partial file; the next one begins it
+//! anew.
 
 use super::{Destination, PointsError};
 use std::fs::{File, OpenOptions, TryLockError};

@@ -1,8 +1,9 @@
 //! Rows as PostgreSQL's binary COPY takes them.
 //!
-//! <https://www.postgresql.org/docs/current/sql-copy.html>, section "Binary Format": a signature, then for each row the number of its columns, and for each
-//! column the length of its value (-1: missing) and the value in network order. Days and times count from 2000-01-01; a NUMERIC is written in digits of base
-//! 10,000. Text is as it is, but for zero bytes, which PostgreSQL's text can't hold: each becomes `\u{fffd}`.
+//! <https://www.postgresql.org/docs/current/sql-copy.html>, section "Binary Format": a signature, then for each row the number of its
+//! columns, and for each column the length of its value (-1: missing) and the value in network order. Days and times count from 2000-01-01;
+//! a NUMERIC is written in digits of base 10,000. Text is as it is, but for zero bytes, which PostgreSQL's text can't hold: each becomes
+//! `\u{fffd}`.
 
 use super::cells::Cell;
 use super::relation::{Kind, Relation};

@@ -48,7 +48,7 @@ impl Sink for Directory {
     }
 }
 
-/// Writes `dir/<table>.<format>` for each table, instead of files of that name. Answers their paths.
+/// Writes `dir/<table>.<format>` for each table, instead of files of that name. Returns their paths.
 fn write_directory(dir: &Path, format: Format, tables: &[&TableState]) -> Result<Vec<PathBuf>, SinkError> {
     std::fs::create_dir_all(dir).map_err(|cause| SinkError::CreateDirectory { path: dir.into(), cause })?;
     let path = |table: &TableState| dir.join(format!("{}.{}", table.table().name, format.extension()));

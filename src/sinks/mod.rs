@@ -40,12 +40,12 @@ pub trait Sink: Send {
     /// What the place has been brought to for a dataflow. Nothing where it never was, or, as a folder of files, does not keep that.
     fn reached(&mut self, dataflow: &str) -> Result<Option<Reached>, SinkError>;
 
-    /// Brings what is there of these tables to their rows, and leaves other tables alone. Answers for each where it is now, or what was
+    /// Brings what is there of these tables to their rows, and leaves other tables alone. Returns for each where it is now, or what was
     /// done to it, in words for a summary.
     fn bring(&mut self, tables: &[&TableState], reached: &Reached) -> Result<Vec<String>, SinkError>;
 
-    /// Applies changes to tables that were brought to an epoch before `reached`, under the same fingerprint: those of one epoch, or of several that
-    /// follow one another, consolidated. What is there is looked at first, so changes that come twice are applied once.
+    /// Applies changes to tables that were brought to an epoch before `reached`, under the same fingerprint: those of one epoch, or of
+    /// several that follow one another, consolidated. What is there is looked at first, so changes that come twice are applied once.
     fn apply(&mut self, tables: &[Table], changes: &BTreeMap<String, Vec<RowBatch>>, reached: &Reached) -> Result<Applied, SinkError>;
 }
 

@@ -1,10 +1,12 @@
 //! Tables in a PostgreSQL database: `postgres://USER@HOST/DATABASE`.
 //!
-//! Tables are made and looked for in the first schema of the user's search path. All that a run writes is one transaction: rows come by COPY, other writers wait, and
-//! readers see the tables of before until it is committed. The password is in the URL or in `PGPASSWORD`, and is never shown.
+//! Tables are made and looked for in the first schema of the user's search path. All that a run writes is one transaction: rows come by
+//! COPY, other writers wait, and readers see the tables of before until it is committed. The password is in the URL or in `PGPASSWORD`, and
+//! is never shown.
 //!
 //! # Limits
-//! No TLS: `sslmode=require` is refused, and `prefer`, the default, goes without. A key of more than about 2,700 bytes does not fit into PostgreSQL's index.
+//! No TLS: `sslmode=require` is refused, and `prefer`, the default, goes without. A key of more than about 2,700 bytes does not fit into
+//! PostgreSQL's index.
 
 use super::copy::{self, TooLarge};
 use super::relation::{Dialect, Existing, Relation, quoted};

@@ -1,9 +1,8 @@
 //! A table of a database as we want it: its columns and key, and the statements that make it and change it.
 //!
-//! The primary key of a relation is the table's key columns. Where one of them may be missing, which no primary key allows, a
-//! unique index `<table>_key` stands for it, and keys are compared with missing being the same as missing. A table whose rows nothing identifies
-//! (`rejected`)
-//! has a last column `dataflow`, since all dataflows share it, and is replaced as a whole.
+//! The primary key of a relation is the table's key columns. Where one of them may be missing, which no primary key allows, a unique index
+//! `<table>_key` stands for it, and keys are compared with missing being the same as missing. A table whose rows nothing identifies
+//! (`rejected`) has a last column `dataflow`, since all dataflows share it, and is replaced as a whole.
 //!
 //! Two databases speak almost the same language; [`Dialect`] is where they differ.
 

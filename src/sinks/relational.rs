@@ -1,8 +1,8 @@
 //! How tables of a database are brought to the truth, by the difference alone.
 //!
 //! What is true now is loaded beside the table, into a temporary one, and the database compares the two: keys that are gone are deleted,
-//! rows whose other columns differ are updated, new keys are inserted. So rows that stay the same are not written, the order in which a database
-//! sorts does not matter, and memory is bounded by the database's own settings. A table without rows is loaded directly.
+//! rows whose other columns differ are updated, new keys are inserted. So rows that stay the same are not written, the order in which a
+//! database sorts does not matter, and memory is bounded by the database's own settings. A table without rows is loaded directly.
 //!
 //! # Limits
 //! A relation whose columns or key are not ours is refused, not altered.
@@ -45,7 +45,7 @@ pub(super) trait Session {
     fn dialect(&self) -> Dialect;
     /// How messages call it, without secrets.
     fn place(&self) -> &str;
-    /// Runs a statement, and answers how many rows it wrote.
+    /// Runs a statement, and returns how many rows it wrote.
     fn execute(&mut self, statement: &str) -> Result<u64, SinkError>;
     /// The table of this name, where there is one.
     fn existing(&mut self, name: &str) -> Result<Option<Existing>, SinkError>;
@@ -72,7 +72,7 @@ pub(super) fn check<'t>(session: &mut impl Session, tables: impl Iterator<Item =
     Ok(())
 }
 
-/// Brings relations to these tables, and answers what that changed.
+/// Brings relations to these tables, and returns what that changed.
 pub(super) fn bring(session: &mut impl Session, tables: &[&TableState], reached: &Reached) -> Result<Vec<Difference>, SinkError> {
     let differences = tables.iter().map(|state| bring_table(session, state, &reached.dataflow)).collect::<Result<_, _>>()?;
     set_progress(session, reached)?;

@@ -1,7 +1,7 @@
 //! Tables in an SQLite database: `sqlite:PATH`.
 //!
-//! Days and times are text that sorts, times always with microseconds; truth values are 0 and 1; numbers that name things are integers up to 2^63 - 1,
-//! and text above, since SQLite has no larger ones. All that a run writes is one transaction.
+//! Days and times are text that sorts, times always with microseconds; truth values are 0 and 1; numbers that name things are integers up
+//! to 2^63 - 1, and text above, since SQLite has no larger ones. All that a run writes is one transaction.
 //!
 //! # Limits
 //! One writer at a time: another one is waited for, [`BUSY_WAIT`] long.

@@ -1,7 +1,7 @@
 //! The tables of a dataflow as the process that commits holds them.
 //!
-//! [`TableState`] is one table. [`Tables`] are all that a dataflow maintains, with the changes of the epoch that was applied last: what `run` and
-//! `demo` write, print and draw.
+//! [`TableState`] is one table. [`Tables`] are all that a dataflow maintains, with the changes of the epoch that was applied last: what
+//! `run` and `demo` write, print and draw.
 
 mod state;
 

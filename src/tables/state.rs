@@ -34,7 +34,7 @@ impl TableState {
 
     /// Applies the changes of an epoch, which may come in several sorted batches with rows in common.
     ///
-    /// Answers the consolidated changes, in order.
+    /// Returns the consolidated changes, in order.
     pub fn apply(&mut self, changes: Vec<RowBatch>) -> Run {
         let mut runs: Vec<Run> = changes.into_iter().map(|batch| vec![Arc::new(batch)]).collect();
         // Batches of the same worker follow one another; merging by pairs keeps this at n log n for any number of them.

@@ -1,7 +1,7 @@
 //! A PostgreSQL server of a test's own: a cluster in a temporary folder, on a free port, gone when the test is over.
 //!
-//! PostgreSQL refuses to run as root, so that a test that does gives the server to `nobody`. The server is told to end when the thread that started it
-//! does, so none is left behind, whatever becomes of the test.
+//! PostgreSQL refuses to run as root, so that a test that does gives the server to `nobody`. The server is told to end when the thread that
+//! started it does, so none is left behind, whatever becomes of the test.
 
 use crate::databases::{Database, Log};
 use postgres::{Client, Config, NoTls, SimpleQueryMessage};

@@ -1,5 +1,5 @@
-//! An S3 server of a test's own: `s3s-fs`, with a folder behind it, which checks signatures and lists a thousand keys at a time. And a way to it that is
-//! not always good.
+//! An S3 server of a test's own: `s3s-fs`, with a folder behind it, which checks signatures and lists a thousand keys at a time. And a way
+//! to it that is not always good.
 
 use crate::support::program::Place;
 use bytes::Bytes;

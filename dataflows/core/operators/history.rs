@@ -35,7 +35,7 @@ impl<V: Ord + Clone> History<V> {
         &self.present
     }
 
-    /// Counts deliveries, which are sorted; answers which records come or go, in order. They come and go when they are toggled.
+    /// Counts deliveries, which are sorted; returns which records come or go, in order. They come and go when they are toggled.
     pub fn count(&mut self, changes: impl IntoIterator<Item = (V, isize)>) -> Vec<V> {
         let changes = changes.into_iter();
         let mut toggled = Vec::with_capacity(changes.size_hint().0);

@@ -222,7 +222,7 @@ pub struct Delivery {
 /// The rows of tables as text, by table.
 pub type Tables = BTreeMap<String, Vec<Vec<String>>>;
 
-/// Runs a graph over batches of lines and answers its tables after each of them, rows in order.
+/// Runs a graph over batches of lines and returns its tables after each of them, rows in order.
 ///
 /// # Panics
 /// When a line is refused, a row is there more than once, or a difference is left for a row that is not there.

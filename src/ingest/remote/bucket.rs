@@ -1,7 +1,7 @@
 //! Objects of S3 buckets: of Amazon's, or of a server that speaks as it does.
 //!
-//! The usual variables of the environment say who asks, and where: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION`,
-//! `AWS_ENDPOINT_URL`, `AWS_SKIP_SIGNATURE` and the others of `object_store`. A machine in Amazon's cloud needs none.
+//! The usual variables of the environment say who asks, and where: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`,
+//! `AWS_REGION`, `AWS_ENDPOINT_URL`, `AWS_SKIP_SIGNATURE` and the others of `object_store`. A machine in Amazon's cloud needs none.
 
 use super::{CONNECT_MAX, SILENCE_MAX, causes, runtime};
 use futures_util::TryStreamExt;

@@ -1,7 +1,7 @@
 //! Files that are elsewhere: objects of S3 buckets (`s3://BUCKET/KEY`), and what a web server has (`http://…`, `https://…`).
 //!
-//! A [`RemoteReader`] is a file to the rest of [`ingest`](super): it is read and sought in. What it reads comes through a bounded channel from a task on
-//! the threads of [`runtime`], so that a worker can see whether it would wait, and many can be asked at once.
+//! A [`RemoteReader`] is a file to the rest of [`ingest`](super): it is read and sought in. What it reads comes through a bounded channel
+//! from a task on the threads of [`runtime`], so that a worker can see whether it would wait, and many can be asked at once.
 //!
 //! Requests that fail for want of a connection or a server's strength are tried again, with pauses that double; a connection that
 //! is cut in the middle of an object goes on where it was, as long as the object is the same.

@@ -1,7 +1,7 @@
 //! A file that is elsewhere, as something to read and to seek in.
 //!
-//! A task asks for a range of bytes and hands over what comes, no more than [`PIECES_MAX`] pieces ahead of the reader. A reader that wants more
-//! than was asked for asks again, for a range twice as long.
+//! A task asks for a range of bytes and hands over what comes, no more than [`PIECES_MAX`] pieces ahead of the reader. A reader that wants
+//! more than was asked for asks again, for a range twice as long.
 
 use super::bucket::{self, explained};
 use super::{CONNECT_MAX, Remote, SILENCE_MAX, causes, runtime};
@@ -120,7 +120,7 @@ impl RemoteReader {
         Ok(())
     }
 
-    /// Waits for bytes, unless there are some. Answers whether there are.
+    /// Waits for bytes, unless there are some. Returns whether there are.
     fn fill(&mut self) -> io::Result<bool> {
         loop {
             let end = self.known.get().and_then(|known| known.bytes);
@@ -205,7 +205,7 @@ async fn fetch(remote: Remote, ask: Ask, pieces: Sender<io::Result<Bytes>>, read
     ready.add(1);
 }
 
-/// Hands over a piece. Answers whether someone reads on.
+/// Hands over a piece. Returns whether someone reads on.
 async fn hand_over(piece: Bytes, pieces: &Sender<io::Result<Bytes>>, ready: &Ready) -> bool {
     ready.add(piece.len() as u64);
     piece.is_empty() || pieces.send(Ok(piece)).await.is_ok()

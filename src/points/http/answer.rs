@@ -1,8 +1,8 @@
 //! What a server's answer means: the decision alone, without a connection.
 //!
-//! InfluxDB 1.x and 2.x answer 400 or 422 with `partial write: … dropped=N` when they wrote some points and dropped others; where they could not read
-//! lines, N is 0 and each such line is named by `unable to parse`. InfluxDB 3 has a list of lines in `data`. A 400 without such words says
-//! that nothing of the body was written, as with most servers; then the body is to be sent in parts.
+//! InfluxDB 1.x and 2.x answer 400 or 422 with `partial write: … dropped=N` when they wrote some points and dropped others; where they
+//! could not read lines, N is 0 and each such line is named by `unable to parse`. InfluxDB 3 has a list of lines in `data`. A 400 without
+//! such words says that nothing of the body was written, as with most servers; then the body is to be sent in parts.
 
 use serde_json::Value;
 use std::time::Duration;

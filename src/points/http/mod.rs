@@ -1,9 +1,10 @@
 //! A server that takes line protocol over HTTP: the destination `http://HOST:PORT/…`.
 //!
-//! Two threads of a process send buffers of lines, packed with gzip; a worker's buffers go over one of them, in their order. What can be tried
-//! again is: broken connections, silence, 408, 425, 429 and 5xx, with pauses that double, a bit of chance, and not before `Retry-After` (in seconds). A buffer is given up when that has gone on for
-//! [`Patience::limit`], or for [`Patience::first_limit`] when no connection ever came about: the run fails, and says why.
-//! A buffer that is sent again may have been written before: the same points are the same.
+//! Two threads of a process send buffers of lines, packed with gzip; a worker's buffers go over one of them, in their order. What can be
+//! tried again is: broken connections, silence, 408, 425, 429 and 5xx, with pauses that double, a bit of chance, and not before
+//! `Retry-After` (in seconds). A buffer is given up when that has gone on for [`Patience::limit`], or for [`Patience::first_limit`] when no
+//! connection ever came about: the run fails, and says why. A buffer that is sent again may have been written before: the same points are
+//! the same.
 //!
 //! When a server refuses a buffer for what is in it, it is halved until the bad points are alone: they are counted, the first is named, and
 //! the others get written. A server that refuses everything, or too much, fails the run.
@@ -11,8 +12,8 @@
 //! What may send is said by a user and a password in the URL, or by [`AUTHORIZATION`].
 //!
 //! # Limits
-//! No server can delete a point by this way, and no series: retracted points get a mark. The names of points that a server drops without saying so, as VictoriaMetrics does with lines that it can't read, are
-//! not known.
+//! No server can delete a point by this way, and no series: retracted points get a mark. The names of points that a server drops without
+//! saying so, as VictoriaMetrics does with lines that it can't read, are not known.
 
 pub mod answer;
 pub mod url;

@@ -1,9 +1,8 @@
 //! The URL of a server that takes line protocol, and what of it may be shown.
 //!
-//! The URL is taken as it is given, but for two things: without a path it is `/write`, as InfluxDB 1.x, VictoriaMetrics and QuestDB have it, and
-//! `precision=ns` is added where no precision is said (`nanosecond` for `/api/v3/write_lp`).
-//! A user and a password before the host are sent as basic authorization. They and the query, where servers take passwords, too, are
-//! never shown.
+//! The URL is taken as it is given, but for two things: without a path it is `/write`, as InfluxDB 1.x, VictoriaMetrics and QuestDB have
+//! it, and `precision=ns` is added where no precision is said (`nanosecond` for `/api/v3/write_lp`). A user and a password before the host
+//! are sent as basic authorization. They and the query, where servers take passwords, too, are never shown.
 
 use std::fmt;
 use ureq::http::Uri;

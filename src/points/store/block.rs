@@ -1,11 +1,11 @@
 //! A block: some points of one series, in time order, as bytes.
 //!
-//! A block is columns: times first, then each field that some point has. Times, integers and floats that are short decimals (21.5) are integers whose
-//! changes, or changes of changes, are small, so they take a byte or two; where nothing changes, a run takes two. Other floats are the
-//! bytes in which they differ from the one before. A column of a field that some points do not have says first which do.
+//! A block is columns: times first, then each field that some point has. Times, integers and floats that are short decimals (21.5) are
+//! integers whose changes, or changes of changes, are small, so they take a byte or two; where nothing changes, a run takes two. Other
+//! floats are the bytes in which they differ from the one before. A column of a field that some points do not have says first which do.
 //!
-//! All numbers but the bytes of floats are LEB128. The layout is: count; time from first to last; times; then for each column that is not empty: 1 + number
-//! of the field, presence, codec, values. The first time is not in the block, but in its key.
+//! All numbers but the bytes of floats are LEB128. The layout is: count; time from first to last; times; then for each column that is not
+//! empty: 1 + number of the field, presence, codec, values. The first time is not in the block, but in its key.
 
 use retally_core::points::{FieldKind, PointColumn, Values};
 
@@ -21,8 +21,8 @@ const CODEC_INT: u8 = 0;
 const CODEC_DECIMAL: u8 = 1;
 const CODEC_FLOAT: u8 = 2;
 
-/// Points of one series, in time order and none at the time of another. Columns are numbered as the fields of the stored measurement; each is
-/// as long as `times_ns`.
+/// Points of one series, in time order and none at the time of another. Columns are numbered as the fields of the stored measurement; each
+/// is as long as `times_ns`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Block {
     /// Nanoseconds since 1970-01-01T00:00:00Z.
@@ -169,7 +169,8 @@ fn unzigzag(number: u64) -> i64 {
     (number >> 1).cast_signed() ^ -(number & 1).cast_signed()
 }
 
-/// Writes the changes from value to value (order 1), or the changes of changes (order 2): whichever are smaller. Runs of zeros are a zero and their length - 1.
+/// Writes the changes from value to value (order 1), or the changes of changes (order 2): whichever are smaller. Runs of zeros are a zero
+/// and their length - 1.
 fn put_integers(values: &[i64], first: i64, out: &mut Vec<u8>) {
     let (mut last, mut last_change, mut bits) = (first, 0_i64, [0_u64; 2]);
     for value in values {

@@ -1,9 +1,9 @@
 //! The embedded store: the destination `store:DIR`, and what `retally query` reads.
 //!
-//! A log-structured merge tree (`fjall`) of three keyspaces: measurements with their fields, series with their numbers, and [blocks](block) of points, by
-//! number of the series and time of their first point. So a range of a series is one scan, whatever else is there. Blocks of a series do
-//! not overlap: a point that comes late is put into the block around it, which is read, changed and written, and cut in two when it gets
-//! too long ([`write`](mod@write)).
+//! A log-structured merge tree (`fjall`) of three keyspaces: measurements with their fields, series with their numbers, and [blocks](block)
+//! of points, by number of the series and time of their first point. So a range of a series is one scan, whatever else is there. Blocks of
+//! a series do not overlap: a point that comes late is put into the block around it, which is read, changed and written, and cut in two
+//! when it gets too long ([`write`](mod@write)).
 //!
 //! A point is replaced as a whole by one of the same series and time. A retracted point is deleted, and a series too, at once with all its
 //! points. What has settled is synced.

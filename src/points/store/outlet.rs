@@ -136,7 +136,7 @@ struct Worker {
 }
 
 impl Worker {
-    /// Sends a message, unless there are too many; then it answers it.
+    /// Sends a message, unless there are too many; then it returns it.
     fn send(&mut self, message: Message) -> Result<Option<Message>, String> {
         match self.queue.sender.try_send(message) {
             Ok(()) => {
@@ -148,7 +148,7 @@ impl Worker {
         }
     }
 
-    /// Sends the deletions that wait, and answers whether all are sent.
+    /// Sends the deletions that wait, and returns whether all are sent.
     fn send_deletions(&mut self) -> Result<bool, String> {
         while let Some(series) = self.deletions.pop_front() {
             if let Some(Message::Delete(series)) = self.send(Message::Delete(series))? {

@@ -78,7 +78,7 @@ impl StoredMeasurement {
         self.fields.iter().map(kind).collect()
     }
 
-    /// Adds what a declared measurement has and this has not. Answers whether there was something.
+    /// Adds what a declared measurement has and this has not. Returns whether there was something.
     pub fn extend(&mut self, declared: &Measurement) -> Result<bool, StoreError> {
         let before = self.tags.len() + self.fields.len();
         for tag in &declared.tags {
@@ -167,7 +167,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Stores what a measurement declares, where it is not stored yet, and answers what is.
+    /// Stores what a measurement declares, where it is not stored yet, and returns what is.
     pub(super) fn declare(&self, declared: &Measurement) -> Result<StoredMeasurement, StoreError> {
         let stored = self.measurement(declared.name)?;
         let mut stored = stored.unwrap_or_else(|| StoredMeasurement { name: declared.name.into(), tags: Vec::new(), fields: Vec::new() });

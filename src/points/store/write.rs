@@ -1,8 +1,9 @@
 //! Writing: points of a series into its blocks.
 //!
 //! Points wait in memory, by series, until there are many or someone wants them settled: a block that is changed is written anew, so it
-//! pays to change it once. Then they are put in order, the last said of a time counts, and go [`Store::apply`]'s way: each stretch of them falls into one block, or before
-//! or behind all. A stretch behind a block that is long enough makes new blocks; any other is merged with its block.
+//! pays to change it once. Then they are put in order, the last said of a time counts, and go [`Store::apply`]'s way: each stretch of them
+//! falls into one block, or before or behind all. A stretch behind a block that is long enough makes new blocks; any other is merged with
+//! its block.
 
 use super::block::{self, Block, absent};
 use super::series::{StoredMeasurement, series_key};
@@ -370,7 +371,7 @@ impl Store {
     }
 }
 
-/// Writes points as blocks of about the same length. Answers the first time of each.
+/// Writes points as blocks of about the same length. Returns the first time of each.
 fn insert(series: u64, points: &Block, commit: &mut Commit) -> BTreeSet<i64> {
     let all = points.times_ns.len();
     let blocks = if all <= BLOCK_POINTS_MAX { 1 } else { all.div_ceil(BLOCK_POINTS) };

@@ -4,8 +4,8 @@
 //! operator's logic key by key, which changes the key's state and says which differences follow. An update
 //! is handled once, so its cost is that of the logic: no history is read again.
 //!
-//! A large epoch (a bulk load) is cut by hash into partitions, and those once more into parts that are sorted within the cache. An activation ends after
-//! some milliseconds, between two keys, so that other operators run in between, and other dataflows.
+//! A large epoch (a bulk load) is cut by hash into partitions, and those once more into parts that are sorted within the cache. An
+//! activation ends after some milliseconds, between two keys, so that other operators run in between, and other dataflows.
 //!
 //! # Limits
 //! A key is handled at once, however much it takes; and so are all keys when a horizon moves.

@@ -1,7 +1,7 @@
 //! When an activation ends, so that other operators of the worker, and other dataflows, get their turn.
 //!
-//! Operators here read the clock for this alone: it decides when they go on, and never what they compute. Where keys cost little, the clock is read for
-//! some tens of them together; where each costs milliseconds, after each.
+//! Operators here read the clock for this alone: it decides when they go on, and never what they compute. Where keys cost little, the clock
+//! is read for some tens of them together; where each costs milliseconds, after each.
 
 // No result depends on it.
 #![allow(clippy::disallowed_types)]

@@ -9,8 +9,8 @@ use timely::dataflow::operators::Capability;
 
 /// Above this many updates an epoch is cut into partitions.
 const FLAT_MAX: usize = 1 << 15;
-/// The number of partitions: so few that the places to write to stay in the cache of addresses (256 cost 6 % of a load), so many that ten million
-/// updates make some of 160,000.
+/// The number of partitions: so few that the places to write to stay in the cache of addresses (256 cost 6 % of a load), so many that ten
+/// million updates make some of 160,000.
 const PARTITIONS: usize = 64;
 /// Partitions grow by pieces of this many updates, so that growing copies nothing.
 const PIECE: usize = 1 << 10;

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# How long a clean release build of the program takes, and how large the program is: a line for bench/results.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+target=$(mktemp -d)
+trap 'rm -rf "$target"' EXIT
+load=$(cut -d' ' -f1 /proc/loadavg)
+started=$(date +%s)
+CARGO_TARGET_DIR=$target cargo build --release --locked --quiet
+printf '{"date":"%s","commit":"%s","machine":{"cores":%s},"load_average":%s,"bench":"build","wall_s":%s,"program_bytes":%s}\n' \
+    "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$(git describe --always --dirty)" "$(nproc)" "$load" \
+    "$(($(date +%s) - started))" "$(stat -c %s "$target/release/retally")" | tee -a "bench/results/$(date -u +%Y-%m-%d).jsonl"
