@@ -8,7 +8,9 @@
 //! activation ends after some milliseconds, between two keys, so that other operators run in between, and other dataflows.
 //!
 //! # Limits
-//! A key is handled at once, however much it takes; and so are all keys when a horizon moves.
+//! A key is handled at once, however much it takes; and so are all keys when a horizon moves. A partition is taken up at once, before the
+//! first key: of 10 million updates that is 160,000. Where cheap keys and expensive ones are mixed, an activation may end some tens of keys
+//! late.
 
 mod emitter;
 mod pause;

@@ -43,3 +43,19 @@ impl Pause {
         now >= self.until
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However many keys the clock is read for together: none is too many before the end, and each is after it.
+    #[test]
+    fn a_pause_is_due_when_its_time_has_come() {
+        let mut long = Pause::after(Duration::from_secs(3_600));
+        assert!((0..10 * STRIDE_MAX).all(|_| !long.is_due()));
+        assert!(long.stride <= STRIDE_MAX);
+        long.until = long.read;
+        assert!((0..STRIDE_MAX).any(|_| long.is_due()));
+        assert!(Pause::after(Duration::ZERO).is_due());
+    }
+}

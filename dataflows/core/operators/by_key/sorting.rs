@@ -13,12 +13,14 @@ pub(super) struct Sorting<K, V> {
     next: usize,
     /// What has been sorted and not been given out.
     sorted: VecDeque<(K, V, isize)>,
+    /// Whether that is a bucket, and not a whole partition.
+    of_bucket: bool,
     changes: Vec<(V, isize)>,
 }
 
 impl<K, V> Default for Sorting<K, V> {
     fn default() -> Self {
-        Sorting { buckets: Vec::new(), next: BUCKETS, sorted: VecDeque::new(), changes: Vec::new() }
+        Sorting { buckets: Vec::new(), next: BUCKETS, sorted: VecDeque::new(), of_bucket: false, changes: Vec::new() }
     }
 }
 
@@ -83,15 +85,17 @@ impl<K: Ord + Hash, V: Ord> Sorting<K, V> {
         }
     }
 
-    /// Sorts the next bucket that has updates; the space of the one before becomes its.
+    /// Sorts the next bucket. The space of the one before is kept for the next partition; that of a whole partition is given back.
     fn sort_bucket(&mut self) -> Option<()> {
-        if let Some(used) = self.next.checked_sub(1).and_then(|place| self.buckets.get_mut(place)) {
-            *used = std::mem::take(&mut self.sorted).into();
+        let used = std::mem::take(&mut self.sorted);
+        let before = self.next.checked_sub(1).filter(|_| std::mem::take(&mut self.of_bucket));
+        if let Some(place) = before.and_then(|place| self.buckets.get_mut(place)) {
+            *place = used.into();
         }
         let mut bucket = std::mem::take(self.buckets.get_mut(self.next)?);
         self.next += 1;
         bucket.sort_unstable();
-        self.sorted = bucket.into();
+        (self.sorted, self.of_bucket) = (bucket.into(), true);
         Some(())
     }
 }
