@@ -124,15 +124,20 @@ pub(super) fn apply(
         Some(there) if there.fingerprint == to.fingerprint => return Ok(Applied::Already),
         Some(_) | None => return Ok(Applied::MustBring),
     }
-    for table in tables {
-        let Some(batches) = changes.get(table.name).filter(|batches| !batches.is_empty()) else { continue };
+    let changed = || tables.iter().filter_map(|table| Some((table, changes.get(table.name).filter(|batches| !batches.is_empty())?)));
+    // Nothing tells which of several same rows without a key is gone.
+    if changed().any(|(table, batches)| table.key_columns == 0 && batches.iter().flat_map(RowBatch::iter).any(|(_, diff)| diff < 0)) {
+        return Ok(Applied::MustBring);
+    }
+    for (table, batches) in changed() {
         let relation = Relation::new(session.dialect(), table, &to.dataflow);
-        let (mut new, mut gone) = (Vec::new(), Vec::new());
-        relation.sort_changes(batches, &mut new, &mut gone);
         if relation.key == 0 {
-            session.load(&quoted(relation.name), &relation, &mut new.into_iter())?;
+            let times = |(row, diff)| std::iter::repeat_n(row, usize::try_from(diff).unwrap_or(0));
+            session.load(&quoted(relation.name), &relation, &mut batches.iter().flat_map(RowBatch::iter).flat_map(times))?;
             continue;
         }
+        let (mut new, mut gone) = (Vec::new(), Vec::new());
+        relation.sort_changes(batches, &mut new, &mut gone);
         for (temporary, rows) in [(NEW, new), (GONE, gone)] {
             session.execute(&relation.create_temporary(temporary, false))?;
             session.load(temporary, &relation, &mut rows.into_iter())?;
