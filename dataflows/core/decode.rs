@@ -6,6 +6,7 @@
 //! exactly when every split of it has been read.
 
 use crate::definition::Input;
+use crate::gather::gather;
 use crate::points::Points;
 use crate::record::{Context, Raw, Record, Refusal};
 use crate::split::{Done, Late, Line, Opener, RAW_BYTES_MAX, Rejected, Report, Split, SplitReader};
@@ -20,9 +21,9 @@ use std::time::Duration;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Scope;
 use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::OutputBuilderSession;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
-use timely::dataflow::operators::generic::{Operator, OutputBuilder};
 use timely::dataflow::operators::vec::Filter;
 use timely::dataflow::operators::{Capability, Concatenate};
 
@@ -95,19 +96,10 @@ impl<'s> Inputs<'s> {
         &self.points
     }
 
-    /// Brings what the readers report to worker 0, and hands it to `take` with its epoch, once all inputs are built. The stream is empty:
-    /// it says by its frontier for which epochs all is there.
-    pub fn gather_reports(self, mut take: impl FnMut(Epoch, &mut Vec<Report>) + 'static) -> VecStream<'s, ()> {
+    /// Gathers what the readers report, once all inputs are built: see [`gather`].
+    pub fn gather_reports(self, take: impl FnMut(Epoch, &mut Vec<Report>) + 'static) -> VecStream<'s, ()> {
         let reports = self.reports.take();
-        self.splits.scope().concatenate(reports).unary(Exchange::new(|_: &Report| 0), "gather reports", |_, _| {
-            move |input, output| {
-                input.for_each(|capability, reports| {
-                    let Some(capability) = capability.retain_least(0) else { return };
-                    take(*capability.time(), reports);
-                    output.session(&capability).give_container(&mut Vec::<()>::new());
-                });
-            }
-        })
+        gather(self.splits.scope().concatenate(reports), "gather reports", take)
     }
 }
 

@@ -15,6 +15,7 @@ pub mod decode;
 pub mod definition;
 pub mod duration;
 pub mod extremes;
+pub mod gather;
 pub mod generate;
 pub mod hash;
 pub mod key_chart;

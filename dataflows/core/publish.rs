@@ -1,11 +1,12 @@
 //! The dataflow's way out: rows of tables, consolidated by epoch and gathered by the worker that commits.
 
+use crate::gather::gather;
 use crate::row::{Row, RowBatch};
 use crate::{Collection, Epoch, VecStream};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use timely::dataflow::Scope;
-use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Concatenate;
 use timely::dataflow::operators::generic::Operator;
 
@@ -55,23 +56,16 @@ impl<'s> Outputs<'s> {
         self.streams.iter().map(|(name, _)| name.clone()).collect()
     }
 
-    /// Brings the changes of all tables to worker 0, and hands them to `take`: for each epoch and table consolidated batches by worker, so
-    /// a row may be in several of them. The stream is empty: it says by its frontier for which epochs all is there.
+    /// Gathers the changes of all tables: see [`gather`]. For each epoch and table they are consolidated batches by worker, so a row may be in
+    /// several of them.
     ///
     /// # Panics
     /// When a wanted table was not published, which is a bug of the dataflow.
-    pub fn gather(self, scope: Scope<'s, Epoch>, mut take: impl FnMut(&mut Vec<Published>) + 'static) -> VecStream<'s, ()> {
+    pub fn gather(self, scope: Scope<'s, Epoch>, take: impl FnMut(Epoch, &mut Vec<Published>) + 'static) -> VecStream<'s, ()> {
         let (names, streams): (Vec<_>, Vec<_>) = self.streams.into_iter().unzip();
         let missing: Vec<_> = self.wanted.iter().filter(|name| !names.contains(name)).collect();
         assert!(missing.is_empty(), "the dataflow did not publish {missing:?}");
-        scope.concatenate(streams).unary(Exchange::new(|_: &Published| 0), "gather changes", |_, _| {
-            move |input, output| {
-                input.for_each(|capability, changes| {
-                    take(changes);
-                    output.session(&capability).give_container(&mut Vec::<()>::new());
-                });
-            }
-        })
+        gather(scope.concatenate(streams), "gather changes", take)
     }
 }
 

@@ -19,11 +19,9 @@ pub struct Gathered {
 }
 
 impl Gathered {
-    /// Adds changes.
-    pub fn add_changes(&mut self, changes: &mut Vec<Published>) {
-        for change in changes.drain(..) {
-            self.changes.entry(change.epoch).or_default().push(change);
-        }
+    /// Adds changes of an epoch.
+    pub fn add_changes(&mut self, epoch: Epoch, changes: &mut Vec<Published>) {
+        self.changes.entry(epoch).or_default().append(changes);
     }
 
     /// Adds reports of an epoch.

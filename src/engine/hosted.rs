@@ -102,7 +102,7 @@ impl Hosted {
             let probe = ProbeHandle::new();
             let tables = outputs.names();
             let arrived = Rc::clone(&gathered);
-            let changes = outputs.gather(scope, move |changes| arrived.borrow_mut().add_changes(changes));
+            let changes = outputs.gather(scope, move |epoch, changes| arrived.borrow_mut().add_changes(epoch, changes));
             changes.probe_with(&probe);
             let arrived = Rc::clone(&gathered);
             let reports = inputs.gather_reports(move |epoch, reports| arrived.borrow_mut().add_reports(epoch, reports));

@@ -11,8 +11,8 @@ use crate::cluster::{Cluster, mesh};
 use crate::ingest::read::FileOpener;
 use crate::points::staged::{self, StagedPoints};
 use crate::points::{Dropped, Outlet, PointsError};
-use retally_core::Epoch;
-use retally_core::VecStream;
+use retally_core::gather::gather;
+use retally_core::{Epoch, VecStream};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -22,7 +22,7 @@ use timely::communication::allocator::ProcessBuilder;
 use timely::communication::allocator::zero_copy::initialize::initialize_networking_from_sockets;
 use timely::communication::{AllocatorBuilder, Hooks};
 use timely::container::CapacityContainerBuilder;
-use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Probe;
 use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::vec::{Broadcast, Input};
@@ -157,14 +157,8 @@ impl Core {
         let mut address = Vec::new();
         let orders = worker.dataflow_named::<Epoch, _, _>("orders", |scope| {
             let (orders, told) = scope.new_input::<Order>();
-            let gathered = follow(told.broadcast(), process).unary(Exchange::new(|_: &Finished| 0), "gather what finished", |_, info| {
-                address = info.address.to_vec();
-                move |input, output| {
-                    input.for_each(|capability, finished| {
-                        arrived.borrow_mut().append(finished);
-                        output.session(&capability).give_container(&mut Vec::<()>::new());
-                    });
-                }
+            let gathered = gather(follow(told.broadcast(), process, &mut address), "gather what finished", move |_, finished| {
+                arrived.borrow_mut().append(finished);
             });
             gathered.probe_with(&followed);
             orders
@@ -226,10 +220,11 @@ impl Core {
     }
 }
 
-/// Follows orders on a worker. The first of its process that is told to finish does so for all of them.
-fn follow<'s>(told: VecStream<'s, Order>, process: &Process) -> VecStream<'s, Finished> {
+/// Follows orders on a worker. The first of its process that is told to finish does so for all of them. `address` becomes that of the operator.
+fn follow<'s>(told: VecStream<'s, Order>, process: &Process, address: &mut Vec<usize>) -> VecStream<'s, Finished> {
     let (outlets, failure, reading) = (Arc::clone(&process.outlets), Arc::clone(&process.failure), process.opener.clone());
-    told.unary::<CapacityContainerBuilder<Vec<Finished>>, _, _, _>(Pipeline, "follow orders", |_, _| {
+    told.unary::<CapacityContainerBuilder<Vec<Finished>>, _, _, _>(Pipeline, "follow orders", |_, info| {
+        *address = info.address.to_vec();
         move |input, output| {
             input.for_each(|capability, orders| {
                 let mut session = output.session(&capability);

@@ -240,7 +240,7 @@ pub fn run_graph(config: Config, graph: &Arc<dyn Graph>, inputs: &[crate::contra
             let mut outputs = Outputs::new(wanted);
             graph.build(&inputs, &mut outputs);
             let names = outputs.names();
-            let rows = outputs.gather(scope, move |changes| {
+            let rows = outputs.gather(scope, move |_, changes| {
                 let named = changes.drain(..).map(|change| (change.epoch, names[change.table].clone(), change.rows));
                 found.lock().unwrap().extend(named);
             });
