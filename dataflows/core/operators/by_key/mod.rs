@@ -110,7 +110,7 @@ where
             while more && (handling.is_under_way() || handling.begin(epochs.next(complete, early, enough), timing)) {
                 let mut each = |key, changes: &mut Vec<_>| change_state(&mut states, key, changes, &mut emitter, &mut logic);
                 more = handling.go_on(&mut pause, &mut each);
-                handling.send(&mut emitter, output);
+                handling.send(more, &mut emitter, output);
             }
             let owed = if handling.is_under_way() { None } else { epochs.owed(complete) };
             if let Some(capability) = &owed {
@@ -130,12 +130,11 @@ struct Handling<K, V> {
     sorting: Sorting<K, V>,
     /// Its capability, and whether it is the last of its epoch; nothing when it is done.
     partition: Option<(Capability<Epoch>, bool)>,
-    done: bool,
 }
 
 impl<K, V> Default for Handling<K, V> {
     fn default() -> Self {
-        Handling { sorting: Sorting::default(), partition: None, done: false }
+        Handling { sorting: Sorting::default(), partition: None }
     }
 }
 
@@ -152,11 +151,11 @@ impl<K: Ord + Hash, V: Ord> Handling<K, V> {
             Timing::AsTheyCome => self.sorting.begin_runs(updates),
             Timing::Complete | Timing::Early(_) => self.sorting.begin(updates),
         }
-        (self.partition, self.done) = (Some((capability, last)), false);
+        self.partition = Some((capability, last));
         true
     }
 
-    /// Gives out keys until all are done or it is time for a pause. Returns whether there is time for more.
+    /// Gives out keys until all are done or it is time for a pause. Returns whether all are done.
     fn go_on(&mut self, pause: &mut Pause, each: &mut impl FnMut(K, &mut Vec<(V, isize)>)) -> bool {
         while let Some((key, changes)) = self.sorting.next_key() {
             each(key, changes);
@@ -164,15 +163,14 @@ impl<K: Ord + Hash, V: Ord> Handling<K, V> {
                 return false;
             }
         }
-        self.done = true;
         true
     }
 
-    /// Sends what the emitter lets go after some keys: all that there is, after the last ones of the epoch.
-    fn send<O: Data>(&mut self, emitter: &mut impl Emitter<O>, output: &mut Session<'_, O>) {
+    /// Sends what the emitter lets go after some keys: all that there is, when the partition is done and was the last of its epoch.
+    fn send<O: Data>(&mut self, done: bool, emitter: &mut impl Emitter<O>, output: &mut Session<'_, O>) {
         let Some((capability, last)) = &self.partition else { return };
-        send(emitter, self.done && *last, capability, output);
-        if self.done {
+        send(emitter, done && *last, capability, output);
+        if done {
             self.partition = None;
         }
     }

@@ -89,13 +89,13 @@ where
                 send(&mut emitter, true, &capability, output);
             }
             if handling.is_under_way() || handling.begin(epochs.next(complete, |_| false, None), Timing::Complete) {
-                handling.go_on(&mut Pause::after(ACTIVATION_MAX), &mut |key, changes: &mut Vec<_>| {
+                let done = handling.go_on(&mut Pause::after(ACTIVATION_MAX), &mut |key, changes: &mut Vec<_>| {
                     change_state(&mut states, key, changes, &mut emitter, &mut |key, changes, state, emitter| {
                         logic.apply(key, changes, state, horizon.as_ref(), emitter);
                     });
                 });
-                handling.send(&mut emitter, output);
-                if handling.is_under_way() || !epochs.is_empty() || !horizons.is_empty() {
+                handling.send(done, &mut emitter, output);
+                if !done || !epochs.is_empty() || !horizons.is_empty() {
                     activator.activate();
                 }
             }
