@@ -26,7 +26,7 @@ pub(super) struct Looked {
     /// Unpacked.
     pub(super) bytes: Bytes,
     /// Where it is cut: each split starts at a line.
-    pub(super) cuts: Vec<usize>,
+    pub(super) cuts: Vec<u64>,
 }
 
 /// Unpacks a body, up to so many bytes, and looks at its beginning.
@@ -51,14 +51,14 @@ pub(super) fn look(body: &Body, input: &Input, unpacked_bytes_max: u64) -> Resul
 }
 
 /// Where lines start, about a split apart.
-fn cuts(bytes: &[u8]) -> Vec<usize> {
+fn cuts(bytes: &[u8]) -> Vec<u64> {
     let split = usize::try_from(SPLIT_BYTES).unwrap_or(usize::MAX);
     let mut cuts = Vec::new();
     let mut at = split;
     while let Some(newline) = bytes.get(at..).and_then(|rest| memchr::memchr(b'\n', rest)) {
         let start = at + newline + 1;
         if start < bytes.len() {
-            cuts.push(start);
+            cuts.push(start as u64);
         }
         at = start + split;
     }

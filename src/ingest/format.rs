@@ -92,14 +92,9 @@ fn csv_format(first: &[u8], fields: &'static [Field]) -> Format {
     let count = |delimiter: u8| memchr::memchr_iter(delimiter, first).count();
     let delimiter = [b',', b';', b'\t'].into_iter().rev().max_by_key(|delimiter| count(*delimiter)).unwrap_or(b',');
     let place = |column: &[u8]| fields.iter().position(|field| column.trim_ascii().eq_ignore_ascii_case(field.name.as_bytes()));
-    let places: Vec<Option<usize>> = if memchr::memchr(b'"', first).is_some() {
-        let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).has_headers(false).from_reader(first);
-        let columns = reader.byte_records().next().and_then(Result::ok).unwrap_or_default();
-        columns.iter().map(place).collect()
-    } else {
-        let line = first.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        line.split(|byte| *byte == delimiter).map(place).collect()
-    };
+    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).has_headers(false).from_reader(first);
+    let columns = reader.byte_records().next().and_then(Result::ok).unwrap_or_default();
+    let places: Vec<Option<usize>> = columns.iter().map(place).collect();
     // Lines that end in a carriage return alone would all be in that header, and none be missed: they are refused instead.
     let whole = memchr::memchr(b'\r', first.strip_suffix(b"\r").unwrap_or(first)).is_none();
     let header = (leads && whole && places.iter().any(Option::is_some)).then_some(places);

@@ -24,6 +24,7 @@ use std::io;
 
 /// So many files are opened at once to look at them.
 const LOOKED_MAX: usize = 64;
+
 /// A file of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedFile {
@@ -88,7 +89,6 @@ pub fn plan(definition: &Definition, batch: &Batch, arrival: Arrival) -> Result<
             }
             Source::Bytes(bytes) => {
                 let body::Looked { format, bytes: all, cuts } = body::look(bytes, input, UNPACKED_BYTES_MAX)?;
-                let cuts = cuts.into_iter().map(|cut| cut as u64).collect();
                 let looked = Looked { format, packing: Packing::Plain, bytes: all.len() as u64, cuts };
                 add(&mut plan, &bytes.name, &Location::Inline(all), looked);
             }

@@ -75,6 +75,14 @@ pub(super) fn check<'t>(session: &mut impl Session, tables: impl Iterator<Item =
 /// Brings relations to these tables, and returns what that changed.
 pub(super) fn bring(session: &mut impl Session, tables: &[&TableState], reached: &Reached) -> Result<Vec<Difference>, SinkError> {
     let differences = tables.iter().map(|state| bring_table(session, state, &reached.dataflow)).collect::<Result<_, _>>()?;
+    match session.existing(PROGRESS)? {
+        Some(existing) => progress_relation(session.dialect()).recognise(&existing, session.place())?,
+        None => {
+            let relation = progress_relation(session.dialect());
+            session.execute(&relation.create())?;
+            relation.add_key().map_or(Ok(0), |statement| session.execute(&statement))?;
+        }
+    }
     set_progress(session, reached)?;
     Ok(differences)
 }
@@ -153,15 +161,8 @@ pub(super) fn apply(
     Ok(Applied::Done)
 }
 
+/// Writes what has been reached into its table, which is there.
 fn set_progress(session: &mut impl Session, reached: &Reached) -> Result<(), SinkError> {
-    let relation = progress_relation(session.dialect());
-    match session.existing(PROGRESS)? {
-        Some(existing) => relation.recognise(&existing, session.place())?,
-        None => {
-            session.execute(&relation.create())?;
-            relation.add_key().map_or(Ok(0), |statement| session.execute(&statement))?;
-        }
-    }
     let Reached { dataflow, epoch, fingerprint } = reached;
     session.execute(&format!("DELETE FROM {PROGRESS} WHERE dataflow = {}", literal(dataflow)))?;
     let values = format!("{}, {epoch}, {}", literal(dataflow), literal(fingerprint));
