@@ -160,7 +160,15 @@ pub fn job(dataflow: Measured, tables: &str) -> Result<Job> {
     let names: Vec<String> = graph.tables().iter().map(|table| table.name.to_string()).collect();
     let tables = if tables == "all" { names } else { tables.split(',').map(String::from).collect() };
     let (tables, points) = (tables.into_iter().collect(), Destination::Nowhere);
-    Ok(Job { definition, graph: Arc::from(graph), settings, tables, rejected_max: None, points })
+    Ok(Job {
+        definition,
+        graph: Arc::from(graph),
+        settings,
+        tables,
+        accept_from: retally_core::time::Moment::FIRST,
+        rejected_max: None,
+        points,
+    })
 }
 
 /// Feeds batches one after the other, and takes the time of each.

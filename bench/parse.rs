@@ -7,7 +7,8 @@ use retally::ingest::batch::Arrival;
 use retally::ingest::plan;
 use retally::ingest::read::FileOpener;
 use retally_core::calendar::Calendar;
-use retally_core::record::{Context, Raw, Record};
+use retally_core::contract;
+use retally_core::record::{Context, Record};
 use retally_core::split::{Opener, Split};
 use retally_core::time::Moment;
 use std::time::Instant;
@@ -48,7 +49,7 @@ pub fn first<R: Record>(workload: &Workload, count: usize) -> Result<Vec<R>> {
 
 /// The splits of the events, and their bytes.
 fn splits(workload: &Workload) -> Result<(Vec<Split>, u64)> {
-    let arrival = Arrival { accept_until: Moment::LAST };
+    let arrival = Arrival { accept_from: Moment::FIRST, accept_until: Moment::LAST };
     let mut batch = workload.batch();
     batch.parts.truncate(1);
     let plan = plan::plan(&workload.dataflow.dataflow()?.definition(), &batch, arrival)?;
@@ -84,16 +85,12 @@ fn read_as<R: Record>(workload: &Workload, workers: usize) -> Result<Read> {
 }
 
 fn decode<R: Record>(split: &Split, mut each: impl FnMut(Option<R>)) -> std::result::Result<(), String> {
-    let context = Context { calendar: Calendar::utc() };
-    let mut reader = FileOpener::default().open(split, R::FIELDS)?;
+    let context = Context::new(Calendar::utc(), R::FIELDS);
+    let mut reader = FileOpener::default().open(split, &contract::Input::records::<R>("events", ""))?;
     let mut more = true;
     while more {
         more = reader.read(&mut |line| {
-            let record = line.record.ok().and_then(|raw| match raw {
-                Raw::Fields(fields) => R::decode(fields, &context).ok(),
-                Raw::Json(object) => R::decode_json(object, &context).ok(),
-            });
-            each(record);
+            each(line.record.ok().and_then(|raw| R::decode_raw(raw, &context).ok()));
         })?;
     }
     Ok(())

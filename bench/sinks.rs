@@ -9,7 +9,7 @@ use crate::options::{Common, Measured};
 use crate::results::Line;
 use clap::Args;
 use postgres::{Client, NoTls};
-use retally::sinks::{Applied, Postgres, Reached, Sink, Sqlite};
+use retally::sinks::{Applied, Deletions, Postgres, Reached, Sink, Sqlite};
 use retally::tables::TableState;
 use retally_core::calendar::Day;
 use retally_core::contract::{Settings, Table};
@@ -158,7 +158,7 @@ impl Place for SqlitePlace<'_> {
     }
 
     fn bring(&self, state: &TableState, epoch: u64) -> Result<()> {
-        Sqlite::open(self.0, [state.table()].into_iter())?.bring(&[state], &reached(epoch))?;
+        Sqlite::open(self.0, [state.table()].into_iter())?.bring(&[state], &reached(epoch), Deletions::Any)?;
         Ok(())
     }
 
@@ -187,7 +187,7 @@ impl Place for PostgresPlace<'_> {
     }
 
     fn bring(&self, state: &TableState, epoch: u64) -> Result<()> {
-        Postgres::open(self.0, [state.table()].into_iter())?.bring(&[state], &reached(epoch))?;
+        Postgres::open(self.0, [state.table()].into_iter())?.bring(&[state], &reached(epoch), Deletions::Any)?;
         Ok(())
     }
 

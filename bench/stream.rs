@@ -102,7 +102,7 @@ impl Stream<'_> {
             {
                 let arrived = Instant::now();
                 self.arrivals.push_back(arrived);
-                let plan = plan::plan(&self.definition, batch, Arrival { accept_until: Moment::LAST })?;
+                let plan = plan::plan(&self.definition, batch, Arrival { accept_from: Moment::FIRST, accept_until: Moment::LAST })?;
                 self.host.offer(0, plan, arrived)?;
             }
             let run = self.completed.poll(WAIT_MAX)?;

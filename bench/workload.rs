@@ -10,7 +10,7 @@ use crate::options::{Common, Measured, Size};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use retally::ingest::batch::{Batch, Body, BodyFormat, Part, Source};
+use retally::ingest::batch::{Batch, Body, Part, Source, TextFormat};
 use retally_core::contract::{Files, Settings};
 use retally_core::time::{DAY, Moment, SECOND};
 use std::fs;
@@ -92,7 +92,7 @@ impl Workload {
     /// A batch of lines.
     pub fn lines_batch(&self, lines: &[String]) -> Batch {
         let bytes = lines.join("\n").into_bytes();
-        let format = if self.is_csv() { BodyFormat::Csv } else { BodyFormat::Json };
+        let format = if self.is_csv() { TextFormat::Csv } else { TextFormat::Json };
         let source = Source::Bytes(Body::plain(format, bytes));
         // Names come before measurements.
         let input = usize::from(self.dataflow == Measured::Sensors);

@@ -7,7 +7,7 @@ use crate::support::program::Place;
 use crate::support::sqlite_file::SqliteFile;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use retally::sinks::{Applied, Reached, Sink};
+use retally::sinks::{Applied, Deletions, Reached, Sink};
 use retally::tables::TableState;
 use retally_core::calendar::Day;
 use retally_core::contract::Table;
@@ -99,7 +99,7 @@ pub fn online() -> Place {
     place.run("generate online --out in --devices 60 --days 40 --late 40 --mess 0.1").succeeds();
     place.write(
         "in/bad.csv",
-        "2023-01-03T08:00:00Z,18446744073709551615,9223372036854775808,9223372036854775807,true\n\
+        "timestamp,device_id,user_id,server_id,connected\n2023-01-03T08:00:00Z,18446744073709551615,9223372036854775808,9223372036854775807,true\n\
          2023-01-03T08:00:00Z,1\n2023-01-03T08:00:00Z,1\nzero \0 byte\nit's \"\u{e9}\";--\n",
     );
     place
@@ -321,7 +321,7 @@ fn any_rows_become_any_others(database: &dyn Database) {
                 .collect();
             if epoch == 1 || random.random() {
                 let states: Vec<TableState> = tables.iter().zip(&next).map(|(table, rows)| state(table, rows.values())).collect();
-                database.sink(&tables).bring(&states.iter().collect::<Vec<_>>(), &reached).unwrap();
+                database.sink(&tables).bring(&states.iter().collect::<Vec<_>>(), &reached, Deletions::Any).unwrap();
             } else {
                 let changes = tables.iter().zip(now.iter().zip(&next)).map(|(table, (now, next))| {
                     let gone = now.iter().filter(|(key, row)| next.get(*key) != Some(*row)).map(|(_, row)| (row.clone(), -1));
@@ -372,7 +372,7 @@ fn changes_are_applied_once(database: &dyn Database, cut: impl Fn()) {
     let mut sink = database.sink(tables);
     assert_eq!(sink.reached("sample").unwrap(), None);
     assert_eq!(sink.apply(tables, &changes, &to(1, "x")).unwrap(), Applied::MustBring, "nothing was ever brought");
-    sink.bring(&[&state(&table, first.values())], &to(3, "x")).unwrap();
+    sink.bring(&[&state(&table, first.values())], &to(3, "x"), Deletions::Any).unwrap();
     assert_eq!(sink.reached("sample").unwrap(), Some(to(3, "x")));
     assert_eq!(sink.reached("another").unwrap(), None);
     let before = database.all();
@@ -398,7 +398,7 @@ fn rows_without_a_key_are_counted(database: &dyn Database) {
     let to = |epoch| Reached { dataflow: "sample".into(), epoch, fingerprint: "x".into() };
     let count = || database.rows("SELECT * FROM rejected").len();
     let mut sink = database.sink(tables);
-    sink.bring(&[&state(&table, [&row(1)].into_iter())], &to(1)).unwrap();
+    sink.bring(&[&state(&table, [&row(1)].into_iter())], &to(1), Deletions::Any).unwrap();
     assert_eq!(sink.apply(tables, &changes(vec![(row(1), 2), (row(2), 1)]), &to(2)).unwrap(), Applied::Done);
     assert_eq!(count(), 4);
     assert_eq!(sink.apply(tables, &changes(vec![(row(1), -1), (row(3), 1)]), &to(3)).unwrap(), Applied::MustBring);

@@ -141,10 +141,13 @@ fn retally_time(micros: i64) -> String {
     retally_core::time::Moment(micros).to_string()
 }
 
+/// A file of which nothing can be read fails a run.
+const GOOD: &str = "2023-01-03T08:00:00Z,7,7,7,true";
+
 fn generated() -> Place {
     let place = Place::new();
     place.run("generate online --out in --devices 50 --days 60 --late 30 --mess 0.1").succeeds();
-    place.write("in/bad.csv", "2024-03-01T08:00:00Z,1\n");
+    place.write("in/bad.csv", format!("timestamp,device_id,user_id,server_id,connected\n2024-03-01T08:00:00Z,1\n{GOOD}\n"));
     place
 }
 

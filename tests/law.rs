@@ -47,7 +47,7 @@ fn from_many_files() {
     let place = with_servers(&ONLINE);
     for (number, lines) in ONLINE.lines.chunks(ONLINE.lines.len() / 7).enumerate() {
         let name = if number % 2 == 0 { format!("in/{number}.csv") } else { format!("in/deep/er/{number}.CSV") };
-        place.write(&name, if number % 3 == 0 { rows(lines) } else { table(&EVENTS, lines) });
+        place.write(&name, table(&EVENTS, lines));
     }
     place.write("in/deep/_SUCCESS", "");
     place.write("in/.hidden.csv", "2023-01-05T10:00:00Z,100001,1,1,true\n");
@@ -56,6 +56,17 @@ fn from_many_files() {
     ONLINE.check(&place, &format!("'events=./in/{{*.csv,deep/er/*.CSV}}' {SERVERS_GIVEN}"));
     let files = ["in/4.csv", "in/2.csv", "in/deep/er", "in/0.csv", "in/6.csv", "in/2.csv"].map(|file| format!("events={file}"));
     ONLINE.check(&place, &format!("{SERVERS_GIVEN} {}", files.join(" ")));
+    // The parts of `split -l`: the first one has the header.
+    let parts: Vec<String> = ONLINE
+        .lines
+        .chunks(ONLINE.lines.len() / 3)
+        .enumerate()
+        .map(|(number, lines)| {
+            place.write(&format!("part-{number}.csv"), if number == 0 { table(&EVENTS, lines) } else { rows(lines) });
+            format!("events=part-{number}.csv")
+        })
+        .collect();
+    ONLINE.check(&place, &format!("{SERVERS_GIVEN} {} --header first", parts.join(" ")));
 }
 
 #[test]
@@ -175,7 +186,7 @@ fn packed() {
 fn twice_and_three_times() {
     let place = Place::new();
     ONLINE.write_csv(&place, "in");
-    place.write("shuffled.csv", rows(&shuffled(&ONLINE.lines)));
+    place.write("shuffled.csv", table(&EVENTS, &shuffled(&ONLINE.lines)));
     let all = "events=in/events.csv servers=in/servers.csv";
     ONLINE.check(&place, &format!("{all} events=shuffled.csv servers=in/servers.csv"));
     ONLINE.check(&place, &format!("{all} --then '{all}' --then events=shuffled.csv"));
@@ -199,8 +210,8 @@ fn with_records_that_come_and_go() {
     // Other events of known devices, later ones among them, and servers that were destroyed otherwise.
     let other =
         |fields: &[&str]| format!("{},{},{},1,{}\n", fields[0].replace("2023-01", "2023-11"), fields[1], fields[2], fields[4] != "true");
-    place.write("other.csv", each(&ONLINE.lines, other));
-    place.write("gone.csv", "0,2022-01-01T00:00:00Z,2023-01-20T00:00:00Z\n1,2022-01-01T00:00:00Z,\n");
+    place.write("other.csv", format!("{}\n{}", EVENTS.join(","), each(&ONLINE.lines, other)));
+    place.write("gone.csv", "id,created_at,destroyed_at\n0,2022-01-01T00:00:00Z,2023-01-20T00:00:00Z\n1,2022-01-01T00:00:00Z,\n");
     let (all, none) = ("events=in/events.csv servers=in/servers.csv", "events-=in/events.csv servers-=in/servers.csv");
     ONLINE.check(&place, &format!("{all} events=other.csv servers=gone.csv --then 'events-=other.csv servers-=gone.csv'"));
     ONLINE.check(&place, &format!("events-=other.csv servers-=gone.csv --then 'events=other.csv servers=gone.csv' --then '{all}' -w 3"));
@@ -281,7 +292,7 @@ fn active_in_any_dress() {
     for (number, lines) in lines.chunks(lines.len() / 5).enumerate() {
         place.write(&format!("in/{number}.jsonlines"), lines.join("\n\n"));
     }
-    place.write("in/notes.csv", "not read, because the input takes JSON alone");
+    place.write("in/notes.md", "not read");
     for events in ["events.jsonl", "shuffled.ndjson", "array.json", "events.jsonl.gz", "array.jsons.zst", "in", "in/*.jsonlines"] {
         ACTIVE.check(&place, &format!("'events={events}' -w 3"));
     }

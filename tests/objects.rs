@@ -69,7 +69,7 @@ fn prefixes_globs_packed_objects_and_archives() {
         assert_eq!(said.contains("s3://fleet/app/README"), !input.contains("**"), "{said}");
     }
     // A line that is refused is named by its object.
-    server.put([("bad/x.jsonl".into(), b"garbage\n".to_vec())]);
+    server.put([("bad/x.jsonl".into(), format!("garbage\n{}\n", lines[0]).into_bytes())]);
     run(&server, &place, "run active events=s3://fleet/bad --out bad").succeeds();
     assert!(place.read("bad/rejected.csv").contains("events,s3://fleet/bad/x.jsonl,1,"), "{}", place.read("bad/rejected.csv"));
     // A folder has a URL too.

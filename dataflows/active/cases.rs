@@ -26,7 +26,7 @@ impl Language for Lines {
 
     fn delivery(&self, line: &str, sign: isize) -> Delivery {
         let line = if line.starts_with('{') { line.to_string() } else { expanded(line) };
-        let context = Context { calendar: Calendar::utc() };
+        let context = Context::new(Calendar::utc(), Event::FIELDS);
         Event::decode_json(line.as_bytes(), &context).unwrap();
         Delivery { input: 0, sign, line }
     }

@@ -151,7 +151,7 @@ impl Withholding {
 
 /// Whether the line makes its user active, with the settings' defaults.
 fn makes_active(line: &str) -> bool {
-    let event = Event::decode_json(line.as_bytes(), &Context { calendar: Calendar::utc() });
+    let event = Event::decode_json(line.as_bytes(), &Context::new(Calendar::utc(), Event::FIELDS));
     event.is_ok_and(|event| event.valuable && event.engagement.is_some_and(|engagement| engagement.0 >= 3 * SECOND))
 }
 

@@ -40,8 +40,7 @@ pub mod tables;
 mod tests;
 
 use records::{Engagement, Event};
-use retally_core::contract::{Dataflow, Definition, Files, GenerateError, Graph, Input, InputKind, Setting, SettingError, Settings};
-use retally_core::record::Record;
+use retally_core::contract::{Dataflow, Definition, Files, GenerateError, Graph, Input, Setting, SettingError, Settings};
 use settings::{Valuable, Zone};
 
 /// The dataflow.
@@ -53,14 +52,7 @@ impl Dataflow for Active {
         Definition {
             name: "active",
             about: "active users per day, and running uniques, from app analytics events",
-            inputs: vec![Input {
-                name: "events",
-                about: "analytics events as BigQuery exports them, one a line",
-                fields: Event::FIELDS,
-                csv: false,
-                required: true,
-                kind: InputKind::Records,
-            }],
+            inputs: vec![Input::records::<Event>("events", "analytics events as BigQuery exports them, one a line")],
             settings: vec![
                 Setting {
                     name: "timezone",

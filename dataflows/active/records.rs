@@ -3,7 +3,8 @@
 //! An exported event has some 2,400 bytes, of which a user, a time, a name, an offset and two parameters matter. The rest is
 //! skipped by the parser and never looked at.
 
-use retally_core::record::{Context, Field, Fields, Record, Refusal, json};
+use retally_core::objects;
+use retally_core::record::{Context, Field, Fields, Record, Refusal};
 use retally_core::time::Moment;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -52,18 +53,20 @@ pub struct Engagement(pub i64);
 
 impl Record for Event {
     const FIELDS: &'static [Field] = &[
-        Field { name: "user_pseudo_id", about: "the user" },
-        Field { name: "event_timestamp", about: "when it happened, in microseconds since 1970-01-01T00:00:00Z, as number or text" },
-        Field { name: "event_name", about: "what happened" },
-        Field { name: "event_params", about: "a list of {key, value: {string_value | int_value | float_value | double_value}}" },
-        Field { name: "time_zone_offset_seconds", about: "how far the user's clock was ahead of UTC; matters with --timezone event" },
+        Field::new("user_pseudo_id", "the user"),
+        Field::new("event_timestamp", "when it happened, in microseconds since 1970-01-01T00:00:00Z, as number or text"),
+        Field::new("event_name", "what happened"),
+        Field::new("event_params", "a list of {key, value: {string_value | int_value | float_value | double_value}}").nested().of_some(),
+        Field::new("time_zone_offset_seconds", "how far the user's clock was ahead of UTC; matters with --timezone event")
+            .of_some()
+            .or(&["device.time_zone_offset_seconds"]),
     ];
 
     fn decode(fields: Fields<'_>, _context: &Context) -> Result<Self, Refusal> {
-        let user = text(&fields, 0)?;
+        let user = fields.required_text(0)?;
         let time = whole_number(fields.text(1)).ok_or_else(|| fields.refusal(1, "is no number of microseconds"))?;
         let time = Moment::checked(time).map_err(|error| fields.refusal(1, error))?;
-        let name = text(&fields, 2)?;
+        let name = fields.required_text(2)?;
         let (engagement, valuable) = parameters(fields.text(3)).map_err(|_| fields.refusal(3, "is no list of parameters"))?;
         let offset_seconds = offset_seconds(fields.text(4)).unwrap_or(0);
         Ok(Event { time, user: User::new(user), name: Name::new(name), engagement, valuable, offset_seconds })
@@ -98,15 +101,6 @@ impl Name {
     /// This name.
     pub fn new(text: &str) -> Name {
         if text == "user_engagement" { Name::UserEngagement } else { Name::Other(text.into()) }
-    }
-}
-
-/// A text that must be there.
-fn text<'a>(fields: &Fields<'a>, place: usize) -> Result<&'a str, Refusal> {
-    match std::str::from_utf8(fields.text(place)) {
-        Ok("") => Err(fields.refusal(place, "is missing")),
-        Ok(text) => Ok(text),
-        Err(_) => Err(fields.refusal(place, "is no UTF-8")),
     }
 }
 
@@ -169,7 +163,7 @@ fn parameters(list: &[u8]) -> Result<(Option<Engagement>, bool), serde_json::Err
 fn engagement(value: &RawValue) -> Option<Engagement> {
     let value: Value<'_> = serde_json::from_str(value.get()).ok()?;
     let kinds = [value.string_value, value.int_value, value.float_value, value.double_value];
-    kinds.into_iter().flatten().find_map(|kind| milliseconds(json::text_of(kind.get()).trim_ascii())).map(Engagement)
+    kinds.into_iter().flatten().find_map(|kind| milliseconds(objects::plain_text(kind.get()).trim_ascii())).map(Engagement)
 }
 
 /// Milliseconds as microseconds; `None` beyond 292,000 years.
@@ -189,7 +183,7 @@ mod tests {
     use serde_json::json;
 
     fn read(line: &str) -> Result<Event, String> {
-        let context = Context { calendar: Calendar::utc() };
+        let context = Context::new(Calendar::utc(), Event::FIELDS);
         Event::decode_json(line.as_bytes(), &context).map_err(Cow::into_owned)
     }
 

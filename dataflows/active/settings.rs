@@ -31,7 +31,8 @@ impl Zone {
             "event" => Ok(Zone { calendar: Calendar::utc(), of_event: true }),
             _ => match settings.calendar() {
                 Ok(calendar) => Ok(Zone { calendar, of_event: false }),
-                Err(_) => Err(settings.error("timezone", "is neither `event` nor an IANA time zone such as Europe/Berlin or UTC")),
+                Err(_) => Err(settings
+                    .error("timezone", "is neither `event` nor an IANA time zone such as Europe/Berlin nor an offset such as +02:00")),
             },
         }
     }

@@ -41,7 +41,7 @@ pub mod tables;
 #[cfg(test)]
 mod tests;
 
-use retally_core::contract::{Dataflow, DatasetFiles, Definition, Files, GenerateError, Graph, Input, InputKind, SettingError, Settings};
+use retally_core::contract::{Dataflow, DatasetFiles, Definition, Files, GenerateError, Graph, Input, SettingError, Settings};
 use retally_core::record::Field;
 
 /// The dataflow.
@@ -54,11 +54,11 @@ const FILES: DatasetFiles =
 
 /// The fields of a job.
 const JOB_FIELDS: &[Field] = &[
-    Field { name: "job_id", about: "the job; the dataset too, where there is no dataset_id" },
-    Field { name: "toothbrush_id", about: "the toothbrush" },
-    Field { name: "dataset_id", about: "the dataset" },
-    Field { name: "brushing", about: "path or URL of brushing.csv: tick, tooth, percent_clean" },
-    Field { name: "settings", about: "path or URL of settings.jsonlines: time, tick, battery, tick_interval" },
+    Field::new("job_id", "the job; the dataset too, where there is no dataset_id"),
+    Field::new("toothbrush_id", "the toothbrush"),
+    Field::new("dataset_id", "the dataset"),
+    Field::new("brushing", "path or URL of brushing.csv: tick, tooth, percent_clean"),
+    Field::new("settings", "path or URL of settings.jsonlines: time, tick, battery, tick_interval"),
 ];
 
 impl Dataflow for Brushing {
@@ -66,14 +66,12 @@ impl Dataflow for Brushing {
         Definition {
             name: "brushing",
             about: "tick streams of toothbrushes as points with their times, and what was lost",
-            inputs: vec![Input {
-                name: "datasets",
-                about: "folders TOOTHBRUSH/DATASET with brushing.csv and settings.jsonlines, or a file of jobs",
-                fields: JOB_FIELDS,
-                csv: false,
-                required: true,
-                kind: InputKind::Datasets(&FILES),
-            }],
+            inputs: vec![Input::datasets(
+                "datasets",
+                "folders TOOTHBRUSH/DATASET with brushing.csv and settings.jsonlines, or a file of jobs",
+                JOB_FIELDS,
+                &FILES,
+            )],
             settings: settings::settings(),
             generator: generate::settings(),
         }

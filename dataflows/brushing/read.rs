@@ -273,7 +273,7 @@ impl Worker {
                 self.queue.pop_front();
                 return Ok(());
             }
-            Location::File(_) | Location::Inline(_) => {
+            Location::File(_) | Location::Stream { .. } | Location::Inline(_) => {
                 let error = "an input of datasets got a file of records".to_string();
                 let reports = vec![Report::Failed { sequence: split.sequence, error }];
                 self.said.push(Said { held: held.clone(), jobs: Vec::new(), reports });

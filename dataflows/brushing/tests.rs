@@ -12,7 +12,6 @@ use retally_core::contract::{Dataflow, Graph, Settings};
 use retally_core::decode::Inputs;
 use retally_core::points::{FieldKind, Offered, PointBatch, PointWriter, Points, Standing, Values};
 use retally_core::publish::Outputs;
-use retally_core::record::{Context, Field};
 use retally_core::row;
 use retally_core::split::{ByteStream, Chunk, Dataset, Format, Late, Location, Opener, Packing, Report, Split, SplitReader};
 use retally_core::testing::Config;
@@ -45,7 +44,7 @@ struct MemoryStream {
 }
 
 impl Opener for Memory {
-    fn open(&self, _split: &Split, _fields: &'static [Field]) -> Result<Box<dyn SplitReader>, String> {
+    fn open(&self, _split: &Split, _input: &retally_core::contract::Input) -> Result<Box<dyn SplitReader>, String> {
         Err("there are no records".into())
     }
 
@@ -206,8 +205,8 @@ fn run(config: Config, settings: &Settings, memory: &Memory, store: &Store, batc
         let (found, notes) = (Arc::clone(found), Arc::clone(notes));
         let (mut splits, probe) = worker.dataflow::<u64, _, _>(|scope| {
             let (handle, stream) = scope.new_input::<Split>();
-            let context = Context { calendar: graph.calendar() };
-            let inputs = Inputs::new(stream, Brushing.definition().inputs, Rc::new(memory.clone()), context, Arc::new(store.clone()));
+            let inputs =
+                Inputs::new(stream, Brushing.definition().inputs, Rc::new(memory.clone()), graph.calendar(), Arc::new(store.clone()));
             let mut outputs = Outputs::new(graph.tables().iter().map(|table| table.name.to_string()).collect());
             graph.build(&inputs, &mut outputs);
             let names = outputs.names();
@@ -280,6 +279,8 @@ fn split(delivery: &Delivery, sequence: u64) -> Split {
         range: (0, u64::MAX),
         format: Format::JsonLines,
         packing: Packing::Plain,
+        encoding: None,
+        accept_from: Moment::FIRST,
         accept_until: Moment::LAST,
         late: Late::Before(Moment::FIRST),
     }

@@ -4,7 +4,7 @@
 //! 1970 and 2200 and keeps them as a sorted list, so that a conversion is a search among a few hundred
 //! numbers , not a walk through rules.
 
-use crate::time::{self, DAY, Moment, SECOND, TimeError};
+use crate::time::{self, DAY, Moment, SECOND, TimeError, Written};
 use chrono::{Offset, TimeZone};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -61,7 +61,7 @@ pub enum Naming {
 
 /// The zone is not in the IANA database.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is no IANA time zone such as Europe/Berlin or UTC")]
+#[error("\"{0}\" is neither an IANA time zone such as Europe/Berlin nor an offset such as +02:00")]
 pub struct UnknownZone(pub String);
 
 impl Calendar {
@@ -75,8 +75,11 @@ impl Calendar {
         Calendar { name: format!("UTC{seconds:+}s"), changes: vec![(i64::MIN, seconds * SECOND)] }
     }
 
-    /// The zone named `name` in the IANA database.
+    /// The zone named `name` in the IANA database, or a fixed offset such as `+02:00`.
     pub fn named(name: &str) -> Result<Calendar, UnknownZone> {
+        if let Some(seconds) = time::offset_seconds(name.as_bytes()) {
+            return Ok(Calendar { name: name.into(), ..Calendar::fixed(seconds) });
+        }
         let zone: chrono_tz::Tz = name.parse().map_err(|_| UnknownZone(name.into()))?;
         let offset_at = |seconds: i64| -> i64 {
             let utc = chrono::DateTime::from_timestamp(seconds, 0).unwrap_or_default().naive_utc();
@@ -168,7 +171,11 @@ impl Calendar {
 
     /// Reads a time; one without an offset is local to this calendar.
     pub fn parse(&self, text: &[u8]) -> Result<Moment, TimeError> {
-        let written = time::parse(text)?;
+        self.moment(time::parse(text)?)
+    }
+
+    /// The moment of a time as written.
+    pub fn moment(&self, written: Written) -> Result<Moment, TimeError> {
         match written.offset {
             Some(offset) => Moment::checked(written.wall - offset * SECOND),
             None => Moment::checked(self.resolve(written.wall).0),
@@ -177,7 +184,11 @@ impl Calendar {
 
     /// As [`Calendar::parse`]; says too whether the text names that moment alone.
     pub fn parse_naming(&self, text: &[u8]) -> Result<(Moment, Naming), TimeError> {
-        let written = time::parse(text)?;
+        self.moment_naming(time::parse(text)?)
+    }
+
+    /// As [`Calendar::moment`]; says too whether what is written names that moment alone.
+    pub fn moment_naming(&self, written: Written) -> Result<(Moment, Naming), TimeError> {
         match written.offset {
             Some(offset) => Ok((Moment::checked(written.wall - offset * SECOND)?, Naming::Unique)),
             None => {
@@ -245,6 +256,17 @@ mod tests {
         let day = Day::from_civil(2024, 3, 31);
         assert_eq!(berlin.end(day).0 - berlin.start(day).0, 23 * time::HOUR);
         assert!(Calendar::named("Europe/Berln").is_err());
+    }
+
+    #[test]
+    fn an_offset_is_a_zone_whose_clock_never_changes() {
+        let calendar = Calendar::named("+05:30").unwrap();
+        assert_eq!(calendar.parse(b"2024-03-01 08:00").unwrap().to_string(), "2024-03-01T02:30:00Z");
+        assert_eq!(calendar.name(), "+05:30");
+        assert_eq!(Calendar::named("-0330").unwrap().day(Moment(0)), Day(-1));
+        for wrong in ["+25:00", "+1", "02:00", "+", "Z", "+02:00 "] {
+            assert!(Calendar::named(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -5,12 +5,12 @@
 //! reader would wait for it, others work. So reading and parsing scale with the workers, and the epoch is complete
 //! exactly when every split of it has been read.
 
+use crate::calendar::Calendar;
 use crate::definition::Input;
 use crate::gather::gather;
 use crate::points::Points;
-use crate::record::{Context, Raw, Record, Refusal};
+use crate::record::{Context, Record, Refusal};
 use crate::split::{Done, Late, Line, Opener, RAW_BYTES_MAX, Rejected, Report, Split, SplitReader};
-use crate::time::Moment;
 use crate::{Collection, Epoch, VecStream};
 use differential_dataflow::AsCollection;
 use std::cell::RefCell;
@@ -32,21 +32,21 @@ pub struct Inputs<'s> {
     splits: VecStream<'s, Split>,
     declared: Vec<Input>,
     opener: Rc<dyn Opener>,
-    context: Context,
+    calendar: Calendar,
     points: Arc<dyn Points>,
     reports: RefCell<Vec<VecStream<'s, Report>>>,
 }
 
 impl<'s> Inputs<'s> {
-    /// Inputs that are read from `splits` through `opener`. Points go to `points`.
+    /// Inputs that are read from `splits` through `opener`; local times are those of `calendar`. Points go to `points`.
     pub fn new(
         splits: VecStream<'s, Split>,
         declared: Vec<Input>,
         opener: Rc<dyn Opener>,
-        context: Context,
+        calendar: Calendar,
         points: Arc<dyn Points>,
     ) -> Inputs<'s> {
-        Inputs { splits, declared, opener, context, points, reports: RefCell::default() }
+        Inputs { splits, declared, opener, calendar, points, reports: RefCell::default() }
     }
 
     /// The scope of the dataflow.
@@ -60,11 +60,12 @@ impl<'s> Inputs<'s> {
     /// # Panics
     /// When the dataflow declares no input of this name.
     pub fn records<R: Record>(&self, name: &str) -> Collection<'s, R> {
-        let Some(input) = self.declared.iter().position(|input| input.name == name) else {
+        let Some((place, input)) = self.declared.iter().enumerate().find(|(_, input)| input.name == name) else {
             panic!("the dataflow declares no input {name:?}");
         };
-        let splits = self.splits.clone().filter(move |split| split.input == input);
-        let (records, reports) = decode::<R>(splits, name, Rc::clone(&self.opener), self.context.clone());
+        let splits = self.splits.clone().filter(move |split| split.input == place);
+        let context = Context::of(self.calendar.clone(), input);
+        let (records, reports) = decode::<R>(splits, input.clone(), Rc::clone(&self.opener), context);
         self.reports.borrow_mut().push(reports);
         records
     }
@@ -119,12 +120,12 @@ struct Pending {
 
 fn decode<'s, R: Record>(
     splits: VecStream<'s, Split>,
-    name: &str,
+    declared: Input,
     opener: Rc<dyn Opener>,
     context: Context,
 ) -> (Collection<'s, R>, VecStream<'s, Report>) {
     let scope = splits.scope();
-    let mut builder = OperatorBuilder::new(format!("decode {name}"), scope);
+    let mut builder = OperatorBuilder::new(format!("decode {}", declared.name), scope);
     let activator = scope.activator_for(builder.operator_info().address);
     let mut input = builder.new_input(splits, Exchange::new(Split::route));
     let (records, record_stream) = builder.new_output();
@@ -145,7 +146,7 @@ fn decode<'s, R: Record>(
                 }
             });
             if current.is_none() {
-                current = queue.pop_front().map(|pending| Reading::open(pending, &*opener, R::FIELDS));
+                current = queue.pop_front().map(|pending| Reading::open(pending, &*opener, &declared));
                 queue.iter().take(ANNOUNCED_MAX).for_each(|pending| opener.announce(&pending.split));
             }
             if let Some(reading) = &mut current {
@@ -177,8 +178,8 @@ struct Reading {
 }
 
 impl Reading {
-    fn open(pending: Pending, opener: &dyn Opener, fields: &'static [crate::record::Field]) -> Reading {
-        let reader = opener.open(&pending.split, fields);
+    fn open(pending: Pending, opener: &dyn Opener, input: &Input) -> Reading {
+        let reader = opener.open(&pending.split, input);
         let done = Done { sequence: pending.split.sequence, ..Done::default() };
         Reading { pending, reader, done, bytes_reported: 0, accepted_reported: 0 }
     }
@@ -229,7 +230,10 @@ impl Reading {
         }
         match more {
             Ok(true) => return true,
-            Ok(false) => reports.give(Report::Done(std::mem::take(done))),
+            Ok(false) => {
+                done.notice = context.noticed.take();
+                reports.give(Report::Done(std::mem::take(done)));
+            }
             Err(error) => reports.give(Report::Failed { sequence: split.sequence, error }),
         }
         false
@@ -237,19 +241,11 @@ impl Reading {
 }
 
 fn read_record<R: Record>(line: Line<'_>, split: &Split, context: &Context) -> Result<R, Refusal> {
-    let record = match line.record? {
-        Raw::Fields(fields) => R::decode(fields, context)?,
-        Raw::Json(object) => R::decode_json(object, context)?,
-    };
+    let record = R::decode_raw(line.record?, context)?;
     match record.time() {
-        Some(time) if time > split.accept_until => Err(ahead_of_clock(time)),
-        _ => Ok(record),
+        Some(time) => split.accepts(time).map(|()| record),
+        None => Ok(record),
     }
-}
-
-#[cold]
-fn ahead_of_clock(time: Moment) -> Refusal {
-    format!("the event's time {time} is more than a day ahead of the clock").into()
 }
 
 #[cold]

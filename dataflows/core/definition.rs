@@ -3,7 +3,8 @@
 //! Parser, `--help`, sinks and tests use these declarations; [`crate::contract`] is what is built with them.
 
 use crate::calendar::Calendar;
-use crate::record::Field;
+use crate::mapping::Mapping;
+use crate::record::{Context, Field, Raw, Record, Refusal};
 use crate::row::Column;
 use crate::time::Moment;
 use std::collections::BTreeMap;
@@ -24,7 +25,7 @@ pub struct Definition {
 }
 
 /// A named stream of records.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Input {
     /// Its name.
     pub name: &'static str,
@@ -32,12 +33,76 @@ pub struct Input {
     pub about: &'static str,
     /// The fields of its records.
     pub fields: &'static [Field],
-    /// Whether records come as CSV too, or as JSON alone.
-    pub csv: bool,
     /// Whether a run without it is refused.
     pub required: bool,
     /// What a delivery is.
     pub kind: InputKind,
+    /// How the fields are called and written in the data at hand.
+    pub mapping: Mapping,
+    /// How its files are read.
+    pub files: FileOptions,
+    /// Reads a record as the dataflow does, and returns its time: for those who look at data before it is read.
+    pub read: fn(Raw<'_>, &Context) -> Result<Option<Moment>, Refusal>,
+}
+
+impl Input {
+    /// An input of records, which is required.
+    pub fn records<R: Record>(name: &'static str, about: &'static str) -> Input {
+        let read = |raw: Raw<'_>, context: &Context| R::decode_raw(raw, context).map(|record| record.time());
+        Input {
+            name,
+            about,
+            fields: R::FIELDS,
+            required: true,
+            kind: InputKind::Records,
+            mapping: Mapping::default(),
+            files: FileOptions::default(),
+            read,
+        }
+    }
+
+    /// An input of datasets, which is required; `fields` are those of a job.
+    pub fn datasets(name: &'static str, about: &'static str, fields: &'static [Field], files: &'static DatasetFiles) -> Input {
+        let read = |_: Raw<'_>, _: &Context| Err("is a job and no record".into());
+        Input {
+            name,
+            about,
+            fields,
+            required: true,
+            kind: InputKind::Datasets(files),
+            mapping: Mapping::default(),
+            files: FileOptions::default(),
+            read,
+        }
+    }
+
+    /// A run may do without it.
+    #[must_use]
+    pub fn optional(self) -> Input {
+        Input { required: false, ..self }
+    }
+}
+
+/// How files are read, where neither their names nor their first bytes say it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileOptions {
+    /// What files hold whose names don't say it, and what comes from a pipe.
+    pub format: Option<TextFormat>,
+    /// The encoding of text that has no byte order mark, by its usual name. UTF-8 otherwise.
+    pub encoding: Option<String>,
+    /// Whether the header of the first CSV file of an input counts for those without one.
+    pub first_header: bool,
+    /// So many lines are passed over at the beginning of each CSV file.
+    pub skip_rows: u64,
+}
+
+/// What a text holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TextFormat {
+    /// Values between delimiters, with a header or without.
+    Csv,
+    /// JSON objects: by line, one after the other, or in arrays.
+    Json,
 }
 
 /// What is delivered for an input.
@@ -155,7 +220,8 @@ impl Settings {
     pub fn calendar(&self) -> Result<Calendar, SettingError> {
         match self.values.get("timezone") {
             None => Ok(Calendar::utc()),
-            Some(zone) => Calendar::named(zone).map_err(|_| self.error("timezone", "is no IANA time zone such as Europe/Berlin or UTC")),
+            Some(zone) => Calendar::named(zone)
+                .map_err(|_| self.error("timezone", "is neither an IANA time zone such as Europe/Berlin nor an offset such as +02:00")),
         }
     }
 

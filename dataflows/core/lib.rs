@@ -15,11 +15,15 @@ pub mod decode;
 pub mod definition;
 pub mod duration;
 pub mod extremes;
+mod fields;
 pub mod gather;
 pub mod generate;
 pub mod hash;
 pub mod key_chart;
 pub mod late_lines;
+pub mod mapping;
+pub mod noticed;
+pub mod objects;
 pub mod operators;
 pub mod points;
 pub mod publish;
@@ -29,6 +33,7 @@ pub mod split;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod time;
+pub mod time_format;
 
 /// The number of a batch, from 1; the timely timestamp of its records.
 ///

@@ -4,7 +4,9 @@
 //! one reads it. Files are opened by the runtime, through [`Opener`]: this crate does no I/O.
 
 use crate::Epoch;
-use crate::record::{Field, Raw};
+use crate::definition::Input;
+use crate::noticed::Notice;
+use crate::record::{Raw, Refusal};
 use crate::time::Moment;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -29,6 +31,10 @@ pub struct Split {
     pub format: Format,
     /// How the bytes are packed.
     pub packing: Packing,
+    /// The encoding of the text, where it is not UTF-8.
+    pub encoding: Option<String>,
+    /// Events earlier than this are refused: a clock that was never set.
+    pub accept_from: Moment,
     /// Events later than this are refused: the batch's arrival and a day.
     pub accept_until: Moment,
     /// What tells late events.
@@ -59,6 +65,13 @@ impl Late {
 pub enum Location {
     /// A file that every process can read.
     File(String),
+    /// A stream that this process has open, and that is read once: by worker 0.
+    Stream {
+        /// Its number among the open streams.
+        id: u64,
+        /// Its name.
+        name: String,
+    },
     /// In the descriptor: the bytes of its range, which start at a line.
     Inline(Bytes),
     /// Several streams that are read together, by worker `route % workers`.
@@ -90,36 +103,78 @@ pub struct RefusedJob {
 }
 
 impl Split {
+    /// Whether an event of this time is accepted, or why not.
+    pub fn accepts(&self, time: Moment) -> Result<(), Refusal> {
+        if time > self.accept_until {
+            Err(ahead_of_clock(time))
+        } else if time < self.accept_from {
+            Err(before_all_events(time, self.accept_from))
+        } else {
+            Ok(())
+        }
+    }
+
     /// The number of the worker that reads it, modulo the number of workers. Batches of one split each go around the workers.
     pub fn route(&self) -> u64 {
         match &self.location {
             Location::Dataset(dataset) => dataset.route,
+            Location::Stream { .. } => 0,
             Location::File(_) | Location::Inline(_) | Location::Refused(_) => self.epoch.wrapping_add(self.sequence),
         }
     }
+}
+
+#[cold]
+fn ahead_of_clock(time: Moment) -> Refusal {
+    format!("the event's time {time} is more than a day ahead of the clock").into()
+}
+
+#[cold]
+fn before_all_events(time: Moment, first: Moment) -> Refusal {
+    format!("the event's time {time} is before {first}: a clock that was not set, or a time of another unit").into()
 }
 
 /// How bytes become records.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Format {
     /// Comma-separated values.
-    Csv {
-        /// `,`, `;` or a tab.
-        delimiter: u8,
-        /// With a header: for each column of the file, its place among the declared fields.
-        header: Option<Vec<Option<usize>>>,
-    },
-    /// A JSON object a line.
+    Csv(Columns),
+    /// JSON objects, each within a line.
     JsonLines,
-    /// One JSON array of objects.
-    JsonArray,
-    /// Files in an archive, of which each is read after its name. Of a zip the range counts files, and not bytes.
-    Archive {
-        /// How it is put together.
-        archive: Archive,
-        /// Whether files of CSV are read too, or JSON alone.
-        csv: bool,
+    /// JSON objects and arrays of them, one after the other.
+    Json {
+        /// The key of the array that each object is about, where objects are not records themselves.
+        wrapper: Option<String>,
     },
+    /// Rows of columns. The range counts row groups, and not bytes.
+    Parquet,
+    /// Files in an archive, of which each is read after its name. Of a zip the range counts files, and not bytes.
+    Archive(Archive),
+}
+
+/// How the columns of a CSV file become fields.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Columns {
+    /// What stands between columns: `,`, `;`, `|` or a tab.
+    pub delimiter: u8,
+    /// For each column, the place of its field among the declared ones.
+    pub places: Vec<Option<usize>>,
+    /// Fields that stand in the same column as another: the place of the other, and their own.
+    pub copies: Vec<(usize, usize)>,
+    /// Whether there is a header: then each line has as many columns.
+    pub header: bool,
+    /// What stands before the first record, the header with it: bytes of the text (without a byte order mark).
+    pub head_bytes: u64,
+    /// Likewise, in lines.
+    pub head_lines: u64,
+}
+
+impl Columns {
+    /// The columns of a file without a header: these fields, by their places.
+    pub fn by_place(delimiter: u8, places: &[usize]) -> Columns {
+        let places = places.iter().map(|place| Some(*place)).collect();
+        Columns { delimiter, places, copies: Vec::new(), header: false, head_bytes: 0, head_lines: 0 }
+    }
 }
 
 /// How many files are put together in one.
@@ -140,12 +195,16 @@ pub enum Packing {
     Gzip,
     /// `.zst`, of any number of frames.
     Zstd,
+    /// `.bz2`, of any number of streams.
+    Bzip2,
+    /// `.xz`, of any number of streams.
+    Xz,
 }
 
 /// Opens splits. The runtime's side of reading.
 pub trait Opener {
-    /// A reader of `split`, whose records declare `fields`.
-    fn open(&self, split: &Split, fields: &'static [Field]) -> Result<Box<dyn SplitReader>, String>;
+    /// A reader of `split`, which holds records of `input`.
+    fn open(&self, split: &Split, input: &Input) -> Result<Box<dyn SplitReader>, String>;
 
     /// Says that `split` will be opened soon: what is far away can be asked for.
     fn announce(&self, _split: &Split) {}
@@ -289,4 +348,6 @@ pub struct Done {
     pub rejected: u64,
     /// The latest event's time.
     pub latest: Option<Moment>,
+    /// What people should know of.
+    pub notice: Notice,
 }

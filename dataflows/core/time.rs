@@ -1,8 +1,17 @@
 //! Times in microseconds since the UNIX epoch: parsing and printing, without zones.
 //!
-//! The grammar is `YYYY-MM-DD[T ]HH:MM:SS[.fraction][Z|±HH[:MM]]`. It is read by hand because it
+//! The usual form is `YYYY-MM-DD[T ]HH:MM:SS[.fraction][Z|±HH[:MM]]`. It is read by hand because it
 //! stands on the path of every record: a general parser takes longer than all other fields together.
-//! The tests hold it against `chrono`.
+//! The tests hold it against `chrono`. Other forms that name one time alone are read behind it:
+//!
+//! - without seconds, and a date alone, which is its midnight
+//! - a comma before the fraction, spaces before the offset, and a trailing `UTC`
+//! - `24:00:00`, which is the next day's midnight, and `:60`, a leap second, which is the last microsecond before it
+//! - numbers, which are UNIX times: below 10^11 seconds, below 10^14 milliseconds, below 10^17 microseconds, else nanoseconds
+//!
+//! # Limits
+//! A number of fewer than nine digits before its point is not read: it may be a date (20240301), a year, or a count of something else.
+//! [`TimeFormat`](crate::time_format::TimeFormat) says what it is.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -23,6 +32,8 @@ impl Moment {
     pub const FIRST: Moment = Moment(0);
     /// 2200-12-31T23:59:59.999999Z, the last time that is accepted.
     pub const LAST: Moment = Moment(7_289_654_400 * SECOND - 1);
+    /// 2000-01-01T00:00:00Z. Events before it are refused unless somebody says otherwise: their clock was never set.
+    pub const NOT_BEFORE: Moment = Moment(946_684_800 * SECOND);
 
     /// The moment of `micros`, when it lies in the accepted years.
     pub fn checked(micros: i64) -> Result<Moment, TimeError> {
@@ -57,12 +68,18 @@ pub enum TimeError {
     /// The text does not follow the grammar.
     #[error("is not a time like 2026-01-31T12:34:56Z")]
     Malformed,
-    /// A field is too large (month 13, 30 February, 24:00).
+    /// A field is too large (month 13, 30 February, 24:01).
     #[error("is not a time that exists")]
     NoSuchTime,
     /// The year is outside 1970–2200.
     #[error("lies outside the years 1970 to 2200")]
     OutOfRange,
+    /// A number that may be anything.
+    #[error("is too small for a UNIX time: give its format, such as unix_s or %Y%m%d")]
+    ShortNumber,
+    /// The text does not follow the format that its field was given.
+    #[error("is not a time of the format of its field")]
+    OtherFormat,
 }
 
 /// A time as written: with an offset it is a [`Moment`], without one it is local to a zone not named.
@@ -78,37 +95,166 @@ pub struct Written {
 ///
 /// Fractions beyond microseconds are cut. Years are checked by [`Moment::checked`], not here.
 pub fn parse(text: &[u8]) -> Result<Written, TimeError> {
-    let (head, mut rest) = text.split_first_chunk::<19>().ok_or(TimeError::Malformed)?;
-    let &[y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1, b'T' | b' ', h0, h1, b':', i0, i1, b':', s0, s1] = head else {
-        return Err(TimeError::Malformed);
+    let Some((&[y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1, b'T' | b't' | b' ', h0, h1, b':', i0, i1, b':', s0, s1], rest)) =
+        text.split_first_chunk::<19>()
+    else {
+        return parse_shorter(text);
     };
-    let year = two(y0, y1)? * 100 + two(y2, y3)?;
-    let (month, day) = (two(m0, m1)?, two(d0, d1)?);
+    let date = date([y0, y1, y2, y3], [m0, m1], [d0, d1])?;
     let (hour, minute, second) = (two(h0, h1)?, two(i0, i1)?, two(s0, s1)?);
-    if !(1..=12).contains(&month) || day < 1 || day > days_in_month(year, month) || hour > 23 || minute > 59 || second > 59 {
-        return Err(TimeError::NoSuchTime);
+    let mut wall = (date * 86_400 + hour * 3600 + minute * 60 + second) * SECOND;
+    let mut rest = rest;
+    if let Some((b'.' | b',', fraction)) = rest.split_first() {
+        let micros;
+        (micros, rest) = parse_fraction(fraction)?;
+        wall += micros;
     }
-    let mut wall = (days_from_civil(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second) * SECOND;
-    if let Some((b'.', fraction)) = rest.split_first() {
-        let digits = fraction.iter().take_while(|b| b.is_ascii_digit()).count();
-        if digits == 0 {
-            return Err(TimeError::Malformed);
-        }
-        let (fraction, after) = fraction.split_at(digits);
-        let padded = fraction.iter().copied().chain(std::iter::repeat(b'0')).take(6);
-        wall += padded.fold(0, |micros, digit| micros * 10 + i64::from(digit - b'0'));
-        rest = after;
+    if hour > 23 || minute > 59 || second > 59 {
+        wall = unusual_clock(date, hour, minute, second, wall)?;
     }
     Ok(Written { wall, offset: parse_offset(rest)? })
 }
 
-/// `Z`, `±HH`, `±HHMM`, `±HH:MM`, or nothing.
+/// The seconds' fraction in microseconds, and what follows it.
+fn parse_fraction(text: &[u8]) -> Result<(i64, &[u8]), TimeError> {
+    let digits = text.iter().take_while(|b| b.is_ascii_digit()).count();
+    if digits == 0 {
+        return Err(TimeError::Malformed);
+    }
+    let (fraction, rest) = text.split_at(digits);
+    let padded = fraction.iter().copied().chain(std::iter::repeat(b'0')).take(6);
+    Ok((padded.fold(0, |micros, digit| micros * 10 + i64::from(digit - b'0')), rest))
+}
+
+/// 24:00:00, and seconds that are leap seconds. They end an hour of UTC, and zones differ from it by quarters of hours.
+#[cold]
+fn unusual_clock(date: i64, hour: i64, minute: i64, second: i64, wall: i64) -> Result<i64, TimeError> {
+    let next_day = (date + 1) * 86_400 * SECOND;
+    match (hour, minute, second) {
+        (24, 0, 0) if wall == next_day => Ok(wall),
+        (0..=23, 14 | 29 | 44 | 59, 60) => Ok((date * 86_400 + hour * 3600 + minute * 60 + 60) * SECOND - 1),
+        _ => Err(TimeError::NoSuchTime),
+    }
+}
+
+/// What is no date with hours, minutes and seconds: without seconds, a date alone, or a number.
+#[cold]
+fn parse_shorter(text: &[u8]) -> Result<Written, TimeError> {
+    match *text {
+        [y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1, ref rest @ ..] => {
+            let date = date([y0, y1, y2, y3], [m0, m1], [d0, d1])?;
+            match *rest {
+                [] => Ok(Written { wall: date * 86_400 * SECOND, offset: None }),
+                [b'T' | b't' | b' ', h0, h1, b':', i0, i1, ref rest @ ..] => {
+                    let (hour, minute) = (two(h0, h1)?, two(i0, i1)?);
+                    let mut wall = (date * 86_400 + hour * 3600 + minute * 60) * SECOND;
+                    if hour > 23 || minute > 59 {
+                        wall = unusual_clock(date, hour, minute, 0, wall)?;
+                    }
+                    Ok(Written { wall, offset: parse_offset(rest)? })
+                }
+                _ => Err(TimeError::Malformed),
+            }
+        }
+        [b'0'..=b'9' | b'-', ..] => parse_number(text),
+        _ => Err(TimeError::Malformed),
+    }
+}
+
+/// A UNIX time, whose magnitude says its unit.
+fn parse_number(text: &[u8]) -> Result<Written, TimeError> {
+    const DIGITS_MIN: usize = 9;
+    let (digits, negative) = match text.strip_prefix(b"-") {
+        Some(digits) => (digits, true),
+        None => (text, false),
+    };
+    let whole = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let number = decimal(digits).ok_or(TimeError::Malformed)?;
+    if negative {
+        return Err(TimeError::OutOfRange);
+    }
+    // With an exponent, the number of digits says nothing.
+    if whole < DIGITS_MIN && !digits.iter().any(|byte| byte.eq_ignore_ascii_case(&b'e')) || number < 1e8 {
+        return Err(TimeError::ShortNumber);
+    }
+    let micros_each = match number {
+        ..1e11 => Unit::Seconds,
+        ..1e14 => Unit::Milliseconds,
+        ..1e17 => Unit::Microseconds,
+        _ => Unit::Nanoseconds,
+    };
+    unix(text, micros_each)
+}
+
+/// The unit of a UNIX time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Seconds.
+    Seconds,
+    /// Milliseconds.
+    Milliseconds,
+    /// Microseconds.
+    Microseconds,
+    /// Nanoseconds, cut to microseconds.
+    Nanoseconds,
+}
+
+/// Reads a UNIX time of this unit. Digits are exact; a number with an exponent is as exact as a float.
+pub fn unix(text: &[u8], unit: Unit) -> Result<Written, TimeError> {
+    // By how many digits the point moves to give microseconds.
+    let moved: i32 = match unit {
+        Unit::Seconds => 6,
+        Unit::Milliseconds => 3,
+        Unit::Microseconds => 0,
+        Unit::Nanoseconds => -3,
+    };
+    let (digits, negative) = match text.strip_prefix(b"-") {
+        Some(digits) => (digits, true),
+        None => (text, false),
+    };
+    let number = decimal(digits).ok_or(TimeError::Malformed)?;
+    let micros = if digits.iter().any(|byte| byte.eq_ignore_ascii_case(&b'e')) {
+        let micros = number * 10f64.powi(moved);
+        // Beyond all accepted years, whatever it is exactly.
+        if micros.abs() > 1e18 {
+            return Err(TimeError::OutOfRange);
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "in range, and fractions of microseconds are cut")]
+        let micros = micros as i64;
+        micros
+    } else {
+        let (whole, fraction) = match digits.iter().position(|byte| *byte == b'.') {
+            Some(point) => (digits.get(..point).unwrap_or_default(), digits.get(point + 1..).unwrap_or_default()),
+            None => (digits, &[][..]),
+        };
+        let wanted = usize::try_from(i32::try_from(whole.len()).unwrap_or(i32::MAX).saturating_add(moved)).unwrap_or(0);
+        let padded = whole.iter().chain(fraction).copied().chain(std::iter::repeat(b'0')).take(wanted);
+        let add = |sum: i64, digit: u8| sum.checked_mul(10)?.checked_add(i64::from(digit - b'0'));
+        padded.into_iter().try_fold(0, add).ok_or(TimeError::OutOfRange)?
+    };
+    Ok(Written { wall: if negative { -micros } else { micros }, offset: Some(0) })
+}
+
+/// A number without a sign: digits, perhaps a point with more, perhaps an exponent.
+fn decimal(text: &[u8]) -> Option<f64> {
+    let plain = text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-'));
+    let starts = text.first().is_some_and(u8::is_ascii_digit);
+    let number: f64 = std::str::from_utf8(text).ok().filter(|_| plain && starts)?.parse().ok()?;
+    number.is_finite().then_some(number)
+}
+
+/// `Z`, `±HH`, `±HHMM`, `±HH:MM`, `UTC`, each with spaces before it or without, or nothing.
 fn parse_offset(text: &[u8]) -> Result<Option<i64>, TimeError> {
     let (sign, hours, minutes) = match *text {
         [] => return Ok(None),
         [b'Z' | b'z'] => return Ok(Some(0)),
-        [sign, h0, h1] => (sign, two(h0, h1)?, 0),
-        [sign, h0, h1, m0, m1] | [sign, h0, h1, b':', m0, m1] => (sign, two(h0, h1)?, two(m0, m1)?),
+        [sign, h0, h1] if sign != b' ' => (sign, two(h0, h1)?, 0),
+        [sign, h0, h1, m0, m1] | [sign, h0, h1, b':', m0, m1] if sign != b' ' => (sign, two(h0, h1)?, two(m0, m1)?),
+        [b' ', ref rest @ ..] => match rest.trim_ascii_start() {
+            rest if rest.eq_ignore_ascii_case(b"UTC") => return Ok(Some(0)),
+            [] => return Ok(None),
+            rest => return parse_offset(rest),
+        },
         _ => return Err(TimeError::Malformed),
     };
     if hours > 23 || minutes > 59 {
@@ -119,6 +265,21 @@ fn parse_offset(text: &[u8]) -> Result<Option<i64>, TimeError> {
         b'-' => Ok(Some(-(hours * 3600 + minutes * 60))),
         _ => Err(TimeError::Malformed),
     }
+}
+
+/// The seconds by which a clock is ahead of UTC that is given as `±HH`, `±HHMM` or `±HH:MM`.
+pub fn offset_seconds(text: &[u8]) -> Option<i64> {
+    matches!(text, [b'+' | b'-', ..]).then(|| parse_offset(text).ok().flatten()).flatten()
+}
+
+/// Days since 1970-01-01 of a date that exists.
+fn date([y0, y1, y2, y3]: [u8; 4], [m0, m1]: [u8; 2], [d0, d1]: [u8; 2]) -> Result<i64, TimeError> {
+    let year = two(y0, y1)? * 100 + two(y2, y3)?;
+    let (month, day) = (two(m0, m1)?, two(d0, d1)?);
+    if !(1..=12).contains(&month) || day < 1 || day > days_in_month(year, month) {
+        return Err(TimeError::NoSuchTime);
+    }
+    Ok(days_from_civil(year, month, day))
 }
 
 fn two(tens: u8, ones: u8) -> Result<i64, TimeError> {
@@ -183,23 +344,60 @@ mod tests {
             ("1970-01-01T00:00:00Z", "1970-01-01T00:00:00Z"),
             ("2200-12-31T23:59:59.999999Z", "2200-12-31T23:59:59.999999Z"),
             ("2024-02-29T00:00:00Z", "2024-02-29T00:00:00Z"),
+            ("2024-03-01 08:00:00 UTC", "2024-03-01T08:00:00Z"),
+            ("2024-03-01 08:00:00.5 utc", "2024-03-01T08:00:00.500000Z"),
+            ("2024-03-01 08:00:00,123", "2024-03-01T08:00:00.123000Z"),
+            ("2024-03-01 08:00", "2024-03-01T08:00:00Z"),
+            ("2024-03-01T08:00Z", "2024-03-01T08:00:00Z"),
+            ("2024-03-01t08:00 +0530", "2024-03-01T02:30:00Z"),
+            ("2024-03-01", "2024-03-01T00:00:00Z"),
+            ("2024-03-01T08:00:00  Z", "2024-03-01T08:00:00Z"),
+            ("2024-02-28T24:00:00Z", "2024-02-29T00:00:00Z"),
+            ("2024-02-29 24:00", "2024-03-01T00:00:00Z"),
+            ("2016-12-31T23:59:60.75Z", "2016-12-31T23:59:59.999999Z"),
+            ("2017-01-01T05:29:60+05:30", "2016-12-31T23:59:59.999999Z"),
+            ("1709280000", "2024-03-01T08:00:00Z"),
+            ("1709280000.1234567", "2024-03-01T08:00:00.123456Z"),
+            ("1709280000123", "2024-03-01T08:00:00.123000Z"),
+            ("1709280000123.4", "2024-03-01T08:00:00.123400Z"),
+            ("1709280000123456", "2024-03-01T08:00:00.123456Z"),
+            ("1709280000123456789", "2024-03-01T08:00:00.123456Z"),
+            ("1.70928E9", "2024-03-01T08:00:00Z"),
+            ("1.709280000123e+12", "2024-03-01T08:00:00.123000Z"),
         ] {
             assert_eq!(utc(text).as_deref(), Ok(expected), "{text}");
         }
         for (text, error) in [
             ("", TimeError::Malformed),
-            ("2026-01-31", TimeError::Malformed),
             ("2026-01-31X12:34:56", TimeError::Malformed),
             ("2026-01-31T12:34:56.", TimeError::Malformed),
             ("2026-01-31T12:34:56+2", TimeError::Malformed),
-            ("2026-01-31T12:34:56 UTC", TimeError::Malformed),
             ("2026-13-01T00:00:00", TimeError::NoSuchTime),
             ("2026-02-29T00:00:00", TimeError::NoSuchTime),
-            ("2026-02-01T24:00:00", TimeError::NoSuchTime),
+            ("2026-02-01T24:00:01", TimeError::NoSuchTime),
+            ("2026-02-01T24:00:00.5", TimeError::NoSuchTime),
+            ("2026-02-01T25:00:00", TimeError::NoSuchTime),
+            ("2026-02-01T12:17:60", TimeError::NoSuchTime),
             ("2026-02-01T00:00:00+24:00", TimeError::NoSuchTime),
             ("1969-12-31T23:59:59Z", TimeError::OutOfRange),
             ("2201-01-01T00:00:00Z", TimeError::OutOfRange),
             ("1970-01-01T00:00:00+01:00", TimeError::OutOfRange),
+            ("20240301", TimeError::ShortNumber),
+            ("0", TimeError::ShortNumber),
+            ("1e3", TimeError::ShortNumber),
+            ("-1709280000", TimeError::OutOfRange),
+            ("99999999999", TimeError::OutOfRange),
+            ("1709280000 UTC", TimeError::Malformed),
+            ("1709280000x", TimeError::Malformed),
+            ("1709280000..5", TimeError::Malformed),
+            ("1e999", TimeError::Malformed),
+            ("99999999999999999999", TimeError::OutOfRange),
+            ("2024/03/01 08:00:00", TimeError::Malformed),
+            ("01/03/2024 08:00:00", TimeError::Malformed),
+            ("2024-3-1 8:00:00", TimeError::Malformed),
+            ("2024-03-01T08:00:00+5:30", TimeError::Malformed),
+            ("2024-03-01 08:00:00 AM", TimeError::Malformed),
+            ("2024-03-01 08:00:00 Europe/Berlin", TimeError::Malformed),
         ] {
             assert_eq!(utc(text), Err(error), "{text}");
         }

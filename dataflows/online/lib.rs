@@ -41,8 +41,7 @@ mod tests;
 
 use fleet::FleetSizes;
 use records::{Event, Server};
-use retally_core::contract::{Dataflow, Definition, Files, GenerateError, Graph, Input, InputKind, Setting, SettingError, Settings};
-use retally_core::record::Record;
+use retally_core::contract::{Dataflow, Definition, Files, GenerateError, Graph, Input, Setting, SettingError, Settings};
 
 /// The dataflow.
 #[derive(Clone, Copy, Debug)]
@@ -54,22 +53,9 @@ impl Dataflow for Online {
             name: "online",
             about: "unique online devices per day by fleet size, from connectivity events with holes",
             inputs: vec![
-                Input {
-                    name: "events",
-                    about: "devices that went online or offline",
-                    fields: Event::FIELDS,
-                    csv: true,
-                    required: true,
-                    kind: InputKind::Records,
-                },
-                Input {
-                    name: "servers",
-                    about: "servers with their lifetimes; of two rows of a server the one destroyed later counts",
-                    fields: Server::FIELDS,
-                    csv: true,
-                    required: false,
-                    kind: InputKind::Records,
-                },
+                Input::records::<Event>("events", "devices that went online or offline"),
+                Input::records::<Server>("servers", "servers with their lifetimes; of two rows of a server the one destroyed later counts")
+                    .optional(),
             ],
             settings: vec![
                 Setting {

@@ -61,16 +61,19 @@ impl PartialOrd for Status {
 
 impl Record for Event {
     const FIELDS: &'static [Field] = &[
-        Field { name: "timestamp", about: "when the device said so" },
-        Field { name: "device_id", about: "the device, an unsigned 64-bit integer" },
-        Field { name: "user_id", about: "its user, likewise" },
-        Field { name: "server_id", about: "the server that it is connected to, likewise" },
-        Field { name: "connected", about: "true, t or 1 when it went online; false, f or 0 when it went offline" },
+        Field::new("timestamp", "when the device said so"),
+        Field::new("device_id", "the device, an unsigned 64-bit integer"),
+        Field::new("user_id", "its user, likewise"),
+        Field::new("server_id", "the server that it is connected to, likewise"),
+        Field::new(
+            "connected",
+            "whether it went online or offline: true/false, t/f, 1/0, yes/no, on/off, online/offline, connected/disconnected",
+        ),
     ];
 
     fn decode(fields: Fields<'_>, context: &Context) -> Result<Self, Refusal> {
         let (time, device, user, server) = (fields.time(0, context)?, fields.uint(1)?, fields.uint(2)?, fields.uint(3)?);
-        Ok(Event { device, status: Status::new(time, user, server, fields.bool(4)?) })
+        Ok(Event { device, status: Status::new(time, user, server, fields.bool(4, context)?) })
     }
 
     fn time(&self) -> Option<Moment> {
@@ -107,9 +110,9 @@ pub enum Until {
 
 impl Record for Server {
     const FIELDS: &'static [Field] = &[
-        Field { name: "id", about: "the server, an unsigned 64-bit integer" },
-        Field { name: "created_at", about: "when it was created" },
-        Field { name: "destroyed_at", about: "when it was destroyed; empty, NULL or \\N: it is still alive" },
+        Field::new("id", "the server, an unsigned 64-bit integer"),
+        Field::new("created_at", "when it was created"),
+        Field::new("destroyed_at", "when it was destroyed; empty, NULL or \\N: it is still alive").optional(),
     ];
 
     fn decode(fields: Fields<'_>, context: &Context) -> Result<Self, Refusal> {

@@ -278,7 +278,7 @@ mod tests {
 
     /// What can be read, and how many lines can't.
     fn read(text: &str) -> (Vec<Measurement>, usize) {
-        let context = Context { calendar: Calendar::utc() };
+        let context = Context::new(Calendar::utc(), Measurement::FIELDS);
         let decode = |line: &str| {
             let slots: Vec<&[u8]> = line.split(',').map(str::as_bytes).collect();
             Measurement::decode(Fields::new(Measurement::FIELDS, &slots), &context).ok()

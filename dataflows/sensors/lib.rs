@@ -62,8 +62,7 @@ mod tests;
 pub mod unusual;
 
 use records::{Measurement, Name};
-use retally_core::contract::{Dataflow, Definition, Files, GenerateError, Graph, Input, InputKind, Setting, SettingError, Settings};
-use retally_core::record::Record;
+use retally_core::contract::{Dataflow, Definition, Files, GenerateError, Graph, Input, Setting, SettingError, Settings};
 
 /// The dataflow.
 #[derive(Clone, Copy, Debug)]
@@ -71,14 +70,13 @@ pub struct Sensors;
 
 impl Dataflow for Sensors {
     fn definition(&self) -> Definition {
-        let input = |name, about, fields, required| Input { name, about, fields, kind: InputKind::Records, csv: true, required };
         let setting = |name, value, default, about| Setting { name, value, default: Some(default), about };
         Definition {
             name: "sensors",
             about: "piecewise regressions and anomalies of sensors, from their measurements",
             inputs: vec![
-                input("mapping", "the names of sensors", Name::FIELDS, false),
-                input("data", "measurements, in any number of files", Measurement::FIELDS, true),
+                Input::records::<Name>("mapping", "the names of sensors").optional(),
+                Input::records::<Measurement>("data", "measurements, in any number of files"),
             ],
             settings: vec![
                 setting("timezone", "IANA", "Europe/Berlin", "the zone of times without an offset, and of local hours and weeks"),

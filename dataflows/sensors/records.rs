@@ -114,16 +114,15 @@ impl Reading {
 
 impl Record for Measurement {
     const FIELDS: &'static [Field] = &[
-        Field { name: "timestamp", about: "when it was measured" },
-        Field { name: "sensor_uuid", about: "the sensor" },
-        Field { name: "sensor_value", about: "what was measured: a finite number below 2^36 in magnitude" },
+        Field::new("timestamp", "when it was measured"),
+        Field::new("sensor_uuid", "the sensor"),
+        Field::new("sensor_value", "what was measured: a finite number below 2^36 in magnitude"),
     ];
 
     fn decode(fields: Fields<'_>, context: &Context) -> Result<Self, Refusal> {
-        let (time, naming) = context.calendar.parse_naming(fields.text(0)).map_err(|error| fields.refusal(0, error))?;
+        let (time, naming) = fields.time_naming(0, context)?;
         let sensor = sensor(&fields, 1)?;
-        let number = std::str::from_utf8(fields.text(2)).ok().and_then(|text| text.parse::<f64>().ok());
-        let number = number.ok_or_else(|| fields.refusal(2, "is no number"))?;
+        let number = fields.float(2)?;
         let value = Value::new(number).ok_or_else(|| match number.is_finite() {
             true => fields.refusal(2, "is 2^36 or more in magnitude"),
             false => fields.refusal(2, "is not finite"),
@@ -146,17 +145,11 @@ pub struct Name {
 }
 
 impl Record for Name {
-    const FIELDS: &'static [Field] = &[
-        Field { name: "sensor_name", about: "what people call it" },
-        Field { name: "sensor_uuid", about: "what its measurements call it" },
-    ];
+    const FIELDS: &'static [Field] =
+        &[Field::new("sensor_name", "what people call it"), Field::new("sensor_uuid", "what its measurements call it")];
 
     fn decode(fields: Fields<'_>, _: &Context) -> Result<Self, Refusal> {
-        let name = std::str::from_utf8(fields.text(0)).map_err(|_| fields.refusal(0, "is no UTF-8"))?;
-        if name.is_empty() {
-            return Err(fields.refusal(0, "is missing"));
-        }
-        Ok(Name { name: name.into(), sensor: sensor(&fields, 1)? })
+        Ok(Name { name: fields.required_text(0)?.into(), sensor: sensor(&fields, 1)? })
     }
 
     fn time(&self) -> Option<Moment> {
@@ -187,7 +180,7 @@ mod tests {
     }
 
     fn decode(slots: &[&[u8]]) -> Result<Measurement, String> {
-        let context = Context { calendar: Calendar::named("Europe/Berlin").unwrap() };
+        let context = Context::new(Calendar::named("Europe/Berlin").unwrap(), Measurement::FIELDS);
         Measurement::decode(Fields::new(Measurement::FIELDS, slots), &context).map_err(|refusal| refusal.into_owned())
     }
 

@@ -46,8 +46,7 @@ mod tables;
 mod tests;
 
 use records::Event;
-use retally_core::contract::{Dataflow, Definition, Files, GenerateError, Graph, Input, InputKind, Setting, SettingError, Settings};
-use retally_core::record::Record;
+use retally_core::contract::{Dataflow, Definition, Files, GenerateError, Graph, Input, Setting, SettingError, Settings};
 
 /// The dataflow.
 #[derive(Clone, Copy, Debug)]
@@ -58,14 +57,7 @@ impl Dataflow for Usage {
         Definition {
             name: "usage",
             about: "sessions of devices in schools, with daily minutes and school statistics, from event-sourced logs",
-            inputs: vec![Input {
-                name: "events",
-                about: "events of the logs of schools and devices",
-                fields: Event::FIELDS,
-                kind: InputKind::Records,
-                csv: false,
-                required: true,
-            }],
+            inputs: vec![Input::records::<Event>("events", "events of the logs of schools and devices")],
             settings: vec![
                 Setting {
                     name: "timezone",

@@ -5,9 +5,12 @@
 use crate::registry;
 use crate::sinks::Format;
 use clap::builder::{PossibleValuesParser, ValueParser};
+use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use retally_core::calendar::Calendar;
 use retally_core::contract::{AsOf, Dataflow, Definition, InputKind, Setting, Settings};
 use retally_core::points::Measurement;
+use retally_core::time::Moment;
 use std::fmt::Write;
 
 /// The whole command line.
@@ -26,6 +29,15 @@ pub fn command() -> Command {
                 .subcommand_value_name("DATAFLOW")
                 .subcommand_help_heading("Dataflows")
                 .subcommands(registry::dataflows().iter().map(|dataflow| run(*dataflow))),
+        )
+        .subcommand(
+            Command::new("check")
+                .about("What is understood of some files, and what would be refused, without building anything")
+                .subcommand_required(true)
+                .arg_required_else_help(true)
+                .subcommand_value_name("DATAFLOW")
+                .subcommand_help_heading("Dataflows")
+                .subcommands(registry::dataflows().iter().map(|dataflow| check(&dataflow.definition()))),
         )
         .subcommand(
             Command::new("demo")
@@ -108,13 +120,7 @@ fn run(dataflow: &dyn Dataflow) -> Command {
     Command::new(definition.name)
         .about(definition.about)
         .after_long_help(describe(dataflow))
-        .arg(
-            Arg::new("inputs")
-                .value_name("INPUT=PATH")
-                .required(true)
-                .num_args(1..)
-                .help("Records: a file, a folder, a glob, or s3://BUCKET/PREFIX; INPUT-=PATH retracts them"),
-        )
+        .arg(inputs("Records: a file, a folder, a glob, s3://BUCKET/PREFIX, or - for standard input; INPUT-=PATH retracts them"))
         .arg(
             flag(
                 "then",
@@ -140,7 +146,17 @@ fn run(dataflow: &dyn Dataflow) -> Command {
             "TIME",
             "Count open facts up to this time, and leave out later events: a time, or `now` [default: the latest event]",
         ))
-        .arg(flag("max-rejected", "N", "Fail, and write nothing, when more records are refused").value_parser(number()))
+        .arg(
+            flag("max-rejected", "N", "Fail, and write nothing, when more records are refused [default: any number, but not all of a file]")
+                .value_parser(number()),
+        )
+        .arg(
+            Arg::new("replace")
+                .long("replace")
+                .action(ArgAction::SetTrue)
+                .help("Delete from a database whatever is not in this input, however much that is"),
+        )
+        .args(reading())
         .arg(Arg::new("quiet").short('q').long("quiet").action(ArgAction::SetTrue).help("No progress, no summaries"))
         .arg(
             flag("workers", "N", "Workers of this process [default: the cores of the machine]")
@@ -169,6 +185,40 @@ fn run(dataflow: &dyn Dataflow) -> Command {
         .args(definition.settings.iter().map(setting))
 }
 
+fn inputs(help: &'static str) -> Arg {
+    Arg::new("inputs").value_name("INPUT=PATH").required(true).num_args(1..).help(help)
+}
+
+fn check(definition: &Definition) -> Command {
+    Command::new(definition.name)
+        .about(definition.about)
+        .arg(inputs("Files to look at: the first 1,000 records of each are read"))
+        .args(reading())
+        .args(definition.settings.iter().filter(|setting| setting.name == "timezone").map(setting))
+}
+
+/// How input is read that is not as the dataflow expects it.
+fn reading() -> [Arg; 7] {
+    let flag = |name: &'static str, value: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name(value).help(help).help_heading("Your own data")
+    };
+    [
+        flag(
+            "map",
+            "INPUT.FIELD=COLUMN",
+            "Where a field is: a column, a JSON key, a.path.of.keys; ==VALUE: all have this value; = alone: there is none",
+        )
+        .action(ArgAction::Append),
+        flag("config", "FILE", "Mappings and settings from a file such as retally.toml"),
+        flag("input-format", "FORMAT", "What standard input holds, or files whose names don't say it")
+            .value_parser(["csv", "json", "jsonl", "parquet"]),
+        flag("encoding", "NAME", "The encoding of text, such as windows-1252 [default: UTF-8, or UTF-16 with its mark]"),
+        flag("header", "WHICH", "first: the header of the first CSV file counts for those without one").value_parser(["first"]),
+        flag("skip-rows", "N", "Pass over so many lines at the beginning of each CSV file").value_parser(clap::value_parser!(u64)),
+        flag("not-before", "TIME", "Refuse events before this time: a clock that was never set").default_value("2000-01-01"),
+    ]
+}
+
 /// The kinds of points that a dataflow has, by default.
 fn measurements(dataflow: &dyn Dataflow) -> Vec<Measurement> {
     dataflow.graph(&Settings::defaults(&dataflow.definition().settings)).map_or(Vec::new(), |graph| graph.measurements())
@@ -182,8 +232,7 @@ fn describe(dataflow: &dyn Dataflow) -> String {
         writeln!(text, "Inputs:")?;
         for input in &definition.inputs {
             let formats = match input.kind {
-                InputKind::Records if input.csv => "CSV or JSON",
-                InputKind::Records => "JSON",
+                InputKind::Records => "CSV or JSON",
                 InputKind::Datasets(_) => "jobs: a JSON object a line",
             };
             writeln!(text, "  {}: {} ({formats})", input.name, input.about)?;
@@ -223,18 +272,28 @@ fn describe(dataflow: &dyn Dataflow) -> String {
     text
 }
 
-/// The values of `declared` settings, as given.
-pub fn settings(declared: &[Setting], matches: &ArgMatches) -> Settings {
-    let given = |setting: &Setting| matches.get_one::<String>(setting.name).map(|value| (setting.name, value.clone()));
-    declared.iter().filter_map(given).fold(Settings::default(), |settings, (name, value)| settings.with(name, &value))
+/// The values of `declared` settings: as given on the command line, or in a file, or by default.
+pub fn settings<'f>(declared: &[Setting], file: impl Iterator<Item = (&'f str, String)>, matches: &ArgMatches) -> Settings {
+    let by_file = file.fold(Settings::defaults(declared), |settings, (name, value)| settings.with(name, &value));
+    // Not every command takes all of them.
+    let taken = |setting: &&Setting| matches.try_contains_id(setting.name).unwrap_or(false);
+    let given = |setting: &&Setting| taken(setting) && matches.value_source(setting.name) == Some(ValueSource::CommandLine);
+    declared.iter().filter(given).fold(by_file, |settings, setting| {
+        matches.get_one::<String>(setting.name).map_or(settings.clone(), |value| settings.with(setting.name, value))
+    })
 }
 
-/// The as-of time, as given; a time without an offset is of the dataflow's zone.
+/// A time on the command line; without an offset it is of the dataflow's zone.
+pub fn time(name: &str, text: &str, settings: &Settings) -> Result<Moment, String> {
+    let calendar = settings.calendar().unwrap_or_else(|_| Calendar::utc());
+    calendar.parse(text.as_bytes()).map_err(|error| format!("--{name} {text:?} {error}"))
+}
+
+/// The as-of time, as given.
 pub fn as_of(text: Option<&String>, settings: &Settings) -> Result<AsOf, String> {
     let Some(text) = text else { return Ok(AsOf::Latest) };
     if text == "now" {
         return Ok(AsOf::At(crate::engine::now()));
     }
-    let calendar = settings.calendar().unwrap_or_else(|_| retally_core::calendar::Calendar::utc());
-    calendar.parse(text.as_bytes()).map(AsOf::At).map_err(|error| format!("--as-of {text:?} {error}"))
+    time("as-of", text, settings).map(AsOf::At)
 }

@@ -48,7 +48,15 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let graph = dataflow.graph(&settings).map_err(|error| CliError::failed(error.to_string()))?;
     let pieces = graph.key_charts().into_iter().map(|chart| chart.table);
     let tables = graph.tables().iter().map(|table| table.name).chain(pieces).map(String::from).collect();
-    let job = Job { definition, graph: Arc::from(graph), settings, tables, rejected_max: None, points: Destination::Nowhere };
+    let job = Job {
+        definition,
+        graph: Arc::from(graph),
+        settings,
+        tables,
+        accept_from: retally_core::time::Moment::FIRST,
+        rejected_max: None,
+        points: Destination::Nowhere,
+    };
     let batches = vec![job::batch(&job.definition, &inputs)?, job::batch(&job.definition, &late)?];
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let Some(driver) = engine::run(&job, &Cluster::local(workers), RunDriver::silent(&job, batches))? else { return Ok(()) };

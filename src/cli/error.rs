@@ -35,6 +35,12 @@ impl CliError {
         self
     }
 
+    /// As a failure of something that is named before it.
+    #[must_use]
+    pub fn within(self, what: &str) -> CliError {
+        CliError { message: format!("{what}: {}", self.message), ..self }
+    }
+
     /// Prints it.
     pub fn report(self) -> ExitCode {
         say(&format!("error: {}", self.message));
@@ -45,22 +51,32 @@ impl CliError {
     }
 }
 
+impl std::fmt::Display for CliError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
 impl From<EngineError> for CliError {
     fn from(error: EngineError) -> Self {
         let hint = match &error {
+            EngineError::Unread(unread) => {
+                unread.hint.as_deref().unwrap_or("nothing was written; look at the file, or say how many may be refused: --max-rejected N")
+            }
+            EngineError::Ingest(error) if error.hint().is_some() => error.hint().unwrap_or_default(),
             EngineError::Commit(CommitError { message, hint }) => {
                 return CliError { message: message.clone(), hint: hint.clone(), code: 1 };
             }
             EngineError::Ingest(IngestError::NoDatasets { .. }) => "give a folder of datasets, or a file of jobs",
             EngineError::Ingest(IngestError::NotFound { .. }) => "check the path; a glob must be quoted from the shell",
-            EngineError::Ingest(IngestError::UnknownFormat { .. }) => "rename or link the file",
             EngineError::Rejected { .. } => "nothing was written; look at the input, or allow more",
             EngineError::Read(_) => "nothing was written; run again when the file can be read",
             EngineError::Ingest(IngestError::Io { path, .. }) if path.starts_with("s3") => BUCKET_HINT,
-            EngineError::Ingest(IngestError::Body { .. } | IngestError::CsvBody { .. }) => "nothing was written; deliver it again, whole",
+            EngineError::Ingest(IngestError::Body { .. }) => "nothing was written; deliver it again, whole",
             EngineError::Ingest(IngestError::Io { .. }) => "nothing was written; see that the file is there and may be read",
             EngineError::Ingest(IngestError::BadGlob { .. }) => "put the characters * ? [ ] { } of a name in brackets: [*]",
             EngineError::Ingest(IngestError::UnsupportedUrl { .. }) => "copy the files to a folder or a bucket first",
+            EngineError::Ingest(_) => "nothing was written",
             EngineError::Points(PointsError::Store(error)) => store_hint(error),
             EngineError::Points(PointsError::NoCertificates(_)) => "install them (Debian's package ca-certificates)",
             EngineError::Points(_) => {

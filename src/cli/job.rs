@@ -2,14 +2,18 @@
 
 use super::args;
 use super::error::CliError;
+use super::mapping;
 use crate::cluster::Cluster;
 use crate::engine::Job;
 use crate::ingest::batch::{Batch, Part, Source};
+use crate::ingest::unpack;
 use crate::points::{Destination, PointsError};
 use crate::sinks::{self, Format, Sink};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
-use retally_core::contract::{Dataflow, Definition, Graph, Table};
+use retally_core::contract::{Dataflow, Definition, Graph, Settings, Table};
+use retally_core::definition::{FileOptions, TextFormat};
+use retally_core::time::Moment;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -18,10 +22,34 @@ const FIRST_PORT: usize = 2101;
 
 const THEN_HINT: &str = "separate inputs by spaces; quote a path that has some: --then \"events='late events.csv'\"";
 
+/// What is read, and how.
+pub struct Reading {
+    /// The dataflow, with the mappings of its inputs.
+    pub definition: Definition,
+    /// Its settings.
+    pub settings: Settings,
+    /// Events before this are refused.
+    pub accept_from: Moment,
+}
+
+/// What a command line and its configuration file say of the input.
+pub fn reading(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Reading, CliError> {
+    let mut definition = dataflow.definition();
+    let section = mapping::section(&definition, matches)?;
+    section.map(&mut definition)?;
+    mapping::map(&mut definition, matches)?;
+    let files = file_options(matches)?;
+    definition.inputs.iter_mut().for_each(|input| input.files = files.clone());
+    let settings = args::settings(&definition.settings, section.settings(), matches);
+    let not_before = matches.get_one::<String>("not-before");
+    let accept_from =
+        not_before.map_or(Ok(Moment::NOT_BEFORE), |text| args::time("not-before", text, &settings)).map_err(CliError::usage)?;
+    Ok(Reading { definition, settings, accept_from })
+}
+
 /// The job of a command line.
 pub fn job(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Job, CliError> {
-    let definition = dataflow.definition();
-    let settings = args::settings(&definition.settings, matches);
+    let Reading { definition, settings, accept_from } = reading(dataflow, matches)?;
     let as_of = args::as_of(matches.get_one::<String>("as-of"), &settings).map_err(CliError::usage)?;
     let settings = settings.with_as_of(as_of);
     let graph = dataflow.graph(&settings).map_err(|error| CliError::usage(error.to_string()))?;
@@ -40,7 +68,25 @@ pub fn job(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Job, CliErro
     let tables = with_pieces(&*graph, tables, matches.contains_id("charts"))?;
     let rejected_max = matches.get_one::<u64>("max-rejected").copied();
     let points = points(&*graph, matches)?;
-    Ok(Job { definition, graph: Arc::from(graph), settings, tables, rejected_max, points })
+    Ok(Job { definition, graph: Arc::from(graph), settings, tables, accept_from, rejected_max, points })
+}
+
+/// How files are read, by the flags.
+fn file_options(matches: &ArgMatches) -> Result<FileOptions, CliError> {
+    let text = |name: &str| matches.get_one::<String>(name);
+    let encoding = text("encoding").cloned();
+    if let Some(unknown) = encoding.as_ref().filter(|name| unpack::encoding(name).is_none()) {
+        let error = CliError::usage(format!("--encoding {unknown:?} is no encoding of text"));
+        return Err(error.hint("names are those of browsers: windows-1252, iso-8859-15, utf-16le, shift_jis, gb18030"));
+    }
+    let format = match text("input-format").map(String::as_str) {
+        Some("csv") => Some(TextFormat::Csv),
+        Some("json" | "jsonl") => Some(TextFormat::Json),
+        // Its first bytes say that.
+        _ => None,
+    };
+    let skip_rows = matches.get_one::<u64>("skip-rows").copied().unwrap_or(0);
+    Ok(FileOptions { format, encoding, first_header: text("header").is_some(), skip_rows })
 }
 
 /// The tables, with those that charts of single keys need when charts are drawn.

@@ -2,10 +2,12 @@
 
 pub mod args;
 pub mod changes;
+mod check;
 pub mod demo;
 pub mod error;
 pub mod generate;
 pub mod job;
+mod mapping;
 pub mod progress;
 pub mod query;
 pub mod run;
@@ -24,6 +26,7 @@ pub fn main() -> ExitCode {
     };
     let result = match matches.subcommand() {
         Some(("run", matches)) => run::main(matches),
+        Some(("check", matches)) => check::main(matches),
         Some(("demo", matches)) => demo::main(matches),
         Some(("generate", matches)) => generate::main(matches),
         Some(("query", matches)) => query::main(matches),

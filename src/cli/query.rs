@@ -128,8 +128,9 @@ pub(super) fn nearest(noun: &str, name: &str, names: &[impl AsRef<str>]) -> Stri
 
 fn range(matches: &ArgMatches) -> Result<RangeInclusive<i64>, CliError> {
     let zone = matches.get_one::<String>("timezone").map_or("UTC", String::as_str);
-    let calendar = Calendar::named(zone)
-        .map_err(|_| CliError::usage(format!("--timezone {zone:?} is no IANA time zone such as Europe/Berlin or UTC")))?;
+    let calendar = Calendar::named(zone).map_err(|_| {
+        CliError::usage(format!("--timezone {zone:?} is neither an IANA time zone such as Europe/Berlin nor an offset such as +02:00"))
+    })?;
     let time = |name: &str| {
         let Some(text) = matches.get_one::<String>(name) else { return Ok(None) };
         let parsed = parse_time(text, &calendar).map_err(|error| CliError::usage(format!("--{name} {text:?} {error}")));

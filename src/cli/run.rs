@@ -13,7 +13,7 @@ use crate::ingest::batch::Batch;
 use crate::points::staged::StagedPoints;
 use crate::points::{Destination, Dropped};
 use crate::registry;
-use crate::sinks::{Reached, Sink};
+use crate::sinks::{Deletions, Reached, Sink};
 use crate::tables::{Run, Tables};
 use clap::ArgMatches;
 use std::collections::{BTreeMap, VecDeque};
@@ -24,18 +24,19 @@ use std::path::{Path, PathBuf};
 pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let Some((name, matches)) = matches.subcommand() else { return Ok(()) };
     let Some(dataflow) = registry::dataflow(name) else { return Ok(()) };
-    let definition = dataflow.definition();
     let text = |name: &str| matches.get_one::<String>(name);
     let job = job::job(dataflow, matches)?;
     let cluster = job::cluster(matches)?;
     job::check_processes(&job, &cluster, matches)?;
-    let batches = job::batches(&definition, matches)?;
+    let batches = job::batches(&job.definition, matches)?;
     let mut driver = RunDriver::silent(&job, batches);
     if cluster.process == 0 {
         driver.changes = text("changes").map(|path| ChangesFile::create(Path::new(path))).transpose()?;
         driver.quiet = matches.get_flag("quiet");
         driver.progress = ProgressShown::new(driver.quiet);
-        driver.ending = Some(Ending { sink: job::sink(&job, matches)?, charts: text("charts").map(PathBuf::from), job: job.clone() });
+        let deletions = if matches.get_flag("replace") { Deletions::Any } else { Deletions::Guarded };
+        let charts = text("charts").map(PathBuf::from);
+        driver.ending = Some(Ending { sink: job::sink(&job, matches)?, deletions, charts, job: job.clone() });
     }
     engine::run(&job, &cluster, driver)?;
     Ok(())
@@ -46,6 +47,7 @@ struct Ending {
     job: Job,
     /// Without one, tables are printed.
     sink: Option<Box<dyn Sink>>,
+    deletions: Deletions,
     charts: Option<PathBuf>,
 }
 
@@ -96,11 +98,11 @@ impl RunDriver {
 
     /// Writes or prints what came out.
     fn end(&mut self, ending: Ending, points: Vec<StagedPoints>) -> Result<(), CliError> {
-        let Ending { job, mut sink, charts } = ending;
+        let Ending { job, mut sink, deletions, charts } = ending;
         let epoch = self.summaries.last().map_or(0, |summary| summary.epoch);
         let reached = Reached { dataflow: job.definition.name.into(), epoch, fingerprint: job.fingerprint() };
         let mut written = match &mut sink {
-            Some(sink) => sink.bring(&self.tables.all(), &reached)?,
+            Some(sink) => sink.bring(&self.tables.all(), &reached, deletions)?,
             None => Vec::new(),
         };
         engine::publish(points).map_err(EngineError::Commit)?;

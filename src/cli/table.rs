@@ -76,7 +76,8 @@ fn head(columns: &[(&str, bool)], rows: impl Iterator<Item = Vec<String>>, width
     head
 }
 
-fn shown_value(text: &str) -> String {
+/// A text as it may be shown: shortened, and with nothing that could steer a terminal or turn the order of what stands beside it.
+pub fn shown_value(text: &str) -> String {
     let mut shown = String::new();
     for (place, character) in text.chars().enumerate() {
         match character {
@@ -84,11 +85,16 @@ fn shown_value(text: &str) -> String {
                 shown.push('…');
                 break;
             }
-            control if control.is_control() => shown.extend(control.escape_default()),
+            control if control.is_control() || is_format(control) => shown.extend(control.escape_default()),
             other => shown.push(other),
         }
     }
     shown
+}
+
+/// Characters that are not seen, and change how others are: marks of direction, joiners, spaces without width.
+fn is_format(character: char) -> bool {
+    matches!(character, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 #[cfg(test)]

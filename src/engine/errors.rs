@@ -1,5 +1,6 @@
 //! Why a run failed.
 
+use super::notices::Unread;
 use crate::cluster::mesh;
 use crate::failure::Kind;
 use crate::ingest::IngestError;
@@ -38,6 +39,9 @@ pub enum EngineError {
         /// The first of them, with its place and the reason.
         first: String,
     },
+    /// Nothing of a file could be read: look at it, or say how many records may be refused.
+    #[error(transparent)]
+    Unread(#[from] Unread),
     /// Too many batches wait: offer this one again when some are complete.
     #[error("could not take another batch of {dataflow:?}: {limit} are waiting")]
     Full {
@@ -74,6 +78,7 @@ impl EngineError {
             EngineError::Full { .. } => Kind::TryAgain,
             EngineError::Read(_)
             | EngineError::Rejected { .. }
+            | EngineError::Unread(_)
             | EngineError::Commit(_)
             | EngineError::Points(_)
             | EngineError::Mesh(_)

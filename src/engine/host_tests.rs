@@ -3,7 +3,7 @@
 use super::host::{self, Completed, Host, OFFERS_MAX};
 use super::{EngineError, Job, Passing};
 use crate::failure::Kind;
-use crate::ingest::batch::{Arrival, Batch, Body, BodyFormat, Part, Source};
+use crate::ingest::batch::{Arrival, Batch, Body, Part, Source, TextFormat};
 use crate::ingest::plan;
 use crate::points::Destination;
 use crate::tables::Tables;
@@ -32,7 +32,15 @@ fn job(dataflow: &dyn Dataflow, settings: &[(&str, &str)]) -> Job {
     let settings = settings.iter().fold(Settings::defaults(&definition.settings), with);
     let graph = dataflow.graph(&settings).unwrap();
     let tables = graph.tables().iter().map(|table| table.name.to_string()).collect();
-    Job { definition, graph: Arc::from(graph), settings, tables, rejected_max: None, points: Destination::Nowhere }
+    Job {
+        definition,
+        graph: Arc::from(graph),
+        settings,
+        tables,
+        accept_from: Moment::FIRST,
+        rejected_max: None,
+        points: Destination::Nowhere,
+    }
 }
 
 fn online() -> Job {
@@ -49,14 +57,14 @@ fn batch(deliveries: &[Delivery]) -> Batch {
     deliveries.iter().for_each(|delivery| lines.entry((delivery.input, delivery.sign)).or_default().push(&delivery.line));
     let part = |((input, sign), lines): ((usize, isize), Vec<&str>)| {
         let bytes = lines.join("\n").into_bytes();
-        let format = if bytes.starts_with(b"{") { BodyFormat::Json } else { BodyFormat::Csv };
+        let format = if bytes.starts_with(b"{") { TextFormat::Json } else { TextFormat::Csv };
         Part { input, sign, source: Source::Bytes(Body::plain(format, bytes)) }
     };
     Batch { parts: lines.into_iter().map(part).collect() }
 }
 
 fn offer(host: &Host, jobs: &[Job], dataflow: usize, batch: &Batch) -> Result<u64, EngineError> {
-    let plan = plan::plan(&jobs[dataflow].definition, batch, Arrival { accept_until: Moment::LAST })?;
+    let plan = plan::plan(&jobs[dataflow].definition, batch, Arrival { accept_from: Moment::FIRST, accept_until: Moment::LAST })?;
     host.offer(dataflow, plan, Instant::now())
 }
 
@@ -250,9 +258,9 @@ fn offers_are_bounded_and_taken_again_when_some_are_complete() {
 fn too_many_refused_records_end_the_host_with_the_reason() {
     let jobs = [Job { rejected_max: Some(1), ..online() }];
     let (host, completed) = host::start(jobs.to_vec(), 2, Passing::Bytes).unwrap();
-    offer(&host, &jobs, ONLINE, &batch(&[delivery("rubbish")])).unwrap();
+    offer(&host, &jobs, ONLINE, &batch(&[delivery("1,2,3,4,5,6")])).unwrap();
     assert_eq!(next(&completed).summary.rejected, 1, "so many may be");
-    offer(&host, &jobs, ONLINE, &batch(&[delivery("more rubbish")])).unwrap();
+    offer(&host, &jobs, ONLINE, &batch(&[delivery("6,5,4,3,2,1")])).unwrap();
     assert!(matches!(completed.poll(WAIT_MAX), Err(EngineError::Ended)));
     let error = host.close().unwrap_err();
     assert!(matches!(&error, EngineError::Rejected { limit: 1, .. }), "{error}");

@@ -10,6 +10,7 @@
 use super::errors::EngineError;
 use super::gather::{EpochReports, Gathered};
 use super::job::Job;
+use super::notices::{Notices, Unread};
 use super::routes::Routes;
 use super::summary::{Progress, Summary};
 use crate::ingest::plan::Plan;
@@ -18,7 +19,6 @@ use retally_core::Epoch;
 use retally_core::decode::Inputs;
 use retally_core::points::Points;
 use retally_core::publish::Outputs;
-use retally_core::record::Context;
 use retally_core::row::RowBatch;
 use retally_core::split::{Late, Location, Packing, Split};
 use retally_core::time::Moment;
@@ -46,6 +46,8 @@ pub struct Commit {
     pub changes: BTreeMap<String, Vec<RowBatch>>,
     /// Rows that the table `rejected` gets, sorted.
     pub rejected: Vec<RowBatch>,
+    /// A file that has records of which none could be read, where there is one.
+    pub unread: Option<Unread>,
 }
 
 /// A planned batch with its epoch.
@@ -95,8 +97,8 @@ impl Hosted {
         worker.dataflow_named::<Epoch, _, _>(job.definition.name, |scope| {
             let gathered = Rc::new(RefCell::new(Gathered::default()));
             let (splits, stream) = scope.new_input::<Split>();
-            let context = Context { calendar: job.graph.calendar() };
-            let inputs = Inputs::new(stream, job.definition.inputs.clone(), Rc::new(opener.clone()), context, Arc::clone(points));
+            let inputs =
+                Inputs::new(stream, job.definition.inputs.clone(), Rc::new(opener.clone()), job.graph.calendar(), Arc::clone(points));
             let mut outputs = Outputs::new(job.tables.clone());
             job.graph.build(&inputs, &mut outputs);
             let probe = ProbeHandle::new();
@@ -175,12 +177,15 @@ impl Hosted {
         self.rejected += reports.rejected.len();
         let changes = self.gathered.borrow_mut().take_changes(epoch, &self.tables);
         let mut summary = Summary::new(epoch, &plan, &reports.done, arrived.elapsed());
-        reports.notes.sort_unstable();
-        summary.notes = reports.notes;
+        let notices = Notices::new(&self.job, &plan, &reports.done);
+        summary.notes = std::mem::take(&mut reports.notes);
+        summary.notes.extend(notices.notes());
+        summary.notes.sort_unstable();
         summary.passed_over.append(&mut reports.passed_over);
         summary.passed_over.sort_unstable();
         let rejected = reports.rejected.rows(&self.job.definition, &plan, &reports.done);
-        Commit { dataflow: self.place, summary, changes, rejected }
+        let unread = notices.unread(&reports);
+        Commit { dataflow: self.place, summary, changes, rejected, unread }
     }
 
     /// An error as soon as more is refused than may be, and not when all the rest has been read.

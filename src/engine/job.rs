@@ -5,6 +5,7 @@
 
 use crate::points::Destination;
 use retally_core::contract::{AsOf, Definition, Graph, Settings};
+use retally_core::time::Moment;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -19,6 +20,8 @@ pub struct Job {
     pub settings: Settings,
     /// The tables that are built, those of charts of single keys among them.
     pub tables: BTreeSet<String>,
+    /// Events before this are refused.
+    pub accept_from: Moment,
     /// The run fails when more records are refused.
     pub rejected_max: Option<u64>,
     /// Where points go.
@@ -36,11 +39,13 @@ impl Job {
             AsOf::Latest => "latest".to_string(),
             AsOf::At(moment) => moment.0.to_string(),
         };
+        let mapped = self.definition.inputs.iter().map(|input| format!("{} {}", input.name, input.mapping.fingerprint()));
+        let mapped = mapped.filter(|_| self.definition.inputs.iter().any(|input| !input.mapping.is_empty()));
         let tables = self.graph.tables().into_iter().map(|table| {
             let columns = table.columns.iter().map(|column| format!("{} {:?} {}", column.name, column.kind, column.nullable));
             format!("{} {} {}", table.name, table.key_columns, columns.collect::<Vec<_>>().join(","))
         });
-        format!("{:016x}", fnv([self.definition.name.to_string(), as_of].into_iter().chain(settings).chain(tables)))
+        format!("{:016x}", fnv([self.definition.name.to_string(), as_of].into_iter().chain(settings).chain(mapped).chain(tables)))
     }
 }
 
@@ -48,7 +53,8 @@ impl Job {
 pub fn agreement(jobs: &[Job]) -> u64 {
     fnv(jobs.iter().flat_map(|job| {
         let settings = job.definition.settings.iter().map(|setting| format!("{}={}", setting.name, job.settings.text(setting.name)));
-        [job.fingerprint()].into_iter().chain(settings).chain(job.tables.iter().cloned()).collect::<Vec<_>>()
+        let files = job.definition.inputs.iter().map(|input| format!("{:?}", input.files)).chain([job.accept_from.to_string()]);
+        [job.fingerprint()].into_iter().chain(settings).chain(files).chain(job.tables.iter().cloned()).collect::<Vec<_>>()
     }))
 }
 

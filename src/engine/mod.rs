@@ -13,6 +13,7 @@ pub mod host;
 mod host_tests;
 mod hosted;
 pub mod job;
+pub mod notices;
 mod routes;
 pub mod summary;
 mod workers;
@@ -57,14 +58,16 @@ pub fn publish(points: Vec<StagedPoints>) -> Result<(), CommitError> {
 }
 
 /// Runs a job to its end, on this process's workers. Returns the driver on process 0, and nothing on others.
+///
+/// A batch is refused when one of its files has records and none of them can be read, unless the job says how many may be refused.
 pub fn run<D: Driver>(job: &Job, cluster: &Cluster, mut driver: D) -> Result<Option<D>, EngineError> {
-    let definition = job.definition.clone();
+    let (definition, accept_from, any_may_be_refused) = (job.definition.clone(), job.accept_from, job.rejected_max.is_some());
     on_workers(std::slice::from_ref(job), cluster, Passing::Values, move |worker, core: &mut Core| {
         let mut complete = Vec::new();
         let mut epoch = 0;
         while let Some(batch) = driver.next() {
             let arrived = Instant::now();
-            let plan = plan::plan(&definition, &batch, Arrival { accept_until: now().plus(DAY) })?;
+            let plan = plan::plan(&definition, &batch, Arrival { accept_from, accept_until: now().plus(DAY) })?;
             epoch += 1;
             core.offer(0, Offer { epoch, plan, arrived });
             let mut told = Instant::now();
@@ -75,7 +78,12 @@ pub fn run<D: Driver>(job: &Job, cluster: &Cluster, mut driver: D) -> Result<Opt
                     core.progress(0).into_iter().for_each(|progress| driver.progress(progress));
                 }
             }
-            complete.drain(..).try_for_each(|commit| driver.commit(commit))?;
+            for mut commit in complete.drain(..) {
+                match commit.unread.take() {
+                    Some(unread) if !any_may_be_refused => return Err(EngineError::Unread(unread)),
+                    _ => driver.commit(commit)?,
+                }
+            }
         }
         let (dropped, points) = core.finish_points(worker)?;
         driver.finish(&dropped, points)?;

@@ -9,10 +9,12 @@
 
 use super::SPLIT_BYTES;
 use super::file::InputFile;
-use super::format::{self, Content, Kind, first_line, format_of};
+use super::format::{self, Content, Kind};
+use super::header::Headers;
 use super::lexer::Lexer;
-use super::unpack::{Counted, unpacked, without_bom};
-use retally_core::record::Field;
+use super::look::Looker;
+use super::unpack::{Counted, unpacked};
+use retally_core::contract::Input;
 use retally_core::split::{Archive, Line, Packing, SplitReader};
 use std::cell::RefCell;
 use std::io::{self, BufReader, Cursor, Read, Seek};
@@ -26,15 +28,6 @@ use zip::ZipArchive;
 const PIECE_BYTES: usize = 256 << 10;
 /// Pieces that wait for the worker.
 const PIECES_MAX: usize = 4;
-
-/// Which files of an archive are read.
-#[derive(Clone, Copy)]
-pub struct Accepted {
-    /// CSV too, or JSON alone.
-    pub csv: bool,
-    /// The fields of the input's records.
-    pub fields: &'static [Field],
-}
 
 /// Where a zip can be cut: numbers of files, so that about [`SPLIT_BYTES`] lie between two.
 pub fn zip_cuts(file: impl Read + Seek) -> io::Result<Vec<u64>> {
@@ -68,7 +61,10 @@ type Pieces = Receiver<io::Result<Piece>>;
 /// Reads the files of an archive, one after the other.
 pub struct ArchiveReader {
     path: String,
-    accepted: Accepted,
+    input: Input,
+    looker: Looker,
+    /// The first files with a header and without one.
+    headers: Headers,
     pieces: Rc<RefCell<Pieces>>,
     read: Arc<AtomicU64>,
     cancelled: Arc<AtomicBool>,
@@ -91,7 +87,7 @@ impl ArchiveReader {
         archive: Archive,
         packing: Packing,
         range: (u64, u64),
-        accepted: Accepted,
+        input: &Input,
         cancelled: Arc<AtomicBool>,
     ) -> io::Result<ArchiveReader> {
         let read = Arc::new(AtomicU64::new(0));
@@ -102,8 +98,8 @@ impl ArchiveReader {
         let (sender, pieces) = sync_channel(PIECES_MAX);
         let walk = move || {
             let walked = match archive {
-                Archive::Zip => walk_zip(file, range, accepted, &sender),
-                Archive::Tar => walk_tar(file, packing, accepted, &sender),
+                Archive::Zip => walk_zip(file, range, &sender),
+                Archive::Tar => walk_tar(file, packing, &sender),
             };
             if let Err(Stop::Failed(error)) = walked {
                 sender.send(Err(error)).ok();
@@ -111,7 +107,19 @@ impl ArchiveReader {
         };
         std::thread::Builder::new().name("archive".into()).spawn(walk)?;
         let pieces = Rc::new(RefCell::new(pieces));
-        Ok(ArchiveReader { path: path.into(), accepted, pieces, read, cancelled, member: None, lines: 0, passed_over: Vec::new() })
+        let (looker, headers) = (Looker::new(input), Headers::default());
+        Ok(ArchiveReader {
+            path: path.into(),
+            input: input.clone(),
+            looker,
+            headers,
+            pieces,
+            read,
+            cancelled,
+            member: None,
+            lines: 0,
+            passed_over: Vec::new(),
+        })
     }
 
     /// Goes on to the next file, or reads a block of the one at hand. Returns whether there is more.
@@ -131,11 +139,9 @@ impl ArchiveReader {
             Ok(Ok(Piece::PassedOver(name))) => self.passed_over.push(format!("{}/{name}", self.path)),
             Ok(Ok(Piece::Begin(name, kind))) => {
                 let stream = MemberStream { pieces: Rc::clone(&self.pieces), piece: Cursor::new(Vec::new()), over: false };
-                let (_, mut stream) = without_bom(unpacked(stream, kind.packing)?)?;
-                let first = first_line(&mut stream)?;
-                let format = format_of(kind.content, &first.line, self.accepted.fields);
-                let stream = Box::new(Cursor::new(first.read).chain(stream));
-                self.member = Some(Member { name, lexer: Lexer::new(stream, u64::MAX, &format, self.accepted.fields, true) });
+                let (mut found, stream) = self.looker.look(&name, Some(kind.content), unpacked(stream, kind.packing)?)?;
+                self.headers.add(&name, &mut found.format, self.input.files.first_header)?;
+                self.member = Some(Member { name, lexer: Lexer::new(stream, u64::MAX, &found.format, &self.input, true) });
             }
             Ok(Err(error)) => return Err(error),
             // All has been said.
@@ -207,39 +213,35 @@ impl<E: Into<io::Error>> From<E> for Stop {
 
 type Pipe = SyncSender<io::Result<Piece>>;
 
-fn walk_zip(file: Counted<InputFile>, range: (u64, u64), accepted: Accepted, pipe: &Pipe) -> Result<(), Stop> {
+fn walk_zip(file: Counted<InputFile>, range: (u64, u64), pipe: &Pipe) -> Result<(), Stop> {
     let mut archive = ZipArchive::new(BufReader::new(file))?;
     let place = |number: u64| usize::try_from(number).unwrap_or(usize::MAX).min(archive.len());
     for index in place(range.0)..place(range.1) {
         let member = archive.by_index(index)?;
         let (name, is_file) = (member.name()?.into_owned(), member.is_file());
-        hand_over(name, is_file, member, accepted, pipe)?;
+        hand_over(name, is_file, member, pipe)?;
     }
     Ok(())
 }
 
-fn walk_tar(file: Counted<InputFile>, packing: Packing, accepted: Accepted, pipe: &Pipe) -> Result<(), Stop> {
+fn walk_tar(file: Counted<InputFile>, packing: Packing, pipe: &Pipe) -> Result<(), Stop> {
     let mut archive = tar::Archive::new(unpacked(BufReader::new(file), packing)?);
     for member in archive.entries()? {
         let member = member?;
         let name = String::from_utf8_lossy(&member.path_bytes()).into_owned();
         let is_file = member.header().entry_type().is_file();
-        hand_over(name, is_file, member, accepted, pipe)?;
+        hand_over(name, is_file, member, pipe)?;
     }
     Ok(())
 }
 
-fn hand_over(name: String, is_file: bool, mut member: impl Read, accepted: Accepted, pipe: &Pipe) -> Result<(), Stop> {
+fn hand_over(name: String, is_file: bool, mut member: impl Read, pipe: &Pipe) -> Result<(), Stop> {
     let give = |piece| pipe.send(Ok(piece)).map_err(|_| Stop::Dropped);
     let hidden = name.split('/').any(|part| part.starts_with('.') && part != "." && part != ".." || part == "__MACOSX");
     if !is_file || hidden {
         return Ok(());
     }
-    let kind = format::kind(&name).filter(|kind| match kind.content {
-        Content::Json => true,
-        Content::Csv => accepted.csv,
-        Content::Archive(_) => false,
-    });
+    let kind = format::kind(&name).filter(|kind| matches!(kind.content, Content::Csv | Content::Json));
     let Some(kind) = kind else { return give(Piece::PassedOver(name)) };
     give(Piece::Begin(name, kind))?;
     loop {

@@ -1,6 +1,7 @@
 //! What is delivered: the parts of a batch, and when it arrived.
 
 use bytes::Bytes;
+pub use retally_core::definition::TextFormat;
 use retally_core::split::Packing;
 use retally_core::time::Moment;
 
@@ -37,25 +38,16 @@ pub struct Body {
     /// What it is called in the column `source` of the table `rejected`.
     pub name: String,
     /// What it holds.
-    pub format: BodyFormat,
+    pub format: TextFormat,
     /// How it is packed.
     pub packing: Packing,
     /// Its bytes, which are shared and never copied.
     pub bytes: Bytes,
 }
 
-/// What a body holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyFormat {
-    /// Comma-separated values, with a header or without.
-    Csv,
-    /// JSON objects, by line or in an array.
-    Json,
-}
-
 impl Body {
     /// A body without a name, not packed.
-    pub fn plain(format: BodyFormat, bytes: impl Into<Bytes>) -> Body {
+    pub fn plain(format: TextFormat, bytes: impl Into<Bytes>) -> Body {
         Body { name: "-".into(), format, packing: Packing::Plain, bytes: bytes.into() }
     }
 }
@@ -63,6 +55,8 @@ impl Body {
 /// When a batch arrives.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
+    /// Events earlier than this are refused.
+    pub accept_from: Moment,
     /// Events later than this are refused.
     pub accept_until: Moment,
 }

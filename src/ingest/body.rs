@@ -6,13 +6,13 @@
 //! # Limits
 //! [`check_file`] does not look into archives and datasets. A body that is not packed has no limit here: it is in memory already.
 
-use super::batch::{Body, BodyFormat};
+use super::batch::{Body, TextFormat};
 use super::file::InputFile;
-use super::format::{self, Content, FIRST_LINE_BYTES_MAX};
+use super::format::Content;
+use super::look::Looker;
 use super::unpack::unpacked;
 use super::{IngestError, SPLIT_BYTES};
 use bytes::Bytes;
-use retally_core::contract::Input;
 use retally_core::split::{Format, Packing};
 use std::io::{self, Cursor, ErrorKind, Read};
 
@@ -30,22 +30,26 @@ pub(super) struct Looked {
 }
 
 /// Unpacks a body, up to so many bytes, and looks at its beginning.
-pub(super) fn look(body: &Body, input: &Input, unpacked_bytes_max: u64) -> Result<Looked, IngestError> {
+pub(super) fn look(body: &Body, looker: &Looker, unpacked_bytes_max: u64) -> Result<Looked, IngestError> {
     let failed = |why: String| IngestError::Body { name: body.name.clone(), why };
     let content = match body.format {
-        BodyFormat::Csv if !input.csv => return Err(IngestError::CsvBody { name: body.name.clone(), input: input.name }),
-        BodyFormat::Csv => Content::Csv,
-        BodyFormat::Json => Content::Json,
+        TextFormat::Csv => Content::Csv,
+        TextFormat::Json => Content::Json,
     };
     let bytes = match body.packing {
         Packing::Plain => body.bytes.clone(),
         packing => unpack(Cursor::new(body.bytes.clone()), packing, unpacked_bytes_max).map_err(|error| failed(error.to_string()))?.into(),
     };
-    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    let first_max = usize::try_from(FIRST_LINE_BYTES_MAX).unwrap_or(usize::MAX);
-    let first = format::first_line_of(text.get(..first_max).unwrap_or(text));
-    let format = format::format_of(content, first, input.fields);
-    let whole = format == Format::JsonArray || (content == Content::Csv && memchr::memchr(b'"', &bytes).is_some());
+    let (found, mut text) = looker.look(&body.name, Some(content), Box::new(Cursor::new(bytes.clone())))?;
+    let bytes = if found.encoding.is_some() {
+        let mut decoded = Vec::new();
+        text.read_to_end(&mut decoded).map_err(|error| failed(error.to_string()))?;
+        decoded.into()
+    } else {
+        bytes
+    };
+    let format = found.format;
+    let whole = matches!(format, Format::Json { .. }) || (content == Content::Csv && memchr::memchr(b'"', &bytes).is_some());
     let cuts = if whole { Vec::new() } else { cuts(&bytes) };
     Ok(Looked { format, bytes, cuts })
 }
@@ -99,28 +103,25 @@ mod tests {
     use crate::ingest::plan::{Plan, plan};
     use crate::ingest::read::FileOpener;
     use crate::ingest::rejected::Refused;
+    use crate::ingest::sample::{self, definition};
     use flate2::Compression;
     use flate2::write::GzEncoder;
-    use retally_core::contract::{Definition, InputKind};
-    use retally_core::record::{Field, Raw};
+    use retally_core::record::Raw;
     use retally_core::split::{Done, Opener, Rejected};
     use retally_core::time::Moment;
     use std::io::Write;
 
-    const FIELDS: &[Field] = &[Field { name: "time", about: "" }, Field { name: "id", about: "" }];
-
-    fn definition() -> Definition {
-        let input = Input { name: "events", about: "", fields: FIELDS, csv: true, required: true, kind: InputKind::Records };
-        Definition { name: "sample", about: "", inputs: vec![input], settings: Vec::new(), generator: Vec::new() }
-    }
-
     fn planned(source: Source) -> Result<Plan, IngestError> {
         let batch = Batch { parts: vec![Part { input: 0, sign: 1, source }] };
-        plan(&definition(), &batch, Arrival { accept_until: Moment::LAST })
+        plan(&definition(), &batch, Arrival { accept_from: Moment::FIRST, accept_until: Moment::LAST })
     }
 
-    fn body(format: BodyFormat, packing: Packing, bytes: impl Into<Bytes>) -> Body {
+    fn body(format: TextFormat, packing: Packing, bytes: impl Into<Bytes>) -> Body {
         Body { name: "upload".into(), format, packing, bytes: bytes.into() }
+    }
+
+    fn looker() -> Looker {
+        Looker::new(&sample::input())
     }
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -133,7 +134,7 @@ mod tests {
     fn read(plan: &Plan) -> (Vec<String>, Vec<(String, u64)>) {
         let (mut ids, mut refused, mut done) = (Vec::new(), Refused::default(), Vec::new());
         for split in &plan.splits {
-            let mut reader = FileOpener::default().open(split, FIELDS).unwrap();
+            let mut reader = FileOpener::default().open(split, &sample::input()).unwrap();
             let mut each = |line: retally_core::split::Line<'_>| match line.record {
                 Ok(Raw::Fields(fields)) => ids.push(String::from_utf8_lossy(fields.text(1)).into_owned()),
                 Ok(Raw::Json(object)) => ids.push(String::from_utf8_lossy(object).into_owned()),
@@ -159,13 +160,13 @@ mod tests {
 
     #[test]
     fn a_body_has_a_header_or_none_and_is_packed_or_not() {
-        let csv = |packing, bytes: Vec<u8>| read(&planned(Source::Bytes(body(BodyFormat::Csv, packing, bytes))).unwrap()).0;
+        let csv = |packing, bytes: Vec<u8>| read(&planned(Source::Bytes(body(TextFormat::Csv, packing, bytes))).unwrap()).0;
         assert_eq!(csv(Packing::Plain, b"2026-01-01 00:00:00,7".into()), ["7"]);
         assert_eq!(csv(Packing::Plain, b"\xef\xbb\xbfid;time\n7;x\n8;y\n".into()), ["7", "8"]);
         assert_eq!(csv(Packing::Gzip, gzip(b"id,time\n7,x\n")), ["7"]);
         assert_eq!(csv(Packing::Zstd, zstd::encode_all(&b"x,7\ny,8"[..], 1).unwrap()), ["7", "8"]);
         assert_eq!(csv(Packing::Plain, Vec::new()), [""; 0]);
-        let json = |bytes: &'static [u8]| read(&planned(Source::Bytes(body(BodyFormat::Json, Packing::Plain, bytes))).unwrap()).0;
+        let json = |bytes: &'static [u8]| read(&planned(Source::Bytes(body(TextFormat::Json, Packing::Plain, bytes))).unwrap()).0;
         assert_eq!(json(b"{\"id\":1}\n{\"id\":2}"), json(b" [{\"id\":1},{\"id\":2}]"));
     }
 
@@ -180,7 +181,7 @@ mod tests {
         let path = folder.path().join("upload.csv");
         std::fs::write(&path, &text).unwrap();
         let bytes = Bytes::from(text);
-        let plan = planned(Source::Bytes(body(BodyFormat::Csv, Packing::Plain, bytes.clone()))).unwrap();
+        let plan = planned(Source::Bytes(body(TextFormat::Csv, Packing::Plain, bytes.clone()))).unwrap();
         assert_eq!(plan.splits.len(), 3);
         let whole = bytes.as_ptr_range();
         for split in &plan.splits {
@@ -208,7 +209,7 @@ mod tests {
             (Packing::Zstd, "zst", cut(&zstd)),
             (Packing::Zstd, "zst", b"rubbish".to_vec()),
         ] {
-            let error = planned(Source::Bytes(body(BodyFormat::Csv, packing, bytes.clone()))).unwrap_err();
+            let error = planned(Source::Bytes(body(TextFormat::Csv, packing, bytes.clone()))).unwrap_err();
             assert!(error.to_string().starts_with("could not unpack \"upload\": "), "{error}");
             // A file is only looked at, unless it is to be checked.
             let path = folder.path().join(format!("upload.csv.{ending}"));
@@ -218,17 +219,16 @@ mod tests {
                 assert!(matches!(&error, IngestError::Body { .. }), "{error}");
             }
         }
-        let json_alone = Input { csv: false, ..definition().inputs[0].clone() };
-        let error = look(&body(BodyFormat::Csv, Packing::Plain, "x,7"), &json_alone, 100).unwrap_err();
-        assert_eq!(error.to_string(), "could not read \"upload\": input \"events\" takes JSON alone");
+        let error = look(&body(TextFormat::Csv, Packing::Plain, zstd), &looker(), 100).unwrap_err();
+        assert_eq!(error.to_string(), "could not read \"upload\": it holds zstd");
     }
 
     /// A line without end: what is looked at of it is bounded, and so is the header.
     #[test]
     fn a_first_line_without_end_is_cut() {
         let bytes = vec![b','; 4 << 20];
-        let looked = look(&body(BodyFormat::Csv, Packing::Plain, bytes), &definition().inputs[0], UNPACKED_BYTES_MAX).unwrap();
-        assert!(matches!(looked.format, Format::Csv { header: None, .. }));
+        let looked = look(&body(TextFormat::Csv, Packing::Plain, bytes), &looker(), UNPACKED_BYTES_MAX).unwrap();
+        assert!(matches!(looked.format, Format::Csv(columns) if !columns.header));
     }
 
     #[test]
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn what_would_be_too_large_is_refused_before_it_is() {
         let packed = gzip(&b"x,7\n".repeat(10_000));
-        let look = |limit| look(&body(BodyFormat::Csv, Packing::Gzip, packed.clone()), &definition().inputs[0], limit);
+        let look = |limit| look(&body(TextFormat::Csv, Packing::Gzip, packed.clone()), &looker(), limit);
         assert!(look(40_000).is_ok());
         assert_eq!(look(39_999).unwrap_err().to_string(), "could not unpack \"upload\": it holds more than 39999 bytes");
         let folder = tempfile::tempdir().unwrap();

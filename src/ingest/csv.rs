@@ -8,8 +8,9 @@ use super::RECORD_BYTES_MAX;
 use super::blocks::Blocks;
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder, Terminator};
 use memchr::memchr;
+use retally_core::contract::Input;
 use retally_core::record::{Field, Fields, Raw};
-use retally_core::split::Line;
+use retally_core::split::{Columns, Line};
 use std::io::{self, Read};
 
 /// A record with quotes that does not end within this is refused: 1 MiB.
@@ -24,34 +25,30 @@ pub struct Csv<R> {
     /// Lines before this byte of the stream belong to the split.
     until: u64,
     lines: u64,
-    /// The header is still to come.
-    skip_header: bool,
+    /// What is still to come of what stands before the first record.
+    head_bytes: u64,
     /// Cuts records with quotes.
     quoting: Reader,
 }
 
 /// How columns become fields.
 struct Shape {
-    delimiter: u8,
+    columns: Columns,
     declared: &'static [Field],
-    /// With a header: the place of each column among the declared fields.
-    header: Option<Vec<Option<usize>>>,
+    /// Fields that always have a value, by their places.
+    constants: Vec<(usize, String)>,
 }
 
 impl<R: Read> Csv<R> {
     /// Reads from `stream`, which starts at a line, up to the end of the last line that starts before byte `until` of it.
-    pub fn new(
-        stream: R,
-        until: u64,
-        delimiter: u8,
-        declared: &'static [Field],
-        header: Option<Vec<Option<usize>>>,
-        at_file_start: bool,
-    ) -> Csv<R> {
-        let skip_header = at_file_start && header.is_some();
+    pub fn new(stream: R, until: u64, columns: Columns, input: &Input, at_file_start: bool) -> Csv<R> {
+        // Whoever planned the split has read what stands before the first record; its lines are lines all the same.
+        let (head_bytes, lines) = if at_file_start { (columns.head_bytes, columns.head_lines) } else { (0, 0) };
         // A carriage return is the end of a line with the newline behind it, and of nothing without: fields are trimmed.
-        let quoting = ReaderBuilder::new().delimiter(delimiter).terminator(Terminator::Any(b'\n')).build();
-        Csv { blocks: Blocks::new(stream), shape: Shape { delimiter, declared, header }, until, lines: 0, skip_header, quoting }
+        let quoting = ReaderBuilder::new().delimiter(columns.delimiter).terminator(Terminator::Any(b'\n')).build();
+        let constants = input.mapping.constants().map(|(place, value)| (place, value.to_string())).collect();
+        let shape = Shape { columns, declared: input.fields, constants };
+        Csv { blocks: Blocks::new(stream), shape, until, lines, head_bytes, quoting }
     }
 
     /// Lines read.
@@ -67,8 +64,13 @@ impl<R: Read> Csv<R> {
     /// Reads a block. Returns whether there is more.
     pub fn read(&mut self, each: &mut dyn FnMut(Line<'_>)) -> io::Result<bool> {
         self.blocks.fill()?;
-        if self.skip_header {
-            self.skip_header()?;
+        if self.head_bytes > 0 {
+            let passed_over = usize::try_from(self.head_bytes).unwrap_or(usize::MAX).min(self.blocks.bytes().len());
+            self.blocks.consume(passed_over);
+            self.head_bytes -= passed_over as u64;
+            if self.head_bytes > 0 {
+                return Ok(!self.blocks.ended());
+            }
         }
         if memchr(b'"', self.blocks.bytes()).is_some() {
             self.quoted(each)?;
@@ -77,20 +79,6 @@ impl<R: Read> Csv<R> {
         }
         let over = self.blocks.consumed() >= self.until || (self.blocks.ended() && self.blocks.bytes().is_empty());
         Ok(!over)
-    }
-
-    /// The header has been read by whoever planned the split; it is a line all the same.
-    fn skip_header(&mut self) -> io::Result<()> {
-        let mut end = memchr(b'\n', self.blocks.bytes());
-        while end.is_none() && !self.blocks.ended() && self.blocks.bytes().len() < RECORD_BYTES_MAX {
-            self.blocks.fill()?;
-            end = memchr(b'\n', self.blocks.bytes());
-        }
-        let length = end.map_or(self.blocks.bytes().len(), |end| end + 1);
-        self.lines += u64::from(length > 0);
-        self.blocks.consume(length);
-        self.skip_header = false;
-        Ok(())
     }
 
     /// Whole lines without quotes.
@@ -199,41 +187,44 @@ enum Cut {
 
 impl Shape {
     /// Cuts a line without quotes, and gives its fields in their declared order.
-    fn split<'a>(&self, line: &'a [u8], slots: &mut Vec<&'a [u8]>, give: impl FnMut(Result<Raw<'_>, &'static str>)) {
-        let delimiter = self.delimiter;
+    fn split<'a>(&'a self, line: &'a [u8], slots: &mut Vec<&'a [u8]>, give: impl FnMut(Result<Raw<'_>, &'static str>)) {
+        let delimiter = self.columns.delimiter;
         self.arrange(line.split(move |byte| *byte == delimiter), slots, give);
     }
 
     fn arrange<'a>(
-        &self,
-        columns: impl Iterator<Item = &'a [u8]>,
+        &'a self,
+        mut columns: impl Iterator<Item = &'a [u8]>,
         slots: &mut Vec<&'a [u8]>,
         mut give: impl FnMut(Result<Raw<'_>, &'static str>),
     ) {
         slots.clear();
-        let mut superfluous = false;
-        match &self.header {
-            None => {
-                slots.extend(columns);
-                superfluous = slots.len() > self.declared.len();
-            }
-            Some(places) => {
-                slots.resize(self.declared.len(), &[]);
-                let mut places = places.iter();
-                for column in columns {
-                    match places.next() {
-                        Some(Some(place)) => slots.get_mut(*place).into_iter().for_each(|slot| *slot = column),
-                        Some(None) => {}
-                        None => superfluous = true,
-                    }
-                }
-            }
+        slots.resize(self.declared.len(), &[]);
+        let mut places = self.columns.places.iter();
+        // While there are both; in this order, so that no column is taken without a place.
+        while let Some(place) = places.as_slice().first()
+            && let Some(column) = columns.next()
+        {
+            places.next();
+            place.and_then(|place| slots.get_mut(place)).into_iter().for_each(|slot| *slot = column);
         }
-        if superfluous {
-            give(Err("the line has more columns than are expected"))
-        } else {
-            give(Ok(Raw::Fields(Fields::new(self.declared, slots))))
+        if self.columns.header && places.len() > 0 {
+            return give(Err("the line has fewer columns than the header"));
         }
+        // An empty column too many is a delimiter at the end of the line.
+        if let Some(superfluous) = columns.next()
+            && (!superfluous.trim_ascii().is_empty() || columns.next().is_some())
+        {
+            return give(Err("the line has more columns than are expected"));
+        }
+        for (place, value) in &self.constants {
+            slots.get_mut(*place).into_iter().for_each(|slot| *slot = value.as_bytes());
+        }
+        for (from, to) in &self.columns.copies {
+            let column = slots.get(*from).copied().unwrap_or_default();
+            slots.get_mut(*to).into_iter().for_each(|slot| *slot = column);
+        }
+        give(Ok(Raw::Fields(Fields::new(self.declared, slots).with_decimal_comma(self.columns.delimiter == b';'))))
     }
 }
 
@@ -285,22 +276,25 @@ fn slices<'a>(fields: &'a [u8], ends: &[usize]) -> Vec<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const DECLARED: &[Field] = &[Field { name: "a", about: "" }, Field { name: "b", about: "" }];
+    use crate::ingest::sample;
 
     /// Reads with blocks of any size, and shows what was read.
-    fn read(text: &[u8], header: Option<Vec<Option<usize>>>) -> Vec<String> {
+    fn read(text: &[u8], columns: &Columns) -> Vec<String> {
         let mut shown: Vec<Vec<String>> = Vec::new();
         for piece in [1, 7, 1 << 20] {
             let mut lines = Vec::new();
             let stream = Pieces { rest: text, piece };
-            let mut csv = Csv::new(stream, u64::MAX, b',', DECLARED, header.clone(), true);
+            let mut csv = Csv::new(stream, u64::MAX, columns.clone(), &sample::input(), true);
             while csv.read(&mut |line| lines.push(show(line))).unwrap() {}
             shown.push(lines);
         }
         assert_eq!(shown[0], shown[2]);
         assert_eq!(shown[1], shown[2]);
         shown.remove(0)
+    }
+
+    fn by_place() -> Columns {
+        Columns::by_place(b',', &[0, 1])
     }
 
     struct Pieces<'a> {
@@ -330,44 +324,52 @@ mod tests {
 
     #[test]
     fn lines_blank_lines_and_line_ends() {
-        assert_eq!(read(b"1,2\n\n3,4\r\n \n5,6", None), ["0 1|2", "2 3|4", "4 5|6"]);
-        assert_eq!(read(b"", None), [""; 0]);
-        assert_eq!(read(b"1\n1,2,3\n", None), ["0 1|", "1 the line has more columns than are expected: 1,2,3"]);
+        assert_eq!(read(b"1,2\n\n3,4\r\n \n5,6", &by_place()), ["0 1|2", "2 3|4", "4 5|6"]);
+        assert_eq!(read(b"", &by_place()), [""; 0]);
+        assert_eq!(read(b"1\n1,2,3\n", &by_place()), ["0 1|", "1 the line has more columns than are expected: 1,2,3"]);
     }
 
     #[test]
     fn headers_reorder_and_ignore() {
-        let header = Some(vec![Some(1), None, Some(0)]);
+        let columns = Columns { places: vec![Some(1), None, Some(0)], header: true, head_bytes: 6, head_lines: 1, ..by_place() };
         assert_eq!(
-            read(b"b,x,a\n1,2,3\n4,5\n6,7,8,9\n", header),
-            ["1 3|1", "2 |4", "3 the line has more columns than are expected: 6,7,8,9"]
+            read(b"b,x,a\n1,2,3\n4,5\n6,7,8,9\n6,7,8,\n6,7,8,,\n", &columns),
+            [
+                "1 3|1",
+                "2 the line has fewer columns than the header: 4,5",
+                "3 the line has more columns than are expected: 6,7,8,9",
+                "4 8|6",
+                "5 the line has more columns than are expected: 6,7,8,,"
+            ]
         );
+        let copied = Columns { copies: vec![(0, 1)], places: vec![Some(0)], ..by_place() };
+        assert_eq!(read(b"5\n", &copied), ["0 5|5"]);
     }
 
     #[test]
     fn quotes_hold_delimiters_and_newlines() {
-        assert_eq!(read(b"1,\"2,\n\"\"x\"\"\"\n3,4\n\"5\",6\r\n7,8", None), ["0 1|2,\n\"x\"", "2 3|4", "3 5|6", "4 7|8"]);
+        assert_eq!(read(b"1,\"2,\n\"\"x\"\"\"\n3,4\n\"5\",6\r\n7,8", &by_place()), ["0 1|2,\n\"x\"", "2 3|4", "3 5|6", "4 7|8"]);
     }
 
     /// With a quote somewhere and without: what is a line does not depend on what else is in the block.
     #[test]
     fn a_carriage_return_alone_ends_no_line() {
-        assert_eq!(read(b"1\r2,3\r\n\r\n4\r,5\n6,7\r", None), ["0 1\r2|3", "2 4|5", "3 6|7"]);
-        assert_eq!(read(b"1\r2,3\r\n\r\n4\r,5\n\"6\",\"7\"\r", None), ["0 1\r2|3", "2 4|5", "3 6|7"]);
-        assert_eq!(read(b"\"1\r2\",\"3\"\r\n4,5\r\r\n", None), ["0 1\r2|3", "1 4|5"]);
+        assert_eq!(read(b"1\r2,3\r\n\r\n4\r,5\n6,7\r", &by_place()), ["0 1\r2|3", "2 4|5", "3 6|7"]);
+        assert_eq!(read(b"1\r2,3\r\n\r\n4\r,5\n\"6\",\"7\"\r", &by_place()), ["0 1\r2|3", "2 4|5", "3 6|7"]);
+        assert_eq!(read(b"\"1\r2\",\"3\"\r\n4,5\r\r\n", &by_place()), ["0 1\r2|3", "1 4|5"]);
     }
 
     #[test]
     fn a_quote_that_never_ends_costs_one_line() {
-        assert_eq!(read(b"1,2\n\"3,4\n5,6\n", None), ["0 1|2", "1 a quote in this line never ends: \"3,4", "2 5|6"]);
+        assert_eq!(read(b"1,2\n\"3,4\n5,6\n", &by_place()), ["0 1|2", "1 a quote in this line never ends: \"3,4", "2 5|6"]);
     }
 
     /// A quote within a field that does not begin with one is a character like others.
     #[test]
     fn a_literal_quote_opens_nothing() {
-        assert_eq!(read(b"1,5\" disk\n3,6\" disk", None), ["0 1|5\" disk", "1 3|6\" disk"]);
-        assert_eq!(read(b"1,2\n\"3\",\"4\"", None), ["0 1|2", "1 3|4"]);
-        assert_eq!(read(b"1,2\n3,\"4", None), ["0 1|2", "1 a quote in this line never ends: 3,\"4"]);
+        assert_eq!(read(b"1,5\" disk\n3,6\" disk", &by_place()), ["0 1|5\" disk", "1 3|6\" disk"]);
+        assert_eq!(read(b"1,2\n\"3\",\"4\"", &by_place()), ["0 1|2", "1 3|4"]);
+        assert_eq!(read(b"1,2\n3,\"4", &by_place()), ["0 1|2", "1 a quote in this line never ends: 3,\"4"]);
     }
 
     #[test]
@@ -375,7 +377,7 @@ mod tests {
         let long = "x".repeat(QUOTED_BYTES_MAX + 5);
         let text = format!("\"1\",2\n{long},4\n5,6\n");
         let mut lines = Vec::new();
-        let mut csv = Csv::new(text.as_bytes(), u64::MAX, b',', DECLARED, None, true);
+        let mut csv = Csv::new(text.as_bytes(), u64::MAX, by_place(), &sample::input(), true);
         while csv.read(&mut |line| lines.push(show(line))).unwrap() {}
         assert_eq!(lines, ["0 1|2".to_string(), format!("1 {long}|4"), "2 5|6".to_string()]);
     }
@@ -385,7 +387,7 @@ mod tests {
         let text = b"1,2\n3,4\n5,6\n";
         for until in 0..13u64 {
             let mut lines = Vec::new();
-            let mut csv = Csv::new(&text[..], until, b',', DECLARED, None, true);
+            let mut csv = Csv::new(&text[..], until, by_place(), &sample::input(), true);
             while csv.read(&mut |line| lines.push(show(line))).unwrap() {}
             assert_eq!(lines.len() as u64, until.div_ceil(4), "lines that start before byte {until}");
         }

@@ -1,11 +1,8 @@
-//! What a file holds, by its name and its first line.
+//! What a file holds: by its name, by its first bytes, and by the text that it begins with.
 
-use retally_core::record::Field;
+use super::json;
+use retally_core::record::Context;
 use retally_core::split::{Archive, Format, Packing};
-use std::io::{self, Read};
-
-/// How much of a file is looked at for its first line.
-pub const FIRST_LINE_BYTES_MAX: u64 = 1 << 20;
 
 /// What a file's name says of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,122 +16,151 @@ pub struct Kind {
 /// What a file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// Comma-separated values.
+    /// Values between delimiters.
     Csv,
-    /// JSON, by line or as an array.
+    /// JSON objects, by line or one after the other, in arrays or not.
     Json,
-    /// Files of these kinds.
+    /// Rows of columns.
+    Parquet,
+    /// Files of the text formats.
     Archive(Archive),
 }
+
+/// The endings of names, for messages.
+pub const ENDINGS: &str =
+    ".csv, .tsv, .txt, .json, .jsonl, .ndjson, .jsons, .jsonlines, .tar (each also with .gz, .zst, .bz2 or .xz), .zip or .parquet";
 
 /// Reads a file's kind from its name.
 pub fn kind(path: &str) -> Option<Kind> {
     let name = path.rsplit('/').next()?.to_ascii_lowercase();
-    let (name, packing) = match (name.strip_suffix(".gz"), name.strip_suffix(".zst")) {
-        (Some(name), _) => (name, Packing::Gzip),
-        (_, Some(name)) => (name, Packing::Zstd),
-        _ => (name.as_str(), Packing::Plain),
-    };
+    let packings = [(".gz", Packing::Gzip), (".zst", Packing::Zstd), (".bz2", Packing::Bzip2), (".xz", Packing::Xz)];
+    let packed = packings.into_iter().find_map(|(ending, packing)| Some((name.strip_suffix(ending)?, packing)));
+    let (name, packing) = packed.unwrap_or((&name, Packing::Plain));
     let (content, packing) = match (name.rsplit_once('.')?.1, packing) {
-        ("csv", _) => (Content::Csv, packing),
+        ("csv" | "tsv" | "txt", _) => (Content::Csv, packing),
         ("json" | "jsonl" | "ndjson" | "jsons" | "jsonlines", _) => (Content::Json, packing),
+        ("parquet", Packing::Plain) => (Content::Parquet, packing),
         ("tar", _) => (Content::Archive(Archive::Tar), packing),
         ("tgz", Packing::Plain) => (Content::Archive(Archive::Tar), Packing::Gzip),
+        ("txz", Packing::Plain) => (Content::Archive(Archive::Tar), Packing::Xz),
         ("zip", Packing::Plain) => (Content::Archive(Archive::Zip), packing),
         _ => return None,
     };
     Some(Kind { content, packing })
 }
 
-/// How a file's bytes become records, by its first line.
-pub fn format_of(content: Content, first_line: &[u8], fields: &'static [Field]) -> Format {
-    match content {
-        Content::Csv => csv_format(first_line, fields),
-        _ if first_line.trim_ascii_start().starts_with(b"[") => Format::JsonArray,
-        _ => Format::JsonLines,
+/// What a Parquet file begins with.
+pub const PARQUET: &[u8] = b"PAR1";
+
+/// What some first bytes are the mark of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// Something packed.
+    Packed(Packing),
+    /// Text in two bytes a character: the name of its encoding.
+    Utf16(&'static str),
+    /// Something that is no text, and is not read: what people call it.
+    Other(&'static str),
+}
+
+/// What the first bytes of a file say of it, where they are a mark of anything. Some of a tar would be.
+pub fn mark(first: &[u8]) -> Option<Mark> {
+    const MARKS: [(&[u8], Mark); 14] = [
+        (b"\x1f\x8b", Mark::Packed(Packing::Gzip)),
+        (b"\x28\xb5\x2f\xfd", Mark::Packed(Packing::Zstd)),
+        (b"BZh", Mark::Packed(Packing::Bzip2)),
+        (b"\xfd7zXZ\0", Mark::Packed(Packing::Xz)),
+        (b"\xff\xfe\0\0", Mark::Other("UTF-32 text")),
+        (b"\0\0\xfe\xff", Mark::Other("UTF-32 text")),
+        (b"\xff\xfe", Mark::Utf16("utf-16le")),
+        (b"\xfe\xff", Mark::Utf16("utf-16be")),
+        (b"PK\x03\x04", Mark::Other("a zip archive (or a spreadsheet)")),
+        (PARQUET, Mark::Other("Parquet")),
+        (b"Obj\x01", Mark::Other("Avro")),
+        (b"ORC", Mark::Other("ORC")),
+        (b"SQLite format 3\0", Mark::Other("a SQLite database")),
+        (b"%PDF-", Mark::Other("PDF")),
+    ];
+    MARKS.into_iter().find(|(bytes, _)| first.starts_with(bytes)).map(|(_, mark)| mark)
+}
+
+/// Whether some bytes look like text of two bytes a character without a mark: nearly every second one is zero.
+pub fn looks_like_utf16(first: &[u8]) -> bool {
+    let first = first.get(..256).unwrap_or(first);
+    first.len() >= 8 && memchr::memchr_iter(0, first).count() * 5 >= first.len() * 2
+}
+
+/// How JSON becomes records, by the text that it begins with. `None` where more of it must be seen.
+pub fn json_format(text: &[u8], is_all: bool, context: &Context) -> Option<Format> {
+    let text = text.trim_ascii_start();
+    if !text.starts_with(b"{") {
+        // An array, nothing, or what is refused line by line.
+        return match text {
+            [] if !is_all => None,
+            [b'[', ..] => Some(Format::Json { wrapper: None }),
+            _ => Some(Format::JsonLines),
+        };
     }
-}
-
-/// The beginning of a stream.
-pub struct FirstLine {
-    /// The first line that is not blank, with the blank ones before it.
-    pub line: Vec<u8>,
-    /// All that was read of the stream.
-    pub read: Vec<u8>,
-}
-
-/// Reads the first line that is not blank.
-pub fn first_line(stream: impl Read) -> io::Result<FirstLine> {
-    let mut stream = stream.take(FIRST_LINE_BYTES_MAX);
-    let mut read = Vec::new();
-    let mut block = vec![0; 4 << 10];
-    loop {
-        let length = stream.read(&mut block)?;
-        read.extend_from_slice(block.get(..length).unwrap_or_default());
-        let line = first_line_of(&read);
-        if line.len() < read.len() || length == 0 {
-            return Ok(FirstLine { line: line.to_vec(), read });
-        }
+    let end = json::element(text);
+    if end.is_none() && !is_all {
+        return None;
     }
-}
-
-/// The first line of some bytes that is not blank, with the blank ones before it.
-pub fn first_line_of(bytes: &[u8]) -> &[u8] {
-    let blank = bytes.len() - bytes.trim_ascii_start().len();
-    let end = bytes.get(blank..).and_then(|rest| memchr::memchr(b'\n', rest)).map_or(bytes.len(), |end| blank + end);
-    bytes.get(..end).unwrap_or_default()
-}
-
-/// The delimiter that the first line has most of; and the header, when the first line names a field.
-fn csv_format(first: &[u8], fields: &'static [Field]) -> Format {
-    // A header stands in the very first line.
-    let leads = !first.starts_with(b"\n") && !first.starts_with(b"\r");
-    let count = |delimiter: u8| memchr::memchr_iter(delimiter, first).count();
-    let delimiter = [b',', b';', b'\t'].into_iter().rev().max_by_key(|delimiter| count(*delimiter)).unwrap_or(b',');
-    let place = |column: &[u8]| fields.iter().position(|field| column.trim_ascii().eq_ignore_ascii_case(field.name.as_bytes()));
-    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).has_headers(false).from_reader(first);
-    let columns = reader.byte_records().next().and_then(Result::ok).unwrap_or_default();
-    let places: Vec<Option<usize>> = columns.iter().map(place).collect();
-    // Lines that end in a carriage return alone would all be in that header, and none be missed: they are refused instead.
-    let whole = memchr::memchr(b'\r', first.strip_suffix(b"\r").unwrap_or(first)).is_none();
-    let header = (leads && whole && places.iter().any(Option::is_some)).then_some(places);
-    Format::Csv { delimiter, header }
+    let object = text.get(..end.unwrap_or(text.len())).unwrap_or_default();
+    let behind = text.get(object.len()..).unwrap_or_default();
+    let wrapper = json::wrapper(object, |key| context.knows(key));
+    let line_ends = behind.iter().find(|byte| !matches!(byte, b' ' | b'\t' | b'\r'));
+    if wrapper.is_none() && !object.contains(&b'\n') && line_ends.is_none_or(|byte| *byte == b'\n') {
+        return Some(Format::JsonLines);
+    }
+    Some(Format::Json { wrapper })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const FIELDS: &[Field] = &[Field { name: "time", about: "" }, Field { name: "id", about: "" }];
+    use crate::ingest::sample;
 
     #[test]
     fn names_say_format_and_packing() {
         let kind_of = |name| kind(name).map(|kind| (kind.content, kind.packing));
         assert_eq!(kind_of("a/b.csv"), Some((Content::Csv, Packing::Plain)));
         assert_eq!(kind_of("b.CSV.GZ"), Some((Content::Csv, Packing::Gzip)));
+        assert_eq!(kind_of("b.txt"), Some((Content::Csv, Packing::Plain)));
+        assert_eq!(kind_of("b.tsv.bz2"), Some((Content::Csv, Packing::Bzip2)));
+        assert_eq!(kind_of("b.json.xz"), Some((Content::Json, Packing::Xz)));
         assert_eq!(kind_of("b.jsons.zst"), Some((Content::Json, Packing::Zstd)));
         assert_eq!(kind_of("b.zip"), Some((Content::Archive(Archive::Zip), Packing::Plain)));
         for name in ["b.tar.gz", "b.csv.tar.gz", "B.TGZ"] {
             assert_eq!(kind_of(name), Some((Content::Archive(Archive::Tar), Packing::Gzip)), "{name}");
         }
-        for name in ["b", "b.zip.gz", "b.tgz.gz", "b.txt", "b.gz", "csv", "b.csv.bz2", "a.csv/b"] {
+        for name in ["b", "b.parquet.gz", "b.zip.gz", "b.tgz.gz", "b.log", "b.gz", "csv", "b.csv.lz4", "a.csv/b", "b.csv.gz.gz"] {
             assert_eq!(kind_of(name), None, "{name}");
         }
     }
 
     #[test]
-    fn delimiters_and_headers() {
-        let format = |first: &str| match csv_format(first.as_bytes(), FIELDS) {
-            Format::Csv { delimiter, header } => (delimiter as char, header),
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(format("2026-01-01 00:00:00,1"), (',', None));
-        assert_eq!(format("time,id"), (',', Some(vec![Some(0), Some(1)])));
-        assert_eq!(format("x;\"ID\"; Time"), (';', Some(vec![None, Some(1), Some(0)])));
-        assert_eq!(format("id\tx\r"), ('\t', Some(vec![Some(1), None])));
-        assert_eq!(format(""), (',', None));
-        assert_eq!(format("\n\ntime,id"), (',', None));
-        assert_eq!(format("  \nid,time"), (',', None), "a line of spaces is the first line");
-        assert_eq!(format("time,id\r2026-01-01 00:00:00,1"), (',', None));
+    fn first_bytes_are_marks() {
+        assert_eq!(mark(b"\x1f\x8b\x08"), Some(Mark::Packed(Packing::Gzip)));
+        assert_eq!(mark(b"\xff\xfet\0"), Some(Mark::Utf16("utf-16le")));
+        assert_eq!(mark(b"\xff\xfe\0\0t"), Some(Mark::Other("UTF-32 text")));
+        assert_eq!(mark(b"timestamp,id"), None);
+        assert_eq!(mark(b""), None);
+        assert!(looks_like_utf16(b"t\0i\0m\0e\0,\0") && !looks_like_utf16(b"time,id\n12\0,5\n"));
+    }
+
+    #[test]
+    fn shapes_of_json() {
+        let input = sample::input();
+        let context = Context::of(retally_core::calendar::Calendar::utc(), &input);
+        let format = |text: &str| json_format(text.as_bytes(), true, &context).unwrap();
+        for lines in ["", "\n{\"id\":1}\r\n{", "{\"id\":1}", "  {\"id\":1} \n", "x"] {
+            assert_eq!(format(lines), Format::JsonLines, "{lines}");
+        }
+        for values in ["[", " [{}]", "{\n\"id\":1}", "{\"id\":1}{\"id\":2}", "{\"id\":1} , {\"id\":2}"] {
+            assert_eq!(format(values), Format::Json { wrapper: None }, "{values}");
+        }
+        assert_eq!(format(r#"{"Records":[{"id":1}]}"#), Format::Json { wrapper: Some("Records".into()) });
+        assert_eq!(json_format(b"{\"id\":", false, &context), None);
+        assert_eq!(json_format(b" ", false, &context), None);
     }
 }

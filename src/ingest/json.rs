@@ -1,33 +1,35 @@
-//! JSON records: an object a line, or the elements of one array.
+//! JSON records: objects by line, or one after the other, in arrays or not.
+//!
+//! Where objects end is found by counting brackets outside of strings; whether one is valid JSON is the record's business.
 
 use super::RECORD_BYTES_MAX;
 use super::blocks::Blocks;
 use memchr::memchr;
+use memchr::memmem::Finder;
 use retally_core::record::Raw;
 use retally_core::split::Line;
 use std::io::{self, Read};
 
-/// Reads an object a line.
+const TOO_LONG: &str = "the object is longer than 64 MiB";
+
+/// Reads objects each of which lies within a line. A line may hold several, or an array of them.
 pub struct JsonLines<R> {
     blocks: Blocks<R>,
     until: u64,
     lines: u64,
+    /// Between two objects without a comma.
+    between: [Finder<'static>; 2],
 }
 
 impl<R: Read> JsonLines<R> {
     /// Reads from `stream`, which starts at a line, up to the end of the last line that starts before byte `until` of it.
     pub fn new(stream: R, until: u64) -> JsonLines<R> {
-        JsonLines { blocks: Blocks::new(stream), until, lines: 0 }
+        JsonLines { blocks: Blocks::new(stream), until, lines: 0, between: [Finder::new(b"}{"), Finder::new(b"} {")] }
     }
 
     /// Lines read.
     pub fn lines(&self) -> u64 {
         self.lines
-    }
-
-    /// Bytes used up.
-    pub fn bytes(&self) -> u64 {
-        self.blocks.consumed()
     }
 
     /// Reads a block. Returns whether there is more.
@@ -45,7 +47,9 @@ impl<R: Read> JsonLines<R> {
             };
             used += length;
             let line = line.trim_ascii();
-            if !line.is_empty() {
+            if line.starts_with(b"[") || self.between.iter().any(|between| between.find(line).is_some()) {
+                several(line, self.lines, each);
+            } else if !line.is_empty() {
                 each(Line { member: None, number: self.lines, bytes: line, record: Ok(Raw::Json(line)) });
             }
             self.lines += 1;
@@ -75,27 +79,38 @@ impl<R: Read> JsonLines<R> {
     }
 }
 
-/// Reads the elements of an array.
+/// Gives the objects of a line that may hold several.
+fn several(line: &[u8], number: u64, each: &mut dyn FnMut(Line<'_>)) {
+    let mut values = Values::new(line, None);
+    // A line is all there: nothing can fail, and nothing is left.
+    while let Ok(true) = values.read(&mut |found| each(Line { number, ..found })) {}
+}
+
+/// Reads objects one after the other, and those of arrays: what stands between them may be any space.
 ///
-/// Elements are found by counting brackets outside of strings; whether an element is valid JSON is the record's business.
-/// What stands between elements and is no comma is refused as an element of its own.
-pub struct JsonArray<R> {
+/// With a wrapper, objects are no records themselves: each holds an array of them under that key, beside other keys that are passed over.
+/// What is neither object nor array is refused, up to the end of its line.
+pub struct Values<R> {
     blocks: Blocks<R>,
+    wrapper: Option<String>,
     state: State,
     lines: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    Before,
-    Within,
-    After,
+    /// Outside of everything.
+    Root,
+    /// In an array, which may stand in a wrapper that has shown it.
+    Array { wrapped: bool },
+    /// Between the keys of a wrapper: whether the array was there.
+    Wrapper { found: bool },
 }
 
-impl<R: Read> JsonArray<R> {
-    /// Reads from `stream`, whose first character that is no space is `[`.
-    pub fn new(stream: R) -> JsonArray<R> {
-        JsonArray { blocks: Blocks::new(stream), state: State::Before, lines: 0 }
+impl<R: Read> Values<R> {
+    /// Reads from the beginning of a stream.
+    pub fn new(stream: R, wrapper: Option<String>) -> Values<R> {
+        Values { blocks: Blocks::new(stream), wrapper, state: State::Root, lines: 0 }
     }
 
     /// Lines begun.
@@ -103,44 +118,60 @@ impl<R: Read> JsonArray<R> {
         self.lines + 1
     }
 
-    /// Bytes used up.
-    pub fn bytes(&self) -> u64 {
-        self.blocks.consumed()
-    }
-
     /// Reads a block. Returns whether there is more.
     pub fn read(&mut self, each: &mut dyn FnMut(Line<'_>)) -> io::Result<bool> {
         self.blocks.fill()?;
-        loop {
-            let bytes = self.blocks.bytes();
-            let Some(&first) = bytes.first() else { break };
+        while let Some(&first) = self.blocks.bytes().first() {
             match (self.state, first) {
-                (_, b'\n') => self.newline(),
+                (_, b'\n') => {
+                    self.lines += 1;
+                    self.blocks.consume(1);
+                }
                 (_, first) if first.is_ascii_whitespace() => self.blocks.consume(1),
-                (State::Before, b'[') => self.go(State::Within),
-                (State::Within, b',') => self.blocks.consume(1),
-                (State::Within, b']') => self.go(State::After),
-                (State::Within, _) => match element(bytes) {
-                    Some(length) => self.give(length, Ok(()), each),
-                    None if self.blocks.ended() => self.give(bytes.len(), Err("the array ends within an element"), each),
-                    None if bytes.len() >= RECORD_BYTES_MAX => self.give(bytes.len(), Err("the element is longer than 64 MiB"), each),
+                (State::Root, b'[') => self.go(State::Array { wrapped: false }),
+                (State::Root, b'{') if self.wrapper.is_some() => self.go(State::Wrapper { found: false }),
+                (State::Array { .. } | State::Wrapper { .. }, b',') => self.blocks.consume(1),
+                (State::Array { wrapped: false }, b']') => self.go(State::Root),
+                (State::Array { wrapped: true }, b']') => self.go(State::Wrapper { found: true }),
+                (State::Wrapper { found: true }, b'}') => self.go(State::Root),
+                (State::Wrapper { found: false }, b'}') => {
+                    each(self.refused(b"}", "the object does not hold the array that others hold"));
+                    self.go(State::Root);
+                }
+                (State::Wrapper { found }, b'"') => match self.key(found) {
+                    Some(()) => {}
+                    None if self.is_stuck() => self.give_up(each),
                     None => return Ok(true),
                 },
-                (State::Before | State::After, _) => {
-                    let length = memchr(b'\n', bytes).unwrap_or(bytes.len());
-                    self.give(length, Err("there is something beside the array"), each);
+                (State::Array { .. }, _) | (State::Root, b'{') => match element(self.blocks.bytes()) {
+                    Some(length) => self.give(length, each),
+                    None if self.is_stuck() => self.give_up(each),
+                    None => return Ok(true),
+                },
+                (State::Root | State::Wrapper { .. }, _) => {
+                    let length = memchr(b'\n', self.blocks.bytes()).unwrap_or(self.blocks.bytes().len());
+                    each(
+                        self.refused(self.blocks.bytes().get(..length).unwrap_or_default(), "there is something beside objects and arrays"),
+                    );
+                    self.blocks.consume(length);
                 }
             }
         }
-        if self.blocks.ended() && self.state == State::Within {
-            each(Line { member: None, number: self.lines, bytes: b"", record: Err("the array is not closed") });
+        if self.blocks.ended() && self.state != State::Root {
+            each(self.refused(b"", "the array or the object around it is not closed"));
         }
         Ok(!self.blocks.ended())
     }
 
-    fn newline(&mut self) {
-        self.lines += 1;
-        self.blocks.consume(1);
+    /// Whether what is there will never be a whole value.
+    fn is_stuck(&self) -> bool {
+        self.blocks.ended() || self.blocks.bytes().len() >= RECORD_BYTES_MAX
+    }
+
+    fn give_up(&mut self, each: &mut dyn FnMut(Line<'_>)) {
+        let why = if self.blocks.ended() { "the input ends within an object" } else { TOO_LONG };
+        each(self.refused(self.blocks.bytes(), why));
+        self.used(self.blocks.bytes().len());
     }
 
     fn go(&mut self, state: State) {
@@ -148,35 +179,110 @@ impl<R: Read> JsonArray<R> {
         self.blocks.consume(1);
     }
 
-    fn give(&mut self, length: usize, found: Result<(), &'static str>, each: &mut dyn FnMut(Line<'_>)) {
+    fn refused<'b>(&self, bytes: &'b [u8], why: &'static str) -> Line<'b> {
+        Line { member: None, number: self.lines, bytes: bytes.trim_ascii_end(), record: Err(why) }
+    }
+
+    fn give(&mut self, length: usize, each: &mut dyn FnMut(Line<'_>)) {
+        let element = self.blocks.bytes().get(..length).unwrap_or_default().trim_ascii_end();
+        each(Line { member: None, number: self.lines, bytes: element, record: Ok(Raw::Json(element)) });
+        self.used(length);
+    }
+
+    fn used(&mut self, length: usize) {
         let bytes = self.blocks.bytes().get(..length).unwrap_or_default();
-        let element = bytes.trim_ascii_end();
-        each(Line { member: None, number: self.lines, bytes: element, record: found.map(|()| Raw::Json(element)) });
         self.lines += memchr::memchr_iter(b'\n', bytes).count() as u64;
         self.blocks.consume(length);
     }
+
+    /// Goes behind a key of the wrapper and the value that is passed over, or into the array that is not. `None` where they are not all there.
+    fn key(&mut self, found: bool) -> Option<()> {
+        let bytes = self.blocks.bytes();
+        let (key, value) = key(bytes)?;
+        let rest = bytes.get(value..)?;
+        if *rest.first()? == b'[' && !found && self.wrapper.as_deref() == Some(&*key) {
+            self.used(value + 1);
+            self.state = State::Array { wrapped: true };
+        } else {
+            let length = element(rest)?;
+            self.used(value + length);
+        }
+        Some(())
+    }
 }
 
-/// The length of the element at the beginning, when it ends within `bytes`.
-fn element(bytes: &[u8]) -> Option<usize> {
-    let mut depth = 0usize;
-    let mut in_string = false;
-    let mut bytes = bytes.iter().enumerate();
-    while let Some((index, byte)) = bytes.next() {
-        match byte {
-            b'\\' if in_string => drop(bytes.next()),
-            b'"' => in_string = !in_string,
-            _ if in_string => {}
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' if depth > 1 => depth -= 1,
-            b'}' if depth == 1 => return Some(index + 1),
-            b']' if depth == 1 => return Some(index + 1),
-            // An element without brackets ends before what comes next.
-            b',' | b']' | b'}' if depth == 0 => return Some(index.max(1)),
-            _ => {}
+/// The key at the beginning, and where its value begins. `None` where they are not all there.
+fn key(bytes: &[u8]) -> Option<(String, usize)> {
+    let end = string_end(bytes)?;
+    // A key with escapes is none that is looked for.
+    let key = String::from_utf8_lossy(bytes.get(1..end - 1)?).into_owned();
+    let is_between = |byte: &u8| byte.is_ascii_whitespace() || *byte == b':';
+    let value = end + bytes.get(end..)?.iter().position(|byte| !is_between(byte))?;
+    Some((key, value))
+}
+
+/// The key of the only array of objects in the object that some text begins with, where no key of that object is `known`. The object may go
+/// on behind the text.
+pub fn wrapper(text: &[u8], known: impl Fn(&str) -> bool) -> Option<String> {
+    let mut rest = text.trim_ascii_start().strip_prefix(b"{")?;
+    let mut found = None;
+    loop {
+        rest = rest.trim_ascii_start();
+        rest = rest.strip_prefix(b",").unwrap_or(rest).trim_ascii_start();
+        if !rest.starts_with(b"\"") {
+            // The end of the object, or of the text.
+            return found;
+        }
+        let Some((key, value)) = key(rest) else { return found };
+        if known(&key) {
+            return None;
+        }
+        rest = rest.get(value..)?;
+        let objects = rest.strip_prefix(b"[").is_some_and(|list| list.trim_ascii_start().starts_with(b"{"));
+        if objects && found.replace(key).is_some() {
+            return None;
+        }
+        match element(rest) {
+            Some(length) => rest = rest.get(length..)?,
+            None => return found,
         }
     }
-    None
+}
+
+/// The length of the value at the beginning, when it ends within `bytes`.
+pub fn element(bytes: &[u8]) -> Option<usize> {
+    let mut depth = 0usize;
+    let mut at = 0;
+    loop {
+        match bytes.get(at)? {
+            b'"' => {
+                at += string_end(bytes.get(at..)?)?;
+                if depth == 0 {
+                    return Some(at);
+                }
+                continue;
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' if depth > 1 => depth -= 1,
+            b'}' | b']' if depth == 1 => return Some(at + 1),
+            // A value without brackets ends before what comes next.
+            b',' | b']' | b'}' if depth == 0 => return Some(at.max(1)),
+            _ => {}
+        }
+        at += 1;
+    }
+}
+
+/// The length of the string at the beginning, with its quotes.
+fn string_end(bytes: &[u8]) -> Option<usize> {
+    let mut at = 1;
+    loop {
+        at += memchr::memchr2(b'"', b'\\', bytes.get(at..)?)?;
+        match bytes.get(at)? {
+            b'"' => return Some(at + 1),
+            _ => at += 2,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -191,29 +297,101 @@ mod tests {
         }
     }
 
-    fn array(text: &str) -> Vec<String> {
-        let mut lines = Vec::new();
-        let mut reader = JsonArray::new(text.as_bytes());
-        while reader.read(&mut |line| lines.push(show(line))).unwrap() {}
-        lines
+    fn lines(text: &str) -> Vec<String> {
+        let mut shown = Vec::new();
+        let mut reader = JsonLines::new(text.as_bytes(), u64::MAX);
+        while reader.read(&mut |line| shown.push(show(line))).unwrap() {}
+        shown
+    }
+
+    fn values(text: &str) -> Vec<String> {
+        wrapped(text, None)
+    }
+
+    fn wrapped(text: &str, wrapper: Option<&str>) -> Vec<String> {
+        let mut shown = Vec::new();
+        let mut reader = Values::new(text.as_bytes(), wrapper.map(String::from));
+        while reader.read(&mut |line| shown.push(show(line))).unwrap() {}
+        shown
     }
 
     #[test]
     fn lines_of_objects() {
-        let mut lines = Vec::new();
-        let mut reader = JsonLines::new(&b"{\"a\":1}\r\n\n  {\"b\":2}\nx"[..], u64::MAX);
-        while reader.read(&mut |line| lines.push(show(line))).unwrap() {}
-        assert_eq!(lines, [r#"0 {"a":1}"#, r#"2 {"b":2}"#, "3 x"]);
+        assert_eq!(lines("{\"a\":1}\r\n\n  {\"b\":2}\nx"), [r#"0 {"a":1}"#, r#"2 {"b":2}"#, "3 x"]);
+        assert_eq!(
+            lines("{\"a\":1}{\"b\":2} {}\n[{},{\"c\":\"}{\"}]\n"),
+            [r#"0 {"a":1}"#, r#"0 {"b":2}"#, "0 {}", "1 {}", r#"1 {"c":"}{"}"#]
+        );
+        assert_eq!(lines("{} 5\n"), ["0 {} 5"], "refused by whoever reads it");
+        assert_eq!(lines("{}{}5\n{}"), ["0 {}", "0 {}", "0 there is something beside objects and arrays: 5", "1 {}"]);
     }
 
     #[test]
-    fn elements_of_an_array() {
-        assert_eq!(array("[]"), [""; 0]);
-        assert_eq!(array(" [\n {\"a\": [1, {}]},\n{\n\"b\":\"]}\\\"\"} ]\n"), [r#"1 {"a": [1, {}]}"#, "2 {\n\"b\":\"]}\\\"\"}"]);
-        assert_eq!(array("[1, [2], {}]"), ["0 1", "0 [2]", "0 {}"]);
-        assert_eq!(array("[{},{\"a\""), ["0 {}", "0 the array ends within an element: {\"a\"", "0 the array is not closed: "]);
-        assert_eq!(array("[{}"), ["0 {}", "0 the array is not closed: "]);
-        assert_eq!(array("[{}]\n{}\n"), ["0 {}", "1 there is something beside the array: {}"]);
-        assert_eq!(array("[}{}]"), ["0 }", "0 {}"]);
+    fn values_one_after_the_other() {
+        assert_eq!(values("[]"), [""; 0]);
+        assert_eq!(values(" [\n {\"a\": [1, {}]},\n{\n\"b\":\"]}\\\"\"} ]\n"), [r#"1 {"a": [1, {}]}"#, "2 {\n\"b\":\"]}\\\"\"}"]);
+        assert_eq!(values("[1, [2], {}, \"x,y\"]"), ["0 1", "0 [2]", "0 {}", "0 \"x,y\""]);
+        assert_eq!(values("[{}]\n[{\"a\":1}] {\n}{}"), ["0 {}", r#"1 {"a":1}"#, "1 {\n}", "2 {}"]);
+        assert_eq!(
+            values("[{},{\"a\""),
+            ["0 {}", "0 the input ends within an object: {\"a\"", "0 the array or the object around it is not closed: "]
+        );
+        assert_eq!(values("[{}"), ["0 {}", "0 the array or the object around it is not closed: "]);
+        assert_eq!(values("[{}]\nx, y\n{}\n"), ["0 {}", "1 there is something beside objects and arrays: x, y", "2 {}"]);
+        assert_eq!(values("[}{}]"), ["0 }", "0 {}"]);
+        assert_eq!(values("{\"a\":"), ["0 the input ends within an object: {\"a\":"]);
+    }
+
+    #[test]
+    fn a_wrapper_is_an_object_with_one_array_of_objects() {
+        let of = |text: &str| wrapper(text.as_bytes(), |key| key == "id");
+        assert_eq!(of(r#"{"Records":[{"id":1}]}"#).as_deref(), Some("Records"));
+        assert_eq!(of(" {\n \"count\": 2, \"tags\": [1], \"meta\": {\"x\": [{}]},\n \"items\" : [ {").as_deref(), Some("items"), "cut off");
+        for other in [
+            r#"{"id":1,"parameters":[{"key":1}]}"#,
+            r#"{"a":[{}],"b":[{}]}"#,
+            r#"{"a":[1,2]}"#,
+            "{}",
+            "[{}]",
+            "",
+            "{\"a",
+            r#"{"a":[{}],"id":1}"#,
+        ] {
+            assert_eq!(of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_array_in_a_wrapper_is_read_and_all_else_is_not() {
+        let text = "{\"n\":[{}],\"Records\":[{\"a\":1},\n{\"b\":2}],\"more\":{\"Records\":[3]},\"x\":null}\n{\"Records\":[]}{\"n\":1}";
+        let expected = [r#"0 {"a":1}"#, r#"1 {"b":2}"#, "2 the object does not hold the array that others hold: }"];
+        assert_eq!(wrapped(text, Some("Records")), expected);
+        assert_eq!(wrapped("{\"Records\":[{}]", Some("Records")), ["0 {}", "0 the array or the object around it is not closed: "]);
+        assert_eq!(
+            wrapped("{x}", Some("Records")),
+            ["0 there is something beside objects and arrays: x}", "0 the array or the object around it is not closed: "]
+        );
+    }
+
+    /// Whatever stands where: nothing is read twice or passed over without a word, and reading ends.
+    #[test]
+    fn blocks_of_any_size_give_the_same() {
+        struct Bytewise<'a>(&'a [u8]);
+        impl Read for Bytewise<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                let length = self.0.len().min(buffer.len()).min(1);
+                buffer[..length].copy_from_slice(&self.0[..length]);
+                self.0 = &self.0[length..];
+                Ok(length)
+            }
+        }
+        for text in ["{\"Records\":[{\"a\":\"\\\"\"},{}],\"y\":1}\n{\"Records\" : [ {} ] }", "[{\"a\":1}]\n {} x\n"] {
+            for wrapper in [None, Some("Records")] {
+                let mut shown = Vec::new();
+                let mut reader = Values::new(Bytewise(text.as_bytes()), wrapper.map(String::from));
+                while reader.read(&mut |line| shown.push(show(line))).unwrap() {}
+                assert_eq!(shown, wrapped(text, wrapper), "{text}");
+            }
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! Cuts a stream into records, whatever its format.
 
 use super::csv::Csv;
-use super::json::{JsonArray, JsonLines};
-use retally_core::record::Field;
+use super::json::{JsonLines, Values};
+use retally_core::contract::Input;
 use retally_core::split::{Format, Line};
 use std::io::{self, Read};
 
@@ -10,18 +10,16 @@ use std::io::{self, Read};
 pub(super) enum Lexer {
     Csv(Box<Csv<Box<dyn Read>>>),
     JsonLines(JsonLines<Box<dyn Read>>),
-    JsonArray(JsonArray<Box<dyn Read>>),
+    Values(Values<Box<dyn Read>>),
 }
 
 impl Lexer {
     /// Cuts a stream that starts at a line, up to the end of the last line that starts before byte `until` of it.
-    pub fn new(stream: Box<dyn Read>, until: u64, format: &Format, fields: &'static [Field], at_file_start: bool) -> Lexer {
+    pub fn new(stream: Box<dyn Read>, until: u64, format: &Format, input: &Input, at_file_start: bool) -> Lexer {
         match format {
-            Format::Csv { delimiter, header } => {
-                Lexer::Csv(Box::new(Csv::new(stream, until, *delimiter, fields, header.clone(), at_file_start)))
-            }
-            Format::JsonArray => Lexer::JsonArray(JsonArray::new(stream)),
-            Format::JsonLines | Format::Archive { .. } => Lexer::JsonLines(JsonLines::new(stream, until)),
+            Format::Csv(columns) => Lexer::Csv(Box::new(Csv::new(stream, until, columns.clone(), input, at_file_start))),
+            Format::Json { wrapper } => Lexer::Values(Values::new(stream, wrapper.clone())),
+            Format::JsonLines | Format::Parquet | Format::Archive(_) => Lexer::JsonLines(JsonLines::new(stream, until)),
         }
     }
 
@@ -30,7 +28,7 @@ impl Lexer {
         match self {
             Lexer::Csv(csv) => csv.read(each),
             Lexer::JsonLines(lines) => lines.read(each),
-            Lexer::JsonArray(array) => array.read(each),
+            Lexer::Values(values) => values.read(each),
         }
     }
 
@@ -39,7 +37,7 @@ impl Lexer {
         match self {
             Lexer::Csv(csv) => csv.lines(),
             Lexer::JsonLines(lines) => lines.lines(),
-            Lexer::JsonArray(array) => array.lines(),
+            Lexer::Values(values) => values.lines(),
         }
     }
 }

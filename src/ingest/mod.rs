@@ -4,15 +4,16 @@
 //! - [`body`] unpacks and looks at what comes as bytes
 //! - [`paths`] finds the files that a path means: a file, a folder, a bucket's prefix, a glob
 //! - [`file`](mod@file) reads a file, wherever it is: here, or ([`remote`]) in a bucket or on a web server
-//! - [`format`](mod@format) tells what a file holds, [`unpack`] unpacks it, and [`quotes`] finds out whether it can be cut
+//! - [`unpack`] unpacks it, [`look`] tells what it holds, with [`format`](mod@format) and [`header`], and [`quotes`] whether it can be cut
 //! - [`plan`] looks at the beginning of each file and cuts a batch into splits
 //! - [`read`] opens splits on the workers; [`lexer`], with [`csv`] and [`json`], cuts bytes into records
 //! - [`jobs`] finds datasets, and [`streams`] opens what they are made of
 //! - [`archive`] reads the files of an archive
 //! - [`rejected`] keeps what was refused
 //!
-//! A module uses only those that stand above it in this order: `batch`, `blocks`, `remote`, `file`, `format`, `unpack`, `csv`, `json`,
-//! `lexer`, `quotes`, `paths`, `streams`, `archive`, `jobs`, `body`, `read`, `plan`, `rejected`.
+//! A module uses only those that stand above it in this order: `batch`, `blocks`, `remote`, `file`, `pipes`, `nearest`, `unpack`, `csv`,
+//! `json`, `lexer`, `format`, `header`, `look`, `quotes`, `parquet`, `paths`,
+//! `streams`, `archive`, `jobs`, `body`, `read`, `plan`, `rejected`.
 
 pub mod archive;
 pub mod batch;
@@ -21,17 +22,24 @@ pub mod body;
 pub mod csv;
 pub mod file;
 pub mod format;
+mod header;
 pub mod jobs;
-pub mod json;
+mod json;
 mod lexer;
+mod look;
+pub mod nearest;
+mod parquet;
 pub mod paths;
+mod pipes;
 pub mod plan;
 mod quotes;
 pub mod read;
 pub mod rejected;
 pub mod remote;
+#[cfg(test)]
+mod sample;
 pub mod streams;
-mod unpack;
+pub mod unpack;
 
 use crate::failure::Kind;
 use std::io::{self, ErrorKind};
@@ -71,7 +79,7 @@ pub enum IngestError {
     UnknownFormat {
         /// The file.
         path: String,
-        /// The endings that the input takes.
+        /// The endings that are read.
         expected: &'static str,
     },
     /// A URL of a kind that is not read.
@@ -88,13 +96,33 @@ pub enum IngestError {
         /// What is wrong with them.
         why: String,
     },
-    /// CSV in memory for an input that does not take it.
-    #[error("could not read {name:?}: input {input:?} takes JSON alone")]
-    CsvBody {
-        /// What it is called.
-        name: String,
-        /// The input.
-        input: &'static str,
+    /// A file's first bytes are the mark of something that its name does not say.
+    #[error("could not read {path:?}: it holds {found}")]
+    OtherContent {
+        /// The file.
+        path: String,
+        /// What it holds.
+        found: String,
+    },
+    /// The header of a CSV file can't be used, or the lack of one.
+    #[error("could not use the header of {path:?}: {why}{}{columns}", if columns.is_empty() { "" } else { "; its columns are " })]
+    Header {
+        /// The file.
+        path: String,
+        /// Why not.
+        why: String,
+        /// The columns that are there.
+        columns: String,
+        /// What to do about it, where that can be said.
+        hint: String,
+    },
+    /// Some files of an input have a header, and others have none.
+    #[error("could not tell the columns of {without:?}: it has no header, and {with:?} has one")]
+    MixedHeaders {
+        /// A file with a header.
+        with: String,
+        /// A file without.
+        without: String,
     },
     /// A file can't be opened or read.
     #[error("could not {what} {path:?}: {source}")]
@@ -108,7 +136,28 @@ pub enum IngestError {
     },
 }
 
+/// Where files are looked at while they are read.
+impl From<IngestError> for io::Error {
+    fn from(error: IngestError) -> io::Error {
+        match error {
+            IngestError::Io { source, .. } => source,
+            other => io::Error::new(ErrorKind::InvalidData, other),
+        }
+    }
+}
+
 impl IngestError {
+    /// What to do about it, where more can be said than that.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            IngestError::Header { hint, .. } if !hint.is_empty() => Some(hint),
+            IngestError::MixedHeaders { .. } => Some("--header first says that the header of the first file counts for all"),
+            IngestError::UnknownFormat { .. } => Some("--input-format csv or json says what it holds"),
+            IngestError::OtherContent { .. } => Some("give it a name that says what it holds"),
+            _ => None,
+        }
+    }
+
     /// What can be done about it. A file that is not there, may not be read, or holds what it should not is wrong; other failures of
     /// reading may pass.
     pub fn kind(&self) -> Kind {
@@ -129,7 +178,9 @@ impl IngestError {
             | IngestError::UnknownFormat { .. }
             | IngestError::UnsupportedUrl { .. }
             | IngestError::Body { .. }
-            | IngestError::CsvBody { .. } => Kind::BadInput,
+            | IngestError::OtherContent { .. }
+            | IngestError::Header { .. }
+            | IngestError::MixedHeaders { .. } => Kind::BadInput,
         }
     }
 }

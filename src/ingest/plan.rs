@@ -11,17 +11,24 @@ use super::archive;
 use super::batch::{Arrival, Batch, Part, Source};
 use super::body::{self, UNPACKED_BYTES_MAX};
 use super::file::InputFile;
-use super::format::{self, Content, first_line, format_of};
+use super::format::{self, Content, ENDINGS, Kind};
+use super::header::Headers;
 use super::jobs::{self, BadJob, Job, JobQueue};
+use super::look::{self, Looker};
+use super::parquet;
 use super::paths;
+use super::pipes;
 use super::quotes::has_quote;
 use super::streams;
-use super::unpack::{unpacked, without_bom};
+use super::unpack::unpacked;
 use retally_core::contract::{Definition, Input, InputKind};
 use retally_core::split::{Archive, Dataset, Format, Late, Location, Packing, RefusedJob, Split};
 use retally_core::time::Moment;
-use std::io;
+use std::collections::BTreeMap;
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
 
+/// What stands for standard input.
+const STDIN: &str = "-";
 /// So many files are opened at once to look at them.
 const LOOKED_MAX: usize = 64;
 
@@ -65,6 +72,7 @@ impl Plan {
 /// is fed.
 pub fn plan(definition: &Definition, batch: &Batch, arrival: Arrival) -> Result<Plan, IngestError> {
     let mut plan = Plan::default();
+    let mut headers: BTreeMap<usize, Headers> = BTreeMap::new();
     for part in &batch.parts {
         let Some(input) = definition.inputs.get(part.input) else { continue };
         if let (InputKind::Datasets(files), Source::Path(path)) = (input.kind, &part.source) {
@@ -73,24 +81,32 @@ pub fn plan(definition: &Definition, batch: &Batch, arrival: Arrival) -> Result<
             }
             continue;
         }
-        let add = |plan: &mut Plan, name: &str, location: &Location, looked: Looked| add(plan, part, name, location, looked, arrival);
+        let looker = Looker::new(input);
+        let headers = headers.entry(part.input).or_default();
+        let mut add = |plan: &mut Plan, name: &str, mut looked: Looked| -> Result<(), IngestError> {
+            headers.add(name, &mut looked.format, input.files.first_header)?;
+            add(plan, part, name, looked, arrival);
+            Ok(())
+        };
         match &part.source {
+            Source::Path(path) if is_pipe(path) => add(&mut plan, path, look_at_pipe(path, &looker)?)?,
             Source::Path(path) => {
-                let found = paths::find(path, |kind| kind.content != Content::Csv || input.csv)?;
+                let found = paths::find(path, |_| true)?;
                 plan.passed_over.extend(found.passed_over);
                 // Those far away are asked together.
                 for files in found.files.chunks(LOOKED_MAX) {
                     let sources: Vec<io::Result<InputFile>> = files.iter().map(|file| InputFile::look(file)).collect();
                     for (file, source) in files.iter().zip(sources) {
-                        let looked = look(file, source, input)?;
-                        add(&mut plan, file, &Location::File(file.clone()), looked);
+                        add(&mut plan, file, look(file, source, input, &looker)?)?;
                     }
                 }
             }
             Source::Bytes(bytes) => {
-                let body::Looked { format, bytes: all, cuts } = body::look(bytes, input, UNPACKED_BYTES_MAX)?;
-                let looked = Looked { format, packing: Packing::Plain, bytes: all.len() as u64, cuts };
-                add(&mut plan, &bytes.name, &Location::Inline(all), looked);
+                let body::Looked { format, bytes: all, cuts } = body::look(bytes, &looker, UNPACKED_BYTES_MAX)?;
+                let bytes_all = all.len() as u64;
+                let packing = Packing::Plain;
+                let looked = Looked { location: Location::Inline(all), format, packing, encoding: None, bytes: bytes_all, cuts };
+                add(&mut plan, &bytes.name, looked)?;
             }
         }
     }
@@ -108,18 +124,7 @@ fn add_jobs(plan: &mut Plan, part: &Part, queue: &mut dyn JobQueue, arrival: Arr
             }
             Err(BadJob { line, reason, raw }) => Location::Refused(RefusedJob { line, reason, raw }),
         };
-        plan.splits.push(Split {
-            input: part.input,
-            epoch: 0,
-            sequence: plan.splits.len() as u64,
-            sign: part.sign,
-            location,
-            range: (0, u64::MAX),
-            format: Format::JsonLines,
-            packing: Packing::Plain,
-            accept_until: arrival.accept_until,
-            late: Late::Before(Moment::FIRST),
-        });
+        plan.splits.push(split(part, plan.splits.len() as u64, location, arrival));
     }
     plan.passed_over.extend(queue.passed_over());
     Ok(())
@@ -127,21 +132,16 @@ fn add_jobs(plan: &mut Plan, part: &Part, queue: &mut dyn JobQueue, arrival: Arr
 
 /// What a look at a file tells.
 struct Looked {
+    location: Location,
     format: Format,
     packing: Packing,
+    encoding: Option<String>,
     bytes: u64,
-    /// Where it can be cut, in order, in what the range of a split counts.
+    /// Where it can be cut, in order, in what the range of a split counts. Without any, it is read as a whole.
     cuts: Vec<u64>,
 }
 
-impl Looked {
-    /// It must be read as a whole.
-    fn whole(format: Format, packing: Packing, bytes: u64) -> Looked {
-        Looked { format, packing, bytes, cuts: Vec::new() }
-    }
-}
-
-fn add(plan: &mut Plan, part: &Part, name: &str, location: &Location, looked: Looked, arrival: Arrival) {
+fn add(plan: &mut Plan, part: &Part, name: &str, looked: Looked, arrival: Arrival) {
     let first_split = plan.splits.len() as u64;
     plan.files.push(PlannedFile { input: part.input, name: name.into(), first_split });
     plan.bytes += looked.bytes;
@@ -150,17 +150,30 @@ fn add(plan: &mut Plan, part: &Part, name: &str, location: &Location, looked: Lo
     let until = looked.cuts.iter().copied().chain([u64::MAX]);
     for (sequence, range) in (first_split..).zip(from.zip(until)) {
         plan.splits.push(Split {
-            input: part.input,
-            epoch: 0,
-            sequence,
-            sign: part.sign,
-            location: part_of(location, range),
             range,
             format: looked.format.clone(),
             packing: looked.packing,
-            accept_until: arrival.accept_until,
-            late: Late::Before(Moment::FIRST),
+            encoding: looked.encoding.clone(),
+            ..split(part, sequence, part_of(&looked.location, range), arrival)
         });
+    }
+}
+
+/// A split of a part that is read as a whole, as JSON lines.
+fn split(part: &Part, sequence: u64, location: Location, arrival: Arrival) -> Split {
+    Split {
+        input: part.input,
+        epoch: 0,
+        sequence,
+        sign: part.sign,
+        location,
+        range: (0, u64::MAX),
+        format: Format::JsonLines,
+        packing: Packing::Plain,
+        encoding: None,
+        accept_from: arrival.accept_from,
+        accept_until: arrival.accept_until,
+        late: Late::Before(Moment::FIRST),
     }
 }
 
@@ -171,31 +184,70 @@ fn part_of(location: &Location, (from, until): (u64, u64)) -> Location {
     Location::Inline(bytes.slice(at(from)..at(until)))
 }
 
-fn look(path: &str, source: io::Result<InputFile>, input: &Input) -> Result<Looked, IngestError> {
-    let expected = if input.csv {
-        ".csv, .json, .jsonl, .ndjson, .jsons, .jsonlines, .tar (each also with .gz or .zst) or .zip"
-    } else {
-        ".json, .jsonl, .ndjson, .jsons, .jsonlines, .tar (each also with .gz or .zst) or .zip"
-    };
-    let kind = format::kind(path).filter(|kind| kind.content != Content::Csv || input.csv);
-    let kind = kind.ok_or_else(|| IngestError::UnknownFormat { path: path.into(), expected })?;
+fn look(path: &str, source: io::Result<InputFile>, input: &Input, looker: &Looker) -> Result<Looked, IngestError> {
+    let kind = format::kind(path);
     let io = |what| move |source| IngestError::Io { what, path: path.into(), source };
     let mut source = source.map_err(io("open"))?;
-    if !source.is_regular().map_err(io("look at"))? && (kind.packing == Packing::Plain || matches!(kind.content, Content::Archive(_))) {
-        // A pipe can be read once, so it can't be looked at.
-        return Err(io("read")(io::Error::new(io::ErrorKind::Unsupported, "is no regular file")));
+    let bytes = source.size().map_err(io("open"))?;
+    let location = Location::File(path.into());
+    if is_parquet(path, kind, &mut source)? {
+        let cuts = (1..parquet::row_groups(path, bytes, input)?).collect();
+        return Ok(Looked { location, format: Format::Parquet, packing: Packing::Plain, encoding: None, bytes, cuts });
     }
-    let (packing, bytes) = (kind.packing, source.size().map_err(io("open"))?);
-    if let Content::Archive(archive) = kind.content {
+    if kind.is_none() && input.files.format.is_none() {
+        return Err(IngestError::UnknownFormat { path: path.into(), expected: ENDINGS });
+    }
+    let packing = match kind {
+        Some(kind) => kind.packing,
+        // A name that says nothing; its first bytes may.
+        None => look::packing(path, &mut source)?,
+    };
+    if let Some(Kind { content: Content::Archive(archive), .. }) = kind {
         let cuts = if archive == Archive::Zip { archive::zip_cuts(source).map_err(io("read"))? } else { Vec::new() };
-        return Ok(Looked { format: Format::Archive { archive, csv: input.csv }, packing, bytes, cuts });
+        return Ok(Looked { location, format: Format::Archive(archive), packing, encoding: None, bytes, cuts });
     }
-    let (_, stream) = without_bom(unpacked(source, packing).map_err(io("read"))?).map_err(io("read"))?;
-    let format = format_of(kind.content, &first_line(stream).map_err(io("read"))?.line, input.fields);
-    let whole = packing != Packing::Plain || format == Format::JsonArray || bytes <= SPLIT_BYTES;
-    if whole || (kind.content == Content::Csv && has_quote(path, bytes).map_err(io("read"))?) {
-        return Ok(Looked::whole(format, packing, bytes));
+    if packing != Packing::Plain {
+        look::check_packing(path, packing, &mut source)?;
+        source.seek(SeekFrom::Start(0)).map_err(io("read"))?;
     }
-    let cuts = (1..bytes.div_ceil(SPLIT_BYTES)).map(|index| index * SPLIT_BYTES).collect();
-    Ok(Looked { format, packing, bytes, cuts })
+    let stream = unpacked(source, packing).map_err(io("read"))?;
+    let (found, _) = looker.look(path, kind.map(|kind| kind.content), stream)?;
+    let plain = packing == Packing::Plain && found.encoding.is_none() && !matches!(found.format, Format::Json { .. });
+    let cut = plain && bytes > SPLIT_BYTES;
+    let whole = !cut || (matches!(found.format, Format::Csv(_)) && has_quote(path, bytes).map_err(io("read"))?);
+    let cuts = if whole { Vec::new() } else { (1..bytes.div_ceil(SPLIT_BYTES)).map(|index| index * SPLIT_BYTES).collect() };
+    Ok(Looked { location, format: found.format, packing, encoding: found.encoding, bytes, cuts })
+}
+
+/// Whether a file is one of Parquet: by its name, or where that says nothing, by its first bytes.
+fn is_parquet(path: &str, kind: Option<Kind>, source: &mut InputFile) -> Result<bool, IngestError> {
+    match kind {
+        Some(kind) => Ok(kind.content == Content::Parquet),
+        None => look::begins_with(path, format::PARQUET, source),
+    }
+}
+
+/// Whether a path is standard input, or something else that can be read once.
+fn is_pipe(path: &str) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    let is_stream = |kind: std::fs::FileType| kind.is_fifo() || kind.is_char_device() || kind.is_socket();
+    path == STDIN || std::fs::metadata(path).is_ok_and(|metadata| is_stream(metadata.file_type()))
+}
+
+/// Looks at a stream that can be read once, and keeps it with what was read of it.
+fn look_at_pipe(path: &str, looker: &Looker) -> Result<Looked, IngestError> {
+    let io = |what| move |source| IngestError::Io { what, path: path.into(), source };
+    let mut stream: Box<dyn Read + Send> = match path {
+        STDIN => Box::new(io::stdin()),
+        _ => Box::new(std::fs::File::open(path).map_err(io("open"))?),
+    };
+    let mut first = Vec::new();
+    stream.by_ref().take(look::LOOKED_BYTES_MAX).read_to_end(&mut first).map_err(io("read"))?;
+    let packing = look::packing(path, &mut Cursor::new(&first))?;
+    // Of what is packed, the end is not there yet: what can't be read is not looked at.
+    let beginning = look::beginning(unpacked(Cursor::new(first.clone()), packing).map_err(io("read"))?);
+    let (found, _) = looker.look(path, format::kind(path).map(|kind| kind.content), Box::new(Cursor::new(beginning)))?;
+    let id = pipes::keep(Box::new(Cursor::new(first).chain(stream)));
+    let location = Location::Stream { id, name: path.into() };
+    Ok(Looked { location, format: found.format, packing, encoding: found.encoding, bytes: 0, cuts: Vec::new() })
 }

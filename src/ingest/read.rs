@@ -1,13 +1,15 @@
 //! Opens splits on the workers.
 
 use super::SPLIT_BYTES;
-use super::archive::{Accepted, ArchiveReader};
+use super::archive::ArchiveReader;
 use super::file::InputFile;
 use super::lexer::Lexer;
+use super::parquet::ParquetReader;
+use super::pipes;
 use super::remote::Ready;
 use super::streams;
-use super::unpack::{Counted, unpacked, without_bom};
-use retally_core::record::Field;
+use super::unpack::{Counted, decoded, unpacked, without_bom};
+use retally_core::contract::Input;
 use retally_core::split::{ByteStream, Format, Line, Location, Opener, Split, SplitReader};
 use std::io::{self, Cursor, Read};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -52,30 +54,33 @@ fn source(path: &str, range: (u64, u64)) -> io::Result<InputFile> {
 /// How a source names itself in errors.
 fn name(location: &Location) -> &str {
     match location {
-        Location::File(path) => path,
+        Location::File(path) | Location::Stream { name: path, .. } => path,
         Location::Inline(_) => "the batch's bytes",
         Location::Dataset(_) | Location::Refused(_) => "a dataset",
     }
 }
 
 impl Opener for FileOpener {
-    fn open(&self, split: &Split, fields: &'static [Field]) -> Result<Box<dyn SplitReader>, String> {
+    fn open(&self, split: &Split, input: &Input) -> Result<Box<dyn SplitReader>, String> {
         let path = name(&split.location).to_string();
         let failed = |error: io::Error| format!("could not open {path:?}: {error}");
         let cancelled = Arc::clone(&self.cancelled);
-        if let (Format::Archive { archive, csv }, Location::File(_)) = (&split.format, &split.location) {
-            let reader = ArchiveReader::open(&path, *archive, split.packing, split.range, Accepted { csv: *csv, fields }, cancelled);
+        if let (Format::Archive(archive), Location::File(_)) = (&split.format, &split.location) {
+            let reader = ArchiveReader::open(&path, *archive, split.packing, split.range, input, cancelled);
             return Ok(Box::new(reader.map_err(failed)?));
+        }
+        if split.format == Format::Parquet {
+            return Ok(Box::new(ParquetReader::open(&path, split.range, input, cancelled).map_err(failed)?));
         }
         let opened = self.open_stream(split).map_err(failed)?;
         let until = split.range.1.saturating_sub(opened.start);
-        let lexer = Lexer::new(opened.stream, until, &split.format, fields, split.range.0 == 0);
+        let lexer = Lexer::new(opened.stream, until, &split.format, input, split.range.0 == 0);
         Ok(Box::new(FileReader { lexer, path, read: opened.read, start: opened.start, ready: opened.ready, cancelled }))
     }
 
     fn announce(&self, split: &Split) {
         let Location::File(path) = &split.location else { return };
-        if !path.contains("://") || matches!(split.format, Format::Archive { .. }) {
+        if !path.contains("://") || matches!(split.format, Format::Archive(_) | Format::Parquet) {
             return;
         }
         let mut announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
@@ -130,12 +135,13 @@ impl FileOpener {
                     Box::new(source)
                 }
             }
+            Location::Stream { id, .. } => Box::new(pipes::take(*id)?),
             Location::Dataset(_) | Location::Refused(_) => {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, "it has several streams and no records"));
             }
         };
         let counted = Counted { stream: packed, read: Arc::clone(&read) };
-        let unpacked = unpacked(counted, split.packing)?;
+        let unpacked = decoded(unpacked(counted, split.packing)?, split.encoding.as_deref());
         if from > 0 {
             return Ok(Opened { stream: unpacked, read, start, ready });
         }

@@ -8,7 +8,7 @@ use retally_core::contract::Definition;
 use retally_core::row::{Row, RowBatch};
 use retally_core::split::{Done, RAW_BYTES_MAX, Rejected};
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The bytes of a page of packed lines.
 const PAGE_BYTES: usize = 1 << 20;
@@ -81,6 +81,18 @@ impl Refused {
                 raw: page.bytes.get(packed.reason_end..packed.end).unwrap_or_default(),
             })
         })
+    }
+
+    /// Why records of these splits were refused: each reason once, in the order of its first line.
+    pub fn reasons(&self, splits: &std::ops::Range<u64>, reasons_max: usize) -> Vec<String> {
+        let mut first: BTreeMap<&[u8], (u64, u64)> = BTreeMap::new();
+        for kept in self.lines().filter(|kept| splits.contains(&kept.sequence)) {
+            let place = (kept.sequence, kept.line);
+            first.entry(kept.reason).and_modify(|known| *known = place.min(*known)).or_insert(place);
+        }
+        let mut reasons: Vec<_> = first.into_iter().map(|(reason, place)| (place, reason)).collect();
+        reasons.sort_unstable();
+        reasons.into_iter().take(reasons_max).map(|(_, reason)| String::from_utf8_lossy(reason).into_owned()).collect()
     }
 
     /// The first of them so far: its file, its line where that is known already, and the reason.

@@ -5,7 +5,7 @@
 //!
 //! Tables are written at the same time, each by a thread that makes its text and one that brings it to the disk.
 
-use super::{Applied, Format, Reached, Sink, SinkError, csv, json, parquet};
+use super::{Applied, Deletions, Format, Reached, Sink, SinkError, csv, json, parquet};
 use crate::staged::Staged;
 use crate::tables::TableState;
 use retally_core::contract::Table;
@@ -42,7 +42,7 @@ impl Sink for Directory {
         Ok(Applied::MustBring)
     }
 
-    fn bring(&mut self, tables: &[&TableState], _: &Reached) -> Result<Vec<String>, SinkError> {
+    fn bring(&mut self, tables: &[&TableState], _: &Reached, _: Deletions) -> Result<Vec<String>, SinkError> {
         let paths = write_directory(&self.path, self.format, tables)?;
         Ok(paths.into_iter().map(|path| path.display().to_string()).collect())
     }
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(names(&out), ["rejected.csv", "rejected.json", "rejected.parquet", "sample.csv", "sample.json", "sample.parquet"]);
         let fewer = state(sample().table().columns.clone(), []);
         let reached = Reached { dataflow: "sample".into(), epoch: 1, fingerprint: String::new() };
-        let written = Directory::new(&out, Format::Csv).bring(&[&fewer], &reached).unwrap();
+        let written = Directory::new(&out, Format::Csv).bring(&[&fewer], &reached, Deletions::Any).unwrap();
         assert_eq!(written, [out.join("sample.csv").display().to_string()]);
         assert_eq!(std::fs::read_to_string(out.join("sample.csv")).unwrap().lines().count(), 1, "the old rows are gone");
     }

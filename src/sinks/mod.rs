@@ -42,12 +42,25 @@ pub trait Sink: Send {
 
     /// Brings what is there of these tables to their rows, and leaves other tables alone. Returns for each where it is now, or what was
     /// done to it, in words for a summary.
-    fn bring(&mut self, tables: &[&TableState], reached: &Reached) -> Result<Vec<String>, SinkError>;
+    fn bring(&mut self, tables: &[&TableState], reached: &Reached, deletions: Deletions) -> Result<Vec<String>, SinkError>;
 
     /// Applies changes to tables that were brought to an epoch before `reached`, under the same fingerprint: those of one epoch, or of
     /// several that follow one another, consolidated. What is there is looked at first, so changes that come twice are applied once.
     fn apply(&mut self, tables: &[Table], changes: &BTreeMap<String, Vec<RowBatch>>, reached: &Reached) -> Result<Applied, SinkError>;
 }
+
+/// How much of a table in a database may be deleted when it is brought to other rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deletions {
+    /// Up to [`DELETED_MAX`] rows, or half of them. More is refused: somebody who gives the files of two days does not mean that all other
+    /// days never were.
+    Guarded,
+    /// Any number.
+    Any,
+}
+
+/// So many rows of a table may always be deleted.
+pub const DELETED_MAX: u64 = 100;
 
 /// What became of changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +153,20 @@ pub enum SinkError {
         /// What went wrong.
         why: String,
     },
+    /// More than half of a table's rows would be deleted. Nothing is written.
+    #[error("would delete {deleted} of the {rows} rows of table {table:?} in {place:?}{span}: they are not in this input")]
+    WouldDelete {
+        /// The database.
+        place: String,
+        /// The table.
+        table: String,
+        /// How many rows would go.
+        deleted: u64,
+        /// How many are there.
+        rows: u64,
+        /// From when to when they are, as text after a comma, where the table knows.
+        span: String,
+    },
     /// A table of the database is not what this program would have made. It is left alone, and nothing else is written.
     #[error("table {table:?} of {place:?} was not made by this program: {why}")]
     Foreign {
@@ -158,6 +185,7 @@ impl SinkError {
         match self {
             SinkError::Database { hint, .. } => Some(hint),
             SinkError::Undecided { .. } => Some("run again: what is there is compared, and stays where it is right"),
+            SinkError::WouldDelete { .. } => Some("give the files of all days, or say that these rows may go: --replace"),
             SinkError::Foreign { .. } => Some("rename or drop that table, or give another database"),
             SinkError::CreateDirectory { .. } | SinkError::Write { .. } | SinkError::Publish { .. } => None,
         }
@@ -167,9 +195,11 @@ impl SinkError {
     pub fn outcome(&self) -> Outcome {
         match self {
             SinkError::Undecided { .. } | SinkError::Publish { .. } => Outcome::MaybeDone,
-            SinkError::CreateDirectory { .. } | SinkError::Write { .. } | SinkError::Database { .. } | SinkError::Foreign { .. } => {
-                Outcome::NotDone
-            }
+            SinkError::CreateDirectory { .. }
+            | SinkError::Write { .. }
+            | SinkError::Database { .. }
+            | SinkError::WouldDelete { .. }
+            | SinkError::Foreign { .. } => Outcome::NotDone,
         }
     }
 

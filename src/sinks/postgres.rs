@@ -11,7 +11,7 @@
 use super::copy::{self, TooLarge};
 use super::relation::{Dialect, Existing, Relation, quoted};
 use super::relational::{self, PROGRESS, Reached, Session};
-use super::{Applied, Sink, SinkError};
+use super::{Applied, Deletions, Sink, SinkError};
 use crate::tables::TableState;
 use postgres::config::{Host, SslMode};
 use postgres::error::SqlState;
@@ -91,10 +91,10 @@ impl Postgres {
 }
 
 impl Sink for Postgres {
-    fn bring(&mut self, tables: &[&TableState], reached: &Reached) -> Result<Vec<String>, SinkError> {
+    fn bring(&mut self, tables: &[&TableState], reached: &Reached, deletions: Deletions) -> Result<Vec<String>, SinkError> {
         let differences = self.transact(|session| {
             session.keep_writers_away()?;
-            relational::bring(session, tables, reached)
+            relational::bring(session, tables, reached, deletions)
         })?;
         Ok(super::differences(tables, &differences, &self.place))
     }
@@ -173,8 +173,12 @@ impl Session for Open<'_> {
         read().map_err(|error: postgres::Error| failed(self.place, &error))
     }
 
-    fn any(&mut self, query: &str) -> Result<bool, SinkError> {
-        self.transaction.query_opt(query, &[]).map(|row| row.is_some()).map_err(|error| failed(self.place, &error))
+    fn first(&mut self, query: &str, width: usize) -> Result<Option<Vec<Option<String>>>, SinkError> {
+        let mut read = || {
+            let Some(row) = self.transaction.query_opt(query, &[])? else { return Ok(None) };
+            (0..width).map(|place| row.try_get(place)).collect::<Result<Vec<_>, _>>().map(Some)
+        };
+        read().map_err(|error: postgres::Error| failed(self.place, &error))
     }
 
     fn lock(&mut self, name: &str) -> Result<(), SinkError> {

@@ -198,7 +198,18 @@ impl Relation {
     }
 
     pub(super) fn delete_missing(&self) -> String {
-        format!("DELETE FROM {} AS t WHERE NOT EXISTS (SELECT 1 FROM {NEW} AS n WHERE {})", quoted(self.name), self.same_key())
+        format!("DELETE FROM {} AS t WHERE {}", quoted(self.name), self.is_missing())
+    }
+
+    /// The least and the greatest value of a column among the rows that are gone, as texts.
+    pub(super) fn span_of_missing(&self, column: &str) -> String {
+        let column = format!("t.{}", quoted(column));
+        let columns = format!("CAST(min({column}) AS TEXT), CAST(max({column}) AS TEXT)");
+        format!("SELECT {columns} FROM {} AS t WHERE {}", quoted(self.name), self.is_missing())
+    }
+
+    fn is_missing(&self) -> String {
+        format!("NOT EXISTS (SELECT 1 FROM {NEW} AS n WHERE {})", self.same_key())
     }
 
     pub(super) fn delete_gone(&self) -> String {

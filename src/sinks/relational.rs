@@ -8,7 +8,7 @@
 //! A relation whose columns or key are not ours is refused, not altered.
 
 use super::relation::{Dialect, Existing, GONE, NEW, Relation, literal, quoted};
-use super::{Applied, SinkError};
+use super::{Applied, DELETED_MAX, Deletions, SinkError};
 use crate::tables::TableState;
 use retally_core::contract::Table;
 use retally_core::row::{Column, ColumnType, RowBatch};
@@ -49,8 +49,8 @@ pub(super) trait Session {
     fn execute(&mut self, statement: &str) -> Result<u64, SinkError>;
     /// The table of this name, where there is one.
     fn existing(&mut self, name: &str) -> Result<Option<Existing>, SinkError>;
-    /// Whether a query has a row.
-    fn any(&mut self, query: &str) -> Result<bool, SinkError>;
+    /// The texts of a query's first row; nothing where there is no row.
+    fn first(&mut self, query: &str, width: usize) -> Result<Option<Vec<Option<String>>>, SinkError>;
     /// The row of a dataflow in the table of what has been reached, which is there.
     fn progress(&mut self, dataflow: &str) -> Result<Option<Reached>, SinkError>;
     /// Keeps other writers away from a table that exists.
@@ -73,8 +73,14 @@ pub(super) fn check<'t>(session: &mut impl Session, tables: impl Iterator<Item =
 }
 
 /// Brings relations to these tables, and returns what that changed.
-pub(super) fn bring(session: &mut impl Session, tables: &[&TableState], reached: &Reached) -> Result<Vec<Difference>, SinkError> {
-    let differences = tables.iter().map(|state| bring_table(session, state, &reached.dataflow)).collect::<Result<_, _>>()?;
+pub(super) fn bring(
+    session: &mut impl Session,
+    tables: &[&TableState],
+    reached: &Reached,
+    deletions: Deletions,
+) -> Result<Vec<Difference>, SinkError> {
+    let bring = |state: &&TableState| bring_table(session, state, &reached.dataflow, deletions);
+    let differences = tables.iter().map(bring).collect::<Result<_, _>>()?;
     match session.existing(PROGRESS)? {
         Some(existing) => progress_relation(session.dialect()).recognise(&existing, session.place())?,
         None => {
@@ -87,7 +93,7 @@ pub(super) fn bring(session: &mut impl Session, tables: &[&TableState], reached:
     Ok(differences)
 }
 
-fn bring_table(session: &mut impl Session, state: &TableState, dataflow: &str) -> Result<Difference, SinkError> {
+fn bring_table(session: &mut impl Session, state: &TableState, dataflow: &str, deletions: Deletions) -> Result<Difference, SinkError> {
     let relation = Relation::new(session.dialect(), state.table(), dataflow);
     let rows = &mut state.rows();
     let Some(existing) = session.existing(relation.name)? else {
@@ -99,18 +105,51 @@ fn bring_table(session: &mut impl Session, state: &TableState, dataflow: &str) -
     relation.recognise(&existing, session.place())?;
     session.lock(relation.name)?;
     let deleted = if relation.key == 0 { session.execute(&relation.delete_owned())? } else { 0 };
-    if relation.key == 0 || !session.any(&format!("SELECT 1 FROM {} LIMIT 1", quoted(relation.name)))? {
+    if relation.key == 0 || session.first(&format!("SELECT 'any' FROM {} LIMIT 1", quoted(relation.name)), 1)?.is_none() {
         let inserted = session.load(&quoted(relation.name), &relation, rows)?;
         return Ok(Difference { inserted, deleted, updated: 0 });
     }
     session.execute(&relation.create_temporary(NEW, true))?;
     session.load(NEW, &relation, rows)?;
     session.analyze(NEW)?;
-    let deleted = session.execute(&relation.delete_missing())?;
+    let deleted = match deletions {
+        Deletions::Any => session.execute(&relation.delete_missing())?,
+        Deletions::Guarded => delete_guarded(session, &relation, state.table())?,
+    };
     let updated = relation.update().map_or(Ok(0), |statement| session.execute(&statement))?;
     let inserted = session.execute(&relation.insert())?;
     session.execute(&format!("DROP TABLE {NEW}"))?;
     Ok(Difference { inserted, updated, deleted })
+}
+
+/// Deletes the rows that are gone, when they are not most of them.
+fn delete_guarded(session: &mut impl Session, relation: &Relation, table: &Table) -> Result<u64, SinkError> {
+    session.execute("SAVEPOINT before_deletions")?;
+    let deleted = session.execute(&relation.delete_missing())?;
+    if deleted > DELETED_MAX {
+        let name = quoted(relation.name);
+        let left = session.first(&format!("SELECT CAST(count(*) AS TEXT) FROM {name}"), 1)?;
+        let left = left.and_then(|row| row.first()?.as_deref()?.parse::<u64>().ok()).unwrap_or(0);
+        if deleted > left {
+            session.execute("ROLLBACK TO SAVEPOINT before_deletions")?;
+            let span = span(session, relation, table)?;
+            let (place, table) = (session.place().to_string(), relation.name.to_string());
+            return Err(SinkError::WouldDelete { place, table, deleted, rows: deleted + left, span });
+        }
+    }
+    session.execute("RELEASE SAVEPOINT before_deletions")?;
+    Ok(deleted)
+}
+
+/// From which day or time to which the rows are that are gone, where the table has such a column.
+fn span(session: &mut impl Session, relation: &Relation, table: &Table) -> Result<String, SinkError> {
+    let dated = |column: &&Column| matches!(column.kind, ColumnType::Day | ColumnType::Time);
+    let Some(column) = table.columns.iter().find(dated) else { return Ok(String::new()) };
+    let row = session.first(&relation.span_of_missing(column.name), 2)?.unwrap_or_default();
+    match row.as_slice() {
+        [Some(first), Some(last)] => Ok(format!(", {} {first} to {last}", column.name)),
+        _ => Ok(String::new()),
+    }
 }
 
 /// What a dataflow's relations have been brought to.

@@ -9,7 +9,7 @@
 use super::cells::{Cell, Fraction, append_day, append_time, append_uint};
 use super::relation::{Dialect, Existing, Kind, Relation};
 use super::relational::{self, PROGRESS, Reached, Session};
-use super::{Applied, Sink, SinkError};
+use super::{Applied, Deletions, Sink, SinkError};
 use crate::staged::why;
 use crate::tables::TableState;
 use retally_core::contract::Table;
@@ -129,8 +129,8 @@ impl Sqlite {
 }
 
 impl Sink for Sqlite {
-    fn bring(&mut self, tables: &[&TableState], reached: &Reached) -> Result<Vec<String>, SinkError> {
-        let differences = self.write(&mut |session| relational::bring(session, tables, reached))?;
+    fn bring(&mut self, tables: &[&TableState], reached: &Reached, deletions: Deletions) -> Result<Vec<String>, SinkError> {
+        let differences = self.write(&mut |session| relational::bring(session, tables, reached, deletions))?;
         Ok(super::differences(tables, &differences, &self.place))
     }
 
@@ -215,9 +215,9 @@ impl Session for Open<'_> {
         self.transaction.query_row(&query, [dataflow], reached).optional().map_err(|error| self.failed(&error))
     }
 
-    fn any(&mut self, query: &str) -> Result<bool, SinkError> {
-        let mut statement = self.transaction.prepare(query).map_err(|error| self.failed(&error))?;
-        statement.exists([]).map_err(|error| self.failed(&error))
+    fn first(&mut self, query: &str, width: usize) -> Result<Option<Vec<Option<String>>>, SinkError> {
+        let texts = |row: &rusqlite::Row<'_>| (0..width).map(|place| row.get(place)).collect();
+        self.transaction.query_row(query, [], texts).optional().map_err(|error| self.failed(&error))
     }
 
     /// The transaction has locked the whole file already.

@@ -23,7 +23,7 @@ pub fn refused(dataflow: &dyn Dataflow, options: Options<'_>) -> String {
 
 /// The records of JSON lines, and how many lines are none.
 pub fn json_records<R: Record>(text: &str) -> (Vec<R>, usize) {
-    let context = Context { calendar: Calendar::utc() };
+    let context = Context::new(Calendar::utc(), R::FIELDS);
     let mut records = Vec::new();
     let mut refused = 0;
     for line in text.lines() {

@@ -16,9 +16,9 @@ use crate::contract::Graph;
 use crate::decode::Inputs;
 use crate::points::Nowhere;
 use crate::publish::Outputs;
-use crate::record::{Context, Field, Fields, Raw};
+use crate::record::{Field, Fields, Raw};
 use crate::row::{self, Row, RowBatch};
-use crate::split::{ByteStream, Format, Late, Line, Location, Opener, Packing, Report, Split, SplitReader};
+use crate::split::{ByteStream, Columns, Format, Late, Line, Location, Opener, Packing, Report, Split, SplitReader};
 use crate::time::Moment;
 use crate::{Collection, Epoch};
 use differential_dataflow::{AsCollection, Data, ExchangeData};
@@ -235,8 +235,7 @@ pub fn run_graph(config: Config, graph: &Arc<dyn Graph>, inputs: &[crate::contra
         let (mut splits, probe) = worker.dataflow::<Epoch, _, _>(|scope| {
             let (handle, stream) = scope.new_input::<Split>();
             let wanted = graph.tables().iter().map(|table| table.name.to_string()).collect();
-            let context = Context { calendar: graph.calendar() };
-            let inputs = Inputs::new(stream, inputs.clone(), Rc::new(Lines), context, Arc::new(Nowhere));
+            let inputs = Inputs::new(stream, inputs.clone(), Rc::new(Lines), graph.calendar(), Arc::new(Nowhere));
             let mut outputs = Outputs::new(wanted);
             graph.build(&inputs, &mut outputs);
             let names = outputs.names();
@@ -344,7 +343,6 @@ fn same_row(row: &[String], expected: &[String]) -> bool {
 
 fn inline(delivery: &Delivery, epoch: Epoch, sequence: u64) -> Split {
     let json = delivery.line.starts_with('{');
-    let csv = Format::Csv { delimiter: b',', header: None };
     Split {
         input: delivery.input,
         epoch,
@@ -352,8 +350,10 @@ fn inline(delivery: &Delivery, epoch: Epoch, sequence: u64) -> Split {
         sign: delivery.sign,
         location: Location::Inline(delivery.line.clone().into_bytes().into()),
         range: (0, u64::MAX),
-        format: if json { Format::JsonLines } else { csv },
+        format: if json { Format::JsonLines } else { Format::Csv(Columns::by_place(b',', &[])) },
         packing: Packing::Plain,
+        encoding: None,
+        accept_from: Moment::FIRST,
         accept_until: Moment::LAST,
         late: Late::Before(Moment::FIRST),
     }
@@ -369,9 +369,9 @@ struct OneLine {
 }
 
 impl Opener for Lines {
-    fn open(&self, split: &Split, fields: &'static [Field]) -> Result<Box<dyn SplitReader>, String> {
+    fn open(&self, split: &Split, input: &crate::contract::Input) -> Result<Box<dyn SplitReader>, String> {
         let Location::Inline(line) = &split.location else { return Err("only inline splits are read in tests".into()) };
-        Ok(Box::new(OneLine { line: line.to_vec(), json: split.format == Format::JsonLines, fields }))
+        Ok(Box::new(OneLine { line: line.to_vec(), json: split.format == Format::JsonLines, fields: input.fields }))
     }
 
     fn stream(&self, location: &str, _attempt: u32) -> Box<dyn ByteStream> {

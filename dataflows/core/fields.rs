@@ -1,0 +1,201 @@
+//! The fields of a record: texts by place, and the values that they hold.
+
+use crate::calendar::Naming;
+use crate::record::{Context, Field, Refusal};
+use crate::time::{self, Moment, TimeError, Written};
+
+/// The fields of one record, by place in [`Record::FIELDS`](crate::record::Record::FIELDS). A field that is not there is empty.
+#[derive(Clone, Copy, Debug)]
+pub struct Fields<'a> {
+    declared: &'static [Field],
+    slots: &'a [&'a [u8]],
+    /// Whether a comma may stand for the point of a number.
+    decimal_comma: bool,
+}
+
+impl<'a> Fields<'a> {
+    /// Fields of a record that declares `declared`.
+    pub fn new(declared: &'static [Field], slots: &'a [&'a [u8]]) -> Fields<'a> {
+        Fields { declared, slots, decimal_comma: false }
+    }
+
+    /// Numbers may have a comma for a point.
+    #[must_use]
+    pub fn with_decimal_comma(self, decimal_comma: bool) -> Fields<'a> {
+        Fields { decimal_comma, ..self }
+    }
+
+    /// The text of a field, without the spaces around it.
+    pub fn text(&self, place: usize) -> &'a [u8] {
+        self.slots.get(place).copied().unwrap_or_default().trim_ascii()
+    }
+
+    /// A text that must be there.
+    pub fn required_text(&self, place: usize) -> Result<&'a str, Refusal> {
+        match std::str::from_utf8(self.text(place)) {
+            Ok("") => Err(self.refusal(place, "is missing")),
+            Ok(text) => Ok(text),
+            Err(_) => Err(self.refusal(place, "is no UTF-8")),
+        }
+    }
+
+    /// An unsigned 64-bit integer. One whose fraction is zero is read too: data frames write integers so where a column has holes.
+    pub fn uint(&self, place: usize) -> Result<u64, Refusal> {
+        let text = self.text(place);
+        unsigned(text)
+            .or_else(|| unsigned(without_zero_fraction(text)?))
+            .ok_or_else(|| self.refusal(place, "is no unsigned 64-bit integer"))
+    }
+
+    /// A number, as a float.
+    pub fn float(&self, place: usize) -> Result<f64, Refusal> {
+        let text = self.text(place);
+        let number = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+        number.or_else(|| self.decimal_comma.then(|| with_comma(text))?).ok_or_else(|| self.refusal(place, "is no number"))
+    }
+
+    /// A time.
+    pub fn time(&self, place: usize, context: &Context) -> Result<Moment, Refusal> {
+        self.written(place, context).and_then(|written| context.calendar.moment(written)).map_err(|error| self.refusal(place, error))
+    }
+
+    /// A time; says too whether what is written names it alone.
+    pub fn time_naming(&self, place: usize, context: &Context) -> Result<(Moment, Naming), Refusal> {
+        self.written(place, context).and_then(|written| context.calendar.moment_naming(written)).map_err(|error| self.refusal(place, error))
+    }
+
+    fn written(&self, place: usize, context: &Context) -> Result<Written, TimeError> {
+        let text = self.text(place);
+        let written = match context.mapping.rule(place).and_then(|rule| rule.time.as_ref()) {
+            None => time::parse(text)?,
+            Some(format) => format.parse(text)?,
+        };
+        if written.offset.is_none() {
+            context.noticed.local_time();
+        }
+        Ok(written)
+    }
+
+    /// A time; `None` when the field is empty, `NULL` or `\N`.
+    pub fn optional_time(&self, place: usize, context: &Context) -> Result<Option<Moment>, Refusal> {
+        match self.text(place) {
+            b"" | b"\\N" => Ok(None),
+            text if text.eq_ignore_ascii_case(b"null") => Ok(None),
+            _ => self.time(place, context).map(Some),
+        }
+    }
+
+    /// A truth value: by the words that the field was given, or one of the usual pairs, in any case.
+    pub fn bool(&self, place: usize, context: &Context) -> Result<bool, Refusal> {
+        let text = self.text(place);
+        if let Some(truth) = context.mapping.rule(place).and_then(|rule| rule.truth.as_ref()) {
+            return truth.read(text).ok_or_else(|| self.refusal(place, "is none of the words that it was given"));
+        }
+        match text {
+            b"true" | b"t" | b"1" => Ok(true),
+            b"false" | b"f" | b"0" => Ok(false),
+            _ => usual_word(text).ok_or_else(|| self.refusal(place, "is neither true nor false")),
+        }
+    }
+
+    /// The refusal of a field: its name, what it holds (shortened), and what is wrong with it.
+    pub fn refusal(&self, place: usize, why: impl std::fmt::Display) -> Refusal {
+        const SHOWN_CHARS_MAX: usize = 60;
+        let name = self.declared.get(place).map_or("field", |field| field.name);
+        let text = self.text(place);
+        if text.is_empty() {
+            return format!("{name} is missing").into();
+        }
+        let text = String::from_utf8_lossy(text);
+        let shown: String = text.chars().take(SHOWN_CHARS_MAX).collect();
+        let more = if shown.len() < text.len() { "…" } else { "" };
+        format!("{name} {shown:?}{more} {why}").into()
+    }
+}
+
+fn unsigned(text: &[u8]) -> Option<u64> {
+    // The parser would take a sign that the grammar does not have.
+    text.first().filter(|first| first.is_ascii_digit())?;
+    atoi_simd::parse::<u64, false, false>(text).ok()
+}
+
+/// The integer before a fraction of zeros.
+#[cold]
+fn without_zero_fraction(text: &[u8]) -> Option<&[u8]> {
+    let point = text.iter().position(|byte| *byte == b'.')?;
+    let (whole, fraction) = (text.get(..point)?, text.get(point + 1..)?);
+    (!fraction.is_empty() && fraction.iter().all(|digit| *digit == b'0')).then_some(whole)
+}
+
+/// A number with a comma for its point, and perhaps with points between groups of three digits: `12,5`, `-1.234,5`. What could be read
+/// otherwise (`1,234,5`, `1.23,4`) is none.
+#[cold]
+fn with_comma(text: &[u8]) -> Option<f64> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (whole, fraction) = text.split_once(',')?;
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let (sign, magnitude) = match whole.strip_prefix(['-', '+']) {
+        Some(magnitude) => (whole.get(..1)?, magnitude),
+        None => ("", whole),
+    };
+    let mut groups = magnitude.split('.');
+    let first = groups.next()?;
+    let grouped = digits(first) && (magnitude == first || first.len() <= 3) && groups.all(|group| digits(group) && group.len() == 3);
+    let exponent = fraction.find(['e', 'E']).unwrap_or(fraction.len());
+    if !grouped || !digits(fraction.get(..exponent)?) {
+        return None;
+    }
+    format!("{sign}{}.{fraction}", magnitude.replace('.', "")).parse().ok()
+}
+
+#[cold]
+fn usual_word(word: &[u8]) -> Option<bool> {
+    const YES: [&str; 7] = ["true", "t", "yes", "on", "online", "connected", "1.0"];
+    const NO: [&str; 7] = ["false", "f", "no", "off", "offline", "disconnected", "0.0"];
+    let among = |words: &[&str]| words.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(word));
+    if among(&YES) {
+        Some(true)
+    } else if among(&NO) {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DECLARED: &[Field] = &[Field::new("value", "")];
+
+    #[test]
+    fn numbers_with_a_comma() {
+        let float = |text: &str, comma| Fields::new(DECLARED, &[text.as_bytes()]).with_decimal_comma(comma).float(0).ok();
+        for (text, expected) in [
+            ("12,5", Some(12.5)),
+            ("-1.234,5", Some(-1234.5)),
+            ("1.234.567,25", Some(1_234_567.25)),
+            ("0,5e-3", Some(0.0005)),
+            ("12.5", Some(12.5)),
+            ("1.234", Some(1.234)),
+            ("1,234,5", None),
+            ("1.23,4", None),
+            ("1234.567,8", None),
+            (",5", None),
+            ("5,", None),
+            ("12,5 V", None),
+        ] {
+            assert_eq!(float(text, true), expected, "{text}");
+        }
+        assert_eq!(float("12,5", false), None, "where the comma is what stands between cells");
+    }
+
+    #[test]
+    fn integers_as_data_frames_write_them() {
+        let uint = |text: &str| Fields::new(DECLARED, &[text.as_bytes()]).uint(0).ok();
+        assert_eq!(
+            ["7", "7.0", "7.000", "7.", "7.5", ".0", "-7.0", "7e0"].map(uint),
+            [Some(7), Some(7), Some(7), None, None, None, None, None]
+        );
+    }
+}

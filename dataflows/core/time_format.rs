@@ -1,0 +1,143 @@
+//! The format of a field's times, where it is declared: a UNIX time of one unit, or a pattern.
+
+use crate::time::{self, DAY, SECOND, TimeError, Unit, Written};
+use chrono::format::{Item, Parsed, StrftimeItems};
+use chrono::{DateTime, NaiveDate, NaiveDateTime};
+use std::fmt;
+use std::str::FromStr;
+
+/// How the times of a field are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimeFormat {
+    text: String,
+    form: Form,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Form {
+    Unix(Unit),
+    Pattern(Vec<Item<'static>>),
+}
+
+/// A text that is no format of times.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{text:?} is no format of times: they are unix_s, unix_ms, unix_us, unix_ns, or a strftime pattern of a date, such as %d.%m.%Y %H:%M"
+)]
+pub struct TimeFormatError {
+    text: String,
+}
+
+/// `unix_s`, `unix_ms`, `unix_us`, `unix_ns`, or a strftime pattern that holds a whole date.
+impl FromStr for TimeFormat {
+    type Err = TimeFormatError;
+
+    fn from_str(text: &str) -> Result<TimeFormat, TimeFormatError> {
+        let error = || TimeFormatError { text: text.into() };
+        let form = match text {
+            "unix_s" => Form::Unix(Unit::Seconds),
+            "unix_ms" => Form::Unix(Unit::Milliseconds),
+            "unix_us" => Form::Unix(Unit::Microseconds),
+            "unix_ns" => Form::Unix(Unit::Nanoseconds),
+            _ => Form::Pattern(StrftimeItems::new(text).parse_to_owned().map_err(|_| error())?),
+        };
+        let format = TimeFormat { text: text.into(), form };
+        // What it writes of a time must be enough to read its day back.
+        if let Form::Pattern(items) = &format.form {
+            let sample = DateTime::from_timestamp(1_709_280_309, 0).unwrap_or_default().fixed_offset();
+            let mut shown = String::new();
+            let written = fmt::Write::write_fmt(&mut shown, format_args!("{}", sample.format_with_items(items.iter())));
+            let read = written.ok().and_then(|()| format.parse(shown.as_bytes()).ok());
+            if read.is_none_or(|read| read.wall.div_euclid(DAY) != sample.timestamp() * SECOND / DAY) {
+                return Err(error());
+            }
+        }
+        Ok(format)
+    }
+}
+
+impl fmt::Display for TimeFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl TimeFormat {
+    /// Reads a time. A date alone is its midnight.
+    pub fn parse(&self, text: &[u8]) -> Result<Written, TimeError> {
+        match &self.form {
+            Form::Unix(unit) => time::unix(text, *unit).map_err(|error| match error {
+                TimeError::Malformed => TimeError::OtherFormat,
+                other => other,
+            }),
+            Form::Pattern(items) => pattern(items, text).ok_or(TimeError::OtherFormat),
+        }
+    }
+}
+
+fn pattern(items: &[Item<'static>], text: &[u8]) -> Option<Written> {
+    let text = std::str::from_utf8(text).ok()?;
+    let mut parsed = Parsed::new();
+    chrono::format::parse(&mut parsed, text, items.iter()).ok()?;
+    let offset = parsed.offset().map(i64::from);
+    let local: NaiveDateTime = match parsed.to_naive_datetime_with_offset(parsed.offset().unwrap_or(0)) {
+        Ok(local) => local,
+        // A date alone, or with hours alone.
+        Err(_) if parsed.minute().is_none() => {
+            let date: NaiveDate = parsed.to_naive_date().ok()?;
+            let half = parsed.hour_div_12().unwrap_or(0);
+            date.and_hms_opt(half * 12 + parsed.hour_mod_12().unwrap_or(0), 0, 0)?
+        }
+        Err(_) => return None,
+    };
+    // Seconds since 1970 are of UTC whatever else stands there.
+    let offset = if parsed.timestamp().is_some() { Some(offset.unwrap_or(0)) } else { offset };
+    Some(Written { wall: local.and_utc().timestamp_micros(), offset })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calendar::Calendar;
+
+    fn read(format: &str, text: &str) -> Result<String, String> {
+        let format: TimeFormat = format.parse().map_err(|error: TimeFormatError| error.to_string())?;
+        let written = format.parse(text.as_bytes()).map_err(|error| error.to_string())?;
+        Calendar::named("+01:00").unwrap().moment(written).map(|moment| moment.to_string()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn units_and_patterns() {
+        for (format, text, expected) in [
+            ("unix_s", "12", "1970-01-01T00:00:12Z"),
+            ("unix_ms", "1709280000123", "2024-03-01T08:00:00.123000Z"),
+            ("unix_ms", "1709280000", "1970-01-20T18:48:00Z"),
+            ("unix_us", "1709280000123456", "2024-03-01T08:00:00.123456Z"),
+            ("unix_ns", "1709280000123456789", "2024-03-01T08:00:00.123456Z"),
+            ("unix_ns", "999", "1970-01-01T00:00:00Z"),
+            ("%d.%m.%Y %H:%M", "01.03.2024 08:05", "2024-03-01T07:05:00Z"),
+            ("%d/%m/%Y %H:%M:%S", "1/3/2024 8:00:00", "2024-03-01T07:00:00Z"),
+            ("%m/%d/%Y %I:%M:%S %p", "03/01/2024 8:00:00 AM", "2024-03-01T07:00:00Z"),
+            ("%Y%m%d", "20240301", "2024-02-29T23:00:00Z"),
+            ("%Y%m%dT%H%M%S%.f", "20240301T080000.25", "2024-03-01T07:00:00.250000Z"),
+            ("%Y-%m-%dT%H:%M:%S%z", "2024-03-01T08:00:00-0500", "2024-03-01T13:00:00Z"),
+            ("%a, %d %b %Y %H:%M:%S GMT", "Fri, 01 Mar 2024 08:00:00 GMT", "2024-03-01T07:00:00Z"),
+            ("%d.%m.%Y %H Uhr", "01.03.2024 08 Uhr", "2024-03-01T07:00:00Z"),
+            ("%s", "1709280000", "2024-03-01T08:00:00Z"),
+        ] {
+            assert_eq!(read(format, text), Ok(expected.into()), "{format} of {text}");
+        }
+        for (format, text) in [("unix_s", "yesterday"), ("%d.%m.%Y", "32.03.2024"), ("%d.%m.%Y", "01.03.2024 08:00"), ("%Y-%m-%d", "\u{1}")]
+        {
+            assert_eq!(read(format, text), Err("is not a time of the format of its field".into()), "{format} of {text}");
+        }
+        assert_eq!(read("unix_s", "99999999999"), Err("lies outside the years 1970 to 2200".into()));
+    }
+
+    #[test]
+    fn what_holds_no_date_is_no_format() {
+        for wrong in ["", "unix", "%H:%M", "%d.%m. %H:%M", "%Q", "timestamp", "%y"] {
+            assert!(wrong.parse::<TimeFormat>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! How people's own data is read: `--map`, and the mapping and settings of a configuration file.
+//!
+//! A file has, for each dataflow, its settings by name, and under `map.INPUT` what is said of fields:
+//!
+//! ```toml
+//! [online]
+//! timezone = "Europe/Berlin"
+//!
+//! [online.map.events]
+//! timestamp = { column = "ts", format = "unix_ms" }
+//! device_id = "imei"
+//! user_id   = { value = "0" }
+//! connected = { column = "state", true = ["up"], false = ["down"] }
+//! ```
+//!
+//! Flags count more than the file. What is not known is refused by name: a setting that is passed over changes numbers.
+
+use super::error::CliError;
+use crate::ingest::nearest::nearest;
+use clap::ArgMatches;
+use retally_core::contract::{Definition, Input};
+use retally_core::mapping::{Column, Origin, Rule, Truth};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// A configuration file: dataflows by name.
+type File = BTreeMap<String, Section>;
+
+/// What a file says of a dataflow.
+#[derive(Debug, Default, Deserialize)]
+pub struct Section {
+    /// Fields by input.
+    #[serde(default)]
+    map: BTreeMap<String, BTreeMap<String, Said>>,
+    /// Settings, as they stand there.
+    #[serde(flatten)]
+    settings: BTreeMap<String, toml::Value>,
+}
+
+/// What is said of a field.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Said {
+    Column(String),
+    More(More),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct More {
+    column: Option<String>,
+    value: Option<toml::Value>,
+    format: Option<String>,
+    #[serde(rename = "true")]
+    yes: Option<Vec<String>>,
+    #[serde(rename = "false")]
+    no: Option<Vec<String>>,
+}
+
+/// Reads what the file of `--config` says of a dataflow; nothing where there is no such flag.
+pub fn section(definition: &Definition, matches: &ArgMatches) -> Result<Section, CliError> {
+    let Some(path) = matches.get_one::<String>("config") else { return Ok(Section::default()) };
+    let text = std::fs::read_to_string(path).map_err(|error| CliError::usage(format!("could not read --config {path:?}: {error}")))?;
+    parse(definition, &text).map_err(|error| error.within(&format!("--config {path:?}")))
+}
+
+fn parse(definition: &Definition, text: &str) -> Result<Section, CliError> {
+    let mut file: File = toml::from_str(text).map_err(|error| CliError::usage(error.to_string().trim_end().to_string()))?;
+    let dataflows: Vec<&str> = crate::registry::dataflows().iter().map(|dataflow| dataflow.definition().name).collect();
+    if let Some(unknown) = file.keys().find(|name| !dataflows.contains(&name.as_str())) {
+        let error = CliError::usage(format!("[{unknown}] is no dataflow"));
+        return Err(error.hint(format!("dataflows are {}", dataflows.join(", "))));
+    }
+    let section = file.remove(definition.name).unwrap_or_default();
+    let known: Vec<&str> = definition.settings.iter().map(|setting| setting.name).collect();
+    if let Some(unknown) = section.settings.keys().find(|name| !known.contains(&name.as_str())) {
+        return Err(not_known(&format!("[{}] {unknown}", definition.name), "setting", unknown, &known));
+    }
+    Ok(section)
+}
+
+impl Section {
+    /// The settings, as texts.
+    pub fn settings(&self) -> impl Iterator<Item = (&str, String)> {
+        self.settings.iter().map(|(name, value)| (name.as_str(), text_of(value)))
+    }
+
+    /// Maps the inputs of a dataflow.
+    pub fn map(&self, definition: &mut Definition) -> Result<(), CliError> {
+        for (input, fields) in &self.map {
+            for (field, said) in fields {
+                let name = format!("{input}.{field}");
+                let rule = said.rule().map_err(|why| CliError::usage(format!("{name}: {why}")))?;
+                set(definition, &name, input, field, rule)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Said {
+    fn rule(&self) -> Result<Rule, String> {
+        let more = match self {
+            Said::Column(column) if column.is_empty() => return Ok(Rule { origin: Origin::Absent, ..Rule::default() }),
+            Said::Column(column) => return Ok(Rule { origin: Origin::Column(Column::parse(column)), ..Rule::default() }),
+            Said::More(more) => more,
+        };
+        let origin = match (&more.column, &more.value) {
+            (Some(_), Some(_)) => return Err("has both a column and a value".into()),
+            (Some(column), None) => Origin::Column(Column::parse(column)),
+            (None, Some(value)) => Origin::Constant(text_of(value)),
+            (None, None) => Origin::Own,
+        };
+        let time = more.format.as_ref().map(|format| format.parse()).transpose().map_err(|error| format!("{error}"))?;
+        let truth = match (&more.yes, &more.no) {
+            (None, None) => None,
+            (Some(yes), Some(no)) => Some(Truth { yes: yes.clone(), no: no.clone() }),
+            _ => return Err("needs both, what is true and what is false".into()),
+        };
+        Ok(Rule { origin, time, truth })
+    }
+}
+
+/// A value as a flag would have it.
+fn text_of(value: &toml::Value) -> String {
+    match value {
+        toml::Value::String(text) => text.clone(),
+        toml::Value::Array(list) => list.iter().map(text_of).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
+    }
+}
+
+/// Maps inputs by `--map INPUT.FIELD=COLUMN`. What a file says of a field's times and words remains.
+pub fn map(definition: &mut Definition, matches: &ArgMatches) -> Result<(), CliError> {
+    for given in matches.get_many::<String>("map").into_iter().flatten() {
+        let parts = given.split_once('=').and_then(|(name, column)| Some((name, name.split_once('.')?, column)));
+        let Some((name, (input, field), column)) = parts else {
+            let error = CliError::usage(format!("--map {given:?} is not INPUT.FIELD=COLUMN"));
+            return Err(error.hint("INPUT.FIELD==VALUE gives all records this value; INPUT.FIELD= says that there is none"));
+        };
+        let origin = match column.strip_prefix('=') {
+            Some(value) => Origin::Constant(value.into()),
+            None if column.is_empty() => Origin::Absent,
+            None => Origin::Column(Column::parse(column)),
+        };
+        let known = definition.inputs.iter().find(|known| known.name == input);
+        let place = known.and_then(|known| known.fields.iter().position(|known| known.name == field));
+        let said = known.zip(place).and_then(|(known, place)| known.mapping.rule(place)).cloned().unwrap_or_default();
+        set(definition, &format!("--map {name}"), input, field, Rule { origin, ..said })?;
+    }
+    Ok(())
+}
+
+fn set(definition: &mut Definition, given: &str, input: &str, field: &str, rule: Rule) -> Result<(), CliError> {
+    let inputs: Vec<&str> = definition.inputs.iter().map(|input| input.name).collect();
+    let Some(input) = definition.inputs.iter_mut().find(|known| known.name == input) else {
+        return Err(not_known(given, "input", input, &inputs));
+    };
+    let Input { fields, mapping, .. } = input;
+    let names: Vec<&str> = fields.iter().map(|field| field.name).collect();
+    let Some(place) = names.iter().position(|name| *name == field) else { return Err(not_known(given, "field", field, &names)) };
+    *mapping = mapping.with(fields, place, rule);
+    Ok(())
+}
+
+fn not_known(given: &str, what: &str, name: &str, known: &[&str]) -> CliError {
+    let error = CliError::usage(format!("{given} names no {what}: there is no {name:?}"));
+    let all = known.join(", ");
+    error.hint(nearest(name, known).map_or_else(|| format!("there are {all}"), |nearest| format!("perhaps {nearest}; there are {all}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry;
+
+    fn mapped(text: &str) -> Result<Definition, String> {
+        let mut definition = registry::dataflow("online").unwrap().definition();
+        let section = parse(&definition, text).map_err(|error| error.to_string())?;
+        section.map(&mut definition).map_err(|error| error.to_string())?;
+        Ok(definition)
+    }
+
+    #[test]
+    fn a_file_says_columns_values_formats_and_words() {
+        let definition = mapped(
+            "[online]\nfleet-sizes = '1-9'\n[online.map.events]\ntimestamp = { column = 'ts', format = 'unix_ms' }\ndevice_id = 'payload.imei'\n\
+             user_id = { value = 0 }\nserver_id = ''\nconnected = { true = ['up'], false = ['down'] }\n[active.map.events]\nevent_name = 'x'\n",
+        )
+        .unwrap();
+        let mapping = &definition.inputs[0].mapping;
+        assert_eq!(mapping.rule(0).unwrap().time.as_ref().unwrap().to_string(), "unix_ms");
+        assert_eq!(mapping.origin(1), &Origin::Column(Column { name: "payload.imei".into(), path: vec!["payload".into(), "imei".into()] }));
+        assert_eq!((mapping.origin(2), mapping.origin(3)), (&Origin::Constant("0".into()), &Origin::Absent));
+        assert_eq!(mapping.rule(4).unwrap().truth, Some(Truth { yes: vec!["up".into()], no: vec!["down".into()] }));
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused_by_name() {
+        for (text, error) in [
+            ("[onlin]\n", "[onlin] is no dataflow"),
+            ("[online]\ntimezon = 'UTC'\n", "[online] timezon names no setting: there is no \"timezon\""),
+            ("[online.map.event]\nx = 'y'\n", "event.x names no input: there is no \"event\""),
+            ("[online.map.events]\ndevice = 'y'\n", "events.device names no field: there is no \"device\""),
+            ("[online.map.events]\ntimestamp = { format = 'no' }\n", "events.timestamp: \"no\" is no format of times"),
+            ("[online.map.events]\nconnected = { true = ['up'] }\n", "events.connected: needs both"),
+            ("[online.map.events]\nuser_id = { column = 'x', value = '1' }\n", "events.user_id: has both"),
+            ("[online.map.events]\nuser_id = { colum = 'x' }\n", "TOML parse error"),
+            ("[online\n", "TOML parse error"),
+        ] {
+            let found = mapped(text).unwrap_err();
+            assert!(found.starts_with(error), "{text}: {found}");
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! The name that somebody may have meant.
+
+/// How alike two names are at least, from 0 to 1.
+const LIKENESS_MIN: f64 = 0.7;
+
+/// The name among `names` that is most like `sought`, where one is like it at all.
+pub fn nearest<'n>(sought: &str, names: &[&'n str]) -> Option<&'n str> {
+    let likeness = |name: &str| {
+        let (sought, name) = (sought.to_lowercase(), name.to_lowercase());
+        // `value` for `sensor_value`, `userId` for `user_id`.
+        let bare = |text: &str| text.chars().filter(|letter| letter.is_alphanumeric()).collect::<String>();
+        let (bare_sought, bare_name) = (bare(&sought), bare(&name));
+        if bare_sought == bare_name {
+            return 1.0;
+        }
+        let part = bare_name.len() >= 3 && (bare_sought.contains(&bare_name) || bare_name.contains(&bare_sought));
+        strsim::jaro_winkler(&sought, &name).max(if part { 0.9 } else { 0.0 })
+    };
+    let best = names.iter().map(|name| (likeness(name), *name)).max_by(|a, b| a.0.total_cmp(&b.0));
+    best.filter(|(likeness, _)| *likeness >= LIKENESS_MIN).map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_of_several_or_none() {
+        assert_eq!(nearest("destroyed_at", &["id", "created", "deleted_at"]), Some("deleted_at"));
+        assert_eq!(nearest("sensor_value", &["value", "unit"]), Some("value"));
+        assert_eq!(nearest("device_id", &["user", "deviceId"]), Some("deviceId"));
+        assert_eq!(nearest("connected", &["imei", "x"]), None);
+        assert_eq!(nearest("connected", &[]), None);
+    }
+}
