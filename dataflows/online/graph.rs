@@ -29,7 +29,7 @@ use retally_core::operators::by_key::exchange;
 use retally_core::operators::counts::{count_steps, daily};
 use retally_core::operators::day_ranges::{day_ranges, summed_day_ranges};
 use retally_core::operators::horizon::{as_of, latest, reached, under};
-use retally_core::operators::neighbors::neighbors;
+use retally_core::operators::neighbors::neighbors_and_ties;
 use retally_core::operators::rolling::Window;
 use retally_core::publish::Outputs;
 use retally_core::row::Row;
@@ -111,8 +111,8 @@ impl Graph for Online {
         let mut open = None;
         if outputs.wants("online_summary") {
             let (parts, still) = hours::hours(intervals.all.clone(), &self.calendar);
-            let first = self.first_days(intervals, as_of.clone());
-            series = series.concat(first).concat(parts.map(|(part, day)| (Series::Hours(part), day)));
+            let devices = self.devices(intervals, as_of.clone());
+            series = series.concat(devices).concat(parts.map(|(part, day)| (Series::Hours(part), day)));
             open = Some(still);
         }
         let counts = daily(series, today.clone(), "per day");
@@ -187,21 +187,20 @@ impl Online {
         let online = day_ranges(covered, Pipeline, "days by device and user", windows, |(_, user), window, day| (*user, (window, day)));
         let (sizes, summary) = (self.sizes.clone(), outputs.wants("online_summary"));
         count_steps(online, exchange(), "fleets by user", move |window, devices, give| {
-            let count = devices as isize;
-            give(Series::Fleet(window, sizes.bucket(devices)), count);
+            give(Series::Fleet(window, sizes.bucket(devices)), devices as isize);
             if summary && window == DAILY {
-                give(Series::Devices, count);
                 give(Series::Users, 1);
             }
         })
     }
 
-    /// The first day of each device, whoever its user.
-    fn first_days<'s>(&self, intervals: Intervals<'s>, as_of: Collection<'s, Moment>) -> Collection<'s, (Series, Day)> {
+    /// The days of each device, and its first one, whoever its user: both from one index.
+    fn devices<'s>(&self, intervals: Intervals<'s>, as_of: Collection<'s, Moment>) -> Collection<'s, (Series, Day)> {
         let covered = self.covered_days(intervals, as_of, |interval| interval.device);
-        let seen = summed_day_ranges(covered, Pipeline, "first day by device", vec![Window::Ever], |_, _| Series::NewDevices);
-        let after = seen.clone().map(|(new, day)| (new, day.plus(1))).negate();
-        seen.concat(after)
+        let series = |_: &u64, window| if window == DAILY { Series::Devices } else { Series::NewDevices };
+        let ends = summed_day_ranges(covered, Pipeline, "days by device", vec![DAILY, Window::Ever], series);
+        let first = ends.clone().filter(|(series, _)| *series == Series::NewDevices);
+        ends.concat(first.map(|(new, day)| (new, day.plus(1))).negate())
     }
 }
 
@@ -225,7 +224,7 @@ struct Facts<'s> {
 }
 
 fn facts(events: Collection<'_, (u64, Status)>, issues: bool) -> Facts<'_> {
-    let facts = neighbors(events, exchange(), "next event of the device", move |device, current, next, give| {
+    let rule = move |device: &u64, current: &Status, next: Option<&Status>, give: &mut dyn FnMut(Fact)| {
         if let Some((interval, by_server)) = rules::interval(*device, current, next) {
             give(if by_server { Fact::ByServer(interval) } else { Fact::Closed(interval) });
         }
@@ -236,7 +235,11 @@ fn facts(events: Collection<'_, (u64, Status)>, issues: bool) -> Facts<'_> {
             give(Fact::Seen(current.server, current.time()));
             rules::issue(current, next).into_iter().for_each(|issue| give(Fact::Wrong(issue)));
         }
-    });
+    };
+    // Ties cost nothing where issues are not asked for.
+    let run = move |status: &Status| issues.then(|| status.time());
+    let tie = |events: &mut dyn Iterator<Item = &Status>| rules::same_time(events).map(|count| (Fact::Wrong(Issue::SameTime), count));
+    let facts = neighbors_and_ties(events, exchange(), "next event of the device", rule, run, tie);
     // Nearly all facts of a load are closed intervals: they are taken out first, and copied no more.
     let (closed, others) = facts.inner.ok_err(|(fact, epoch, diff)| match fact {
         Fact::Closed(interval) => Ok((interval, epoch, diff)),

@@ -17,8 +17,9 @@
 //!
 //! # Decided here, where the contract is silent
 //! - Of two rows of a server that were destroyed at the same time, the one created later counts.
-//! - `online_summary` has a row for each day on which a device was online; its `devices` counts a device once for each of its users, as
-//!   `online_daily` does, so that the two add up. `new_devices` and `online_hours` are about devices, whoever their user.
+//! - `online_summary` has a row for each day on which a device was online. It is about devices, whoever their users: where a device changed
+//!   its user, `online_daily` counts it once for each of them, and its rows of a day add up to more than `devices`.
+//! - `same_time` counts each event once, however many of the other kind share its time; the event counts under other issues too.
 //! - An interval that is not over and starts before as-of does not reach into the day that starts at as-of exactly.
 
 #[cfg(test)]

@@ -123,9 +123,9 @@ impl Oracle {
             if there.is_empty() {
                 continue;
             }
-            let owned: BTreeSet<(u64, u64)> = there.iter().map(|interval| (interval.0, interval.1)).collect();
             let users: BTreeSet<u64> = there.iter().map(|interval| interval.1).collect();
             let devices: BTreeSet<u64> = there.iter().map(|interval| interval.0).collect();
+            let online = devices.len().to_string();
             let mut micros = 0;
             let mut new = 0;
             for device in devices {
@@ -143,7 +143,7 @@ impl Oracle {
                 new += u64::from(mine().map(|interval| self.calendar.day(interval.3)).min() == Some(day));
             }
             let hours = micros as f64 / 3.6e9;
-            rows.push(vec![day.to_string(), owned.len().to_string(), users.len().to_string(), hours.to_string(), new.to_string()]);
+            rows.push(vec![day.to_string(), online, users.len().to_string(), hours.to_string(), new.to_string()]);
         }
         rows
     }
@@ -229,6 +229,9 @@ fn issues(events: &[Event], servers: &BTreeMap<u64, (Moment, Moment)>) -> Vec<Ve
                 *counts.entry("outside_server_lifetime").or_default() += 1;
             }
             Some(_) => {}
+        }
+        if events.iter().any(|other| (other.device, other.time, other.connected) == (current.device, current.time, !current.connected)) {
+            *counts.entry("same_time").or_default() += 1;
         }
         if let Some(next) = events.get(index + 1).filter(|next| next.device == current.device) {
             match (current.connected, next.connected) {

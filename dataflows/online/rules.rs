@@ -23,6 +23,8 @@ pub enum Issue {
     MismatchedOffline,
     /// Offline followed by offline.
     RepeatedOffline,
+    /// Online and offline at the same time: which came first is not known.
+    SameTime,
     /// The event's server is in no row of `servers`.
     UnknownServer,
     /// The event is older than its server, or younger than its end.
@@ -36,6 +38,7 @@ impl Issue {
             Issue::MissingOffline => "missing_offline",
             Issue::MismatchedOffline => "mismatched_offline",
             Issue::RepeatedOffline => "repeated_offline",
+            Issue::SameTime => "same_time",
             Issue::UnknownServer => "unknown_server",
             Issue::OutsideServerLifetime => "outside_server_lifetime",
         }
@@ -76,4 +79,11 @@ pub fn issue(current: &Status, next: Option<&Status>) -> Option<Issue> {
         (false, false) => Some(Issue::RepeatedOffline),
         _ => None,
     }
+}
+
+/// How many events of one device at one time share it with one of the other kind: all of them, or none.
+pub fn same_time(events: &mut dyn Iterator<Item = &Status>) -> Option<isize> {
+    let (mut online, mut offline) = (0, 0);
+    events.for_each(|event| *(if event.connected() { &mut online } else { &mut offline }) += 1);
+    (online > 0 && offline > 0).then_some(online + offline)
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub enum Series {
     /// Devices, by window and bucket of the fleet's size.
     Fleet(Window, u16),
-    /// Devices, once for each of their users.
+    /// Devices, whoever their users.
     Devices,
     /// Users.
     Users,

@@ -51,7 +51,7 @@ pub fn tables(sizes: &FleetSizes) -> Vec<Table> {
             1,
             vec![
                 Column::new("day", Day, "the day"),
-                Column::new("devices", UInt, "devices online that day, once for each of their users"),
+                Column::new("devices", UInt, "distinct devices online that day, whoever their users"),
                 Column::new("users", UInt, "users with a device online"),
                 Column::new("online_hours", Float, "hours that devices were online, summed up over devices"),
                 Column::new("new_devices", UInt, "devices that were online for the first time"),

@@ -5,7 +5,8 @@
 //!
 //! State: the records themselves, in an ordered list by key, and a count for those that were not delivered exactly once.
 //! Cost of a change: finding its place, O(log n) in the key's records, and asking the caller's rule again about the
-//! record and the one before it. The key's other records are not looked at.
+//! record and the one before it. Where ties are asked for, the records that are tied with the changed one are read too. The key's other
+//! records are not looked at.
 
 use super::by_key::{Each, Emitter, Update, by_key};
 use super::history::History;
@@ -22,12 +23,37 @@ pub fn neighbors<'s, K, V, O, P>(
     records: Collection<'s, (K, V)>,
     pact: P,
     name: &str,
-    mut rule: impl FnMut(&K, &V, Option<&V>, &mut dyn FnMut(O)) + 'static,
+    rule: impl FnMut(&K, &V, Option<&V>, &mut dyn FnMut(O)) + 'static,
 ) -> Collection<'s, O>
 where
     K: Data + Hash,
     V: Data,
     O: Data,
+    P: ParallelizationContract<Epoch, Vec<Update<K, V>>>,
+{
+    neighbors_and_ties(records, pact, name, rule, |_| None::<()>, |_| None)
+}
+
+/// As [`neighbors`], and applies `tie` to every run of two or more records of a key for which `run` returns the same.
+///
+/// The records of a run must stand together in the order of `V`; those without a run are in no tie. `tie` returns what follows from a
+/// run, and how often. It must return the same for the same run.
+///
+/// # Limits
+/// A change reads the run that it lies in, before and after. Runs are expected to be short.
+pub fn neighbors_and_ties<'s, K, V, O, P, R>(
+    records: Collection<'s, (K, V)>,
+    pact: P,
+    name: &str,
+    mut rule: impl FnMut(&K, &V, Option<&V>, &mut dyn FnMut(O)) + 'static,
+    run: impl Fn(&V) -> Option<R> + 'static,
+    tie: impl Fn(&mut dyn Iterator<Item = &V>) -> Option<(O, isize)> + 'static,
+) -> Collection<'s, O>
+where
+    K: Data + Hash,
+    V: Data,
+    O: Data,
+    R: Eq,
     P: ParallelizationContract<Epoch, Vec<Update<K, V>>>,
 {
     by_key(records, pact, name, move |key, changes, history: &mut History<V>, emitter: &mut Each<O>| {
@@ -38,12 +64,26 @@ where
             while let Some(record) = records.next() {
                 rule(key, record, records.peek().copied(), &mut |output| emitter.give(output, 1));
             }
-            return;
+            all_ties(history.present(), &run, |records| give_tie(&tie, records, emitter, 1));
+        } else {
+            say(history.present(), &toggled, |record, next| rule(key, record, next, &mut |output| emitter.give(output, -1)));
+            ties(history.present(), &toggled, &run, |records| give_tie(&tie, records, emitter, -1));
+            history.toggle(&toggled);
+            say(history.present(), &toggled, |record, next| rule(key, record, next, &mut |output| emitter.give(output, 1)));
+            ties(history.present(), &toggled, &run, |records| give_tie(&tie, records, emitter, 1));
         }
-        say(history.present(), &toggled, |record, next| rule(key, record, next, &mut |output| emitter.give(output, -1)));
-        history.toggle(&toggled);
-        say(history.present(), &toggled, |record, next| rule(key, record, next, &mut |output| emitter.give(output, 1)));
     })
+}
+
+fn give_tie<V, O: Data>(
+    tie: &impl Fn(&mut dyn Iterator<Item = &V>) -> Option<(O, isize)>,
+    records: &mut dyn Iterator<Item = &V>,
+    emitter: &mut Each<O>,
+    sign: isize,
+) {
+    if let Some((output, count)) = tie(records) {
+        emitter.give(output, sign * count);
+    }
 }
 
 /// Names each record, with its next, that is toggled or stands before one that is.
@@ -66,6 +106,47 @@ fn say<V: Ord>(list: &OrderedList<V>, toggled: &[V], mut each: impl FnMut(&V, Op
     }
 }
 
+/// Gives each run of two or more records to which a toggled one belongs, once.
+fn ties<V: Ord, R: Eq>(
+    list: &OrderedList<V>,
+    toggled: &[V],
+    run: impl Fn(&V) -> Option<R>,
+    mut each: impl FnMut(&mut dyn Iterator<Item = &V>),
+) {
+    let mut before = None;
+    for record in toggled {
+        let Some(mine) = run(record) else { continue };
+        let is_mine = |other: &V| run(other).is_some_and(|other| other == mine);
+        // Toggled records are in order: those of a run follow one another.
+        if before.replace(record).is_some_and(is_mine) {
+            continue;
+        }
+        let mut start = list.place_of(record);
+        while let Some(place) = list.before(start).filter(|place| list.get(*place).is_some_and(is_mine)) {
+            start = place;
+        }
+        let mut records = list.from(start).take_while(|other| is_mine(other));
+        if records.clone().nth(1).is_some() {
+            each(&mut records);
+        }
+    }
+}
+
+/// Gives each run of two or more records.
+fn all_ties<V, R: Eq>(list: &OrderedList<V>, run: impl Fn(&V) -> Option<R>, mut each: impl FnMut(&mut dyn Iterator<Item = &V>)) {
+    let mut rest = list.from((0, 0));
+    loop {
+        let from = rest.clone();
+        let Some(record) = rest.next() else { return };
+        let Some(mine) = run(record) else { continue };
+        let others = rest.clone().take_while(|other| run(other).is_some_and(|other| other == mine)).count();
+        if let Some(last) = others.checked_sub(1) {
+            each(&mut from.take(others + 1));
+            rest.nth(last);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::by_key::exchange;
@@ -82,8 +163,36 @@ mod tests {
         present.iter().enumerate().map(|(index, (key, value))| ((*key, *value, next(index)), 1)).collect()
     }
 
+    /// Runs of values with the same tens, as key, tens, and the sum of the run; as often as the run is long.
+    type Tie = (u8, u16, u16);
+
+    fn naive_ties(records: &BTreeMap<(u8, u16), isize>) -> BTreeMap<Tie, isize> {
+        let mut runs: BTreeMap<(u8, u16), Vec<u16>> = BTreeMap::new();
+        for ((key, value), _) in records.iter().filter(|(_, count)| **count > 0) {
+            runs.entry((*key, value / 10)).or_default().push(*value);
+        }
+        let ties = runs.into_iter().filter(|(_, run)| run.len() > 1);
+        ties.map(|((key, tens), run)| ((key, tens, run.iter().sum()), run.len() as isize)).collect()
+    }
+
     proptest! {
         #![proptest_config(crate::testing::proptests())]
+
+        #[test]
+        fn ties_equal_the_naive_computation_at_every_epoch(epochs in updates((0u8..4, 0u16..60), 6, 40), config in Config::any()) {
+            check_operator(config, epochs, naive_ties, |records| {
+                let records = records.map(|(key, value)| (key, (key, value)));
+                neighbors_and_ties(records, exchange(), "ties", |_, _, _, _| (), |(_, value)| Some(value / 10), |run| {
+                    let (mut first, mut sum, mut count) = (None, 0, 0);
+                    for (key, value) in run {
+                        first = first.or(Some((*key, value / 10)));
+                        sum += value;
+                        count += 1;
+                    }
+                    first.map(|(key, tens)| ((key, tens, sum), count))
+                })
+            });
+        }
 
         #[test]
         fn equals_the_naive_computation_at_every_epoch(epochs in updates((0u8..4, 0u16..30), 6, 40), config in Config::any()) {
