@@ -211,7 +211,7 @@ fn garbage_among_json() {
         "{\"user_pseudo_id\":\"ann\"}",
         "{} {}",
         &good.replace("1577718000000000", "\"soon\""),
-        &good.replace("ann", "\\ud800"),
+        &good.replace("user_engagement", "\\ud800"),
     ]
     .join("\n");
     place.write(

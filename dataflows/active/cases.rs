@@ -1,6 +1,7 @@
 //! Cases as text, with the events of an app.
 //!
-//! A line of a batch is a JSON object, or for short `user time event [engagement] [valuable] [offset=seconds]`.
+//! A line of a batch is a JSON object, or for short `user time event [engagement] [valuable] [offset=seconds] [device-offset=seconds]`. The
+//! user `null` is none.
 
 use crate::Active;
 use crate::records::{Engagement, Event};
@@ -41,10 +42,13 @@ fn expanded(short: &str) -> String {
     let (user, time, name) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
     let micros = retally_core::calendar::Calendar::utc().parse(time.as_bytes()).unwrap().0;
     let mut parameters = Vec::new();
+    let user = if user == "null" { json!(null) } else { json!(user) };
     let mut object = json!({"user_pseudo_id": user, "event_timestamp": micros, "event_name": name});
     for word in words {
-        match word.strip_prefix("offset=") {
-            Some(offset) => object["time_zone_offset_seconds"] = json!(offset),
+        match word.split_once('=') {
+            Some(("offset", offset)) => object["time_zone_offset_seconds"] = json!(offset),
+            Some(("device-offset", offset)) => object["device"] = json!({"category": "mobile", "time_zone_offset_seconds": offset}),
+            Some(_) => panic!("neither an offset nor a device's: {word:?}"),
             None if word == "valuable" => parameters.push(json!({"key": "engaged_session_event", "value": {"int_value": "1"}})),
             None => parameters.push(json!({"key": "engagement_time_msec", "value": {"string_value": word}})),
         }

@@ -56,7 +56,7 @@ pub enum Oddity {
     NoEngagement,
     /// A value has all its kinds, and all but one are `null`.
     NullKinds,
-    /// The user is `null`, which makes the line no record.
+    /// The user is `null`, which makes the event an issue.
     NoUser,
     /// The clock of the device is a century ahead.
     WrongClock,

@@ -8,7 +8,7 @@
 //! that moves to the next day, its rows appear, and no user is looked at.
 
 use crate::records::{Engagement, Event, Name, User};
-use crate::settings::{Valuable, Zone};
+use crate::settings::{EngagementEvents, UserField, Valuable, Zone};
 use crate::tables;
 use differential_dataflow::AsCollection;
 use differential_dataflow::operators::CountTotal;
@@ -34,6 +34,10 @@ use timely::dataflow::operators::vec::{Map, Partition};
 pub struct Active {
     /// The zone of days.
     pub zone: Zone,
+    /// Who a user is.
+    pub user_field: UserField,
+    /// Which events are engagements.
+    pub engagement_events: EngagementEvents,
     /// How long an engagement must be to count.
     pub min_engagement: Engagement,
     /// What makes an engaged user active.
@@ -50,14 +54,18 @@ struct Occurrence {
     name: Name,
     engagement: Option<Engagement>,
     valuable: bool,
+    /// It has no offset, where the day takes one.
+    lacks_offset: bool,
 }
 
-/// Why an engagement makes nobody active.
+/// Why an engagement makes nobody active, and what an event lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 enum Issue {
     EngagementMissing,
     BelowThreshold,
     NotValuable,
+    NoUser,
+    OffsetMissing,
 }
 
 impl Issue {
@@ -67,6 +75,8 @@ impl Issue {
             Issue::EngagementMissing => "engagement_missing",
             Issue::BelowThreshold => "below_threshold",
             Issue::NotValuable => "not_valuable",
+            Issue::NoUser => "no_user",
+            Issue::OffsetMissing => "offset_missing",
         }
     }
 }
@@ -92,7 +102,7 @@ enum Fact {
     Active(User, Day),
     /// The day has half of what it takes.
     Half(User, Day, Half),
-    /// An engagement does not count.
+    /// An event does not count, or lacks something.
     Issue(Issue),
     /// No event of the user lies on a later day.
     LastDay(Day),
@@ -145,11 +155,11 @@ impl Active {
             AsOf::Latest => events,
             AsOf::At(moment) => events.filter(move |event| event.time <= moment),
         };
-        let zone = self.zone.clone();
-        events.map(move |event| {
-            let day = zone.day(&event);
-            let Event { time, user, name, engagement, valuable, .. } = event;
-            (user, Occurrence { day, time, name, engagement, valuable })
+        let (zone, user_field) = (self.zone.clone(), self.user_field);
+        events.map(move |mut event| {
+            let (day, lacks_offset, user) = (zone.day(&event), zone.lacks_offset(&event), user_field.of(&mut event));
+            let Event { time, name, engagement, valuable, .. } = event;
+            (user, Occurrence { day, time, name, engagement, valuable, lacks_offset })
         })
     }
 
@@ -166,10 +176,17 @@ impl Active {
 
     /// The facts that follow from an event alone.
     fn say(&self, user: &User, event: &Occurrence, give: &mut dyn FnMut(Fact)) {
+        if let User::Nobody(_) = user {
+            give(Fact::Issue(Issue::NoUser));
+            return;
+        }
+        if event.lacks_offset {
+            give(Fact::Issue(Issue::OffsetMissing));
+        }
         if matches!(&self.valuable, Valuable::Events(names) if names.contains(&event.name)) {
             give(Fact::Half(user.clone(), event.day, Half::Valuable));
         }
-        if event.name != Name::UserEngagement {
+        if !self.engagement_events.contain(&event.name, event.engagement) {
             return;
         }
         give(match (event.engagement, &self.valuable) {

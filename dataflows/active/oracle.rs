@@ -11,12 +11,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Event {
-    user: String,
+    /// Without one, nobody's.
+    user: Option<String>,
     micros: i64,
     name: String,
     engagement_micros: Option<i64>,
     valuable: bool,
     day: i32,
+    /// Its day is that of UTC, because it has no offset.
+    without_offset: bool,
 }
 
 /// The tables over all deliveries. `min_engagement_micros` is given beside the settings, to be independent of how they are read.
@@ -35,14 +38,26 @@ pub fn tables(settings: &Settings, min_engagement_micros: i64, deliveries: &[Del
     let names: Vec<&str> = settings.text("valuable-events").split(',').filter(|name| !name.is_empty()).collect();
     let mut active: BTreeSet<(i32, &str)> = BTreeSet::new();
     let mut issues: BTreeMap<&str, u64> = BTreeMap::new();
-    for event in events.iter().filter(|event| event.name == "user_engagement") {
+    for event in events.iter() {
+        if event.user.is_none() {
+            *issues.entry("no_user").or_default() += 1;
+        } else if event.without_offset {
+            *issues.entry("offset_missing").or_default() += 1;
+        }
+    }
+    let engagement = |event: &&Event| match settings.text("engagement-events") {
+        "any" => event.engagement_micros.is_some(),
+        names => names.split(',').any(|name| name == event.name),
+    };
+    for event in events.iter().filter(engagement) {
+        let Some(user) = event.user.as_deref() else { continue };
         let of_that_day = |other: &&Event| other.user == event.user && other.day == event.day && names.contains(&other.name.as_str());
         let valuable = if names.is_empty() { event.valuable } else { events.iter().find(of_that_day).is_some() };
         match event.engagement_micros {
             None => *issues.entry("engagement_missing").or_default() += 1,
             Some(micros) if micros < min_engagement_micros => *issues.entry("below_threshold").or_default() += 1,
             Some(_) if !valuable => *issues.entry("not_valuable").or_default() += 1,
-            Some(_) => drop(active.insert((event.day, event.user.as_str()))),
+            Some(_) => drop(active.insert((event.day, user))),
         }
     }
 
@@ -85,7 +100,8 @@ fn event(settings: &Settings, line: &str) -> Event {
     let object: Value = serde_json::from_str(line).unwrap();
     let text = |value: &Value| value.as_str().map_or(value.to_string(), str::to_string);
     let micros: i64 = text(&object["event_timestamp"]).parse().unwrap();
-    let offset_seconds = text(&object["time_zone_offset_seconds"]).parse().ok().filter(|offset: &i64| offset.abs() < 86_400).unwrap_or(0);
+    let offset = |place: &Value| text(&place["time_zone_offset_seconds"]).parse().ok().filter(|offset: &i64| offset.abs() < 86_400);
+    let offset_seconds = offset(&object).or(offset(&object["device"]));
     let parameters = object["event_params"].as_array().cloned().unwrap_or_default();
     let engagement = |parameter: &Value| {
         let kinds = ["string_value", "int_value", "float_value", "double_value"];
@@ -93,12 +109,13 @@ fn event(settings: &Settings, line: &str) -> Event {
         (milliseconds * 1000.0).floor().to_string().parse().ok()
     };
     Event {
-        user: object["user_pseudo_id"].as_str().unwrap().into(),
+        user: object[settings.text("user-field")].as_str().filter(|user| !user.is_empty()).map(str::to_string),
         micros,
         name: object["event_name"].as_str().unwrap().into(),
         engagement_micros: parameters.iter().filter(|parameter| parameter["key"] == "engagement_time_msec").find_map(engagement),
         valuable: parameters.iter().any(|parameter| parameter["key"].as_str().unwrap().ends_with("_event")),
-        day: local_day(settings, micros, offset_seconds),
+        day: local_day(settings, micros, offset_seconds.unwrap_or(0)),
+        without_offset: settings.text("timezone") == "event" && offset_seconds.is_none(),
     }
 }
 

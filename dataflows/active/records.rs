@@ -1,11 +1,11 @@
 //! The input: analytics events, reduced to what counts.
 //!
 //! An exported event has some 2,400 bytes, of which a user, a time, a name, an offset and two parameters matter. The rest is
-//! skipped by the parser and never looked at.
+//! skipped by the parser and never looked at. Both names of a user are read, since decoding knows no settings; the graph keeps one.
 
 use retally_core::objects;
 use retally_core::record::{Context, Field, Fields, Record, Refusal};
-use retally_core::time::Moment;
+use retally_core::time::{Moment, SECOND};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -17,7 +17,7 @@ use std::borrow::Cow;
 pub struct Event {
     /// When it happened.
     pub time: Moment,
-    /// Whose it is.
+    /// Whose it is, by `user_pseudo_id`.
     pub user: User,
     /// What happened.
     pub name: Name,
@@ -25,17 +25,21 @@ pub struct Event {
     pub engagement: Option<Engagement>,
     /// Whether a parameter's key ends in `_event`.
     pub valuable: bool,
-    /// By how many seconds the user's clock was ahead of UTC; 0 where the event doesn't say.
-    pub offset_seconds: i32,
+    /// By how many seconds the user's clock was ahead of UTC, where the event says so.
+    pub offset_seconds: Option<i32>,
+    /// Whose it is, by `user_id`.
+    pub user_id: User,
 }
 
-/// A user's pseudonym.
+/// Who a user is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum User {
     /// 32 lower-case hexadecimal digits, by halves: what the SDK of apps makes up. Two words, so that nothing is aligned to 16 bytes.
     Digits(u64, u64),
     /// Any other text.
     Text(Box<str>),
+    /// The event names no user. Such events can be most of all, and are no key of one worker: the number follows from their time.
+    Nobody(u8),
 }
 
 /// The name of an event.
@@ -53,23 +57,28 @@ pub struct Engagement(pub i64);
 
 impl Record for Event {
     const FIELDS: &'static [Field] = &[
-        Field::new("user_pseudo_id", "the user"),
+        Field::new("user_pseudo_id", "the user; null: an issue").optional(),
         Field::new("event_timestamp", "when it happened, in microseconds since 1970-01-01T00:00:00Z, as number or text"),
         Field::new("event_name", "what happened"),
         Field::new("event_params", "a list of {key, value: {string_value | int_value | float_value | double_value}}").nested().of_some(),
-        Field::new("time_zone_offset_seconds", "how far the user's clock was ahead of UTC; matters with --timezone event")
+        Field::new("time_zone_offset_seconds", "how far the user's clock was ahead of UTC, here or in device; matters with --timezone event")
             .of_some()
             .or(&["device.time_zone_offset_seconds"]),
+        Field::new("user_id", "the user with --user-field user_id").of_some(),
+        Field::new("engagement_time_msec", "the parameter of this name, where parameters are columns").of_some(),
+        Field::new("engaged_session_event", "likewise: with any value, the event is valuable").of_some(),
     ];
 
-    fn decode(fields: Fields<'_>, _context: &Context) -> Result<Self, Refusal> {
-        let user = fields.required_text(0)?;
-        let time = whole_number(fields.text(1)).ok_or_else(|| fields.refusal(1, "is no number of microseconds"))?;
-        let time = Moment::checked(time).map_err(|error| fields.refusal(1, error))?;
+    fn decode(fields: Fields<'_>, context: &Context) -> Result<Self, Refusal> {
+        let time = event_time(&fields, context)?;
         let name = fields.required_text(2)?;
         let (engagement, valuable) = parameters(fields.text(3)).map_err(|_| fields.refusal(3, "is no list of parameters"))?;
-        let offset_seconds = offset_seconds(fields.text(4)).unwrap_or(0);
-        Ok(Event { time, user: User::new(user), name: Name::new(name), engagement, valuable, offset_seconds })
+        let column = || milliseconds(std::str::from_utf8(fields.text(6)).ok()?).map(Engagement);
+        let engagement = engagement.or_else(column);
+        let valuable = valuable || !fields.text(7).is_empty();
+        let offset_seconds = offset_seconds(fields.text(4));
+        let (user, user_id) = (user(&fields, 0, time)?, user(&fields, 5, time)?);
+        Ok(Event { time, user, name: Name::new(name), engagement, valuable, offset_seconds, user_id })
     }
 
     fn time(&self) -> Option<Moment> {
@@ -78,7 +87,13 @@ impl Record for Event {
 }
 
 impl User {
-    /// The user of this pseudonym.
+    /// Nobody, for an event at this time.
+    pub fn nobody(time: Moment) -> User {
+        let [part, ..] = (time.0 / SECOND).to_le_bytes();
+        User::Nobody(part)
+    }
+
+    /// The user of this name.
     pub fn new(text: &str) -> User {
         let half = |half: &[u8]| {
             half.iter().try_fold(0, |number: u64, digit| match digit {
@@ -102,6 +117,20 @@ impl Name {
     pub fn new(text: &str) -> Name {
         if text == "user_engagement" { Name::UserEngagement } else { Name::Other(text.into()) }
     }
+}
+
+/// The time of an event: in the format that it was given, or in microseconds.
+fn event_time(fields: &Fields<'_>, context: &Context) -> Result<Moment, Refusal> {
+    if context.mapping.rule(1).is_some_and(|rule| rule.time.is_some()) {
+        return fields.time(1, context);
+    }
+    let micros = whole_number(fields.text(1)).ok_or_else(|| fields.refusal(1, "is no number of microseconds"))?;
+    Moment::checked(micros).map_err(|error| fields.refusal(1, error))
+}
+
+/// The user that a field names.
+fn user(fields: &Fields<'_>, place: usize, time: Moment) -> Result<User, Refusal> {
+    if fields.text(place).is_empty() { Ok(User::nobody(time)) } else { fields.required_text(place).map(User::new) }
 }
 
 /// An integer; exports by way of data frames write it as a float.
@@ -205,7 +234,8 @@ mod tests {
             name: Name::UserEngagement,
             engagement: Some(Engagement(25_622_000)),
             valuable: true,
-            offset_seconds: -18_000,
+            offset_seconds: Some(-18_000),
+            user_id: User::Nobody(227),
         };
         assert_eq!(read(line), Ok(event));
     }
@@ -236,12 +266,11 @@ mod tests {
 
     #[test]
     fn only_what_matters_is_read_and_its_absence_is_refused() {
-        let read = |rest: &str| read(&format!(r#"{{"user_properties":[[["\ud800"]]],"event_params":null{rest}}}"#));
+        let read = |rest: &str| read(&format!(r#"{{"user_properties":[[["\ud800"]]],"items":null{rest}}}"#));
         let all = r#","event_name":"x","event_timestamp":1.5e15,"user_pseudo_id":"\u0061nn","time_zone_offset_seconds":"86400""#;
         let event = read(all).unwrap();
-        assert_eq!((event.user, event.time, event.offset_seconds), (User::Text("ann".into()), Moment(1_500_000_000_000_000), 0));
+        assert_eq!((event.user, event.time, event.offset_seconds), (User::Text("ann".into()), Moment(1_500_000_000_000_000), None));
         for (rest, reason) in [
-            (r#","event_name":"x","event_timestamp":1"#, "user_pseudo_id is missing"),
             (r#","event_name":"x","user_pseudo_id":"ann""#, "event_timestamp is missing"),
             (r#","event_timestamp":1,"event_name":null,"user_pseudo_id":"ann""#, "event_name is missing"),
             (
@@ -259,6 +288,31 @@ mod tests {
             ),
         ] {
             assert_eq!(read(rest), Err(reason.to_string()));
+        }
+    }
+
+    #[test]
+    fn users_and_offsets_have_two_places() {
+        let read = |rest: &str| {
+            let event = read(&format!(r#"{{"event_name":"x","event_timestamp":2000000{rest}}}"#)).unwrap();
+            (event.user, event.user_id, event.offset_seconds)
+        };
+        let (nobody, ann, bob) = (User::Nobody(2), User::Text("ann".into()), User::Text("bob".into()));
+        for (rest, expected) in [
+            ("", (nobody.clone(), nobody.clone(), None)),
+            (r#","user_pseudo_id":null,"user_id":"bob""#, (nobody.clone(), bob.clone(), None)),
+            (r#","user_pseudo_id":"ann","user_id":" ""#, (ann.clone(), nobody.clone(), None)),
+            (r#","user_pseudo_id":"ann","user_id":"bob""#, (ann.clone(), bob, None)),
+            (r#","device":{"category":"mobile","time_zone_offset_seconds":"-18000"}"#, (nobody.clone(), nobody.clone(), Some(-18_000))),
+            (
+                r#","device":{"time_zone_offset_seconds":60},"time_zone_offset_seconds":"3600""#,
+                (nobody.clone(), nobody.clone(), Some(3_600)),
+            ),
+            (r#","device":{"time_zone_offset_seconds":60},"time_zone_offset_seconds":null"#, (nobody.clone(), nobody.clone(), Some(60))),
+            (r#","device":{"time_zone_offset_seconds":null}"#, (nobody.clone(), nobody.clone(), None)),
+            (r#","device":"mobile""#, (nobody.clone(), nobody.clone(), None)),
+        ] {
+            assert_eq!(read(rest), expected, "{rest}");
         }
     }
 

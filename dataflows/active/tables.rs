@@ -9,7 +9,7 @@ use retally_core::row::{Column, ColumnType, Row};
 pub const DAILY: &str = "active_user_table";
 /// The table of users by window.
 pub const ROLLING: &str = "active_rolling";
-/// The table of engagements that do not count.
+/// The table of engagements that do not count, and of events that lack something.
 pub const ISSUES: &str = "active_issues";
 
 /// All tables.
@@ -34,11 +34,11 @@ pub fn tables() -> Vec<Table> {
         ),
         Table::new(
             ISSUES,
-            "engagements that make nobody active, by the first reason that holds",
+            "engagements that make nobody active, by the first reason that holds, and events that lack something",
             1,
             vec![
-                Column::new("issue", Text, "engagement_missing, below_threshold or not_valuable"),
-                Column::new("events", UInt, "how many user_engagement events"),
+                Column::new("issue", Text, "engagement_missing, below_threshold, not_valuable; no_user, offset_missing"),
+                Column::new("events", UInt, "how many events"),
             ],
         ),
     ]

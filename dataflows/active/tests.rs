@@ -34,13 +34,15 @@ pub(crate) fn check(config: Config, settings: &Settings, min_engagement_micros: 
 /// An event, and how a line says it.
 #[derive(Clone, Debug)]
 struct Sample {
-    user: &'static str,
+    user: Option<&'static str>,
+    /// The user by `user_id`.
+    account: Option<&'static str>,
     time: Moment,
     name: &'static str,
     engagement: Value,
     valuable: bool,
     offset: Value,
-    /// Numbers as text, in other kinds of values, the fields in another order, and with others between them.
+    /// Numbers as text, in other kinds of values, the fields in another order, and with others between them; where the offset stands.
     style: u8,
 }
 
@@ -65,8 +67,17 @@ impl Sample {
             "event_name": self.name, "event_timestamp": time, "event_params": parameters, "user_pseudo_id": self.user,
             "user_properties": [{"key": "event_name", "value": {"string_value": "x"}}], "version": 1.5,
         });
-        if !self.offset.is_null() {
+        if let Some(account) = self.account {
+            object["user_id"] = json!(account);
+        }
+        object["device"] = json!({"category": "mobile", "language": null});
+        if self.style & 8 != 0 {
+            object["device"]["time_zone_offset_seconds"] = self.offset.clone();
+        } else if !self.offset.is_null() {
             object["time_zone_offset_seconds"] = self.offset.clone();
+        }
+        if self.style & 24 == 24 {
+            object["time_zone_offset_seconds"] = json!(-7200);
         }
         object.to_string()
     }
@@ -78,7 +89,7 @@ fn moment(text: &str) -> Moment {
 
 fn sample() -> impl Strategy<Value = Sample> {
     // The second is the first in another dress, and no packed number.
-    let users = ["00ff41d2813527501f6c9fd2c66bd59c", "00FF41d2813527501f6c9fd2c66bd59c", "ann", "1577.42"];
+    let users = [Some("00ff41d2813527501f6c9fd2c66bd59c"), Some("00FF41d2813527501f6c9fd2c66bd59c"), Some("ann"), Some("1577.42"), None];
     let names = prop_oneof![6 => Just("user_engagement"), 1 => Just("read"), 1 => Just("share"), 1 => Just("scroll")];
     let engagements = [json!(null), json!(0), json!("2999"), json!(2999.5), json!(3000), json!("3000.0"), json!(-5), json!(86_400_000)];
     let offsets = [json!(null), json!("-21600"), json!(-18000), json!("50400"), json!(3600), json!("soon")];
@@ -88,15 +99,17 @@ fn sample() -> impl Strategy<Value = Sample> {
         (prop::sample::select(starts.to_vec()), 0i64..60, -2i64..3).prop_map(|(start, hours, micros)| start.plus(hours * HOUR + micros));
     (
         prop::sample::select(users.to_vec()),
+        prop::sample::select(vec![None, Some("ann"), Some("bob")]),
         time,
         names,
         prop::sample::select(engagements.to_vec()),
         any::<bool>(),
         prop::sample::select(offsets.to_vec()),
-        0u8..8,
+        0u8..32,
     )
-        .prop_map(|(user, time, name, engagement, valuable, offset, style)| Sample {
+        .prop_map(|(user, account, time, name, engagement, valuable, offset, style)| Sample {
             user,
+            account,
             time,
             name,
             engagement,
@@ -122,8 +135,11 @@ fn settings() -> impl Strategy<Value = (Settings, i64)> {
     let least = prop::sample::select(vec![("3s", 3_000_000), ("0s", 0), ("2999ms", 2_999_000), ("1h", 3_600_000_000)]);
     let names = prop::sample::select(vec!["", "read", "share,read", "user_engagement"]);
     let as_of = prop_oneof![2 => Just(None), 1 => (0i64..40 * 24).prop_map(|hours| Some(moment("2024-03-08 00:00:00").plus(hours * HOUR)))];
-    (zone, least, names, as_of).prop_map(|(zone, (text, micros), names, as_of)| {
+    let engagements = prop::sample::select(vec!["user_engagement", "scroll,user_engagement", "any"]);
+    let field = prop::sample::select(vec!["user_pseudo_id", "user_id"]);
+    (zone, least, names, engagements, field, as_of).prop_map(|(zone, (text, micros), names, engagements, field, as_of)| {
         let settings = defaults().with("timezone", zone).with("min-engagement", text).with("valuable-events", names);
+        let settings = settings.with("engagement-events", engagements).with("user-field", field);
         (settings.with_as_of(as_of.map_or(AsOf::Latest, AsOf::At)), micros)
     })
 }
