@@ -41,7 +41,14 @@ fn tables_are_the_same_bytes_and_points_the_same_points_on_any_workers_and_proce
     assert_eq!(sorted(&place.read("both/points.lp")), sorted(&alone));
     // Any order of deliveries.
     place.run("run brushing datasets=in/brush-0002 --then datasets=in/brush-0000 --then datasets=in/brush-0003 --then datasets=in/brush-0001 --out split").succeeds();
-    assert_eq!(tables("split"), tables("alone"));
+    // The skipped lines are those of their inputs: they are named otherwise.
+    let mut split = tables("split");
+    assert_eq!(
+        split.remove("rejected.csv").map(|rows| rows.split(|byte| *byte == b'\n').count()),
+        Some(place.read("alone/rejected.csv").lines().count() + 1)
+    );
+    split.insert("rejected.csv".into(), place.read("alone/rejected.csv").into());
+    assert_eq!(split, tables("alone"));
     assert_eq!(sorted(&place.read("split/points.lp")), sorted(&alone));
 }
 
@@ -69,12 +76,13 @@ fn jobs_are_named_in_a_file_and_what_is_wrong_with_them_is_said() {
     ];
     place.write("jobs/jobs.jsonl", jobs.concat());
     let said = place.run("run brushing datasets=jobs/jobs.jsonl --out out").succeeds().stderr;
-    assert!(said.contains("batch 1: 6 records, 0 late, 1 rejected, from 6 datasets ("), "{said}");
+    assert!(said.contains("batch 1: 6 records, 0 late, 2 rejected, from 6 datasets ("), "{said}");
     assert!(said.contains("wrote out/points.lp"), "{said}");
     let rows = place.read("out/brushing_jobs.csv");
     let row = |id: &str| rows.lines().find(|row| row.starts_with(&format!("t,{id},"))).unwrap_or_else(|| panic!("{rows}")).to_string();
     assert_eq!(row("good"), "t,good,done,2023-11-14T22:13:20Z,2023-11-14T22:13:21Z,0,2,1,0,");
-    assert_eq!(row("hopeless"), "t,hopeless,unsalvageable,,,,0,0,1,");
+    let error = "no line of settings.jsonlines is good: the line is no JSON object (1 of 1 lines, line 1 the first)";
+    assert_eq!(row("hopeless"), format!("t,hopeless,unsalvageable,,,,0,0,1,\"{error}\""));
     assert!(row("packed").contains(",0,50000,1,0,"));
     assert!(row("missing").contains("could not open \"\"jobs/gone.csv\"\": No such file"), "{rows}");
     assert!(row("elsewhere").contains("URLs of this kind are not read"), "{rows}");
@@ -89,10 +97,45 @@ fn jobs_are_named_in_a_file_and_what_is_wrong_with_them_is_said() {
     assert!(!mine.is_empty() && broken.contains(&format!(",{},1,0,", mine.len())), "{broken}");
     assert_eq!(mine.len(), sorted(&mine.join("\n")).windows(2).filter(|pair| pair[0] != pair[1]).count() + 1);
     assert_eq!(
-        place.read("out/rejected.csv").lines().nth(1),
-        Some("datasets,jobs/jobs.jsonl,3,toothbrush_id is missing,\"{\"\"job_id\"\":\"\"x\"\"}\"")
+        place.read("out/rejected.csv").lines().skip(1).collect::<Vec<_>>(),
+        [
+            "datasets,jobs/jobs.jsonl,3,toothbrush_id is missing,\"{\"\"job_id\"\":\"\"x\"\"}\"",
+            "datasets,jobs/jobs.jsonl/t/hopeless/settings.jsonlines,1,the line is no JSON object,nothing good",
+        ]
     );
     assert_eq!(place.read("out/brushing_teeth.csv").lines().nth(2).map(|row| row.starts_with("t,1,1565,")), Some(true));
+}
+
+/// Percentages of 10, 20, 30, and a clock that went back by a digit.
+#[test]
+fn skipped_lines_are_named_and_count_for_max_rejected() {
+    let place = Place::new();
+    place.write("in/b/percent/brushing.csv", format!("tick,tooth,percent_clean\n{}", "0,3,10\n".repeat(120)));
+    place.write("in/b/percent/settings.jsonlines", S0);
+    place.write("in/b/clock/brushing.csv", "0,3,0.5\n40,3,0.5\n");
+    place.write("in/b/clock/settings.jsonlines", format!("{S0}{{\"time\":170000008,\"tick\":16,\"battery\":0.8}}\n"));
+    let run = "run brushing datasets=in";
+    let said = place.run(&format!("{run} --out out --max-rejected 121")).succeeds().stderr;
+    assert!(said.contains("batch 1: 2 records, 0 late, 121 rejected, from 2 datasets ("), "{said}");
+    let rows = place.read("out/rejected.csv");
+    assert_eq!(rows.lines().count(), 1 + 1 + 100);
+    assert_eq!(
+        rows.lines().skip(1).take(2).collect::<Vec<_>>(),
+        [
+            "datasets,in/b/clock/settings.jsonlines,2,time is before the last one,\"{\"\"time\"\":170000008,\"\"tick\"\":16,\"\"battery\"\":0.8}\"",
+            "datasets,in/b/percent/brushing.csv,2,percent_clean is no number from 0 to 1,\"0,3,10\"",
+        ]
+    );
+    let error = "no line of brushing.csv is good: percent_clean is no number from 0 to 1 (120 of 120 lines, line 2 the first)";
+    assert_eq!(
+        place.read("out/brushing_jobs.csv").lines().skip(1).collect::<Vec<_>>(),
+        [
+            "b,clock,done,2023-11-14T22:13:20Z,2023-11-14T22:13:40.500000Z,19.5,2,1,1,".to_string(),
+            format!("b,percent,unsalvageable,,,,0,1,120,\"{error}\""),
+        ]
+    );
+    // Those that are not kept count too.
+    place.run(&format!("{run}/b/percent --max-rejected 119")).fails().names(&["--max-rejected 119", "brushing.csv:2: percent_clean is no"]);
 }
 
 #[test]

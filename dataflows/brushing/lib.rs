@@ -22,7 +22,10 @@
 //! - A first tick may be any: the rule of gaps speaks of the last accepted one.
 //! - A dataset whose files are missing is `failed`, and so is one with a stream that breaks off. Points that were written of it remain, and
 //!   are counted in `brushing_points` and `settings_points`; it counts in no other table.
-//! - An `unsalvageable` dataset counts its settings lines as skipped; its brushing lines are not read.
+//! - A dataset without a good settings line counts its settings lines as skipped; its brushing lines are not read. One with brushing lines
+//!   of which none is good has its settings as points, and no start, end or loss: it counts in no other table.
+//! - In `rejected`, the source of a skipped line is the path of the input, and behind it toothbrush, dataset and stream, as files in
+//!   archives are named. Of datasets that are delivered, the lines count; of those taken away they do not.
 //! - More in [`machine`] (gaps, times) and [`read`] (what is taken back).
 
 mod decimal;
@@ -37,6 +40,7 @@ mod phase;
 pub mod read;
 pub mod records;
 pub mod settings;
+pub mod skipped;
 pub mod tables;
 #[cfg(test)]
 mod tests;

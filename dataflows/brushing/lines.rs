@@ -18,6 +18,8 @@ pub struct Lines {
     dropping: bool,
     /// Nothing has been read yet: there may be a byte order mark.
     fresh: bool,
+    /// How many lines have been given or used up.
+    count: u64,
 }
 
 /// What comes next.
@@ -45,7 +47,7 @@ pub enum Filled {
 impl Lines {
     /// The lines of `stream`, each shorter than `bytes_max`.
     pub fn new(stream: Box<dyn ByteStream>, bytes_max: usize) -> Lines {
-        Lines { stream, buffer: vec![0; bytes_max], start: 0, end: 0, searched: 0, ended: false, dropping: false, fresh: true }
+        Lines { stream, buffer: vec![0; bytes_max], start: 0, end: 0, searched: 0, ended: false, dropping: false, fresh: true, count: 0 }
     }
 
     /// What is in the buffer and not used up.
@@ -53,9 +55,15 @@ impl Lines {
         self.buffer.get(self.start..self.end).unwrap_or_default()
     }
 
-    /// Uses up the first bytes of [`Self::rest`].
-    pub fn consume(&mut self, bytes: usize) {
+    /// Uses up the first bytes of [`Self::rest`], which are so many lines.
+    pub fn consume(&mut self, bytes: usize, lines: u64) {
         self.start = (self.start + bytes).min(self.end);
+        self.count += lines;
+    }
+
+    /// The number of the line that was given last, from 0.
+    pub fn number(&self) -> u64 {
+        self.count.saturating_sub(1)
     }
 
     /// The bytes of a line.
@@ -80,6 +88,7 @@ impl Lines {
         if let Some(length) = memchr::memchr(b'\n', self.buffer.get(from..self.end).unwrap_or_default()) {
             let line = self.start..from + length;
             self.start = from + length + 1;
+            self.count += 1;
             return if std::mem::take(&mut self.dropping) { Next::TooLong } else { Next::Line(line) };
         }
         self.searched = self.end;
@@ -92,7 +101,9 @@ impl Lines {
         }
         let line = self.start..self.end;
         self.start = self.end;
-        match std::mem::take(&mut self.dropping) {
+        let dropped = std::mem::take(&mut self.dropping);
+        self.count += u64::from(dropped || !line.is_empty());
+        match dropped {
             true => Next::TooLong,
             false if line.is_empty() => Next::End,
             false => Next::Line(line),
@@ -164,6 +175,7 @@ mod tests {
                 }
                 Next::End => return found,
             }
+            assert_eq!(lines.number(), (found.len() as u64).saturating_sub(1));
         }
     }
 

@@ -7,17 +7,24 @@
 //! Times are integers: nanoseconds, and tick intervals in femtoseconds. What is below a nanosecond is cut.
 //!
 //! # Decided here, where the contract is silent
+//! - A settings line whose time is too far from its tick is taken if the next readable line has a greater tick, no earlier time, and is
+//!   itself within the gap of where the line in doubt says. A time before the last one is never taken. How long ticks are is what the
+//!   earlier of the two lines says.
+//! - The first good settings line is taken as it is: there is nothing to hold its time against.
 //! - How far a tick lies ahead is the number of ticks times the interval in force at the last accepted one: the settings events in
 //!   between are not known yet, and must not be read in vain for garbage.
 //! - A brushing tick whose time lies outside 1970–2200, or more than a day ahead of the clock at arrival, is out of range: by the event in
 //!   force at the last accepted one, for the same reason. (Where it does so by its own event alone, it is skipped and counted, and the
 //!   stream goes on from it.)
 //! - Without a good settings line, brushing lines are not read, and not counted.
+//! - Without a good brushing line, settings are points all the same, and the dataset has no start, end or loss.
+//! - Of the skipped lines, those of settings come before those of brushing.
 
 use crate::lines::{Filled, Lines, Next};
 use crate::outcome::{Outcome, Status, Tooth};
 use crate::records::{Columns, Interval, Setting, Tick, plain_tick};
 use crate::settings::{NANOSECOND_FS, Rules};
+use crate::skipped::{KEPT_LINES_MAX, Reason, Skipped, SkippedLine};
 use retally_core::points::{BATCH_POINTS, PointBatch, Values};
 use retally_core::split::ByteStream;
 use retally_core::time::Moment;
@@ -40,13 +47,21 @@ pub struct Machine {
     at_start: bool,
     /// `None` before a line that tells.
     columns: Option<Columns>,
-    ticks: Order<Tick>,
-    /// Ticks that are accepted and have no time yet.
-    accepted: VecDeque<Tick>,
+    /// The last accepted tick.
+    last_tick: Option<i64>,
+    /// A tick that lies too far ahead, until the next one decides.
+    doubted_tick: Option<Doubted<Tick>>,
+    /// Ticks that are accepted and have no time yet, with their lines.
+    accepted: VecDeque<(Tick, u64)>,
+    skipped_brushing: Skipped,
     settings: Lines,
-    events: Order<Setting>,
+    /// The last accepted event.
+    last_event: Option<Force>,
+    /// An event whose tick or time lies too far away, until the next one decides.
+    doubted_event: Option<Doubted<Setting>>,
     /// Events that are accepted and not yet in force.
-    coming: VecDeque<Setting>,
+    coming: VecDeque<(Setting, Force)>,
+    skipped_settings: Skipped,
     force: Option<Force>,
     /// The next event to be in force; `Unknown` until the stream has been asked.
     next: Coming,
@@ -126,6 +141,11 @@ impl Force {
         Force { tick: setting.tick, time_ns: setting.time_ns, battery, interval, whole_ns, rest_fs, gap_ticks_max }
     }
 
+    /// This under a further event, whose line may leave out values.
+    fn followed_by(&self, setting: &Setting, rules: &Rules) -> Force {
+        Force::new(setting, setting.battery.unwrap_or(self.battery), setting.interval.unwrap_or(self.interval), rules)
+    }
+
     /// The time of a tick, where 64 bits hold it.
     fn time_ns(&self, tick: i64) -> Option<i64> {
         // Ticks are from 0, so their difference fits.
@@ -137,66 +157,64 @@ impl Force {
         self.time_ns.checked_add(ticks.checked_mul(self.whole_ns)?)?.checked_add(rest_ns)
     }
 
+    /// Whether a time lies within the gap of where its tick says.
+    fn agrees(&self, setting: &Setting, rules: &Rules) -> bool {
+        let elapsed_fs = (i128::from(setting.time_ns) - i128::from(self.time_ns)) * i128::from(NANOSECOND_FS);
+        elapsed_fs.saturating_sub(self.lasting_fs(setting.tick - self.tick)).saturating_abs() <= rules.gap_max_fs
+    }
+
     fn lasting_fs(&self, ticks: i64) -> i128 {
         i128::from(ticks).saturating_mul(self.interval.fs)
     }
 }
 
-/// A record with a tick.
-trait Ticked: Copy {
-    fn tick(&self) -> i64;
+/// A record that is garbage, unless the next one of its stream goes on from it.
+struct Doubted<R> {
+    record: R,
+    /// What it is skipped as.
+    line: SkippedLine,
 }
 
-impl Ticked for Tick {
-    fn tick(&self) -> i64 {
-        self.tick
+/// How an event stands to the last accepted one.
+enum Verdict {
+    /// It is accepted.
+    Good,
+    /// The next one decides.
+    Doubtful(Reason),
+    /// It is skipped.
+    Garbage(Reason),
+}
+
+fn judge(last: Option<&Force>, setting: &Setting, rules: &Rules) -> Verdict {
+    match last {
+        None if setting.battery.is_none() || setting.interval.is_none() => Verdict::Garbage(Reason::NotBoth),
+        None => Verdict::Good,
+        Some(last) if setting.tick <= last.tick => Verdict::Garbage(Reason::TickNotAbove),
+        Some(last) if setting.time_ns < last.time_ns => Verdict::Garbage(Reason::TimeBefore),
+        Some(last) if !follows(last.tick, setting.tick, last.gap_ticks_max) => Verdict::Doubtful(Reason::TickTooFar),
+        Some(last) if !last.agrees(setting, rules) => Verdict::Doubtful(Reason::TimeTooFar),
+        Some(_) => Verdict::Good,
     }
 }
 
-impl Ticked for Setting {
-    fn tick(&self) -> i64 {
-        self.tick
-    }
+/// Whether an event goes on from one in doubt: in its tick where that is too far ahead, in its time where that is too far away.
+fn confirms(last: &Force, doubted: &Setting, next: &Setting, rules: &Rules) -> bool {
+    let force = last.followed_by(doubted, rules);
+    let tick_doubted = !follows(last.tick, doubted.tick, last.gap_ticks_max);
+    next.tick > doubted.tick
+        && (!tick_doubted || follows(doubted.tick, next.tick, last.gap_ticks_max))
+        && (last.agrees(doubted, rules) || (next.time_ns >= doubted.time_ns && force.agrees(next, rules)))
 }
 
-/// The order of a stream: which records are accepted.
-struct Order<R> {
-    /// The last accepted tick.
-    last: Option<i64>,
-    /// A record that lies too far ahead, until the next one decides.
-    candidate: Option<R>,
-    skipped: u64,
-}
-
-impl<R: Ticked> Order<R> {
-    fn new() -> Order<R> {
-        Order { last: None, candidate: None, skipped: 0 }
-    }
-
-    /// Takes a readable record; gives those that are accepted by it.
-    fn take(&mut self, record: R, gap_ticks_max: i64, mut accept: impl FnMut(R)) {
-        if let Some(candidate) = self.candidate.take() {
-            if follows(candidate.tick(), record.tick(), gap_ticks_max) {
-                self.last = Some(record.tick());
-                accept(candidate);
-                accept(record);
-                return;
-            }
-            self.skipped += 1;
-        }
-        match self.last {
-            Some(last) if record.tick() <= last => self.skipped += 1,
-            Some(last) if !follows(last, record.tick(), gap_ticks_max) => self.candidate = Some(record),
-            _ => {
-                self.last = Some(record.tick());
-                accept(record);
-            }
-        }
-    }
-
-    /// Nothing follows: a candidate was garbage.
-    fn end(&mut self) {
-        self.skipped += u64::from(self.candidate.take().is_some());
+/// Takes an event, with the values that its line left out.
+fn accept(setting: Setting, last: &mut Option<Force>, coming: &mut VecDeque<(Setting, Force)>, rules: &Rules) {
+    let force = match last {
+        Some(last) => Some(last.followed_by(&setting, rules)),
+        None => setting.battery.zip(setting.interval).map(|(battery, interval)| Force::new(&setting, battery, interval, rules)),
+    };
+    if let Some(force) = force {
+        *last = Some(force);
+        coming.push_back((setting, force));
     }
 }
 
@@ -215,7 +233,6 @@ struct Tally {
     lost_since_fs: i128,
     /// The tick up to which losses are summed up.
     lost_until: i64,
-    out_of_time: u64,
     /// By tooth: points, and the sum of percentages in steps.
     teeth: Vec<(u64, u128)>,
 }
@@ -293,11 +310,15 @@ impl Machine {
             brushing: Lines::new(brushing, BRUSHING_LINE_BYTES_MAX),
             at_start: true,
             columns: None,
-            ticks: Order::new(),
+            last_tick: None,
+            doubted_tick: None,
             accepted: VecDeque::with_capacity(2),
+            skipped_brushing: Skipped::default(),
             settings: Lines::new(settings, SETTINGS_LINE_BYTES_MAX),
-            events: Order::new(),
+            last_event: None,
+            doubted_event: None,
             coming: VecDeque::with_capacity(2),
+            skipped_settings: Skipped::default(),
             force: None,
             next: Coming::Unknown,
             stage: Stage::First,
@@ -309,6 +330,12 @@ impl Machine {
     /// How many bytes have been read.
     pub fn bytes_read(&self) -> u64 {
         self.brushing.bytes_read() + self.settings.bytes_read()
+    }
+
+    /// The first skipped lines, with the place of their stream: 0 for brushing, 1 for settings.
+    pub fn skipped_lines(&self) -> impl Iterator<Item = (usize, &SkippedLine)> {
+        let settings = self.skipped_settings.kept().iter().map(|line| (1, line));
+        settings.chain(self.skipped_brushing.kept().iter().map(|line| (0, line))).take(KEPT_LINES_MAX)
     }
 
     /// Reads some blocks at most, and until a batch of `out` is full.
@@ -325,7 +352,9 @@ impl Machine {
 
     fn run(&mut self, out: &mut Out) -> Result<Outcome, Pause> {
         if self.stage == Stage::First {
-            let Some(first) = self.event(out)? else { return Ok(self.outcome(Status::Unsalvageable)) };
+            let Some(first) = self.event(out)? else {
+                return Ok(self.unsalvageable(self.skipped_settings.error("settings.jsonlines")));
+            };
             self.force = Some(first);
             self.stage = Stage::Ticks;
         }
@@ -334,6 +363,9 @@ impl Machine {
             self.stage = Stage::Rest;
         }
         while self.event(out)?.is_some() {}
+        if self.tally.brushing.points == 0 && self.skipped_brushing.count() > 0 {
+            return Ok(self.unsalvageable(self.skipped_brushing.error("brushing.csv")));
+        }
         Ok(self.outcome(Status::Done))
     }
 
@@ -343,15 +375,16 @@ impl Machine {
             if out.is_full() {
                 return Err(Pause::Step(Step::More));
             }
-            if let Some(setting) = self.coming.pop_front() {
-                return Ok(self.complete(&setting, out));
+            if let Some((setting, force)) = self.coming.pop_front() {
+                self.setting_point(&setting, &force, out);
+                return Ok(Some(force));
             }
             match self.settings.next() {
                 Next::Line(range) => self.settings_line(range),
-                Next::TooLong => self.events.skipped += 1,
+                Next::TooLong => self.skipped_settings.add(self.settings.number(), Reason::TooLong, b""),
                 Next::Fill => fill(&mut self.settings, &mut self.blocks_left)?,
                 Next::End => {
-                    self.events.end();
+                    self.doubted_event.take().into_iter().for_each(|doubted| self.skipped_settings.add_line(doubted.line));
                     return Ok(None);
                 }
             }
@@ -363,50 +396,45 @@ impl Machine {
         if line.trim_ascii().is_empty() {
             return;
         }
-        match Setting::read(line, &self.rules, self.accept_until) {
-            // The first must give both values.
-            Some(setting) if self.latest().is_some() || (setting.battery.is_some() && setting.interval.is_some()) => {
-                let gap_ticks_max = self.latest().map_or(i64::MAX, |force| force.gap_ticks_max);
-                self.events.take(setting, gap_ticks_max, |setting| self.coming.push_back(setting));
+        let number = self.settings.number();
+        let setting = match Setting::read(line, &self.rules, self.accept_until) {
+            Ok(setting) => setting,
+            Err(reason) => return self.skipped_settings.add(number, reason, line),
+        };
+        if let Some(doubted) = self.doubted_event.take() {
+            match self.last_event {
+                Some(last) if confirms(&last, &doubted.record, &setting, &self.rules) => {
+                    accept(doubted.record, &mut self.last_event, &mut self.coming, &self.rules);
+                }
+                _ => self.skipped_settings.add_line(doubted.line),
             }
-            _ => self.events.skipped += 1,
+        }
+        match judge(self.last_event.as_ref(), &setting, &self.rules) {
+            Verdict::Good => accept(setting, &mut self.last_event, &mut self.coming, &self.rules),
+            Verdict::Doubtful(reason) => {
+                self.doubted_event = Some(Doubted { record: setting, line: SkippedLine::new(number, reason, line) });
+            }
+            Verdict::Garbage(reason) => self.skipped_settings.add(number, reason, line),
         }
     }
 
-    /// The last accepted event.
-    fn latest(&self) -> Option<&Force> {
-        match &self.next {
-            Coming::Event(event) => Some(event),
-            Coming::Unknown | Coming::None => self.force.as_ref(),
-        }
-    }
-
-    /// An event with the values that its line left out.
-    fn complete(&mut self, setting: &Setting, out: &mut Out) -> Option<Force> {
-        let before = self.latest().copied();
-        let battery = setting.battery.or(before.map(|force| force.battery))?;
-        let interval = setting.interval.or(before.map(|force| force.interval))?;
-        let force = Force::new(setting, battery, interval, &self.rules);
-        self.tally.settings.count(force.time_ns, &force);
+    /// An accepted event has a point.
+    fn setting_point(&mut self, setting: &Setting, force: &Force, out: &mut Out) {
+        self.tally.settings.count(force.time_ns, force);
         push(
             &mut out.settings,
             force.time_ns,
             &[Field::Int(setting.tick), Field::Some(setting.battery), Field::Some(setting.interval.map(|interval| interval.seconds))],
         );
-        if self.stage == Stage::Rest {
-            // Nothing is timed by it, but what the next line leaves out.
-            self.next = Coming::Event(force);
-        }
-        Some(force)
     }
 
     /// All brushing lines.
     fn brush(&mut self, out: &mut Out) -> Result<(), Pause> {
         loop {
-            while let Some(tick) = self.accepted.front().copied() {
+            while let Some((tick, line)) = self.accepted.front().copied() {
                 self.advance(tick.tick, out)?;
                 self.accepted.pop_front();
-                self.point(tick, out);
+                self.point(tick, line, out);
             }
             if out.is_full() {
                 return Err(Pause::Step(Step::More));
@@ -415,12 +443,12 @@ impl Machine {
             match self.brushing.next() {
                 Next::Line(range) => self.brushing_line(range),
                 Next::TooLong => {
-                    self.ticks.skipped += 1;
+                    self.skipped_brushing.add(self.brushing.number(), Reason::TooLong, b"");
                     self.at_start = false;
                 }
                 Next::Fill => fill(&mut self.brushing, &mut self.blocks_left)?,
                 Next::End => {
-                    self.ticks.end();
+                    self.doubted_tick.take().into_iter().for_each(|doubted| self.skipped_brushing.add_line(doubted.line));
                     return Ok(());
                 }
             }
@@ -434,13 +462,13 @@ impl Machine {
             Coming::None => i64::MAX,
             Coming::Unknown => return,
         };
-        let (Some(force), Some(mut last), None) = (self.force, self.ticks.last, self.ticks.candidate) else { return };
+        let (Some(force), Some(mut last), None) = (self.force, self.last_tick, &self.doubted_tick) else { return };
         if !self.columns.as_ref().is_some_and(Columns::are_plain) || self.brushing.is_dropping() {
             return;
         }
         let Some(mut columns) = TickColumns::of(&mut out.brushing) else { return };
         let (bytes, tally) = (self.brushing.rest(), &mut self.tally);
-        let mut used = 0;
+        let (mut used, mut lines) = (0, 0);
         for _ in columns.times_ns.len()..BATCH_POINTS {
             let Some((tick, length)) = bytes.get(used..).and_then(|rest| plain_tick(rest, self.rules.teeth)) else { break };
             if tick.tick >= next_tick || !follows(last, tick.tick, force.gap_ticks_max) {
@@ -448,13 +476,14 @@ impl Machine {
             }
             let Some(time_ns) = force.time_ns(tick.tick).filter(|time_ns| (0..=self.accept_until_ns).contains(time_ns)) else { break };
             used += length;
+            lines += 1;
             last = tick.tick;
             tally.tick(&tick, time_ns, &force);
             columns.push(time_ns, &tick, &force);
         }
         if used > 0 {
-            self.ticks.last = Some(last);
-            self.brushing.consume(used);
+            self.last_tick = Some(last);
+            self.brushing.consume(used, lines);
         }
     }
 
@@ -473,20 +502,38 @@ impl Machine {
                 }
                 // What the delimiter is, garbage doesn't tell: the first readable line does.
                 let tick = columns.read(line, &self.rules);
-                self.columns = tick.map(|_| columns);
+                self.columns = tick.is_ok().then_some(columns);
                 tick
             }
         };
+        let number = self.brushing.number();
         let force = self.force.as_ref();
         let in_time = |tick: &Tick| {
             force.and_then(|force| force.time_ns(tick.tick)).is_some_and(|time_ns| (0..=self.accept_until_ns).contains(&time_ns))
         };
-        match tick.filter(in_time) {
-            Some(tick) => {
-                let gap_ticks_max = self.force.as_ref().map_or(i64::MAX, |force| force.gap_ticks_max);
-                self.ticks.take(tick, gap_ticks_max, |tick| self.accepted.push_back(tick));
+        let tick = match tick {
+            Ok(tick) if in_time(&tick) => tick,
+            Ok(_) => return self.skipped_brushing.add(number, Reason::OutOfTime, line),
+            Err(reason) => return self.skipped_brushing.add(number, reason, line),
+        };
+        let gap_ticks_max = force.map_or(i64::MAX, |force| force.gap_ticks_max);
+        if let Some(doubted) = self.doubted_tick.take() {
+            if follows(doubted.record.tick, tick.tick, gap_ticks_max) {
+                self.last_tick = Some(doubted.record.tick);
+                self.accepted.push_back((doubted.record, doubted.line.line));
+            } else {
+                self.skipped_brushing.add_line(doubted.line);
             }
-            None => self.ticks.skipped += 1,
+        }
+        match self.last_tick {
+            Some(last) if tick.tick <= last => self.skipped_brushing.add(number, Reason::TickNotAbove, line),
+            Some(last) if !follows(last, tick.tick, gap_ticks_max) => {
+                self.doubted_tick = Some(Doubted { record: tick, line: SkippedLine::new(number, Reason::TickTooFar, line) });
+            }
+            _ => {
+                self.last_tick = Some(tick.tick);
+                self.accepted.push_back((tick, number));
+            }
         }
     }
 
@@ -509,10 +556,11 @@ impl Machine {
         }
     }
 
-    fn point(&mut self, tick: Tick, out: &mut Out) {
+    fn point(&mut self, tick: Tick, line: u64, out: &mut Out) {
         let Some(force) = self.force else { return };
         let Some(time_ns) = force.time_ns(tick.tick).filter(|time_ns| (0..=self.accept_until_ns).contains(time_ns)) else {
-            self.tally.out_of_time += 1;
+            // The line itself is gone by now: the event was not known when it was read.
+            self.skipped_brushing.add(line, Reason::OutOfTime, b"");
             return;
         };
         self.tally.tick(&tick, time_ns, &force);
@@ -521,7 +569,12 @@ impl Machine {
         }
     }
 
-    fn outcome(&mut self, status: Status) -> Outcome {
+    /// Of a dataset without a good line of a stream: what was written of it is counted.
+    fn unsalvageable(&self, error: String) -> Outcome {
+        Outcome { span_ns: None, lost_fs: 0, error, ..self.outcome(Status::Unsalvageable) }
+    }
+
+    fn outcome(&self, status: Status) -> Outcome {
         let tally = &self.tally;
         let spans = [tally.brushing.ns(), tally.settings.ns()];
         let spans = spans.iter().flatten();
@@ -532,7 +585,7 @@ impl Machine {
             lost_fs: tally.lost_fs,
             brushing_points: tally.brushing.points,
             settings_points: tally.settings.points,
-            skipped_lines: self.ticks.skipped + self.events.skipped + tally.out_of_time,
+            skipped_lines: self.skipped_brushing.count() + self.skipped_settings.count(),
             error: String::new(),
             teeth: numbered.map(|(tooth, (points, steps))| Tooth { tooth, points: *points, percent_steps: *steps }).collect(),
             unordered: tally.brushing.unordered || tally.settings.unordered,

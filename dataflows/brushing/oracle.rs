@@ -14,18 +14,74 @@ pub struct Found {
     pub points: Vec<Point>,
     pub span_ns: Option<(i128, i128)>,
     pub lost_fs: i128,
-    pub skipped: u64,
+    /// Streams (0 for brushing) and lines, from 0: settings first, in order.
+    pub skipped: Vec<(usize, usize)>,
     pub teeth: BTreeMap<u32, (u64, f64)>,
 }
 
 const FS: f64 = 1e15;
 
+/// What a settings line says.
 #[derive(Clone, Debug)]
 struct Event {
+    line: usize,
     tick: i128,
     time_ns: i128,
     battery: Option<f64>,
     interval: Option<f64>,
+}
+
+/// An event that counts, with all its values.
+#[derive(Clone, Debug)]
+struct Full {
+    line: usize,
+    tick: i128,
+    time_ns: i128,
+    battery: f64,
+    interval: f64,
+}
+
+impl Full {
+    /// How far a line's time lies from where its tick should be.
+    fn off_fs(&self, event: &Event) -> i128 {
+        ((event.time_ns - self.time_ns) * 1_000_000 - (event.tick - self.tick) * fs(self.interval)).abs()
+    }
+
+    fn then(&self, event: &Event) -> Full {
+        let Event { line, tick, time_ns, battery, interval } = *event;
+        Full { line, tick, time_ns, battery: battery.unwrap_or(self.battery), interval: interval.unwrap_or(self.interval) }
+    }
+}
+
+/// Which of the readable settings count, from the first that has both values on.
+fn timeline(readable: &[Event], gap_fs: i128) -> Vec<Full> {
+    let mut full: Vec<Full> = Vec::new();
+    for (at, event) in readable.iter().enumerate() {
+        let Some(last) = full.last() else {
+            if let (Some(battery), Some(interval)) = (event.battery, event.interval) {
+                full.push(Full { line: event.line, tick: event.tick, time_ns: event.time_ns, battery, interval });
+            }
+            continue;
+        };
+        if event.tick <= last.tick || event.time_ns < last.time_ns {
+            continue;
+        }
+        let taken = last.then(event);
+        let ahead_fs = |from: i128, to: i128| (to - from) * fs(last.interval);
+        let tick_is_far = ahead_fs(last.tick, event.tick) > gap_fs;
+        let time_is_far = last.off_fs(event) > gap_fs;
+        let confirmed = || {
+            readable.get(at + 1).filter(|next| next.tick > event.tick).is_some_and(|next| {
+                let tick_goes_on = ahead_fs(event.tick, next.tick) <= gap_fs;
+                let time_agrees = next.time_ns >= event.time_ns && taken.off_fs(next) <= gap_fs;
+                (tick_goes_on || !tick_is_far) && (time_agrees || !time_is_far)
+            })
+        };
+        if (!tick_is_far && !time_is_far) || confirmed() {
+            full.push(taken);
+        }
+    }
+    full
 }
 
 /// Which of the readable records count; the rest is garbage.
@@ -63,8 +119,8 @@ fn fs(seconds: f64) -> i128 {
     (seconds * FS / 1e9).round() as i128 * 1_000_000_000
 }
 
-fn settings_record(line: &str) -> Option<Event> {
-    let value: serde_json::Value = serde_json::from_str(line).ok()?;
+fn settings_record(line: usize, text: &str) -> Option<Event> {
+    let value: serde_json::Value = serde_json::from_str(text).ok()?;
     let object = value.as_object()?;
     let number = |names: &[&str]| names.iter().find_map(|name| object.get(*name)).filter(|value| !value.is_null());
     let time = number(&["time", "timestamp", "unix_time"])?.as_f64()?;
@@ -76,7 +132,8 @@ fn settings_record(line: &str) -> Option<Event> {
         && battery != Some(None)
         && interval != Some(None)
         && (battery.is_some() || interval.is_some());
-    let event = Event { tick, time_ns: (time * 1e3).round() as i128 * 1_000_000, battery: battery.flatten(), interval: interval.flatten() };
+    let event =
+        Event { line, tick, time_ns: (time * 1e3).round() as i128 * 1_000_000, battery: battery.flatten(), interval: interval.flatten() };
     good.then_some(event)
 }
 
@@ -89,57 +146,33 @@ fn tick_record(line: &str) -> Option<(i128, u32, f64)> {
     (tick <= i64::MAX as u64 && tooth < 32 && (0.0..=1.0).contains(&percent)).then_some((tick.into(), tooth, percent))
 }
 
-/// All lines that are not blank; those that are no text stay no records.
-fn lines(bytes: &[u8]) -> Vec<String> {
-    let text: Vec<String> = bytes.split(|byte| *byte == b'\n').map(|line| String::from_utf8_lossy(line).into_owned()).collect();
-    text.into_iter().filter(|line| !line.trim().is_empty()).collect()
+/// All lines that are not blank, with their numbers; those that are no text stay no records.
+fn lines(bytes: &[u8]) -> Vec<(usize, String)> {
+    let text = bytes.split(|byte| *byte == b'\n').map(|line| String::from_utf8_lossy(line).into_owned()).enumerate();
+    text.filter(|(_, line)| !line.trim().is_empty()).collect()
+}
+
+/// The numbers of lines that are not among those that count.
+fn without(stream: usize, lines: &[(usize, String)], good: &[usize]) -> Vec<(usize, usize)> {
+    lines.iter().map(|(number, _)| *number).filter(|number| !good.contains(number)).map(|number| (stream, number)).collect()
 }
 
 /// Reads a dataset. `gap_seconds` is `--max-gap`.
 pub fn read(brushing: &[u8], settings: &[u8], gap_seconds: f64) -> Found {
     let mut found = Found::default();
-    let mut settings_lines = lines(settings);
-    let total_settings = settings_lines.len() as u64;
-    let first = settings_lines
-        .iter()
-        .position(|line| settings_record(line).is_some_and(|event| event.battery.is_some() && event.interval.is_some()));
-    let Some(first) = first else {
-        found.skipped = total_settings;
+    let settings_lines = lines(settings);
+    let readable: Vec<Event> = settings_lines.iter().filter_map(|(number, line)| settings_record(*number, line)).collect();
+    let full = timeline(&readable, fs(gap_seconds));
+    found.skipped = without(1, &settings_lines, &full.iter().map(|event| event.line).collect::<Vec<_>>());
+    if full.is_empty() {
         return found;
-    };
+    }
     found.salvageable = true;
-    settings_lines.drain(..first);
-    let readable: Vec<Event> = settings_lines.iter().filter_map(|line| settings_record(line)).collect();
-    // What a line leaves out keeps its value, and how far is too far depends on it: so one after the other.
-    let mut events: Vec<Event> = Vec::new();
-    let mut at = 0;
-    while at < readable.len() {
-        let taken = {
-            let interval = events.iter().rev().find_map(|event| event.interval).unwrap_or(60.0);
-            let mut window: Vec<Event> = events.last().cloned().into_iter().collect();
-            let known = window.len();
-            window.extend(readable[at..].iter().take(2).cloned());
-            let accepted = accepted(&window, |event| event.tick, |_, last, tick| (tick - last) * fs(interval) > fs(gap_seconds));
-            // The first of the two is decided; the second only where it confirmed the first.
-            let first_tick = window[known].tick;
-            let mut new: Vec<Event> = accepted[known..].to_vec();
-            let far = events.last().is_some_and(|last| (first_tick - last.tick) * fs(interval) > fs(gap_seconds));
-            if !(far && new.first().is_some_and(|event| event.tick == first_tick) && new.len() == 2) {
-                new.retain(|event| event.tick == first_tick && !far);
-                new.truncate(1);
-            }
-            new
-        };
-        at += taken.len().max(1);
-        events.extend(taken);
+    for Full { line, tick, time_ns, .. } in &full {
+        let said = readable.iter().find(|event| event.line == *line).unwrap();
+        found.points.push(("settings", *time_ns, format!("{tick} {:?} {:?}", said.battery, said.interval)));
     }
-    let mut full: Vec<(i128, i128, f64, f64)> = Vec::new();
-    for event in &events {
-        let battery = event.battery.unwrap_or_else(|| full.last().unwrap().2);
-        let interval = event.interval.unwrap_or_else(|| full.last().unwrap().3);
-        full.push((event.tick, event.time_ns, battery, interval));
-        found.points.push(("settings", event.time_ns, format!("{} {:?} {:?}", event.tick, event.battery, event.interval)));
-    }
+    let full: Vec<(i128, i128, f64, f64)> = full.iter().map(|event| (event.tick, event.time_ns, event.battery, event.interval)).collect();
     let force = |tick: i128| *full.iter().rev().find(|event| event.0 <= tick).unwrap_or(&full[0]);
     let time = |tick: i128| {
         let (from, time_ns, _, interval) = force(tick);
@@ -148,18 +181,22 @@ pub fn read(brushing: &[u8], settings: &[u8], gap_seconds: f64) -> Found {
     let mut brushing_lines = lines(brushing);
     let starts_blank = brushing.split(|byte| *byte == b'\n').next().is_none_or(|line| String::from_utf8_lossy(line).trim().is_empty());
     let header = !starts_blank
-        && brushing_lines.first().is_some_and(|line| line.split(',').any(|name| ["tick", "tooth", "percent_clean"].contains(&name.trim())));
+        && brushing_lines
+            .first()
+            .is_some_and(|(_, line)| line.split(',').any(|name| ["tick", "tooth", "percent_clean"].contains(&name.trim())));
     if header {
         brushing_lines.remove(0);
     }
-    let readable: Vec<(i128, u32, f64)> = brushing_lines.iter().filter_map(|line| tick_record(line)).collect();
+    let readable =
+        brushing_lines.iter().filter_map(|(number, line)| tick_record(line).map(|(tick, tooth, percent)| (tick, tooth, percent, *number)));
+    let readable: Vec<(i128, u32, f64, usize)> = readable.collect();
     // In range of time. (Those of the tests are by all events, or by none.)
     let in_time = |tick: i128| (0..7_289_654_400_000_000_000).contains(&(full[0].1 + (tick - full[0].0) * fs(full[0].3) / 1_000_000));
     let readable: Vec<_> = readable.into_iter().filter(|tick| in_time(tick.0)).collect();
     let ticks = accepted(&readable, |tick| tick.0, |last, from, tick| (tick - from) * fs(force(last.unwrap().0).3) > fs(gap_seconds));
     let mut next = 0;
     let mut lost = 0;
-    for (tick, tooth, percent) in &ticks {
+    for (tick, tooth, percent, _) in &ticks {
         // Missing ticks, range by range of settings.
         let mut from = next;
         while from < *tick {
@@ -174,8 +211,12 @@ pub fn read(brushing: &[u8], settings: &[u8], gap_seconds: f64) -> Found {
         sums.0 += 1;
         sums.1 += percent;
     }
+    found.skipped.extend(without(0, &brushing_lines, &ticks.iter().map(|tick| tick.3).collect::<Vec<_>>()));
+    if ticks.is_empty() && !brushing_lines.is_empty() {
+        found.salvageable = false;
+        return found;
+    }
     found.lost_fs = lost;
-    found.skipped = total_settings - events.len() as u64 + brushing_lines.len() as u64 - ticks.len() as u64;
     let ends = [
         ticks
             .first()

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub enum Status {
     /// It was read.
     Done,
-    /// It has no good settings line.
+    /// It has no good settings line, or brushing lines and no good one.
     Unsalvageable,
     /// It could not be read.
     Failed,
@@ -41,7 +41,7 @@ pub struct Outcome {
     pub settings_points: u64,
     /// Lines of both streams that were skipped.
     pub skipped_lines: u64,
-    /// Why it failed; empty otherwise.
+    /// Why it failed or is unsalvageable; empty otherwise.
     pub error: String,
     /// By tooth, those that have points.
     pub teeth: Vec<Tooth>,

@@ -6,6 +6,7 @@
 
 use crate::machine::{Machine, Out, Step};
 use crate::outcome::Outcome;
+use crate::skipped::SkippedLine;
 use retally_core::points::{BATCH_POINTS, Offered, PointBatch, PointWriter, Series, Standing};
 use std::sync::Arc;
 
@@ -29,8 +30,14 @@ enum Kind {
     Difference { measurement: usize, old: Box<Reader>, new: Box<Reader>, given: [PointBatch; 2] },
 }
 
-/// How a phase ends: what came of the dataset, where it was read for that.
-pub type Ending = Outcome;
+/// How a phase ends.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// What came of the version that was read.
+    pub outcome: Outcome,
+    /// Its first skipped lines, with the places of their streams.
+    pub skipped: Vec<(usize, SkippedLine)>,
+}
 
 /// A stream can't be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,11 +184,10 @@ impl Phase {
 }
 
 impl Kind {
-    fn ending(&self) -> Option<Outcome> {
-        match self {
-            Kind::All(reader) => reader.outcome.clone(),
-            Kind::Difference { new, .. } => new.outcome.clone(),
-        }
+    fn ending(&self) -> Option<Ending> {
+        let (Kind::All(reader) | Kind::Difference { new: reader, .. }) = self;
+        let skipped = reader.machine.skipped_lines().map(|(stream, line)| (stream, line.clone())).collect();
+        Some(Ending { outcome: reader.outcome.clone()?, skipped })
     }
 
     /// Reads on until a batch is full. `Ok(None)`: the end.

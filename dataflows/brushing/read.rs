@@ -7,14 +7,18 @@
 //! A worker remembers of each of its datasets where it was read and what came of it; so a dataset that comes again replaces what it was, in
 //! tables and points, and can be taken away.
 //!
+//! The lines that are skipped of a version that is delivered are reported once: not when the dataset is taken away, and not when the same
+//! files come again, which are not read again. A version that can't be read to its end reports none: the next attempt may read another.
+//!
 //! # Limits
 //! Points of an old version can be taken back one by one only as long as its streams are what they were, because they are read once more.
 //! Where they are not, and the destination can't delete a series, the points that the new version lacks remain, and a note reports it.
 
 use crate::machine::Machine;
 use crate::outcome::{DatasetOutcome, Outcome, Status};
-use crate::phase::{Phase, ReadError, Reader, SeriesPair, Went};
+use crate::phase::{Ending, Phase, ReadError, Reader, SeriesPair, Went};
 use crate::settings::Rules;
+use crate::skipped::SkippedLine;
 use crate::tables;
 use differential_dataflow::AsCollection;
 use retally_core::VecStream;
@@ -135,6 +139,8 @@ struct Open {
     bytes_reported: u64,
     points_reported: u64,
     outcome: Option<Outcome>,
+    /// The first skipped lines of what is delivered, with the places of their streams.
+    skipped: Vec<(usize, SkippedLine)>,
     notes: Vec<String>,
 }
 
@@ -292,7 +298,7 @@ impl Worker {
         let Some(doing) = then.pop_front() else {
             let known = self.known.get(&dataset.key).filter(|_| split.sign > 0);
             let (versions, outcome) = known.map_or((None, None), |known| (known.versions.clone(), known.outcome.clone()));
-            self.said.push(said(&split, &held, &notes));
+            self.said.push(said(&split, &held, &notes, Vec::new(), 0));
             self.end(&dataset, &split, &held, versions, outcome);
             return Ok(());
         };
@@ -311,6 +317,7 @@ impl Worker {
             bytes_reported: 0,
             points_reported: 0,
             outcome: None,
+            skipped: Vec::new(),
             notes,
         };
         self.open.push_front(open);
@@ -386,15 +393,16 @@ impl Worker {
         }
     }
 
-    fn end_phase(&mut self, mut open: Open, end: Result<Outcome, ReadError>) {
+    fn end_phase(&mut self, mut open: Open, end: Result<Ending, ReadError>) {
         let reading_old = open.doing == Doing::Retract;
         match end {
-            Ok(outcome) => {
+            Ok(Ending { outcome, skipped }) => {
                 if !reading_old && open.outcome.is_none() {
                     if outcome.unordered && matches!(open.doing, Doing::Replace(_)) {
                         open.then.push_back(Doing::Write(Standing::Restored));
                     }
                     open.outcome = Some(outcome);
+                    open.skipped = skipped;
                 }
             }
             Err(error) if open.attempt + 1 < self.opener.attempts_max() => {
@@ -418,6 +426,7 @@ impl Worker {
                 let points =
                     if open.doing == Doing::Replace(0) || open.doing == Doing::Replace(1) { [0, 0] } else { open.phase.handed_over };
                 open.outcome = Some(Outcome::failed(error.why, points));
+                open.skipped.clear();
                 open.then.clear();
             }
         }
@@ -428,7 +437,9 @@ impl Worker {
             self.open.push_front(open);
             return;
         }
-        self.said.push(said(&open.split, &open.held, &open.notes));
+        let skipped_lines = open.outcome.as_ref().map_or(0, |outcome| outcome.skipped_lines);
+        let rejected = open.skipped.drain(..).map(|(stream, line)| rejected(&open.split, &open.dataset.key, stream, line)).collect();
+        self.said.push(said(&open.split, &open.held, &open.notes, rejected, skipped_lines));
         let versions = open.versions.filter(|versions| self.versions(&open.dataset).as_ref() == Some(versions));
         self.end(&open.dataset, &open.split, &open.held, versions, open.outcome);
     }
@@ -449,10 +460,18 @@ impl Worker {
     }
 }
 
-fn said(split: &Split, held: &Held, notes: &[String]) -> Said {
-    let done = Done { sequence: split.sequence, lines: 1, accepted: 1, ..Done::default() };
-    let notes = notes.iter().cloned().map(Report::Note);
-    Said { held: held.clone(), jobs: Vec::new(), reports: notes.chain([Report::Done(done)]).collect() }
+/// What is reported of a delivery, of which so many lines were skipped; the first of them are `rejected`.
+fn said(split: &Split, held: &Held, notes: &[String], rejected: Vec<Rejected>, skipped_lines: u64) -> Said {
+    let done = Done { sequence: split.sequence, lines: 1, accepted: 1, rejected: skipped_lines, ..Done::default() };
+    let reports = rejected.into_iter().map(Report::Rejected).chain(notes.iter().cloned().map(Report::Note));
+    Said { held: held.clone(), jobs: Vec::new(), reports: reports.chain([Report::Done(done)]).collect() }
+}
+
+/// A skipped line as a refused record. Its stream is named by the dataset's key and the stream's usual name: URLs may hold secrets.
+fn rejected(split: &Split, key: &[String], stream: usize, skipped: SkippedLine) -> Rejected {
+    let name = crate::FILES.streams.get(stream).map_or("", |(_, file)| *file);
+    let member = Some(format!("{}/{name}", key.join("/")));
+    Rejected { sequence: split.sequence, member, line: skipped.line, reason: skipped.reason.text().into(), raw: skipped.raw }
 }
 
 fn not_taken_back(key: &[String], why: &str) -> String {

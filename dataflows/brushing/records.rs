@@ -2,6 +2,7 @@
 
 use crate::decimal::scaled;
 use crate::settings::Rules;
+use crate::skipped::Reason;
 use retally_core::time::Moment;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -130,8 +131,8 @@ impl Columns {
         *self == Columns::default()
     }
 
-    /// The record of a line, when it is one and in range.
-    pub fn read(&self, line: &[u8], rules: &Rules) -> Option<Tick> {
+    /// The record of a line, or why it is none.
+    pub fn read(&self, line: &[u8], rules: &Rules) -> Result<Tick, Reason> {
         let mut fields = [None; 3];
         for (column, text) in line.split(|byte| *byte == self.delimiter).enumerate() {
             for (field, place) in fields.iter_mut().zip(self.places) {
@@ -140,11 +141,11 @@ impl Columns {
                 }
             }
         }
-        let [tick, tooth, percent] = fields;
-        let tick = whole(tick?)?;
-        let tooth = u32::try_from(whole(tooth?)?).ok().filter(|tooth| *tooth < rules.teeth)?;
-        let percent_clean = share(std::str::from_utf8(percent?).ok()?)?;
-        Some(Tick { tick, tooth, percent_clean, percent_steps: steps(percent_clean) })
+        let [Some(tick), Some(tooth), Some(percent)] = fields else { return Err(Reason::NoColumns) };
+        let tick = whole(tick).ok_or(Reason::Tick)?;
+        let tooth = whole(tooth).and_then(|tooth| u32::try_from(tooth).ok()).filter(|tooth| *tooth < rules.teeth).ok_or(Reason::Tooth)?;
+        let percent_clean = std::str::from_utf8(percent).ok().and_then(share).ok_or(Reason::PercentClean)?;
+        Ok(Tick { tick, tooth, percent_clean, percent_steps: steps(percent_clean) })
     }
 }
 
@@ -174,22 +175,20 @@ fn share(text: &str) -> Option<f64> {
 }
 
 impl Setting {
-    /// The record of a line, when it is one and in range. `accept_until`: a later time is out of range.
-    pub fn read(line: &[u8], rules: &Rules, accept_until: Moment) -> Option<Setting> {
-        let mut deserializer = serde_json::Deserializer::from_slice(line);
-        let texts = (&mut deserializer).deserialize_map(Texts::default()).ok()?;
-        deserializer.end().ok()?;
-        let time_ns = scaled(texts.time?.as_bytes(), 9).and_then(|time_ns| i64::try_from(time_ns).ok())?;
-        if time_ns < Moment::FIRST.0 || time_ns / 1_000 > accept_until.0.min(Moment::LAST.0) {
-            return None;
-        }
-        let battery = texts.battery.map(|text| json_number(text).and_then(share));
-        let interval = texts.interval.map(|text| Interval::read(text, rules));
+    /// The record of a line, or why it is none. `accept_until`: a later time is out of range.
+    pub fn read(line: &[u8], rules: &Rules, accept_until: Moment) -> Result<Setting, Reason> {
+        let texts = Texts::read(line).ok_or(Reason::NoObject)?;
+        let time_ns = texts.time.and_then(|time| i64::try_from(scaled(time.as_bytes(), 9)?).ok());
+        let in_range = |time_ns: &i64| *time_ns >= Moment::FIRST.0 && time_ns / 1_000 <= accept_until.0.min(Moment::LAST.0);
+        let time_ns = time_ns.filter(in_range).ok_or(Reason::Time)?;
+        let tick = texts.tick.and_then(|tick| whole(tick.as_bytes())).ok_or(Reason::Tick)?;
         // What is given must be good, and something must be given.
-        if battery == Some(None) || interval == Some(None) || (battery.is_none() && interval.is_none()) {
-            return None;
+        let battery = texts.battery.map(|text| json_number(text).and_then(share).ok_or(Reason::Battery)).transpose()?;
+        let interval = texts.interval.map(|text| Interval::read(text, rules).ok_or(Reason::TickInterval)).transpose()?;
+        if battery.is_none() && interval.is_none() {
+            return Err(Reason::NoValues);
         }
-        Some(Setting { tick: whole(texts.tick?.as_bytes())?, time_ns, battery: battery.flatten(), interval: interval.flatten() })
+        Ok(Setting { tick, time_ns, battery, interval })
     }
 }
 
@@ -214,6 +213,16 @@ struct Texts<'a> {
     tick: Option<&'a str>,
     battery: Option<&'a str>,
     interval: Option<&'a str>,
+}
+
+impl<'a> Texts<'a> {
+    /// The values of an object, when a line is one.
+    fn read(line: &'a [u8]) -> Option<Texts<'a>> {
+        let mut deserializer = serde_json::Deserializer::from_slice(line);
+        let texts = (&mut deserializer).deserialize_map(Texts::default()).ok()?;
+        deserializer.end().ok()?;
+        Some(texts)
+    }
 }
 
 impl<'de> Visitor<'de> for Texts<'de> {
@@ -259,9 +268,9 @@ mod tests {
         let read = Columns::default().read(line.as_bytes(), rules());
         // The fast way is the same, or none.
         if let Some((plain, length)) = plain_tick(format!("{line}\n").as_bytes(), 32) {
-            assert_eq!((Some(plain), length), (read, line.len() + 1), "{line}");
+            assert_eq!((Ok(plain), length), (read, line.len() + 1), "{line}");
         }
-        read.map(|tick| (tick.tick, tick.tooth, tick.percent_clean))
+        read.ok().map(|tick| (tick.tick, tick.tooth, tick.percent_clean))
     }
 
     #[test]
@@ -299,7 +308,7 @@ mod tests {
         ] {
             assert_eq!(tick(line), None, "{line}");
         }
-        assert_eq!(Columns::default().read(b"1,1,0.\xff5", rules()), None);
+        assert_eq!(Columns::default().read(b"1,1,0.\xff5", rules()), Err(Reason::PercentClean));
         for percent in 0..=10_000u32 {
             let text = format!("7,1,{}", f64::from(percent) / 10_000.0);
             assert_eq!(tick(&text), Some((7, 1, f64::from(percent) / 10_000.0)));
@@ -310,17 +319,17 @@ mod tests {
     fn headers_name_columns_in_any_order() {
         let (columns, header) = Columns::seen(b"x;Tooth;\"percent_clean\"; TICK");
         assert!(header && !columns.are_plain());
-        assert_eq!(columns.read(b"a;3;0.5;7", rules()).map(|tick| (tick.tick, tick.tooth)), Some((7, 3)));
+        assert_eq!(columns.read(b"a;3;0.5;7", rules()).map(|tick| (tick.tick, tick.tooth)), Ok((7, 3)));
         assert_eq!(Columns::seen(b"tick,tooth,percent_clean"), (Columns::default(), true));
         assert_eq!(Columns::seen(b"0,1,0.5"), (Columns::default(), false));
         let (columns, header) = Columns::seen(b"0\t1\t0.5");
-        assert!(!header && columns.read(b"0\t1\t0.5", rules()).is_some());
-        assert!(Columns::seen(b"tick,tooth").0.read(b"1,1,0.5", rules()).is_none(), "a header without a column");
+        assert!(!header && columns.read(b"0\t1\t0.5", rules()).is_ok());
+        assert_eq!(Columns::seen(b"tick,tooth").0.read(b"1,1,0.5", rules()), Err(Reason::NoColumns), "a header without a column");
     }
 
     fn setting(line: &str) -> Option<(i64, i64, Option<f64>, Option<f64>)> {
         let read = Setting::read(line.as_bytes(), rules(), Moment::LAST);
-        read.map(|setting| (setting.tick, setting.time_ns, setting.battery, setting.interval.map(|interval| interval.seconds)))
+        read.ok().map(|setting| (setting.tick, setting.time_ns, setting.battery, setting.interval.map(|interval| interval.seconds)))
     }
 
     #[test]
@@ -365,8 +374,32 @@ mod tests {
     }
 
     #[test]
+    fn lines_that_are_no_record_say_why() {
+        for (line, reason) in [
+            ("1,2", Reason::NoColumns),
+            ("-1,1,0.5", Reason::Tick),
+            ("1,32,0.5", Reason::Tooth),
+            ("1,3,10", Reason::PercentClean),
+            ("x,99,10", Reason::Tick),
+        ] {
+            assert_eq!(Columns::default().read(line.as_bytes(), rules()), Err(reason), "{line}");
+        }
+        for (line, reason) in [
+            ("[]", Reason::NoObject),
+            (r#"{"tick":3,"battery":0.5}"#, Reason::Time),
+            (r#"{"time":-1,"tick":3,"battery":0.5}"#, Reason::Time),
+            (r#"{"time":1,"tick":3.5,"battery":0.5}"#, Reason::Tick),
+            (r#"{"time":1,"tick":3,"battery":1.5}"#, Reason::Battery),
+            (r#"{"time":1,"tick":3,"interval":61}"#, Reason::TickInterval),
+            (r#"{"time":1,"tick":3}"#, Reason::NoValues),
+        ] {
+            assert_eq!(Setting::read(line.as_bytes(), rules(), Moment::LAST), Err(reason), "{line}");
+        }
+    }
+
+    #[test]
     fn times_ahead_of_the_clock_are_out_of_range() {
-        let read = |until| Setting::read(br#"{"time":10,"tick":3,"battery":0.5}"#, rules(), Moment(until)).is_some();
+        let read = |until| Setting::read(br#"{"time":10,"tick":3,"battery":0.5}"#, rules(), Moment(until)).is_ok();
         assert!(read(10_000_000) && !read(9_999_999));
     }
 }

@@ -34,7 +34,12 @@ pub fn settings() -> Vec<Setting> {
         setting("timezone", "IANA", "UTC", "the zone of days"),
         setting("teeth", "N", "32", "teeth are numbered from 0 to N - 1"),
         setting("max-tick-interval", "DURATION", "60s", "a longer tick interval is out of range: 500ms, 60s, 5m"),
-        setting("max-gap", "DURATION", "1h", "a tick further ahead is taken only if the next line goes on from it"),
+        setting(
+            "max-gap",
+            "DURATION",
+            "1h",
+            "a tick further ahead, or a time further from its tick, counts only if the next line goes on from it",
+        ),
     ]
 }
 

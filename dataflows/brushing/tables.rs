@@ -61,14 +61,14 @@ pub fn tables() -> Vec<Table> {
             vec![
                 toothbrush(),
                 Column::new("dataset_id", Text, "the dataset"),
-                Column::new("status", Text, "done, unsalvageable (no good settings line) or failed (it could not be read)"),
+                Column::new("status", Text, "done, unsalvageable (no good line of a stream) or failed (it could not be read)"),
                 Column::nullable("start_time", Time, "the first event of either stream"),
                 Column::nullable("end_time", Time, "one tick after the last event of either stream"),
                 Column::nullable("seconds_lost", Float, "the time of the ticks that are missing, where it is known"),
                 Column::new("brushing_points", UInt, "points of brushing"),
                 Column::new("settings_points", UInt, "points of settings"),
-                Column::new("skipped_lines", UInt, "lines that are no record, out of range or out of order"),
-                Column::nullable("error", Text, "why it failed"),
+                Column::new("skipped_lines", UInt, "lines that are no record, out of range or out of order; the first 100 are in rejected"),
+                Column::nullable("error", Text, "why it failed, or why no line is good"),
             ],
         ),
         Table::new(

@@ -13,7 +13,7 @@ use retally_core::decode::Inputs;
 use retally_core::points::{FieldKind, Offered, PointBatch, PointWriter, Points, Standing, Values};
 use retally_core::publish::Outputs;
 use retally_core::row;
-use retally_core::split::{ByteStream, Chunk, Dataset, Format, Late, Location, Opener, Packing, Report, Split, SplitReader};
+use retally_core::split::{ByteStream, Chunk, Dataset, Format, Late, Location, Opener, Packing, Rejected, Report, Split, SplitReader};
 use retally_core::testing::Config;
 use retally_core::time::Moment;
 use std::collections::BTreeMap;
@@ -175,6 +175,10 @@ struct Ran {
     tables: Vec<BTreeMap<String, Vec<Vec<String>>>>,
     told: Vec<(Key, Option<String>)>,
     notes: Vec<String>,
+    /// Skipped lines that are kept, sorted: the stream's name, the line from 0, the reason and the line.
+    rejected: Vec<(String, u64, String, String)>,
+    /// How many there are.
+    rejected_count: u64,
 }
 
 impl Ran {
@@ -198,11 +202,11 @@ impl Ran {
 fn run(config: Config, settings: &Settings, memory: &Memory, store: &Store, batches: &[Vec<Delivery>]) -> Ran {
     let graph: Arc<dyn Graph> = Arc::from(Brushing.graph(settings).unwrap());
     let found: Arc<Mutex<Vec<(u64, String, row::RowBatch)>>> = Arc::default();
-    let notes: Arc<Mutex<Vec<String>>> = Arc::default();
-    let shared = (Arc::clone(&graph), memory.clone(), store.clone(), batches.to_vec(), Arc::clone(&found), Arc::clone(&notes));
+    let reported: Arc<Mutex<Vec<Report>>> = Arc::default();
+    let shared = (Arc::clone(&graph), memory.clone(), store.clone(), batches.to_vec(), Arc::clone(&found), Arc::clone(&reported));
     config.execute(move |worker| {
-        let (graph, memory, store, batches, found, notes) = &shared;
-        let (found, notes) = (Arc::clone(found), Arc::clone(notes));
+        let (graph, memory, store, batches, found, reported) = &shared;
+        let (found, reported) = (Arc::clone(found), Arc::clone(reported));
         let (mut splits, probe) = worker.dataflow::<u64, _, _>(|scope| {
             let (handle, stream) = scope.new_input::<Split>();
             let inputs =
@@ -214,15 +218,7 @@ fn run(config: Config, settings: &Settings, memory: &Memory, store: &Store, batc
                 let named = changes.drain(..).map(|change| (change.epoch, names[change.table].clone(), change.rows));
                 found.lock().unwrap().extend(named);
             });
-            inputs.gather_reports(move |_, reports| {
-                for report in reports.drain(..) {
-                    match report {
-                        Report::Note(note) => notes.lock().unwrap().push(note),
-                        Report::Progress { .. } | Report::Done(_) => {}
-                        other => panic!("{other:?}"),
-                    }
-                }
-            });
+            inputs.gather_reports(move |_, reports| reported.lock().unwrap().append(reports));
             (handle, rows.probe().0)
         });
         if worker.index() != 0 {
@@ -259,10 +255,22 @@ fn run(config: Config, settings: &Settings, memory: &Memory, store: &Store, batc
         };
         tables.push(graph.tables().iter().map(text).collect());
     }
-    let mut notes = std::mem::take(&mut *notes.lock().unwrap());
-    notes.sort();
     let told = std::mem::take(&mut *store.told.lock().unwrap());
-    Ran { tables, told, notes }
+    let mut ran = Ran { tables, told, ..Ran::default() };
+    for report in reported.lock().unwrap().drain(..) {
+        match report {
+            Report::Note(note) => ran.notes.push(note),
+            Report::Rejected(Rejected { member, line, reason, raw, .. }) => {
+                ran.rejected.push((member.unwrap(), line, reason, String::from_utf8_lossy(&raw).into_owned()));
+            }
+            Report::Done(done) => ran.rejected_count += done.rejected,
+            Report::Progress { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    ran.notes.sort();
+    ran.rejected.sort();
+    ran
 }
 
 fn split(delivery: &Delivery, sequence: u64) -> Split {
@@ -363,17 +371,101 @@ fn a_tick_too_far_ahead_is_taken_only_if_the_next_readable_line_goes_on_from_it(
 
 #[test]
 fn without_a_good_settings_line_a_dataset_is_unsalvageable() {
+    let error = |settings: &str| one("0,0,0\n", settings).0.split_once("settings.jsonlines").unwrap().1.to_string();
+    assert_eq!(error("\n"), " has no line");
+    let lines = "{\"time\":1}\n\ngarbage\nmore\n{\"time\":1,\"tick\":0,\"battery\":0.5}\n";
+    assert_eq!(error(lines), " is good: the line is no JSON object (2 of 4 lines, line 3 the first)");
     for settings in ["", "\n\n", "garbage\n", "0,1,0.5\n1,1,0.5\n", "{\"time\":1,\"tick\":0,\"battery\":0.5}\n"] {
         let skipped = settings.lines().filter(|line| !line.is_empty()).count();
-        assert_eq!(one("0,0,0\n", settings), (format!("unsalvageable,,,,0,0,{skipped},"), Vec::new()));
+        let (row, points) = one("0,0,0\n", settings);
+        assert!(row.starts_with(&format!("unsalvageable,,,,0,0,{skipped},")) && points.is_empty(), "{row}");
     }
+}
+
+/// Percentages of 10, 20, 30 are none. (The first line is a header.)
+#[test]
+fn with_brushing_lines_and_no_good_one_a_dataset_is_unsalvageable() {
+    let (row, points) = one("tick,tooth,percent_clean\n0,3,10\n1,3,20\n2,32,30\n", S0);
+    let error = "no line of brushing.csv is good: percent_clean is no number from 0 to 1 (2 of 3 lines, line 2 the first)";
+    assert_eq!(row, format!("unsalvageable,,,,0,1,3,{error}"));
+    assert_eq!(points, ["settings 100000000000: 0 Some(0.9) Some(0.5)"]);
+    let tables =
+        run(Config::default(), &defaults(), &memory(&[("x", "0,3,10\n", S0)]), &Store::default(), &[vec![delivered("x")], vec![]]).tables;
+    assert_eq!((tables[0]["brushing_daily"].len(), tables[0]["brushing_teeth"].len()), (0, 0));
+    assert!(one("tick,tooth,percent_clean\n\n", S0).0.starts_with("done,"), "no lines, and none is wrong");
+}
+
+/// An hour is the gap; a tick takes 0.5 s.
+#[test]
+fn a_settings_line_whose_time_does_not_fit_its_tick_is_skipped_unless_the_next_agrees() {
+    let line = |time: &str, tick: u32| format!("{{\"time\":{time},\"tick\":{tick},\"battery\":0.5}}\n");
+    let settings = |lines: &[(&str, u32)]| {
+        let lines: String = lines.iter().map(|(time, tick)| line(time, *tick)).collect();
+        let (row, points) = one("0,1,0.5\n", &format!("{{\"time\":100000,\"tick\":0,\"battery\":1,\"interval\":0.5}}\n{lines}"));
+        assert!(row.starts_with("done,1970-01-02T03:46:40Z,1970-01-0"), "{row}");
+        let ticks: Vec<String> = points[1..].iter().map(|point| point.split_whitespace().nth(2).unwrap().to_string()).collect();
+        ticks[1..].join(" ")
+    };
+    assert_eq!(settings(&[("10008.0", 16)]), "", "a lost digit");
+    assert_eq!(settings(&[("99999.999", 16), ("99999.999", 17), ("100008", 18)]), "18", "before the last one: agreement does not help");
+    assert_eq!(settings(&[("100000.001", 16)]), "16", "not before it");
+    assert_eq!(settings(&[("103608", 16)]), "16", "just within");
+    assert_eq!(settings(&[("103608.001", 16)]), "", "and just not");
+    assert_eq!(settings(&[("103608.001", 16), ("103616.001", 32)]), "16 32", "the next agrees");
+    assert_eq!(settings(&[("200000", 16), ("100016", 32), ("100024", 48)]), "32 48", "it does not");
+    assert_eq!(settings(&[("200000", 16), ("199999", 32), ("100024", 48)]), "48", "before the one in doubt");
+    assert_eq!(settings(&[("200000", 16), ("nonsense", 32), ("200008", 48)]), "16 48", "the next readable one");
+    assert_eq!(settings(&[("200000", 16), ("203000", 9_000)]), "16", "the next is judged by the one that it confirms");
+    assert_eq!(
+        settings(&[("104500", 9_000), ("200000", 9_001), ("104501", 9_002)]),
+        "9000 9002",
+        "a tick in doubt takes a tick to confirm it"
+    );
+}
+
+/// The second line lost a digit of its time.
+#[test]
+fn a_clock_that_goes_back_does_not_move_a_session() {
+    let brushing: String = (0..=20).map(|tick| format!("{tick},3,0.5\n")).collect();
+    let settings = "{\"time\": 1595896877.5, \"tick\": 0, \"battery\": 0.9, \"tick_interval\": 0.25}\n{\"time\": 159589688.5, \"tick\": 16, \"battery\": 0.8}\n";
+    assert_eq!(one(&brushing, settings).0, "done,2020-07-28T00:41:17.500000Z,2020-07-28T00:41:22.750000Z,0,21,1,1,");
+}
+
+#[test]
+fn skipped_lines_are_rejected_and_beyond_a_hundred_they_are_counted() {
+    let memory = memory(&[
+        ("x", "tick,tooth,percent_clean\n0,0,0\n\nx\n9000,0,0.5\n1,0,2\n2,0,0\n", &format!("no\n{S0}{S0}")),
+        ("y", &"0,0,9\n".repeat(150), &format!("{S0}no\n")),
+    ]);
+    let run = |batches: &[Vec<Delivery>]| run(Config::default(), &defaults(), &memory, &Store::default(), batches);
+    let ran = run(&[vec![delivered("x")], vec![]]);
+    let rows: Vec<String> = ran.rejected.iter().map(|(name, line, reason, raw)| format!("{name}:{line}: {reason}: {raw}")).collect();
+    assert_eq!(
+        rows,
+        [
+            "t/d/brushing.csv:3: the line has no tick, tooth and percent_clean: x".to_string(),
+            "t/d/brushing.csv:4: tick is more than --max-gap ahead, and the next line does not go on from it: 9000,0,0.5".into(),
+            "t/d/brushing.csv:5: percent_clean is no number from 0 to 1: 1,0,2".into(),
+            "t/d/settings.jsonlines:0: the line is no JSON object: no".into(),
+            format!("t/d/settings.jsonlines:2: tick is not above the last one: {}", S0.trim()),
+        ]
+    );
+    assert_eq!(ran.rejected_count, 5);
+    let ran = run(&[vec![delivered("y")], vec![]]);
+    assert_eq!((ran.rejected.len(), ran.rejected_count), (100, 151));
+    assert_eq!((ran.rejected[98].1, ran.rejected[99].0.as_str()), (98, "t/d/settings.jsonlines"), "settings are among them");
+    // What replaces another is reported once; what is taken away, or comes again as it was, is not.
+    let away = Delivery { sign: -1, ..delivered("x") };
+    assert_eq!(run(&[vec![delivered("y")], vec![delivered("x")]]).rejected_count, 156);
+    assert_eq!(run(&[vec![delivered("x")], vec![delivered("x")]]).rejected_count, 5);
+    assert_eq!(run(&[vec![delivered("x")], vec![away]]).rejected_count, 5);
 }
 
 #[test]
 fn empty_swapped_and_binary_streams() {
     assert_eq!(one("", S0).0, "done,1970-01-01T00:01:40Z,1970-01-01T00:01:40.500000Z,0,0,1,0,");
-    assert!(one(S0, S0).0.ends_with(",0,1,1,"));
-    assert_eq!(one(S0, "0,1,0.5\n").0, "unsalvageable,,,,0,0,1,");
+    assert!(one(S0, S0).0.starts_with("unsalvageable,,,,0,1,1,no line of brushing.csv is good: "));
+    assert!(one(S0, "0,1,0.5\n").0.starts_with("unsalvageable,,,,0,0,1,no line of settings.jsonlines is good: "));
     let long = "9".repeat(300_000);
     assert!(one(&format!("{long}\n0,1,0.5\n{long}"), &format!("{long}\n{S0}{long}\n")).0.ends_with(",1,1,4,"));
     assert!(one("\u{feff}0,1,0.5\r\n\0\0\n1,1,0.5", &format!("\u{feff}{S0}")).0.ends_with(",2,1,1,"));
@@ -386,7 +478,7 @@ fn enormous_ticks_and_times_are_no_panic() {
     assert!(one(&format!("0,1,0.5\n{max},1,0.5\n"), &settings).0.contains(",1,"));
     let (row, points) = one(&format!("{max},1,0.5\n1,1,1\n"), S0);
     assert_eq!((row.as_str(), points.len()), ("done,1970-01-01T00:01:40Z,1970-01-01T00:01:41Z,0.5,1,1,1,", 2));
-    assert!(one("0,1,0.5\n", "{\"time\":0,\"tick\":9,\"battery\":1,\"tick_interval\":1e-15}\n").0.starts_with("done"));
+    assert!(one("0,1,0.5\n", "{\"time\":0,\"tick\":9,\"battery\":1,\"tick_interval\":1e-15}\n").0.starts_with("unsalvageable,,,,0,1,1,"));
 }
 
 #[test]
@@ -486,21 +578,16 @@ fn what_can_not_be_taken_back_is_said() {
     assert_eq!((ran.notes.len(), ran.points().len()), (0, 2));
 }
 
-/// The oracle's result for one dataset, as a row of `brushing_jobs` without its key.
+/// The oracle's result for one dataset, as a row of `brushing_jobs` without its key and its error.
 fn row(found: &Found) -> String {
     let micros = |ns: i128| Moment(ns.div_euclid(1_000) as i64).to_string();
     let count = |name: &str| found.points.iter().filter(|point| point.0 == name).count();
+    let points = format!("{},{},{}", count("brushing"), count("settings"), found.skipped.len());
     match found.span_ns {
-        None => format!("unsalvageable,,,,0,0,{},", found.skipped),
-        Some((start, end)) => format!(
-            "done,{},{},{},{},{},{},",
-            micros(start),
-            micros(end),
-            seconds(found.lost_fs),
-            count("brushing"),
-            count("settings"),
-            found.skipped
-        ),
+        Some((start, end)) if found.salvageable => {
+            format!("done,{},{},{},{points}", micros(start), micros(end), seconds(found.lost_fs))
+        }
+        _ => format!("unsalvageable,,,,{points}"),
     }
 }
 
@@ -532,12 +619,19 @@ fn settings_line() -> impl Strategy<Value = String> {
         1 => Just("\"interval\":0"),
         1 => Just("\"battery\":null"),
     ];
-    let event = (prop_oneof![12 => 1..12i64, 1 => -3..1i64, 1 => 100..600i64], values, 0..2_000i64)
-        .prop_map(|(step, values, millis)| format!("+{step},{}.{:03},{values}", 1 + millis / 1_000, millis % 1_000));
+    // The clock goes on for some seconds; it is set, forward and back; or the time of a line is wrong, by little, by much, or by a digit.
+    let seconds = prop_oneof![
+        16 => (1_000..3_000i64).prop_map(|millis| format!("{}.{:03}", millis / 1_000, millis % 1_000)),
+        1 => Just("60".to_string()),
+        1 => Just("-60".to_string()),
+        1 => prop::sample::select(vec!["@-5", "@15", "@100", "@-1530000000", "@100000000"]).prop_map(str::to_string),
+    ];
+    let event = (prop_oneof![12 => 1..12i64, 1 => -3..1i64, 1 => 100..600i64], values, seconds)
+        .prop_map(|(step, values, seconds)| format!("+{step},{seconds},{values}"));
     prop_oneof![10 => event, 1 => Just("garbage".to_string()), 1 => Just("[1]".to_string()), 1 => Just(String::new())]
 }
 
-/// Lines that begin with `+step` get a tick from those before.
+/// Lines that begin with `+step` get a tick from those before, and settings a time; one that begins with `@` is of that line alone.
 fn streams(brushing: &[String], settings: &[String]) -> (String, String) {
     let mut tick = 0i64;
     let brushing = brushing.iter().map(|line| match line.strip_prefix('+').and_then(|line| line.split_once(',')) {
@@ -557,8 +651,10 @@ fn streams(brushing: &[String], settings: &[String]) -> (String, String) {
                 let step: i64 = step.trim_start_matches('+').parse().unwrap();
                 let now = (tick + step).max(0);
                 tick = if step < 100 { now } else { tick };
-                millis += (seconds.parse::<f64>().unwrap() * 1_000.0).round() as i64;
-                format!("{{\"time\":{}.{:03},\"tick\":{now},{values}}}\n", millis / 1_000, millis % 1_000)
+                let change = (seconds.trim_start_matches('@').parse::<f64>().unwrap() * 1_000.0).round() as i64;
+                let time = millis + change;
+                millis = if seconds.starts_with('@') { millis } else { time };
+                format!("{{\"time\":{}.{:03},\"tick\":{now},{values}}}\n", time / 1_000, time % 1_000)
             }
             _ => format!("{line}\n"),
         }
@@ -586,7 +682,13 @@ proptest! {
         let given = defaults().with("max-gap", "20s");
         let ran = run(Config::default(), &given, &memory, &Store::default(), &[vec![delivered("x")], vec![]]);
         let found = oracle::read(brushing.as_bytes(), settings.as_bytes(), 20.0);
-        prop_assert_eq!(ran.jobs()[0][2..].join(","), row(&found), "\n{}\n{}", brushing, settings);
+        prop_assert_eq!(ran.jobs()[0][2..9].join(","), row(&found), "\n{}\n{}", brushing, settings);
+        prop_assert_eq!(ran.jobs()[0][9].is_empty(), found.salvageable);
+        let names = ["t/d/brushing.csv", "t/d/settings.jsonlines"];
+        let mut skipped: Vec<_> = found.skipped.iter().map(|(stream, line)| (names[*stream], *line as u64)).collect();
+        prop_assert_eq!(ran.rejected_count, skipped.len() as u64);
+        skipped.sort();
+        prop_assert_eq!(ran.rejected.iter().map(|(name, line, ..)| (name.as_str(), *line)).collect::<Vec<_>>(), skipped);
         let mut told: Vec<_> = ran.told.iter().map(|(key, value)| (key.0.as_str(), i128::from(key.3), value.clone().unwrap())).collect();
         let mut expected = found.points.clone();
         told.sort();

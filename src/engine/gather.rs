@@ -76,6 +76,11 @@ impl EpochReports {
         Ok(())
     }
 
+    /// How many records were refused so far. Of datasets only the first are kept, and the rest are known when they have been read.
+    pub fn rejected_count(&self) -> u64 {
+        self.rejected.len().max(self.done.iter().map(|done| done.rejected).sum())
+    }
+
     /// The latest event delivered so far.
     pub fn latest(&self) -> Option<Moment> {
         self.done.iter().filter_map(|done| done.latest).max()

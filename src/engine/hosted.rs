@@ -174,7 +174,7 @@ impl Hosted {
         let Flight { offer: Offer { epoch, plan, arrived }, mut reports } = flight;
         reports.decide_late(self.latest.unwrap_or(Moment::FIRST));
         self.latest = reports.latest().into_iter().chain(self.latest).max();
-        self.rejected += reports.rejected.len();
+        self.rejected += reports.rejected_count();
         let changes = self.gathered.borrow_mut().take_changes(epoch, &self.tables);
         let mut summary = Summary::new(epoch, &plan, &reports.done, arrived.elapsed());
         let notices = Notices::new(&self.job, &plan, &reports.done);
@@ -193,7 +193,7 @@ impl Hosted {
         let Some(limit) = self.job.rejected_max else { return Ok(()) };
         let mut rejected = self.rejected;
         for Flight { offer, reports } in &self.flights {
-            rejected += reports.rejected.len();
+            rejected += reports.rejected_count();
             if rejected > limit {
                 let first = reports.rejected.first(&offer.plan).unwrap_or_default();
                 return Err(EngineError::Rejected { limit, first });
