@@ -3,7 +3,8 @@
 //! Three things make a measurement an anomaly, each in an hour that has a forecast. All are counted in standard deviations, against one
 //! threshold:
 //!
-//! - **point**: it is far from what is expected: |residual| / σ.
+//! - **point**: it is far from what is expected: |residual| / σ. Where σ is 0, because all of R is, the score of what is not 0 is the
+//!   greatest number there is.
 //! - **flatline**: with it, the same value has been there k + 1 times in a row, for an hour at least, from a sensor whose values seldom
 //!   repeat. Where a value repeats with probability p, a run has the probability p^k = e^(-z²/2), as far out as z = √(2 k ln 1/p) standard
 //!   deviations, about; repeats come in clumps, so half of that counts: √(k/2 · ln 1/p). p is (repeats + 1) / (n + 2) over the 168 hours
@@ -156,7 +157,7 @@ pub fn score<'a>(
     let mut run = repeats.zip(previous).map(|(needed, _)| Run::before(before, needed)).unwrap_or_default();
     for reading in readings {
         let expected = baseline.expected(leaf::within(hour, reading.time()));
-        let mut score = (reading.value.get() - expected).abs() / sigma;
+        let mut score = distance(reading.value.summed() - expected, sigma);
         let mut kind = Kind::Point;
         if let Some(previous) = previous {
             let silence = tempo.silence(leaf::seconds(previous, reading));
@@ -176,6 +177,15 @@ pub fn score<'a>(
         previous = Some(reading);
     }
     found
+}
+
+/// How many σ a residual is.
+fn distance(residual: f64, sigma: f64) -> f64 {
+    match sigma > 0.0 {
+        true => (residual / sigma).abs().min(f64::MAX),
+        false if residual == 0.0 => 0.0,
+        false => f64::MAX,
+    }
 }
 
 /// A run of equal values.
@@ -338,6 +348,16 @@ mod tests {
     #[test]
     fn severities_double() {
         assert_eq!([5.0, 9.9, 10.0, 19.9, 20.0, 40.0].map(|score| severity(score, 5.0)), [1, 1, 2, 2, 3, 4]);
+    }
+
+    #[test]
+    fn what_is_not_zero_is_far_from_zeros() {
+        let zeros = Baseline::of(0.0, 0.0, 0.0, Model::Level);
+        let readings = [reading(24 * 60, 0.0), reading(24 * 60 + 5, 1e-200), reading(24 * 60 + 10, -1e-7), reading(24 * 60 + 15, 1e300)];
+        let found = score(24, readings.iter(), [].iter(), &zeros, &Tempo::default(), 5.0);
+        let scores: Vec<(f64, f64)> = found.iter().map(|one| (one.reading.value.get(), one.score)).collect();
+        assert_eq!(scores, [(-1e-7, f64::MAX), (1e300, f64::MAX)], "what is as good as 0 is 0");
+        assert!(severity(f64::MAX, 5.0) == 1022, "{}", severity(f64::MAX, 5.0));
     }
 
     #[test]

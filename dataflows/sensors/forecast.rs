@@ -12,7 +12,10 @@
 //! | M, recent trend | the line through the last 24 hours | likewise | n ≥ 12, 12 hours with errors |
 //!
 //! L is where it starts. T, D, W in this order replace what is there when their v is below half of it; then the better of E and M does when
-//! its v is below a quarter. σ² = v + (1e-6 · max(|mean of R|, 1))², so that constant sensors have a σ.
+//! its v is below a quarter. σ² = v + (1e-6 · m)², so that constant sensors have a σ; m is the largest magnitude in R. Where all of R is
+//! 0, σ is 0.
+//!
+//! No constant has a unit. Measurements times a power of two have the same forecasts times that power, bit for bit.
 //!
 //! # What makes it incremental
 //! The result is rounded ([`Baseline`]): σ to eighths of a doubling, level and slope to 32nds of σ. So most late
@@ -21,6 +24,7 @@
 //! # Limits
 //! An hour's forecast depends on [`REACH`] hours before it and on nothing else.
 
+use crate::doubling;
 use crate::leaf::Hour;
 use retally_core::calendar::Calendar;
 use retally_core::operators::regression::{Line, Moments};
@@ -72,19 +76,25 @@ pub struct Baseline {
     level: i64,
     /// The slope by hour, in 32nds of σ.
     slope: i32,
-    /// 8 · log2 σ.
+    /// 8 · log2 σ; [`NO_SIGMA`] where σ is 0.
     sigma: i16,
     /// Where it comes from.
     pub model: Model,
 }
 
+/// 8 · log2 of a σ of 0.
+const NO_SIGMA: i16 = i16::MIN;
+
 impl Baseline {
-    /// Rounds a forecast of a level at the hour's middle and a slope by hour.
+    /// Rounds a forecast of a level at the hour's middle and a slope by hour. Without variance, the level is taken as 0.
     pub fn of(level: f64, slope: f64, variance: f64, model: Model) -> Baseline {
-        // A variance above 0 and below 2^80: small numbers, and levels below 2^36 / (1e-6 / 32).
-        #[allow(clippy::cast_possible_truncation)]
-        let sigma = (4.0 * variance.log2()).round() as i16;
+        if variance <= 0.0 {
+            return Baseline { level: 0, slope: 0, sigma: NO_SIGMA, model };
+        }
+        // Half of log2 of the variance, in eighths.
+        let sigma = doubling::rounded(variance, 4);
         let unit = unit(sigma);
+        // Levels are below σ · 1e6. A slope may be steeper where measurements lie close together: then it is the steepest there is.
         #[allow(clippy::cast_possible_truncation)]
         let (level, slope) = ((level / unit).round() as i64, (slope / unit).round() as i32);
         Baseline { level, slope, sigma, model }
@@ -103,7 +113,7 @@ impl Baseline {
 
 /// A 32nd of σ.
 fn unit(sigma: i16) -> f64 {
-    (f64::from(sigma) / 8.0).exp2() / 32.0
+    if sigma == NO_SIGMA { 0.0 } else { doubling::eighths(sigma) / 32.0 }
 }
 
 /// Consecutive hours of a sensor.
@@ -112,6 +122,8 @@ pub struct Window {
     first: Hour,
     /// By hour; n is 0 where there is nothing. x is in hours since the window's start.
     hours: Vec<Moments>,
+    /// By hour: the largest magnitude in it.
+    largest: Vec<f64>,
     /// By hour: the clock on the wall at its start, in whole hours.
     local: Vec<i32>,
     /// By hour: the mean of the same local hour of the 7 days before; NaN where there is none.
@@ -132,16 +144,18 @@ impl Window {
         self.first = first;
         self.hours.clear();
         self.hours.resize(len, Moments::default());
+        self.largest.clear();
+        self.largest.resize(len, 0.0);
         self.local.clear();
         let wall = |hour: Hour| calendar.wall(crate::leaf::start(hour)).div_euclid(retally_core::time::HOUR);
         self.local.extend((first..until).map(|hour| i32::try_from(wall(hour)).unwrap_or(i32::MAX)));
     }
 
-    /// Describes what is in an hour; x of the moments is in hours since the hour's start.
-    pub fn set(&mut self, hour: Hour, moments: &Moments) {
+    /// Describes what is in an hour: its moments, whose x is in hours since the hour's start, and the largest magnitude.
+    pub fn set(&mut self, hour: Hour, moments: &Moments, largest: f64) {
         let place = usize::try_from(hour - self.first).unwrap_or(usize::MAX);
-        if let Some(slot) = self.hours.get_mut(place) {
-            *slot = moments.moved(place as f64);
+        if let Some((known, known_largest)) = self.hours.get_mut(place).zip(self.largest.get_mut(place)) {
+            (*known, *known_largest) = (moments.moved(place as f64), largest);
         }
     }
 
@@ -279,7 +293,7 @@ impl Window {
                 (level, slope, model, variance) = (line.at(middle), line.slope, name, v);
             }
         }
-        let floor = 1e-6 * moments.y.abs().max(1.0);
+        let floor = 1e-6 * self.largest.get(from..place)?.iter().fold(0.0, |most: f64, largest| most.max(*largest));
         Some(Baseline::of(level, slope, variance + floor * floor, model))
     }
 
@@ -401,7 +415,8 @@ mod tests {
         window.reset(history(FIRST), last + 1, &Calendar::named(zone).unwrap());
         for hour in readings.chunk_by(|a, b| leaf::hour(a.time()) == leaf::hour(b.time())) {
             let number = leaf::hour(hour[0].time());
-            window.set(number, &leaf::moments(number, hour.iter()));
+            let largest = hour.iter().map(|reading| reading.value.summed().abs()).fold(0.0, f64::max);
+            window.set(number, &leaf::moments(number, hour.iter()), largest);
         }
         let mut found = Vec::new();
         window.forecast(FIRST, |_, baseline| found.push(baseline));
@@ -430,13 +445,33 @@ mod tests {
 
     #[test]
     fn constants_have_a_sigma() {
-        for value in [0.0, 7.5, -1e6, 6e10] {
+        for value in [7.5, -1e6, 6e10, 1e-7, -1e-100, 1e100] {
             let found = forecasts(&readings(400, |_| value), "UTC");
             assert!(check(&found, 399, Model::Level, value) <= 1.0 / 64.0);
-            let expected = 1e-6 * value.abs().max(1.0);
+            let expected = 1e-6 * value.abs();
             let sigma = found[399].unwrap().sigma();
             assert!(sigma / expected < 1.05 && expected / sigma < 1.05, "{sigma} {expected}");
         }
+    }
+
+    #[test]
+    fn zeros_have_none() {
+        // The last week is 0, and an hour with less than a number is 0 too.
+        let found = forecasts(
+            &readings(400, |hours| {
+                if hours < 200.0 {
+                    7.5
+                } else if hours < 210.0 {
+                    1e-200
+                } else {
+                    0.0
+                }
+            }),
+            "UTC",
+        );
+        let baseline = found[399].unwrap();
+        assert_eq!((baseline.expected(0.5), baseline.sigma()), (0.0, 0.0));
+        assert!(found[300].unwrap().sigma() > 0.0);
     }
 
     #[test]
@@ -523,9 +558,12 @@ mod tests {
     }
 
     #[test]
-    fn values_near_the_limit() {
-        let found = forecasts(&readings(300, |hours| 6.8e10 * noise(hours)), "UTC");
-        let baseline = found[299].unwrap();
-        assert!(baseline.sigma() > 3e10 && baseline.sigma() < 5e10 && baseline.expected(0.5).abs() < 1e10);
+    fn values_beyond_the_limits_are_at_them() {
+        for (size, summed) in [(1e300, crate::records::SUMMED_MAX), (1e-119, 1e-119), (1e100, 1e100)] {
+            let found = forecasts(&readings(700, |hours| size * noise(hours)), "UTC");
+            let baseline = found[699].unwrap();
+            let sigma = baseline.sigma() / summed;
+            assert!(sigma > 0.4 && sigma < 1.1 && baseline.expected(0.5).abs() < summed, "{size}: {sigma}");
+        }
     }
 }

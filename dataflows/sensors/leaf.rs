@@ -1,9 +1,9 @@
 //! A leaf: the measurements of a sensor in an hour of UTC, summed up.
 //!
-//! It is a function of the measurements in their order. Its sums are exact (see [`retally_core::operators::regression`]), about
-//! the centre, and become floats once. x is in hours since 1970-01-01T00:00:00Z less the hour itself, y in the value's unit.
+//! It is a function of the measurements in their order, which is that of time and value however they came: so its sums
+//! ([`retally_core::operators::regression`]) are the same bits. x is in hours since the hour's start, y in the value's unit.
 
-use crate::records::{FIXED_UNIT, Reading};
+use crate::records::Reading;
 use retally_core::operators::regression::Moments;
 use retally_core::time::{HOUR, Moment};
 
@@ -28,10 +28,10 @@ pub fn within(hour: Hour, time: Moment) -> f64 {
     (time.0 - start(hour).0) as f64 / HOUR as f64
 }
 
-/// The moments of readings of an hour.
+/// The moments of readings of an hour, in their order.
 pub fn moments<'a>(hour: Hour, readings: impl Iterator<Item = &'a Reading> + Clone) -> Moments {
     let start = start(hour).0;
-    Moments::of(readings.map(|reading| ((reading.time().0 - start) / 1_000, reading.value.fixed())), MILLISECOND, FIXED_UNIT)
+    Moments::of(readings.map(|reading| ((reading.time().0 - start) / 1_000, reading.value.summed())), MILLISECOND)
 }
 
 /// How the readings of an hour follow one another: what flat lines and gaps are measured by.

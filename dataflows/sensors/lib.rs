@@ -14,8 +14,13 @@
 //! days at every five minutes, has 700 forecasts rebuilt, and the measurements of some six hours scored again.
 //!
 //! # Decided here, where the contract is silent
-//! - **Sums** are exact integers about a centre, made from an hour's readings whenever one of these changes: the graph keeps the readings
-//!   anyway, and no sums beside them.
+//! - **Sums** are floats, made from an hour's readings in the order of time and value whenever one of these changes: so they are the same
+//!   bits in whatever order the readings came. The graph keeps the readings anyway, and no sums beside them.
+//! - **Units**: no constant of the method has one. The same measurements times a power of two give the same scores, lines and incidents; times
+//!   another factor, scores differ by the rounding of σ ([`forecast`]). A sensor that has shown nothing but 0 has no σ: the score of
+//!   what is not 0 is then the greatest number there is, about 1.8e308.
+//! - **Very large and small values**: a value is kept exactly, and its `minimum`, `maximum`, `mean`, `value` and point are exact. Lines,
+//!   forecasts and scores see what is beyond 2^400 (2.6e120) as 2^400, and what is nearer to 0 than 2^-400 as 0: squares are numbers then.
 //! - **`score`** is |residual| / σ for points. A flat line and a gap count in standard deviations too, by how probable they are
 //!   ([`anomalies`]); there `expected` and `residual` are those of the measurement, and the score is the greatest of what applies.
 //! - **Flat line**: a value that comes again and again, for an hour at least, from a sensor that seldom repeats itself. **Gap**: the first
@@ -35,12 +40,12 @@
 //! - **Charts** are of the five sensors with the highest peak score (those without anomalies have 0), of equal ones the first by name, then
 //!   by UUID. A sensor of the mapping without measurements can be asked for; its chart says that there are none ([`picture`]).
 //! - **As-of**: measurements after `--as-of` are left out.
-//! - Values finer than 2^-20 are kept exactly, and so are least and greatest; forecasts and lines see multiples of 2^-20.
 
 pub mod anomalies;
 #[cfg(test)]
 mod cases;
 mod differences;
+mod doubling;
 pub mod evaluate;
 mod fact;
 pub mod forecast;

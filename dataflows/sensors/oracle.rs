@@ -119,7 +119,8 @@ impl Oracle {
         let mut window = Window::default();
         window.reset(forecast::history(first), last + 1, &self.calendar);
         let moments: BTreeMap<Hour, _> = hours.iter().map(|(hour, readings)| (*hour, leaf::moments(*hour, readings.iter()))).collect();
-        moments.iter().for_each(|(hour, moments)| window.set(*hour, moments));
+        let size = |hour: &Hour| hours[hour].iter().map(|reading| reading.value.summed().abs()).fold(0.0, f64::max);
+        moments.iter().for_each(|(hour, moments)| window.set(*hour, moments, size(hour)));
         let mut baselines = BTreeMap::new();
         window.forecast(first, |hour, baseline| {
             baselines.insert(hour, baseline);
@@ -154,13 +155,16 @@ impl Oracle {
         let lines: Vec<_> = weeks.values().map(|parts| segments::of_week(parts)).collect();
         let pieces = segments::merged(lines.iter().map(Vec::as_slice));
         let (anomalies, incidents) = anomalies::together(scored.into_iter(), &pieces, self.threshold);
-        let sum: f64 = readings.iter().map(|reading| reading.value.get()).sum();
+        let mean_by = |first: f64, then: f64| readings.iter().map(|reading| reading.value.get() / first).sum::<f64>() / then;
+        let mean = mean_by(1.0, readings.len() as f64);
+        let mean = if mean.is_finite() { mean } else { mean_by(readings.len() as f64, 1.0) };
         let by_value = |least: bool| readings.iter().map(|reading| reading.value).reduce(|a, b| if least { a.min(b) } else { a.max(b) });
         let summary = crate::sensor::Summary {
             times: (readings[0].time(), readings[readings.len() - 1].time()),
             measurements: readings.len() as u64,
+            scored: readings.iter().filter(|reading| baselines[&leaf::hour(reading.time())].is_some()).count() as u64,
             extremes: (by_value(true).unwrap(), by_value(false).unwrap()),
-            mean: sum / readings.len() as f64,
+            mean,
         };
         let all: Vec<_> = moments.into_iter().collect();
         let unusual = unusual::stretches(&all);

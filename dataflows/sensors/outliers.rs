@@ -2,7 +2,8 @@
 //!
 //! The line is that of Theil (1950) and Sen (1968): the median of the slopes between all pairs, through the median of what remains. Up to
 //! 29 % of wrong measurements don't move it. Far is more than 5 · 1.4826 · MAD, the median of the distances from the line, which for
-//! normal noise is 5 standard deviations (Rousseeuw and Croux, 1993).
+//! normal noise is 5 standard deviations (Rousseeuw and Croux, 1993); and more than a millionth of the usual size of values, which is more
+//! than what floats leave of a line that is exact.
 //!
 //! # Limits
 //! The line is found from at most [`SAMPLE_MAX`] measurements, evenly spaced in their order, so that an hour costs the same
@@ -28,18 +29,18 @@ pub fn cleaned<'a>(
     if total < SAMPLE_MIN {
         return None;
     }
-    let point = |reading: &Reading| (leaf::within(hour, reading.time()), reading.value.get());
+    let point = |reading: &Reading| (leaf::within(hour, reading.time()), reading.value.summed());
     let step = total.div_ceil(SAMPLE_MAX);
     let sample: Vec<(f64, f64)> = around.step_by(step).map(point).collect();
     let first = sample.first().map_or(0.0, |(_, y)| *y);
-    if sample.iter().all(|(_, y)| *y == first) && readings.clone().all(|reading| reading.value.get() == first) {
+    if sample.iter().all(|(_, y)| *y == first) && readings.clone().all(|reading| reading.value.summed() == first) {
         return None;
     }
     let (slope, level) = theil_sen(&sample)?;
     let distance = |(x, y): (f64, f64)| (y - level - slope * x).abs();
     let mut distances: Vec<f64> = sample.iter().copied().map(distance).collect();
     let middle = median(&mut distances)?;
-    let far = (5.0 * 1.4826 * middle).max(1e-6 * level.abs().max(1.0));
+    let far = (5.0 * 1.4826 * middle).max(1e-6 * usual_size(sample.iter().map(|(_, y)| *y)));
     let near = |reading: &&Reading| distance(point(reading)) <= far;
     let all = readings.clone().count();
     let kept = readings.clone().filter(near).count();
@@ -59,6 +60,12 @@ fn theil_sen(points: &[(f64, f64)]) -> Option<(f64, f64)> {
     let slope = median(&mut slopes).unwrap_or(0.0);
     let mut levels: Vec<f64> = points.iter().map(|(x, y)| y - slope * x).collect();
     Some((slope, median(&mut levels)?))
+}
+
+/// The median of the magnitudes that are not 0; 0 where all are.
+pub fn usual_size(numbers: impl Iterator<Item = f64>) -> f64 {
+    let mut sizes: Vec<f64> = numbers.map(f64::abs).filter(|size| *size > 0.0).collect();
+    median(&mut sizes).unwrap_or(0.0)
 }
 
 /// The upper median.
@@ -103,11 +110,18 @@ mod tests {
         assert_eq!(kept(&[1.0, 1.0, 1.0, 1.0, 99.0]), None, "five are too few to tell");
         assert_eq!(kept(&[7.0; 30]), None);
         assert_eq!(kept(&(0..30).map(f64::from).collect::<Vec<_>>()), None);
-        assert_eq!(kept(&[7.0, 7.0, 7.0, 8.0, 7.0, 7.0]), Some(5.0), "what is not the constant is far from it");
+        for unit in [1.0, 1e-9, 1e12, 1e-110, 1e110] {
+            let values = |values: [f64; 6]| values.map(|value| value * unit);
+            assert_eq!(kept(&values([7.0, 7.0, 7.0, 8.0, 7.0, 7.0])), Some(5.0), "what is not the constant is far from it");
+            assert_eq!(kept(&values([0.0, 0.0, 0.0, 0.0, 1e-3, 0.0])), Some(5.0), "nor is what is not 0");
+            assert_eq!(kept(&values([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])), None, "what floats leave is not far");
+        }
     }
 
     #[test]
-    fn the_median() {
+    fn the_median_and_the_usual_size() {
+        assert_eq!(usual_size([0.0, -3.0, 0.0, 1.0, 2.0].into_iter()), 2.0);
+        assert_eq!(usual_size([0.0, 0.0].into_iter()), 0.0);
         assert_eq!(median(&mut []), None);
         assert_eq!(median(&mut [3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(&mut [4.0, 1.0, 3.0, 2.0]), Some(3.0));

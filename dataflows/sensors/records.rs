@@ -1,7 +1,7 @@
 //! The inputs: names of sensors, and measurements.
 //!
 //! A value is kept exactly, as the bits of its float in an order that is that of the numbers: it is part of a measurement's
-//! identity. Arithmetic uses its fixed point, whole multiples of 2^-20, so that sums are exact.
+//! identity. Sums and scores use [`Value::summed`], whose squares are numbers too.
 
 use retally_core::calendar::Naming;
 use retally_core::record::{Context, Field, Fields, Record, Refusal};
@@ -27,19 +27,24 @@ impl fmt::Display for Sensor {
     }
 }
 
-/// A finite value below 2^36 in magnitude. Zero has no sign. The order is that of the numbers.
+/// A finite value. Zero has no sign. The order is that of the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Value(i64);
 
-/// Values are below this in magnitude.
-pub const MAGNITUDE_MAX: f64 = (1u64 << 36) as f64;
-/// Multiples of this are the fixed point.
-pub const FIXED_UNIT: f64 = 1.0 / (1u64 << 20) as f64;
+/// Sums see values beyond this as this, about 2.6e120. Squares of them, by the thousand million, are still finite.
+pub const SUMMED_MAX: f64 = power_of_two(400);
+/// Sums see values nearer to 0 than this as 0, about 3.9e-121. Squares of a millionth of it still have all their digits.
+pub const SUMMED_MIN: f64 = power_of_two(-400);
+
+/// 2 to a power that a normal float has: from -1022 to 1023.
+pub const fn power_of_two(power: i16) -> f64 {
+    f64::from_bits(((power + 1023) as u64) << 52)
+}
 
 impl Value {
     /// The value of a float, when it is one.
     pub fn new(number: f64) -> Option<Value> {
-        if !number.is_finite() || number.abs() >= MAGNITUDE_MAX {
+        if !number.is_finite() {
             return None;
         }
         let bits = if number == 0.0 { 0 } else { number.to_bits().cast_signed() };
@@ -52,12 +57,10 @@ impl Value {
         f64::from_bits((if self.0 < 0 { self.0 ^ i64::MAX } else { self.0 }).cast_unsigned())
     }
 
-    /// The nearest multiple of 2^-20, as their number; below 2^56.
-    pub fn fixed(self) -> i64 {
-        // In range, because values are bounded.
-        #[allow(clippy::cast_possible_truncation)]
-        let fixed = (self.get() / FIXED_UNIT).round() as i64;
-        fixed
+    /// As sums and scores see it: with a magnitude from [`SUMMED_MIN`] to [`SUMMED_MAX`], or 0.
+    pub fn summed(self) -> f64 {
+        let number = self.get();
+        if number.abs() < SUMMED_MIN { 0.0 } else { number.clamp(-SUMMED_MAX, SUMMED_MAX) }
     }
 }
 
@@ -116,17 +119,13 @@ impl Record for Measurement {
     const FIELDS: &'static [Field] = &[
         Field::new("timestamp", "when it was measured"),
         Field::new("sensor_uuid", "the sensor"),
-        Field::new("sensor_value", "what was measured: a finite number below 2^36 in magnitude"),
+        Field::new("sensor_value", "what was measured: a finite number"),
     ];
 
     fn decode(fields: Fields<'_>, context: &Context) -> Result<Self, Refusal> {
         let (time, naming) = fields.time_naming(0, context)?;
         let sensor = sensor(&fields, 1)?;
-        let number = fields.float(2)?;
-        let value = Value::new(number).ok_or_else(|| match number.is_finite() {
-            true => fields.refusal(2, "is 2^36 or more in magnitude"),
-            false => fields.refusal(2, "is not finite"),
-        })?;
+        let value = Value::new(fields.float(2)?).ok_or_else(|| fields.refusal(2, "is not finite"))?;
         Ok(Measurement { sensor, reading: Reading::new(time, naming, value) })
     }
 
@@ -169,13 +168,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn values_are_kept_exactly_and_sort_as_numbers(a in -1e10f64..1e10, b in prop_oneof![-1.0f64..1.0, any::<f64>()]) {
-            prop_assume!(b.abs() < MAGNITUDE_MAX);
+        fn values_are_kept_exactly_and_sort_as_numbers(a in any::<f64>(), b in prop_oneof![-1.0f64..1.0, any::<f64>()]) {
+            prop_assume!(a.is_finite() && b.is_finite());
             let (x, y) = (Value::new(a).unwrap(), Value::new(b).unwrap());
             prop_assert_eq!(x.get(), a);
             prop_assert_eq!(y.get(), b);
             prop_assert_eq!(x.cmp(&y), a.partial_cmp(&b).unwrap());
-            prop_assert!((x.fixed() as f64 * FIXED_UNIT - a).abs() <= FIXED_UNIT / 2.0 + a.abs() * 1e-15);
+            let seen = x.summed();
+            let limit = if a.abs() < 1.0 { 0.0 } else { SUMMED_MAX.copysign(a) };
+            prop_assert_eq!(seen, if (SUMMED_MIN..=SUMMED_MAX).contains(&a.abs()) { a } else { limit });
         }
     }
 
@@ -200,12 +201,14 @@ mod tests {
             (b"NaN", "sensor_value \"NaN\" is not finite"),
             (b"-inf", "sensor_value \"-inf\" is not finite"),
             (b"1e999", "sensor_value \"1e999\" is not finite"),
-            (b"68719476736", "sensor_value \"68719476736\" is 2^36 or more in magnitude"),
             (b"1,5", "sensor_value \"1,5\" is no number"),
         ] {
             assert_eq!(decode(&[b"2024-01-01T00:00:00Z", uuid, value]).unwrap_err(), why);
         }
-        assert!(decode(&[b"2024-01-01T00:00:00Z", uuid, b"-68719476735.9"]).is_ok());
+        for value in [f64::MAX, f64::MIN, 5e-324, -68_719_476_736.5] {
+            let text = value.to_string();
+            assert_eq!(decode(&[b"2024-01-01T00:00:00Z", uuid, text.as_bytes()]).unwrap().reading.value.get(), value);
+        }
         assert!(decode(&[b"2024-01-01T00:00:00Z", b"67e55044", b"1"]).unwrap_err().contains("is no UUID"));
         assert_eq!(decode(&[b"2024-01-01T00:00:00Z", uuid, b"-0"]), decode(&[b"2024-01-01T00:00:00Z", uuid, b"0.0"]), "zero has no sign");
     }

@@ -4,7 +4,8 @@
 //! dynamic programming over all partitions (Bellman, "On the approximation of curves by line segments using dynamic programming", 1961; the
 //! penalized form is Jackson et al., "An algorithm for optimal partitioning of data on an interval", 2005). A line covers 6 hours at least.
 //! s² is the median over the week's hours of SSE/(n - 2) about the hour's own line; where hours have fewer than three measurements, half of
-//! the squared normal scale (1.4826 · MAD) of the steps between hours.
+//! the squared normal scale (1.4826 · MAD) of the steps between hours. s is a millionth of the usual size of values at least, and 0 only
+//! where all of them are.
 //!
 //! Weeks are then merged from the first to the last: a week's first line with the line before it, when both together cost less than a
 //! line more. And a line of at most 24 hours between two that agree is absorbed by them.
@@ -14,7 +15,7 @@
 //! all lines of a sensor, at each change.
 
 use crate::leaf::{self, Hour};
-use crate::outliers::median;
+use crate::outliers::{median, usual_size};
 use retally_core::operators::regression::Moments;
 use retally_core::time::Moment;
 
@@ -79,7 +80,7 @@ impl Segment {
         })
     }
 
-    /// Both as one line, when that costs less than a line more.
+    /// Both as one line, when that costs no more than a line more.
     fn joined(&self, next: &Segment) -> Option<Segment> {
         let moments = self.moments.with(&next.moments);
         let noise = (self.noise * self.moments.n + next.noise * next.moments.n) / moments.n;
@@ -92,7 +93,7 @@ impl Segment {
             times: (self.times.0, next.times.1),
             noise,
         };
-        (next.hours.0 - self.hours.1 <= HOLE_HOURS_MAX && more < PENALTY * noise).then_some(together)
+        (next.hours.0 - self.hours.1 <= HOLE_HOURS_MAX && more <= PENALTY * noise).then_some(together)
     }
 
     /// The line at a time.
@@ -105,7 +106,9 @@ impl Segment {
     pub fn jump_to(&self, next: &Segment) -> f64 {
         let x = f64::from(next.hours.0);
         let noise = (self.noise * self.moments.n + next.noise * next.moments.n) / (self.moments.n + next.moments.n);
-        (next.moments.line().at(x) - self.moments.line().at(x)).abs() / noise.sqrt()
+        let step = (next.moments.line().at(x) - self.moments.line().at(x)).abs();
+        // Without noise, both are 0.
+        if noise > 0.0 { step / noise.sqrt() } else { 0.0 }
     }
 }
 
@@ -116,6 +119,7 @@ fn absolute(part: &Part) -> Moments {
 /// The lines of a week.
 pub fn of_week(parts: &[Part]) -> Vec<Segment> {
     let noise = noise(parts);
+    let in_noise = |residual: f64| if noise > 0.0 { residual / noise } else { 0.0 };
     let moments: Vec<Moments> = parts.iter().map(absolute).collect();
     // By number of hours covered: the least cost, and where the last line starts.
     let mut best: Vec<(f64, usize)> = vec![(0.0, 0)];
@@ -132,7 +136,7 @@ pub fn of_week(parts: &[Part]) -> Vec<Segment> {
             if end < parts.len() && end < HOURS_MIN {
                 continue;
             }
-            let cost = before + line.residual() / noise + PENALTY;
+            let cost = before + in_noise(line.residual()) + PENALTY;
             if cost < least.0 {
                 least = (cost, start);
             }
@@ -154,14 +158,15 @@ pub fn of_week(parts: &[Part]) -> Vec<Segment> {
 fn noise(parts: &[Part]) -> f64 {
     let with_line = parts.iter().filter(|part| part.moments.n >= 3.0);
     let mut variances: Vec<f64> = with_line.map(|part| part.moments.residual() / (part.moments.n - 2.0)).collect();
-    let mut sizes: Vec<f64> = parts.iter().map(|part| part.moments.y.abs()).collect();
+    // The root of the mean square, so that values about 0 have a size.
+    let sizes = parts.iter().map(|Part { moments: Moments { n, y, yy, .. }, .. }| (y * y + yy / n).sqrt());
     let variance = median(&mut variances).unwrap_or_else(|| {
         let pairs = parts.iter().zip(parts.iter().skip(1));
         let mut steps: Vec<f64> = pairs.map(|(part, next)| (next.moments.y - part.moments.y).abs()).collect();
         let scale = 1.4826 * median(&mut steps).unwrap_or(0.0);
         scale * scale / 2.0
     });
-    let floor = 1e-6 * median(&mut sizes).unwrap_or(0.0).max(1.0);
+    let floor = 1e-6 * usual_size(sizes);
     variance.max(floor * floor)
 }
 
@@ -210,13 +215,12 @@ mod tests {
         let point = |hour: i32, n: i64| {
             let x = f64::from(hour) + n as f64 / 6.0;
             let noise = [0.05, -0.03, -0.04, 0.02][usize::try_from((i64::from(hour) * 5 + n * 7) % 4).unwrap()];
-            #[allow(clippy::cast_possible_truncation)]
-            (n * 600_000, ((value(x) + noise) * 1024.0) as i64)
+            (n * 600_000, value(x) + noise)
         };
         hours
             .map(|hour| Part {
                 hour,
-                moments: Moments::of((0..6).map(|n| point(hour, n)), 1.0 / 3_600_000.0, 1.0 / 1024.0),
+                moments: Moments::of((0..6).map(|n| point(hour, n)), 1.0 / 3_600_000.0),
                 measurements: 6,
                 times: (Moment(i64::from(hour) * HOUR), Moment(i64::from(hour) * HOUR + HOUR * 5 / 6)),
             })
@@ -276,6 +280,24 @@ mod tests {
         assert_eq!(pieces.absorbed, [(250, 257)]);
         assert_eq!(pieces.segments[0].measurements, 504 * 6, "what is absorbed is counted");
         assert_eq!(pieces.segments[0].moments.n, 496.0 * 6.0, "and not fitted");
+    }
+
+    #[test]
+    fn zeros_are_one_line_and_what_is_not_zero_another() {
+        let at = |hour: i32, value: f64| Part {
+            hour,
+            moments: Moments { n: 3.0, x: 0.5, y: value, xx: 0.2, ..Moments::default() },
+            measurements: 3,
+            times: (Moment(i64::from(hour) * HOUR), Moment(i64::from(hour) * HOUR + HOUR * 5 / 6)),
+        };
+        let lines = |value: fn(i32) -> f64| {
+            let all: Vec<Part> = (0..336).map(|hour| at(hour, value(hour))).collect();
+            let weeks: Vec<Vec<Segment>> = all.chunks(168).map(of_week).collect();
+            borders(&merged(weeks.iter().map(Vec::as_slice)).segments)
+        };
+        assert_eq!(lines(|_| 0.0), [(0, 335)]);
+        // Where most are 0, s is a millionth of what is not.
+        assert_eq!(lines(|hour| if hour >= 329 { 1e-9 } else { 0.0 }), [(0, 328), (329, 335)]);
     }
 
     #[test]

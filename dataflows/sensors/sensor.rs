@@ -19,7 +19,7 @@ use crate::anomalies::{self, Anomaly, Incident, Scored, Tempo};
 use crate::forecast::{self, Baseline, REACH_HOURS, Window};
 use crate::leaf::{self, Hour, Rhythm};
 use crate::outliers;
-use crate::records::{Reading, Value};
+use crate::records::{Reading, SUMMED_MAX, SUMMED_MIN, Value, power_of_two};
 use crate::segments::{self, Part, Pieces, Segment};
 use crate::unusual::{self, Stretch};
 use retally_core::calendar::{Calendar, Naming};
@@ -29,6 +29,8 @@ use retally_core::operators::regression::Moments;
 use retally_core::time::Moment;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// What may be left out of a mean, as a part of it.
+const MEAN_DIGITS: f64 = power_of_two(-100);
 /// The hours of rhythm that a tempo is taken from.
 const RECENT: Hour = 168;
 
@@ -62,8 +64,6 @@ pub struct History {
     scored: BTreeMap<Hour, Vec<Scored>>,
     /// Readings that share their time with another one.
     conflicting: u64,
-    /// The sum of all values, in multiples of 2^-64.
-    sum: i128,
 }
 
 impl State for History {
@@ -114,6 +114,8 @@ pub struct Summary {
     pub times: (Moment, Moment),
     /// How many.
     pub measurements: u64,
+    /// How many of them had a forecast to be compared with.
+    pub scored: u64,
     /// The least and the greatest value.
     pub extremes: (Value, Value),
     /// The mean.
@@ -124,14 +126,6 @@ pub struct Summary {
 pub fn week(calendar: &Calendar, hour: Hour) -> i32 {
     // 1970-01-01 is a Thursday.
     calendar.day_spanning(leaf::start(hour)).plus(3).0.div_euclid(7)
-}
-
-/// A value in multiples of 2^-64.
-fn precise(value: Value) -> i128 {
-    // Below 2^100; what is finer is cut.
-    #[allow(clippy::cast_possible_truncation)]
-    let precise = (value.get() * (1u128 << 64) as f64) as i128;
-    precise
 }
 
 impl History {
@@ -255,9 +249,6 @@ impl History {
     }
 
     fn toggle(&mut self, toggled: &[(Reading, bool)]) {
-        for (reading, came) in toggled {
-            self.sum += if *came { precise(reading.value) } else { -precise(reading.value) };
-        }
         if self.readings.is_empty() {
             self.readings = OrderedList::from_sorted(toggled.iter().map(|(reading, _)| *reading).collect());
             return;
@@ -368,7 +359,7 @@ impl History {
         let leaves: Vec<&Leaf> = self.leaves.from(self.leaf_place(history)).take_while(|leaf| leaf.hour < last).collect();
         let until = leaves.last().map_or(first, |leaf| leaf.hour + 1);
         window.reset(history, until, &rules.calendar);
-        leaves.iter().for_each(|leaf| window.set(leaf.hour, &leaf.moments));
+        leaves.iter().for_each(|leaf| window.set(leaf.hour, &leaf.moments, largest(leaf.extremes)));
         let mut renewed: Vec<(Hour, Option<Baseline>, Tempo)> = Vec::new();
         window.forecast(first, |hour, baseline| renewed.push((hour, baseline, Tempo::default())));
         work.forecasts += renewed.len() as u64;
@@ -487,18 +478,46 @@ impl History {
     fn summary(&self) -> Option<Summary> {
         let first = self.readings.get((0, 0))?.time();
         let last = self.readings.last()?.time();
-        let (mut measurements, mut extremes) = (0u64, None::<(Value, Value)>);
+        let mut extremes = self.leaves.get((0, 0))?.extremes;
+        let (mut measurements, mut scored) = (0, 0);
         for leaf in self.leaves.iter() {
-            measurements += u64::from(leaf.measurements);
-            let (least, most) = extremes.unwrap_or(leaf.extremes);
-            extremes = Some((least.min(leaf.extremes.0), most.max(leaf.extremes.1)));
+            let here = u64::from(leaf.measurements);
+            measurements += here;
+            scored += if leaf.baseline.is_some() { here } else { 0 };
+            extremes = (extremes.0.min(leaf.extremes.0), extremes.1.max(leaf.extremes.1));
         }
-        // The whole part by integers, so that nothing is lost of it.
-        let n = i128::from(measurements);
-        let (whole, rest) = (self.sum.div_euclid(n), self.sum.rem_euclid(n));
-        let mean = (whole as f64 + rest as f64 / n as f64) / (1u128 << 64) as f64;
-        Some(Summary { times: (first, last), measurements, extremes: extremes?, mean })
+        Some(Summary { times: (first, last), measurements, scored, extremes, mean: self.mean(extremes) })
     }
+
+    /// The mean of all values, of which these are the least and the greatest.
+    fn mean(&self, extremes: (Value, Value)) -> f64 {
+        let mean = match (SUMMED_MIN / MEAN_DIGITS..SUMMED_MAX).contains(&largest(extremes)) {
+            true => self.mean_of_leaves(),
+            false => self.mean_of_readings(),
+        };
+        // Sums round, and a mean lies between the values.
+        mean.clamp(extremes.0.get(), extremes.1.get())
+    }
+
+    fn mean_of_leaves(&self) -> f64 {
+        let centre = self.leaves.get((0, 0)).map_or(0.0, |leaf| leaf.moments.y);
+        let sums = |(n, sum): (f64, f64), leaf: &Leaf| (n + leaf.moments.n, sum + leaf.moments.n * (leaf.moments.y - centre));
+        let (n, sum) = self.leaves.iter().fold((0.0, 0.0), sums);
+        centre + sum / n
+    }
+
+    /// Where leaves don't see values as they are. The largest are made smaller, so that no sum is too large.
+    fn mean_of_readings(&self) -> f64 {
+        let large = self.readings().any(|reading| reading.value.get().abs() >= SUMMED_MAX);
+        let factor = if large { MEAN_DIGITS } else { 1.0 };
+        let sum: f64 = self.readings().map(|reading| reading.value.get() * factor).sum();
+        sum / self.readings.len() as f64 / factor
+    }
+}
+
+/// The largest magnitude of values as sums see them, of which these are the least and the greatest.
+fn largest((least, most): (Value, Value)) -> f64 {
+    least.summed().abs().max(most.summed().abs())
 }
 
 /// The tempo of an hour, from the leaves before it.

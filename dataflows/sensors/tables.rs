@@ -50,6 +50,7 @@ pub fn tables() -> Vec<Table> {
                 column("first_time", Time, "when it was measured first"),
                 column("last_time", Time, "when it was measured last"),
                 column("measurements", UInt, "how many measurements"),
+                column("scored", UInt, "how many of them had a forecast to be compared with"),
                 column("minimum", Float, "the least value"),
                 column("maximum", Float, "the greatest value"),
                 column("mean", Float, "the mean of all values"),
@@ -176,7 +177,7 @@ pub fn tails(whole: &Whole) -> Vec<Tail> {
 
 fn summary_tail(summary: &Summary, whole: &Whole) -> Row {
     let count = |count: usize| count as u64;
-    let row = Row::with_capacity(72).time(summary.times.0).time(summary.times.1).uint(summary.measurements);
+    let row = Row::with_capacity(80).time(summary.times.0).time(summary.times.1).uint(summary.measurements).uint(summary.scored);
     let row = row.float(summary.extremes.0.get()).float(summary.extremes.1.get()).float(summary.mean);
     row.uint(count(whole.segments.len())).uint(count(whole.anomalies.len())).uint(count(whole.incidents.len()))
 }

@@ -4,6 +4,7 @@
 //! by measurement (rounded to eighths of a doubling). The score of an hour is the sum of that over the three buckets that it lies in; the
 //! stretch that is shown for it is the bucket with the largest part, of equal ones the widest, with the score of its highest hour.
 
+use crate::doubling;
 use crate::leaf::Hour;
 use retally_core::operators::regression::Moments;
 use std::cmp::Ordering;
@@ -51,7 +52,7 @@ fn ratios(hours: &[(Hour, Moments)], width: i32) -> Vec<(i32, f64)> {
         }
     }
     // Rounded, so that a late measurement changes the scores of few.
-    let usual = if sum > 0.0 { ((8.0 * (sum / n).log2()).round() / 8.0).exp2() } else { f64::INFINITY };
+    let usual = if sum > 0.0 { doubling::eighths(doubling::rounded(sum / n, 8)) } else { f64::INFINITY };
     errors.iter_mut().for_each(|(_, error)| *error /= usual);
     errors
 }

@@ -1,14 +1,16 @@
 //! Least squares from moments: what a set of points says of the line through it, in six numbers.
 //!
-//! The moments of a set are exact integer sums about an integer centre, turned into floats once ([`Moments::of`]). Sets are united by
-//! the formulas of Chan, Golub and LeVeque ("Updating formulae and a pairwise algorithm for computing sample variances",
-//! 1979), extended to two variables: sums of squares about the mean are never taken as a difference of large numbers.
+//! The moments of a set are sums about its means ([`Moments::of`]). Sets are united by the formulas of Chan, Golub and LeVeque ("Updating
+//! formulae and a pairwise algorithm for computing sample variances", 1979), extended to two variables: sums of squares about the mean are
+//! never taken as a difference of large numbers.
 //!
-//! Floats round, so the same sets must be united in the same order: the caller's, by key.
+//! Floats round, so the same points must be summed and the same sets united in the same order: the caller's, by key.
+//!
+//! Nothing here has a unit: y times a power of two gives the same moments and lines times that power, bit for bit, as long as squares
+//! neither overflow nor vanish.
 //!
 //! # Limits
-//! x below 2^36, y below 2^57, and 2^32 points. Where Σ(y - mean)² goes beyond `i128` (2^13 points at the limit), it stays at its
-//! greatest value, whatever the order.
+//! x below 2^31 and 2^32 points. Squares of y are finite below 2^480 or so, and keep their precision above 2^-480.
 
 use serde::{Deserialize, Serialize};
 
@@ -48,38 +50,27 @@ impl Line {
 }
 
 impl Moments {
-    /// The moments of points with integer coordinates. One unit of y is `y_unit`, one of x is `x_unit`.
+    /// The moments of points in their order. One unit of x is `x_unit`.
     ///
-    /// The sums are exact, so that the order of the points makes no difference.
-    pub fn of(points: impl Iterator<Item = (i64, i64)> + Clone, x_unit: f64, y_unit: f64) -> Moments {
-        let (mut n, mut x, mut y) = (0i128, 0i128, 0i128);
+    /// Two passes: the means come first, from distances to the first point, so that equal values have no variance at all.
+    pub fn of(points: impl Iterator<Item = (i64, f64)> + Clone, x_unit: f64) -> Moments {
+        let Some((_, first)) = points.clone().next() else { return Moments::default() };
+        let (mut n, mut x, mut y) = (0.0, 0.0, 0.0);
         for (px, py) in points.clone() {
-            n += 1;
-            x += i128::from(px);
-            y += i128::from(py);
+            n += 1.0;
+            // Whole numbers: exact.
+            x += px as f64;
+            y += py - first;
         }
-        if n == 0 {
-            return Moments::default();
-        }
-        // About the whole numbers below the means: the rest is taken off in floats, and is less than 1 by point.
-        let (cx, cy) = (x.div_euclid(n), y.div_euclid(n));
-        let (rx, ry) = ((x - cx * n) as f64, (y - cy * n) as f64);
-        let (mut xx, mut xy, mut yy) = (0i128, 0i128, 0i128);
+        let (x, y) = (x / n, y / n);
+        let mut moments = Moments { n, x: x * x_unit, y: first + y, ..Moments::default() };
         for (px, py) in points {
-            let (dx, dy) = (i128::from(px) - cx, i128::from(py) - cy);
-            xx = xx.saturating_add(dx * dx);
-            xy = xy.saturating_add(dx * dy);
-            yy = yy.saturating_add(dy * dy);
+            let (dx, dy) = ((px as f64 - x) * x_unit, (py - first) - y);
+            moments.xx += dx * dx;
+            moments.xy += dx * dy;
+            moments.yy += dy * dy;
         }
-        let count = n as f64;
-        Moments {
-            n: count,
-            x: (cx as f64 + rx / count) * x_unit,
-            y: (cy as f64 + ry / count) * y_unit,
-            xx: (xx as f64 - rx * rx / count).max(0.0) * x_unit * x_unit,
-            xy: (xy as f64 - rx * ry / count) * x_unit * y_unit,
-            yy: (yy as f64 - ry * ry / count).max(0.0) * y_unit * y_unit,
-        }
+        moments
     }
 
     /// The moments of this set and another one that has no point in common with it.
@@ -139,11 +130,11 @@ mod tests {
     }
 
     /// Mean and sums as one learns them at school.
-    fn naive(points: &[(i64, i64)]) -> Moments {
+    fn naive(points: &[(i64, f64)]) -> Moments {
         let n = points.len() as f64;
-        let mean = |of: &dyn Fn(&(i64, i64)) -> f64| points.iter().map(of).sum::<f64>() / n;
-        let (x, y) = (mean(&|p| p.0 as f64), mean(&|p| p.1 as f64));
-        let sum = |of: &dyn Fn(f64, f64) -> f64| points.iter().map(|p| of(p.0 as f64 - x, p.1 as f64 - y)).sum::<f64>();
+        let mean = |of: &dyn Fn(&(i64, f64)) -> f64| points.iter().map(of).sum::<f64>() / n;
+        let (x, y) = (mean(&|p| p.0 as f64), mean(&|p| p.1));
+        let sum = |of: &dyn Fn(f64, f64) -> f64| points.iter().map(|p| of(p.0 as f64 - x, p.1 - y)).sum::<f64>();
         Moments { n, x, y, xx: sum(&|x, _| x * x), xy: sum(&|x, y| x * y), yy: sum(&|_, y| y * y) }
     }
 
@@ -157,15 +148,15 @@ mod tests {
         #![proptest_config(crate::testing::proptests())]
 
         #[test]
-        fn as_a_plain_computation(points in proptest::collection::vec((-1000i64..1000, -1000i64..1000), 1..40), cut in 0usize..40) {
-            let all = Moments::of(points.iter().copied(), 1.0, 1.0);
+        fn as_a_plain_computation(points in proptest::collection::vec((-1000i64..1000, -1000f64..1000.0), 1..40), cut in 0usize..40) {
+            let all = Moments::of(points.iter().copied(), 1.0);
             assert_same(&all, &naive(&points));
             let (left, right) = points.split_at(cut.min(points.len()));
-            let united = Moments::of(left.iter().copied(), 1.0, 1.0).with(&Moments::of(right.iter().copied(), 1.0, 1.0));
+            let united = Moments::of(left.iter().copied(), 1.0).with(&Moments::of(right.iter().copied(), 1.0));
             assert_same(&united, &all);
             // No line is better than that of least squares, and its residual is the sum over the points.
             let line = all.line();
-            let sum: f64 = points.iter().map(|(x, y)| (*y as f64 - line.at(*x as f64)).powi(2)).sum();
+            let sum: f64 = points.iter().map(|(x, y)| (*y - line.at(*x as f64)).powi(2)).sum();
             prop_assert!(close(all.residual(), sum, all.yy.max(1.0)));
             prop_assert!(close(all.residual_of(&line), sum, all.yy.max(1.0)));
             let other = Line { slope: line.slope + 0.1, ..line };
@@ -173,17 +164,29 @@ mod tests {
         }
 
         #[test]
-        fn the_order_of_points_makes_no_difference(mut points in proptest::collection::vec((0i64..3_600_000, -(1i64 << 56)..1 << 56), 1..40)) {
-            let before = Moments::of(points.iter().copied(), 0.1, 0.3);
-            points.reverse();
-            prop_assert_eq!(Moments::of(points.iter().copied(), 0.1, 0.3), before);
+        fn a_power_of_two_is_a_factor_and_nothing_else(points in proptest::collection::vec((0i64..3_600_000, -1e3f64..1e3), 1..40), power in -300i32..300) {
+            let factor = 2f64.powi(power);
+            let times = |moments: Moments| Moments {
+                y: moments.y * factor,
+                xy: moments.xy * factor,
+                yy: moments.yy * factor * factor,
+                ..moments
+            };
+            let (left, right) = points.split_at(points.len() / 2);
+            let scaled = |part: &[(i64, f64)]| Moments::of(part.iter().map(|(x, y)| (*x, y * factor)), 0.1);
+            let plain = |part: &[(i64, f64)]| Moments::of(part.iter().copied(), 0.1);
+            prop_assert_eq!(scaled(&points), times(plain(&points)));
+            prop_assert_eq!(scaled(left).with(&scaled(right)), times(plain(left).with(&plain(right))));
+            let (line, residual) = (plain(&points).line(), plain(&points).residual());
+            prop_assert_eq!(scaled(&points).line(), Line { y: line.y * factor, slope: line.slope * factor, ..line });
+            prop_assert_eq!(scaled(&points).residual(), residual * factor * factor);
         }
     }
 
     #[test]
     fn an_exact_line_far_from_zero_has_no_residual() {
-        let points = (0..1000i64).map(|x| (x, 3 * x + (1 << 50)));
-        let moments = Moments::of(points, 1.0, 1.0);
+        let points = (0..1000i64).map(|x| (x, (3 * x + (1 << 50)) as f64));
+        let moments = Moments::of(points, 1.0);
         assert_eq!(moments.line().slope, 3.0);
         assert_eq!(moments.residual(), 0.0);
         assert_eq!(moments.moved(5.0).line().at(5.0), (1i64 << 50) as f64);
@@ -191,17 +194,28 @@ mod tests {
 
     #[test]
     fn one_point_and_none() {
-        assert_eq!(Moments::of(std::iter::empty(), 1.0, 1.0), Moments::default());
-        let one = Moments::of(std::iter::once((7, 9)), 1.0, 1.0);
+        assert_eq!(Moments::of(std::iter::empty(), 1.0), Moments::default());
+        let one = Moments::of(std::iter::once((7, 9.0)), 1.0);
         assert_eq!((one.line(), one.residual()), (Line { x: 7.0, y: 9.0, slope: 0.0 }, 0.0));
         assert_eq!(one.with(&Moments::default()), one);
         assert_eq!(Moments::default().with(&one), one);
     }
 
     #[test]
-    fn values_at_the_limit_saturate() {
-        let points = (0..100_000i64).map(|x| (x, if x % 2 == 0 { (1 << 56) - 1 } else { 1 - (1 << 56) }));
-        let moments = Moments::of(points, 1.0, 1.0);
-        assert!(moments.yy.is_finite() && moments.yy > 1e38);
+    fn equal_values_have_no_variance() {
+        let tenth = Moments::of((0..100i64).map(|x| (x, 0.1)), 1.0);
+        assert_eq!((tenth.y, tenth.yy, tenth.xy), (0.1, 0.0, 0.0));
+        let twice = tenth.with(&tenth.moved(100.0));
+        assert_eq!((twice.y, twice.yy, twice.xy), (0.1, 0.0, 0.0));
+    }
+
+    #[test]
+    fn values_at_the_limits() {
+        for size in [2f64.powi(480), 2f64.powi(-480)] {
+            let points = (0..100_000i64).map(|x| (x, if x % 2 == 0 { size } else { -size }));
+            let moments = Moments::of(points, 1.0);
+            assert_eq!(moments.yy, 100_000.0 * size * size);
+            assert!(moments.residual().is_finite());
+        }
     }
 }
