@@ -17,9 +17,9 @@ pub(crate) fn rounded(size: f64, parts: i16) -> i16 {
     exponent * parts + rest
 }
 
-/// 2^(`eighths` / 8).
-pub(crate) fn eighths(eighths: i16) -> f64 {
-    (f64::from(eighths.rem_euclid(8)) / 8.0).exp2() * power_of_two(eighths.div_euclid(8))
+/// 2^(`count` / `parts`).
+pub(crate) fn size(count: i16, parts: i16) -> f64 {
+    (f64::from(count.rem_euclid(parts)) / f64::from(parts)).exp2() * power_of_two(count.div_euclid(parts))
 }
 
 #[cfg(test)]
@@ -28,22 +28,22 @@ mod tests {
 
     #[test]
     fn a_doubling_is_exactly_one() {
-        for n in 0..1_000 {
-            let size = 1.0 + f64::from(n) / 1e3;
+        for (n, parts) in (0..1_000).zip([8, 20].into_iter().cycle()) {
+            let plain = 1.0 + f64::from(n) / 1e3;
             for power in [-800, -41, -1, 1, 40, 900] {
-                assert_eq!(rounded(size * power_of_two(power), 8), rounded(size, 8) + 8 * power);
-                assert_eq!(eighths(rounded(size, 8) + 8 * power), eighths(rounded(size, 8)) * power_of_two(power));
+                assert_eq!(rounded(plain * power_of_two(power), parts), rounded(plain, parts) + parts * power);
+                assert_eq!(size(rounded(plain, parts) + parts * power, parts), size(rounded(plain, parts), parts) * power_of_two(power));
             }
         }
     }
 
     #[test]
     fn what_is_rounded_is_near() {
-        for size in [1.0, 1.04, 1.05, 1.9999, 0.3, 1e-100, 1e100, 12.5] {
-            let ratio = eighths(rounded(size, 8)) / size;
-            assert!((ratio.log2()).abs() <= 1.0 / 16.0 + 1e-12, "{size} {ratio}");
-            assert_eq!(rounded(size * size, 4), rounded(size, 8), "{size}");
+        for plain in [1.0, 1.04, 1.05, 1.9999, 0.3, 1e-100, 1e100, 12.5] {
+            let ratio = size(rounded(plain, 8), 8) / plain;
+            assert!((ratio.log2()).abs() <= 1.0 / 16.0 + 1e-12, "{plain} {ratio}");
+            assert_eq!(rounded(plain * plain, 4), rounded(plain, 8), "{plain}");
         }
-        assert_eq!((eighths(0), eighths(8), eighths(-24)), (1.0, 2.0, 0.125));
+        assert_eq!((size(0, 8), size(8, 8), size(-60, 20)), (1.0, 2.0, 0.125));
     }
 }

@@ -1,13 +1,21 @@
 //! The law: whatever the batches, orders, duplicates, retractions and workers, the tables are those of the set of records.
 
+use crate::anomalies::Incident;
+use crate::generate;
 use crate::oracle::Oracle;
+use crate::records::{Reading, Value};
+use crate::sensor::{History, Rules, Whole, Work};
+use crate::tables;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
-use retally_core::calendar::Calendar;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use retally_core::calendar::{Calendar, Naming};
 use retally_core::contract::{AsOf, Dataflow, Graph, Settings};
 use retally_core::testing::only::Only;
 use retally_core::testing::{Config, Delivery, check_law, run_graph};
 use retally_core::time::{DAY, HOUR, Moment, SECOND};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// 2024-03-28T00:00:00Z: the clocks of Europe change three days later.
@@ -183,5 +191,158 @@ fn every_kind_of_worker() {
             batches.insert(1, names.clone());
             check_law(config, &graph, &crate::Sensors.definition().inputs, &batches, |lines| oracle.tables(lines));
         }
+    }
+}
+
+/// What is found in a sensor's values times a factor.
+fn whole(values: &[(Moment, f64)], factor: f64) -> Whole {
+    let rules = Rules { calendar: Calendar::named("Europe/Berlin").unwrap(), threshold: 5.0 };
+    let reading = |(time, value): &(Moment, f64)| (Reading::new(*time, Naming::Unique, Value::new(value * factor).unwrap()), 1);
+    let mut changes: Vec<(Reading, isize)> = values.iter().map(reading).collect();
+    differential_dataflow::consolidation::consolidate(&mut changes);
+    let mut history = History::default();
+    history.change(&mut changes, &rules, &mut Work::default());
+    history.whole(&rules, true)
+}
+
+/// Sensors of all shapes with their faults, and some that are made by hand.
+fn samples(days: u64) -> Vec<Vec<(Moment, f64)>> {
+    let mut random = ChaCha8Rng::seed_from_u64(17);
+    let made = (0..14).map(|number| generate::made(number, days, &mut random));
+    let made: Vec<generate::Made> = made.collect();
+    let mut samples: Vec<_> = made.iter().map(|made| made.measurements(days, 1_800 * SECOND, &mut random)).collect();
+    let mut by_hand = |value: &dyn Fn(i64) -> f64| {
+        samples.push((0..700).map(|n| (Moment(START + n * HOUR / 2), value(n))).collect());
+    };
+    // Constants with a spike; zeros with something; whole numbers; two values; a line; something small beside something large.
+    by_hand(&|n| if n == 500 { 0.2 } else { 0.1 });
+    by_hand(&|n| if n == 600 { 1e-3 } else { 0.0 });
+    by_hand(&|n| if n % 50 == 7 { 3.0 } else { 0.0 });
+    by_hand(&|n| (n * n % 7) as f64 + if n == 650 { 100.0 } else { 0.0 });
+    by_hand(&|n| if n < 400 { 5.0 } else { -5.0 });
+    by_hand(&|n| 0.3 * n as f64 - 90.0);
+    by_hand(&|n| 1e6 + (n * n % 11) as f64 * 1e-3 + if n == 650 { 1.0 } else { 0.0 });
+    samples
+}
+
+/// Asserts that one is the other in a unit that is `factor` times smaller.
+fn assert_same_in_another_unit(plain: &Whole, scaled: &Whole, factor: f64) {
+    let (one, other) = (plain.summary.unwrap(), scaled.summary.unwrap());
+    assert_eq!((one.times, one.measurements, one.scored), (other.times, other.measurements, other.scored));
+    assert_eq!((one.extremes.0.get() * factor, one.mean * factor), (other.extremes.0.get(), other.mean));
+    let moments = |mut segment: crate::segments::Segment| {
+        let (n, y) = (segment.moments, factor);
+        segment.moments = retally_core::operators::regression::Moments { y: n.y * y, xy: n.xy * y, yy: n.yy * y * y, ..n };
+        segment.noise *= factor * factor;
+        segment
+    };
+    assert_eq!(plain.segments.iter().copied().map(moments).collect::<Vec<_>>(), scaled.segments);
+    let times_and_r2 = |whole: &Whole| {
+        let columns: Vec<_> = tables::tables().into_iter().find(|table| table.name == tables::SEGMENTS).unwrap().columns.split_off(2);
+        let tails = tables::tails(whole).into_iter().filter(|tail| tail.table == 1);
+        let row = |tail: tables::Tail| retally_core::row::values(&columns, &tail.rest.0).map(|value| value.to_string()).collect::<Vec<_>>();
+        tails.map(row).map(|row| (row[0].clone(), row[1].clone(), row[2].clone(), row[5].clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(times_and_r2(plain), times_and_r2(scaled));
+    let found = |whole: &Whole, factor: f64| {
+        let one = |anomaly: &crate::anomalies::Anomaly| {
+            let scored = &anomaly.scored;
+            let numbers = (scored.reading.value.get() * factor, scored.expected * factor, scored.score);
+            (scored.reading.time(), numbers, scored.kind, scored.model, anomaly.severity, anomaly.incident_start)
+        };
+        whole.anomalies.iter().map(one).collect::<Vec<_>>()
+    };
+    assert_eq!(found(plain, factor), found(scaled, 1.0));
+    assert_eq!((&plain.incidents, &plain.unusual), (&scaled.incidents, &scaled.unusual));
+}
+
+#[test]
+fn a_power_of_two_changes_no_score() {
+    for (number, values) in samples(36).iter().enumerate() {
+        let plain = whole(values, 1.0);
+        assert!(plain.summary.unwrap().scored > 500, "sample {number}");
+        // All of them over all samples; the largest and the smallest for each.
+        let some = (-40..=40).filter(|power: &i32| power.abs() == 40 || power.unsigned_abs() as usize % 7 == number % 7);
+        for power in some {
+            let factor = 2f64.powi(power);
+            assert_same_in_another_unit(&plain, &whole(values, factor), factor);
+        }
+    }
+}
+
+/// Scores differ by the rounding of σ and of levels alone, and nothing is found in one unit only but what is at the threshold.
+fn assert_alike_in_another_unit(plain: &Whole, scaled: &Whole) {
+    let alike = |one: f64, other: f64| one <= other * 1.05 && other <= one * 1.05;
+    let scores = |whole: &Whole| -> BTreeMap<Moment, f64> {
+        whole.anomalies.iter().map(|anomaly| (anomaly.scored.reading.time(), anomaly.scored.score)).collect()
+    };
+    let (one, other) = (scores(plain), scores(scaled));
+    for (time, score) in one.iter().chain(&other) {
+        match one.get(time).zip(other.get(time)) {
+            Some((one, other)) => assert!(alike(*one, *other), "{one} and {other} at {time}"),
+            None => assert!(*score < 5.0 * 1.05, "{score} at {time} in one unit only"),
+        }
+    }
+    let certain = |whole: &Whole| whole.incidents.iter().filter(|incident| incident.peak_score >= 5.0 * 1.05).copied().collect::<Vec<_>>();
+    let found_in = |one: &Incident, other: &Whole| {
+        let overlap = other.incidents.iter().filter(|other| other.start <= one.end && one.start <= other.end);
+        overlap.map(|other| other.peak_score).any(|peak| alike(one.peak_score, peak))
+    };
+    assert!(certain(plain).iter().all(|one| found_in(one, scaled)) && certain(scaled).iter().all(|one| found_in(one, plain)));
+    let (one, other) = (plain.summary.unwrap(), scaled.summary.unwrap());
+    assert_eq!((one.measurements, one.scored), (other.measurements, other.scored));
+    let borders = |whole: &Whole| whole.segments.iter().map(|segment| segment.times).collect::<Vec<_>>();
+    assert_eq!(borders(plain), borders(scaled));
+}
+
+#[test]
+fn another_unit_changes_scores_by_less_than_a_twentieth() {
+    for (number, values) in samples(36).iter().enumerate() {
+        let plain = whole(values, 1.0);
+        for power in (-12..=12).filter(|power: &i32| power.abs() == 12 || power.unsigned_abs() as usize % 4 == number % 4) {
+            assert_alike_in_another_unit(&plain, &whole(values, 10f64.powi(power)));
+        }
+    }
+}
+
+/// Any double: the greatest and the least there are, what is too small for all digits, and what is large and small at once.
+fn any_value() -> impl Strategy<Value = f64> {
+    let limits = [f64::MAX, f64::MIN, f64::MIN_POSITIVE, 5e-324, -5e-324, 0.0, 1.0, 1e154, -1e154, 1e-154, 1e121, 1e-121, 2e-121, 1e-7];
+    let of_a_size = (-1.0f64..1.0, -1074i32..1024).prop_map(|(digits, power)| digits * 2f64.powi(power));
+    prop_oneof![proptest::sample::select(limits.to_vec()), of_a_size]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..proptests() })]
+
+    /// Nothing panics, everything is a number, and sums are the same bits in whatever order measurements come.
+    #[test]
+    fn any_double_is_measured_and_the_order_makes_no_difference(
+        values in proptest::collection::vec(any_value(), 1..6),
+        usual in any_value(),
+        rows in proptest::collection::vec((0usize..1_000, 0usize..6), 2..250),
+        every_minutes in prop_oneof![Just(7i64), Just(20), Just(60)],
+        count in 30i64..600,
+        config in 0..Config::ALL.len(),
+    ) {
+        let line = |n: i64, value: f64| {
+            let time = Moment(START + n * every_minutes * 60 * SECOND);
+            Delivery { input: 1, sign: 1, line: format!("{time},{},{value}", uuid(1)) }
+        };
+        let mut sorted: Vec<Delivery> = (0..count).map(|n| line(n, usual * (1.0 - (n * n % 5) as f64 / 8.0))).collect();
+        sorted.extend(rows.iter().map(|(n, value)| line(*n as i64, values[value % values.len()])));
+        let mut mixed = sorted.clone();
+        mixed.sort_by_key(|one| one.line.bytes().fold(7u64, |hash, byte| hash.wrapping_mul(0x0100_0000_01b3) ^ u64::from(byte)) >> 7);
+        let (graph, _) = settings("UTC", "3", AsOf::Latest);
+        let inputs = crate::Sensors.definition().inputs;
+        let together = run_graph(Config::default(), &graph, &inputs, &[sorted]).pop().unwrap();
+        let batches: Vec<Vec<Delivery>> = mixed.chunks(mixed.len() / 4 + 1).map(<[Delivery]>::to_vec).collect();
+        let apart = run_graph(Config::choose(config), &graph, &inputs, &batches).pop().unwrap();
+        prop_assert_eq!(&together, &apart);
+        let cells = together.values().flatten().flatten();
+        prop_assert!(cells.filter_map(|cell| cell.parse::<f64>().ok()).all(f64::is_finite));
+        let summary = &together["sensor_summary"][0];
+        let [least, most, mean] = [6, 7, 8].map(|place| summary[place].parse::<f64>().unwrap());
+        prop_assert!(least <= mean && mean <= most, "{:?}", summary);
     }
 }

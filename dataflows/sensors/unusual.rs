@@ -52,7 +52,7 @@ fn ratios(hours: &[(Hour, Moments)], width: i32) -> Vec<(i32, f64)> {
         }
     }
     // Rounded, so that a late measurement changes the scores of few.
-    let usual = if sum > 0.0 { doubling::eighths(doubling::rounded(sum / n, 8)) } else { f64::INFINITY };
+    let usual = if sum > 0.0 { doubling::size(doubling::rounded(sum / n, 8), 8) } else { f64::INFINITY };
     errors.iter_mut().for_each(|(_, error)| *error /= usual);
     errors
 }
