@@ -25,7 +25,7 @@
 //! # Limits
 //! An hour's forecast depends on [`REACH`] hours before it and on nothing else.
 
-use crate::doubling;
+use crate::doubling::{self, PARTS};
 use crate::leaf::Hour;
 use retally_core::calendar::Calendar;
 use retally_core::operators::regression::{Line, Moments};
@@ -83,9 +83,6 @@ pub struct Baseline {
     pub model: Model,
 }
 
-/// The parts of a doubling that σ is rounded to. In two units, scores differ by one of them at most, which is 3.5 %, and by what rounding
-/// levels does, which is less than 1 %. With eighths it would be 9 %, and a late measurement would have a tenth fewer scored again.
-const PARTS: i16 = 20;
 /// In place of the logarithm of a σ of 0.
 const NO_SIGMA: i16 = i16::MIN;
 
@@ -117,7 +114,7 @@ impl Baseline {
 
 /// A 32nd of σ.
 fn unit(sigma: i16) -> f64 {
-    if sigma == NO_SIGMA { 0.0 } else { doubling::size(sigma, PARTS) / 32.0 }
+    if sigma == NO_SIGMA { 0.0 } else { doubling::size(sigma) / 32.0 }
 }
 
 /// Consecutive hours of a sensor.

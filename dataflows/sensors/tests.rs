@@ -291,6 +291,8 @@ fn assert_alike_in_another_unit(plain: &Whole, scaled: &Whole) {
     assert!(certain(plain).iter().all(|one| found_in(one, scaled)) && certain(scaled).iter().all(|one| found_in(one, plain)));
     let (one, other) = (plain.summary.unwrap(), scaled.summary.unwrap());
     assert_eq!((one.measurements, one.scored), (other.measurements, other.scored));
+    let unusual = |whole: &Whole| whole.unusual.first().map_or(0.0, |stretch| stretch.score);
+    assert!(alike(unusual(plain), unusual(scaled)), "{} and {}", unusual(plain), unusual(scaled));
     let borders = |whole: &Whole| whole.segments.iter().map(|segment| segment.times).collect::<Vec<_>>();
     assert_eq!(borders(plain), borders(scaled));
 }

@@ -1,10 +1,10 @@
 //! The most unusual stretches of a sensor: a rank, not a test.
 //!
 //! For buckets of 1, 4 and 24 hours of UTC: the bucket's mean squared error about the mean of its two neighbours, over the mean of the same
-//! by measurement (rounded to eighths of a doubling). The score of an hour is the sum of that over the three buckets that it lies in; the
+//! by measurement (rounded to 20ths of a doubling). The score of an hour is the sum of that over the three buckets that it lies in; the
 //! stretch that is shown for it is the bucket with the largest part, of equal ones the widest, with the score of its highest hour.
 
-use crate::doubling;
+use crate::doubling::{self, PARTS};
 use crate::leaf::Hour;
 use retally_core::operators::regression::Moments;
 use std::cmp::Ordering;
@@ -52,7 +52,7 @@ fn ratios(hours: &[(Hour, Moments)], width: i32) -> Vec<(i32, f64)> {
         }
     }
     // Rounded, so that a late measurement changes the scores of few.
-    let usual = if sum > 0.0 { doubling::size(doubling::rounded(sum / n, 8), 8) } else { f64::INFINITY };
+    let usual = if sum > 0.0 { doubling::size(doubling::rounded(sum / n, PARTS)) } else { f64::INFINITY };
     errors.iter_mut().for_each(|(_, error)| *error /= usual);
     errors
 }
