@@ -13,10 +13,17 @@ pub(super) struct Values {
 
 /// Marks at round values, five or so, that enclose all values from `low` to `high`. Counts are marked at whole numbers.
 pub(super) fn values(low: f64, high: f64, counts: bool) -> Values {
+    // The ends of what floats can hold leave no room for marks around them, nor for marks between.
+    let within = |end: f64| if end.abs() < SMALLEST { 0.0 } else { end.clamp(-LARGEST, LARGEST) };
+    let (low, high) = (within(low), within(high));
     // Values that hardly differ get room around them: marks between them could not be told apart, by floats either.
-    let room = if low == 0.0 { 0.0 } else { f64::max(1.0, 0.1 * low.abs()) };
     let differ = high - low > 1e-6 * high.abs().max(low.abs());
-    let (low, high) = if differ { (low, high) } else { (low - room, high + room.max(1.0)) };
+    let room = 0.1 * low.abs();
+    let (low, high) = match differ {
+        true => (low, high),
+        false if counts => (low - if low == 0.0 { 0.0 } else { room.max(1.0) }, high + room.max(1.0)),
+        false => (low - room, high + if low == 0.0 { 1.0 } else { room }),
+    };
     let step = step((high - low) / 5.0, counts);
     let (first, last) = ((low / step).floor(), (high / step).ceil());
     let unit = Unit::of(step, (first * step).abs().max((last * step).abs()));
@@ -28,6 +35,11 @@ pub(super) fn values(low: f64, high: f64, counts: bool) -> Values {
     }
     Values { low: first * step, high: last * step, marks }
 }
+
+/// Axes end here at the latest.
+const LARGEST: f64 = 1e300;
+/// Nearer to 0 is 0.
+const SMALLEST: f64 = 1e-290;
 
 /// The next of 1, 2, 2.5, 5 and 10 times a power of ten.
 fn step(least: f64, counts: bool) -> f64 {
@@ -43,18 +55,20 @@ fn step(least: f64, counts: bool) -> f64 {
 /// How the numbers of an axis are written, all alike.
 struct Unit {
     size: f64,
-    suffix: &'static str,
+    suffix: String,
     decimals: usize,
 }
 
 impl Unit {
     fn of(step: f64, largest: f64) -> Unit {
         let (size, suffix) = match largest {
-            x if x >= 1e9 => (1e9, "bn"),
-            x if x >= 1e6 => (1e6, "M"),
+            // Too long to be read, or to have room.
+            x if x >= 1e21 || x < 1e-4 => exponent(x),
+            x if x >= 1e9 => (1e9, "bn".into()),
+            x if x >= 1e6 => (1e6, "M".into()),
             // 2,500 reads better than 2.5k does.
-            x if x >= 1e4 && step % 1e3 == 0.0 => (1e3, "k"),
-            _ => (1.0, ""),
+            x if x >= 1e4 && step % 1e3 == 0.0 => (1e3, "k".into()),
+            _ => (1.0, String::new()),
         };
         let mut scaled = step / size;
         let mut decimals = 0;
@@ -75,6 +89,13 @@ impl Unit {
         let point = if fraction.is_some() { "." } else { "" };
         format!("{sign}{}{point}{}{}", grouped(whole), fraction.unwrap_or(""), self.suffix)
     }
+}
+
+/// The power of a thousand that a number is a small multiple of.
+fn exponent(number: f64) -> (f64, String) {
+    #[allow(clippy::cast_possible_truncation, reason = "a finite number above 0")]
+    let power = 3 * (number.log10() / 3.0).floor() as i32;
+    (10f64.powi(power), format!("e{power}").replace('-', "−"))
 }
 
 /// How far apart the marks of the horizontal axis are.
@@ -202,6 +223,23 @@ mod tests {
         assert_eq!(labels(0.0, 1_100_000.0, true), "0 0.25M 0.50M 0.75M 1.00M 1.25M");
         assert_eq!(labels(0.0, 5e12, true), "0 1,000bn 2,000bn 3,000bn 4,000bn 5,000bn");
         assert_eq!(labels(-12.0, 3.0, false), "−15 −10 −5 0 5");
+    }
+
+    #[test]
+    fn small_and_large_values_are_marked_as_others_are() {
+        assert_eq!(labels(1.1e-7, 3.2e-7, false), "100e−9 150e−9 200e−9 250e−9 300e−9 350e−9");
+        assert_eq!(labels(-2e-15, 2e-15, false), "−2e−15 −1e−15 0 1e−15 2e−15");
+        assert_eq!(labels(0.001, 0.003, false), "0.0010 0.0015 0.0020 0.0025 0.0030");
+        assert_eq!(labels(0.0, 3.5e25, false), "0 10e24 20e24 30e24 40e24");
+        assert_eq!(labels(1.2e-7, 1.2e-7, false), "105e−9 110e−9 115e−9 120e−9 125e−9 130e−9 135e−9");
+        assert_eq!(labels(0.0, 0.0, false), "0 0.2 0.4 0.6 0.8 1.0");
+        for (low, high) in
+            [(f64::MIN, f64::MAX), (0.0, 5e-324), (-5e-324, 1e-300), (f64::MAX, f64::MAX), (-1e-280, 1e300), (1e-290, 2e-290)]
+        {
+            let axis = values(low, high, false);
+            assert!(axis.low < axis.high && (axis.high - axis.low).is_finite() && (2..12).contains(&axis.marks.len()), "{axis:?}");
+            assert!(axis.marks.iter().all(|(_, text)| text.chars().count() < 12), "{axis:?}");
+        }
     }
 
     fn dates(first: (i64, i64, i64), days_long: i32) -> String {
