@@ -29,6 +29,7 @@ use crate::doubling::{self, PARTS};
 use crate::leaf::Hour;
 use retally_core::calendar::Calendar;
 use retally_core::operators::regression::{Line, Moments};
+use std::collections::VecDeque;
 
 /// The hours of R.
 const RECENT: usize = 168;
@@ -125,6 +126,8 @@ pub struct Window {
     hours: Vec<Moments>,
     /// By hour: the largest magnitude in it.
     largest: Vec<f64>,
+    /// By hour: the largest magnitude in R.
+    largest_before: Vec<f64>,
     /// By hour: the clock on the wall at its start, in whole hours.
     local: Vec<i32>,
     /// By hour: the mean of the same local hour of the 7 days before; NaN where there is none.
@@ -196,6 +199,23 @@ impl Window {
             trend.push(error(self.recent_trend(place)));
         }
         self.errors = [moved, trend];
+        self.prepare_largest();
+    }
+
+    /// The largest magnitudes, each in one step on average: an hour is passed over for good when a later one is no smaller.
+    fn prepare_largest(&mut self) {
+        self.largest_before.clear();
+        let mut falling: VecDeque<(usize, f64)> = VecDeque::new();
+        for (place, &largest) in self.largest.iter().enumerate() {
+            while falling.front().is_some_and(|(first, _)| first + RECENT < place) {
+                falling.pop_front();
+            }
+            self.largest_before.push(falling.front().map_or(0.0, |(_, most)| *most));
+            while falling.back().is_some_and(|(_, smaller)| *smaller <= largest) {
+                falling.pop_back();
+            }
+            falling.push_back((place, largest));
+        }
     }
 
     fn hour(&self, place: usize) -> Moments {
@@ -261,7 +281,7 @@ impl Window {
         let middle = place as f64 + 0.5;
         let (mut level, mut slope, mut model) = (moments.y, 0.0, Model::Level);
         // What floats leave of values that a model explains is less than this, and decides nothing.
-        let floor = 1e-6 * self.largest.get(from..place)?.iter().fold(0.0, |most: f64, largest| most.max(*largest));
+        let floor = 1e-6 * self.largest_before.get(place)?;
         let floored = |v: f64| v + floor * floor;
         let mut variance = floored(moments.yy / (moments.n - 1.0));
         let span = recent.clone().last().map_or(0.0, |hour| hour.x.floor()) - recent.clone().next().map_or(0.0, |hour| hour.x.floor());
@@ -455,6 +475,20 @@ mod tests {
             let sigma = found[399].unwrap().sigma();
             assert!(sigma / expected < 1.05 && expected / sigma < 1.05, "{sigma} {expected}");
         }
+    }
+
+    #[test]
+    fn the_largest_magnitude_of_a_week_counts() {
+        let all = readings(400, |hours| if hours == 100.0 { -1e9 } else { 7.0 });
+        let mut window = Window::default();
+        window.reset(history(FIRST), FIRST + 400, &Calendar::named("UTC").unwrap());
+        for (hour, of_hour) in (FIRST..).zip(all.chunks(BY_HOUR)) {
+            let largest = of_hour.iter().map(|reading| reading.value.get().abs()).fold(0.0, f64::max);
+            window.set(hour, &leaf::moments(hour, of_hour.iter()), largest);
+        }
+        window.prepare_largest();
+        let before = &window.largest_before[REACH..];
+        assert_eq!((before[0], before[1], before[100], before[101], before[268], before[269]), (0.0, 7.0, 7.0, 1e9, 1e9, 7.0));
     }
 
     #[test]

@@ -16,8 +16,8 @@
 //! # Decided here, where the contract is silent
 //! - **Sums** are floats, made from an hour's readings in the order of time and value whenever one of these changes: so they are the same
 //!   bits in whatever order the readings came. The graph keeps the readings anyway, and no sums beside them.
-//! - **Units**: no constant of the method has one. The same measurements times a power of two give the same scores, lines and incidents; times
-//!   another factor, scores differ by the rounding of σ ([`forecast`]). A sensor that has shown nothing but 0 has no σ: the score of
+//! - **Units**: no constant of the method has one. The same measurements times a power of two give the same scores, lines and incidents;
+//!   times another factor, scores differ by the rounding of σ ([`forecast`]). A sensor that has shown nothing but 0 has no σ: the score of
 //!   what is not 0 is then the greatest number there is, about 1.8e308.
 //! - **Very large and small values**: a value is kept exactly, and its `minimum`, `maximum`, `mean`, `value` and point are exact. Lines,
 //!   forecasts and scores see what is beyond 2^400 (2.6e120) as 2^400, and what is nearer to 0 than 2^-400 as 0: squares are numbers then.
