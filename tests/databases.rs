@@ -119,7 +119,7 @@ pub fn sensors() -> Place {
     let uuid = |line: usize| mapping.lines().nth(line).unwrap().split(',').nth(1).unwrap().to_string();
     let named: String = mapping.lines().filter(|line| !line.starts_with("sensor_00002,")).map(|line| format!("{line}\n")).collect();
     place.write("in/mapping.csv", format!("{named}it's \"5\",{}\nzz,{}\n", uuid(5), uuid(4)));
-    let wrong = format!("2024-03-05T00:00:00Z,{},NaN\n2024-03-05T00:00:00Z,{},68719476736\n", uuid(1), uuid(1));
+    let wrong = format!("2024-03-05T00:00:00Z,{},NaN\n2024-03-05T00:00:00Z,{},1e309\n", uuid(1), uuid(1));
     place.write("in/data.csv", place.read("in/data.csv") + &wrong);
     place
 }
