@@ -51,10 +51,12 @@ fn find_objects(path: &str, object: &Object, takes: impl Fn(Kind) -> bool) -> Re
     let failed = |what| move |source| IngestError::Io { what, path: path.into(), source };
     let globbed = has_wildcard(object.key());
     let mut denied = None;
-    if !globbed && !path.ends_with('/') && !object.key().is_empty() {
+    // A key may have characters of a glob in it: what is there is meant.
+    if !path.ends_with('/') && !object.key().is_empty() {
         match remote::size(object) {
             Ok(Some(_)) => return Ok(Found { files: vec![path.into()], passed_over: Vec::new() }),
             Ok(None) => {}
+            Err(_) if globbed => {}
             // The answer to such a question has no words; that to the next one has.
             Err(error) => denied = Some(error),
         }

@@ -4,7 +4,7 @@
 
 use super::{Directory, Format, Postgres, Sink, SinkError, Sqlite};
 use retally_core::contract::Table;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where tables are to go.
 #[derive(Clone, PartialEq, Eq)]
@@ -44,7 +44,17 @@ impl Destination {
                 None => Ok(Destination::Postgres(text.into())),
                 Some((why, hint)) => unknown(why, hint),
             },
-            Some(_) => unknown("there is no such kind of destination yet", "give a folder, sqlite:PATH or postgres://USER@HOST/DATABASE"),
+            Some(_) => unknown(NO_SUCH_KIND, KINDS),
+            None if is_parameters(text) => unknown("parameters of a connection are not read", "give postgres://USER@HOST/DATABASE"),
+            // A folder that is there is meant, whatever it is called.
+            None if Path::new(text).is_dir() => Ok(Destination::Directory(text.into())),
+            None if has_scheme(text) => {
+                unknown(NO_SUCH_KIND, "give a folder (./NAME: for one with a colon), sqlite:PATH or postgres://USER@HOST/DATABASE")
+            }
+            None if is_database(text) => unknown("that is the name of a file with a database", "give sqlite:PATH, or the name of a folder"),
+            None if is_table(text) => {
+                unknown("that is the name of one file, and tables go to a folder", "give a folder; --format says how its files are written")
+            }
             None => Ok(Destination::Directory(text.into())),
         }
     }
@@ -64,9 +74,42 @@ impl Destination {
     }
 }
 
+const NO_SUCH_KIND: &str = "there is no such kind of destination";
+const KINDS: &str = "give a folder, sqlite:PATH or postgres://USER@HOST/DATABASE";
+
+/// `duckdb:tables`: what stands before a colon is no part of a path.
+fn has_scheme(text: &str) -> bool {
+    let is_scheme = |scheme: &str| {
+        scheme.len() > 1
+            && scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+            && scheme.chars().all(|letter| letter.is_ascii_alphanumeric() || "+-.".contains(letter))
+    };
+    text.split_once(':').is_some_and(|(scheme, _)| is_scheme(scheme))
+}
+
+/// `host=db user=me`: how PostgreSQL's own programs name a database.
+fn is_parameters(text: &str) -> bool {
+    const NAMES: [&str; 8] = ["host", "hostaddr", "port", "dbname", "user", "password", "service", "sslmode"];
+    text.split_once('=').is_some_and(|(name, _)| NAMES.contains(&name.trim()))
+}
+
+fn is_database(text: &str) -> bool {
+    let endings = [".sqlite", ".sqlite3", ".db", ".db3", ".duckdb"];
+    endings.iter().any(|ending| text.to_ascii_lowercase().ends_with(ending))
+}
+
+fn is_table(text: &str) -> bool {
+    let endings = [".csv", ".json", ".jsonl", ".ndjson", ".parquet"];
+    endings.iter().any(|ending| text.to_ascii_lowercase().ends_with(ending))
+}
+
 /// Of a URL that is wrong, any part may be the password.
 fn shown(text: &str) -> String {
-    text.split_once("://").map_or(text.into(), |(scheme, _)| format!("{scheme}://…"))
+    match text.split_once("://") {
+        Some((scheme, _)) => format!("{scheme}://…"),
+        None if is_parameters(text) => text.split_once('=').map_or("…".into(), |(name, _)| format!("{name}=…")),
+        None => text.into(),
+    }
 }
 
 #[cfg(test)]
@@ -86,7 +129,14 @@ mod tests {
             assert!(parse(url) == Destination::Postgres(url.into()));
         }
         assert_eq!(error("sqlite:"), "can't write tables to \"sqlite:\": the path is missing");
-        assert_eq!(error("mysql://me@host/db"), "can't write tables to \"mysql://…\": there is no such kind of destination yet");
+        assert_eq!(error("mysql://me@host/db"), "can't write tables to \"mysql://…\": there is no such kind of destination");
+        assert_eq!(error("duckdb:x"), "can't write tables to \"duckdb:x\": there is no such kind of destination");
+        assert_eq!(error("password=secret host=db"), "can't write tables to \"password=…\": parameters of a connection are not read");
+        assert_eq!(error("tables.db"), "can't write tables to \"tables.db\": that is the name of a file with a database");
+        assert!(error("out/daily.CSV").contains("one file"));
+        for folder in ["./duckdb:x", "a/b:c", "day=2024-03-01", "x.y", "C"] {
+            assert!(parse(folder) == Destination::Directory(folder.into()));
+        }
     }
 
     /// Whatever is wrong with a URL, and wherever the password ends up by it.
