@@ -291,6 +291,7 @@ fn split(delivery: &Delivery, sequence: u64) -> Split {
         accept_from: Moment::FIRST,
         accept_until: Moment::LAST,
         late: Late::Before(Moment::FIRST),
+        alone: false,
     }
 }
 

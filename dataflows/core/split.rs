@@ -39,6 +39,8 @@ pub struct Split {
     pub accept_until: Moment,
     /// What tells late events.
     pub late: Late,
+    /// Nothing else is being read: worker 0, which has the split, reads it itself.
+    pub alone: bool,
 }
 
 /// What tells late events: those that are earlier than the latest event of the epochs before.
@@ -118,6 +120,7 @@ impl Split {
     pub fn route(&self) -> u64 {
         match &self.location {
             Location::Dataset(dataset) => dataset.route,
+            _ if self.alone => 0,
             Location::Stream { .. } => 0,
             Location::File(_) | Location::Inline(_) | Location::Refused(_) => self.epoch.wrapping_add(self.sequence),
         }

@@ -141,8 +141,10 @@ impl Hosted {
                 return;
             }
             self.splits.advance_to(offer.epoch);
+            // Handing a few lines to another worker and waiting for it takes longer than reading them.
+            let alone = self.flights.is_empty() && offer.plan.splits.len() == 1 && is_small(&offer.plan);
             for split in &offer.plan.splits {
-                let mut split = Split { epoch: offer.epoch, late, ..split.clone() };
+                let mut split = Split { epoch: offer.epoch, late, alone, ..split.clone() };
                 self.routes.assign(&mut split);
                 self.splits.send(split);
             }

@@ -174,6 +174,7 @@ fn split(part: &Part, sequence: u64, location: Location, arrival: Arrival) -> Sp
         accept_from: arrival.accept_from,
         accept_until: arrival.accept_until,
         late: Late::Before(Moment::FIRST),
+        alone: false,
     }
 }
 

@@ -356,6 +356,7 @@ fn inline(delivery: &Delivery, epoch: Epoch, sequence: u64) -> Split {
         accept_from: Moment::FIRST,
         accept_until: Moment::LAST,
         late: Late::Before(Moment::FIRST),
+        alone: false,
     }
 }
 
