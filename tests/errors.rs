@@ -223,7 +223,7 @@ fn garbage_among_json() {
     let rows = rejected(&place, "out/rejected.csv");
     assert_eq!(rows.iter().map(|row| row.0).collect::<Vec<_>>(), [3, 4, 5, 6, 6, 7, 8, 9, 10]);
     assert_eq!(rows[0].1, "no JSON object: expected ident (column 2)");
-    assert!(rows.iter().all(|row| !row.1.is_empty() && row.2.len() > 2));
+    assert!(rows.iter().all(|row| !row.1.is_empty() && !row.2.is_empty()));
     place.write("array.json", format!("[\n{good},\n7, {{}}\n,\n{good}\n"));
     place.run("run active events=array.json --out array").succeeds();
     assert_eq!(

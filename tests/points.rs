@@ -355,16 +355,16 @@ fn a_store_that_is_being_written_is_not_read() {
 }
 
 #[test]
-fn the_readme_shows_what_is_answered() {
+fn the_page_of_points_shows_what_is_answered() {
     let place = Place::new();
     place.run("generate brushing --out brushes --toothbrushes 2 --datasets 20").succeeds();
     place.run("run brushing datasets=brushes --tables brushing_daily --points store:points").succeeds();
-    let readme = std::fs::read_to_string(format!("{}/README.md", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let readme = std::fs::read_to_string(format!("{}/src/points/README.md", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let asked = "query brushing.brushing toothbrush_id=brush-0000 --from 2024-01-05 --to 2024-01-06 --limit 3 --points store:points";
     let answer = place.run(asked).succeeds().stdout;
     // Blanks at the ends of lines are nothing that one sees.
     let shown: String = answer.lines().map(|line| format!("{}\n", line.trim_end())).collect();
-    assert!(readme.contains(&format!("$ retally {asked}\n{shown}")), "README.md does not show\n{shown}");
+    assert!(readme.contains(&format!("$ retally {asked}\n{shown}")), "the page of points does not show\n{shown}");
     let asked = "query brushing.brushing toothbrush_id=brush-000 --points store:points";
     let failure = place.run(asked).fails();
     let shown = format!("$ retally {asked}\nerror: {}\nhint: {}\n", failure.error, failure.hint.unwrap());

@@ -61,9 +61,12 @@ impl Record for Event {
         Field::new("event_timestamp", "when it happened, in microseconds since 1970-01-01T00:00:00Z, as number or text"),
         Field::new("event_name", "what happened"),
         Field::new("event_params", "a list of {key, value: {string_value | int_value | float_value | double_value}}").nested().of_some(),
-        Field::new("time_zone_offset_seconds", "how far the user's clock was ahead of UTC, here or in device; matters with --timezone event")
-            .of_some()
-            .or(&["device.time_zone_offset_seconds"]),
+        Field::new(
+            "time_zone_offset_seconds",
+            "how far the user's clock was ahead of UTC, here or in device; matters with --timezone event",
+        )
+        .of_some()
+        .or(&["device.time_zone_offset_seconds"]),
         Field::new("user_id", "the user with --user-field user_id").of_some(),
         Field::new("engagement_time_msec", "the parameter of this name, where parameters are columns").of_some(),
         Field::new("engaged_session_event", "likewise: with any value, the event is valuable").of_some(),

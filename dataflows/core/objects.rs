@@ -261,9 +261,9 @@ mod tests {
         for (text, reason) in [
             (r#"{"id":1,"id":2}"#, "the key \"id\" stands twice (column 12)"),
             (r#"{"id":1,"ID":1}"#, "the key \"id\" stands twice (column 12)"),
-            (r#"{"id":{"en":"x"}}"#, "id holds an object and no single value (column 16)"),
-            (r#"{"id":["x"]}"#, "id holds a list and no single value (column 11)"),
-            (r#"{"id":"a\ud83c"}"#, "id is no valid text: unexpected end of hex escape (column 15)"),
+            (r#"{"id":{"en":"x"}}"#, "id holds an object and no single value (column 17)"),
+            (r#"{"id":["x"]}"#, "id holds a list and no single value (column 12)"),
+            (r#"{"id":"a\ud83c"}"#, "id is no valid text: unexpected end of hex escape (column 16)"),
             (r#"{"id":NaN}"#, "no JSON object: expected value (column 7)"),
             (r#"{"id":1} {"id":2}"#, "no JSON object: trailing characters (column 10)"),
             (r#"{"id":1"#, "no JSON object: EOF while parsing an object (column 7)"),

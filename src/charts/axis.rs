@@ -63,7 +63,7 @@ impl Unit {
     fn of(step: f64, largest: f64) -> Unit {
         let (size, suffix) = match largest {
             // Too long to be read, or to have room.
-            x if x >= 1e21 || x < 1e-4 => exponent(x),
+            x if !(1e-4..1e21).contains(&x) => exponent(x),
             x if x >= 1e9 => (1e9, "bn".into()),
             x if x >= 1e6 => (1e6, "M".into()),
             // 2,500 reads better than 2.5k does.

@@ -9,7 +9,7 @@ use std::io::{self, Read};
 /// Cuts a stream into records.
 pub(super) enum Lexer {
     Csv(Box<Csv<Box<dyn Read>>>),
-    JsonLines(JsonLines<Box<dyn Read>>),
+    JsonLines(Box<JsonLines<Box<dyn Read>>>),
     Values(Values<Box<dyn Read>>),
 }
 
@@ -19,7 +19,7 @@ impl Lexer {
         match format {
             Format::Csv(columns) => Lexer::Csv(Box::new(Csv::new(stream, until, columns.clone(), input, at_file_start))),
             Format::Json { wrapper } => Lexer::Values(Values::new(stream, wrapper.clone())),
-            Format::JsonLines | Format::Parquet | Format::Archive(_) => Lexer::JsonLines(JsonLines::new(stream, until)),
+            Format::JsonLines | Format::Parquet | Format::Archive(_) => Lexer::JsonLines(Box::new(JsonLines::new(stream, until))),
         }
     }
 

@@ -12,7 +12,7 @@
 //! - [`rejected`] keeps what was refused
 //!
 //! A module uses only those that stand above it in this order: `batch`, `blocks`, `remote`, `file`, `pipes`, `nearest`, `unpack`, `csv`,
-//! `json`, `lexer`, `format`, `header`, `look`, `quotes`, `parquet`, `paths`,
+//! `json`, `lexer`, `format`, `header`, `look`, `quotes`, `pages`, `parquet`, `paths`,
 //! `streams`, `archive`, `jobs`, `body`, `read`, `plan`, `rejected`.
 
 pub mod archive;
@@ -28,6 +28,7 @@ mod json;
 mod lexer;
 mod look;
 pub mod nearest;
+mod pages;
 mod parquet;
 pub mod paths;
 mod pipes;

@@ -9,12 +9,13 @@
 use super::IngestError;
 use super::file::InputFile;
 use super::nearest::nearest;
+use super::pages::SoundGroup;
 use bytes::Bytes;
 use parquet::basic::{LogicalType, TimeUnit, Type as Physical};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::DataType;
 use parquet::errors::{ParquetError, Result as ParquetResult};
-use parquet::file::reader::{ChunkReader, FileReader, Length, SerializedFileReader};
+use parquet::file::reader::{ChunkReader, FileReader, Length, RowGroupReader, SerializedFileReader};
 use parquet::record::reader::{ReaderIter, TreeBuilder};
 use parquet::record::{Field as Value, Row};
 use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor, Type};
@@ -64,7 +65,21 @@ impl ChunkReader for Parts {
 type Reader = SerializedFileReader<Parts>;
 
 fn open(location: &str, size: u64) -> io::Result<Reader> {
-    SerializedFileReader::new(Parts { location: location.into(), size }).map_err(failed)
+    let reader = SerializedFileReader::new(Parts { location: location.into(), size }).map_err(failed)?;
+    // The library takes for granted that what a file says of its parts is true.
+    let within = |offset: i64| u64::try_from(offset).is_ok_and(|offset| offset <= size);
+    for group in reader.metadata().row_groups() {
+        let sound = group.num_rows() >= 0
+            && group.columns().iter().all(|column| {
+                let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
+                let (length, values) = (column.compressed_size(), column.num_values());
+                values >= 0 && within(column.data_page_offset()) && within(start) && within(length) && within(start.saturating_add(length))
+            });
+        if !sound {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "what it says of its row groups can't be"));
+        }
+    }
+    Ok(reader)
 }
 
 fn failed(error: ParquetError) -> io::Error {
@@ -272,14 +287,14 @@ impl ParquetReader {
     }
 
     fn begin(&mut self, number: usize) -> ParquetResult<Group> {
-        let group = self.reader.get_row_group(number)?;
+        let group = SoundGroup(self.reader.get_row_group(number)?);
         self.bytes += u64::try_from(group.metadata().compressed_size()).unwrap_or(0);
         if let Some(roots) = &self.sought.nested {
             let schema = self.reader.metadata().file_metadata().schema();
             let fields = schema.get_fields().iter().filter(|field| roots.iter().any(|root| root == field.name())).cloned().collect();
             let projection = Type::group_type_builder(schema.name()).with_fields(fields).build()?;
             let descriptor = Arc::new(SchemaDescriptor::new(Arc::new(projection)));
-            return TreeBuilder::new().as_iter(descriptor, &*group).map(Group::Rows);
+            return TreeBuilder::new().as_iter(descriptor, &group).map(Group::Rows);
         }
         let cells = self.sought.columns.iter().map(|(place, column)| {
             let descriptor = group.metadata().column(*column).column_descr_ptr();

@@ -2,6 +2,7 @@
 
 pub mod known;
 pub mod packed;
+pub mod parquet;
 pub mod postgres_server;
 pub mod program;
 pub mod s3_server;

@@ -1,0 +1,373 @@
+//! Data as people have it: other names, files, encodings and words, what is refused by name, and what `check` says of it.
+
+use crate::support::known::{EVENTS, ONLINE, rows, table};
+use crate::support::packed::gzip;
+use crate::support::parquet;
+use crate::support::program::{Place, Ran, Started};
+use std::process::{Command, Stdio};
+
+const HEADER: &str = "timestamp,device_id,user_id,server_id,connected\n";
+const LINES: &str = "2024-03-01 08:00:00,1,7,1,true\n2024-03-01 18:00:00,1,7,1,false\n2024-03-01 09:00:00,2,7,1,true\n";
+const DAILY: &str = "day,fleet_size,devices\n2024-03-01,1-2,2\n";
+
+/// The daily table of an online run over these files.
+#[track_caller]
+fn daily(place: &Place, words: &str) -> String {
+    place.run(&format!("run online {words} --tables online_daily --out out")).succeeds();
+    place.read("out/online_daily.csv")
+}
+
+/// A command of a shell, in which `retally` is the program.
+fn shell(place: &Place, script: &str) -> Ran {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("retally() {{ {} \"$@\"; }}\n{script}", env!("CARGO_BIN_EXE_retally"))]).current_dir(place.path("."));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    Started::new(command, script).finish()
+}
+
+/// Each kind of file whose columns would have to be guessed: what is read of it, or why it is refused.
+#[test]
+fn columns_are_never_guessed() {
+    let place = Place::new();
+    let swapped = "timestamp,user_id,device_id,server_id,connected\n2024-03-01 08:00:00,7,1,1,true\n2024-03-01 09:00:00,7,2,1,true\n";
+    for text in [
+        format!("\n \n{swapped}"),
+        format!("# exported by ops\n#again\n{swapped}"),
+        format!("sep=;\n{}", swapped.replace(',', ";")),
+        swapped.replace(',', "|"),
+        swapped.replace("true\n", "true,\n"),
+        swapped.replace("timestamp", "TimeStamp"),
+        swapped
+            .replace("user_id", "\"user_id\"")
+            .replace("connected\n", "connected,\"a note\nof two lines\"\n")
+            .replace("true\n", "true,\n"),
+    ] {
+        place.write("events.csv", &text);
+        assert_eq!(daily(&place, "events=events.csv"), DAILY, "{text}");
+    }
+    for (text, error, hint) in [
+        ("ts,device_id,user_id,server_id,connected\n2024-03-01,1,7,1,true\n", "it does not name timestamp", "--map events.timestamp=ts"),
+        ("event_time,user,device,server,state\n2024-03-01,7,1,1,true\n", "names none of the fields", "--map events.device_id=device"),
+        ("timestamp,device_id,user_id,server_id,connected,user_id\n", "names user_id twice", "--map events.user_id=COLUMN"),
+    ] {
+        place.write("events.csv", text);
+        let failure = place.run("run online events=events.csv --out out").fails().names(&["\"events.csv\"", error]);
+        assert!(failure.hint.as_ref().is_some_and(|found| found.contains(hint)), "{failure:?}");
+    }
+    place.write("events.csv", format!("{HEADER}{LINES}"));
+    place.write("servers.csv", "id,created_at,deleted_at\n1,2024-01-01,2024-03-01 10:00:00\n");
+    let failure =
+        place.run("run online events=events.csv servers=servers.csv").fails().names(&["does not name destroyed_at", "\"deleted_at\""]);
+    assert!(failure.hint.unwrap().contains("--map servers.destroyed_at=deleted_at"));
+    place.run("run online events=events.csv servers=servers.csv --map servers.destroyed_at= --out out").succeeds();
+    // The parts of `split -l`.
+    place.write("x/a.csv", format!("{HEADER}2024-03-01 08:00:00,1,7,1,true\n"));
+    place.write("x/b.csv", "2024-03-01 09:00:00,2,7,1,true\n");
+    place.run("run online events=x").fails().names(&["\"x/b.csv\"", "no header", "\"x/a.csv\""]);
+    assert_eq!(daily(&place, "events=x --header first"), DAILY);
+}
+
+#[test]
+fn json_comes_in_many_shapes() {
+    let place = Place::new();
+    let object =
+        |device: u8| format!(r#"{{"timestamp":"2024-03-01T08:00:00Z","device_id":{device},"user_id":7,"server_id":1,"connected":true}}"#);
+    let (one, two) = (object(1), object(2));
+    for text in [
+        format!("{one}\n{two}\n"),
+        format!("{one}{two}"),
+        format!("{one} {two}\n"),
+        format!("[{one}]\n[{two}]\n"),
+        format!("[\n{one},\n{two}\n]"),
+        format!("{}\n{}\n", one.replace(',', ",\n  "), two.replace(',', ",\n  ")),
+        format!("{{\"count\":2,\"Records\":[{one},{two}],\"next\":null}}"),
+        format!("{{\"Records\":[{one}]}}\n{{\"Records\":[{two}]}}\n"),
+        format!("{{\n \"Records\": [\n{one},\n{two} ]\n}}\n"),
+        format!("{}\n{}\n", one.replace("device_id", "Device_ID"), two),
+    ] {
+        place.write("events.json", &text);
+        assert_eq!(daily(&place, "events=events.json"), DAILY, "{text}");
+    }
+    for (text, reason) in [
+        (one.replace("\"user_id\":7", "\"user_id\":7,\"user_id\":8"), "the key \"user_id\" stands twice"),
+        (one.replace("\"user_id\":7", "\"user_id\":NaN"), "no JSON object: expected value"),
+        (one.replace("\"user_id\":7", "\"user_id\":{\"id\":7}"), "user_id holds an object and no single value"),
+        (format!("{one} 5"), "there is something beside objects and arrays"),
+    ] {
+        place.write("events.json", format!("{text}\n{two}\n"));
+        place.run("run online events=events.json --out out").succeeds();
+        assert!(place.read("out/rejected.csv").replace("\"\"", "\"").contains(reason), "{text}: {}", place.read("out/rejected.csv"));
+    }
+    // A field that no object names.
+    place.write("events.json", format!("{}\n{}\n", one.replace("device_id", "deviceId"), two.replace("device_id", "deviceId")));
+    let failure = place.run("run online events=events.json --out other").fails().names(&["device_id is missing"]);
+    assert!(failure.hint.unwrap().contains("--map events.device_id=deviceId"));
+    place.write("servers.json", r#"{"id":1,"created_at":"2024-01-01","deleted_at":null}"#);
+    place.write("events.json", format!("{one}\n"));
+    let said = place.run("run online events=events.json servers=servers.json").succeeds().stderr;
+    assert!(said.contains("no object of \"servers\" names destroyed_at; perhaps --map servers.destroyed_at=deleted_at"), "{said}");
+}
+
+/// A file of which nothing can be read is of another kind: the run fails, and what was there stays.
+#[test]
+fn a_run_that_read_nothing_has_failed() {
+    let place = Place::new();
+    place.write("monday.csv", format!("{HEADER}{LINES}"));
+    place.write("tuesday.csv", "a,b,c\n2024-03-01 08:00:00,x,y\n");
+    place.write("wednesday.csv", format!("{HEADER}soon,1,7,1,true\nlater,2,7,1,true\nsoon,3,7,1,true\n"));
+    place.run("run online events=monday.csv --tables online_daily --out sqlite:t.sqlite").succeeds();
+    place.run("run online events=tuesday.csv --tables online_daily --out sqlite:t.sqlite").fails();
+    let failure = place.run("run online events=monday.csv events=wednesday.csv --tables online_daily --out sqlite:t.sqlite").fails();
+    let failure = failure.names(&["any of the 3 records of \"wednesday.csv\"", "timestamp \"soon\" is not a time", "\"later\""]);
+    assert!(failure.hint.unwrap().contains("--max-rejected"));
+    let said = place.run("run online events=monday.csv --tables online_daily --out sqlite:t.sqlite").succeeds().stderr;
+    assert!(said.contains("0 inserted, 0 updated, 0 deleted"), "it is as it was: {said}");
+    place.run("run online events=wednesday.csv --max-rejected 3").succeeds();
+    place.run("run online events=wednesday.csv --max-rejected 2").fails().names(&["--max-rejected 2"]);
+    // A file without records is no such file.
+    place.write("empty.csv", HEADER);
+    place.run("run online events=monday.csv events=empty.csv --out out").succeeds();
+}
+
+/// A run over two days does not mean that all other days never were.
+#[test]
+fn most_rows_of_a_database_are_not_deleted_unasked() {
+    let place = Place::new();
+    let day = |day: u32| {
+        format!(
+            "2024-{:02}-{:02} 08:00:00,{day},7,1,true\n2024-{:02}-{:02} 09:00:00,{day},7,1,false\n",
+            day / 28 + 1,
+            day % 28 + 1,
+            day / 28 + 1,
+            day % 28 + 1
+        )
+    };
+    place.write("all.csv", (0..210).map(day).collect::<String>());
+    place.write("some.csv", (0..105).map(day).collect::<String>());
+    place.write("few.csv", (0..100).map(day).collect::<String>());
+    let run = |words: &str| place.run(&format!("run online {words} --tables online_daily --out sqlite:t.sqlite"));
+    run("events=all.csv").succeeds();
+    let failure = run("events=few.csv").fails().names(&["110 of the 210 rows", "\"online_daily\"", "day 2024-04-17 to 2024-08-14"]);
+    assert!(failure.hint.unwrap().contains("--replace"));
+    assert!(run("events=some.csv").succeeds().stderr.contains("105 deleted"), "half of them may go");
+    assert!(run("events=all.csv").succeeds().stderr.contains("105 inserted"));
+    assert!(run("events=few.csv --replace").succeeds().stderr.contains("110 deleted"));
+}
+
+#[test]
+fn fields_are_mapped_by_flags_and_by_a_file() {
+    let place = Place::new();
+    place.write("log.csv", "ts,imei,state\n1709280000000,1,up\n1709316000000,1,down\n1709283600000,2,up\n");
+    place.write(
+        "retally.toml",
+        "[online]\nfleet-sizes = '1-2'\n[online.map.events]\ntimestamp = { column = 'ts', format = 'unix_ms' }\ndevice_id = 'imei'\n\
+         user_id = { value = 0 }\nserver_id = { value = '0' }\nconnected = { column = 'state', true = ['up'], false = ['down'] }\n",
+    );
+    assert_eq!(daily(&place, "events=log.csv --config retally.toml"), DAILY);
+    // Flags count more than the file.
+    place.write("other.csv", "ts,device,state\n1709280000000,1,up\n1709283600000,2,up\n");
+    assert_eq!(daily(&place, "events=other.csv --config retally.toml --map events.device_id=device"), DAILY);
+    place.write("words.csv", "ts,imei,state\n2024-03-01,1,online\n2024-03-01 09:00,2,yes\n");
+    let flags = "--map events.timestamp=ts --map events.device_id=imei --map events.connected=state --map events.user_id==0 --map events.server_id==0";
+    assert_eq!(daily(&place, &format!("events=words.csv {flags}")), DAILY);
+    place.write("deep.jsonl", "{\"payload\":{\"ts\":\"2024-03-01\",\"id\":1}}\n{\"payload\":{\"ts\":\"2024-03-01T10:00Z\",\"id\":2}}\n");
+    let flags = "--map events.timestamp=payload.ts --map events.device_id=payload.id --map events.connected==true --map events.user_id==0 --map events.server_id==0";
+    assert_eq!(daily(&place, &format!("events=deep.jsonl {flags}")), DAILY);
+    for (words, error, hint) in [
+        ("--map events.device=imei", "names no field: there is no \"device\"", "perhaps device_id"),
+        ("--map event.device_id=imei", "names no input", "perhaps events"),
+        ("--map device_id=imei", "is not INPUT.FIELD=COLUMN", "==VALUE"),
+        ("--config none.toml", "could not read --config \"none.toml\"", ""),
+        ("--encoding klingon", "--encoding \"klingon\"", "windows-1252"),
+        ("--not-before soon", "--not-before \"soon\" is not a time", ""),
+    ] {
+        let failure = place.run(&format!("run online events=log.csv {words}")).fails_as_wrong_usage().names(&[error]);
+        assert!(failure.hint.unwrap_or_default().contains(hint), "{words}");
+    }
+    let failure =
+        place.run("run online events=log.csv --map events.device_id=imai").fails().names(&["\"imai\", which device_id is mapped to"]);
+    assert!(failure.hint.unwrap().contains("--map events.device_id=imei"));
+}
+
+#[test]
+fn streams_packings_and_encodings() {
+    let place = Place::new();
+    let text = format!("{HEADER}{LINES}");
+    place.write("events.csv", &text);
+    place.write("events.csv.gz", gzip(&text));
+    place.write("padded.csv.gz", [gzip(&text), vec![0; 512]].concat());
+    place.write("events.tsv", text.replace(',', "\t"));
+    place.write("events.txt", &text);
+    place.write(
+        "wide.csv",
+        text.encode_utf16().fold(vec![0xff, 0xfe], |mut bytes, unit| {
+            bytes.extend(unit.to_le_bytes());
+            bytes
+        }),
+    );
+    for file in ["padded.csv.gz", "events.tsv", "events.txt", "wide.csv"] {
+        assert_eq!(daily(&place, &format!("events={file}")), DAILY, "{file}");
+    }
+    for script in [
+        "retally run online events=- --tables online_daily --out out < events.csv",
+        "cat events.csv | retally run online events=- --tables online_daily --out out",
+        "cat events.csv.gz | retally run online events=/dev/stdin --tables online_daily --out out",
+        "mkfifo pipe; cat events.csv > pipe & retally run online events=pipe --tables online_daily --out out",
+    ] {
+        shell(&place, script).succeeds();
+        assert_eq!(place.read("out/online_daily.csv"), DAILY, "{script}");
+        std::fs::remove_dir_all(place.path("out")).unwrap();
+    }
+    // What a name says, and what is there.
+    place.write("packed.csv", gzip(&text));
+    place.write("plain.csv.gz", &text);
+    place.write("table.csv", "PAR1\x15\x04");
+    place.run("run online events=packed.csv").fails().names(&["\"packed.csv\": it holds gzip"]);
+    place.run("run online events=plain.csv.gz").fails().names(&["\"plain.csv.gz\": it holds something that is not packed"]);
+    place.run("run online events=table.csv").fails().names(&["\"table.csv\": it holds Parquet"]);
+    place.write("mapping.csv", b"sensor_name;sensor_uuid\nAu\xdfen;15a4c814-5cd1-4b30-432e-429ad517812c\n");
+    place.write("data.csv", "timestamp;sensor_uuid;sensor_value\n2024-03-01 08:00:00;15a4c814-5cd1-4b30-432e-429ad517812c;12,5\n");
+    let run = "run sensors mapping=mapping.csv data=data.csv --tables sensor_summary --out sensors";
+    place.run(run).fails().names(&["is no UTF-8"]);
+    place.run(&format!("{run} --encoding windows-1252")).succeeds();
+    let summary = place.read("sensors/sensor_summary.csv");
+    assert!(summary.contains("Außen,15a4c814-") && summary.contains(",12.5,"), "{summary}");
+}
+
+#[test]
+fn clocks_that_were_never_set() {
+    let place = Place::new();
+    place.write("events.csv", format!("{HEADER}{LINES}1970-01-01 00:00:12,1,7,1,true\n2024-03-01,3,8,1,x\n12,3,8,1,true\n"));
+    assert_eq!(daily(&place, "events=events.csv"), DAILY);
+    let rejected = place.read("out/rejected.csv");
+    assert!(rejected.contains("the event's time 1970-01-01T00:00:12Z is before 2000-01-01T00:00:00Z"), "{rejected}");
+    assert!(rejected.contains("is too small for a UNIX time"), "{rejected}");
+    place
+        .run("run online events=events.csv --not-before 1970-01-01T00:00:00Z --as-of 2024-03-02 --tables online_daily --out early")
+        .succeeds();
+    assert!(place.read("early/online_daily.csv").contains("\n1970-01-01,"));
+    // The default zone is named where it was used.
+    let said = |words: &str| place.run(&format!("run online events=events.csv {words} --out zone")).succeeds().stderr;
+    assert!(said("").contains("times without an offset were read in UTC"));
+    assert!(!said("--timezone +02:00").contains("without an offset"));
+    assert!(!said("--timezone Europe/Berlin").contains("without an offset"));
+}
+
+#[test]
+fn check_shows_what_is_understood_and_what_would_be_refused() {
+    let place = Place::new();
+    place.write("log.csv", "# by ops\nts;imei;state\n2024-03-01 08:00;1;up\n01.03.2024;2;up\n2024-03-01 09:00;2;up\n");
+    let flags = "--map events.timestamp=ts --map events.device_id=imei --map events.user_id==0 --map events.server_id==0 --map events.connected==true";
+    let ran = place.run(&format!("check online events=log.csv {flags}")).succeeds();
+    for part in [
+        "events log.csv: CSV, 3 columns between ';', with a header that ends in line 2\n",
+        "  timestamp                  is column 1, \"ts\"\n",
+        "  user_id                    is always \"0\"\n",
+        "  3 records: 2 can be read, 1 are refused\n",
+        "  times without an offset are read in UTC\n",
+        "2024-03-01 09:00  2          0        0          true",
+        "  refused 1, first in line 4: timestamp \"01.03.2024\" is not a time like",
+    ] {
+        assert!(ran.stdout.contains(part), "{part:?} is not in\n{}", ran.stdout);
+    }
+    let failure = place.run("check online events=log.csv").fails().names(&["names none of the fields"]);
+    assert!(failure.hint.unwrap().contains("--map events.timestamp="));
+    place.write("events.json", "{\"Records\":[{\"timestamp\":\"2024-03-01\"}]}");
+    let ran = place.run("check online events=events.json");
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stdout.contains("JSON objects in the array \"Records\" of others"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("refused 1, first in line 1: device_id is missing"), "{}", ran.stdout);
+}
+
+/// CSV for the dataflows whose data is JSON elsewhere, where it is flat.
+#[test]
+fn flat_events_come_as_csv() {
+    let place = Place::new();
+    place.write(
+        "events.csv",
+        "user_pseudo_id,event_timestamp,event_name,engagement_time_msec,engaged_session_event\n\
+         ann,1709348400000000,user_engagement,5000,1\nbob,1709348400000000,user_engagement,5000,\n",
+    );
+    place.run("run active events=events.csv --tables active_user_table,active_issues --out out").succeeds();
+    assert_eq!(place.read("out/active_user_table.csv"), "date,active_user_count\n2024-03-01,1\n");
+    assert!(place.read("out/active_issues.csv").contains("not_valuable,1"));
+    let id = |number: u8| format!("00000000-0000-4000-8000-0000000000{number:02}");
+    place.write(
+        "logs.csv",
+        format!(
+            "time,logId,type,sessionId\n2024-03-01T08:00:00Z,{0},StartSession,{1}\n2024-03-01T08:30:00Z,{0},EndSession,{1}\n",
+            id(1),
+            id(2)
+        ),
+    );
+    place.run("run usage events=logs.csv --tables usage_history --out usage").succeeds();
+    assert!(place.read("usage/usage_history.csv").contains(&format!("{},2024-03-01,30,30", id(1))));
+}
+
+#[test]
+fn parquet_is_read_by_row_groups_and_columns() {
+    let place = Place::new();
+    ONLINE.write_csv(&place, "in");
+    place.write("events.parquet", parquet::events(&ONLINE.lines, 500));
+    place.write("data/part-0.parquet", parquet::events(&ONLINE.lines, 100_000));
+    place.write("data/_SUCCESS", "");
+    for events in ["events.parquet", "data"] {
+        ONLINE.check(&place, &format!("events={events} servers=in/servers.csv -w 3"));
+    }
+    std::fs::copy(place.path("events.parquet"), place.path("events")).unwrap();
+    ONLINE.check(&place, "events=events servers=in/servers.csv");
+    place.write("cut.parquet", &parquet::events(&ONLINE.lines, 500)[..2_000]);
+    place.run("run online events=cut.parquet").fails().names(&["\"cut.parquet\""]);
+    let failure = place.run("run online events=events.parquet --map events.device_id=imei").fails().names(&["no column imei"]);
+    assert!(failure.hint.unwrap().contains("--map events.device_id="));
+    let ran = place.run("check online events=events.parquet").succeeds();
+    assert!(ran.stdout.contains("events events.parquet: Parquet\n"), "{}", ran.stdout);
+}
+
+/// Nested lists, as BigQuery exports them, and groups that lead to a field.
+#[test]
+fn parquet_of_nested_events() {
+    let place = Place::new();
+    let event =
+        |user: &str, valuable: bool| parquet::AppEvent { user: user.into(), micros: 1_709_348_400_000_000, valuable, offset: -18_000 };
+    place.write("events.parquet", parquet::app_events(&[event("ann", true), event("bob", false)]));
+    place.run("run active events=events.parquet --timezone event --tables active_user_table,active_issues --out out").succeeds();
+    assert_eq!(place.read("out/active_user_table.csv"), "date,active_user_count\n2024-03-01,1\n");
+    assert!(place.read("out/active_issues.csv").contains("not_valuable,1"), "{}", place.read("out/active_issues.csv"));
+}
+
+/// Mapped, piped, and in another encoding: the tables are those of the plain file.
+#[test]
+fn the_law_holds_for_data_in_other_names() {
+    let place = Place::new();
+    ONLINE.write_csv(&place, "in");
+    let words = |fields: &[&str]| {
+        let state = if fields[4] == "true" { "up" } else { "down" };
+        format!("{},{},{},{},{state}", fields[3], fields[0], fields[2], fields[1])
+    };
+    let lines: Vec<String> = ONLINE.lines.iter().map(|line| words(&line.split(',').collect::<Vec<_>>())).collect();
+    place.write("mapped.csv", table(&["node", "when", "owner", "imei", "state"], &lines));
+    place.write(
+        "retally.toml",
+        "[online.map.events]\ntimestamp = 'when'\ndevice_id = 'imei'\nuser_id = 'owner'\nserver_id = 'node'\n\
+         connected = { column = 'state', true = ['up'], false = ['down'] }\n",
+    );
+    for workers in 1..=3 {
+        ONLINE.check(&place, &format!("events=mapped.csv servers=in/servers.csv --config retally.toml -w {workers}"));
+    }
+    let script = format!("cat in/events.csv | retally {} events=- servers=in/servers.csv -w 2 --out out", ONLINE.run());
+    std::fs::remove_dir_all(place.path("out")).unwrap();
+    shell(&place, &script).succeeds();
+    crate::support::known::same(&place, "out", &ONLINE);
+    let text = table(&EVENTS, &ONLINE.lines);
+    place.write(
+        "utf16.csv",
+        text.encode_utf16().fold(vec![0xfe, 0xff], |mut bytes, unit| {
+            bytes.extend(unit.to_be_bytes());
+            bytes
+        }),
+    );
+    ONLINE.check(&place, "events=utf16.csv servers=in/servers.csv -w 3");
+    place.write("rows.txt", rows(&ONLINE.lines));
+    ONLINE.check(&place, "events=rows.txt servers=in/servers.csv");
+}
