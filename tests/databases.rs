@@ -2,18 +2,21 @@
 //!
 //! Each test goes through [`Database`], once for SQLite and once for a PostgreSQL server of its own.
 
-use crate::support::postgres_server::Server;
+use crate::support::postgres_server::{PASSWORD_IN_URL, Server};
 use crate::support::program::Place;
+use crate::support::proxy::Proxy;
 use crate::support::sqlite_file::SqliteFile;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use retally::sinks::{Applied, Deletions, Reached, Sink};
+use retally::failure::Outcome;
+use retally::sinks::{Applied, Deletions, Postgres, Reached, Sink, SinkError};
 use retally::tables::TableState;
 use retally_core::calendar::Day;
 use retally_core::contract::Table;
 use retally_core::row::{Column, ColumnType, Row, RowBatch, batches, values};
 use retally_core::time::Moment;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 /// How many rows of a table were inserted, updated, deleted.
 pub type Log = BTreeMap<(String, String), u64>;
@@ -308,7 +311,7 @@ fn any_rows_become_any_others(database: &dyn Database) {
         for epoch in 1..6 {
             let reached = Reached { dataflow: "it's".into(), epoch, fingerprint: "x".into() };
             let mut some = |table| {
-                let count = [0, 5, 40][random.random_range(0..3)];
+                let count = [0, 5, 40, 300][random.random_range(0..4)];
                 random_rows(&mut random, table, count)
             };
             let next: Vec<_> = tables.iter().map(&mut some).collect();
@@ -436,6 +439,33 @@ fn postgres_changes_are_applied_once() {
     changes_are_applied_once(&server, || {
         server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'retally'");
     });
+}
+
+/// The answer to a COMMIT is lost: nobody knows whether it was done, and what is there is looked at before anything is done again.
+#[test]
+fn postgres_whose_answer_to_a_commit_is_lost() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.port());
+    let url = format!("postgres://keeper:{PASSWORD_IN_URL}@127.0.0.1:{}/tables?options=-c%20timezone%3DUTC", proxy.port);
+    let table = sample("one_key", 1);
+    let tables = std::slice::from_ref(&table);
+    let rows = random_rows(&mut ChaCha8Rng::seed_from_u64(7), &table, 9);
+    let to = |epoch| Reached { dataflow: "sample".into(), epoch, fingerprint: "x".into() };
+    let mut sink = Postgres::open(&url, tables.iter()).unwrap();
+    sink.bring(&[&state(&table, rows.values().take(1))], &to(1), Deletions::Any).unwrap();
+    let changes = BTreeMap::from([(table.name.to_string(), batches(rows.values().skip(1).map(|row| (row.clone(), 1)).collect()))]);
+    proxy.cut_after(b"COMMIT");
+    let error = sink.apply(tables, &changes, &to(2)).unwrap_err();
+    assert!(matches!(&error, SinkError::Undecided { .. }), "{error}");
+    assert_eq!(error.outcome(), Outcome::MaybeDone);
+    // The server had the message, and needs a moment.
+    let until = Instant::now() + Duration::from_secs(30);
+    while sink.reached("sample").unwrap() != Some(to(2)) {
+        assert!(Instant::now() < until, "it was not done");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(sink.apply(tables, &changes, &to(2)).unwrap(), Applied::Already);
+    assert_eq!(server.table("one_key").len(), rows.len());
 }
 
 #[test]

@@ -7,6 +7,8 @@
 
 use super::cells::Cell;
 use super::relation::{Kind, Relation};
+use bytes::BytesMut;
+use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
 /// What a COPY begins with: the signature, no flags, no extension.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -35,6 +37,43 @@ pub(super) fn row(relation: &Relation, row: &[u8], out: &mut Vec<u8>) -> Result<
     let width = i16::try_from(relation.width()).unwrap_or_else(|_| panic!("a table of {} columns", relation.width()));
     out.extend_from_slice(&width.to_be_bytes());
     relation.cells(row, |column, kind, cell| value(kind, cell, out).ok_or(TooLarge(column)))
+}
+
+/// The first cells of a row, as the parameters of a statement: for each the value in the same form, or nothing where it is missing.
+pub(super) fn parameters(relation: &Relation, row: &[u8], cells: usize) -> Result<Vec<Parameter>, TooLarge> {
+    let mut parameters = Vec::with_capacity(cells);
+    relation.cells(row, |column, kind, cell| {
+        if parameters.len() < cells {
+            let mut bytes = Vec::new();
+            value(kind, cell, &mut bytes).ok_or(TooLarge(column))?;
+            // Behind its length.
+            parameters.push(Parameter(bytes.get(4..).filter(|_| !matches!(cell, Cell::Null)).map(<[u8]>::to_vec)));
+        }
+        Ok(())
+    })?;
+    Ok(parameters)
+}
+
+/// A value as PostgreSQL takes it, of whatever type its column is.
+#[derive(Debug)]
+pub(super) struct Parameter(Option<Vec<u8>>);
+
+impl ToSql for Parameter {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(match &self.0 {
+            Some(bytes) => {
+                out.extend_from_slice(bytes);
+                IsNull::No
+            }
+            None => IsNull::Yes,
+        })
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
 }
 
 /// Appends a value; nothing where it is too large.

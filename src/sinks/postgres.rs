@@ -15,7 +15,8 @@ use super::{Applied, Deletions, Sink, SinkError};
 use crate::tables::TableState;
 use postgres::config::{Host, SslMode};
 use postgres::error::SqlState;
-use postgres::{Client, Config, NoTls};
+use postgres::types::ToSql;
+use postgres::{Client, Config, NoTls, Statement};
 use retally_core::contract::Table;
 use retally_core::row::RowBatch;
 use std::collections::BTreeMap;
@@ -41,7 +42,13 @@ pub struct Postgres {
     config: Config,
     place: String,
     /// The connection, as long as it is not lost.
-    kept: Option<Client>,
+    kept: Option<Kept>,
+}
+
+/// A connection, and the statements that are prepared in it.
+struct Kept {
+    client: Client,
+    prepared: BTreeMap<String, Statement>,
 }
 
 impl Postgres {
@@ -71,21 +78,23 @@ impl Postgres {
     fn transact<T>(&mut self, work: impl FnOnce(&mut Open<'_>) -> Result<T, SinkError>) -> Result<T, SinkError> {
         let failed = |error| failed(&self.place, &error);
         // A connection may have been lost since: it is asked for a sign of life.
-        let kept = self.kept.take().and_then(|mut client| client.is_valid(ANSWER_WAIT).is_ok().then_some(client));
-        let mut client = match kept {
-            Some(client) => client,
-            None => self.config.connect(NoTls).map_err(failed)?,
+        let kept = self.kept.take().and_then(|mut kept| kept.client.is_valid(ANSWER_WAIT).is_ok().then_some(kept));
+        let mut kept = match kept {
+            Some(kept) => kept,
+            None => Kept { client: self.config.connect(NoTls).map_err(failed)?, prepared: BTreeMap::new() },
         };
         let answer = {
-            let mut open = Open { transaction: client.transaction().map_err(failed)?, place: &self.place };
+            let transaction = kept.client.transaction().map_err(failed)?;
+            let mut open = Open { transaction, prepared: &mut kept.prepared, place: &self.place };
             let answer = work(&mut open)?;
             open.transaction.commit().map_err(|error| match error.as_db_error() {
-                Some(_) => failed(error),
-                None => SinkError::Undecided { place: self.place.clone(), why: chain(&error) },
+                // A server that is shut down says so, and not whether it was done.
+                Some(refused) if !is_shutdown(refused.code()) => failed(error),
+                _ => SinkError::Undecided { place: self.place.clone(), why: chain(&error) },
             })?;
             answer
         };
-        self.kept = Some(client);
+        self.kept = Some(kept);
         Ok(answer)
     }
 }
@@ -114,6 +123,7 @@ impl Sink for Postgres {
 /// A transaction under way.
 struct Open<'c> {
     transaction: postgres::Transaction<'c>,
+    prepared: &'c mut BTreeMap<String, Statement>,
     place: &'c str,
 }
 
@@ -202,9 +212,35 @@ impl Session for Open<'_> {
         writer.finish().map_err(|error| failed(self.place, &error))
     }
 
+    fn each(&mut self, statement: &str, relation: &Relation, cells: usize, rows: &[&[u8]]) -> Result<(), SinkError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let prepared = match self.prepared.get(statement) {
+            Some(prepared) => prepared.clone(),
+            None => {
+                let prepared = self.transaction.prepare(statement).map_err(|error| failed(self.place, &error))?;
+                self.prepared.insert(statement.into(), prepared.clone());
+                prepared
+            }
+        };
+        for row in rows {
+            let parameters = copy::parameters(relation, row, cells);
+            let parameters = parameters.map_err(|TooLarge(column)| SinkError::too_large(self.place, relation.name, column))?;
+            let parameters: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|parameter| parameter as _).collect();
+            self.transaction.execute(&prepared, &parameters).map_err(|error| failed(self.place, &error))?;
+        }
+        Ok(())
+    }
+
     fn analyze(&mut self, table: &str) -> Result<(), SinkError> {
         self.execute(&format!("ANALYZE {table}")).map(drop)
     }
+}
+
+/// The server, or this connection, is being ended: 57P01 to 57P03.
+fn is_shutdown(code: &SqlState) -> bool {
+    [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW].contains(code)
 }
 
 /// Why a URL can't be used, and what would be right. It may not be shown.

@@ -114,7 +114,7 @@ impl Relation {
         self.columns.get(..self.key).unwrap_or_default()
     }
 
-    fn key_is_primary(&self) -> bool {
+    pub(super) fn key_is_primary(&self) -> bool {
         self.key > 0 && self.key_columns().iter().all(|column| !column.nullable)
     }
 
@@ -221,6 +221,34 @@ impl Relation {
         format!("DELETE FROM {name} AS t WHERE EXISTS (SELECT 1 FROM {GONE} AS n WHERE {})", self.same_key())
     }
 
+    /// Deletes a row by its key, whose values are the parameters.
+    pub(super) fn delete_one(&self) -> String {
+        let mut place = 0;
+        let same = joined(self.key_columns(), " AND ", |column| {
+            place += 1;
+            let (name, parameter) = (quoted(column.name), self.dialect.parameter(place));
+            match self.dialect {
+                _ if !column.nullable => format!("{name} = {parameter}"),
+                Dialect::Sqlite => format!("{name} IS {parameter}"),
+                Dialect::Postgres => format!("{name} IS NOT DISTINCT FROM {parameter}"),
+            }
+        });
+        format!("DELETE FROM {} WHERE {same}", quoted(self.name))
+    }
+
+    /// Inserts a row, whose values are the parameters; in place of one with its key, where keys are never missing.
+    pub(super) fn insert_one(&self) -> String {
+        let parameters: Vec<String> = (1..=self.width()).map(|place| self.dialect.parameter(place)).collect();
+        let insert = format!("INSERT INTO {} ({}) VALUES ({})", quoted(self.name), self.names(), parameters.join(", "));
+        if !self.key_is_primary() {
+            return insert;
+        }
+        let values = self.columns.get(self.key..).unwrap_or_default();
+        let set = joined(values, ", ", |column| format!("{0} = excluded.{0}", quoted(column.name)));
+        let instead = if values.is_empty() { "NOTHING".into() } else { format!("UPDATE SET {set}") };
+        format!("{insert} ON CONFLICT ({}) DO {instead}", self.key_names())
+    }
+
     /// Nothing, where all columns are key.
     pub(super) fn update(&self) -> Option<String> {
         let values = self.columns.get(self.key..).filter(|values| !values.is_empty())?;
@@ -277,6 +305,13 @@ impl Relation {
 }
 
 impl Dialect {
+    fn parameter(self, place: usize) -> String {
+        match self {
+            Dialect::Sqlite => format!("?{place}"),
+            Dialect::Postgres => format!("${place}"),
+        }
+    }
+
     fn type_name(self, kind: Kind) -> &'static str {
         match (self, kind) {
             (Dialect::Sqlite, Kind::Day | Kind::Time | Kind::Uuid | Kind::Text) | (Dialect::Postgres, Kind::Text) => "TEXT",
@@ -316,7 +351,7 @@ impl Kind {
     }
 }
 
-fn joined(columns: &[RelationColumn], between: &str, text: impl Fn(&RelationColumn) -> String) -> String {
+fn joined(columns: &[RelationColumn], between: &str, text: impl FnMut(&RelationColumn) -> String) -> String {
     columns.iter().map(text).collect::<Vec<_>>().join(between)
 }
 

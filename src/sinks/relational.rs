@@ -2,7 +2,8 @@
 //!
 //! What is true now is loaded beside the table, into a temporary one, and the database compares the two: keys that are gone are deleted,
 //! rows whose other columns differ are updated, new keys are inserted. So rows that stay the same are not written, the order in which a
-//! database sorts does not matter, and memory is bounded by the database's own settings. A table without rows is loaded directly.
+//! database sorts does not matter, and memory is bounded by the database's own settings. A table without rows is loaded directly. A few
+//! changes of an epoch are made one by one, by prepared statements.
 //!
 //! # Limits
 //! A relation whose columns or key are not ours is refused, not altered.
@@ -13,6 +14,9 @@ use crate::tables::TableState;
 use retally_core::contract::Table;
 use retally_core::row::{Column, ColumnType, RowBatch};
 use std::collections::BTreeMap;
+
+/// Up to so many changes of a table are made one by one; more are loaded beside it.
+const ONE_BY_ONE_MAX: usize = 100;
 
 /// The table of what has been reached.
 pub(super) const PROGRESS: &str = "retally_progress";
@@ -57,6 +61,8 @@ pub(super) trait Session {
     fn lock(&mut self, name: &str) -> Result<(), SinkError>;
     /// Adds rows of `relation` to the table `into`.
     fn load(&mut self, into: &str, relation: &Relation, rows: &mut dyn Iterator<Item = &[u8]>) -> Result<u64, SinkError>;
+    /// Runs a prepared statement for each row, whose first cells are its parameters.
+    fn each(&mut self, statement: &str, relation: &Relation, cells: usize, rows: &[&[u8]]) -> Result<(), SinkError>;
     /// Lets the database look at what was loaded, to plan by.
     fn analyze(&mut self, table: &str) -> Result<(), SinkError>;
 }
@@ -185,6 +191,14 @@ pub(super) fn apply(
         }
         let (mut new, mut gone) = (Vec::new(), Vec::new());
         relation.sort_changes(batches, &mut new, &mut gone);
+        if new.len() + gone.len() <= ONE_BY_ONE_MAX {
+            session.each(&relation.delete_one(), &relation, relation.key, &gone)?;
+            if !relation.key_is_primary() {
+                session.each(&relation.delete_one(), &relation, relation.key, &new)?;
+            }
+            session.each(&relation.insert_one(), &relation, relation.width(), &new)?;
+            continue;
+        }
         for (temporary, rows) in [(NEW, new), (GONE, gone)] {
             session.execute(&relation.create_temporary(temporary, false))?;
             session.load(temporary, &relation, &mut rows.into_iter())?;

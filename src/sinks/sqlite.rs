@@ -245,6 +245,26 @@ impl Session for Open<'_> {
         Ok(count)
     }
 
+    fn each(&mut self, statement: &str, relation: &Relation, cells: usize, rows: &[&[u8]]) -> Result<(), SinkError> {
+        let mut statement = self.transaction.prepare(statement).map_err(|error| self.failed(&error))?;
+        let mut text = Vec::new();
+        for row in rows {
+            let mut place = 0;
+            relation.cells(row, |column, kind, cell| {
+                place += 1;
+                if place > cells {
+                    return Ok(());
+                }
+                bind(&mut statement, place, kind, cell, &mut text).map_err(|error| match error {
+                    rusqlite::Error::IntegralValueOutOfRange(..) => SinkError::too_large(self.place, relation.name, column),
+                    error => self.failed(&error),
+                })
+            })?;
+            statement.raw_execute().map_err(|error| self.failed(&error))?;
+        }
+        Ok(())
+    }
+
     /// Its statistics are not worth their time for a table that is read once, with one way to do it.
     fn analyze(&mut self, _: &str) -> Result<(), SinkError> {
         Ok(())

@@ -5,5 +5,6 @@ pub mod packed;
 pub mod parquet;
 pub mod postgres_server;
 pub mod program;
+pub mod proxy;
 pub mod s3_server;
 pub mod sqlite_file;

@@ -96,6 +96,10 @@ impl Server {
         format!("postgres://{credentials}@127.0.0.1:{}/{database}", self.port)
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     fn config(&self, database: &str) -> Config {
         let mut config = Config::new();
         config.host("127.0.0.1").port(self.port).user(USER).password(PASSWORD).dbname(database).options("-c timezone=UTC");
