@@ -166,6 +166,7 @@ pub fn job(dataflow: Measured, tables: &str) -> Result<Job> {
         settings,
         tables,
         accept_from: retally_core::time::Moment::FIRST,
+        rejected_kept: 1_000,
         rejected_max: None,
         points,
     })

@@ -233,6 +233,17 @@ fn garbage_among_json() {
     );
 }
 
+/// Of many refused lines the first are kept, and all are counted.
+#[test]
+fn refused_lines_are_kept_up_to_a_limit() {
+    let place = Place::new();
+    place.write("events.csv", format!("{EVENT}{}", "x,1,1,1,true\n".repeat(50)));
+    let said = place.run("run online events=events.csv --keep-rejected 20 --out out").succeeds().stderr;
+    assert!(said.contains(" 50 rejected") && said.contains("of 50 rejected records, 20 are in the table rejected"), "{said}");
+    assert_eq!(rejected(&place, "out/rejected.csv").len(), 20);
+    place.run("run online events=events.csv --keep-rejected 1 --max-rejected 49").fails().names(&["--max-rejected 49"]);
+}
+
 /// Bytes of any kind, under every name: there is an answer, and every line of it is in the file.
 #[test]
 fn bytes_of_any_kind() {

@@ -19,6 +19,11 @@ fn of_the_program() {
 }
 
 #[test]
+fn of_check_sensors() {
+    check("check-sensors", "check sensors --help");
+}
+
+#[test]
 fn of_run_online() {
     check("run-online", "run online --help");
 }

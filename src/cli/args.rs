@@ -151,6 +151,10 @@ fn run(dataflow: &dyn Dataflow) -> Command {
                 .value_parser(number()),
         )
         .arg(
+            flag("keep-rejected", "N", "Keep so many refused records of a batch as rows; all are counted [default: 1,000,000]")
+                .value_parser(clap::value_parser!(u64).range(1..)),
+        )
+        .arg(
             Arg::new("replace")
                 .long("replace")
                 .action(ArgAction::SetTrue)

@@ -13,7 +13,7 @@ use retally_core::calendar::Calendar;
 use retally_core::contract::{Input, InputKind};
 use retally_core::mapping::{Origin, Rule};
 use retally_core::record::{Context, Refusal};
-use retally_core::split::{Archive, Format, Line, Opener, Packing, Split};
+use retally_core::split::{Archive, Format, Line, Location, Opener, Packing, Split};
 use retally_core::time::DAY;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -121,10 +121,11 @@ fn report(calendar: &Calendar, input: &Input, plan: &Plan, file: &PlannedFile, s
     let mut write = || -> std::fmt::Result {
         let split = usize::try_from(file.first_split).ok().and_then(|place| plan.splits.get(place));
         let Some(split) = split else { return Ok(()) };
-        writeln!(text, "{} {}: {}", input.name, file.name, format(split))?;
         if matches!(input.kind, InputKind::Datasets(_)) {
-            return Ok(());
+            let datasets = plan.splits.iter().filter(|split| matches!(split.location, Location::Dataset(_))).count();
+            return writeln!(text, "{} {}: {datasets} datasets, which are read as a whole", input.name, file.name);
         }
+        writeln!(text, "{} {}: {}", input.name, file.name, format(split))?;
         for (place, field) in input.fields.iter().enumerate() {
             writeln!(text, "  {:<26} {}", field.name, origin(input, place, split))?;
         }

@@ -54,6 +54,7 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
         settings,
         tables,
         accept_from: retally_core::time::Moment::FIRST,
+        rejected_kept: 1_000,
         rejected_max: None,
         points: Destination::Nowhere,
     };

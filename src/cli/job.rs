@@ -6,6 +6,7 @@ use super::mapping;
 use crate::cluster::Cluster;
 use crate::engine::Job;
 use crate::ingest::batch::{Batch, Part, Source};
+use crate::ingest::rejected::KEPT_MAX;
 use crate::ingest::unpack;
 use crate::points::{Destination, PointsError};
 use crate::sinks::{self, Format, Sink};
@@ -67,8 +68,9 @@ pub fn job(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Job, CliErro
     };
     let tables = with_pieces(&*graph, tables, matches.contains_id("charts"))?;
     let rejected_max = matches.get_one::<u64>("max-rejected").copied();
+    let rejected_kept = matches.get_one::<u64>("keep-rejected").copied().unwrap_or(KEPT_MAX);
     let points = points(&*graph, matches)?;
-    Ok(Job { definition, graph: Arc::from(graph), settings, tables, accept_from, rejected_max, points })
+    Ok(Job { definition, graph: Arc::from(graph), settings, tables, accept_from, rejected_kept, rejected_max, points })
 }
 
 /// How files are read, by the flags.

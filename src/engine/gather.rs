@@ -59,6 +59,11 @@ pub struct EpochReports {
 }
 
 impl EpochReports {
+    /// Of an epoch of which so many refused records are kept.
+    pub fn new(rejected_kept: u64) -> EpochReports {
+        EpochReports { rejected: Refused::new(rejected_kept), ..EpochReports::default() }
+    }
+
     /// Adds a report. One that ends the run is an error.
     pub fn add(&mut self, report: Report) -> Result<(), EngineError> {
         match report {

@@ -38,6 +38,7 @@ fn job(dataflow: &dyn Dataflow, settings: &[(&str, &str)]) -> Job {
         settings,
         tables,
         accept_from: Moment::FIRST,
+        rejected_kept: 1_000,
         rejected_max: None,
         points: Destination::Nowhere,
     }

@@ -150,7 +150,7 @@ impl Hosted {
             }
             self.splits.advance_to(offer.epoch + 1);
             self.splits.flush();
-            self.flights.push_back(Flight { offer, reports: EpochReports::default() });
+            self.flights.push_back(Flight { offer, reports: EpochReports::new(self.job.rejected_kept) });
         }
     }
 
@@ -182,6 +182,10 @@ impl Hosted {
         let notices = Notices::new(&self.job, &plan, &reports.done);
         summary.notes = std::mem::take(&mut reports.notes);
         summary.notes.extend(notices.notes());
+        if reports.rejected.not_kept() > 0 {
+            let (kept, all) = (self.job.rejected_kept, reports.rejected.len());
+            summary.notes.push(format!("of {all} rejected records, {kept} are in the table rejected (--keep-rejected)"));
+        }
         summary.notes.sort_unstable();
         summary.passed_over.append(&mut reports.passed_over);
         summary.passed_over.sort_unstable();

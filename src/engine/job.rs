@@ -22,6 +22,8 @@ pub struct Job {
     pub tables: BTreeSet<String>,
     /// Events before this are refused.
     pub accept_from: Moment,
+    /// So many refused records of a batch are kept as rows of the table `rejected`; all are counted.
+    pub rejected_kept: u64,
     /// The run fails when more records are refused.
     pub rejected_max: Option<u64>,
     /// Where points go.

@@ -28,7 +28,7 @@ mod json;
 mod lexer;
 mod look;
 pub mod nearest;
-mod pages;
+pub mod pages;
 mod parquet;
 pub mod paths;
 mod pipes;

@@ -1,7 +1,7 @@
-//! Row groups of Parquet whose pages are looked at before they are decoded.
+//! What is done about damaged Parquet files, at which the library may panic.
 //!
-//! The library panics at what a damaged file may hold, and a panic ends the process: a page that refers to a dictionary that is not there is
-//! an error here.
+//! A panic ends the process. So pages are looked at before they are decoded, and where the library panics all the same, [`damaged`] tells the
+//! program's panic hook which file it is: it ends with an error that names the file, as any other that can't be read does.
 
 use parquet::basic::Encoding;
 use parquet::bloom_filter::Sbbf;
@@ -11,8 +11,27 @@ use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::reader::RowGroupReader;
 use parquet::record::reader::RowIter;
 use parquet::schema::types::Type;
+use std::cell::RefCell;
 
-/// A row group with such pages.
+thread_local! {
+    /// The file that this thread reads.
+    static READING: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Runs what may panic at a damaged file.
+pub fn reading<T>(location: &str, work: impl FnOnce() -> T) -> T {
+    READING.set(Some(location.into()));
+    let done = work();
+    READING.set(None);
+    done
+}
+
+/// The damaged file that this thread panics at, if it does.
+pub fn damaged() -> Option<String> {
+    READING.take()
+}
+
+/// A row group whose pages are looked at.
 pub struct SoundGroup<'g>(pub Box<dyn RowGroupReader + 'g>);
 
 impl RowGroupReader for SoundGroup<'_> {

@@ -9,7 +9,7 @@
 use super::IngestError;
 use super::file::InputFile;
 use super::nearest::nearest;
-use super::pages::SoundGroup;
+use super::pages::{SoundGroup, reading};
 use bytes::Bytes;
 use parquet::basic::{LogicalType, TimeUnit, Type as Physical};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
@@ -65,7 +65,7 @@ impl ChunkReader for Parts {
 type Reader = SerializedFileReader<Parts>;
 
 fn open(location: &str, size: u64) -> io::Result<Reader> {
-    let reader = SerializedFileReader::new(Parts { location: location.into(), size }).map_err(failed)?;
+    let reader = reading(location, || SerializedFileReader::new(Parts { location: location.into(), size })).map_err(failed)?;
     // The library takes for granted that what a file says of its parts is true.
     let within = |offset: i64| u64::try_from(offset).is_ok_and(|offset| offset <= size);
     for group in reader.metadata().row_groups() {
@@ -370,7 +370,9 @@ impl SplitReader for ParquetReader {
         if self.cancelled.load(Ordering::Relaxed) {
             return Ok(false);
         }
-        self.step(each).map_err(|error| format!("could not read {:?} after row {}: {}", self.location, self.rows, failed(error)))
+        let location = self.location.clone();
+        reading(&location, || self.step(each))
+            .map_err(|error| format!("could not read {:?} after row {}: {}", self.location, self.rows, failed(error)))
     }
 
     fn bytes_read(&self) -> u64 {

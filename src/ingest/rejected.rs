@@ -13,11 +13,16 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The bytes of a page of packed lines.
 const PAGE_BYTES: usize = 1 << 20;
 
+/// So many refused lines of a batch are kept, unless somebody says otherwise.
+pub const KEPT_MAX: u64 = 1_000_000;
+
 /// Lines that were refused, as they came.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Refused {
     pages: Vec<Page>,
     count: u64,
+    /// So many are kept; the others are counted.
+    kept_max: u64,
     /// Some of them stand in archives.
     members: bool,
 }
@@ -40,9 +45,29 @@ struct Packed {
     end: usize,
 }
 
+impl Default for Refused {
+    fn default() -> Refused {
+        Refused::new(KEPT_MAX)
+    }
+}
+
 impl Refused {
-    /// Keeps a line.
+    /// Keeps the first lines, so many.
+    pub fn new(kept_max: u64) -> Refused {
+        Refused { pages: Vec::new(), count: 0, kept_max, members: false }
+    }
+
+    /// How many lines are not kept.
+    pub fn not_kept(&self) -> u64 {
+        self.count.saturating_sub(self.kept_max)
+    }
+
+    /// Keeps a line, or counts it.
     pub fn push(&mut self, rejected: &Rejected) {
+        if self.count >= self.kept_max {
+            self.count += 1;
+            return;
+        }
         let member = rejected.member.as_deref().unwrap_or_default().as_bytes();
         let (reason, raw) = (rejected.reason.as_bytes(), rejected.raw.as_slice());
         self.members |= !member.is_empty();
@@ -110,7 +135,7 @@ impl Refused {
         if self.members {
             return retally_core::row::batches(self.lines().filter_map(|kept| places.row(&kept)).collect());
         }
-        let mut lines: Vec<(Place, &[u8], &[u8])> = Vec::with_capacity(usize::try_from(self.count).unwrap_or(0));
+        let mut lines: Vec<(Place, &[u8], &[u8])> = Vec::with_capacity(usize::try_from(self.count.min(self.kept_max)).unwrap_or(0));
         lines.extend(self.lines().filter_map(|kept| Some((places.of(&kept)?, kept.reason, kept.raw))));
         lines.sort_unstable();
         let mut rows = Vec::new();
