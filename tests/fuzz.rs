@@ -16,7 +16,6 @@ use retally::ingest::read::FileOpener;
 use retally::registry;
 use retally_core::calendar::Calendar;
 use retally_core::contract::Input;
-use retally_core::record::Context;
 use retally_core::split::{Format, Opener, Packing};
 use retally_core::time::Moment;
 use std::io::Write;
@@ -102,7 +101,7 @@ fn read(input: &Input, dataflow: &str, path: &Path) -> Result<(u64, bool), Strin
     let batch = Batch { parts: vec![Part { input: place, sign: 1, source: Source::Path(path.display().to_string()) }] };
     let arrival = Arrival { accept_from: Moment::NOT_BEFORE, accept_until: Moment::LAST };
     let plan = plan::plan(&definition, &batch, arrival).map_err(|error| error.to_string())?;
-    let context = Context::of(Calendar::utc(), input);
+    let context = input.context(Calendar::utc());
     let (mut accepted, mut refused) = (0, 0);
     for split in &plan.splits {
         let mut reader = FileOpener::default().open(split, input)?;

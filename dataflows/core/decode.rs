@@ -64,7 +64,7 @@ impl<'s> Inputs<'s> {
             panic!("the dataflow declares no input {name:?}");
         };
         let splits = self.splits.clone().filter(move |split| split.input == place);
-        let context = Context::of(self.calendar.clone(), input);
+        let context = input.context(self.calendar.clone());
         let (records, reports) = decode::<R>(splits, input.clone(), Rc::clone(&self.opener), context);
         self.reports.borrow_mut().push(reports);
         records

@@ -76,6 +76,11 @@ impl Input {
         }
     }
 
+    /// What its records are read with; local times are those of a calendar.
+    pub fn context(&self, calendar: Calendar) -> Context {
+        Context::mapped(calendar, self.fields, self.mapping.clone())
+    }
+
     /// A run may do without it.
     #[must_use]
     pub fn optional(self) -> Input {

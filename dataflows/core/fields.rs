@@ -1,7 +1,8 @@
 //! The fields of a record: texts by place, and the values that they hold.
 
 use crate::calendar::Naming;
-use crate::record::{Context, Field, Refusal};
+use crate::context::Context;
+use crate::field::{Field, Refusal};
 use crate::time::{self, Moment, TimeError, Written};
 
 /// The fields of one record, by place in [`Record::FIELDS`](crate::record::Record::FIELDS). A field that is not there is empty.
@@ -64,6 +65,7 @@ impl<'a> Fields<'a> {
         self.written(place, context).and_then(|written| context.calendar.moment_naming(written)).map_err(|error| self.refusal(place, error))
     }
 
+    #[inline]
     fn written(&self, place: usize, context: &Context) -> Result<Written, TimeError> {
         let text = self.text(place);
         let written = match context.mapping.rule(place).and_then(|rule| rule.time.as_ref()) {

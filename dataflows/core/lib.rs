@@ -10,16 +10,19 @@
 
 pub mod calendar;
 pub mod chart;
+pub mod context;
 pub mod contract;
 pub mod decode;
 pub mod definition;
 pub mod duration;
 pub mod extremes;
-mod fields;
+pub mod field;
+pub mod fields;
 pub mod gather;
 pub mod generate;
 pub mod hash;
 pub mod key_chart;
+mod keys;
 pub mod late_lines;
 pub mod mapping;
 pub mod noticed;

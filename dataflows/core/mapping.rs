@@ -4,7 +4,7 @@
 //! One mapping serves every format: a name is a column of CSV, or a path of keys through nested objects. What is not mapped stands under
 //! its own name, in any case.
 
-use crate::record::Field;
+use crate::field::Field;
 use crate::time_format::TimeFormat;
 use std::sync::Arc;
 

@@ -6,76 +6,19 @@
 //! # Limits
 //! A key that stands twice is refused where it names a field; others are not looked at.
 
-use crate::mapping::{Column, Mapping, Origin};
+use crate::context::Context;
+use crate::field::{Field, Refusal};
+use crate::fields::Fields;
+use crate::keys::{Entry, Keys};
 use crate::noticed::Noticed;
-use crate::record::{Context, Field, Fields, Refusal};
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
 
-/// The keys of objects that name fields.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Keys {
-    entries: Vec<Entry>,
-}
-
-/// A key at some depth.
-#[derive(Clone, Debug)]
-struct Entry {
-    key: String,
-    /// Whether it is known in any case: names that a mapping gives are not.
-    any_case: bool,
-    targets: Vec<Target>,
-    inner: Keys,
-}
-
-/// A field whose value stands under a key.
-#[derive(Clone, Copy, Debug)]
-struct Target {
-    place: usize,
-    /// Of several keys of a field, the one with the least rank that holds anything counts.
-    rank: u8,
-    nested: bool,
-}
-
-impl Keys {
-    pub(crate) fn new(fields: &'static [Field], mapping: &Mapping) -> Keys {
-        let mut keys = Keys::default();
-        for (place, field) in fields.iter().enumerate() {
-            let target = |rank| Target { place, rank, nested: field.nested };
-            match mapping.origin(place) {
-                Origin::Own => {
-                    keys.add(&[field.name.to_string()], true, target(0));
-                    for (rank, alias) in (1..).zip(field.aliases) {
-                        keys.add(&Column::parse(alias).path, true, target(rank));
-                    }
-                }
-                Origin::Column(column) => keys.add(&column.path, false, target(0)),
-                Origin::Constant(_) | Origin::Absent => {}
-            }
-        }
-        keys
-    }
-
-    fn add(&mut self, path: &[String], any_case: bool, target: Target) {
-        let Some((key, rest)) = path.split_first() else { return };
-        let found = self.entries.iter().position(|entry| entry.key == *key && entry.any_case == any_case);
-        let place = found.unwrap_or_else(|| {
-            self.entries.push(Entry { key: key.clone(), any_case, targets: Vec::new(), inner: Keys::default() });
-            self.entries.len() - 1
-        });
-        let Some(entry) = self.entries.get_mut(place) else { return };
-        if rest.is_empty() { entry.targets.push(target) } else { entry.inner.add(rest, any_case, target) }
-    }
-
-    /// The place of a key: as it is, or else in another case.
-    pub(crate) fn find(&self, key: &str) -> Option<usize> {
-        let exact = self.entries.iter().position(|entry| entry.key == key);
-        exact.or_else(|| self.entries.iter().position(|entry| entry.any_case && entry.key.eq_ignore_ascii_case(key)))
-    }
-}
+/// So many fields a record may have.
+const FIELDS_MAX: usize = 8;
 
 /// The text of a field, and the rank of the key that it stood under.
 #[derive(Clone)]
@@ -91,7 +34,8 @@ pub(crate) fn decode<T>(
     context: &Context,
     decode: impl FnOnce(Fields<'_>) -> Result<T, Refusal>,
 ) -> Result<T, Refusal> {
-    let mut slots = vec![Slot { text: Cow::Borrowed(""), rank: u8::MAX }; declared.len()];
+    let mut slots = [const { Slot { text: Cow::Borrowed(""), rank: u8::MAX } }; FIELDS_MAX];
+    assert!(declared.len() <= FIELDS_MAX, "records have {FIELDS_MAX} fields at most, and not {}", declared.len());
     for (place, value) in context.mapping.constants() {
         slots.get_mut(place).into_iter().for_each(|slot| slot.text = Cow::Borrowed(value));
     }
@@ -101,8 +45,8 @@ pub(crate) fn decode<T>(
     let read = (&mut deserializer).deserialize_map(reader).and_then(|()| deserializer.end());
     context.noticed.object(named);
     read.map_err(|error| refusal(&error))?;
-    let texts: Vec<&[u8]> = slots.iter().map(|slot| slot.text.as_bytes()).collect();
-    decode(Fields::new(declared, &texts))
+    let texts = slots.each_ref().map(|slot| slot.text.as_bytes());
+    decode(Fields::new(declared, texts.get(..declared.len()).unwrap_or_default()))
 }
 
 /// Why a text is no record's object, with the column where that shows.
@@ -125,6 +69,28 @@ struct Reader<'r, 'de> {
     named: &'r mut u64,
 }
 
+impl<'de> Reader<'_, 'de> {
+    /// Takes a single value for the fields of a key. The error is why they can't hold it.
+    #[inline]
+    fn scalar(&mut self, entry: &Entry, value: Result<Cow<'de, str>, Shape>) -> Result<(), String> {
+        for target in &entry.targets {
+            *self.named |= 1u64.checked_shl(u32::try_from(target.place).unwrap_or(u32::MAX)).unwrap_or(0);
+            match (&value, self.slots.get_mut(target.place)) {
+                (Ok(text), Some(slot)) if target.rank < slot.rank && !text.is_empty() => {
+                    *slot = Slot { text: text.clone(), rank: target.rank }
+                }
+                // Under another name than its own, an object or a list is something else.
+                (Err(shape), _) if target.rank == 0 => {
+                    let name = self.declared.get(target.place).map_or("", |field| field.name);
+                    return Err(shape.refusal(name));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
 impl<'de> Visitor<'de> for Reader<'_, 'de> {
     type Value = ();
 
@@ -132,9 +98,11 @@ impl<'de> Visitor<'de> for Reader<'_, 'de> {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
         let mut seen = 0u64;
-        while let Some(found) = map.next_key_seed(Key { keys: self.keys, noticed: self.noticed })? {
+        // Keys come in the same order, mostly.
+        let mut next = 0;
+        while let Some(found) = map.next_key_seed(Key { keys: self.keys, next, noticed: self.noticed })? {
             let Some((place, entry)) = found.and_then(|place| Some((place, self.keys.entries.get(place)?))) else {
                 map.next_value::<IgnoredAny>()?;
                 continue;
@@ -144,6 +112,12 @@ impl<'de> Visitor<'de> for Reader<'_, 'de> {
                 return Err(A::Error::custom(format_args!("the key {:?} stands twice", entry.key)));
             }
             seen |= bit;
+            next = place + 1;
+            if !entry.raw {
+                let scalar = map.next_value_seed(Scalar)?;
+                self.scalar(entry, scalar).map_err(A::Error::custom)?;
+                continue;
+            }
             let raw = map.next_value::<&'de RawValue>()?.get();
             for target in &entry.targets {
                 *self.named |= 1u64.checked_shl(u32::try_from(target.place).unwrap_or(u32::MAX)).unwrap_or(0);
@@ -171,9 +145,84 @@ impl<'de> Visitor<'de> for Reader<'_, 'de> {
     }
 }
 
+/// What stands where a single value belongs.
+#[derive(Clone, Copy)]
+enum Shape {
+    Object,
+    List,
+}
+
+impl Shape {
+    fn refusal(self, name: &str) -> String {
+        match self {
+            Shape::Object => format!("{name} holds an object and no single value"),
+            Shape::List => format!("{name} holds a list and no single value"),
+        }
+    }
+}
+
+/// A single value as CSV would hold it, read without a copy where it can be; numbers in the shortest form that reads back the same.
+struct Scalar;
+
+impl<'de> DeserializeSeed<'de> for Scalar {
+    type Value = Result<Cow<'de, str>, Shape>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Scalar {
+    type Value = Result<Cow<'de, str>, Shape>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Ok(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Ok(Cow::Owned(text.into())))
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Ok(Cow::Borrowed("")))
+    }
+
+    fn visit_bool<E>(self, truth: bool) -> Result<Self::Value, E> {
+        Ok(Ok(Cow::Borrowed(if truth { "true" } else { "false" })))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(Ok(Cow::Owned(itoa::Buffer::new().format(number).into())))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
+        Ok(Ok(Cow::Owned(itoa::Buffer::new().format(number).into())))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
+        Ok(Ok(Cow::Owned(number.to_string())))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Err(Shape::Object))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Err(Shape::List))
+    }
+}
+
 /// A key as its place among those that are known.
 struct Key<'r> {
     keys: &'r Keys,
+    /// The place of the one that it may be.
+    next: usize,
     noticed: &'r Noticed,
 }
 
@@ -193,7 +242,7 @@ impl Visitor<'_> for Key<'_> {
     }
 
     fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
-        let found = self.keys.find(key);
+        let found = self.keys.find_from(self.next, key);
         if found.is_none() {
             self.noticed.key(key);
         }
@@ -217,8 +266,8 @@ fn text_of<'v>(raw: &'v str, nested: bool, name: &str) -> Result<Cow<'v, str>, S
                 format!("{name} is no valid text: {}", text.rsplit_once(" at line ").map_or(text.as_str(), |(head, _)| head))
             }),
         },
-        Some(b'{') if !nested => Err(format!("{name} holds an object and no single value")),
-        Some(b'[') if !nested => Err(format!("{name} holds a list and no single value")),
+        Some(b'{') if !nested => Err(Shape::Object.refusal(name)),
+        Some(b'[') if !nested => Err(Shape::List.refusal(name)),
         _ => Ok(Cow::Borrowed(raw)),
     }
 }
@@ -227,7 +276,7 @@ fn text_of<'v>(raw: &'v str, nested: bool, name: &str) -> Result<Cow<'v, str>, S
 mod tests {
     use super::*;
     use crate::calendar::Calendar;
-    use crate::mapping::Rule;
+    use crate::mapping::{Column, Mapping, Origin, Rule};
 
     const DECLARED: &[Field] =
         &[Field::new("id", ""), Field::new("kind", "").or(&["type", "device.kind"]), Field::new("more", "").nested().optional()];
@@ -243,8 +292,13 @@ mod tests {
 
     #[test]
     fn values_are_texts() {
-        assert_eq!(read(r#"{"id":"\u00e9","kind":1.50,"more":[1,{"x":2}]}"#).unwrap(), ["é", "1.50", "[1,{\"x\":2}]"]);
-        assert_eq!(read(r#"{"id":18446744073709551616,"kind":null}"#).unwrap(), ["18446744073709551616", "", ""]);
+        assert_eq!(read(r#"{"id":"\u00e9","kind":1.50,"more":[1,{"x":2}]}"#).unwrap(), ["é", "1.5", "[1,{\"x\":2}]"]);
+        assert_eq!(read(r#"{"id":18446744073709551615,"kind":null}"#).unwrap(), ["18446744073709551615", "", ""]);
+        // Whatever a float is read as, it is the same one.
+        for number in ["0.1", "1709280000.123456", "-0.00000012095", "5e-324", "1.7976931348623157e308"] {
+            let text = read(&format!("{{\"id\":{number}}}")).unwrap().remove(0);
+            assert_eq!(text.parse::<f64>().unwrap(), number.parse::<f64>().unwrap());
+        }
         assert_eq!(read("{}").unwrap(), ["", "", ""]);
     }
 
@@ -263,7 +317,7 @@ mod tests {
             (r#"{"id":1,"ID":1}"#, "the key \"id\" stands twice (column 12)"),
             (r#"{"id":{"en":"x"}}"#, "id holds an object and no single value (column 17)"),
             (r#"{"id":["x"]}"#, "id holds a list and no single value (column 12)"),
-            (r#"{"id":"a\ud83c"}"#, "id is no valid text: unexpected end of hex escape (column 16)"),
+            (r#"{"id":"a\ud83c"}"#, "no JSON object: unexpected end of hex escape (column 15)"),
             (r#"{"id":NaN}"#, "no JSON object: expected value (column 7)"),
             (r#"{"id":1} {"id":2}"#, "no JSON object: trailing characters (column 10)"),
             (r#"{"id":1"#, "no JSON object: EOF while parsing an object (column 7)"),

@@ -1,121 +1,12 @@
 //! Input records: from the fields of a line to a typed value, or to the reason why not.
 
-use crate::calendar::Calendar;
-use crate::definition::Input;
-use crate::mapping::Mapping;
-use crate::noticed::Noticed;
-use crate::objects::{self, Keys};
+use crate::objects;
 use crate::time::Moment;
-use std::borrow::Cow;
 use std::fmt::Debug;
 
+pub use crate::context::Context;
+pub use crate::field::{Field, Presence, Refusal};
 pub use crate::fields::Fields;
-
-/// A field of an input record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Field {
-    /// Its name in headers and JSON objects.
-    pub name: &'static str,
-    /// What it holds, in a few words.
-    pub about: &'static str,
-    /// Other names in JSON objects, where the ones before are not there or hold nothing: keys, or paths of keys.
-    pub aliases: &'static [&'static str],
-    /// Which records have it.
-    pub presence: Presence,
-    /// Whether its value in JSON is an object or a list, and not a single value.
-    pub nested: bool,
-}
-
-/// Which records have a field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Presence {
-    /// All.
-    Always,
-    /// Those that know it. That none does is more likely a name that is not known.
-    Optional,
-    /// Those of some kinds: none in a batch of others.
-    OfSome,
-}
-
-impl Field {
-    /// A field that every record has.
-    pub const fn new(name: &'static str, about: &'static str) -> Field {
-        Field { name, about, aliases: &[], presence: Presence::Always, nested: false }
-    }
-
-    /// A record may do without it; where none has it, people are told.
-    #[must_use]
-    pub const fn optional(self) -> Field {
-        Field { presence: Presence::Optional, ..self }
-    }
-
-    /// Records of some kinds have it.
-    #[must_use]
-    pub const fn of_some(self) -> Field {
-        Field { presence: Presence::OfSome, ..self }
-    }
-
-    /// It may stand under these names, too.
-    #[must_use]
-    pub const fn or(self, aliases: &'static [&'static str]) -> Field {
-        Field { aliases, ..self }
-    }
-
-    /// Its value in JSON is an object or a list.
-    #[must_use]
-    pub const fn nested(self) -> Field {
-        Field { nested: true, ..self }
-    }
-}
-
-/// Why a record was refused: the text of the column `reason` of the table `rejected`.
-pub type Refusal = Cow<'static, str>;
-
-/// What the records of an input are read with.
-#[derive(Clone, Debug)]
-pub struct Context {
-    /// Local times are of this zone.
-    pub calendar: Calendar,
-    /// How fields are called and written.
-    pub mapping: Mapping,
-    /// What people should know of that was read.
-    pub noticed: Noticed,
-    pub(crate) keys: Keys,
-}
-
-impl Context {
-    /// For records of these fields, under their own names.
-    pub fn new(calendar: Calendar, fields: &'static [Field]) -> Context {
-        Context::mapped(calendar, fields, Mapping::default())
-    }
-
-    /// For the records of an input.
-    pub fn of(calendar: Calendar, input: &Input) -> Context {
-        Context::mapped(calendar, input.fields, input.mapping.clone())
-    }
-
-    /// The texts of a record's fields, in their order, to be shown; nothing where it is none.
-    pub fn texts(&self, raw: Raw<'_>, declared: &'static [Field]) -> Option<Vec<String>> {
-        let texts = |fields: Fields<'_>| {
-            let text = |place| String::from_utf8_lossy(fields.text(place)).into_owned();
-            Ok((0..declared.len()).map(text).collect())
-        };
-        match raw {
-            Raw::Fields(fields) => texts(fields).ok(),
-            Raw::Json(object) => objects::decode(object, declared, self, texts).ok(),
-        }
-    }
-
-    /// Whether a key of a JSON object names a field, or leads to one.
-    pub fn knows(&self, key: &str) -> bool {
-        self.keys.find(key).is_some()
-    }
-
-    pub(crate) fn mapped(calendar: Calendar, fields: &'static [Field], mapping: Mapping) -> Context {
-        let keys = Keys::new(fields, &mapping);
-        Context { calendar, mapping, noticed: Noticed::default(), keys }
-    }
-}
 
 /// A record as it comes from a file.
 #[derive(Clone, Copy, Debug)]
@@ -154,10 +45,24 @@ pub trait Record: differential_dataflow::ExchangeData + std::hash::Hash {
     }
 }
 
+/// The texts of a record's fields, in their order, to be shown; nothing where it is none.
+pub fn texts(raw: Raw<'_>, declared: &'static [Field], context: &Context) -> Option<Vec<String>> {
+    let texts = |fields: Fields<'_>| {
+        let text = |place| String::from_utf8_lossy(fields.text(place)).into_owned();
+        Ok((0..declared.len()).map(text).collect())
+    };
+    match raw {
+        Raw::Fields(fields) => texts(fields).ok(),
+        Raw::Json(object) => objects::decode(object, declared, context, texts).ok(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::calendar::Calendar;
     use serde::{Deserialize, Serialize};
+    use std::borrow::Cow;
 
     #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
     struct Sample(u64, Option<Moment>, bool);

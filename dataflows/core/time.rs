@@ -273,6 +273,7 @@ pub fn offset_seconds(text: &[u8]) -> Option<i64> {
 }
 
 /// Days since 1970-01-01 of a date that exists.
+#[inline]
 fn date([y0, y1, y2, y3]: [u8; 4], [m0, m1]: [u8; 2], [d0, d1]: [u8; 2]) -> Result<i64, TimeError> {
     let year = two(y0, y1)? * 100 + two(y2, y3)?;
     let (month, day) = (two(m0, m1)?, two(d0, d1)?);
@@ -299,6 +300,7 @@ fn days_in_month(year: i64, month: i64) -> i64 {
 /// Days since 1970-01-01 of a date in the proleptic Gregorian calendar.
 ///
 /// The algorithm is Howard Hinnant's `days_from_civil` (`chrono`-compatible low-level date algorithms, 2013).
+#[inline]
 pub(crate) fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);

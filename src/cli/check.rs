@@ -12,7 +12,7 @@ use clap::ArgMatches;
 use retally_core::calendar::Calendar;
 use retally_core::contract::{Input, InputKind};
 use retally_core::mapping::{Origin, Rule};
-use retally_core::record::{Context, Refusal};
+use retally_core::record::{Context, Refusal, texts};
 use retally_core::split::{Archive, Format, Line, Location, Opener, Packing, Split};
 use retally_core::time::DAY;
 use std::collections::BTreeMap;
@@ -80,7 +80,7 @@ impl Seen {
         if matches!(input.kind, InputKind::Datasets(_)) {
             return Ok(seen);
         }
-        let context = Context::of(calendar.clone(), input);
+        let context = input.context(calendar.clone());
         let mut reader = FileOpener::default().open(split, input).map_err(EngineError::Read)?;
         loop {
             let more = reader.read(&mut |line| seen.add(&line, split, input, &context)).map_err(EngineError::Read)?;
@@ -105,7 +105,7 @@ impl Seen {
             Ok(raw) => {
                 self.accepted += 1;
                 if self.samples.len() < SAMPLES_MAX {
-                    self.samples.extend(context.texts(raw, input.fields));
+                    self.samples.extend(texts(raw, input.fields, context));
                 }
             }
             Err(reason) => {

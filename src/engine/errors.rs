@@ -1,6 +1,6 @@
 //! Why a run failed.
 
-use super::notices::Unread;
+use super::unread::Unread;
 use crate::cluster::mesh;
 use crate::failure::Kind;
 use crate::ingest::IngestError;

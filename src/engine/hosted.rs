@@ -10,9 +10,10 @@
 use super::errors::EngineError;
 use super::gather::{EpochReports, Gathered};
 use super::job::Job;
-use super::notices::{Notices, Unread};
+use super::notices::Notices;
 use super::routes::Routes;
 use super::summary::{Progress, Summary};
+use super::unread::Unread;
 use crate::ingest::plan::Plan;
 use crate::ingest::read::FileOpener;
 use retally_core::Epoch;

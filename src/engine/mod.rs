@@ -16,6 +16,7 @@ pub mod job;
 pub mod notices;
 mod routes;
 pub mod summary;
+pub mod unread;
 mod workers;
 
 pub use errors::{CommitError, EngineError};

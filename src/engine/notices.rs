@@ -3,6 +3,7 @@
 
 use super::gather::EpochReports;
 use super::job::Job;
+use super::unread::Unread;
 use crate::ingest::nearest::nearest;
 use crate::ingest::plan::Plan;
 use retally_core::contract::Input;
@@ -20,20 +21,6 @@ pub struct Notices<'b> {
     plan: &'b Plan,
     /// By input.
     inputs: Vec<Notice>,
-}
-
-/// A file that has records, of which none could be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("could not read any of the {records} records of {path:?}: {}", reasons.join("; "))]
-pub struct Unread {
-    /// The file, as given.
-    pub path: String,
-    /// How many records it has.
-    pub records: u64,
-    /// Why they were refused, the first reasons.
-    pub reasons: Vec<String>,
-    /// The flags to start from, where some fields stand nowhere.
-    pub hint: Option<String>,
 }
 
 impl<'b> Notices<'b> {

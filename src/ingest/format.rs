@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn shapes_of_json() {
         let input = sample::input();
-        let context = Context::of(retally_core::calendar::Calendar::utc(), &input);
+        let context = input.context(retally_core::calendar::Calendar::utc());
         let format = |text: &str| json_format(text.as_bytes(), true, &context).unwrap();
         for lines in ["", "\n{\"id\":1}\r\n{", "{\"id\":1}", "  {\"id\":1} \n", "x"] {
             assert_eq!(format(lines), Format::JsonLines, "{lines}");

@@ -286,7 +286,7 @@ mod tests {
     use retally_core::mapping::{Column, Rule};
 
     fn look(text: &str, input: &Input) -> Result<Columns, String> {
-        let context = Context::of(Calendar::utc(), input);
+        let context = input.context(Calendar::utc());
         columns("x.csv", text.as_bytes(), true, input, &context, 0).unwrap().map_err(|error| error.to_string())
     }
 
@@ -324,7 +324,7 @@ mod tests {
         assert!(look("id,time,ID\n", &input).unwrap_err().contains("it names id twice"));
         assert!(look("time,id\r2026-01-01 00:00:00,1", &input).unwrap_err().contains("carriage returns alone"));
         let IngestError::Header { hint, .. } =
-            columns("x.csv", b"event_time,ident\n", true, &input, &Context::of(Calendar::utc(), &input), 0).unwrap().unwrap_err()
+            columns("x.csv", b"event_time,ident\n", true, &input, &input.context(Calendar::utc()), 0).unwrap().unwrap_err()
         else {
             panic!("no error of a header")
         };
@@ -350,7 +350,7 @@ mod tests {
     #[test]
     fn more_is_asked_for_while_the_first_line_may_go_on() {
         let input = sample::input();
-        let context = Context::of(Calendar::utc(), &input);
+        let context = input.context(Calendar::utc());
         for text in ["", "\n\n", "time,id", "# x", "time,\"i"] {
             assert!(columns("x.csv", text.as_bytes(), false, &input, &context, 0).is_none(), "{text:?}");
         }

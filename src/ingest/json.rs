@@ -12,19 +12,19 @@ use std::io::{self, Read};
 
 const TOO_LONG: &str = "the object is longer than 64 MiB";
 
-/// Reads objects each of which lies within a line. A line may hold several, or an array of them.
+/// Reads objects each of which lies within a line. A line may hold several, without anything between them, or an array of them.
 pub struct JsonLines<R> {
     blocks: Blocks<R>,
     until: u64,
     lines: u64,
-    /// Between two objects without a comma.
-    between: [Finder<'static>; 2],
+    /// Between two objects of a line.
+    between: Finder<'static>,
 }
 
 impl<R: Read> JsonLines<R> {
     /// Reads from `stream`, which starts at a line, up to the end of the last line that starts before byte `until` of it.
     pub fn new(stream: R, until: u64) -> JsonLines<R> {
-        JsonLines { blocks: Blocks::new(stream), until, lines: 0, between: [Finder::new(b"}{"), Finder::new(b"} {")] }
+        JsonLines { blocks: Blocks::new(stream), until, lines: 0, between: Finder::new(b"}{") }
     }
 
     /// Lines read.
@@ -47,7 +47,9 @@ impl<R: Read> JsonLines<R> {
             };
             used += length;
             let line = line.trim_ascii();
-            if line.starts_with(b"[") || self.between.iter().any(|between| between.find(line).is_some()) {
+            // A flat object ends with its first brace; of others, few lines need a second look.
+            let flat = memchr(b'}', line).is_some_and(|end| end + 1 == line.len());
+            if line.starts_with(b"[") || (!flat && self.between.find(line).is_some()) {
                 several(line, self.lines, each);
             } else if !line.is_empty() {
                 each(Line { member: None, number: self.lines, bytes: line, record: Ok(Raw::Json(line)) });

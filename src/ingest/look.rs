@@ -35,7 +35,7 @@ impl Looker {
     /// For streams of this input.
     pub fn new(input: &Input) -> Looker {
         // Whether a line is a record doesn't depend on the zone.
-        Looker { input: input.clone(), context: Context::of(Calendar::utc(), input) }
+        Looker { input: input.clone(), context: input.context(Calendar::utc()) }
     }
 
     /// Looks at an unpacked stream. What it is read from on follows: the text, without a byte order mark, from its beginning.
