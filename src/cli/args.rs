@@ -132,7 +132,7 @@ fn run(dataflow: &dyn Dataflow) -> Command {
         .arg(flag("out", "DEST", "Write the tables into this folder, or bring a database to them: sqlite:PATH or postgres://USER@HOST/DATABASE; without it they are printed"))
         .arg(
             flag("format", "FORMAT", "The format of table files")
-                .value_parser(ValueParser::from(clap::value_parser!(Format)))
+                .value_parser(Format::ALL.map(Format::extension))
                 .default_value("csv"),
         )
         .arg(flag("tables", "TABLES", "Build only these, separated by commas [default: all]").value_delimiter(','))

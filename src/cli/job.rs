@@ -209,7 +209,7 @@ pub fn sink(job: &Job, matches: &ArgMatches) -> Result<Option<Box<dyn Sink>>, Cl
     if !destination.has_files() && matches.value_source("format") == Some(ValueSource::CommandLine) {
         return Err(CliError::usage("--format is of files, and --out is a database").hint("leave --format out, or give a folder"));
     }
-    let format = matches.get_one::<Format>("format").copied().unwrap_or_default();
+    let format = matches.get_one::<String>("format").and_then(|name| Format::named(name)).unwrap_or_default();
     let mut tables = job.graph.tables();
     tables.retain(|table| job.tables.contains(table.name));
     tables.push(Table::rejected());

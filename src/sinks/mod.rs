@@ -27,7 +27,6 @@ pub use sqlite::Sqlite;
 use crate::failure::Outcome;
 use crate::staged::why;
 use crate::tables::TableState;
-use clap::ValueEnum;
 use relational::Difference;
 use retally_core::contract::Table;
 use retally_core::row::RowBatch;
@@ -86,7 +85,7 @@ fn differences(tables: &[&TableState], differences: &[Difference], place: &str) 
 }
 
 /// How a file holds a table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// Comma-separated values with a header.
     #[default]
@@ -98,6 +97,14 @@ pub enum Format {
 }
 
 impl Format {
+    /// All of them, the default first.
+    pub const ALL: [Format; 3] = [Format::Csv, Format::Json, Format::Parquet];
+
+    /// The format of this name, which is that of its extension.
+    pub fn named(name: &str) -> Option<Format> {
+        Format::ALL.into_iter().find(|format| format.extension() == name)
+    }
+
     /// What file names end in.
     pub fn extension(self) -> &'static str {
         match self {
