@@ -1,10 +1,11 @@
 //! JSON objects as fields.
 //!
 //! An object is read in one pass: keys are compared where they stand, what names no field is skipped by the parser, and values become the
-//! texts that CSV would hold: strings without quotes, `null` as nothing, numbers as they are written.
+//! texts that CSV would hold: strings without quotes, `null` as nothing, numbers in the shortest form that reads back the same.
 //!
 //! # Limits
-//! A key that stands twice is refused where it names a field; others are not looked at.
+//! A key that stands twice is refused where it names a field; others are not looked at. An integer above 2^64 is shown as a float is, and
+//! refused where an integer belongs. A record has [`FIELDS_MAX`] fields at most.
 
 use crate::context::Context;
 use crate::field::{Field, Refusal};
