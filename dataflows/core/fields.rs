@@ -36,7 +36,7 @@ impl<'a> Fields<'a> {
         match std::str::from_utf8(self.text(place)) {
             Ok("") => Err(self.refusal(place, "is missing")),
             Ok(text) => Ok(text),
-            Err(_) => Err(self.refusal(place, "is no UTF-8")),
+            Err(_) => Err(self.refusal(place, "is no UTF-8 (--encoding names another encoding)")),
         }
     }
 

@@ -105,13 +105,7 @@ impl Record for Event {
             b"StartSession" => What::StartSession(id(place::SESSION_ID)?),
             b"EndSession" => What::EndSession(id(place::SESSION_ID)?),
             b"AssignToSchool" => What::AssignToSchool(id(place::SCHOOL_ID)?),
-            b"SetName" => {
-                let name = std::str::from_utf8(fields.text(place::NAME)).map_err(|_| fields.refusal(place::NAME, "is no UTF-8"))?;
-                if name.is_empty() {
-                    return Err(fields.refusal(place::NAME, "is missing"));
-                }
-                What::SetName(name.into())
-            }
+            b"SetName" => What::SetName(fields.required_text(place::NAME)?.into()),
             b"SetLogType" => What::SetLogType(match fields.text(place::LOG_TYPE) {
                 b"School" => LogType::School,
                 b"Device" => LogType::Device,
