@@ -189,7 +189,7 @@ mod tests {
             (r#""type":"SetName","name":"""#, "name is missing"),
             (r#""type":"AssignToSchool","schoolId":null"#, "schoolId is missing"),
             (r#""type":"AssignToSchool","schoolId":7"#, "schoolId \"7\" is no UUID"),
-            (r#""type":"StartSession","sessionId":["a"]"#, "sessionId holds a list and no single value (column 139)"),
+            (r#""type":"StartSession","sessionId":["a"]"#, "sessionId holds a list and no single value (column 137)"),
             (
                 r#""type":"EndSession","sessionId":"123e4567-e89b-12d3-a456-42661417400""#,
                 "sessionId \"123e4567-e89b-12d3-a456-42661417400\" is no UUID",
