@@ -1,7 +1,7 @@
 //! The keys of JSON objects that name fields, at any depth.
 
 use crate::field::Field;
-use crate::mapping::{Column, Mapping, Origin};
+use crate::mapping::Mapping;
 
 /// The keys of objects that name fields.
 #[derive(Clone, Debug, Default)]
@@ -34,16 +34,9 @@ impl Keys {
     pub(crate) fn new(fields: &'static [Field], mapping: &Mapping) -> Keys {
         let mut keys = Keys::default();
         for (place, field) in fields.iter().enumerate() {
-            let target = |rank| Target { place, rank, nested: field.nested };
-            match mapping.origin(place) {
-                Origin::Own => {
-                    keys.add(&[field.name.to_string()], true, target(0));
-                    for (rank, alias) in (1..).zip(field.aliases) {
-                        keys.add(&Column::parse(alias).path, true, target(rank));
-                    }
-                }
-                Origin::Column(column) => keys.add(&column.path, false, target(0)),
-                Origin::Constant(_) | Origin::Absent => {}
+            let (paths, any_case) = mapping.paths(place, field);
+            for (rank, path) in (0..).zip(paths) {
+                keys.add(&path, any_case, Target { place, rank, nested: field.nested });
             }
         }
         keys

@@ -150,6 +150,25 @@ impl Mapping {
         })
     }
 
+    /// Gives the fields that always have a value that value.
+    pub fn fill<'m>(&'m self, slots: &mut [&'m [u8]]) {
+        for (place, value) in self.constants() {
+            slots.get_mut(place).into_iter().for_each(|slot| *slot = value.as_bytes());
+        }
+    }
+
+    /// The paths of keys that lead to the values of a field, the one that counts first; whether they are known in any case.
+    pub fn paths(&self, place: usize, field: &Field) -> (Vec<Vec<String>>, bool) {
+        match self.origin(place) {
+            Origin::Own => {
+                let aliases = field.aliases.iter().map(|alias| Column::parse(alias).path);
+                ([vec![field.name.to_string()]].into_iter().chain(aliases).collect(), true)
+            }
+            Origin::Column(column) => (vec![column.path.clone()], false),
+            Origin::Constant(_) | Origin::Absent => (Vec::new(), false),
+        }
+    }
+
     /// A text that is the same for equal mappings, and differs for others.
     pub fn fingerprint(&self) -> String {
         if self.is_empty() { String::new() } else { format!("{:?}", self.rules) }

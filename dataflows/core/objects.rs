@@ -10,7 +10,7 @@
 use crate::context::Context;
 use crate::field::{Field, Refusal};
 use crate::fields::Fields;
-use crate::keys::{Entry, Keys};
+use crate::keys::{Keys, Target};
 use crate::noticed::Noticed;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::error::Category;
@@ -52,13 +52,18 @@ pub(crate) fn decode<T>(
 
 /// Why a text is no record's object, with the column where that shows.
 pub fn refusal(error: &serde_json::Error) -> Refusal {
-    let text = error.to_string();
-    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(head, _)| head);
+    let text = without_place(error);
     match error.classify() {
         // Ours, of an object that is one.
         Category::Data if !text.starts_with("invalid") => format!("{text} (column {})", error.column()).into(),
         _ => format!("no JSON object: {text} (column {})", error.column()).into(),
     }
+}
+
+/// What a parser says, without the place in the line that it adds.
+fn without_place(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.rsplit_once(" at line ").map_or(text.as_str(), |(head, _)| head).to_string()
 }
 
 /// Reads the values of an object into their slots.
@@ -71,25 +76,27 @@ struct Reader<'r, 'de> {
 }
 
 impl<'de> Reader<'_, 'de> {
-    /// Takes a single value for the fields of a key. The error is why they can't hold it.
+    /// Takes the value of a key for a field. The error is why the field can't hold it.
     #[inline]
-    fn scalar(&mut self, entry: &Entry, value: Result<Cow<'de, str>, Shape>) -> Result<(), String> {
-        for target in &entry.targets {
-            *self.named |= 1u64.checked_shl(u32::try_from(target.place).unwrap_or(u32::MAX)).unwrap_or(0);
-            match (&value, self.slots.get_mut(target.place)) {
-                (Ok(text), Some(slot)) if target.rank < slot.rank && !text.is_empty() => {
-                    *slot = Slot { text: text.clone(), rank: target.rank }
-                }
-                // Under another name than its own, an object or a list is something else.
-                (Err(shape), _) if target.rank == 0 => {
-                    let name = self.declared.get(target.place).map_or("", |field| field.name);
-                    return Err(shape.refusal(name));
-                }
-                _ => {}
-            }
+    fn take(&mut self, target: Target, value: Result<Cow<'de, str>, Shape>) -> Result<(), String> {
+        *self.named |= bit(target.place);
+        match (value, self.slots.get_mut(target.place)) {
+            (Ok(text), Some(slot)) if target.rank < slot.rank && !text.is_empty() => *slot = Slot { text, rank: target.rank },
+            // Under another name than its own, an object or a list is something else.
+            (Err(shape), _) if target.rank == 0 => return Err(shape.refusal(self.name(target))),
+            _ => {}
         }
         Ok(())
     }
+
+    fn name(&self, target: Target) -> &'static str {
+        self.declared.get(target.place).map_or("", |field| field.name)
+    }
+}
+
+/// The bit of a place in a set of them; none for a place beyond.
+fn bit(place: usize) -> u64 {
+    u32::try_from(place).ok().and_then(|place| 1u64.checked_shl(place)).unwrap_or(0)
 }
 
 impl<'de> Visitor<'de> for Reader<'_, 'de> {
@@ -108,32 +115,29 @@ impl<'de> Visitor<'de> for Reader<'_, 'de> {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             };
-            let bit = 1u64.checked_shl(u32::try_from(place).unwrap_or(u32::MAX)).unwrap_or(0);
-            if seen & bit != 0 {
+            if seen & bit(place) != 0 {
                 return Err(A::Error::custom(format_args!("the key {:?} stands twice", entry.key)));
             }
-            seen |= bit;
+            seen |= bit(place);
             next = place + 1;
             if !entry.raw {
-                let scalar = map.next_value_seed(Scalar)?;
-                self.scalar(entry, scalar).map_err(A::Error::custom)?;
+                let value = map.next_value_seed(Scalar)?;
+                let Some((last, others)) = entry.targets.split_last() else { continue };
+                others.iter().try_for_each(|target| self.take(*target, value.clone())).map_err(A::Error::custom)?;
+                self.take(*last, value).map_err(A::Error::custom)?;
                 continue;
             }
             let raw = map.next_value::<&'de RawValue>()?.get();
             for target in &entry.targets {
-                *self.named |= 1u64.checked_shl(u32::try_from(target.place).unwrap_or(u32::MAX)).unwrap_or(0);
-                // Under another name than its own, an object or a list is something else.
-                if target.rank > 0 && !target.nested && raw.starts_with(['{', '[']) {
-                    continue;
-                }
-                let name = self.declared.get(target.place).map_or("", |field| field.name);
-                let text = text_of(raw, target.nested, name).map_err(A::Error::custom)?;
-                if let Some(slot) = self.slots.get_mut(target.place)
-                    && target.rank < slot.rank
-                    && !text.is_empty()
-                {
-                    *slot = Slot { text, rank: target.rank };
-                }
+                let value = match value_of(raw) {
+                    Ok(Err(_)) if target.nested => Ok(Cow::Borrowed(raw)),
+                    Ok(value) => value,
+                    Err(error) => {
+                        let (name, why) = (self.name(*target), without_place(&error));
+                        return Err(A::Error::custom(format_args!("{name} is no valid text: {why}")));
+                    }
+                };
+                self.take(*target, value).map_err(A::Error::custom)?;
             }
             if !entry.inner.entries.is_empty() && raw.starts_with('{') {
                 let mut inner = serde_json::Deserializer::from_str(raw);
@@ -147,7 +151,7 @@ impl<'de> Visitor<'de> for Reader<'_, 'de> {
 }
 
 /// What stands where a single value belongs.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Shape {
     Object,
     List,
@@ -253,23 +257,15 @@ impl Visitor<'_> for Key<'_> {
 
 /// A single JSON value as CSV would hold it; empty where it is none, or no valid text.
 pub fn plain_text(raw: &str) -> Cow<'_, str> {
-    text_of(raw, true, "").unwrap_or_default()
+    value_of(raw).ok().and_then(Result::ok).unwrap_or_default()
 }
 
-/// A JSON value as CSV would hold it. The error is why the field can't hold it.
-fn text_of<'v>(raw: &'v str, nested: bool, name: &str) -> Result<Cow<'v, str>, String> {
+/// A value as it stands in JSON. What is nested is not looked into.
+fn value_of(raw: &str) -> serde_json::Result<Result<Cow<'_, str>, Shape>> {
     match raw.as_bytes().first() {
-        Some(b'n') => Ok(Cow::Borrowed("")),
-        Some(b'"') => match raw.get(1..raw.len() - 1) {
-            Some(text) if !text.contains('\\') => Ok(Cow::Borrowed(text)),
-            _ => serde_json::from_str::<String>(raw).map(Cow::Owned).map_err(|error| {
-                let text = error.to_string();
-                format!("{name} is no valid text: {}", text.rsplit_once(" at line ").map_or(text.as_str(), |(head, _)| head))
-            }),
-        },
-        Some(b'{') if !nested => Err(Shape::Object.refusal(name)),
-        Some(b'[') if !nested => Err(Shape::List.refusal(name)),
-        _ => Ok(Cow::Borrowed(raw)),
+        Some(b'{') => Ok(Err(Shape::Object)),
+        Some(b'[') => Ok(Err(Shape::List)),
+        _ => Scalar.deserialize(&mut serde_json::Deserializer::from_str(raw)),
     }
 }
 

@@ -164,26 +164,21 @@ fn parse_shorter(text: &[u8]) -> Result<Written, TimeError> {
 /// A UNIX time, whose magnitude says its unit.
 fn parse_number(text: &[u8]) -> Result<Written, TimeError> {
     const DIGITS_MIN: usize = 9;
-    let (digits, negative) = match text.strip_prefix(b"-") {
-        Some(digits) => (digits, true),
-        None => (text, false),
-    };
-    let whole = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let number = decimal(digits).ok_or(TimeError::Malformed)?;
-    if negative {
+    let number = Decimal::parse(text)?;
+    if number.negative {
         return Err(TimeError::OutOfRange);
     }
     // With an exponent, the number of digits says nothing.
-    if whole < DIGITS_MIN && !digits.iter().any(|byte| byte.eq_ignore_ascii_case(&b'e')) || number < 1e8 {
+    let whole = number.digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if whole < DIGITS_MIN && !number.has_exponent() || number.magnitude < 1e8 {
         return Err(TimeError::ShortNumber);
     }
-    let micros_each = match number {
+    number.as_unix(match number.magnitude {
         ..1e11 => Unit::Seconds,
         ..1e14 => Unit::Milliseconds,
         ..1e17 => Unit::Microseconds,
         _ => Unit::Nanoseconds,
-    };
-    unix(text, micros_each)
+    })
 }
 
 /// The unit of a UNIX time.
@@ -201,46 +196,64 @@ pub enum Unit {
 
 /// Reads a UNIX time of this unit. Digits are exact; a number with an exponent is as exact as a float.
 pub fn unix(text: &[u8], unit: Unit) -> Result<Written, TimeError> {
-    // By how many digits the point moves to give microseconds.
-    let moved: i32 = match unit {
-        Unit::Seconds => 6,
-        Unit::Milliseconds => 3,
-        Unit::Microseconds => 0,
-        Unit::Nanoseconds => -3,
-    };
-    let (digits, negative) = match text.strip_prefix(b"-") {
-        Some(digits) => (digits, true),
-        None => (text, false),
-    };
-    let number = decimal(digits).ok_or(TimeError::Malformed)?;
-    let micros = if digits.iter().any(|byte| byte.eq_ignore_ascii_case(&b'e')) {
-        let micros = number * 10f64.powi(moved);
-        // Beyond all accepted years, whatever it is exactly.
-        if micros.abs() > 1e18 {
-            return Err(TimeError::OutOfRange);
-        }
-        #[expect(clippy::cast_possible_truncation, reason = "in range, and fractions of microseconds are cut")]
-        let micros = micros as i64;
-        micros
-    } else {
-        let (whole, fraction) = match digits.iter().position(|byte| *byte == b'.') {
-            Some(point) => (digits.get(..point).unwrap_or_default(), digits.get(point + 1..).unwrap_or_default()),
-            None => (digits, &[][..]),
-        };
-        let wanted = usize::try_from(i32::try_from(whole.len()).unwrap_or(i32::MAX).saturating_add(moved)).unwrap_or(0);
-        let padded = whole.iter().chain(fraction).copied().chain(std::iter::repeat(b'0')).take(wanted);
-        let add = |sum: i64, digit: u8| sum.checked_mul(10)?.checked_add(i64::from(digit - b'0'));
-        padded.into_iter().try_fold(0, add).ok_or(TimeError::OutOfRange)?
-    };
-    Ok(Written { wall: if negative { -micros } else { micros }, offset: Some(0) })
+    Decimal::parse(text)?.as_unix(unit)
 }
 
-/// A number without a sign: digits, perhaps a point with more, perhaps an exponent.
-fn decimal(text: &[u8]) -> Option<f64> {
-    let plain = text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-'));
-    let starts = text.first().is_some_and(u8::is_ascii_digit);
-    let number: f64 = std::str::from_utf8(text).ok().filter(|_| plain && starts)?.parse().ok()?;
-    number.is_finite().then_some(number)
+/// A number: digits, perhaps a sign before them, a point with more, an exponent.
+struct Decimal<'a> {
+    /// Without the sign.
+    digits: &'a [u8],
+    negative: bool,
+    /// The digits as a float.
+    magnitude: f64,
+}
+
+impl Decimal<'_> {
+    fn parse(text: &[u8]) -> Result<Decimal<'_>, TimeError> {
+        let (digits, negative) = match text.strip_prefix(b"-") {
+            Some(digits) => (digits, true),
+            None => (text, false),
+        };
+        let plain = digits.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-'));
+        let starts = digits.first().is_some_and(u8::is_ascii_digit);
+        let magnitude = std::str::from_utf8(digits).ok().filter(|_| plain && starts).and_then(|digits| digits.parse().ok());
+        let magnitude = magnitude.filter(|number: &f64| number.is_finite()).ok_or(TimeError::Malformed)?;
+        Ok(Decimal { digits, negative, magnitude })
+    }
+
+    fn has_exponent(&self) -> bool {
+        self.digits.iter().any(|byte| byte.eq_ignore_ascii_case(&b'e'))
+    }
+
+    fn as_unix(&self, unit: Unit) -> Result<Written, TimeError> {
+        // By how many digits the point moves to give microseconds.
+        let moved: i32 = match unit {
+            Unit::Seconds => 6,
+            Unit::Milliseconds => 3,
+            Unit::Microseconds => 0,
+            Unit::Nanoseconds => -3,
+        };
+        let micros = if self.has_exponent() {
+            let micros = self.magnitude * 10f64.powi(moved);
+            // Beyond all accepted years, whatever it is exactly.
+            if micros > 1e18 {
+                return Err(TimeError::OutOfRange);
+            }
+            #[expect(clippy::cast_possible_truncation, reason = "in range, and fractions of microseconds are cut")]
+            let micros = micros as i64;
+            micros
+        } else {
+            let (whole, fraction) = match self.digits.iter().position(|byte| *byte == b'.') {
+                Some(point) => (self.digits.get(..point).unwrap_or_default(), self.digits.get(point + 1..).unwrap_or_default()),
+                None => (self.digits, &[][..]),
+            };
+            let wanted = usize::try_from(i32::try_from(whole.len()).unwrap_or(i32::MAX).saturating_add(moved)).unwrap_or(0);
+            let padded = whole.iter().chain(fraction).copied().chain(std::iter::repeat(b'0')).take(wanted);
+            let add = |sum: i64, digit: u8| sum.checked_mul(10)?.checked_add(i64::from(digit - b'0'));
+            padded.into_iter().try_fold(0, add).ok_or(TimeError::OutOfRange)?
+        };
+        Ok(Written { wall: if self.negative { -micros } else { micros }, offset: Some(0) })
+    }
 }
 
 /// `Z`, `±HH`, `±HHMM`, `±HH:MM`, `UTC`, each with spaces before it or without, or nothing.
