@@ -5,6 +5,7 @@ use super::job::{self, Reading};
 use super::table;
 use crate::engine::{EngineError, now};
 use crate::ingest::batch::Arrival;
+use crate::ingest::format::packing_name;
 use crate::ingest::plan::{self, Plan, PlannedFile};
 use crate::ingest::read::FileOpener;
 use crate::registry;
@@ -13,7 +14,7 @@ use retally_core::calendar::Calendar;
 use retally_core::contract::{Input, InputKind};
 use retally_core::mapping::{Origin, Rule};
 use retally_core::record::{Context, Refusal, texts};
-use retally_core::split::{Archive, Format, Line, Location, Opener, Packing, Split};
+use retally_core::split::{Archive, Format, Line, Location, Opener, Split};
 use retally_core::time::DAY;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -175,13 +176,7 @@ fn format(split: &Split) -> String {
         Format::Archive(Archive::Zip) => "a zip archive".into(),
         Format::Archive(Archive::Tar) => "a tar archive".into(),
     };
-    let packing = match split.packing {
-        Packing::Plain => "",
-        Packing::Gzip => ", packed with gzip",
-        Packing::Zstd => ", packed with zstd",
-        Packing::Bzip2 => ", packed with bzip2",
-        Packing::Xz => ", packed with xz",
-    };
+    let packing = packing_name(split.packing).map(|name| format!(", packed with {name}")).unwrap_or_default();
     let encoding = split.encoding.as_ref().map(|name| format!(", {name}")).unwrap_or_default();
     format!("{format}{packing}{encoding}")
 }

@@ -4,7 +4,7 @@
 use super::gather::EpochReports;
 use super::job::Job;
 use super::unread::Unread;
-use crate::ingest::nearest::nearest;
+use crate::ingest::nearest::{map_flag, nearest};
 use crate::ingest::plan::Plan;
 use retally_core::contract::Input;
 use retally_core::noticed::Notice;
@@ -106,5 +106,5 @@ fn note((input, field, key): (&Input, &Field, Option<&str>)) -> Option<String> {
 }
 
 fn flag((input, field, key): (&Input, &Field, Option<&str>)) -> String {
-    format!("--map {}.{}={}", input.name, field.name, key.unwrap_or("KEY"))
+    map_flag(input, field, key.unwrap_or("KEY"))
 }

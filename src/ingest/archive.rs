@@ -61,7 +61,6 @@ type Pieces = Receiver<io::Result<Piece>>;
 /// Reads the files of an archive, one after the other.
 pub struct ArchiveReader {
     path: String,
-    input: Input,
     looker: Looker,
     /// The first files with a header and without one.
     headers: Headers,
@@ -108,18 +107,7 @@ impl ArchiveReader {
         std::thread::Builder::new().name("archive".into()).spawn(walk)?;
         let pieces = Rc::new(RefCell::new(pieces));
         let (looker, headers) = (Looker::new(input), Headers::default());
-        Ok(ArchiveReader {
-            path: path.into(),
-            input: input.clone(),
-            looker,
-            headers,
-            pieces,
-            read,
-            cancelled,
-            member: None,
-            lines: 0,
-            passed_over: Vec::new(),
-        })
+        Ok(ArchiveReader { path: path.into(), looker, headers, pieces, read, cancelled, member: None, lines: 0, passed_over: Vec::new() })
     }
 
     /// Goes on to the next file, or reads a block of the one at hand. Returns whether there is more.
@@ -140,8 +128,8 @@ impl ArchiveReader {
             Ok(Ok(Piece::Begin(name, kind))) => {
                 let stream = MemberStream { pieces: Rc::clone(&self.pieces), piece: Cursor::new(Vec::new()), over: false };
                 let (mut found, stream) = self.looker.look(&name, Some(kind.content), unpacked(stream, kind.packing)?)?;
-                self.headers.add(&name, &mut found.format, self.input.files.first_header)?;
-                self.member = Some(Member { name, lexer: Lexer::new(stream, u64::MAX, &found.format, &self.input, true) });
+                self.headers.add(&name, &mut found.format, self.looker.input().files.first_header)?;
+                self.member = Some(Member { name, lexer: Lexer::new(stream, u64::MAX, &found.format, self.looker.input(), true) });
             }
             Ok(Err(error)) => return Err(error),
             // All has been said.

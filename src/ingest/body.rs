@@ -6,7 +6,7 @@
 //! # Limits
 //! [`check_file`] does not look into archives and datasets. A body that is not packed has no limit here: it is in memory already.
 
-use super::batch::{Body, TextFormat};
+use super::batch::Body;
 use super::file::InputFile;
 use super::format::Content;
 use super::look::Looker;
@@ -32,10 +32,7 @@ pub(super) struct Looked {
 /// Unpacks a body, up to so many bytes, and looks at its beginning.
 pub(super) fn look(body: &Body, looker: &Looker, unpacked_bytes_max: u64) -> Result<Looked, IngestError> {
     let failed = |why: String| IngestError::Body { name: body.name.clone(), why };
-    let content = match body.format {
-        TextFormat::Csv => Content::Csv,
-        TextFormat::Json => Content::Json,
-    };
+    let content = Content::from(body.format);
     let bytes = match body.packing {
         Packing::Plain => body.bytes.clone(),
         packing => unpack(Cursor::new(body.bytes.clone()), packing, unpacked_bytes_max).map_err(|error| failed(error.to_string()))?.into(),
@@ -99,7 +96,7 @@ fn too_large(bytes_max: u64) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ingest::batch::{Arrival, Batch, Part, Source};
+    use crate::ingest::batch::{Arrival, Batch, Part, Source, TextFormat};
     use crate::ingest::plan::{Plan, plan};
     use crate::ingest::read::FileOpener;
     use crate::ingest::rejected::Refused;

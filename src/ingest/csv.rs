@@ -9,6 +9,7 @@ use super::blocks::Blocks;
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder, Terminator};
 use memchr::memchr;
 use retally_core::contract::Input;
+use retally_core::mapping::Mapping;
 use retally_core::record::{Field, Fields, Raw};
 use retally_core::split::{Columns, Line};
 use std::io::{self, Read};
@@ -32,11 +33,10 @@ pub struct Csv<R> {
 }
 
 /// How columns become fields.
-struct Shape {
+pub(super) struct Shape {
     columns: Columns,
     declared: &'static [Field],
-    /// Fields that always have a value, by their places.
-    constants: Vec<(usize, String)>,
+    mapping: Mapping,
 }
 
 impl<R: Read> Csv<R> {
@@ -46,9 +46,7 @@ impl<R: Read> Csv<R> {
         let (head_bytes, lines) = if at_file_start { (columns.head_bytes, columns.head_lines) } else { (0, 0) };
         // A carriage return is the end of a line with the newline behind it, and of nothing without: fields are trimmed.
         let quoting = ReaderBuilder::new().delimiter(columns.delimiter).terminator(Terminator::Any(b'\n')).build();
-        let constants = input.mapping.constants().map(|(place, value)| (place, value.to_string())).collect();
-        let shape = Shape { columns, declared: input.fields, constants };
-        Csv { blocks: Blocks::new(stream), shape, until, lines, head_bytes, quoting }
+        Csv { blocks: Blocks::new(stream), shape: Shape::new(columns, input), until, lines, head_bytes, quoting }
     }
 
     /// Lines read.
@@ -186,13 +184,18 @@ enum Cut {
 }
 
 impl Shape {
+    pub(super) fn new(columns: Columns, input: &Input) -> Shape {
+        Shape { columns, declared: input.fields, mapping: input.mapping.clone() }
+    }
+
     /// Cuts a line without quotes, and gives its fields in their declared order.
     fn split<'a>(&'a self, line: &'a [u8], slots: &mut Vec<&'a [u8]>, give: impl FnMut(Result<Raw<'_>, &'static str>)) {
         let delimiter = self.columns.delimiter;
         self.arrange(line.split(move |byte| *byte == delimiter), slots, give);
     }
 
-    fn arrange<'a>(
+    /// Gives the fields of a line's columns in their declared order, or why there are none.
+    pub(super) fn arrange<'a>(
         &'a self,
         mut columns: impl Iterator<Item = &'a [u8]>,
         slots: &mut Vec<&'a [u8]>,
@@ -217,9 +220,7 @@ impl Shape {
         {
             return give(Err("the line has more columns than are expected"));
         }
-        for (place, value) in &self.constants {
-            slots.get_mut(*place).into_iter().for_each(|slot| *slot = value.as_bytes());
-        }
+        self.mapping.fill(slots);
         for (from, to) in &self.columns.copies {
             let column = slots.get(*from).copied().unwrap_or_default();
             slots.get_mut(*to).into_iter().for_each(|slot| *slot = column);

@@ -1,6 +1,7 @@
 //! What a file holds: by its name, by its first bytes, and by the text that it begins with.
 
 use super::json;
+use retally_core::definition::TextFormat;
 use retally_core::record::Context;
 use retally_core::split::{Archive, Format, Packing};
 
@@ -24,6 +25,26 @@ pub enum Content {
     Parquet,
     /// Files of the text formats.
     Archive(Archive),
+}
+
+impl From<TextFormat> for Content {
+    fn from(format: TextFormat) -> Content {
+        match format {
+            TextFormat::Csv => Content::Csv,
+            TextFormat::Json => Content::Json,
+        }
+    }
+}
+
+/// What people call a way of packing; nothing where it is none.
+pub fn packing_name(packing: Packing) -> Option<&'static str> {
+    match packing {
+        Packing::Plain => None,
+        Packing::Gzip => Some("gzip"),
+        Packing::Zstd => Some("zstd"),
+        Packing::Bzip2 => Some("bzip2"),
+        Packing::Xz => Some("xz"),
+    }
 }
 
 /// The endings of names, for messages.

@@ -1,16 +1,17 @@
 //! How the columns of a CSV file become fields: by its header, or by their places where it has none.
 //!
 //! Columns are never guessed. The first line that is not blank is a header when it names a field, or when it yields no record and none of
-//! its cells is a number or a time. A header must name every field that all records have, each once; what can't be used is refused with the columns that are
-//! there, the nearest ones, and the flags to start from.
+//! its cells is a number or a time. A header must name every field that all records have, each once; what can't be used is refused with the
+//! columns that are there, the nearest ones, and the flags to start from.
 
 use super::IngestError;
-use super::nearest::nearest;
+use super::csv::Shape;
+use super::nearest::{map_flag, nearest};
 use csv::{ByteRecord, ReaderBuilder, Terminator};
 use retally_core::calendar::Calendar;
 use retally_core::contract::Input;
 use retally_core::mapping::Origin;
-use retally_core::record::{Context, Fields, Presence, Raw};
+use retally_core::record::{Context, Presence};
 use retally_core::split::{Columns, Format};
 
 /// What may stand between columns, the usual one first.
@@ -190,16 +191,10 @@ impl FirstLine {
     }
 
     fn is_record(&self, input: &Input, context: &Context) -> bool {
-        let columns = without_header(input, self.delimiter, 0, 0);
-        let mut slots: Vec<&[u8]> = vec![&[]; input.fields.len()];
-        for (place, value) in input.mapping.constants() {
-            slots.get_mut(place).into_iter().for_each(|slot| *slot = value.as_bytes());
-        }
-        for (cell, place) in self.cells.iter().zip(columns.places.iter().flatten()) {
-            slots.get_mut(*place).into_iter().for_each(|slot| *slot = cell);
-        }
-        let superfluous = self.cells.iter().skip(columns.places.len()).any(|cell| !cell.trim_ascii().is_empty());
-        !superfluous && (input.read)(Raw::Fields(Fields::new(input.fields, &slots)), context).is_ok()
+        let shape = Shape::new(without_header(input, self.delimiter, 0, 0), input);
+        let mut is_record = false;
+        shape.arrange(self.cells.iter(), &mut Vec::new(), |record| is_record = record.is_ok_and(|raw| (input.read)(raw, context).is_ok()));
+        is_record
     }
 
     fn header(&self, name: &str, start: &Start, input: &Input) -> Found {
@@ -216,8 +211,8 @@ impl FirstLine {
                 [] => missing.push(place),
                 [(rank, _), (next, _), ..] if rank == next => {
                     let why = format!("it names {} twice", input.mapping.name(place, field));
-                    let hint =
-                        format!("--map {}.{}=COLUMN says which column counts, by a name that stands there once", input.name, field.name);
+                    let flag = map_flag(input, field, "COLUMN");
+                    let hint = format!("{flag} says which column counts, by a name that stands there once");
                     return Err(IngestError::Header { path: name.into(), why, columns: self.shown(), hint });
                 }
                 [(_, column), ..] => match places.get_mut(column) {
@@ -251,9 +246,7 @@ impl FirstLine {
             lacking.push(if sought == field.name { sought.to_string() } else { format!("{sought:?}, which {} is mapped to", field.name) });
             let column = nearest(sought, &free);
             free.retain(|cell| Some(*cell) != column);
-            let column =
-                column.map_or("COLUMN".into(), |column| if column.contains('.') { format!("'\"{column}\"'") } else { column.into() });
-            flags.push(format!("--map {}.{}={column}", input.name, field.name));
+            flags.push(map_flag(input, field, column.unwrap_or("COLUMN")));
         }
         let why = match self.named(input) {
             0 => format!("its first line looks like a header and names none of the fields: {}", lacking.join(", ")),

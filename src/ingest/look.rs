@@ -1,15 +1,14 @@
 //! A look at the beginning of a file, a body or a file in an archive: what it holds, and how that becomes records.
 
 use super::IngestError;
-use super::format::{Content, Mark, json_format, looks_like_utf16, mark};
+use super::format::{Content, Mark, json_format, looks_like_utf16, mark, packing_name};
 use super::header;
 use super::unpack::{decoded, without_bom};
 use retally_core::calendar::Calendar;
 use retally_core::contract::Input;
-use retally_core::definition::TextFormat;
 use retally_core::record::Context;
 use retally_core::split::{Format, Packing};
-use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::io::{Cursor, Read, Seek, SeekFrom};
 
 /// So much is looked at first.
 const FIRST_BYTES: u64 = 16 << 10;
@@ -48,7 +47,7 @@ impl Looker {
         let other = |found: &str| IngestError::OtherContent { path: name.into(), found: found.into() };
         let encoding = match mark(&first) {
             Some(Mark::Utf16(encoding)) => Some(encoding.to_string()),
-            Some(Mark::Packed(packing)) => return Err(other(packing_name(packing))),
+            Some(Mark::Packed(packing)) => return Err(other(packing_name(packing).unwrap_or_default())),
             Some(Mark::Other(found)) => return Err(other(found)),
             None => self.input.files.encoding.clone(),
         };
@@ -71,12 +70,14 @@ impl Looker {
         Ok((Found { format, encoding }, Box::new(Cursor::new(beginning).chain(text))))
     }
 
+    /// What is looked for in streams.
+    pub fn input(&self) -> &Input {
+        &self.input
+    }
+
     /// How a text becomes records, by its beginning. `None` where more of it must be seen.
-    pub fn format(&self, name: &str, content: Option<Content>, text: &[u8], is_all: bool) -> Result<Option<Format>, IngestError> {
-        let content = content.or(self.input.files.format.map(|format| match format {
-            TextFormat::Csv => Content::Csv,
-            TextFormat::Json => Content::Json,
-        }));
+    fn format(&self, name: &str, content: Option<Content>, text: &[u8], is_all: bool) -> Result<Option<Format>, IngestError> {
+        let content = content.or(self.input.files.format.map(Content::from));
         let content = match (content, text.trim_ascii_start().first()) {
             (Some(content), _) => content,
             (None, Some(b'{' | b'[')) => Content::Json,
@@ -128,32 +129,20 @@ pub fn beginning(stream: impl Read) -> Vec<u8> {
     bytes
 }
 
-/// Refuses a packed stream whose first bytes are not those of its packing.
-pub fn check_packing(name: &str, packing: Packing, mut stream: impl Read) -> Result<(), IngestError> {
-    let mut first = Vec::new();
-    let read = stream.by_ref().take(16).read_to_end(&mut first);
-    read.map_err(|source: io::Error| IngestError::Io { what: "read", path: name.into(), source })?;
+/// Refuses a packed stream whose first bytes are not those of its packing; it is left at its beginning.
+pub fn check_packing(name: &str, packing: Packing, stream: &mut (impl Read + Seek)) -> Result<(), IngestError> {
+    let first = first_bytes(name, stream)?;
     let found = match mark(&first) {
         Some(Mark::Packed(found)) if found == packing => return Ok(()),
-        Some(Mark::Packed(found)) => packing_name(found),
+        Some(Mark::Packed(found)) => packing_name(found).unwrap_or_default(),
         Some(Mark::Other(found)) => found,
-        Some(Mark::Utf16(_)) | None if packing == Packing::Plain || first.is_empty() => return Ok(()),
+        None if first.is_empty() => return Ok(()),
         Some(Mark::Utf16(_)) => "UTF-16 text",
-        // Frames that are passed over, and members that are not usual, have marks of their own.
+        // Frames that are passed over have marks of their own.
         None if packing == Packing::Zstd && first.get(1..4) == Some(b"\x2a\x4d\x18") => return Ok(()),
         None => "something that is not packed as its name says",
     };
     Err(IngestError::OtherContent { path: name.into(), found: found.into() })
-}
-
-fn packing_name(packing: Packing) -> &'static str {
-    match packing {
-        Packing::Plain => "something plain",
-        Packing::Gzip => "gzip",
-        Packing::Zstd => "zstd",
-        Packing::Bzip2 => "bzip2",
-        Packing::Xz => "xz",
-    }
 }
 
 #[cfg(test)]
@@ -199,9 +188,9 @@ mod tests {
             let error = plain(bytes).unwrap_err();
             assert!(error.starts_with(&format!("could not read \"x\": it holds {found}")), "{error}");
         }
-        assert!(check_packing("x.gz", Packing::Gzip, &b"\x1f\x8b\x08"[..]).is_ok());
-        assert!(check_packing("x.gz", Packing::Gzip, &b""[..]).is_ok(), "said by who unpacks it");
-        let error = check_packing("x.gz", Packing::Gzip, &b"id,time\n"[..]).unwrap_err().to_string();
+        assert!(check_packing("x.gz", Packing::Gzip, &mut Cursor::new(b"\x1f\x8b\x08")).is_ok());
+        assert!(check_packing("x.gz", Packing::Gzip, &mut Cursor::new(b"")).is_ok(), "said by who unpacks it");
+        let error = check_packing("x.gz", Packing::Gzip, &mut Cursor::new(b"id,time\n")).unwrap_err().to_string();
         assert_eq!(error, "could not read \"x.gz\": it holds something that is not packed as its name says");
     }
 }

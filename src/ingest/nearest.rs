@@ -1,4 +1,7 @@
-//! The name that somebody may have meant.
+//! The name that somebody may have meant, and the flag that says so.
+
+use retally_core::contract::Input;
+use retally_core::record::Field;
 
 /// How alike two names are at least, from 0 to 1.
 const LIKENESS_MIN: f64 = 0.7;
@@ -18,6 +21,12 @@ pub fn nearest<'n>(sought: &str, names: &[&'n str]) -> Option<&'n str> {
     };
     let best = names.iter().map(|name| (likeness(name), *name)).max_by(|a, b| a.0.total_cmp(&b.0));
     best.filter(|(likeness, _)| *likeness >= LIKENESS_MIN).map(|(_, name)| name)
+}
+
+/// The flag that maps a field to a name. In quotes a name is one key, whatever it holds.
+pub fn map_flag(input: &Input, field: &Field, name: &str) -> String {
+    let name = if name.contains('.') { format!("'\"{name}\"'") } else { name.into() };
+    format!("--map {}.{}={name}", input.name, field.name)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 
 use super::IngestError;
 use super::file::InputFile;
-use super::nearest::nearest;
+use super::nearest::{map_flag, nearest};
 use super::pages::{SoundGroup, reading};
 use bytes::Bytes;
 use parquet::basic::{LogicalType, TimeUnit, Type as Physical};
@@ -20,7 +20,7 @@ use parquet::record::reader::{ReaderIter, TreeBuilder};
 use parquet::record::{Field as Value, Row};
 use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor, Type};
 use retally_core::contract::Input;
-use retally_core::mapping::{Column, Origin};
+use retally_core::mapping::Origin;
 use retally_core::record::{Fields, Presence, Raw};
 use retally_core::split::{Line, SplitReader};
 use retally_core::time::{DAY, Moment};
@@ -114,14 +114,14 @@ impl Sought {
         let (mut columns, mut roots, mut missing) = (Vec::new(), Vec::new(), Vec::new());
         let mut nested = false;
         for (place, field) in input.fields.iter().enumerate() {
-            let (paths, any_case): (Vec<Vec<String>>, bool) = match input.mapping.origin(place) {
-                Origin::Own => {
-                    let aliases = field.aliases.iter().map(|alias| Column::parse(alias).path);
-                    ([vec![field.name.to_string()]].into_iter().chain(aliases).collect(), true)
-                }
-                Origin::Column(column) => ([vec![column.name.clone()], column.path.clone()].into(), false),
-                Origin::Constant(_) | Origin::Absent => continue,
-            };
+            if !input.mapping.is_sought(place) {
+                continue;
+            }
+            let (mut paths, any_case) = input.mapping.paths(place, field);
+            if let Origin::Column(column) = input.mapping.origin(place) {
+                // A column may have a dot in its name.
+                paths.insert(0, vec![column.name.clone()]);
+            }
             let found = paths.iter().find_map(|path| Place::find(schema, path, any_case));
             match found {
                 None if field.presence == Presence::OfSome => {}
@@ -144,11 +144,8 @@ impl Sought {
         if !missing.is_empty() {
             let names: Vec<&str> = schema.root_schema().get_fields().iter().map(|field| field.name()).collect();
             let lacking = missing.iter().map(|(place, field)| input.mapping.name(*place, field)).collect::<Vec<_>>().join(", ");
-            let flag = |(place, field): &(usize, &retally_core::record::Field)| {
-                let column = nearest(input.mapping.name(*place, field), &names).unwrap_or("COLUMN");
-                format!("--map {}.{}={column}", input.name, field.name)
-            };
-            let flags = missing.iter().map(flag).collect::<Vec<_>>().join(" ");
+            let column = |place, field| nearest(input.mapping.name(place, field), &names).unwrap_or("COLUMN");
+            let flags = missing.iter().map(|(place, field)| map_flag(input, field, column(*place, field))).collect::<Vec<_>>().join(" ");
             return Err(error(format!("it has no column {lacking}"), format!("start from {flags}")));
         }
         roots.dedup();
@@ -329,13 +326,10 @@ impl ParquetReader {
             }
         }
         let rows = rows.unwrap_or(0);
-        let constants: Vec<(usize, &str)> = self.input.mapping.constants().collect();
         let mut line = Vec::new();
+        let mut slots: Vec<&[u8]> = vec![&[]; self.input.fields.len()];
+        self.input.mapping.fill(&mut slots);
         for row in 0..rows {
-            let mut slots: Vec<&[u8]> = vec![&[]; self.input.fields.len()];
-            for (place, value) in &constants {
-                slots.get_mut(*place).into_iter().for_each(|slot| *slot = value.as_bytes());
-            }
             for cells in &*cells {
                 slots.get_mut(cells.place).into_iter().for_each(|slot| *slot = cells.text(row));
             }

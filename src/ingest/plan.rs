@@ -25,7 +25,7 @@ use retally_core::contract::{Definition, Input, InputKind};
 use retally_core::split::{Archive, Dataset, Format, Late, Location, Packing, RefusedJob, Split};
 use retally_core::time::Moment;
 use std::collections::BTreeMap;
-use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::io::{self, Cursor, Read};
 
 /// What stands for standard input.
 const STDIN: &str = "-";
@@ -209,7 +209,6 @@ fn look(path: &str, source: io::Result<InputFile>, input: &Input, looker: &Looke
     }
     if packing != Packing::Plain {
         look::check_packing(path, packing, &mut source)?;
-        source.seek(SeekFrom::Start(0)).map_err(io("read"))?;
     }
     let stream = unpacked(source, packing).map_err(io("read"))?;
     let (found, _) = looker.look(path, kind.map(|kind| kind.content), stream)?;
