@@ -21,10 +21,8 @@ use retally::cluster::Cluster;
 use retally::engine::summary::Progress;
 use retally::engine::{self, Commit, Driver, Job};
 use retally::ingest::batch::Batch;
-use retally::points::Destination;
 use retally_core::contract::{Definition, Settings};
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Options of `late`.
@@ -159,17 +157,7 @@ pub fn job(dataflow: Measured, tables: &str) -> Result<Job> {
     let graph = dataflow.graph(&settings)?;
     let names: Vec<String> = graph.tables().iter().map(|table| table.name.to_string()).collect();
     let tables = if tables == "all" { names } else { tables.split(',').map(String::from).collect() };
-    let (tables, points) = (tables.into_iter().collect(), Destination::Nowhere);
-    Ok(Job {
-        definition,
-        graph: Arc::from(graph),
-        settings,
-        tables,
-        accept_from: retally_core::time::Moment::FIRST,
-        rejected_kept: 1_000,
-        rejected_max: None,
-        points,
-    })
+    Ok(Job::new(definition, graph, settings, tables.into_iter().collect()))
 }
 
 /// Feeds batches one after the other, and takes the time of each.

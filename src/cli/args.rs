@@ -280,11 +280,9 @@ fn describe(dataflow: &dyn Dataflow) -> String {
 pub fn settings<'f>(declared: &[Setting], file: impl Iterator<Item = (&'f str, String)>, matches: &ArgMatches) -> Settings {
     let by_file = file.fold(Settings::defaults(declared), |settings, (name, value)| settings.with(name, &value));
     // Not every command takes all of them.
-    let taken = |setting: &&Setting| matches.try_contains_id(setting.name).unwrap_or(false);
-    let given = |setting: &&Setting| taken(setting) && matches.value_source(setting.name) == Some(ValueSource::CommandLine);
-    declared.iter().filter(given).fold(by_file, |settings, setting| {
-        matches.get_one::<String>(setting.name).map_or(settings.clone(), |value| settings.with(setting.name, value))
-    })
+    let taken = |setting: &Setting| Some((setting.name, matches.try_get_one::<String>(setting.name).ok()??));
+    let given = |(name, _): &(&str, &String)| matches.value_source(name) == Some(ValueSource::CommandLine);
+    declared.iter().filter_map(taken).filter(given).fold(by_file, |settings, (name, value)| settings.with(name, value))
 }
 
 /// A time on the command line; without an offset it is of the dataflow's zone.

@@ -8,7 +8,6 @@ use super::show;
 use crate::charts;
 use crate::cluster::Cluster;
 use crate::engine::{self, Job};
-use crate::points::Destination;
 use crate::registry;
 use clap::ArgMatches;
 use indicatif::HumanCount;
@@ -18,7 +17,6 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// How many events or datasets are kept back for the late batch.
 const LATE_EVENTS: &str = "5";
@@ -48,16 +46,7 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let graph = dataflow.graph(&settings).map_err(|error| CliError::failed(error.to_string()))?;
     let pieces = graph.key_charts().into_iter().map(|chart| chart.table);
     let tables = graph.tables().iter().map(|table| table.name).chain(pieces).map(String::from).collect();
-    let job = Job {
-        definition,
-        graph: Arc::from(graph),
-        settings,
-        tables,
-        accept_from: retally_core::time::Moment::FIRST,
-        rejected_kept: 1_000,
-        rejected_max: None,
-        points: Destination::Nowhere,
-    };
+    let job = Job::new(definition, graph, settings, tables);
     let batches = vec![job::batch(&job.definition, &inputs)?, job::batch(&job.definition, &late)?];
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let Some(driver) = engine::run(&job, &Cluster::local(workers), RunDriver::silent(&job, batches))? else { return Ok(()) };

@@ -5,7 +5,6 @@ use super::{EngineError, Job, Passing};
 use crate::failure::Kind;
 use crate::ingest::batch::{Arrival, Batch, Body, Part, Source, TextFormat};
 use crate::ingest::plan;
-use crate::points::Destination;
 use crate::tables::Tables;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
@@ -16,7 +15,6 @@ use retally_core::testing::{Delivery, compare};
 use retally_core::time::{DAY, HOUR, Moment};
 use retally_online::oracle::Oracle;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Longer than any epoch takes: what takes longer hangs.
@@ -32,16 +30,7 @@ fn job(dataflow: &dyn Dataflow, settings: &[(&str, &str)]) -> Job {
     let settings = settings.iter().fold(Settings::defaults(&definition.settings), with);
     let graph = dataflow.graph(&settings).unwrap();
     let tables = graph.tables().iter().map(|table| table.name.to_string()).collect();
-    Job {
-        definition,
-        graph: Arc::from(graph),
-        settings,
-        tables,
-        accept_from: Moment::FIRST,
-        rejected_kept: 1_000,
-        rejected_max: None,
-        points: Destination::Nowhere,
-    }
+    Job::new(definition, graph, settings, tables)
 }
 
 fn online() -> Job {

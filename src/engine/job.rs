@@ -31,6 +31,20 @@ pub struct Job {
 }
 
 impl Job {
+    /// A job that refuses no event for being early, keeps some refused records, and writes no points.
+    pub fn new(definition: Definition, graph: Box<dyn Graph>, settings: Settings, tables: BTreeSet<String>) -> Job {
+        Job {
+            definition,
+            graph: Arc::from(graph),
+            settings,
+            tables,
+            accept_from: Moment::FIRST,
+            rejected_kept: 1_000,
+            rejected_max: None,
+            points: Destination::Nowhere,
+        }
+    }
+
     /// A fingerprint of what tables are computed with: two jobs that differ in the dataflow, its settings, as-of or the columns of its
     /// tables have different ones. Settings that choose charts do not change tables, and are left out.
     pub fn fingerprint(&self) -> String {

@@ -166,6 +166,30 @@ impl Open<'_> {
     }
 }
 
+impl Open<'_> {
+    /// Runs a statement for each row, whose first cells are its parameters. Returns for how many.
+    fn run(&mut self, statement: &str, relation: &Relation, cells: usize, rows: &mut dyn Iterator<Item = &[u8]>) -> Result<u64, SinkError> {
+        let mut statement = self.transaction.prepare(statement).map_err(|error| self.failed(&error))?;
+        let (mut count, mut text) = (0, Vec::new());
+        for row in rows {
+            let mut place = 0;
+            relation.cells(row, |column, kind, cell| {
+                place += 1;
+                if place > cells {
+                    return Ok(());
+                }
+                bind(&mut statement, place, kind, cell, &mut text).map_err(|error| match error {
+                    rusqlite::Error::IntegralValueOutOfRange(..) => SinkError::too_large(self.place, relation.name, column),
+                    error => self.failed(&error),
+                })
+            })?;
+            statement.raw_execute().map_err(|error| self.failed(&error))?;
+            count += 1;
+        }
+        Ok(count)
+    }
+}
+
 impl Session for Open<'_> {
     fn dialect(&self) -> Dialect {
         Dialect::Sqlite
@@ -227,42 +251,11 @@ impl Session for Open<'_> {
 
     fn load(&mut self, into: &str, relation: &Relation, rows: &mut dyn Iterator<Item = &[u8]>) -> Result<u64, SinkError> {
         let places = vec!["?"; relation.width()].join(", ");
-        let insert = format!("INSERT INTO {into} ({}) VALUES ({places})", relation.names());
-        let mut statement = self.transaction.prepare(&insert).map_err(|error| self.failed(&error))?;
-        let (mut count, mut text) = (0, Vec::new());
-        for row in rows {
-            let mut place = 0;
-            relation.cells(row, |column, kind, cell| {
-                place += 1;
-                bind(&mut statement, place, kind, cell, &mut text).map_err(|error| match error {
-                    rusqlite::Error::IntegralValueOutOfRange(..) => SinkError::too_large(self.place, relation.name, column),
-                    error => self.failed(&error),
-                })
-            })?;
-            statement.raw_execute().map_err(|error| self.failed(&error))?;
-            count += 1;
-        }
-        Ok(count)
+        self.run(&format!("INSERT INTO {into} ({}) VALUES ({places})", relation.names()), relation, relation.width(), rows)
     }
 
     fn each(&mut self, statement: &str, relation: &Relation, cells: usize, rows: &[&[u8]]) -> Result<(), SinkError> {
-        let mut statement = self.transaction.prepare(statement).map_err(|error| self.failed(&error))?;
-        let mut text = Vec::new();
-        for row in rows {
-            let mut place = 0;
-            relation.cells(row, |column, kind, cell| {
-                place += 1;
-                if place > cells {
-                    return Ok(());
-                }
-                bind(&mut statement, place, kind, cell, &mut text).map_err(|error| match error {
-                    rusqlite::Error::IntegralValueOutOfRange(..) => SinkError::too_large(self.place, relation.name, column),
-                    error => self.failed(&error),
-                })
-            })?;
-            statement.raw_execute().map_err(|error| self.failed(&error))?;
-        }
-        Ok(())
+        self.run(statement, relation, cells, &mut rows.iter().copied()).map(drop)
     }
 
     /// Its statistics are not worth their time for a table that is read once, with one way to do it.
