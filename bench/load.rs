@@ -24,19 +24,26 @@ pub struct LoadOptions {
     /// Only read and decode: no graph
     #[arg(long)]
     parse_only: bool,
+    /// What ids are: as they are generated, or UUIDs that are read as text (online alone)
+    #[arg(long, value_parser = ["number", "text"], default_value = "number")]
+    ids: String,
 }
 
 /// Runs the bench.
 pub fn main(options: &LoadOptions) -> Result<()> {
     let (common, dataflow) = (&options.common, options.input.dataflow);
     let workload = Workload::generated(common, dataflow, Size::of_load(&options.input, common))?;
+    let text_ids = options.ids == "text";
+    let workload = if text_ids { workload.with_text_ids()? } else { workload };
     if options.parse_only {
         return parse_only(options, &workload);
     }
     let line = sized(Line::new("load", dataflow.name()), &workload);
+    let line = if text_ids { line.with("ids", "text") } else { line };
     let tables = tables(dataflow, options.tables.as_deref());
     let out = tempfile::tempdir()?;
     let mut arguments = run_arguments(&workload, &tables);
+    arguments.extend(text_ids.then(|| ["--ids".to_string(), "text".into()]).into_iter().flatten());
     arguments.extend(["-w".into(), options.workers.to_string(), "--out".into(), out.path().display().to_string()]);
     let usages: Vec<Usage> = (0..common.repeat.max(1)).map(|_| process::retally(&[arguments.clone()])).collect::<Result<_>>()?;
     let wall = Sorted::new(usages.iter().map(|usage| usage.wall_s).collect());

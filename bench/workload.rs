@@ -14,8 +14,9 @@ use retally::ingest::batch::{Batch, Body, Part, Source, TextFormat};
 use retally_core::contract::{Files, Settings};
 use retally_core::time::{DAY, Moment, SECOND};
 use std::fs;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use uuid::Uuid;
 
 const SEED: u64 = 7;
 
@@ -60,6 +61,32 @@ impl Workload {
         let folder = common.cache().join(format!("even-{events}-{keys}-{days}-{late}"));
         made(&folder, |files| write_even(size, files))?;
         Ok(Workload { dataflow: Measured::Online, size, folder })
+    }
+
+    /// The same events of `online`, with UUIDs for ids.
+    pub fn with_text_ids(&self) -> Result<Workload> {
+        if self.dataflow != Measured::Online {
+            return Err("only workloads of online can have other ids".into());
+        }
+        let name = self.folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let folder = self.folder.with_file_name(format!("text-{name}"));
+        made(&folder, |files| {
+            for (name, ids) in [("events.csv", 1..4), ("servers.csv", 0..1)] {
+                let lines = BufReader::new(fs::File::open(self.folder.join(name))?).lines();
+                let mut file = files.create(name)?;
+                for line in lines {
+                    let line = line?;
+                    let uuid = |id: u64| Uuid::from_u64_pair(id.wrapping_mul(0x9e37_79b9_7f4a_7c15), !id).hyphenated().to_string();
+                    let text = |cell: &str| cell.parse().map_or_else(|_| cell.to_string(), uuid);
+                    let cells = line.split(',').enumerate();
+                    let cells = cells.map(|(place, cell)| if ids.contains(&place) { text(cell) } else { cell.into() });
+                    writeln!(file, "{}", cells.collect::<Vec<_>>().join(","))?;
+                }
+                file.flush()?;
+            }
+            Ok(())
+        })?;
+        Ok(Workload { folder, ..self.clone() })
     }
 
     /// The files by input, as the command line takes them.

@@ -160,16 +160,22 @@ fn nothing_is_left_behind() {
 fn garbage_is_counted_and_kept() {
     let place = Place::new();
     let lines: [(&[u8], &str); 14] = [
-        (b"2026-01-01T00:00:00Z,1,\xff\xfe,1,true", "user_id \"\u{fffd}\u{fffd}\" is no unsigned 64-bit integer"),
+        (
+            b"2026-01-01T00:00:00Z,1,\xff\xfe,1,true",
+            "user_id \"\u{fffd}\u{fffd}\" is no unsigned 64-bit integer (--ids text takes any text)",
+        ),
         (b"2026-01-01T00:00:00Z,1,1", "server_id is missing"),
         (b"2026-01-01T00:00:00Z,1,1,1,", "connected is missing"),
         (b"2026-01-01T00:00:00Z,1,1,1,true,9", "the line has more columns than are expected"),
         (b"2026-01-01T00:00:00Z,1,1,1,maybe", "connected \"maybe\" is neither true nor false"),
         (b"2026-13-01T00:00:00Z,1,1,1,true", "timestamp \"2026-13-01T00:00:00Z\" is not a time that exists"),
         (b"01/01/2026,1,1,1,true", "timestamp \"01/01/2026\" is not a time like 2026-01-31T12:34:56Z"),
-        (b"2026-01-01T00:00:00Z,-1,1,1,true", "device_id \"-1\" is no unsigned 64-bit integer"),
-        (b"2026-01-01T00:00:00Z,18446744073709551616,1,1,true", "device_id \"18446744073709551616\" is no unsigned 64-bit integer"),
-        (b"2026-01-01T00:00:00Z,1.5,1,1,true", "device_id \"1.5\" is no unsigned 64-bit integer"),
+        (b"2026-01-01T00:00:00Z,-1,1,1,true", "device_id \"-1\" is no unsigned 64-bit integer (--ids text takes any text)"),
+        (
+            b"2026-01-01T00:00:00Z,18446744073709551616,1,1,true",
+            "device_id \"18446744073709551616\" is no unsigned 64-bit integer (--ids text takes any text)",
+        ),
+        (b"2026-01-01T00:00:00Z,1.5,1,1,true", "device_id \"1.5\" is no unsigned 64-bit integer (--ids text takes any text)"),
         (b"1969-12-31T23:59:59Z,1,1,1,true", "timestamp \"1969-12-31T23:59:59Z\" lies outside the years 1970 to 2200"),
         (b"2201-01-01T00:00:00Z,1,1,1,true", "timestamp \"2201-01-01T00:00:00Z\" lies outside the years 1970 to 2200"),
         (b"2199-01-01T00:00:00Z,1,1,1,true", "the event's time 2199-01-01T00:00:00Z is more than a day ahead of the clock"),

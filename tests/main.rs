@@ -22,3 +22,4 @@ mod points;
 mod processes;
 mod sensors;
 mod support;
+mod text_ids;

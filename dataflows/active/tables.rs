@@ -46,7 +46,7 @@ pub fn tables() -> Vec<Table> {
 
 /// The chart: a bar a day, and a line for each window.
 pub fn charts() -> Vec<Chart> {
-    let layer = |table, mark, series| Layer { table, x: "date", mark, series };
+    let layer = |table, mark, series| Layer { table, x: "date", mark, series, days_before: None };
     vec![Chart {
         name: "active_users",
         title: "Active users per day, and on any of the last 7 and 28 days",
@@ -55,6 +55,7 @@ pub fn charts() -> Vec<Chart> {
             layer(DAILY, Mark::Bars("active_user_count"), Series::One("that day")),
             layer(ROLLING, Mark::Line("active_user_count"), Series::By("window_days")),
         ],
+        today: None,
     }]
 }
 

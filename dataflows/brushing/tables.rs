@@ -99,10 +99,23 @@ pub fn tables() -> Vec<Table> {
 
 /// The charts: minutes, and loss, a bar a day, over all toothbrushes.
 pub fn charts() -> Vec<Chart> {
-    let layer = |column, name| vec![Layer { table: DAILY, x: "day", mark: Mark::Bars(column), series: Series::One(name) }];
+    let layer =
+        |column, name| vec![Layer { table: DAILY, x: "day", mark: Mark::Bars(column), series: Series::One(name), days_before: None }];
     vec![
-        Chart { name: "brushing_minutes", title: "Brushing per day", y_label: "minutes", layers: layer("minutes", "minutes of brushing") },
-        Chart { name: "brushing_loss", title: "Data lost per day", y_label: "seconds", layers: layer("seconds_lost", "seconds lost") },
+        Chart {
+            name: "brushing_minutes",
+            title: "Brushing per day",
+            y_label: "minutes",
+            layers: layer("minutes", "minutes of brushing"),
+            today: None,
+        },
+        Chart {
+            name: "brushing_loss",
+            title: "Data lost per day",
+            y_label: "seconds",
+            layers: layer("seconds_lost", "seconds lost"),
+            today: None,
+        },
     ]
 }
 

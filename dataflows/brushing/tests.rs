@@ -214,7 +214,7 @@ fn run(config: Config, settings: &Settings, memory: &Memory, store: &Store, batc
             let mut outputs = Outputs::new(graph.tables().iter().map(|table| table.name.to_string()).collect());
             graph.build(&inputs, &mut outputs);
             let names = outputs.names();
-            let rows = outputs.gather(scope, move |_, changes| {
+            let rows = outputs.gather(&inputs, &graph.tables(), move |_, changes| {
                 let named = changes.drain(..).map(|change| (change.epoch, names[change.table].clone(), change.rows));
                 found.lock().unwrap().extend(named);
             });

@@ -11,6 +11,8 @@ pub struct Chart {
     pub y_label: &'static str,
     /// What is drawn, from back to front. All layers share a horizontal axis of days, or of what [`Mark::Count`] counts.
     pub layers: Vec<Layer>,
+    /// A table whose last day is that of as-of. It is marked, since it is not over and its values will still grow.
+    pub today: Option<&'static str>,
 }
 
 /// One kind of mark, from the rows of one table.
@@ -24,6 +26,8 @@ pub struct Layer {
     pub mark: Mark,
     /// The column that tells series apart, in the order of its labels; without one there is one series of this name.
     pub series: Series,
+    /// Of what was before: so many days before that of as-of, and no others. Without its table the chart is drawn all the same.
+    pub days_before: Option<i32>,
 }
 
 /// How rows become series.

@@ -2,9 +2,11 @@
 
 use crate::calendar::Calendar;
 use crate::field::Field;
+use crate::ids::{Interner, Texts};
 use crate::keys::Keys;
 use crate::mapping::Mapping;
 use crate::noticed::Noticed;
+use std::sync::Arc;
 
 /// What the records of an input are read with.
 #[derive(Clone, Debug)]
@@ -16,6 +18,8 @@ pub struct Context {
     /// What people should know of that was read.
     pub noticed: Noticed,
     pub(crate) keys: Keys,
+    /// What makes ids of texts, where ids are texts.
+    pub(crate) ids: Option<Interner>,
 }
 
 impl Context {
@@ -32,6 +36,12 @@ impl Context {
     /// For records of these fields, which are mapped.
     pub fn mapped(calendar: Calendar, fields: &'static [Field], mapping: Mapping) -> Context {
         let keys = Keys::new(fields, &mapping);
-        Context { calendar, mapping, noticed: Noticed::default(), keys }
+        Context { calendar, mapping, noticed: Noticed::default(), keys, ids: None }
+    }
+
+    /// Ids are any text, which is added to these.
+    #[must_use]
+    pub fn with_text_ids(self, texts: Arc<Texts>) -> Context {
+        Context { ids: Some(Interner::new(texts, false)), ..self }
     }
 }

@@ -7,6 +7,7 @@
 use crate::calendar::Calendar;
 use crate::chart::Chart;
 use crate::decode::Inputs;
+use crate::ids::Ids;
 use crate::key_chart::KeyChart;
 use crate::points::Measurement;
 use crate::publish::Outputs;
@@ -18,6 +19,11 @@ pub use crate::definition::{AsOf, DatasetFiles, Definition, Input, InputKind, Se
 pub trait Dataflow: Sync {
     /// What it is called, and what it takes.
     fn definition(&self) -> Definition;
+
+    /// Settles what depends on which inputs a run has (`given`), and how their files are read.
+    fn settle(&self, _definition: &mut Definition, settings: Settings, _given: &[String]) -> Result<Settings, SettingError> {
+        Ok(settings)
+    }
 
     /// The graph under these settings.
     fn graph(&self, settings: &Settings) -> Result<Box<dyn Graph>, SettingError>;
@@ -47,6 +53,11 @@ pub trait Graph: Send + Sync {
 
     /// The zone in which local times of the input are read.
     fn calendar(&self) -> Calendar;
+
+    /// What the ids of its records are. Those that are text must stand in columns of [`Ids::number`] or [`Ids::uuid`].
+    fn ids(&self) -> Ids {
+        Ids::Declared
+    }
 
     /// Builds the graph: takes records from `inputs`, and publishes each table that `outputs` wants.
     ///

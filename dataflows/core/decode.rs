@@ -8,11 +8,13 @@
 use crate::calendar::Calendar;
 use crate::definition::Input;
 use crate::gather::gather;
+use crate::ids::{Interner, Texts};
 use crate::points::Points;
 use crate::record::{Context, Record, Refusal};
 use crate::split::{Done, Late, Line, Opener, RAW_BYTES_MAX, Rejected, Report, Split, SplitReader};
 use crate::{Collection, Epoch, VecStream};
-use differential_dataflow::AsCollection;
+use differential_dataflow::{AsCollection, Data};
+use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -21,10 +23,11 @@ use std::time::Duration;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Scope;
 use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::OutputBuilderSession;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
-use timely::dataflow::operators::vec::Filter;
+use timely::dataflow::operators::vec::{Filter, Map};
 use timely::dataflow::operators::{Capability, Concatenate};
 
 /// The inputs of a dataflow under construction.
@@ -35,6 +38,10 @@ pub struct Inputs<'s> {
     calendar: Calendar,
     points: Arc<dyn Points>,
     reports: RefCell<Vec<VecStream<'s, Report>>>,
+    /// Where ids are texts.
+    texts: Option<Arc<Texts>>,
+    /// For which epochs the texts are there that other processes read.
+    heard: RefCell<Vec<VecStream<'s, Report>>>,
 }
 
 impl<'s> Inputs<'s> {
@@ -46,7 +53,26 @@ impl<'s> Inputs<'s> {
         calendar: Calendar,
         points: Arc<dyn Points>,
     ) -> Inputs<'s> {
-        Inputs { splits, declared, opener, calendar, points, reports: RefCell::default() }
+        Inputs { splits, declared, opener, calendar, points, reports: RefCell::default(), texts: None, heard: RefCell::default() }
+    }
+
+    /// Ids are texts, which are added to these.
+    #[must_use]
+    pub fn with_texts(self, texts: Option<Arc<Texts>>) -> Inputs<'s> {
+        Inputs { texts, ..self }
+    }
+
+    /// The texts of ids, where ids are texts. Those of an epoch are all there when the frontier of [`Self::heard`] has passed it.
+    pub fn texts(&self) -> Option<&Arc<Texts>> {
+        self.texts.as_ref()
+    }
+
+    /// A collection of nothing. When its frontier has passed an epoch, the texts of the epoch's ids are there; where other processes read no
+    /// texts, there is none. All inputs must have been asked for their records.
+    pub fn heard<D: Data>(&self) -> Option<Collection<'s, D>> {
+        let heard = self.heard.borrow().clone();
+        let nothing = |streams| self.scope().concatenate::<_, _>(streams).flat_map(|_| None).as_collection();
+        (!heard.is_empty()).then(|| nothing(heard))
     }
 
     /// The scope of the dataflow.
@@ -65,8 +91,21 @@ impl<'s> Inputs<'s> {
         };
         let splits = self.splits.clone().filter(move |split| split.input == place);
         let context = input.context(self.calendar.clone());
-        let (records, reports) = decode::<R>(splits, input.clone(), Rc::clone(&self.opener), context);
+        let Some(texts) = &self.texts else {
+            let (records, reports, _) = decode::<R>(splits, input.clone(), Rc::clone(&self.opener), context, Vec::new());
+            self.reports.borrow_mut().push(reports);
+            return records;
+        };
+        let others = texts.others(self.scope().index(), self.scope().peers());
+        let told = !others.is_empty();
+        let context = Context { ids: Some(Interner::new(Arc::clone(texts), told)), ..context };
+        let (records, reports, news) = decode::<R>(splits, input.clone(), Rc::clone(&self.opener), context, others);
         self.reports.borrow_mut().push(reports);
+        if told {
+            let heard = hear(news, Arc::clone(texts));
+            self.reports.borrow_mut().push(heard.clone());
+            self.heard.borrow_mut().push(heard);
+        }
         records
     }
 
@@ -116,6 +155,33 @@ struct Pending {
     split: Split,
     records: Capability<Epoch>,
     reports: Capability<Epoch>,
+    news: Capability<Epoch>,
+}
+
+/// The text of an id that a reader has seen for the first time, on its way to another process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct News {
+    /// A worker of that process.
+    worker: u64,
+    /// The split's place in its batch.
+    sequence: u64,
+    id: u64,
+    text: Box<str>,
+}
+
+/// Adds the texts that other processes read. Reports those that can't be told from one that is there.
+fn hear<'s>(news: VecStream<'s, News>, texts: Arc<Texts>) -> VecStream<'s, Report> {
+    news.unary::<CapacityContainerBuilder<Vec<Report>>, _, _, _>(Exchange::new(|news: &News| news.worker), "hear of ids", |_, _| {
+        move |input, output| {
+            input.for_each(|capability, news| {
+                for News { sequence, id, text, .. } in news.drain(..) {
+                    if let Err(same) = texts.add(id, &text) {
+                        output.session(&capability).give(Report::Failed { sequence, error: format!("of two ids, {same}") });
+                    }
+                }
+            });
+        }
+    })
 }
 
 fn decode<'s, R: Record>(
@@ -123,15 +189,18 @@ fn decode<'s, R: Record>(
     declared: Input,
     opener: Rc<dyn Opener>,
     context: Context,
-) -> (Collection<'s, R>, VecStream<'s, Report>) {
+    others: Vec<u64>,
+) -> (Collection<'s, R>, VecStream<'s, Report>, VecStream<'s, News>) {
     let scope = splits.scope();
     let mut builder = OperatorBuilder::new(format!("decode {}", declared.name), scope);
     let activator = scope.activator_for(builder.operator_info().address);
     let mut input = builder.new_input(splits, Exchange::new(Split::route));
     let (records, record_stream) = builder.new_output();
     let (reports, report_stream) = builder.new_output();
+    let (news, news_stream) = builder.new_output();
     let mut records = OutputBuilder::<_, CapacityContainerBuilder<Vec<Update<R>>>>::from(records);
     let mut reports = OutputBuilder::<_, CapacityContainerBuilder<Vec<Report>>>::from(reports);
+    let mut news = OutputBuilder::<_, CapacityContainerBuilder<Vec<News>>>::from(news);
 
     builder.build(move |capabilities| {
         drop(capabilities);
@@ -140,8 +209,9 @@ fn decode<'s, R: Record>(
         move |_frontiers| {
             input.for_each(|capability, splits| {
                 for split in splits.drain(..) {
-                    if let (Some(records), Some(reports)) = (capability.retain_least(0), capability.retain_least(1)) {
-                        queue.push_back(Pending { split, records, reports });
+                    let retain = |output| capability.retain_least(output);
+                    if let (Some(records), Some(reports), Some(news)) = (retain(0), retain(1), retain(2)) {
+                        queue.push_back(Pending { split, records, reports, news });
                     }
                 }
             });
@@ -154,7 +224,11 @@ fn decode<'s, R: Record>(
                     activator.activate_after(LOOK_AGAIN_AFTER);
                     return;
                 }
-                if !reading.step::<R>(&context, &mut records.activate(), &mut reports.activate()) {
+                let more = reading.step::<R>(&context, &mut records.activate(), &mut reports.activate());
+                if !others.is_empty() {
+                    reading.tell(&context, &others, &mut news.activate());
+                }
+                if !more {
                     current = None;
                 }
                 if current.is_some() || !queue.is_empty() {
@@ -163,7 +237,7 @@ fn decode<'s, R: Record>(
             }
         }
     });
-    (record_stream.as_collection(), report_stream)
+    (record_stream.as_collection(), report_stream, news_stream)
 }
 
 type Session<'a, D> = OutputBuilderSession<'a, Epoch, CapacityContainerBuilder<Vec<D>>>;
@@ -188,9 +262,19 @@ impl Reading {
         self.reader.as_ref().map_or(true, |reader| reader.is_ready())
     }
 
+    /// Tells other processes of the ids that were new in the last block.
+    fn tell(&self, context: &Context, others: &[u64], news: &mut Session<'_, News>) {
+        let new = context.ids.as_ref().map(Interner::take_new).unwrap_or_default();
+        let sequence = self.pending.split.sequence;
+        let mut news = news.session(&self.pending.news);
+        for (id, text) in new {
+            news.give_iterator(others.iter().map(|worker| News { worker: *worker, sequence, id, text: text.clone() }));
+        }
+    }
+
     /// Reads a block. Returns whether there is more.
     fn step<R: Record>(&mut self, context: &Context, records: &mut Session<'_, Update<R>>, reports: &mut Session<'_, Report>) -> bool {
-        let Pending { split, records: record_capability, reports: report_capability } = &self.pending;
+        let Pending { split, records: record_capability, reports: report_capability, .. } = &self.pending;
         let (epoch, sign) = (*record_capability.time(), split.sign);
         let mut records = records.session(record_capability);
         let mut reports = reports.session(report_capability);

@@ -7,6 +7,7 @@ use crate::mapping::Mapping;
 use crate::record::{Context, Field, Raw, Record, Refusal};
 use crate::row::Column;
 use crate::time::Moment;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// What a dataflow is called, and what it takes.
@@ -97,8 +98,21 @@ pub struct FileOptions {
     pub encoding: Option<String>,
     /// Whether the header of the first CSV file of an input counts for those without one.
     pub first_header: bool,
-    /// So many lines are passed over at the beginning of each CSV file.
+    /// So many lines are passed over at the beginning of each CSV file; of wide ones, behind the header.
     pub skip_rows: u64,
+    /// Whether CSV files are wide, and what their columns are then.
+    pub wide: Option<Wide>,
+}
+
+/// Of a wide file, each cell is a record. The places of its fields:
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wide {
+    /// What the cells of a line share: a time, in a column of its own.
+    pub line: usize,
+    /// What the cells of a column share: the name in the header.
+    pub column: usize,
+    /// What stands in the cell.
+    pub cell: usize,
 }
 
 /// What a text holds.

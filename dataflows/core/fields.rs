@@ -3,7 +3,9 @@
 use crate::calendar::Naming;
 use crate::context::Context;
 use crate::field::{Field, Refusal};
+use crate::ids::{self, Interner};
 use crate::time::{self, Moment, TimeError, Written};
+use uuid::Uuid;
 
 /// The fields of one record, by place in [`Record::FIELDS`](crate::record::Record::FIELDS). A field that is not there is empty.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +48,48 @@ impl<'a> Fields<'a> {
         unsigned(text)
             .or_else(|| unsigned(without_zero_fraction(text)?))
             .ok_or_else(|| self.refusal(place, "is no unsigned 64-bit integer"))
+    }
+
+    /// An id that is declared as an unsigned 64-bit integer.
+    #[inline]
+    pub fn id(&self, place: usize, context: &Context) -> Result<u64, Refusal> {
+        match &context.ids {
+            None => self.uint(place).map_err(|refusal| self.or_as_text(place, refusal)),
+            Some(ids) => self.text_id(place, ids).map(ids::lower),
+        }
+    }
+
+    /// An id that is declared as a UUID: 32 hexadecimal digits in either case, with hyphens or without.
+    #[inline]
+    pub fn uuid(&self, place: usize, context: &Context) -> Result<u128, Refusal> {
+        match &context.ids {
+            None => match Uuid::try_parse_ascii(self.text(place)) {
+                Ok(uuid) => Ok(uuid.as_u128()),
+                Err(_) => Err(self.or_as_text(place, self.refusal(place, "is no UUID"))),
+            },
+            Some(ids) => self.text_id(place, ids),
+        }
+    }
+
+    fn text_id(&self, place: usize, ids: &Interner) -> Result<u128, Refusal> {
+        match ids.known(self.text(place)) {
+            Some(id) => Ok(id),
+            None => self.new_text_id(place, ids),
+        }
+    }
+
+    #[cold]
+    fn new_text_id(&self, place: usize, ids: &Interner) -> Result<u128, Refusal> {
+        let text = self.required_text(place)?;
+        if text.len() > ids::BYTES_MAX {
+            return Err(self.refusal(place, format!("is longer than {} bytes", ids::BYTES_MAX)));
+        }
+        ids.add(text).map_err(|same| self.named(place, same))
+    }
+
+    #[cold]
+    fn or_as_text(&self, place: usize, refusal: Refusal) -> Refusal {
+        if self.text(place).is_empty() { refusal } else { format!("{refusal} (--ids text takes any text)").into() }
     }
 
     /// A number, as a float.
@@ -98,6 +142,11 @@ impl<'a> Fields<'a> {
             b"false" | b"f" | b"0" => Ok(false),
             _ => usual_word(text).ok_or_else(|| self.refusal(place, "is neither true nor false")),
         }
+    }
+
+    fn named(&self, place: usize, why: impl std::fmt::Display) -> Refusal {
+        let name = self.declared.get(place).map_or("field", |field| field.name);
+        format!("{name} {why}").into()
     }
 
     /// The refusal of a field: its name, what it holds (shortened), and what is wrong with it.

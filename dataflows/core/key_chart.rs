@@ -20,6 +20,8 @@ pub struct KeyChart {
     pub table: &'static str,
     /// The setting that names keys. It decides what is drawn, and no row of other tables.
     pub setting: &'static str,
+    /// The type of a key.
+    pub id: ColumnType,
     /// The keys that were asked for, by name or id.
     pub asked: Vec<String>,
     /// What the vertical axis shows, with its unit where there is one.
@@ -99,7 +101,7 @@ impl KeyChart {
     /// The table of pieces.
     pub fn pieces(&self) -> Table {
         let columns = vec![
-            Column::new("id", ColumnType::Text, "the key"),
+            Column::new("id", self.id.clone(), "the key"),
             Column::new("piece", ColumnType::UInt, "which kind of piece"),
             Column::new("time", ColumnType::Time, "when it starts"),
             Column::new("value", ColumnType::Float, "its value, or its lowest"),
@@ -116,10 +118,10 @@ impl KeyChart {
 }
 
 impl Piece {
-    /// The row of this piece of a key. Pieces of a kind sort by time, and values at the same time by value.
-    pub fn row(&self, id: &str) -> Row {
-        let row = |piece: u64, from: (Moment, f64), until: (Moment, f64), kind: u64, weight: u64, name: &str, asked: &str| {
-            let row = Row::with_capacity(id.len() + 64 + name.len() + asked.len()).text(id).uint(piece);
+    /// The row of this piece of a key, which `id` writes. Pieces of a kind sort by time, and values at the same time by value.
+    pub fn row(&self, id: impl FnOnce(Row) -> Row) -> Row {
+        let row = move |piece: u64, from: (Moment, f64), until: (Moment, f64), kind: u64, weight: u64, name: &str, asked: &str| {
+            let row = id(Row::with_capacity(80 + name.len() + asked.len())).uint(piece);
             row.time(from.0).float(from.1).time(until.0).float(until.1).uint(kind).uint(weight).text(name).text(asked)
         };
         let none = (Moment::FIRST, 0.0);
@@ -170,6 +172,7 @@ mod tests {
             noun: "sensor",
             table: "pieces",
             setting: "chart-sensor",
+            id: ColumnType::Text,
             asked: Vec::new(),
             y_label: "value",
             values: String::new(),
@@ -190,7 +193,7 @@ mod tests {
             Piece::Stretch { from: time, until },
             Piece::Mark { time, value: 3.0, kind: 4, weight: 5 },
         ];
-        let rows: Vec<Row> = pieces.iter().map(|piece| piece.row("id")).collect();
+        let rows: Vec<Row> = pieces.iter().map(|piece| piece.row(|row| row.text("id"))).collect();
         assert!(rows.is_sorted());
         for (row, piece) in rows.iter().zip(pieces) {
             assert_eq!(Piece::read(&columns, &row.0), Some(("id".to_string(), piece)));

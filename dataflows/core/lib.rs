@@ -3,6 +3,7 @@
 //! - [`definition`], [`contract`]: what an author of a dataflow declares and writes, and what the runtime sees of it
 //! - [`split`], [`record`], [`row`]: the way in (bytes to typed records) and the way out (typed rows)
 //! - [`time`], [`calendar`], [`duration`]: microsecond times, zones, days, durations
+//! - [`ids`]: ids that are any text
 //! - [`points`]: what goes to a time-series database
 //! - [`chart`], [`key_chart`], [`extremes`]: charts of tables, of single keys, and long series made short
 //! - [`operators`]: the reusable incremental pieces
@@ -21,6 +22,7 @@ pub mod fields;
 pub mod gather;
 pub mod generate;
 pub mod hash;
+pub mod ids;
 pub mod key_chart;
 mod keys;
 pub mod late_lines;

@@ -1,11 +1,14 @@
 //! The dataflow's way out: rows of tables, consolidated by epoch and gathered by the worker that commits.
 
+use crate::decode::Inputs;
+use crate::definition::Table;
 use crate::gather::gather;
-use crate::row::{Row, RowBatch};
+use crate::ids::Texts;
+use crate::row::{Column, ColumnType, Row, RowBatch, with_texts};
 use crate::{Collection, Epoch, VecStream};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use timely::dataflow::Scope;
+use std::sync::Arc;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Concatenate;
 use timely::dataflow::operators::generic::Operator;
@@ -24,13 +27,13 @@ pub struct Published {
 /// The tables of a dataflow under construction.
 pub struct Outputs<'s> {
     wanted: BTreeSet<String>,
-    streams: Vec<(String, VecStream<'s, Published>)>,
+    tables: Vec<(String, Collection<'s, Row>)>,
 }
 
 impl<'s> Outputs<'s> {
     /// Outputs of which the `wanted` tables are built.
     pub fn new(wanted: BTreeSet<String>) -> Outputs<'s> {
-        Outputs { wanted, streams: Vec::new() }
+        Outputs { wanted, tables: Vec::new() }
     }
 
     /// Whether a table is to be built.
@@ -46,31 +49,55 @@ impl<'s> Outputs<'s> {
     /// Publishes the rows of a table, when it is wanted.
     pub fn table(&mut self, table: &str, rows: Collection<'s, Row>) {
         if self.wants(table) {
-            let place = self.streams.len();
-            self.streams.push((table.into(), consolidated(rows, table, place)));
+            self.tables.push((table.into(), rows));
         }
     }
 
     /// The names of the published tables, by their places.
     pub fn names(&self) -> Vec<String> {
-        self.streams.iter().map(|(name, _)| name.clone()).collect()
+        self.tables.iter().map(|(name, _)| name.clone()).collect()
     }
 
-    /// Gathers the changes of all tables: see [`gather`]. For each epoch and table they are consolidated batches by worker, so a row may be in
-    /// several of them.
+    /// Gathers the changes of all tables, once the graph of `inputs` is built: see [`gather`]. For each epoch and table they are consolidated
+    /// batches by worker, so a row may be in several of them. Ids that are texts are written as texts, in the columns of `tables`.
     ///
     /// # Panics
     /// When a wanted table was not published, which is a bug of the dataflow.
-    pub fn gather(self, scope: Scope<'s, Epoch>, take: impl FnMut(Epoch, &mut Vec<Published>) + 'static) -> VecStream<'s, ()> {
-        let (names, streams): (Vec<_>, Vec<_>) = self.streams.into_iter().unzip();
-        let missing: Vec<_> = self.wanted.iter().filter(|name| !names.contains(name)).collect();
+    pub fn gather(
+        self,
+        inputs: &Inputs<'s>,
+        tables: &[Table],
+        take: impl FnMut(Epoch, &mut Vec<Published>) + 'static,
+    ) -> VecStream<'s, ()> {
+        let missing: Vec<_> = self.wanted.iter().filter(|name| self.tables.iter().all(|(table, _)| table != *name)).collect();
         assert!(missing.is_empty(), "the dataflow did not publish {missing:?}");
-        gather(scope.concatenate(streams), "gather changes", take)
+        let streams = self.tables.into_iter().enumerate().map(|(place, (name, rows))| {
+            let columns = tables.iter().find(|table| table.name == name).map(|table| table.columns.as_slice()).unwrap_or_default();
+            let has_texts = columns.iter().any(|column| matches!(column.kind, ColumnType::TextId(_)));
+            let Some(texts) = inputs.texts().filter(|_| has_texts) else { return consolidated(rows, &name, place, |_| {}) };
+            // Rows wait until the texts of their ids are there.
+            let rows = match inputs.heard() {
+                Some(heard) => rows.concat(heard),
+                None => rows,
+            };
+            let (texts, columns) = (Arc::clone(texts), columns.to_vec());
+            consolidated(rows, &name, place, move |rows| put_texts(&texts, &columns, rows))
+        });
+        gather(inputs.scope().concatenate(streams.collect::<Vec<_>>()), "gather changes", take)
     }
 }
 
-/// Holds the rows of an epoch until it is complete, and lets what remains of them go.
-fn consolidated<'s>(rows: Collection<'s, Row>, table: &str, place: usize) -> VecStream<'s, Published> {
+fn put_texts(texts: &Texts, columns: &[Column], rows: &mut [(Row, isize)]) {
+    rows.iter_mut().for_each(|(row, _)| *row = with_texts(columns, row, texts));
+}
+
+/// Holds the rows of an epoch until it is complete, finishes them, and lets what remains of them go.
+fn consolidated<'s>(
+    rows: Collection<'s, Row>,
+    table: &str,
+    place: usize,
+    finish: impl Fn(&mut [(Row, isize)]) + 'static,
+) -> VecStream<'s, Published> {
     rows.inner.unary_frontier(Pipeline, &format!("publish {table}"), |_, _| {
         let mut stash = BTreeMap::new();
         move |(input, frontier), output| {
@@ -85,7 +112,8 @@ fn consolidated<'s>(rows: Collection<'s, Row>, table: &str, place: usize) -> Vec
                     break;
                 }
                 let epoch = *entry.key();
-                let (capability, rows) = entry.remove();
+                let (capability, mut rows) = entry.remove();
+                finish(&mut rows);
                 let batches = crate::row::batches(rows);
                 output.session(&capability).give_iterator(batches.into_iter().map(|rows| Published { table: place, epoch, rows }));
             }

@@ -10,6 +10,7 @@
 //! of its text; a label is its place in the list of labels; a nullable column has a byte before it, 0 where the value is missing.
 
 use crate::calendar::Day;
+use crate::ids::Texts;
 use crate::time::Moment;
 use differential_dataflow::difference::Semigroup;
 use serde::{Deserialize, Serialize};
@@ -38,8 +39,19 @@ pub enum ColumnType {
     Text,
     /// A UUID: 16 bytes in a row, a text everywhere else.
     Uuid,
+    /// A text that names something. A graph writes the hash that stands for it ([`crate::ids`]); in rows that leave it, it is a text.
+    TextId(TextId),
     /// One of few texts; rows sort by its place in the list, not by its letters.
     Label(Arc<[String]>),
+}
+
+/// How a graph writes the hash of a text id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TextId {
+    /// As a number ([`Row::uint`]).
+    Number,
+    /// As a UUID ([`Row::uuid`]).
+    Uuid,
 }
 
 /// A column of a table.
@@ -225,7 +237,7 @@ pub fn values<'a>(columns: &'a [Column], row: &'a [u8]) -> impl Iterator<Item = 
                 Value::Float(f64::from_bits(if bits & SIGN == 0 { !bits } else { bits ^ SIGN }))
             }
             ColumnType::Bool => Value::Bool(take::<1>(&mut rest) == [1]),
-            ColumnType::Text => Value::Text(take_text(&mut rest)),
+            ColumnType::Text | ColumnType::TextId(_) => Value::Text(take_text(&mut rest)),
             ColumnType::Uuid => Value::Text(Uuid::from_u128(u128::from_be_bytes(take(&mut rest))).hyphenated().to_string()),
             ColumnType::Label(labels) => {
                 let place = usize::from(u16::from_be_bytes(take(&mut rest)));
@@ -233,6 +245,53 @@ pub fn values<'a>(columns: &'a [Column], row: &'a [u8]) -> impl Iterator<Item = 
             }
         }
     })
+}
+
+/// Puts the texts of ids in the place of their hashes: from a row as a graph writes it to one that leaves it.
+///
+/// # Panics
+/// When the bytes are not a row of these columns, or nobody read an id.
+pub fn with_texts(columns: &[Column], row: &Row, texts: &Texts) -> Row {
+    let mut written = Row::with_capacity(row.0.len() + 64);
+    let mut rest = row.0.as_slice();
+    for column in columns {
+        let before = rest;
+        if column.nullable {
+            let [there] = take::<1>(&mut rest);
+            written.0.push(there);
+            if there == 0 {
+                continue;
+            }
+        }
+        let id = match &column.kind {
+            ColumnType::TextId(TextId::Number) => u64::from_be_bytes(take(&mut rest)),
+            ColumnType::TextId(TextId::Uuid) => {
+                let _upper: [u8; 8] = take(&mut rest);
+                u64::from_be_bytes(take(&mut rest))
+            }
+            kind => {
+                pass(kind, &mut rest);
+                let passed = before.len() - rest.len();
+                let already = usize::from(column.nullable);
+                written.0.extend_from_slice(before.get(already..passed).unwrap_or_default());
+                continue;
+            }
+        };
+        written = texts.read(id, |text| written.text(text));
+    }
+    written
+}
+
+/// Passes over a value.
+fn pass(kind: &ColumnType, rest: &mut &[u8]) {
+    match kind {
+        ColumnType::Bool => drop(take::<1>(rest)),
+        ColumnType::Label(_) => drop(take::<2>(rest)),
+        ColumnType::Day => drop(take::<4>(rest)),
+        ColumnType::Time | ColumnType::UInt | ColumnType::Id | ColumnType::Int | ColumnType::Float => drop(take::<8>(rest)),
+        ColumnType::Uuid => drop(take::<16>(rest)),
+        ColumnType::Text | ColumnType::TextId(_) => while take::<1>(rest) != [0] || take::<1>(rest) != [0] {},
+    }
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {

@@ -4,7 +4,7 @@
 //! one reads it. Files are opened by the runtime, through [`Opener`]: this crate does no I/O.
 
 use crate::Epoch;
-use crate::definition::Input;
+use crate::definition::{Input, Wide};
 use crate::noticed::Notice;
 use crate::record::{Raw, Refusal};
 use crate::time::Moment;
@@ -170,13 +170,26 @@ pub struct Columns {
     pub head_bytes: u64,
     /// Likewise, in lines.
     pub head_lines: u64,
+    /// Where each cell is a record.
+    pub wide: Option<WideColumns>,
+}
+
+/// The columns of a wide file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WideColumns {
+    /// The fields of a cell.
+    pub fields: Wide,
+    /// The place of the column that the cells of a line share.
+    pub shared: usize,
+    /// The names of all columns.
+    pub names: Vec<String>,
 }
 
 impl Columns {
     /// The columns of a file without a header: these fields, by their places.
     pub fn by_place(delimiter: u8, places: &[usize]) -> Columns {
         let places = places.iter().map(|place| Some(*place)).collect();
-        Columns { delimiter, places, copies: Vec::new(), header: false, head_bytes: 0, head_lines: 0 }
+        Columns { delimiter, places, copies: Vec::new(), header: false, head_bytes: 0, head_lines: 0, wide: None }
     }
 }
 

@@ -25,6 +25,7 @@ use retally_core::chart::Chart;
 use retally_core::contract::{AsOf, Graph, Table};
 use retally_core::decode::Inputs;
 use retally_core::hash::hash;
+use retally_core::ids::Ids;
 use retally_core::operators::by_key::exchange;
 use retally_core::operators::counts::{count_steps, daily};
 use retally_core::operators::day_ranges::{day_ranges, summed_day_ranges};
@@ -46,6 +47,8 @@ use timely::dataflow::operators::vec::{Filter, Map, Partition};
 pub struct Online {
     /// The zone of days.
     pub calendar: Calendar,
+    /// What devices, users and servers are named by.
+    pub ids: Ids,
     /// The buckets of fleet sizes.
     pub sizes: FleetSizes,
     /// Up to when open facts are counted.
@@ -74,7 +77,7 @@ const DAILY: Window = Window::Days(1);
 
 impl Graph for Online {
     fn tables(&self) -> Vec<Table> {
-        tables::tables(&self.sizes)
+        tables::tables(self.ids, &self.sizes)
     }
 
     fn charts(&self) -> Vec<Chart> {
@@ -83,6 +86,10 @@ impl Graph for Online {
 
     fn calendar(&self) -> Calendar {
         self.calendar.clone()
+    }
+
+    fn ids(&self) -> Ids {
+        self.ids
     }
 
     fn build<'s>(&self, inputs: &Inputs<'s>, outputs: &mut Outputs<'s>) {

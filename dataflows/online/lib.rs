@@ -20,6 +20,7 @@
 //! - `online_summary` has a row for each day on which a device was online. It is about devices, whoever their users: where a device changed
 //!   its user, `online_daily` counts it once for each of them, and its rows of a day add up to more than `devices`.
 //! - `same_time` counts each event once, however many of the other kind share its time; the event counts under other issues too.
+//! - With `--ids text`, events of a device at the same time are in the order of the hashes of their users and servers.
 //! - An interval that is not over and starts before as-of does not reach into the day that starts at as-of exactly.
 
 #[cfg(test)]
@@ -43,6 +44,7 @@ mod tests;
 use fleet::FleetSizes;
 use records::{Event, Server};
 use retally_core::contract::{Dataflow, Definition, Files, GenerateError, Graph, Input, Setting, SettingError, Settings};
+use retally_core::ids::Ids;
 
 /// The dataflow.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +67,7 @@ impl Dataflow for Online {
                     default: Some("UTC"),
                     about: "the zone of days, and of times without an offset",
                 },
+                Ids::NUMBERS,
                 Setting {
                     name: "fleet-sizes",
                     value: "RANGES",
@@ -78,7 +81,7 @@ impl Dataflow for Online {
 
     fn graph(&self, settings: &Settings) -> Result<Box<dyn Graph>, SettingError> {
         let sizes = FleetSizes::parse(settings.text("fleet-sizes")).map_err(|why| settings.error("fleet-sizes", why))?;
-        Ok(Box::new(graph::Online { calendar: settings.calendar()?, sizes, as_of: settings.as_of() }))
+        Ok(Box::new(graph::Online { calendar: settings.calendar()?, ids: Ids::of(settings)?, sizes, as_of: settings.as_of() }))
     }
 
     fn generate(&self, options: &Settings, files: &mut dyn Files) -> Result<(), GenerateError> {

@@ -62,7 +62,7 @@ impl PartialOrd for Status {
 impl Record for Event {
     const FIELDS: &'static [Field] = &[
         Field::new("timestamp", "when the device said so"),
-        Field::new("device_id", "the device, an unsigned 64-bit integer"),
+        Field::new("device_id", "the device, an unsigned 64-bit integer (or any text: --ids text)"),
         Field::new("user_id", "its user, likewise"),
         Field::new("server_id", "the server that it is connected to, likewise"),
         Field::new(
@@ -72,7 +72,8 @@ impl Record for Event {
     ];
 
     fn decode(fields: Fields<'_>, context: &Context) -> Result<Self, Refusal> {
-        let (time, device, user, server) = (fields.time(0, context)?, fields.uint(1)?, fields.uint(2)?, fields.uint(3)?);
+        let (time, device, user, server) =
+            (fields.time(0, context)?, fields.id(1, context)?, fields.id(2, context)?, fields.id(3, context)?);
         Ok(Event { device, status: Status::new(time, user, server, fields.bool(4, context)?) })
     }
 
@@ -110,13 +111,13 @@ pub enum Until {
 
 impl Record for Server {
     const FIELDS: &'static [Field] = &[
-        Field::new("id", "the server, an unsigned 64-bit integer"),
+        Field::new("id", "the server, likewise"),
         Field::new("created_at", "when it was created"),
         Field::new("destroyed_at", "when it was destroyed; empty, NULL or \\N: it is still alive").optional(),
     ];
 
     fn decode(fields: Fields<'_>, context: &Context) -> Result<Self, Refusal> {
-        let (id, created) = (fields.uint(0)?, fields.time(1, context)?);
+        let (id, created) = (fields.id(0, context)?, fields.time(1, context)?);
         let until = fields.optional_time(2, context)?.map_or(Until::Alive, Until::Destroyed);
         Ok(Server { id, lifetime: Lifetime { until, created } })
     }

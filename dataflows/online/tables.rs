@@ -5,12 +5,13 @@ use crate::interval::{EndReason, Interval};
 use retally_core::calendar::Day;
 use retally_core::chart::{Chart, Layer, Mark, Series};
 use retally_core::contract::Table;
+use retally_core::ids::Ids;
 use retally_core::row::{Column, ColumnType, Row};
 use retally_core::time::Moment;
 
 /// All tables.
-pub fn tables(sizes: &FleetSizes) -> Vec<Table> {
-    use ColumnType::{Day, Float, Id, Text, Time, UInt};
+pub fn tables(ids: Ids, sizes: &FleetSizes) -> Vec<Table> {
+    use ColumnType::{Day, Float, Text, Time, UInt};
     let label = || ColumnType::Label(sizes.labels());
     let fleet = |about| {
         vec![
@@ -37,9 +38,9 @@ pub fn tables(sizes: &FleetSizes) -> Vec<Table> {
             "the clean timeline: when each device was online",
             6,
             vec![
-                Column::new("device_id", Id, "the device"),
-                Column::new("user_id", Id, "its user"),
-                Column::new("server_id", Id, "its server"),
+                Column::new("device_id", ids.number(), "the device"),
+                Column::new("user_id", ids.number(), "its user"),
+                Column::new("server_id", ids.number(), "its server"),
                 Column::new("online_from", Time, "from when it was online"),
                 Column::new("online_until", Time, "until when"),
                 Column::new("end_reason", Text, "offline, reconnected, server_destroyed or still_online"),
@@ -78,28 +79,35 @@ pub fn tables(sizes: &FleetSizes) -> Vec<Table> {
     ]
 }
 
+/// The table that has rows up to the day of as-of.
+const ROLLING: &str = "online_rolling_28d";
+
 /// All charts.
 pub fn charts() -> Vec<Chart> {
-    let areas = |table| Layer { table, x: "day", mark: Mark::StackedArea("devices"), series: Series::By("fleet_size") };
-    let projection = |mark| Layer { table: "online_projection", x: "day", mark, series: Series::By("fleet_size") };
+    let areas = |table| Layer { table, x: "day", mark: Mark::StackedArea("devices"), series: Series::By("fleet_size"), days_before: None };
+    let projection = |mark| Layer { table: "online_projection", x: "day", mark, series: Series::By("fleet_size"), days_before: None };
+    let past = Layer { mark: Mark::Line("devices"), days_before: Some(28), ..areas("online_daily") };
     vec![
         Chart {
             name: "online_daily",
             title: "Online devices per day, by fleet size",
             y_label: "devices",
             layers: vec![areas("online_daily")],
+            today: Some(ROLLING),
         },
         Chart {
             name: "online_rolling_28d",
             title: "Devices online in the last 28 days, by fleet size",
             y_label: "devices",
-            layers: vec![areas("online_rolling_28d")],
+            layers: vec![areas(ROLLING)],
+            today: Some(ROLLING),
         },
         Chart {
             name: "online_projection",
-            title: "Online devices expected in the next 28 days, by fleet size, with 95 % intervals",
+            title: "Online devices of the last 28 days and expected in the next 28, by fleet size, with 95 % intervals",
             y_label: "devices per day",
-            layers: vec![projection(Mark::Band("low", "high")), projection(Mark::Line("devices"))],
+            layers: vec![past, projection(Mark::Band("low", "high")), projection(Mark::Line("devices"))],
+            today: Some(ROLLING),
         },
     ]
 }

@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use retally_core::calendar::Calendar;
 use retally_core::contract::{AsOf, Dataflow, Graph, Settings};
+use retally_core::row::TextId;
+use retally_core::testing::text_ids::Renamed;
 use retally_core::testing::{Config, Delivery, check_law};
 use retally_core::time::{DAY, HOUR, Moment};
 use std::sync::Arc;
@@ -75,6 +77,27 @@ proptest! {
     ) {
         let (graph, oracle) = settings(zone, as_of);
         check_law(Config::choose(config), &graph, &crate::Online.definition().inputs, &batches, |lines| oracle.tables(lines));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..proptests() })]
+
+    #[test]
+    fn text_ids_have_the_tables_of_numbers(batches in batches(), as_of in as_of(), config in 0..Config::ALL.len()) {
+        let of = |ids| {
+            let settings = Settings::defaults(&crate::Online.definition().settings).with("ids", ids).with_as_of(as_of);
+            Arc::from(crate::Online.graph(&settings).unwrap())
+        };
+        let (declared, text) = (of("number"), of("text"));
+        let ids = (0..4u64).map(|id| id.to_string()).collect();
+        let inputs = crate::Online.definition().inputs;
+        let renamed = Renamed { declared: &declared, text: &text, inputs: &inputs, ids, width: TextId::Number };
+        renamed.check(Config::choose(config), &batches, |delivery, text| {
+            let places = if delivery.input == 0 { 1..4 } else { 0..1 };
+            let cells = delivery.line.split(',').enumerate();
+            cells.map(|(place, cell)| if places.contains(&place) { text(cell) } else { cell.into() }).collect::<Vec<_>>().join(",")
+        });
     }
 }
 

@@ -12,16 +12,17 @@ use crate::differences::differences;
 use crate::fact::{Fact, Issue, Peak, Wanted};
 use crate::names;
 use crate::picture;
-use crate::points::{self, Moved, Shelf};
+use crate::points::{self, Moved, Shelf, Titles};
 use crate::records::{Measurement, Name, Reading, Sensor};
 use crate::sensor::{History, Rules, Work};
-use crate::tables::{self, Tail};
+use crate::tables::{self, NamedBy, Tail};
 use differential_dataflow::operators::CountTotal;
 use retally_core::Collection;
 use retally_core::calendar::Calendar;
 use retally_core::chart::Chart;
 use retally_core::contract::{AsOf, Graph, Table};
 use retally_core::decode::Inputs;
+use retally_core::ids::Ids;
 use retally_core::key_chart::KeyChart;
 use retally_core::operators::by_key::{Each, Emitter, State, by_key, exchange};
 use retally_core::publish::Outputs;
@@ -34,6 +35,8 @@ use std::sync::Arc;
 pub struct Sensors {
     /// The zone, and the threshold.
     pub rules: Rules,
+    /// What sensors are named by.
+    pub named_by: NamedBy,
     /// Measurements after this are left out.
     pub as_of: AsOf,
     /// The sensors that charts are asked for of, by name or UUID.
@@ -96,7 +99,7 @@ fn give_change(before: u64, after: u64, give: impl FnOnce(isize)) {
 
 impl Graph for Sensors {
     fn tables(&self) -> Vec<Table> {
-        tables::tables()
+        tables::tables(self.named_by)
     }
 
     /// None of all sensors together.
@@ -105,7 +108,7 @@ impl Graph for Sensors {
     }
 
     fn key_charts(&self) -> Vec<KeyChart> {
-        vec![picture::chart(self.charted.clone(), self.rules.threshold)]
+        vec![picture::chart(self.named_by.ids, self.charted.clone(), self.rules.threshold)]
     }
 
     fn measurements(&self) -> Vec<retally_core::points::Measurement> {
@@ -116,9 +119,14 @@ impl Graph for Sensors {
         self.rules.calendar.clone()
     }
 
+    fn ids(&self) -> Ids {
+        self.named_by.ids
+    }
+
     fn build<'s>(&self, inputs: &Inputs<'s>, outputs: &mut Outputs<'s>) {
+        let named_by = self.named_by;
         let names = names::resolve(inputs.records::<Name>("mapping"));
-        outputs.table(tables::MAPPING, names.named.clone().map(|(sensor, name)| tables::mapping_row(&name, sensor)));
+        outputs.table(tables::MAPPING, names.named.clone().map(move |(sensor, name)| named_by.mapping_row(&name, sensor)));
 
         let readings = self.readings(inputs);
         let (points, charts) = (inputs.points().wanted(), outputs.wants(picture::PIECES));
@@ -129,7 +137,13 @@ impl Graph for Sensors {
         let facts = self.facts(readings, Wanted { unusual: outputs.wants(tables::UNUSUAL), points, charts }, &shelf);
         if points {
             let moved = facts.clone().flat_map(|(sensor, fact)| if let Fact::Moved(moved) = fact { Some((sensor, moved)) } else { None });
-            inputs.add_reports(points::write(moved, names.named.clone(), Rc::clone(&shelf), Arc::clone(inputs.points())));
+            let titles = Titles { by_id: named_by.by_id, texts: inputs.texts().map(Arc::clone) };
+            // Points wait until the texts of ids are there.
+            let named = match inputs.heard() {
+                Some(heard) => names.named.clone().concat(heard),
+                None => names.named.clone(),
+            };
+            inputs.add_reports(points::write(moved, named, Rc::clone(&shelf), titles, Arc::clone(inputs.points())));
         }
         let rows = facts.clone().flat_map(|(sensor, fact)| if let Fact::Row(tail) = fact { Some((sensor, tail)) } else { None });
         let measured = facts.clone().flat_map(|(sensor, fact)| matches!(fact, Fact::Measured).then_some(sensor));
@@ -148,13 +162,13 @@ impl Graph for Sensors {
             let names = known.clone().map(|(sensor, (name, _))| (sensor, name.unwrap_or_default()));
             let wanted: Vec<bool> = tables::OF_SENSORS.iter().map(|table| outputs.wants(table)).collect();
             let rows = rows.filter(move |(_, tail)| wanted.get(usize::from(tail.table)).copied().unwrap_or(false));
-            let rows = rows.join_map(names, |sensor, tail, name| (tail.table, tail.row(name, *sensor)));
+            let rows = rows.join_map(names, move |sensor, tail, name| (tail.table, tail.row(named_by, name, *sensor)));
             for (place, table) in tables::OF_SENSORS.iter().enumerate() {
                 outputs.table(table, rows.clone().flat_map(move |(table, row)| (usize::from(table) == place).then_some(row)));
             }
         }
         if charts {
-            let chosen = picture::chosen(&facts, known.clone(), &self.charted);
+            let chosen = picture::chosen(&facts, known.clone(), named_by.ids, &self.charted);
             let mut pieces = picture::pieces(chosen, &facts, &self.rules, shelf);
             if !self.charted.is_empty() {
                 pieces = pieces.concat(picture::names(known.clone()));
@@ -162,7 +176,7 @@ impl Graph for Sensors {
             outputs.table(picture::PIECES, pieces);
         }
         if outputs.wants(tables::ISSUES) {
-            let unmapped = known.clone().flat_map(|(sensor, (name, _))| name.is_none().then_some((sensor, ())));
+            let unmapped = known.clone().flat_map(move |(sensor, (name, _))| (name.is_none() && !named_by.by_id).then_some((sensor, ())));
             let unmapped = measured.map(|sensor| (sensor, ())).join_map(unmapped, |_, (), ()| Issue::Unmapped);
             let without = known.flat_map(|(_, (name, has_data))| (name.is_some() && !has_data).then_some(Issue::WithoutData));
             let conflicts = names.conflicts.map(|()| Issue::MappingConflict);

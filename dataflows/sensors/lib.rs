@@ -39,6 +39,8 @@
 //!   largest part.
 //! - **Charts** are of the five sensors with the highest peak score (those without anomalies have 0), of equal ones the first by name, then
 //!   by UUID. A sensor of the mapping without measurements can be asked for; its chart says that there are none ([`picture`]).
+//! - **Ids as text**: the smallest UUID of a name is then the one with the smallest hash. **Without the input `mapping`** a sensor's name is its
+//!   id, and no measurement is `unmapped_sensor`. Of **wide** files each cell that is not empty is a record; they take no mapping.
 //! - **As-of**: measurements after `--as-of` are left out.
 
 pub mod anomalies;
@@ -68,6 +70,12 @@ pub mod unusual;
 
 use records::{Measurement, Name};
 use retally_core::contract::{Dataflow, Definition, Files, GenerateError, Graph, Input, Setting, SettingError, Settings};
+use retally_core::ids::Ids;
+
+const MAPPING: &str = "mapping";
+const DATA: &str = "data";
+const LAYOUT: &str = "layout";
+const NAMES: &str = "names";
 
 /// The dataflow.
 #[derive(Clone, Copy, Debug)]
@@ -80,11 +88,24 @@ impl Dataflow for Sensors {
             name: "sensors",
             about: "piecewise regressions and anomalies of sensors, from their measurements",
             inputs: vec![
-                Input::records::<Name>("mapping", "the names of sensors").optional(),
-                Input::records::<Measurement>("data", "measurements, in any number of files"),
+                Input::records::<Name>(MAPPING, "the names of sensors").optional(),
+                Input::records::<Measurement>(DATA, "measurements, in any number of files"),
             ],
             settings: vec![
                 setting("timezone", "IANA", "Europe/Berlin", "the zone of times without an offset, and of local hours and weeks"),
+                Ids::UUIDS,
+                setting(
+                    LAYOUT,
+                    "LAYOUT",
+                    "long",
+                    "long: a measurement a line; wide: a column for each sensor, whose id is its header, beside one with times",
+                ),
+                Setting {
+                    name: NAMES,
+                    value: "FROM",
+                    default: None,
+                    about: "mapping: a sensor's name is that of the mapping; ids: it is its id [default: mapping where that input is given]",
+                },
                 setting("threshold", "X", "5", "how many standard deviations from what is expected are an anomaly"),
                 Setting {
                     name: picture::SETTING,
@@ -97,13 +118,36 @@ impl Dataflow for Sensors {
         }
     }
 
+    fn settle(&self, definition: &mut Definition, settings: Settings, given: &[String]) -> Result<Settings, SettingError> {
+        let has_mapping = given.iter().any(|input| input == MAPPING);
+        let settings = match settings.text(LAYOUT) {
+            "long" => settings,
+            "wide" if has_mapping => return Err(settings.error(LAYOUT, "has the ids of sensors in the header, and takes no mapping")),
+            "wide" => {
+                let data = definition.inputs.iter_mut().filter(|input| input.name == DATA);
+                data.for_each(|input| input.files.wide = Some(records::WIDE));
+                settings.with(Ids::SETTING, "text")
+            }
+            _ => return Err(settings.error(LAYOUT, "is neither long nor wide")),
+        };
+        let names = if has_mapping { "mapping" } else { "ids" };
+        Ok(if settings.text(NAMES).is_empty() { settings.with(NAMES, names) } else { settings })
+    }
+
     fn graph(&self, settings: &Settings) -> Result<Box<dyn Graph>, SettingError> {
         let threshold: f64 = settings.parsed("threshold")?;
         if !(0.1..=1e6).contains(&threshold) {
             return Err(settings.error("threshold", "is not from 0.1 to 1000000"));
         }
         let rules = sensor::Rules { calendar: settings.calendar()?, threshold };
-        Ok(Box::new(graph::Sensors { rules, as_of: settings.as_of(), charted: picture::asked(settings.text(picture::SETTING)) }))
+        let by_id = match settings.text(NAMES) {
+            "" | "mapping" => false,
+            "ids" => true,
+            _ => return Err(settings.error(NAMES, "is neither mapping nor ids")),
+        };
+        let named_by = tables::NamedBy { ids: Ids::of(settings)?, by_id };
+        let charted = picture::asked(settings.text(picture::SETTING));
+        Ok(Box::new(graph::Sensors { rules, named_by, as_of: settings.as_of(), charted }))
     }
 
     fn generate(&self, options: &Settings, files: &mut dyn Files) -> Result<(), GenerateError> {

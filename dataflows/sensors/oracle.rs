@@ -66,12 +66,13 @@ impl Oracle {
         }
         *issues.entry("mapping_conflict").or_default() += names.len() - named.len();
 
-        let declared: BTreeMap<&str, Vec<Column>> = tables::tables().into_iter().map(|table| (table.name, table.columns)).collect();
+        let declared: BTreeMap<&str, Vec<Column>> =
+            tables::tables(tables::NamedBy::default()).into_iter().map(|table| (table.name, table.columns)).collect();
         let text = |table: &str, row: &[u8]| values(&declared[table], row).map(|value| value.to_string()).collect::<Vec<String>>();
         let mut found: Tables = declared.keys().map(|table| (table.to_string(), Vec::new())).collect();
         let mut push = |table: &str, row: Vec<String>| found.get_mut(table).unwrap().push(row);
         for (sensor, name) in &named {
-            push(tables::MAPPING, text(tables::MAPPING, &tables::mapping_row(name, Sensor(*sensor)).0));
+            push(tables::MAPPING, text(tables::MAPPING, &tables::NamedBy::default().mapping_row(name, Sensor(*sensor)).0));
             *issues.entry("sensor_without_data").or_default() += usize::from(!sensors.contains_key(sensor));
         }
         for (sensor, readings) in &sensors {
@@ -85,7 +86,7 @@ impl Oracle {
             let readings: Vec<Reading> = readings.iter().map(|(time, value)| Reading::new(*time, Naming::Unique, *value)).collect();
             for Tail { table, rest } in self.tails(&readings) {
                 let table = tables::OF_SENSORS[usize::from(table)];
-                push(table, text(table, &Tail { table: 0, rest }.row(name, Sensor(*sensor)).0));
+                push(table, text(table, &Tail { table: 0, rest }.row(tables::NamedBy::default(), name, Sensor(*sensor)).0));
             }
         }
         for (issue, rows) in issues.into_iter().filter(|(_, rows)| *rows > 0) {

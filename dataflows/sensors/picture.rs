@@ -21,6 +21,7 @@ use crate::segments::Segment;
 use crate::sensor::{History, Rules};
 use retally_core::Collection;
 use retally_core::extremes::{self, Columns, Covered};
+use retally_core::ids::{Ids, id_of};
 use retally_core::key_chart::{KeyChart, Piece};
 use retally_core::operators::by_key::{Each, Emitter, State, by_key, exchange};
 use retally_core::operators::first::first;
@@ -47,11 +48,12 @@ pub fn asked(text: &str) -> Vec<String> {
 }
 
 /// What a chart looks like.
-pub fn chart(asked: Vec<String>, threshold: f64) -> KeyChart {
+pub fn chart(ids: Ids, asked: Vec<String>, threshold: f64) -> KeyChart {
     KeyChart {
         noun: "sensor",
         table: PIECES,
         setting: SETTING,
+        id: ids.uuid(),
         asked,
         y_label: "value",
         values: "values".into(),
@@ -66,6 +68,7 @@ pub fn chart(asked: Vec<String>, threshold: f64) -> KeyChart {
 pub(crate) fn chosen<'s>(
     facts: &Collection<'s, (Sensor, Fact)>,
     known: Collection<'s, (Sensor, (Option<String>, bool))>,
+    ids: Ids,
     asked: &[String],
 ) -> Collection<'s, (Sensor, String, String)> {
     if asked.is_empty() {
@@ -75,7 +78,11 @@ pub(crate) fn chosen<'s>(
         let ranked = peaks.join_map(names, |sensor, peak, name| (u64::MAX - peak.0, name.clone(), *sensor));
         return first(ranked, CHARTS, "sensors with the highest peaks").map(|(_, name, sensor)| (sensor, name, String::new()));
     }
-    let asked: Vec<(String, Option<Sensor>)> = asked.iter().map(|text| (text.clone(), Sensor::parse(text.as_bytes()))).collect();
+    let sensor = |text: &str| match ids {
+        Ids::Declared => Sensor::parse(text.as_bytes()),
+        Ids::Text => Some(Sensor(id_of(text))),
+    };
+    let asked: Vec<(String, Option<Sensor>)> = asked.iter().map(|text| (text.clone(), sensor(text))).collect();
     known.flat_map(move |(sensor, (name, _))| {
         let name = name.unwrap_or_default();
         let fits = |(text, uuid): &&(String, Option<Sensor>)| *text == name || *uuid == Some(sensor);
@@ -116,20 +123,24 @@ pub(crate) fn pieces<'s>(
     let drawn = by_key(cues, exchange(), "pictures", move |sensor, cues, drawing: &mut Drawing, emitter: &mut Each<Row>| {
         drawing.chosen += cues.drain(..).filter(|(cue, _)| *cue == Cue::Chosen).map(|(_, diff)| diff).sum::<isize>();
         let history = shelf.borrow().get(sensor).filter(|_| drawing.chosen > 0).cloned();
-        let id = sensor.to_string();
-        let of = |history: &History| of_history(history, &rules).iter().map(|piece| piece.row(&id)).collect();
+        let sensor = *sensor;
+        let of = |history: &History| of_history(history, &rules).iter().map(|piece| piece_row(piece, sensor)).collect();
         let mut rows: Vec<Row> = history.map_or(Vec::new(), |history| of(&history.borrow()));
         rows.sort_unstable();
         differences(&drawing.rows, &rows, |row, diff| emitter.give(row.clone(), diff));
         drawing.rows = rows;
     });
-    let titles = chosen.map(|(sensor, name, asked)| Piece::Drawn { name, asked }.row(&sensor.to_string()));
+    let titles = chosen.map(|(sensor, name, asked)| piece_row(&Piece::Drawn { name, asked }, sensor));
     drawn.concat(titles)
 }
 
 /// Rows of [`PIECES`] that name every sensor there is, for suggestions where a sensor was asked for that is not there.
 pub(crate) fn names<'s>(known: Collection<'s, (Sensor, (Option<String>, bool))>) -> Collection<'s, Row> {
-    known.map(|(sensor, (name, _))| Piece::Known(name.unwrap_or_default()).row(&sensor.to_string()))
+    known.map(|(sensor, (name, _))| piece_row(&Piece::Known(name.unwrap_or_default()), sensor))
+}
+
+fn piece_row(piece: &Piece, sensor: Sensor) -> Row {
+    piece.row(|row| row.uuid(sensor.0))
 }
 
 /// The pieces of a sensor's picture.
@@ -216,6 +227,7 @@ mod tests {
     use crate::graph::Sensors;
     use crate::records::{Reading, Value};
     use crate::sensor::Work;
+    use crate::tables::NamedBy;
     use crate::tests::{batches, proptests, uuid};
     use proptest::prelude::*;
     use retally_core::calendar::{Calendar, Naming};
@@ -255,7 +267,8 @@ mod tests {
     /// The tables after the last batch.
     fn run(config: Config, charted: &[&str], batches: &[Vec<Delivery>]) -> Tables {
         let charted = charted.iter().map(ToString::to_string).collect();
-        let graph: Arc<dyn Graph> = Arc::new(WithPieces(Sensors { rules: rules(), as_of: AsOf::Latest, charted }));
+        let graph: Arc<dyn Graph> =
+            Arc::new(WithPieces(Sensors { rules: rules(), named_by: NamedBy::default(), as_of: AsOf::Latest, charted }));
         run_graph(config, &graph, &crate::Sensors.definition().inputs, batches).pop().unwrap()
     }
 

@@ -14,6 +14,7 @@ use crate::records::{Reading, Sensor};
 use crate::sensor::History;
 use crate::tables;
 use retally_core::VecStream;
+use retally_core::ids::Texts;
 use retally_core::points::{BATCH_POINTS, Offered, PointBatch, PointWriter, Points, RETRY_AFTER, Series, Standing, Values};
 use retally_core::split::Report;
 use retally_core::time::Moment;
@@ -53,11 +54,29 @@ enum Task {
     Write(PointBatch),
 }
 
+/// What the points of sensors are called.
+#[derive(Clone, Debug, Default)]
+pub struct Titles {
+    /// Whether a sensor's name is its id.
+    pub by_id: bool,
+    /// The texts of ids, where ids are text.
+    pub texts: Option<Arc<Texts>>,
+}
+
+impl Titles {
+    /// The tags of a sensor: its name, and its id.
+    fn tags(&self, name: String, sensor: Sensor) -> Vec<String> {
+        let id = self.texts.as_ref().map_or_else(|| sensor.to_string(), |texts| texts.text(sensor.0));
+        vec![if self.by_id { id.clone() } else { name }, id]
+    }
+}
+
 /// Writes points; returns reports of what went wrong.
 pub fn write<'s>(
     moved: Collection<'s, (Sensor, Moved)>,
     names: Collection<'s, (Sensor, String)>,
     shelf: Shelf,
+    titles: Titles,
     points: Arc<dyn Points>,
 ) -> VecStream<'s, Report> {
     let scope = moved.scope();
@@ -71,7 +90,7 @@ pub fn write<'s>(
         move |_, info| {
             let activator = scope.activator_for(info.address);
             let mut waiting: BTreeMap<Epoch, (Capability<Epoch>, Epochs)> = BTreeMap::new();
-            let mut desk = Desk::new(shelf, points.writer());
+            let mut desk = Desk::new(shelf, titles, points.writer());
             // Whose points are on their way.
             let mut held: Vec<Capability<Epoch>> = Vec::new();
             move |(moved, moved_frontier), (names, names_frontier), output| {
@@ -118,6 +137,7 @@ pub fn write<'s>(
 /// Where points are written.
 struct Desk {
     shelf: Shelf,
+    titles: Titles,
     writer: Box<dyn PointWriter>,
     /// The series that a sensor's points are in.
     series: BTreeMap<Sensor, Arc<Series>>,
@@ -132,9 +152,10 @@ struct Desk {
 }
 
 impl Desk {
-    fn new(shelf: Shelf, writer: Box<dyn PointWriter>) -> Desk {
+    fn new(shelf: Shelf, titles: Titles, writer: Box<dyn PointWriter>) -> Desk {
         Desk {
             shelf,
+            titles,
             writer,
             series: BTreeMap::new(),
             names: BTreeMap::new(),
@@ -217,7 +238,8 @@ impl Desk {
             return;
         };
         let history = history.borrow();
-        let renamed = known.as_ref().is_some_and(|series| series.tags.first() != Some(&name));
+        let tags = self.titles.tags(name, sensor);
+        let renamed = known.as_ref().is_some_and(|series| series.tags != tags);
         if let Some(old) = known.filter(|_| renamed) {
             let mut times: Vec<i64> = history.readings().map(|reading| nanoseconds(reading.time())).collect();
             times.extend(times_of(moved));
@@ -227,7 +249,6 @@ impl Desk {
         }
         let all = renamed || !self.series.contains_key(&sensor);
         if all {
-            let tags = vec![name, sensor.to_string()];
             self.series.insert(sensor, Arc::new(Series { measurement: Arc::clone(&self.measurement), tags }));
         }
         let Some(series) = self.series.get(&sensor).map(Arc::clone) else { return };
@@ -370,14 +391,14 @@ mod tests {
             let points: Arc<dyn Points> = Arc::new(Store { stored: Arc::clone(&stored), deletes });
             timely::execute_directly(move |worker| {
                 let rules = Rules { calendar: Calendar::utc(), threshold: 5.0 };
-                let graph = Sensors { rules, as_of: AsOf::Latest, charted: Vec::new() };
+                let graph = Sensors { rules, named_by: tables::NamedBy::default(), as_of: AsOf::Latest, charted: Vec::new() };
                 let (mut readings, mut names, probe) = worker.dataflow::<Epoch, _, _>(|scope| {
                     let (mut readings, mut names) = (InputSession::<Epoch, (Sensor, Reading), isize>::new(), InputSession::new());
                     let shelf = Shelf::default();
                     let wanted = Wanted { points: true, ..Wanted::default() };
                     let facts = graph.facts(readings.to_collection(scope), wanted, &shelf);
                     let moved = facts.flat_map(|(sensor, fact)| if let Fact::Moved(moved) = fact { Some((sensor, moved)) } else { None });
-                    let (probe, _) = write(moved, names.to_collection(scope), shelf, points).probe();
+                    let (probe, _) = write(moved, names.to_collection(scope), shelf, Titles::default(), points).probe();
                     (readings, names, probe)
                 });
                 let mut random = ChaCha8Rng::seed_from_u64(seed);

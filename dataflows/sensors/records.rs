@@ -4,12 +4,13 @@
 //! identity. Sums and scores use [`Value::summed`], whose squares are numbers too.
 
 use retally_core::calendar::Naming;
+use retally_core::definition::Wide;
 use retally_core::record::{Context, Field, Fields, Record, Refusal};
 use retally_core::time::Moment;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// A sensor's UUID. Printed in lower case, with hyphens.
+/// A sensor's UUID, or what stands for its id where ids are text. Printed in lower case, with hyphens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Sensor(pub u128);
 
@@ -73,6 +74,9 @@ pub struct Measurement {
     pub reading: Reading,
 }
 
+/// The fields of a measurement in a file with a column for each sensor.
+pub const WIDE: Wide = Wide { line: 0, column: 1, cell: 2 };
+
 /// What a sensor showed, and when: 16 bytes, because the graph keeps one for every measurement.
 ///
 /// How the time was written is no part of the identity; it takes the two lowest bits beside it.
@@ -118,13 +122,13 @@ impl Reading {
 impl Record for Measurement {
     const FIELDS: &'static [Field] = &[
         Field::new("timestamp", "when it was measured"),
-        Field::new("sensor_uuid", "the sensor"),
+        Field::new("sensor_uuid", "the sensor, a UUID (or any text: --ids text)"),
         Field::new("sensor_value", "what was measured: a finite number"),
     ];
 
     fn decode(fields: Fields<'_>, context: &Context) -> Result<Self, Refusal> {
         let (time, naming) = fields.time_naming(0, context)?;
-        let sensor = sensor(&fields, 1)?;
+        let sensor = Sensor(fields.uuid(1, context)?);
         let value = Value::new(fields.float(2)?).ok_or_else(|| fields.refusal(2, "is not finite"))?;
         Ok(Measurement { sensor, reading: Reading::new(time, naming, value) })
     }
@@ -147,17 +151,13 @@ impl Record for Name {
     const FIELDS: &'static [Field] =
         &[Field::new("sensor_name", "what people call it"), Field::new("sensor_uuid", "what its measurements call it")];
 
-    fn decode(fields: Fields<'_>, _: &Context) -> Result<Self, Refusal> {
-        Ok(Name { name: fields.required_text(0)?.into(), sensor: sensor(&fields, 1)? })
+    fn decode(fields: Fields<'_>, context: &Context) -> Result<Self, Refusal> {
+        Ok(Name { name: fields.required_text(0)?.into(), sensor: Sensor(fields.uuid(1, context)?) })
     }
 
     fn time(&self) -> Option<Moment> {
         None
     }
-}
-
-fn sensor(fields: &Fields<'_>, place: usize) -> Result<Sensor, Refusal> {
-    Sensor::parse(fields.text(place)).ok_or_else(|| fields.refusal(place, "is no UUID like 67e55044-10b1-426f-9247-bb680e5fe0c8"))
 }
 
 #[cfg(test)]

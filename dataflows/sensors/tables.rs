@@ -10,6 +10,7 @@ use crate::segments::Segment;
 use crate::sensor::{Summary, Whole};
 use crate::unusual::Stretch;
 use retally_core::contract::Table;
+use retally_core::ids::Ids;
 use retally_core::points::{FieldKind, Measurement, PointField, Tag};
 use retally_core::row::{Column, ColumnType, Row};
 use serde::{Deserialize, Serialize};
@@ -32,12 +33,24 @@ pub const ISSUES: &str = "sensor_issues";
 /// Tables whose rows are about one sensor; a [`Tail`] names one by its place.
 pub const OF_SENSORS: [&str; 5] = [SUMMARY, SEGMENTS, ANOMALIES, INCIDENTS, UNUSUAL];
 
+/// How rows name a sensor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NamedBy {
+    /// What its id is.
+    pub ids: Ids,
+    /// Whether its name is its id, and not what the mapping says.
+    pub by_id: bool,
+}
+
 /// All tables.
-pub fn tables() -> Vec<Table> {
-    use ColumnType::{Bool, Float, Text, Time, UInt, Uuid};
+pub fn tables(named_by: NamedBy) -> Vec<Table> {
+    use ColumnType::{Bool, Float, Text, Time, UInt};
     let column = Column::new;
     let table = |name, about, key, rest: Vec<Column>| {
-        let ids = [column("sensor_name", Text, "its name; empty where the mapping has none"), column("sensor_uuid", Uuid, "its UUID")];
+        let ids = [
+            column("sensor_name", named_by.column(), "its name; empty where the mapping has none, its id where there is no mapping"),
+            column("sensor_uuid", named_by.ids.uuid(), "its UUID, or its id as it was given"),
+        ];
         Table::new(name, about, key, ids.into_iter().chain(rest).collect())
     };
     vec![
@@ -125,7 +138,10 @@ pub fn measurement() -> Measurement {
     Measurement {
         name: "measurements",
         about: "what sensors measured",
-        tags: vec![Tag { name: "sensor_name", about: "the sensor's name" }, Tag { name: "sensor_uuid", about: "its UUID" }],
+        tags: vec![
+            Tag { name: "sensor_name", about: "the sensor's name" },
+            Tag { name: "sensor_uuid", about: "its UUID, or its id as it was given" },
+        ],
         fields: vec![PointField { name: "value", kind: FieldKind::Float, about: "what was measured" }],
     }
 }
@@ -141,20 +157,37 @@ pub struct Tail {
 
 impl Tail {
     /// The row of a sensor.
-    pub fn row(&self, name: &str, sensor: Sensor) -> Row {
-        let mut row = sensor_row(name, sensor, self.rest.0.len());
+    pub fn row(&self, named_by: NamedBy, name: &str, sensor: Sensor) -> Row {
+        let mut row = named_by.row(name, sensor, self.rest.0.len());
         row.0.extend_from_slice(&self.rest.0);
         row
     }
 }
 
-fn sensor_row(name: &str, sensor: Sensor, more: usize) -> Row {
-    Row::with_capacity(name.len() + 18 + more).text(name).uuid(sensor.0)
-}
+impl NamedBy {
+    /// The type of the column with names.
+    fn column(self) -> ColumnType {
+        match self.ids {
+            Ids::Text if self.by_id => self.ids.uuid(),
+            _ => ColumnType::Text,
+        }
+    }
 
-/// A row of [`MAPPING`].
-pub fn mapping_row(name: &str, sensor: Sensor) -> Row {
-    sensor_row(name, sensor, 0)
+    /// The beginning of a row of a sensor, which has a name when the mapping gives it one.
+    fn row(self, name: &str, sensor: Sensor, more: usize) -> Row {
+        let row = Row::with_capacity(name.len() + 18 + more);
+        let row = match self.ids {
+            _ if !self.by_id => row.text(name),
+            Ids::Declared => row.text(&sensor.to_string()),
+            Ids::Text => row.uuid(sensor.0),
+        };
+        row.uuid(sensor.0)
+    }
+
+    /// A row of [`MAPPING`].
+    pub fn mapping_row(self, name: &str, sensor: Sensor) -> Row {
+        self.row(name, sensor, 0)
+    }
 }
 
 /// A row of [`ISSUES`].

@@ -12,7 +12,9 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use retally_core::calendar::{Calendar, Naming};
 use retally_core::contract::{AsOf, Dataflow, Graph, Settings};
+use retally_core::row::TextId;
 use retally_core::testing::only::Only;
+use retally_core::testing::text_ids::Renamed;
 use retally_core::testing::{Config, Delivery, check_law, run_graph};
 use retally_core::time::{DAY, HOUR, Moment, SECOND};
 use std::collections::BTreeMap;
@@ -147,6 +149,25 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 20, ..proptests() })]
+
+    #[test]
+    fn text_ids_have_the_tables_of_uuids(batches in batches(), names in prop_oneof![Just("mapping"), Just("ids")], config in 0..Config::ALL.len()) {
+        let of = |ids| {
+            let settings = Settings::defaults(&crate::Sensors.definition().settings).with("names", names).with("ids", ids);
+            Arc::from(crate::Sensors.graph(&settings).unwrap())
+        };
+        let (declared, text) = (of("uuid"), of("text"));
+        let ids: Vec<String> = (0..5).map(uuid).collect();
+        let inputs = crate::Sensors.definition().inputs;
+        let renamed = Renamed { declared: &declared, text: &text, inputs: &inputs, ids: ids.clone(), width: TextId::Uuid };
+        renamed.check(Config::choose(config), &batches, |delivery, text| {
+            ids.iter().fold(delivery.line.clone(), |line, id| line.replace(id.as_str(), &text(id)))
+        });
+    }
+}
+
 #[test]
 fn settings_that_make_no_sense_are_refused() {
     let defaults = Settings::defaults(&crate::Sensors.definition().settings);
@@ -238,7 +259,12 @@ fn assert_same_in_another_unit(plain: &Whole, scaled: &Whole, factor: f64) {
     };
     assert_eq!(plain.segments.iter().copied().map(moments).collect::<Vec<_>>(), scaled.segments);
     let times_and_r2 = |whole: &Whole| {
-        let columns: Vec<_> = tables::tables().into_iter().find(|table| table.name == tables::SEGMENTS).unwrap().columns.split_off(2);
+        let columns: Vec<_> = tables::tables(tables::NamedBy::default())
+            .into_iter()
+            .find(|table| table.name == tables::SEGMENTS)
+            .unwrap()
+            .columns
+            .split_off(2);
         let tails = tables::tails(whole).into_iter().filter(|tail| tail.table == 1);
         let row = |tail: tables::Tail| retally_core::row::values(&columns, &tail.rest.0).map(|value| value.to_string()).collect::<Vec<_>>();
         tails.map(row).map(|row| (row[0].clone(), row[1].clone(), row[2].clone(), row[5].clone())).collect::<Vec<_>>()

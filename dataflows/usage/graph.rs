@@ -21,6 +21,7 @@ use retally_core::calendar::Calendar;
 use retally_core::chart::Chart;
 use retally_core::contract::{AsOf, Graph, Table};
 use retally_core::decode::Inputs;
+use retally_core::ids::Ids;
 use retally_core::operators::as_of::{Entry, as_of};
 use retally_core::operators::by_key::exchange;
 use retally_core::operators::horizon::{self, latest};
@@ -36,6 +37,8 @@ use timely::dataflow::operators::vec::Partition;
 pub struct Usage {
     /// The zone of days.
     pub calendar: Calendar,
+    /// What logs and sessions are named by.
+    pub ids: Ids,
     /// Longer sessions are out of range.
     pub max_session_micros: Option<i64>,
     /// Up to when events count.
@@ -55,7 +58,7 @@ enum Said {
 
 impl Graph for Usage {
     fn tables(&self) -> Vec<Table> {
-        tables::tables()
+        tables::tables(self.ids)
     }
 
     fn charts(&self) -> Vec<Chart> {
@@ -64,6 +67,10 @@ impl Graph for Usage {
 
     fn calendar(&self) -> Calendar {
         self.calendar.clone()
+    }
+
+    fn ids(&self) -> Ids {
+        self.ids
     }
 
     fn build<'s>(&self, inputs: &Inputs<'s>, outputs: &mut Outputs<'s>) {

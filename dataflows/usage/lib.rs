@@ -25,6 +25,7 @@
 //!   there are any.
 //! - A day is the span from its first moment to that of the next one. (In the zones that put their clocks back just after midnight, the
 //!   minutes that are shown twice belong to the day that has begun.)
+//! - With `--ids text`, of two assignments at the same time the school with the greater hash counts.
 //! - An empty name is refused. Of several names of the type, the first of `type`, `eventType`, `event`, `@type` counts.
 
 mod assignment;
@@ -47,6 +48,7 @@ mod tests;
 
 use records::Event;
 use retally_core::contract::{Dataflow, Definition, Files, GenerateError, Graph, Input, Setting, SettingError, Settings};
+use retally_core::ids::Ids;
 
 /// The dataflow.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +67,7 @@ impl Dataflow for Usage {
                     default: Some("UTC"),
                     about: "the zone of days, and of times without an offset",
                 },
+                Ids::UUIDS,
                 Setting {
                     name: "max-session",
                     value: "DURATION",
@@ -78,7 +81,7 @@ impl Dataflow for Usage {
 
     fn graph(&self, settings: &Settings) -> Result<Box<dyn Graph>, SettingError> {
         let max_session_micros = settings::max_session_micros(settings)?;
-        Ok(Box::new(graph::Usage { calendar: settings.calendar()?, max_session_micros, as_of: settings.as_of() }))
+        Ok(Box::new(graph::Usage { calendar: settings.calendar()?, ids: Ids::of(settings)?, max_session_micros, as_of: settings.as_of() }))
     }
 
     fn generate(&self, options: &Settings, files: &mut dyn Files) -> Result<(), GenerateError> {

@@ -1,6 +1,6 @@
 //! The input: events of logs, as JSON objects.
 //!
-//! Ids become numbers; nothing is kept as text but a school's name.
+//! Ids become numbers, also those that are text; nothing is kept as text but a school's name.
 
 use retally_core::record::{Context, Field, Fields, Record, Refusal};
 use retally_core::time::Moment;
@@ -83,7 +83,7 @@ mod place {
 impl Record for Event {
     const FIELDS: &'static [Field] = &[
         Field::new("time", "when it happened"),
-        Field::new("logId", "the log that it belongs to, a UUID"),
+        Field::new("logId", "the log that it belongs to, a UUID (or any text: --ids text)"),
         Field::new(
             "type",
             "SetLogType, SetName, AssignToSchool, StartSession or EndSession, with or without Event at the end; \
@@ -92,12 +92,12 @@ impl Record for Event {
         .or(&["eventType", "event", "@type"]),
         Field::new("logType", "of SetLogType: School or Device").of_some(),
         Field::new("name", "of SetName: the school's name").of_some(),
-        Field::new("schoolId", "of AssignToSchool: the school's log, a UUID").of_some(),
-        Field::new("sessionId", "of StartSession and EndSession: the session, a UUID").of_some(),
+        Field::new("schoolId", "of AssignToSchool: the school's log, likewise").of_some(),
+        Field::new("sessionId", "of StartSession and EndSession: the session, likewise").of_some(),
     ];
 
     fn decode(fields: Fields<'_>, context: &Context) -> Result<Self, Refusal> {
-        let id = |place| Uuid::try_parse_ascii(fields.text(place)).map(halves).map_err(|_| fields.refusal(place, "is no UUID"));
+        let id = |place| fields.uuid(place, context).map(halves);
         let time = fields.time(place::TIME, context)?;
         let log = id(place::LOG_ID)?;
         let name = fields.text(place::TYPE);
@@ -124,8 +124,8 @@ impl Record for Event {
     }
 }
 
-fn halves(uuid: Uuid) -> Id {
-    let (high, low) = uuid.as_u64_pair();
+fn halves(id: u128) -> Id {
+    let (high, low) = Uuid::from_u128(id).as_u64_pair();
     Id(high, low)
 }
 
@@ -188,11 +188,11 @@ mod tests {
             (r#""type":"SetLogType","logType":"school""#, "logType \"school\" is neither School nor Device"),
             (r#""type":"SetName","name":"""#, "name is missing"),
             (r#""type":"AssignToSchool","schoolId":null"#, "schoolId is missing"),
-            (r#""type":"AssignToSchool","schoolId":7"#, "schoolId \"7\" is no UUID"),
+            (r#""type":"AssignToSchool","schoolId":7"#, "schoolId \"7\" is no UUID (--ids text takes any text)"),
             (r#""type":"StartSession","sessionId":["a"]"#, "sessionId holds a list and no single value (column 137)"),
             (
                 r#""type":"EndSession","sessionId":"123e4567-e89b-12d3-a456-42661417400""#,
-                "sessionId \"123e4567-e89b-12d3-a456-42661417400\" is no UUID",
+                "sessionId \"123e4567-e89b-12d3-a456-42661417400\" is no UUID (--ids text takes any text)",
             ),
         ] {
             assert_eq!(event(rest), Err(reason.into()));
@@ -202,7 +202,7 @@ mod tests {
             (r#"{"time":1}"#, "time \"1\" is too small for a UNIX time: give its format, such as unix_s or %Y%m%d"),
             (r#"{"time":"1969-12-31T23:59:59Z"}"#, "time \"1969-12-31T23:59:59Z\" lies outside the years 1970 to 2200"),
             (r#"{"time":"2026-01-31T12:34:56Z"}"#, "logId is missing"),
-            (r#"{"time":"2026-01-31T12:34:56Z","logId":"x"}"#, "logId \"x\" is no UUID"),
+            (r#"{"time":"2026-01-31T12:34:56Z","logId":"x"}"#, "logId \"x\" is no UUID (--ids text takes any text)"),
         ] {
             assert_eq!(read(line), Err(reason.into()));
         }
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn ids_print_in_lower_case_and_sort_as_their_text() {
-        let ids = [LOG, OTHER, "ffffffff-0000-0000-0000-000000000000"].map(|text| halves(Uuid::try_parse(text).unwrap()));
+        let ids = [LOG, OTHER, "ffffffff-0000-0000-0000-000000000000"].map(|text| halves(Uuid::try_parse(text).unwrap().as_u128()));
         assert!(ids.is_sorted());
         assert_eq!(ids.map(|id| id.to_string()), [LOG.to_lowercase(), OTHER.into(), "ffffffff-0000-0000-0000-000000000000".into()]);
     }

@@ -6,6 +6,7 @@ use crate::minutes::DayOfDevice;
 use crate::records::Id;
 use retally_core::chart::{Chart, Layer, Mark, Series};
 use retally_core::contract::Table;
+use retally_core::ids::Ids;
 use retally_core::operators::quantile::Distribution;
 use retally_core::row::{Column, ColumnType, Row};
 use retally_core::time::Moment;
@@ -24,25 +25,28 @@ pub const STATISTICS: &str = "usage_statistics";
 pub const ISSUES: &str = "usage_issues";
 
 /// All tables.
-pub fn tables() -> Vec<Table> {
-    use ColumnType::{Day, Float, Text, Time, UInt, Uuid};
+pub fn tables(ids: Ids) -> Vec<Table> {
+    use ColumnType::{Day, Float, Text, Time, UInt};
     vec![
         Table::new(
             DEVICES,
             "devices with a session",
             1,
-            vec![Column::new("device_id", Uuid, "the device"), Column::new("first_session_start", Time, "when its first session started")],
+            vec![
+                Column::new("device_id", ids.uuid(), "the device"),
+                Column::new("first_session_start", Time, "when its first session started"),
+            ],
         ),
         Table::new(
             SESSIONS,
             "sessions, with the school that their device belonged to when they started",
             2,
             vec![
-                Column::new("session_id", Uuid, "the session"),
-                Column::new("device_id", Uuid, "its device"),
+                Column::new("session_id", ids.uuid(), "the session"),
+                Column::new("device_id", ids.uuid(), "its device"),
                 Column::new("start_time", Time, "when it started"),
                 Column::nullable("end_time", Time, "when it ended, if it was completed"),
-                Column::nullable("school_id", Uuid, "the device's school at its start"),
+                Column::nullable("school_id", ids.uuid(), "the device's school at its start"),
                 Column::nullable("school_name", Text, "the school's name"),
             ],
         ),
@@ -51,7 +55,7 @@ pub fn tables() -> Vec<Table> {
             "minutes of use by device, for each day from its first session to the day of as-of",
             2,
             vec![
-                Column::new("device_id", Uuid, "the device"),
+                Column::new("device_id", ids.uuid(), "the device"),
                 Column::new("date", Day, "the day"),
                 Column::new("usage_minutes", Float, "minutes of completed sessions on that day"),
                 Column::new("avg_usage_minutes_7d", Float, "the mean over the seven days that end with it, fewer at the beginning"),
@@ -62,7 +66,7 @@ pub fn tables() -> Vec<Table> {
             "schools, with their devices and completed sessions",
             1,
             vec![
-                Column::new("school_id", Uuid, "the school"),
+                Column::new("school_id", ids.uuid(), "the school"),
                 Column::nullable("name", Text, "its name"),
                 Column::new("device_count", UInt, "devices whose school it is at the end"),
                 Column::nullable("median_session_length", Float, "minutes"),
@@ -86,11 +90,18 @@ pub fn tables() -> Vec<Table> {
 
 /// All charts.
 pub fn charts() -> Vec<Chart> {
-    let minutes = Layer { table: HISTORY, x: "date", mark: Mark::Bars("usage_minutes"), series: Series::One("all devices") };
-    let sessions = Layer { table: SESSIONS, x: "school_name", mark: Mark::Count, series: Series::One("sessions") };
+    let minutes =
+        Layer { table: HISTORY, x: "date", mark: Mark::Bars("usage_minutes"), series: Series::One("all devices"), days_before: None };
+    let sessions = Layer { table: SESSIONS, x: "school_name", mark: Mark::Count, series: Series::One("sessions"), days_before: None };
     vec![
-        Chart { name: "usage_minutes", title: "Minutes of use per day, over all devices", y_label: "minutes", layers: vec![minutes] },
-        Chart { name: "usage_sessions", title: "Sessions per school", y_label: "sessions", layers: vec![sessions] },
+        Chart {
+            name: "usage_minutes",
+            title: "Minutes of use per day, over all devices",
+            y_label: "minutes",
+            layers: vec![minutes],
+            today: None,
+        },
+        Chart { name: "usage_sessions", title: "Sessions per school", y_label: "sessions", layers: vec![sessions], today: None },
     ]
 }
 

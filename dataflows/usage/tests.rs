@@ -7,7 +7,10 @@ use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use retally_core::chart::{Mark, Series};
 use retally_core::contract::{AsOf, Dataflow, Graph, Settings};
+use retally_core::ids::Ids;
+use retally_core::row::TextId;
 use retally_core::testing::only::Only;
+use retally_core::testing::text_ids::Renamed;
 use retally_core::testing::{Config, Delivery, check_law, run_graph};
 use retally_core::time::{DAY, HOUR, Moment};
 use std::sync::Arc;
@@ -96,6 +99,21 @@ fn proptests(cases: u32) -> ProptestConfig {
 }
 
 proptest! {
+    #![proptest_config(proptests(60))]
+
+    #[test]
+    fn text_ids_have_the_tables_of_uuids(batches in batches(), config in 0..Config::ALL.len()) {
+        let (declared, text) = (graph(&defaults()), graph(&defaults().with("ids", "text")));
+        let ids: Vec<String> = (0u8..14).map(id).collect();
+        let inputs = Usage.definition().inputs;
+        let renamed = Renamed { declared: &declared, text: &text, inputs: &inputs, ids: ids.clone(), width: TextId::Uuid };
+        renamed.check(Config::choose(config), &batches, |delivery, text| {
+            ids.iter().fold(delivery.line.clone(), |line, id| line.replace(id.as_str(), &text(id)))
+        });
+    }
+}
+
+proptest! {
     #![proptest_config(proptests(200))]
 
     #[test]
@@ -155,7 +173,7 @@ proptest! {
         batches in batches(),
         zone in zone(),
         as_of in as_of(),
-        table in prop::sample::select(tables().iter().map(|table| table.name).collect::<Vec<_>>()),
+        table in prop::sample::select(tables(Ids::Declared).iter().map(|table| table.name).collect::<Vec<_>>()),
     ) {
         let inputs = Usage.definition().inputs;
         let (settings, _) = settings(zone, None, as_of);
@@ -171,7 +189,7 @@ proptest! {
 #[test]
 fn charts_name_columns_that_exist() {
     for layer in charts().into_iter().flat_map(|chart| chart.layers) {
-        let table = tables().into_iter().find(|table| table.name == layer.table).unwrap();
+        let table = tables(Ids::Declared).into_iter().find(|table| table.name == layer.table).unwrap();
         let columns: Vec<_> = table.columns.iter().map(|column| column.name).collect();
         let series = match layer.series {
             Series::By(column) => column,

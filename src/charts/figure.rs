@@ -39,6 +39,8 @@ pub(super) struct Figure {
     pub(super) layers: Vec<Marks>,
     /// Whether all values are counts.
     pub(super) counts: bool,
+    /// The day of as-of, where it is known.
+    pub(super) today: Option<Day>,
     /// What stands at the places of the horizontal axis, from day 0 on, where it has no days.
     pub(super) categories: Vec<String>,
 }
@@ -52,7 +54,8 @@ type Key = (u64, String);
 impl Figure {
     /// Reads the tables. A table that is not there has no rows.
     pub(super) fn read<'t>(chart: &Chart, tables: &dyn Fn(&str) -> Option<&'t TableState>) -> Result<Figure, ChartError> {
-        let mut figure = Figure { counts: true, ..Figure::default() };
+        let today = chart.today.and_then(tables).and_then(last_day);
+        let mut figure = Figure { counts: true, today, ..Figure::default() };
         // Areas stand on those of the layers before.
         let mut stack = BTreeMap::new();
         for layer in &chart.layers {
@@ -63,7 +66,10 @@ impl Figure {
             }
             let columns = Columns::find(chart, layer, state)?;
             figure.counts &= columns.counts;
-            let rows = columns.read(layer, state);
+            let mut rows = columns.read(layer, state);
+            if let Some(before) = layer.days_before {
+                keep_days_before(&mut rows, today, before);
+            }
             let kind = kind(&layer.mark);
             let mut series: Vec<_> = rows.into_iter().map(|((_, name), days)| (figure.place(&name, &columns.labels), days)).collect();
             match kind {
@@ -127,6 +133,21 @@ impl Figure {
         let stands_on_zero = self.layers.iter().any(|layer| matches!(layer.kind, Kind::Area | Kind::Bars));
         if !stands_on_zero && (low > 0.6 * high || high < 0.6 * low) { (low, high) } else { (low.min(0.0), high.max(0.0)) }
     }
+}
+
+/// The last day of a table, by its first column of days.
+fn last_day(state: &TableState) -> Option<Day> {
+    let columns = &state.table().columns;
+    let column = columns.iter().position(|column| column.kind == ColumnType::Day)?;
+    let day = |row| if let Some(Value::Day(day)) = values(columns, row).nth(column) { Some(day) } else { None };
+    state.rows().filter_map(day).max()
+}
+
+/// Leaves so many days before `today`; or the last ones, where that is not known.
+fn keep_days_before(rows: &mut BTreeMap<Key, BTreeMap<Day, Span>>, today: Option<Day>, before: i32) {
+    let last = || rows.values().filter_map(|days| days.last_key_value()).map(|(day, _)| day.plus(1)).max();
+    let Some(end) = today.or_else(last) else { return };
+    rows.values_mut().for_each(|days| days.retain(|day, _| (end.plus(-before)..end).contains(day)));
 }
 
 fn kind(mark: &Mark) -> Kind {

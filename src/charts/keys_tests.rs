@@ -2,7 +2,7 @@
 
 use super::*;
 use retally_core::key_chart::Piece;
-use retally_core::row::batches;
+use retally_core::row::{ColumnType, batches};
 use retally_core::time::{DAY, HOUR, Moment, SECOND};
 
 /// 2024-03-01T00:00:00Z.
@@ -13,6 +13,7 @@ fn chart(asked: &[&str]) -> KeyChart {
         noun: "sensor",
         table: "pieces",
         setting: "chart-sensor",
+        id: ColumnType::Text,
         asked: asked.iter().map(ToString::to_string).collect(),
         y_label: "value",
         values: "values".into(),
@@ -25,7 +26,7 @@ fn chart(asked: &[&str]) -> KeyChart {
 
 fn state(pieces: &[(&str, Piece)]) -> TableState {
     let mut state = TableState::new(chart(&[]).pieces());
-    state.apply(batches(pieces.iter().map(|(id, piece)| (piece.row(id), 1)).collect()));
+    state.apply(batches(pieces.iter().map(|(id, piece)| (piece.row(|row| row.text(id)), 1)).collect()));
     state
 }
 

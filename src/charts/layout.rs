@@ -147,6 +147,9 @@ fn draw(sheet: &Sheet, chart: &Chart, figure: &Figure) -> Drawn<()> {
     fills.iter().try_for_each(|layer| draw_layer(&mut plot, figure, layer))?;
     draw_axes(&mut plot)?;
     lines.iter().try_for_each(|layer| draw_layer(&mut plot, figure, layer))?;
+    if let Some(today) = figure.today.filter(|today| (first..=last).contains(today)) {
+        mark_today(sheet, &mut plot, today)?;
+    }
     draw_legend(sheet, &legend, WIDTH - right + LEGEND_GAP)
 }
 
@@ -183,6 +186,18 @@ pub(super) fn draw_axes(plot: &mut Plot) -> Drawn<()> {
         plot.draw_series(LineSeries::new([(days.start, 0.0), (days.end, 0.0)], AXIS.stroke_width(HAIRLINE)))?;
     }
     Ok(())
+}
+
+/// Marks the beginning of the day of as-of, of which only a part is there.
+fn mark_today(sheet: &Sheet, plot: &mut Plot, today: Day) -> Drawn<()> {
+    let (days, values) = (plot.plotting_area().get_x_range(), plot.plotting_area().get_y_range());
+    let start = f64::from(today.0);
+    plot.draw_series(LineSeries::new([(start, values.start), (start, values.end)], INK.mix(0.5).stroke_width(HAIRLINE)))?;
+    let (x, _) = plot.backend_coord(&(start, values.end));
+    // Towards the side that has more room.
+    let side = if start - days.start > days.end - start { HPos::Right } else { HPos::Left };
+    let style = style(TEXT_SIZE, GREY).pos(Pos::new(side, VPos::Bottom));
+    sheet.draw_text(&format!("as of {today}, not over"), &style, (x, PLOT_TOP - GAP / 2))
 }
 
 fn draw_layer(plot: &mut Plot, figure: &Figure, layer: &Marks) -> Drawn<()> {

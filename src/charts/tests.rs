@@ -47,12 +47,18 @@ fn users(name: &'static str, rows: impl IntoIterator<Item = (Day, u64)>) -> Tabl
 }
 
 fn layer(table: &'static str, mark: Mark, series: Series) -> Layer {
-    Layer { table, x: "day", mark, series }
+    Layer { table, x: "day", mark, series, days_before: None }
 }
 
 fn stacked() -> Chart {
     let layers = vec![layer("online_daily", Mark::StackedArea("devices"), Series::By("fleet_size"))];
-    Chart { name: "online_daily", title: "Devices online per day, by the size of their user's fleet", y_label: "devices", layers }
+    Chart {
+        name: "online_daily",
+        title: "Devices online per day, by the size of their user's fleet",
+        y_label: "devices",
+        layers,
+        today: None,
+    }
 }
 
 fn projected() -> Chart {
@@ -63,6 +69,7 @@ fn projected() -> Chart {
         title: "Devices online in the next 28 days, with the 95 % interval of a day",
         y_label: "devices",
         layers,
+        today: None,
     }
 }
 
@@ -72,7 +79,7 @@ fn active() -> Chart {
         layer("weekly", Mark::Line("users"), Series::One("within 7 days")),
         layer("monthly", Mark::Line("users"), Series::One("within 28 days")),
     ];
-    Chart { name: "active_users", title: "Active users", y_label: "unique users", layers }
+    Chart { name: "active_users", title: "Active users", y_label: "unique users", layers, today: None }
 }
 
 /// Draws into a directory and returns the SVG text.
@@ -133,8 +140,8 @@ fn rows_by_text() {
         let row = |(school, id)| Row::default().uint(school << 32 | id).optional(name(school), |row, name| row.text(&name));
         table("sessions", columns.clone(), rows.map(row))
     };
-    let layers = vec![Layer { table: "sessions", x: "school", mark: Mark::Count, series: Series::One("sessions") }];
-    let chart = Chart { name: "sessions", title: "Sessions per school", y_label: "sessions", layers };
+    let layers = vec![Layer { table: "sessions", x: "school", mark: Mark::Count, series: Series::One("sessions"), days_before: None }];
+    let chart = Chart { name: "sessions", title: "Sessions per school", y_label: "sessions", layers, today: None };
     let svg = drawn("few-texts", &chart, &[&sessions(3)]);
     assert_eq!(texts(&svg), ["Sessions per school", "sessions", "0", "1", "2", "3", "School 2", "School 1", "none", "sessions"]);
     let svg = drawn("many-texts", &chart, &[&sessions(40)]);
@@ -179,6 +186,26 @@ fn layers_of_several_tables_share_colours() {
     let svg = drawn("mixed", &chart, &[&past, &projection(projected_rows(first.plus(28)))]);
     assert!(svg.contains("<polygon opacity=\"1\" fill=\"#009E73\""), "the area of 10-99");
     assert!(svg.contains("<polyline fill=\"none\" opacity=\"1\" stroke=\"#009E73\""), "the line of 10-99");
+}
+
+/// What was, up to the day that is not over, and what is expected behind it.
+#[test]
+fn the_day_of_as_of_is_marked() {
+    let first = Day::from_civil(2026, 1, 1);
+    let past = by_size("online_daily", (0..60).map(|day| (first.plus(day), 2, 400 + 3 * day as u64)));
+    let mut chart = projected();
+    chart.today = Some("online_daily");
+    let before = Layer { days_before: Some(28), ..layer("online_daily", Mark::Line("devices"), Series::By("fleet_size")) };
+    chart.layers.insert(0, before);
+    let tables = [&past, &projection(projected_rows(first.plus(60)))];
+    let find = |name: &str| tables.iter().find(|state| state.table().name == name).copied();
+    let figure = Figure::read(&chart, &find).unwrap();
+    assert_eq!(figure.days(), Some((first.plus(31), first.plus(87))), "28 days before that of as-of");
+    assert_eq!(figure.today, Some(first.plus(59)));
+    assert!(!figure.layers[0].series[0].1.contains_key(&first.plus(59)), "which is not over");
+    assert!(texts(&drawn("as-of", &chart, &tables)).contains(&"as of 2026-03-01, not over"));
+    chart.today = None;
+    assert!(!texts(&drawn("as-of-unknown", &chart, &tables)).iter().any(|text| text.starts_with("as of")));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use retally_core::calendar::Calendar;
 use retally_core::contract::{AsOf, Dataflow, Definition, InputKind, Setting, Settings};
+use retally_core::ids::Ids;
 use retally_core::points::Measurement;
 use retally_core::time::Moment;
 use std::fmt::Write;
@@ -193,12 +194,15 @@ fn inputs(help: &'static str) -> Arg {
     Arg::new("inputs").value_name("INPUT=PATH").required(true).num_args(1..).help(help)
 }
 
+/// Settings that decide how records are read.
+const OF_READING: [&str; 3] = ["timezone", Ids::SETTING, "layout"];
+
 fn check(definition: &Definition) -> Command {
     Command::new(definition.name)
         .about(definition.about)
         .arg(inputs("Files to look at: the first 1,000 records of each are read"))
         .args(reading())
-        .args(definition.settings.iter().filter(|setting| setting.name == "timezone").map(setting))
+        .args(definition.settings.iter().filter(|setting| OF_READING.contains(&setting.name)).map(setting))
 }
 
 /// How input is read that is not as the dataflow expects it.

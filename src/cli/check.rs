@@ -12,6 +12,7 @@ use crate::registry;
 use clap::ArgMatches;
 use retally_core::calendar::Calendar;
 use retally_core::contract::{Input, InputKind};
+use retally_core::ids::{Ids, Texts};
 use retally_core::mapping::{Origin, Rule};
 use retally_core::record::{Context, Refusal, texts};
 use retally_core::split::{Archive, Format, Line, Location, Opener, Split};
@@ -34,6 +35,10 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let Reading { definition, settings, accept_from } = job::reading(dataflow, matches)?;
     let graph = dataflow.graph(&settings).map_err(|error| CliError::usage(error.to_string()))?;
     let calendar = graph.calendar();
+    let context = |input: &Input| match graph.ids() {
+        Ids::Declared => input.context(calendar.clone()),
+        Ids::Text => input.context(calendar.clone()).with_text_ids(Texts::of_workers(1)),
+    };
     let inputs: Vec<String> = matches.get_many("inputs").into_iter().flatten().cloned().collect();
     let arrival = Arrival { accept_from, accept_until: now().plus(DAY) };
     let mut unread = 0;
@@ -42,7 +47,7 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
         let plan = plan::plan(&definition, &batch, arrival).map_err(EngineError::Ingest)?;
         for (place, file) in plan.files.iter().enumerate() {
             let Some(input) = definition.inputs.get(file.input) else { continue };
-            let seen = Seen::read(&calendar, input, &plan, place)?;
+            let seen = Seen::read(&context(input), &plan, input, place)?;
             unread += u64::from(seen.accepted == 0 && seen.refused > 0);
             unless_broken_pipe(stdout().write_all(report(&calendar, input, &plan, file, &seen).as_bytes()))?;
         }
@@ -72,7 +77,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn read(calendar: &Calendar, input: &Input, plan: &Plan, place: usize) -> Result<Seen, CliError> {
+    fn read(context: &Context, plan: &Plan, input: &Input, place: usize) -> Result<Seen, CliError> {
         let mut seen = Seen::default();
         let first = |place: usize| plan.files.get(place).and_then(|file| usize::try_from(file.first_split).ok());
         let splits = first(place).unwrap_or(0)..first(place + 1).unwrap_or(plan.splits.len());
@@ -81,10 +86,9 @@ impl Seen {
         if matches!(input.kind, InputKind::Datasets(_)) {
             return Ok(seen);
         }
-        let context = input.context(calendar.clone());
         let mut reader = FileOpener::default().open(split, input).map_err(EngineError::Read)?;
         loop {
-            let more = reader.read(&mut |line| seen.add(&line, split, input, &context)).map_err(EngineError::Read)?;
+            let more = reader.read(&mut |line| seen.add(&line, split, input, context)).map_err(EngineError::Read)?;
             if !more || seen.more {
                 seen.local_times = context.noticed.take().local_times;
                 return Ok(seen);

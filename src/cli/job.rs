@@ -42,6 +42,7 @@ pub fn reading(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Reading,
     let files = file_options(matches)?;
     definition.inputs.iter_mut().for_each(|input| input.files = files.clone());
     let settings = args::settings(&definition.settings, section.settings(), matches);
+    let settings = dataflow.settle(&mut definition, settings, &given(matches)).map_err(|error| CliError::usage(error.to_string()))?;
     let not_before = matches.get_one::<String>("not-before");
     let accept_from =
         not_before.map_or(Ok(Moment::NOT_BEFORE), |text| args::time("not-before", text, &settings)).map_err(CliError::usage)?;
@@ -73,6 +74,16 @@ pub fn job(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Job, CliErro
     Ok(Job { definition, graph: Arc::from(graph), settings, tables, accept_from, rejected_kept, rejected_max, points })
 }
 
+/// The inputs that a command line names, as far as they can be told.
+fn given(matches: &ArgMatches) -> Vec<String> {
+    let first = matches.get_many::<String>("inputs").into_iter().flatten().cloned();
+    // Not every command takes later batches.
+    let then = matches.try_get_many::<String>("then").ok().flatten().into_iter().flatten();
+    let words = first.chain(then.filter_map(|then| shlex::split(then)).flatten());
+    let name = |given: String| given.split_once('=').map(|(name, _)| name.strip_suffix('-').unwrap_or(name).to_string());
+    words.filter_map(name).collect()
+}
+
 /// How files are read, by the flags.
 fn file_options(matches: &ArgMatches) -> Result<FileOptions, CliError> {
     let text = |name: &str| matches.get_one::<String>(name);
@@ -88,7 +99,7 @@ fn file_options(matches: &ArgMatches) -> Result<FileOptions, CliError> {
         _ => None,
     };
     let skip_rows = matches.get_one::<u64>("skip-rows").copied().unwrap_or(0);
-    Ok(FileOptions { format, encoding, first_header: text("header").is_some(), skip_rows })
+    Ok(FileOptions { format, encoding, first_header: text("header").is_some(), skip_rows, wide: None })
 }
 
 /// The tables, with those that charts of single keys need when charts are drawn.

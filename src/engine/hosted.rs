@@ -17,7 +17,10 @@ use super::unread::Unread;
 use crate::ingest::plan::Plan;
 use crate::ingest::read::FileOpener;
 use retally_core::Epoch;
+use retally_core::contract::Table;
 use retally_core::decode::Inputs;
+use retally_core::ids::Texts;
+use retally_core::key_chart::KeyChart;
 use retally_core::points::Points;
 use retally_core::publish::Outputs;
 use retally_core::row::RowBatch;
@@ -94,18 +97,27 @@ impl Flight {
 
 impl Hosted {
     /// Builds the dataflow of a job on a worker.
-    pub fn build(worker: &mut Worker, place: usize, job: &Job, opener: &FileOpener, points: &Arc<dyn Points>) -> Hosted {
+    pub fn build(
+        worker: &mut Worker,
+        place: usize,
+        job: &Job,
+        opener: &FileOpener,
+        points: &Arc<dyn Points>,
+        texts: Option<Arc<Texts>>,
+    ) -> Hosted {
         worker.dataflow_named::<Epoch, _, _>(job.definition.name, |scope| {
             let gathered = Rc::new(RefCell::new(Gathered::default()));
             let (splits, stream) = scope.new_input::<Split>();
             let inputs =
                 Inputs::new(stream, job.definition.inputs.clone(), Rc::new(opener.clone()), job.graph.calendar(), Arc::clone(points));
+            let inputs = inputs.with_texts(texts);
             let mut outputs = Outputs::new(job.tables.clone());
             job.graph.build(&inputs, &mut outputs);
             let probe = ProbeHandle::new();
             let tables = outputs.names();
             let arrived = Rc::clone(&gathered);
-            let changes = outputs.gather(scope, move |epoch, changes| arrived.borrow_mut().add_changes(epoch, changes));
+            let published: Vec<Table> = job.graph.tables().into_iter().chain(job.graph.key_charts().iter().map(KeyChart::pieces)).collect();
+            let changes = outputs.gather(&inputs, &published, move |epoch, changes| arrived.borrow_mut().add_changes(epoch, changes));
             changes.probe_with(&probe);
             let arrived = Rc::clone(&gathered);
             let reports = inputs.gather_reports(move |epoch, reports| arrived.borrow_mut().add_reports(epoch, reports));

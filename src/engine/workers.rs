@@ -12,6 +12,7 @@ use crate::ingest::read::FileOpener;
 use crate::points::staged::{self, StagedPoints};
 use crate::points::{Dropped, Outlet, PointsError};
 use retally_core::gather::gather;
+use retally_core::ids::{Ids, Texts};
 use retally_core::{Epoch, VecStream};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
@@ -80,7 +81,9 @@ pub fn on_workers<T: Send + 'static>(
         config.try_build().map_err(EngineError::Start)?
     };
     let opener = FileOpener::default();
-    let process = Process { outlets: Arc::new(Mutex::new(Some(outlets))), failure: Failure::default(), opener };
+    let texts = |job: &Job| (job.graph.ids() == Ids::Text).then(|| Texts::of_workers(cluster.workers));
+    let texts = jobs.iter().map(texts).collect();
+    let process = Process { outlets: Arc::new(Mutex::new(Some(outlets))), failure: Failure::default(), opener, texts };
     let failure = Arc::clone(&process.failure);
     let once = Arc::new(Mutex::new(Some((drive, staged))));
     let jobs = jobs.to_vec();
@@ -122,6 +125,8 @@ struct Process {
     outlets: Arc<Mutex<Option<Vec<Box<dyn Outlet>>>>>,
     failure: Failure,
     opener: FileOpener,
+    /// The texts of ids, for each job.
+    texts: Vec<Option<Arc<Texts>>>,
 }
 
 /// What worker 0 of process 0 tells the workers of all processes.
@@ -163,7 +168,10 @@ impl Core {
             gathered.probe_with(&followed);
             orders
         });
-        let build = |(place, (job, points)): (usize, (&Job, _))| Hosted::build(worker, place, job, &process.opener, points);
+        let build = |(place, (job, points)): (usize, (&Job, _))| {
+            let texts = process.texts.get(place).cloned().flatten();
+            Hosted::build(worker, place, job, &process.opener, points, texts)
+        };
         let hosted = jobs.iter().zip(points).enumerate().map(build).collect();
         let waker = worker.sync_activator_for(address);
         Core { hosted, orders, followed, finished, staged: Vec::new(), opener: process.opener.clone(), waker }

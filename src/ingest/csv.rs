@@ -11,13 +11,15 @@ use memchr::memchr;
 use retally_core::contract::Input;
 use retally_core::mapping::Mapping;
 use retally_core::record::{Field, Fields, Raw};
-use retally_core::split::{Columns, Line};
+use retally_core::split::{Columns, Line, WideColumns};
 use std::io::{self, Read};
 
 /// A record with quotes that does not end within this is refused: 1 MiB.
 pub const QUOTED_BYTES_MAX: usize = 1 << 20;
 
 const TOO_LONG: &str = "the line is longer than 64 MiB";
+const TOO_FEW: &str = "the line has fewer columns than the header";
+const TOO_MANY: &str = "the line has more columns than are expected";
 
 /// Reads CSV.
 pub struct Csv<R> {
@@ -201,6 +203,9 @@ impl Shape {
         slots: &mut Vec<&'a [u8]>,
         mut give: impl FnMut(Result<Raw<'_>, &'static str>),
     ) {
+        if let Some(wide) = &self.columns.wide {
+            return self.arrange_cells(wide, &columns.collect::<Vec<_>>(), slots, give);
+        }
         slots.clear();
         slots.resize(self.declared.len(), &[]);
         let mut places = self.columns.places.iter();
@@ -212,20 +217,51 @@ impl Shape {
             place.and_then(|place| slots.get_mut(place)).into_iter().for_each(|slot| *slot = column);
         }
         if self.columns.header && places.len() > 0 {
-            return give(Err("the line has fewer columns than the header"));
+            return give(Err(TOO_FEW));
         }
         // An empty column too many is a delimiter at the end of the line.
         if let Some(superfluous) = columns.next()
             && (!superfluous.trim_ascii().is_empty() || columns.next().is_some())
         {
-            return give(Err("the line has more columns than are expected"));
+            return give(Err(TOO_MANY));
         }
         self.mapping.fill(slots);
         for (from, to) in &self.columns.copies {
             let column = slots.get(*from).copied().unwrap_or_default();
             slots.get_mut(*to).into_iter().for_each(|slot| *slot = column);
         }
-        give(Ok(Raw::Fields(Fields::new(self.declared, slots).with_decimal_comma(self.columns.delimiter == b';'))))
+        give(Ok(self.fields(slots)))
+    }
+
+    /// Gives each cell of a wide line as the fields of a record. An empty one is none.
+    fn arrange_cells<'a>(
+        &'a self,
+        wide: &'a WideColumns,
+        cells: &[&'a [u8]],
+        slots: &mut Vec<&'a [u8]>,
+        mut give: impl FnMut(Result<Raw<'_>, &'static str>),
+    ) {
+        let Some(more) = cells.get(wide.names.len()..) else { return give(Err(TOO_FEW)) };
+        if more.len() > 1 || more.iter().any(|cell| !cell.trim_ascii().is_empty()) {
+            return give(Err(TOO_MANY));
+        }
+        let shared = cells.get(wide.shared).copied().unwrap_or_default();
+        for (column, (name, cell)) in wide.names.iter().zip(cells).enumerate() {
+            if column == wide.shared || cell.trim_ascii().is_empty() {
+                continue;
+            }
+            slots.clear();
+            slots.resize(self.declared.len(), &[]);
+            self.mapping.fill(slots);
+            for (place, text) in [(wide.fields.line, shared), (wide.fields.column, name.as_bytes()), (wide.fields.cell, cell)] {
+                slots.get_mut(place).into_iter().for_each(|slot| *slot = text);
+            }
+            give(Ok(self.fields(slots)));
+        }
+    }
+
+    fn fields<'a>(&self, slots: &'a [&'a [u8]]) -> Raw<'a> {
+        Raw::Fields(Fields::new(self.declared, slots).with_decimal_comma(self.columns.delimiter == b';'))
     }
 }
 

@@ -7,6 +7,7 @@
 use super::IngestError;
 use super::csv::Shape;
 use super::nearest::{map_flag, nearest};
+use super::wide;
 use csv::{ByteRecord, ReaderBuilder, Terminator};
 use retally_core::calendar::Calendar;
 use retally_core::contract::Input;
@@ -15,7 +16,7 @@ use retally_core::record::{Context, Presence};
 use retally_core::split::{Columns, Format};
 
 /// What may stand between columns, the usual one first.
-const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
+pub(super) const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
 /// What an error shows of a header.
 const COLUMNS_SHOWN_MAX: usize = 40;
 const CELL_CHARS_SHOWN_MAX: usize = 60;
@@ -49,10 +50,13 @@ impl Headers {
 }
 
 /// The columns of a file, or why they can't be used.
-type Found = Result<Columns, IngestError>;
+pub(super) type Found = Result<Columns, IngestError>;
 
 /// Looks at the beginning of a file's text, without a byte order mark. `None` where more of it must be seen.
 pub fn columns(name: &str, text: &[u8], is_all: bool, input: &Input, context: &Context, skip_rows: u64) -> Option<Found> {
+    if let Some(wide) = input.files.wide {
+        return wide::columns(name, text, is_all, input, wide);
+    }
     let start = match Start::find(text, is_all, skip_rows)? {
         Some(start) => start,
         // Nothing but blank lines and comments.
@@ -68,17 +72,17 @@ pub fn columns(name: &str, text: &[u8], is_all: bool, input: &Input, context: &C
 }
 
 /// Where the first line that counts begins.
-struct Start {
-    bytes: usize,
-    lines: u64,
+pub(super) struct Start {
+    pub(super) bytes: usize,
+    pub(super) lines: u64,
     /// What `sep=` says.
-    delimiter: Option<u8>,
+    pub(super) delimiter: Option<u8>,
 }
 
 impl Start {
     /// Goes behind rows that are to be skipped, blank lines, `sep=;` and comments. `None` where more must be seen; `Some(None)` at the end.
     #[expect(clippy::option_option, reason = "two reasons for none: not yet, and never")]
-    fn find(text: &[u8], is_all: bool, skip_rows: u64) -> Option<Option<Start>> {
+    pub(super) fn find(text: &[u8], is_all: bool, skip_rows: u64) -> Option<Option<Start>> {
         let mut start = Start { bytes: 0, lines: 0, delimiter: None };
         loop {
             let rest = text.get(start.bytes..).unwrap_or_default();
@@ -144,16 +148,16 @@ fn is_number_or_time(cell: &[u8]) -> bool {
 }
 
 /// The first line, as one delimiter cuts it.
-struct FirstLine {
-    delimiter: u8,
-    cells: ByteRecord,
-    bytes: u64,
-    lines: u64,
+pub(super) struct FirstLine {
+    pub(super) delimiter: u8,
+    pub(super) cells: ByteRecord,
+    pub(super) bytes: u64,
+    pub(super) lines: u64,
 }
 
 impl FirstLine {
     /// `None` where more must be seen.
-    fn read(text: &[u8], is_all: bool, delimiter: u8) -> Option<FirstLine> {
+    pub(super) fn read(text: &[u8], is_all: bool, delimiter: u8) -> Option<FirstLine> {
         let end = memchr::memchr(b'\n', text);
         let line = text.get(..end.unwrap_or(text.len())).unwrap_or_default();
         if !line.contains(&b'"') {
@@ -232,6 +236,7 @@ impl FirstLine {
             header: true,
             head_bytes: start.bytes as u64 + self.bytes,
             head_lines: start.lines + self.lines,
+            wide: None,
         })
     }
 
@@ -259,7 +264,7 @@ impl FirstLine {
         IngestError::Header { path: name.into(), why, columns: self.shown(), hint }
     }
 
-    fn shown(&self) -> String {
+    pub(super) fn shown(&self) -> String {
         let shown = self.cells.iter().take(COLUMNS_SHOWN_MAX);
         let short = |cell: &[u8]| String::from_utf8_lossy(cell.trim_ascii()).chars().take(CELL_CHARS_SHOWN_MAX).collect::<String>();
         let mut text = shown.map(|cell| format!("{:?}", short(cell))).collect::<Vec<_>>().join(", ");
@@ -271,7 +276,7 @@ impl FirstLine {
 }
 
 /// Whether a cell of a header names the field at a place: by its own or its mapped name, rank 0, or by another that it has.
-fn names(input: &Input, place: usize, cell: &[u8]) -> Option<u8> {
+pub(super) fn names(input: &Input, place: usize, cell: &[u8]) -> Option<u8> {
     let cell = std::str::from_utf8(cell.trim_ascii()).ok()?;
     let field = input.fields.get(place)?;
     match input.mapping.origin(place) {

@@ -89,6 +89,9 @@ impl Looker {
             let columns = header::columns(name, text, is_all, &self.input, &self.context, self.input.files.skip_rows);
             return columns.transpose().map(|columns| columns.map(Format::Csv));
         }
+        if self.input.files.wide.is_some() {
+            return Err(IngestError::NotWide { path: name.into() });
+        }
         Ok(json_format(text, is_all, &self.context))
     }
 }

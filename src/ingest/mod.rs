@@ -12,7 +12,7 @@
 //! - [`rejected`] keeps what was refused
 //!
 //! A module uses only those that stand above it in this order: `batch`, `blocks`, `remote`, `file`, `pipes`, `nearest`, `unpack`, `csv`,
-//! `json`, `lexer`, `format`, `header`, `look`, `quotes`, `pages`, `parquet`, `paths`,
+//! `json`, `lexer`, `format`, `header` with `wide`, `look`, `quotes`, `pages`, `parquet`, `paths`,
 //! `streams`, `archive`, `jobs`, `body`, `read`, `plan`, `rejected`.
 
 pub mod archive;
@@ -41,6 +41,7 @@ pub mod remote;
 mod sample;
 pub mod streams;
 pub mod unpack;
+mod wide;
 
 use crate::failure::Kind;
 use std::io::{self, ErrorKind};
@@ -117,6 +118,12 @@ pub enum IngestError {
         /// What to do about it, where that can be said.
         hint: String,
     },
+    /// A file that is no CSV, where files have a column for each name.
+    #[error("could not read {path:?} with a column for each name: only CSV is read so")]
+    NotWide {
+        /// The file.
+        path: String,
+    },
     /// Some files of an input have a header, and others have none.
     #[error("could not tell the columns of {without:?}: it has no header, and {with:?} has one")]
     MixedHeaders {
@@ -181,6 +188,7 @@ impl IngestError {
             | IngestError::Body { .. }
             | IngestError::OtherContent { .. }
             | IngestError::Header { .. }
+            | IngestError::NotWide { .. }
             | IngestError::MixedHeaders { .. } => Kind::BadInput,
         }
     }

@@ -406,7 +406,10 @@ impl Cells {
                 text.extend_from_slice(value.to_string().as_bytes());
             }),
             ColumnReader::DoubleColumnReader(reader) => values(reader, levels_max, rows, ends, text, |value, text| {
-                text.extend_from_slice(zmij::Buffer::new().format(*value).as_bytes());
+                let mut digits = zmij::Buffer::new();
+                let digits = digits.format(*value);
+                // A whole number is one: data frames write integers so where a column has holes.
+                text.extend_from_slice(digits.strip_suffix(".0").unwrap_or(digits).as_bytes());
             }),
             ColumnReader::ByteArrayColumnReader(reader) => values(reader, levels_max, rows, ends, text, |value, text| {
                 text.extend_from_slice(value.data());

@@ -53,7 +53,7 @@ pub(super) fn take<'a>(column: &'a Column, rest: &mut &'a [u8]) -> Cell<'a> {
             Cell::Float(f64::from_bits(if bits & SIGN == 0 { !bits } else { bits ^ SIGN }))
         }
         ColumnType::Bool => Cell::Bool(fixed::<1>(rest) == [1]),
-        ColumnType::Text => Cell::Text(text(rest)),
+        ColumnType::Text | ColumnType::TextId(_) => Cell::Text(text(rest)),
         ColumnType::Uuid => Cell::Uuid(Uuid::from_bytes(fixed(rest))),
         ColumnType::Label(labels) => {
             let place = usize::from(u16::from_be_bytes(fixed(rest)));

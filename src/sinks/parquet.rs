@@ -64,7 +64,9 @@ fn schema(table: &Table) -> Result<TypePtr, ParquetError> {
             ColumnType::Int => (PhysicalType::INT64, Some(LogicalType::integer(64, true))),
             ColumnType::Float => (PhysicalType::DOUBLE, None),
             ColumnType::Bool => (PhysicalType::BOOLEAN, None),
-            ColumnType::Text | ColumnType::Uuid | ColumnType::Label(_) => (PhysicalType::BYTE_ARRAY, Some(LogicalType::String)),
+            ColumnType::Text | ColumnType::TextId(_) | ColumnType::Uuid | ColumnType::Label(_) => {
+                (PhysicalType::BYTE_ARRAY, Some(LogicalType::String))
+            }
         };
         let repetition = if column.nullable { Repetition::OPTIONAL } else { Repetition::REQUIRED };
         let field = Type::primitive_type_builder(column.name, physical).with_repetition(repetition).with_logical_type(logical);
@@ -95,7 +97,7 @@ impl Collected {
             ColumnType::Time | ColumnType::UInt | ColumnType::Id | ColumnType::Int => Values::Int64(Vec::new()),
             ColumnType::Float => Values::Double(Vec::new()),
             ColumnType::Bool => Values::Bool(Vec::new()),
-            ColumnType::Text | ColumnType::Uuid | ColumnType::Label(_) => Values::Bytes(Vec::new()),
+            ColumnType::Text | ColumnType::TextId(_) | ColumnType::Uuid | ColumnType::Label(_) => Values::Bytes(Vec::new()),
         };
         Collected { values, present: column.nullable.then(Vec::new) }
     }

@@ -78,7 +78,7 @@ impl Relation {
                 ColumnType::Uuid => Kind::Uuid,
                 ColumnType::Float => Kind::Float,
                 ColumnType::Bool => Kind::Bool,
-                ColumnType::Text | ColumnType::Label(_) => Kind::Text,
+                ColumnType::Text | ColumnType::TextId(_) | ColumnType::Label(_) => Kind::Text,
             };
             RelationColumn { name: column.name, kind, nullable: column.nullable }
         };

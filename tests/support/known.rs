@@ -34,6 +34,18 @@ pub static ONLINE: LazyLock<Known> = LazyLock::new(|| {
     Known::of(run, lines("in/events.csv"), servers)
 });
 
+/// The same fleets, with text for ids.
+pub static TEXT_IDS: LazyLock<Known> = LazyLock::new(|| {
+    let text = |line: &String, ids: std::ops::Range<usize>| {
+        let cells =
+            line.split(',').enumerate().map(|(place, cell)| if ids.contains(&place) { format!("dév {cell}/x") } else { cell.into() });
+        cells.collect::<Vec<_>>().join(",")
+    };
+    let events = ONLINE.lines.iter().map(|line| text(line, 1..4)).collect();
+    let servers = ONLINE.servers.iter().map(|line| text(line, 0..1)).collect();
+    Known::of("run online --timezone Europe/Berlin --fleet-sizes 1,2-3,4-9 --ids text", events, servers)
+});
+
 /// Events of an app.
 pub static ACTIVE: LazyLock<Known> = LazyLock::new(|| {
     let place = Place::new();

@@ -11,9 +11,11 @@ pub mod cases;
 pub mod files;
 pub mod generated;
 pub mod only;
+pub mod text_ids;
 
 use crate::contract::Graph;
 use crate::decode::Inputs;
+use crate::ids::{Ids, Texts};
 use crate::points::Nowhere;
 use crate::publish::Outputs;
 use crate::record::{Field, Fields, Raw};
@@ -235,11 +237,13 @@ pub fn run_graph(config: Config, graph: &Arc<dyn Graph>, inputs: &[crate::contra
         let (mut splits, probe) = worker.dataflow::<Epoch, _, _>(|scope| {
             let (handle, stream) = scope.new_input::<Split>();
             let wanted = graph.tables().iter().map(|table| table.name.to_string()).collect();
-            let inputs = Inputs::new(stream, inputs.clone(), Rc::new(Lines), graph.calendar(), Arc::new(Nowhere));
+            // Each worker is a process of its own, as far as texts are concerned.
+            let texts = (graph.ids() == Ids::Text).then(|| Texts::of_workers(1));
+            let inputs = Inputs::new(stream, inputs.clone(), Rc::new(Lines), graph.calendar(), Arc::new(Nowhere)).with_texts(texts);
             let mut outputs = Outputs::new(wanted);
             graph.build(&inputs, &mut outputs);
             let names = outputs.names();
-            let rows = outputs.gather(scope, move |_, changes| {
+            let rows = outputs.gather(&inputs, &graph.tables(), move |_, changes| {
                 let named = changes.drain(..).map(|change| (change.epoch, names[change.table].clone(), change.rows));
                 found.lock().unwrap().extend(named);
             });

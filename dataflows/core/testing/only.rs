@@ -19,6 +19,10 @@ impl Graph for Only {
         self.1.charts()
     }
 
+    fn ids(&self) -> crate::ids::Ids {
+        self.1.ids()
+    }
+
     fn calendar(&self) -> Calendar {
         self.1.calendar()
     }

@@ -1,0 +1,127 @@
+//! The columns of a wide CSV file: one with times, and one for each name in the header.
+//!
+//! The column with times is the one that names or is mapped to their field, and otherwise the first in which the first line behind the header
+//! has a time. Every other column needs a name of its own.
+
+use super::IngestError;
+use super::header::{DELIMITERS, FirstLine, Found, Start, names};
+use retally_core::calendar::Calendar;
+use retally_core::contract::Input;
+use retally_core::definition::Wide;
+use retally_core::mapping::Origin;
+use retally_core::split::{Columns, WideColumns};
+use std::collections::BTreeSet;
+
+/// Looks at the beginning of a file's text, without a byte order mark. `None` where more of it must be seen.
+pub fn columns(name: &str, text: &[u8], is_all: bool, input: &Input, wide: Wide) -> Option<Found> {
+    let Some(start) = Start::find(text, is_all, 0)? else {
+        return Some(Ok(Columns { head_bytes: text.len() as u64, ..Columns::by_place(b',', &[]) }));
+    };
+    let rest = text.get(start.bytes..).unwrap_or_default();
+    let delimiters = start.delimiter.map_or(DELIMITERS.to_vec(), |delimiter| vec![delimiter]);
+    let mut headers = Vec::new();
+    for delimiter in delimiters {
+        headers.push(FirstLine::read(rest, is_all, delimiter)?);
+    }
+    let header = headers.into_iter().rev().max_by_key(|header| header.cells.len())?;
+    // What stands below the header and is no record, such as units.
+    let (mut bytes, mut lines) = (start.bytes + usize::try_from(header.bytes).ok()?, start.lines + header.lines);
+    for _ in 0..input.files.skip_rows {
+        let rest = text.get(bytes..).unwrap_or_default();
+        let end = memchr::memchr(b'\n', rest);
+        if end.is_none() && !is_all {
+            return None;
+        }
+        bytes += end.map_or(rest.len(), |end| end + 1);
+        lines += u64::from(!rest.is_empty());
+    }
+    let first = match text.get(bytes..).unwrap_or_default() {
+        [] if !is_all => return None,
+        [] => None,
+        rest => Some(FirstLine::read(rest, is_all, header.delimiter)?),
+    };
+    Some(
+        cells(&header, first.as_ref(), input, wide)
+            .map_err(|(why, hint)| IngestError::Header { path: name.into(), why, columns: header.shown(), hint })
+            .map(|wide| Columns {
+                delimiter: header.delimiter,
+                places: vec![None; wide.names.len()],
+                copies: Vec::new(),
+                header: true,
+                head_bytes: bytes as u64,
+                head_lines: lines,
+                wide: Some(wide),
+            }),
+    )
+}
+
+/// The columns, or why they can't be used and what to do.
+fn cells(header: &FirstLine, first: Option<&FirstLine>, input: &Input, wide: Wide) -> Result<WideColumns, (String, String)> {
+    let mut named: Vec<String> = header.cells.iter().map(|cell| String::from_utf8_lossy(cell.trim_ascii()).into_owned()).collect();
+    let field = input.fields.get(wide.line).map_or("time", |field| field.name);
+    let is_shared = |cell: &[u8]| names(input, wide.line, cell) == Some(0);
+    let is_time = |column: usize| {
+        let cell = first.and_then(|first| first.cells.get(column)).unwrap_or_default();
+        let format = input.mapping.rule(wide.line).and_then(|rule| rule.time.as_ref());
+        format.map_or_else(|| Calendar::utc().parse(cell).is_ok(), |format| format.parse(cell).is_ok())
+    };
+    let mut shared = header.cells.iter().position(is_shared);
+    if shared.is_none() && matches!(input.mapping.origin(wide.line), Origin::Own) {
+        // Nothing is read of a file that ends with its header.
+        shared = if first.is_some() { (0..named.len()).find(|column| is_time(*column)) } else { Some(0) };
+    }
+    let Some(shared) = shared else {
+        let hint = format!("--map {}.{field}=COLUMN says which", input.name);
+        return Err((format!("none of its columns has a {field} in the first line"), hint));
+    };
+    // A trailing delimiter.
+    if named.last().is_some_and(String::is_empty) && named.len() > shared + 1 {
+        named.pop();
+    }
+    let mut seen = BTreeSet::new();
+    for (column, name) in named.iter().enumerate().filter(|(column, _)| *column != shared) {
+        if name.is_empty() {
+            return Err((format!("column {} has no name", column + 1), String::new()));
+        }
+        if !seen.insert(name) {
+            return Err((format!("it names {name} twice"), String::new()));
+        }
+    }
+    Ok(WideColumns { fields: wide, shared, names: named })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::sample;
+    use retally_core::definition::FileOptions;
+
+    const WIDE: Wide = Wide { line: 0, column: 1, cell: 1 };
+
+    fn look(text: &str, skip_rows: u64) -> Result<(char, usize, Vec<String>, u64), String> {
+        let files = FileOptions { skip_rows, wide: Some(WIDE), ..FileOptions::default() };
+        let found = columns("x.csv", text.as_bytes(), true, &Input { files, ..sample::input() }, WIDE).unwrap();
+        let found = found.map_err(|error| error.to_string())?;
+        let wide = found.wide.unwrap();
+        Ok((found.delimiter as char, wide.shared, wide.names, found.head_lines))
+    }
+
+    #[test]
+    fn times_and_names() {
+        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(look("ts,a,b\n2026-01-01,1,2\n", 0), Ok((',', 0, names(&["ts", "a", "b"]), 1)));
+        assert_eq!(look(";a;b;\n2026-01-01;1;2;\n", 0), Ok((';', 0, names(&["", "a", "b"]), 1)), "a delimiter at the end");
+        assert_eq!(look("no,x,a\n1,2026-01-01 10:00,2\n", 0), Ok((',', 1, names(&["no", "x", "a"]), 1)), "the first with a time");
+        assert_eq!(look("a,TIME\n2026-01-01,2026-01-01\n", 0), Ok((',', 1, names(&["a", "TIME"]), 1)), "the one that is called so");
+        assert_eq!(look("# x\nts,a\ns,bar\n2026-01-01,1\n", 1), Ok((',', 0, names(&["ts", "a"]), 3)), "units below the header");
+        assert_eq!(look("ts,a\n", 0), Ok((',', 0, names(&["ts", "a"]), 1)));
+        for (text, why) in [
+            ("ts,a\n1,2\n", "none of its columns has a time in the first line"),
+            ("ts,a,,b\n2026-01-01,1,2,3\n", "column 3 has no name"),
+            ("ts,a,b,a\n2026-01-01,1,2,3\n", "it names a twice"),
+        ] {
+            let error = look(text, 0).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Ids that are any text, and files with a column for each sensor.
+
+use crate::processes;
+use crate::support::known::{EVENTS, ONLINE, SERVERS, TEXT_IDS, rows, same, shuffled, table};
+use crate::support::packed::gzip;
+use crate::support::parquet;
+use crate::support::program::Place;
+use serde_json::json;
+
+/// Tables depend on the set of records alone, and have their ids as text, sorted by bytes.
+#[test]
+fn the_law_holds_for_text_ids() {
+    let place = Place::new();
+    TEXT_IDS.write_csv(&place, "in");
+    for workers in 1..=3 {
+        TEXT_IDS.check(&place, &format!("events=in/events.csv servers=in/servers.csv -w {workers}"));
+    }
+    place.write("shuffled.csv.gz", gzip(&table(&EVENTS, &shuffled(&TEXT_IDS.lines))));
+    TEXT_IDS.check(&place, "events=shuffled.csv.gz servers=in/servers.csv events=shuffled.csv.gz");
+    let parts = TEXT_IDS.write_parts(&place, 3);
+    TEXT_IDS.check(&place, &format!("{} --then '{}' --then '{}' -w 3", parts[1], parts[0], parts[2]));
+    let object = |line: &String| {
+        let fields: Vec<&str> = line.split(',').collect();
+        json!({"timestamp": fields[0], "device_id": fields[1], "user_id": fields[2], "server_id": fields[3], "connected": fields[4]})
+            .to_string()
+    };
+    place.write("events.jsonl", rows(&TEXT_IDS.lines.iter().map(object).collect::<Vec<_>>()));
+    TEXT_IDS.check(&place, "events=events.jsonl servers=in/servers.csv");
+
+    let intervals = place.read("out/online_intervals.csv");
+    let devices: Vec<&str> = intervals.lines().skip(1).map(|row| row.split(',').next().unwrap()).collect();
+    assert!(devices.is_sorted() && devices[0].starts_with("dév "), "{}", devices[0]);
+}
+
+/// Each process hears of the ids that another one reads: on either of them are rows of ids that it has never read.
+#[test]
+fn two_processes_with_text_ids_give_the_bytes_of_one() {
+    let place = Place::new();
+    let parts = TEXT_IDS.write_parts(&place, 4);
+    let then: String = parts[1..].iter().map(|part| format!(" --then '{part}'")).collect();
+    let words = format!("{} {} {then} -w 2 --out out", TEXT_IDS.run(), parts[0]);
+    processes::run(&place, [&words, &words]).into_iter().for_each(|ran| drop(ran.succeeds()));
+    same(&place, "out", &TEXT_IDS);
+}
+
+/// Numbers are texts too; and what is counted does not depend on what ids are.
+#[test]
+fn numbers_as_text_ids() {
+    let place = Place::new();
+    ONLINE.write_csv(&place, "in");
+    place.write("events.parquet", parquet::events(&ONLINE.lines, 500));
+    place.write("servers.csv", table(&SERVERS, &ONLINE.servers));
+    for (number, events) in ["in/events.csv", "events.parquet"].iter().enumerate() {
+        place.run(&format!("{} events={events} servers=servers.csv --ids text --out {number}", ONLINE.run())).succeeds();
+    }
+    let [csv, parquet] = ["0", "1"].map(|folder| place.files(folder));
+    assert!(csv["online_intervals.csv"] == parquet["online_intervals.csv"]);
+}
+
+#[test]
+fn what_is_no_id_is_refused_by_name() {
+    let place = Place::new();
+    let long = "x".repeat(1_025);
+    place.write("events.csv", format!("{}\n2024-03-01,abc,7,1,true\n2024-03-01,2,7,1,true\n2024-03-01,{long},,1,true\n", EVENTS.join(",")));
+    place.run("run online events=events.csv --out out").succeeds();
+    let rejected = place.read("out/rejected.csv").replace("\"\"", "\"");
+    assert!(rejected.contains("device_id \"abc\" is no unsigned 64-bit integer (--ids text takes any text)"), "{rejected}");
+    place.run("run online events=events.csv --out out --ids text").succeeds();
+    let rejected = place.read("out/rejected.csv");
+    assert!(rejected.contains("is longer than 1024 bytes") && rejected.lines().count() == 2, "{rejected}");
+    assert!(place.run("check online events=events.csv --ids text").succeeds().stdout.contains("abc"));
+    place.run("run online events=events.csv --ids words").fails_as_wrong_usage().names(&["--ids \"words\"", "text"]);
+    place.write("data.csv", "timestamp,sensor_uuid,sensor_value\n2024-03-01,pump 1,5\n");
+    place.run("run sensors data=data.csv").fails().names(&["sensor_uuid \"pump 1\" is no UUID (--ids text takes any text)"]);
+}
+
+/// Hours of three pumps, one of which says nothing every fourth hour.
+fn hours() -> impl Iterator<Item = (String, [Option<f64>; 3])> {
+    (0..300u32).map(|hour| {
+        let time = format!("2024-03-{:02} {:02}:00:00", 1 + hour / 24, hour % 24);
+        let value = |pump: u32| f64::from(pump * 10 + hour * 7 % 5) + if hour == 250 { 90.0 } else { 0.0 };
+        (time, [Some(value(1)), Some(value(2)), (hour % 4 > 0).then(|| value(3))])
+    })
+}
+
+#[test]
+fn a_wide_file_has_the_tables_of_a_long_one() {
+    let place = Place::new();
+    let names = ["pump,1", "pump 2", "=3"];
+    let (mut long, mut wide) =
+        (String::from("timestamp,sensor_uuid,sensor_value\n"), String::from("when,\"pump,1\",pump 2,=3\n\"s\",bar,bar,bar\n"));
+    for (time, values) in hours() {
+        let cells = values.map(|value| value.map(|value| value.to_string()).unwrap_or_default());
+        names
+            .iter()
+            .zip(&cells)
+            .filter(|(_, cell)| !cell.is_empty())
+            .for_each(|(name, cell)| long += &format!("{time},\"{name}\",{cell}\n"));
+        wide += &format!("{time},{}\n", cells.join(","));
+    }
+    place.write("long.csv", &long);
+    place.write("wide.csv", &wide);
+    place.write("wide.txt.gz", gzip(&wide.replace("\"s\"", "s").replace("\"pump,1\"", "#").replace(',', ";").replace('#', "pump,1")));
+    place.run("run sensors data=long.csv --ids text --points file:long.lp --out long").succeeds();
+    let summary = place.read("long/sensor_summary.csv");
+    assert!(summary.contains("\n\"pump,1\",\"pump,1\",2024-02-29T23:00:00Z,2024-03-13T10:00:00Z,300,"), "an id is its name: {summary}");
+    assert!(!place.read("long/sensor_issues.csv").contains("unmapped_sensor"), "nobody has given names");
+    for file in ["wide.csv", "wide.txt.gz"] {
+        for workers in [1, 3] {
+            let words = format!("run sensors data={file} --layout wide --skip-rows 1 --points file:wide.lp --out wide -w {workers}");
+            place.run(&words).succeeds();
+            assert!(place.files("long") == place.files("wide"), "{file}, {workers} workers");
+            let [long, wide] = ["long.lp", "wide.lp"].map(|file| {
+                let mut points: Vec<String> = place.read(file).lines().map(String::from).collect();
+                points.sort();
+                points
+            });
+            assert_eq!(long, wide);
+        }
+    }
+    let words = "run sensors data=wide.csv --layout wide --skip-rows 1 --points file:wide.lp --out wide -w 2";
+    place.run(&format!("{words} --then data-=wide.csv --then data=wide.csv")).succeeds();
+    assert!(place.files("long") == place.files("wide"));
+    place.run("run sensors data=wide.csv --layout wide --skip-rows 1 --charts charts --chart-sensor =3 --out wide").succeeds();
+    assert_eq!(place.names("charts").len(), 2, "{:?}", place.names("charts"));
+}
+
+#[test]
+fn what_is_not_wide_is_refused_by_name() {
+    let place = Place::new();
+    place.write("wide.csv", "when,a,b\n2024-03-01 00:00,1,x\n2024-03-01 01:00,1\nsoon,1,\n");
+    place.write("mapping.csv", "sensor_name,sensor_uuid\na,a\n");
+    place.write("data.jsonl", "{\"timestamp\":\"2024-03-01\"}\n");
+    place.write("twice.csv", "when,a,a\n2024-03-01 00:00,1,2\n");
+    let run = |words: &str| place.run(&format!("run sensors {words} --layout wide --out out"));
+    run("data=wide.csv").succeeds();
+    let rejected = place.read("out/rejected.csv").replace("\"\"", "\"");
+    for (line, reason) in [(2, "sensor_value \"x\" is no number"), (3, "fewer columns than the header"), (4, "timestamp \"soon\"")] {
+        assert!(rejected.lines().any(|row| row.starts_with(&format!("data,wide.csv,{line},")) && row.contains(reason)), "{rejected}");
+    }
+    run("data=wide.csv mapping=mapping.csv").fails_as_wrong_usage().names(&["--layout \"wide\"", "takes no mapping"]);
+    run("data=data.jsonl").fails().names(&["\"data.jsonl\"", "only CSV"]);
+    run("data=twice.csv").fails().names(&["\"twice.csv\"", "it names a twice"]);
+    place.run("run sensors data=wide.csv --layout tall").fails_as_wrong_usage().names(&["--layout \"tall\" is neither long nor wide"]);
+}
+
+/// UUIDs are the names of sensors without a mapping; and a mapping gives text ids their names.
+#[test]
+fn names_of_sensors() {
+    let place = Place::new();
+    let uuid = "67e55044-10b1-426f-9247-bb680e5fe0c8";
+    place.write("data.csv", format!("timestamp,sensor_uuid,sensor_value\n2024-03-01 00:00,{uuid},5\n"));
+    let names = |words: &str| {
+        place.run(&format!("run sensors {words} --tables sensor_summary --out out")).succeeds();
+        let table = place.read("out/sensor_summary.csv");
+        table.lines().nth(1).unwrap().split(',').take(2).map(String::from).collect::<Vec<_>>()
+    };
+    assert_eq!(names("data=data.csv"), [uuid, uuid]);
+    assert_eq!(names("data=data.csv --names mapping"), ["", uuid]);
+    place.write("mapping.csv", format!("sensor_name,sensor_uuid\nboiler,{uuid}\n"));
+    assert_eq!(names("data=data.csv mapping=mapping.csv"), ["boiler", uuid]);
+    assert_eq!(names("data=data.csv mapping=mapping.csv --names ids"), [uuid, uuid]);
+    place.write("data.csv", "timestamp,sensor_uuid,sensor_value\n2024-03-01 00:00,a:1,5\n");
+    place.write("mapping.csv", "sensor_name,sensor_uuid\nboiler,a:1\n");
+    assert_eq!(names("data=data.csv mapping=mapping.csv --ids text"), ["boiler", "a:1"]);
+}
+
+#[test]
+fn usage_with_text_ids() {
+    let place = Place::new();
+    place.write(
+        "events.csv",
+        "time,logId,type,logType,name,schoolId,sessionId\n\
+         2024-03-01 08:00,north,SetLogType,School,,,\n2024-03-01 08:00,north,SetName,,North,,\n\
+         2024-03-01 08:00,tablet 1,AssignToSchool,,,north,\n2024-03-01 09:00,tablet 1,StartSession,,,,s1\n\
+         2024-03-01 09:30,tablet 1,EndSession,,,,s1\n",
+    );
+    place.run("run usage events=events.csv --ids text --out out").succeeds();
+    let sessions = place.read("out/usage_sessions.csv");
+    assert_eq!(sessions.lines().nth(1), Some("s1,tablet 1,2024-03-01T09:00:00Z,2024-03-01T09:30:00Z,north,North"));
+    assert_eq!(place.read("out/usage_schools.csv").lines().nth(1), Some("north,North,1,30,30"));
+    place.run("run usage events=events.csv --ids text --out sqlite:t.sqlite").succeeds();
+}
