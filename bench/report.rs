@@ -1,6 +1,7 @@
 //! `report`: result lines as tables in Markdown, one for each bench.
 //!
-//! A table's columns are the fields of its lines in their order. Numbers are written as people read them: bytes in MB or GB, large
+//! Of each workload, which is what a line was measured under, the latest line is shown; the others stay in the files, as history. A table's
+//! columns are the fields of its lines in their order. Numbers are written as people read them: bytes in MB or GB, large
 //! numbers with commas; the lines keep them exact.
 //!
 //! # Limits
@@ -11,6 +12,7 @@ use clap::Args;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,22 +26,61 @@ pub struct ReportOptions {
 }
 
 /// What each bench is about, in the order of the report.
-const BENCHES: [(&str, &str); 12] = [
+const BENCHES: [(&str, &str); 16] = [
     ("load", "The program as a whole, from text files to tables in files."),
     ("parse", "Reading and decoding alone, without a graph."),
     ("late", "From a late event's arrival until its changes are there: single events, and batches."),
+    ("stream", "Batches of one record through a host, with so many in flight."),
     ("memory", "Resident memory at its peak and after the load, and per event."),
     ("scaling", "The same load on 1 worker, 2 workers, and 2 processes with a worker each."),
     ("operators", "Every record with the next one of its key, in three ways; single late changes."),
     ("wire", "A record between processes."),
+    ("brushing", "Datasets of tick streams, as points."),
+    ("anomaly", "What `sensors` finds of the faults that were put in, or how NAB scores it."),
     ("sinks", "Tables from memory into databases, until they are committed: all rows, the same again, one in 100 changed, an epoch."),
     ("points", "Points into each destination: few long series of five fields, and a thousand of one field."),
     ("point ranges", "Ranges of one series, read from the store."),
     ("late points", "A single point into the middle of a series, from its offer until it is synced."),
     ("peers", "The same tables from the same files by other programs."),
+    ("build", "A release build from nothing, and the size of the program."),
 ];
 /// Fields that are told above a table, or nowhere.
-const NOT_COLUMNS: [&str; 4] = ["bench", "machine", "date", "commit"];
+const NOT_COLUMNS: [&str; 3] = ["bench", "machine", "date"];
+/// Fields that say what was measured. Lines that agree in them are of one workload.
+const PARAMETERS: [&str; 32] = [
+    "dataflow",
+    "machine",
+    "on",
+    "program",
+    "operator",
+    "record",
+    "format",
+    "database",
+    "table",
+    "to",
+    "shape",
+    "ids",
+    "devices",
+    "users",
+    "sensors",
+    "datasets",
+    "series",
+    "days",
+    "events",
+    "events_per_key",
+    "points",
+    "points_read",
+    "rows",
+    "late",
+    "batch_events",
+    "threshold",
+    "processes",
+    "workers",
+    "threads",
+    "tables",
+    "in_flight",
+    "cores",
+];
 
 /// A result line's fields in their order.
 struct Fields(Vec<(String, Value)>);
@@ -85,22 +126,16 @@ pub fn main(options: &ReportOptions) -> Result<()> {
     let lines = read(&options.results)?;
     let mut text = String::from(HEAD);
     for (bench, about) in BENCHES {
-        // In the order in which they were measured; lines are appended.
-        let mut groups: Vec<(String, Vec<&Fields>)> = Vec::new();
-        for line in lines.iter().filter(|line| line.text("bench") == bench) {
-            let day: String = line.text("date").chars().take(10).collect();
-            let head = format!("{day}, commit `{}`, {}", line.text("commit"), machine(line));
-            match groups.last_mut() {
-                Some((last, lines)) if *last == head => lines.push(line),
-                _ => groups.push((head, vec![line])),
-            }
+        let mut machines: BTreeMap<String, Vec<&Fields>> = BTreeMap::new();
+        for line in latest(lines.iter().filter(|line| line.text("bench") == bench)) {
+            machines.entry(machine(line)).or_default().push(line);
         }
-        if groups.is_empty() {
+        if machines.is_empty() {
             continue;
         }
         write!(text, "\n## {bench}\n\n{about}\n")?;
-        for (head, lines) in groups.into_iter().rev() {
-            write!(text, "\n{head}\n\n{}", table(&lines))?;
+        for (machine, lines) in machines {
+            write!(text, "\n{machine}\n\n{}", table(&lines))?;
         }
     }
     let path = options.results.join("README.md");
@@ -109,7 +144,8 @@ pub fn main(options: &ReportOptions) -> Result<()> {
 
 const HEAD: &str = "# Results
 
-Written by `cargo run --release -p retally-bench -- report` from the lines beside this page; do not edit. The latest are first.
+Written by `cargo run --release -p retally-bench -- report` from the lines beside this page; do not edit. Of each workload the latest line
+is here; the lines are the history.
 A `load_average` beyond the bench's own threads says that the machine had other work: read such lines as upper bounds.
 ";
 
@@ -127,6 +163,12 @@ fn read(folder: &Path) -> Result<Vec<Fields>> {
     Ok(lines)
 }
 
+/// The latest line of each workload, in the order of the parameters. Lines are appended: the last is the latest.
+fn latest<'l>(lines: impl Iterator<Item = &'l Fields>) -> impl Iterator<Item = &'l Fields> {
+    let workload = |line: &Fields| PARAMETERS.map(|name| line.text(name));
+    lines.map(|line| (workload(line), line)).collect::<BTreeMap<_, _>>().into_values()
+}
+
 fn machine(line: &Fields) -> String {
     let machine = line.get("machine").cloned().unwrap_or_default();
     let of = |name: &str| machine.get(name).cloned().unwrap_or_default();
@@ -142,9 +184,10 @@ fn table(lines: &[&Fields]) -> String {
         }
     }
     let titles: Vec<String> = columns.iter().map(|name| title(name)).collect();
-    let mut text = format!("| {} |\n|{}\n", titles.join(" | "), "---|".repeat(columns.len()));
+    let mut text = format!("| date | {} |\n|---|{}\n", titles.join(" | "), "---|".repeat(columns.len()));
     for line in lines {
-        let cells: Vec<String> = columns.iter().map(|name| line.get(name).map_or(String::new(), |value| cell(name, value))).collect();
+        let day = line.text("date").chars().take(10).collect();
+        let cells: Vec<String> = [day].into_iter().chain(columns.iter().map(|name| line.get(name).map_or(String::new(), |value| cell(name, value)))).collect();
         text += &format!("| {} |\n", cells.join(" | "));
     }
     text

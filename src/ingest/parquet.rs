@@ -195,6 +195,10 @@ enum Cell {
         utc: bool,
     },
     Date,
+    /// A whole number of units, of which so many powers of ten make one.
+    Decimal {
+        scale: usize,
+    },
     Float,
     Text,
     Uuid,
@@ -205,6 +209,9 @@ impl Cell {
     fn of(column: &ColumnDescriptor) -> Option<Cell> {
         use parquet::basic::ConvertedType as Converted;
         let time = |micros, per_micro, utc| Some(Cell::Time { micros, per_micro, utc });
+        if column.converted_type() == Converted::DECIMAL || matches!(column.logical_type_ref(), Some(LogicalType::Decimal(_))) {
+            return Some(Cell::Decimal { scale: usize::try_from(column.type_scale()).unwrap_or(0) });
+        }
         match (column.physical_type(), column.logical_type_ref(), column.converted_type()) {
             (Physical::BOOLEAN, _, _) => Some(Cell::Bool),
             (Physical::FLOAT | Physical::DOUBLE, _, _) => Some(Cell::Float),
@@ -225,7 +232,6 @@ impl Cell {
                 Converted::NONE | Converted::INT_8 | Converted::INT_16 | Converted::INT_32 | Converted::INT_64 => Some(Cell::Int),
                 _ => None,
             },
-            (Physical::BYTE_ARRAY, None | Some(LogicalType::String | LogicalType::Enum | LogicalType::Json), Converted::DECIMAL) => None,
             (Physical::BYTE_ARRAY, None | Some(LogicalType::String | LogicalType::Enum | LogicalType::Json), _) => Some(Cell::Text),
             (Physical::FIXED_LEN_BYTE_ARRAY, Some(LogicalType::Uuid), _) => Some(Cell::Uuid),
             _ => None,
@@ -412,11 +418,10 @@ impl Cells {
                 text.extend_from_slice(digits.strip_suffix(".0").unwrap_or(digits).as_bytes());
             }),
             ColumnReader::ByteArrayColumnReader(reader) => values(reader, levels_max, rows, ends, text, |value, text| {
-                text.extend_from_slice(value.data());
+                append_bytes(cell, value.data(), text);
             }),
             ColumnReader::FixedLenByteArrayColumnReader(reader) => values(reader, levels_max, rows, ends, text, |value, text| {
-                let uuid = uuid::Uuid::from_slice(value.data()).unwrap_or_default();
-                text.extend_from_slice(uuid.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()).as_bytes());
+                append_bytes(cell, value.data(), text);
             }),
         }
     }
@@ -455,8 +460,44 @@ fn append_whole(cell: Cell, value: i64, text: &mut Vec<u8>) {
     match cell {
         Cell::UInt => text.extend_from_slice(digits.format(value.cast_unsigned()).as_bytes()),
         Cell::Time { micros, per_micro, utc } => append_time(value.saturating_mul(micros).div_euclid(per_micro), utc, text),
+        Cell::Decimal { scale } => append_decimal(value.into(), scale, text),
         Cell::Date => append_time(value.saturating_mul(DAY), false, text),
         _ => text.extend_from_slice(digits.format(value).as_bytes()),
+    }
+}
+
+fn append_bytes(cell: Cell, bytes: &[u8], text: &mut Vec<u8>) {
+    match cell {
+        Cell::Decimal { scale } => {
+            // Two's complement, the highest byte first.
+            let sign = if bytes.first().is_some_and(|first| *first >= 0x80) { 0xff } else { 0 };
+            let Some(zeros) = 16usize.checked_sub(bytes.len()) else {
+                // It is refused, and shown.
+                return text.extend_from_slice(format!("a decimal of {} bytes", bytes.len()).as_bytes());
+            };
+            let mut number = [sign; 16];
+            number.iter_mut().skip(zeros).zip(bytes).for_each(|(to, from)| *to = *from);
+            append_decimal(i128::from_be_bytes(number), scale, text);
+        }
+        Cell::Uuid => {
+            let uuid = uuid::Uuid::from_slice(bytes).unwrap_or_default();
+            text.extend_from_slice(uuid.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()).as_bytes());
+        }
+        _ => text.extend_from_slice(bytes),
+    }
+}
+
+/// Units as a number with so many digits behind the point.
+fn append_decimal(units: i128, scale: usize, text: &mut Vec<u8>) {
+    let digits = format!("{:0>width$}", units.unsigned_abs(), width = scale + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - scale);
+    if units < 0 {
+        text.push(b'-');
+    }
+    text.extend_from_slice(whole.as_bytes());
+    if scale > 0 {
+        text.push(b'.');
+        text.extend_from_slice(fraction.as_bytes());
     }
 }
 
@@ -552,5 +593,25 @@ fn append_value(value: &Value, out: &mut String) {
         Value::Decimal(_) | Value::Float16(_) | Value::Date(_) | Value::TimeMillis(_) | Value::TimeMicros(_) => {
             append_text(&value.to_string(), out);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimals_of_any_width() {
+        let text = |bytes: &[u8], scale| {
+            let mut text = Vec::new();
+            append_bytes(Cell::Decimal { scale }, bytes, &mut text);
+            String::from_utf8(text).unwrap()
+        };
+        assert_eq!(text(&[0x04, 0xd2], 2), "12.34");
+        assert_eq!(text(&[0xff, 0xff, 0xfb], 3), "-0.005");
+        assert_eq!(text(&[0x07], 0), "7");
+        assert_eq!(text(&[0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 38), "-1.70141183460469231731687303715884105728");
+        assert_eq!(text(&[], 1), "0.0");
+        assert_eq!(text(&[1; 17], 1), "a decimal of 17 bytes");
     }
 }
