@@ -11,6 +11,7 @@ pub mod ingest;
 pub mod numbers;
 pub mod points;
 pub mod registry;
+pub mod shown;
 pub mod sinks;
 pub mod staged;
 pub mod tables;

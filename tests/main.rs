@@ -20,6 +20,8 @@ mod objects;
 mod own_data;
 mod points;
 mod processes;
+mod secrets;
 mod sensors;
 mod support;
+mod terminal;
 mod text_ids;

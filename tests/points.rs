@@ -239,6 +239,38 @@ fn victoria_metrics_holds_what_was_written() {
     }
 }
 
+/// Tags that servers would read differently, each by a rule of its own, are written so that all read the same.
+#[test]
+fn tags_with_backslashes_are_the_same_on_all_servers() {
+    let values = ["a\\b", "a\\\\b", "a\\,b", "a\\ b", "a\\=b", "end\\", "x\\y", "x\\\\y", "two\\\\", "tab\tb", "plain", "a,b", "a b"];
+    let mut expected = ["a\\b", "a_\\b", "a_,b", "a_ b", "a_=b", "end_", "x\\y", "x_\\y", "two__", "tab_b", "plain", "a,b", "a b"];
+    expected.sort_unstable();
+    let batches = || values.iter().map(|value| batch(&series(value), Standing::Fresh, 0..1)).collect();
+    let (influx, victoria) = (Server::influx(), Server::victoria_metrics());
+    for server in [influx.url("?db=fleet"), victoria.url("")] {
+        let dropped = write(&server, batches()).unwrap();
+        assert_eq!((dropped.points, dropped.replaced.points, dropped.replaced.first.as_deref()), (0, 8, Some("a\\\\b")));
+    }
+    let mut found: Vec<String> =
+        influx.rows("SELECT count, sensor_name FROM readings").iter().map(|row| row[2].as_str().unwrap().to_string()).collect();
+    found.sort_unstable();
+    assert_eq!(found, expected, "influxdb");
+    let exported = victoria.exported("{__name__=\"readings_count\"}", values.len());
+    let mut found: Vec<&str> = exported.iter().map(|line| line["metric"]["sensor_name"].as_str().unwrap()).collect();
+    found.sort_unstable();
+    assert_eq!(found, expected, "victoria-metrics");
+}
+
+#[test]
+fn a_run_says_that_tags_were_written_with_other_characters() {
+    let place = Place::new();
+    place.write("mapping.csv", "hall\\\\north,67e55044-10b1-426f-9247-bb680e5fe0c8\n");
+    place.write("data.csv", "2024-03-01T08:00:00Z,67e55044-10b1-426f-9247-bb680e5fe0c8,1\n");
+    let said = place.run("run sensors mapping=mapping.csv data=data.csv --points file:points.lp").succeeds().stderr;
+    assert!(said.contains("note: wrote 1 point with _ for characters of tags"), "{said}");
+    assert!(place.read("points.lp").contains("hall_\\north"), "{}", place.read("points.lp"));
+}
+
 /// From a folder of datasets into a database: of each dataset it holds as many points as the table says.
 #[test]
 fn what_brushing_counts_is_in_victoria_metrics() {

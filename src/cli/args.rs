@@ -2,7 +2,9 @@
 //!
 //! What a dataflow takes, and what its help says of inputs, fields, tables and columns, comes from its definition.
 
+use super::error::CliError;
 use crate::registry;
+use crate::shown;
 use crate::sinks::Format;
 use clap::builder::{PossibleValuesParser, ValueParser};
 use clap::parser::ValueSource;
@@ -13,6 +15,7 @@ use retally_core::ids::Ids;
 use retally_core::points::Measurement;
 use retally_core::time::Moment;
 use std::fmt::Write;
+use std::path::PathBuf;
 
 /// The whole command line.
 pub fn command() -> Command {
@@ -93,6 +96,15 @@ fn query() -> Command {
 
 fn names() -> Vec<&'static str> {
     registry::dataflows().iter().map(|dataflow| dataflow.definition().name).collect()
+}
+
+/// The path of a file or folder that is written. The URL of a database or a server would become names of folders, with all that is in it.
+pub fn written(flag: &str, text: &str) -> Result<PathBuf, CliError> {
+    if !text.contains("://") && !shown::has_secret(text) {
+        return Ok(text.into());
+    }
+    let error = CliError::usage(format!("--{flag} {:?} is no path of this machine", shown::location(text)));
+    Err(error.hint("give the name of a file or folder, without a user, a password or a server"))
 }
 
 fn out_dir(help: &'static str) -> Arg {

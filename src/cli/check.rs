@@ -2,7 +2,7 @@
 
 use super::error::{CliError, unless_broken_pipe};
 use super::job::{self, Reading};
-use super::table;
+use super::{table, terminal};
 use crate::engine::{EngineError, now};
 use crate::ingest::batch::Arrival;
 use crate::ingest::format::packing_name;
@@ -126,13 +126,14 @@ fn report(calendar: &Calendar, input: &Input, plan: &Plan, file: &PlannedFile, s
     let mut write = || -> std::fmt::Result {
         let split = usize::try_from(file.first_split).ok().and_then(|place| plan.splits.get(place));
         let Some(split) = split else { return Ok(()) };
+        let name = terminal::line(&file.name);
         if matches!(input.kind, InputKind::Datasets(_)) {
             let datasets = plan.splits.iter().filter(|split| matches!(split.location, Location::Dataset(_))).count();
-            return writeln!(text, "{} {}: {datasets} datasets, which are read as a whole", input.name, file.name);
+            return writeln!(text, "{} {name}: {datasets} datasets, which are read as a whole", input.name);
         }
-        writeln!(text, "{} {}: {}", input.name, file.name, format(split))?;
+        writeln!(text, "{} {name}: {}", input.name, terminal::line(&format(split)))?;
         for (place, field) in input.fields.iter().enumerate() {
-            writeln!(text, "  {:<26} {}", field.name, origin(input, place, split))?;
+            writeln!(text, "  {:<26} {}", field.name, terminal::line(&origin(input, place, split)))?;
         }
         let all = if seen.more { "the first " } else { "" };
         writeln!(text, "  {all}{} records: {} can be read, {} are refused", seen.accepted + seen.refused, seen.accepted, seen.refused)?;

@@ -1,5 +1,6 @@
 //! `retally demo`: generates input, runs it, feeds a late batch, and shows what that changed, and how fast.
 
+use super::args;
 use super::error::{CliError, unless_broken_pipe};
 use super::generate::into_folder;
 use super::job;
@@ -29,7 +30,8 @@ const CHANGES_MAX: usize = 8;
 pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let name = matches.get_one::<String>("dataflow").map_or("online", String::as_str);
     let Some(dataflow) = registry::dataflow(name) else { return Ok(()) };
-    let root = matches.get_one::<String>("out").map_or_else(|| std::env::temp_dir().join(format!("retally-demo-{name}")), PathBuf::from);
+    let beside = || std::env::temp_dir().join(format!("retally-demo-{name}"));
+    let root = matches.get_one::<String>("out").map_or_else(|| Ok(beside()), |out| args::written("out", out))?;
     let mut steps = Steps { number: 0 };
 
     let definition = dataflow.definition();

@@ -1,5 +1,6 @@
 //! What goes wrong on the command line: one line that says it, one with a hint, and an exit code.
 
+use super::terminal;
 use crate::charts::ChartError;
 use crate::engine::{CommitError, EngineError};
 use crate::ingest::IngestError;
@@ -79,6 +80,7 @@ impl From<EngineError> for CliError {
             EngineError::Ingest(_) => "nothing was written",
             EngineError::Points(PointsError::Store(error)) => store_hint(error),
             EngineError::Points(PointsError::NoCertificates(_)) => "install them (Debian's package ca-certificates)",
+            EngineError::Points(PointsError::NoFile(_)) => "give file:PATH of a folder that all processes share, or the URL of a server",
             EngineError::Points(_) => {
                 "no table was written; points that a server or a store took are there, and are the same when written again"
             }
@@ -135,9 +137,9 @@ fn store_hint(error: &StoreError) -> &'static str {
     }
 }
 
-/// Says something on stderr. Where nobody listens any more, nothing is lost by going on.
+/// Says something on stderr, on one line. Where nobody listens any more, nothing is lost by going on.
 pub fn say(line: &str) {
-    writeln!(io::stderr(), "{line}").ok();
+    writeln!(io::stderr(), "{}", terminal::line(line)).ok();
 }
 
 /// The reader of a pipe that has seen enough is no error.

@@ -45,7 +45,7 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let Some((name, matches)) = matches.subcommand() else { return Ok(()) };
     let Some(dataflow) = registry::dataflow(name) else { return Ok(()) };
     let options = args::settings(&dataflow.definition().generator, std::iter::empty(), matches);
-    let root = PathBuf::from(matches.get_one::<String>("out").map_or("", String::as_str));
+    let root = args::written("out", matches.get_one::<String>("out").map_or("", String::as_str))?;
     for file in into_folder(dataflow, &options, &root)? {
         let bytes = fs::metadata(&file).map_or(0, |metadata| metadata.len());
         say(&format!("wrote {} ({})", file.display(), indicatif::HumanBytes(bytes)));

@@ -9,6 +9,7 @@ use crate::ingest::batch::{Batch, Part, Source};
 use crate::ingest::rejected::KEPT_MAX;
 use crate::ingest::unpack;
 use crate::points::{Destination, PointsError};
+use crate::shown;
 use crate::sinks::{self, Format, Sink};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
@@ -180,7 +181,9 @@ pub fn batches(definition: &Definition, matches: &ArgMatches) -> Result<Vec<Batc
     let mut batches = vec![first];
     for then in matches.get_many::<String>("then").into_iter().flatten() {
         let words = shlex::split(then).filter(|words| !words.is_empty());
-        batches.push(words.ok_or_else(|| CliError::usage(format!("--then {then:?} is no list of INPUT=PATH")).hint(THEN_HINT))?);
+        batches.push(
+            words.ok_or_else(|| CliError::usage(format!("--then {:?} is no list of INPUT=PATH", shown::location(then))).hint(THEN_HINT))?,
+        );
     }
     let parsed: Vec<Batch> = batches.iter().map(|inputs| batch(definition, inputs)).collect::<Result<_, _>>()?;
     let named: Vec<usize> = parsed.iter().flat_map(|batch| batch.parts.iter().map(|part| part.input)).collect();
@@ -198,7 +201,7 @@ pub fn batch(definition: &Definition, inputs: &[String]) -> Result<Batch, CliErr
     let mut parts = Vec::new();
     for given in inputs {
         let Some((name, path)) = given.split_once('=') else {
-            return Err(CliError::usage(format!("{given:?} is not INPUT=PATH")).hint(format!(
+            return Err(CliError::usage(format!("{:?} is not INPUT=PATH", shown::location(given))).hint(format!(
                 "the inputs of {} are {}",
                 definition.name,
                 names()
@@ -206,7 +209,8 @@ pub fn batch(definition: &Definition, inputs: &[String]) -> Result<Batch, CliErr
         };
         let (name, sign) = name.strip_suffix('-').map_or((name, 1), |name| (name, -1));
         let Some(input) = definition.inputs.iter().position(|input| input.name == name) else {
-            return Err(CliError::usage(format!("{} has no input {name:?}", definition.name)).hint(format!("its inputs are {}", names())));
+            return Err(CliError::usage(format!("{} has no input {:?}", definition.name, shown::location(name)))
+                .hint(format!("its inputs are {}", names())));
         };
         parts.push(Part { input, sign, source: Source::Path(path.into()) });
     }

@@ -64,8 +64,15 @@ pub fn section(definition: &Definition, matches: &ArgMatches) -> Result<Section,
     parse(definition, &text).map_err(|error| error.within(&format!("--config {path:?}")))
 }
 
+/// On one line, as all errors are.
+fn not_toml(text: &str, error: &toml::de::Error) -> String {
+    let place = error.span().and_then(|span| text.get(..span.start)).map(|before| before.matches('\n').count() + 1);
+    let place = place.map(|line| format!(" in line {line}")).unwrap_or_default();
+    format!("TOML parse error{place}: {}", error.message())
+}
+
 fn parse(definition: &Definition, text: &str) -> Result<Section, CliError> {
-    let mut file: File = toml::from_str(text).map_err(|error| CliError::usage(error.to_string().trim_end().to_string()))?;
+    let mut file: File = toml::from_str(text).map_err(|error| CliError::usage(not_toml(text, &error)))?;
     let dataflows: Vec<&str> = crate::registry::dataflows().iter().map(|dataflow| dataflow.definition().name).collect();
     if let Some(unknown) = file.keys().find(|name| !dataflows.contains(&name.as_str())) {
         let error = CliError::usage(format!("[{unknown}] is no dataflow"));

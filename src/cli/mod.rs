@@ -14,8 +14,11 @@ pub mod run;
 pub mod shell;
 pub mod show;
 pub mod table;
+pub mod terminal;
 
 use crate::ingest::pages;
+use crate::shown;
+use std::borrow::Cow;
 use std::process::ExitCode;
 
 /// A file at which a library panics is damaged: that is said as any other error is. Nothing has been written yet.
@@ -23,7 +26,7 @@ fn tell_of_damaged_files() {
     let others = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| match pages::damaged() {
         Some(path) => {
-            error::say(&format!("error: could not read {path:?}: it is damaged"));
+            error::say(&format!("error: could not read {:?}: it is damaged", shown::location(&path)));
             error::say("hint: nothing was written; write the file again");
             std::process::exit(1)
         }
@@ -31,13 +34,26 @@ fn tell_of_damaged_files() {
     }));
 }
 
+/// What the parser says: help and versions, which are answers, and errors, which repeat what was given.
+fn refused(error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    let code = ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+    let is_plain = !shown::text(&text).contains(|character| character != '\n' && terminal::steers(character));
+    if error.use_stderr() && (!is_plain || matches!(shown::text(&text), Cow::Owned(_))) {
+        text.trim_end().lines().for_each(error::say);
+        return code;
+    }
+    // In colours, where there is a terminal.
+    error.print().ok();
+    code
+}
+
 /// Runs the command line.
 pub fn main() -> ExitCode {
     tell_of_damaged_files();
     let matches = match args::command().try_get_matches() {
         Ok(matches) => matches,
-        // Help and versions are answers, not errors; clap knows which is which.
-        Err(error) => error.exit(),
+        Err(error) => return refused(&error),
     };
     let result = match matches.subcommand() {
         Some(("run", matches)) => run::main(matches),

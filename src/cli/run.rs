@@ -1,5 +1,6 @@
 //! `retally run`: batches in, tables out.
 
+use super::args;
 use super::changes::ChangesFile;
 use super::error::{CliError, say, unless_broken_pipe};
 use super::job;
@@ -18,7 +19,7 @@ use crate::tables::{Run, Tables};
 use clap::ArgMatches;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Write, stdout};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Runs the command.
 pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
@@ -31,11 +32,11 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let batches = job::batches(&job.definition, matches)?;
     let mut driver = RunDriver::silent(&job, batches);
     if cluster.process == 0 {
-        driver.changes = text("changes").map(|path| ChangesFile::create(Path::new(path))).transpose()?;
+        driver.changes = text("changes").map(|path| ChangesFile::create(&args::written("changes", path)?)).transpose()?;
         driver.quiet = matches.get_flag("quiet");
         driver.progress = ProgressShown::new(driver.quiet);
         let deletions = if matches.get_flag("replace") { Deletions::Any } else { Deletions::Guarded };
-        let charts = text("charts").map(PathBuf::from);
+        let charts = text("charts").map(|path| args::written("charts", path)).transpose()?;
         driver.ending = Some(Ending { sink: job::sink(&job, matches)?, deletions, charts, job: job.clone() });
     }
     engine::run(&job, &cluster, driver)?;
@@ -150,7 +151,7 @@ impl Driver for RunDriver {
         }
         self.last_changes = if summary.epoch > 1 { applied } else { BTreeMap::new() };
         if !self.quiet {
-            say(show::summary(&summary).trim_end());
+            show::summary(&summary).lines().for_each(say);
         }
         self.summaries.push(summary);
         Ok(())
@@ -160,6 +161,9 @@ impl Driver for RunDriver {
         // Said even when all is to be quiet: something is missing where the points are.
         if let Some(first) = &dropped.first {
             say(&show::dropped(dropped.points, first));
+        }
+        if let (Some(first), false) = (&dropped.replaced.first, self.quiet) {
+            say(&show::replaced(dropped.replaced.points, first));
         }
         match self.ending.take() {
             Some(ending) => Ok(self.end(ending, points)?),

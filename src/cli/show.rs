@@ -1,7 +1,8 @@
 //! How results look on a terminal.
 
-use super::table;
+use super::{table, terminal};
 use crate::engine::summary::Summary;
+use crate::shown;
 use crate::tables::TableState;
 use indicatif::{HumanBytes, HumanCount};
 use std::fmt::Write;
@@ -17,6 +18,12 @@ pub fn table(state: &TableState) -> String {
 /// That a destination refused points.
 pub fn dropped(points: u64, first: &str) -> String {
     format!("warning: the server refused {}, the first with {first}", counted(points, "point"))
+}
+
+/// That tags were written with other characters.
+pub fn replaced(points: u64, first: &str) -> String {
+    let points = counted(points, "point");
+    format!("note: wrote {points} with _ for characters of tags that line protocol has no form for; the first tag: {first:?}")
 }
 
 /// A number of things.
@@ -45,9 +52,9 @@ pub fn summary(summary: &Summary) -> String {
             writeln!(text, "  {table}: {} changed", counted(*rows, "row"))?;
         }
         for note in &summary.notes {
-            writeln!(text, "  {note}")?;
+            writeln!(text, "  {}", terminal::line(note))?;
         }
-        if let Some(first) = summary.passed_over.first() {
+        if let Some(first) = summary.passed_over.first().map(|first| shown::location(first)) {
             writeln!(text, "  passed over {} files whose names are not those of input, {first:?} the first", summary.passed_over.len())?;
         }
         Ok(())

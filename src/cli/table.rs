@@ -3,6 +3,7 @@
 //! Spaces between the columns, one rule, and no colours, so that it reads the same in a file or a mail. Values are
 //! written as in CSV files; what could break a line or steer a terminal is escaped.
 
+use super::terminal::{escaped, steers};
 use crate::numbers::grouped;
 use crate::tables::TableState;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
@@ -32,7 +33,7 @@ pub fn render_cells(
     rows: u64,
     width: Option<usize>,
 ) -> String {
-    let mut text = format!("{name}: {}\n", counted(rows));
+    let mut text = format!("{}: {}\n", escaped(name), counted(rows));
     let mut more = rows;
     let head = head(columns, shown.inspect(|_| more -= 1), width);
     if more < rows {
@@ -62,7 +63,7 @@ fn head(columns: &[(&str, bool)], rows: impl Iterator<Item = Vec<String>>, width
     if let Some(width) = width {
         head.set_content_arrangement(ContentArrangement::Dynamic).set_width(u16::try_from(width).unwrap_or(u16::MAX));
     }
-    head.set_header(columns.iter().map(|(name, _)| Cell::new(name)));
+    head.set_header(columns.iter().map(|(name, _)| Cell::new(escaped(name))));
     for row in rows {
         head.add_row(row.iter().map(|value| Cell::new(shown_value(value))));
     }
@@ -85,16 +86,11 @@ pub fn shown_value(text: &str) -> String {
                 shown.push('…');
                 break;
             }
-            control if control.is_control() || is_format(control) => shown.extend(control.escape_default()),
+            control if steers(control) => shown.extend(control.escape_default()),
             other => shown.push(other),
         }
     }
     shown
-}
-
-/// Characters that are not seen, and change how others are: marks of direction, joiners, spaces without width.
-fn is_format(character: char) -> bool {
-    matches!(character, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 #[cfg(test)]

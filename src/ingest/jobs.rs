@@ -9,8 +9,10 @@ use super::format::{self, Content, Kind};
 use super::paths;
 use super::remote::{self, Place, Remote};
 use super::unpack::{unpacked, without_bom};
+use crate::shown;
 use retally_core::contract::DatasetFiles;
 use retally_core::split::{Packing, RAW_BYTES_MAX};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -35,7 +37,7 @@ pub struct BadJob {
     pub line: u64,
     /// Why.
     pub reason: String,
-    /// Its first bytes.
+    /// Its first bytes, without the secrets of URLs.
     pub raw: Vec<u8>,
 }
 
@@ -205,6 +207,17 @@ impl JobsFile {
     }
 }
 
+/// What is kept of a line that is no job. Jobs name URLs, with what servers want to be told.
+fn raw(line: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(line);
+    let mut kept = match shown::text(&text) {
+        Cow::Borrowed(_) => line.to_vec(),
+        Cow::Owned(masked) => masked.into_bytes(),
+    };
+    kept.truncate(RAW_BYTES_MAX);
+    kept
+}
+
 /// A path in a file is relative to that file's folder, or to its object's prefix.
 fn beside(file: &str, path: &str) -> String {
     if path.contains("://") {
@@ -233,8 +246,7 @@ impl JobQueue for JobsFile {
                 continue;
             }
             let job = if too_long { Err("a job is longer than 1 MiB".into()) } else { self.job(text) };
-            let raw = text.get(..RAW_BYTES_MAX).unwrap_or(text);
-            return Ok(Some(job.map_err(|reason| BadJob { line: number, reason, raw: raw.to_vec() })));
+            return Ok(Some(job.map_err(|reason| BadJob { line: number, reason, raw: raw(text) })));
         }
     }
 

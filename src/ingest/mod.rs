@@ -44,6 +44,7 @@ pub mod unpack;
 mod wide;
 
 use crate::failure::Kind;
+use crate::shown::location;
 use std::io::{self, ErrorKind};
 
 /// A record longer than this is refused: 64 MiB.
@@ -55,13 +56,13 @@ pub const SPLIT_BYTES: u64 = 4 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
     /// A path names nothing.
-    #[error("found no file for {path:?}")]
+    #[error("found no file for {:?}", location(path))]
     NotFound {
         /// As given.
         path: String,
     },
     /// A folder holds no datasets.
-    #[error("found no dataset below {path:?}: its folder holds {expected}")]
+    #[error("found no dataset below {:?}: its folder holds {expected}", location(path))]
     NoDatasets {
         /// As given.
         path: String,
@@ -69,7 +70,7 @@ pub enum IngestError {
         expected: String,
     },
     /// A glob can't be read.
-    #[error("could not read {path:?} as a glob: {why}")]
+    #[error("could not read {:?} as a glob: {why}", location(path))]
     BadGlob {
         /// As given.
         path: String,
@@ -77,7 +78,7 @@ pub enum IngestError {
         why: String,
     },
     /// A file's name does not say what is in it.
-    #[error("could not tell the format of {path:?}: names end in {expected}")]
+    #[error("could not tell the format of {:?}: names end in {expected}", location(path))]
     UnknownFormat {
         /// The file.
         path: String,
@@ -85,7 +86,7 @@ pub enum IngestError {
         expected: &'static str,
     },
     /// A URL of a kind that is not read.
-    #[error("could not read {path:?}: URLs of input are s3://BUCKET/KEY and file:///PATH")]
+    #[error("could not read {:?}: URLs of input are s3://BUCKET/KEY and file:///PATH", location(path))]
     UnsupportedUrl {
         /// As given.
         path: String,
@@ -99,7 +100,7 @@ pub enum IngestError {
         why: String,
     },
     /// A file's first bytes are the mark of something that its name does not say.
-    #[error("could not read {path:?}: it holds {found}")]
+    #[error("could not read {:?}: it holds {found}", location(path))]
     OtherContent {
         /// The file.
         path: String,
@@ -107,7 +108,7 @@ pub enum IngestError {
         found: String,
     },
     /// The header of a CSV file can't be used, or the lack of one.
-    #[error("could not use the header of {path:?}: {why}{}{columns}", if columns.is_empty() { "" } else { "; its columns are " })]
+    #[error("could not use the header of {:?}: {why}{}{columns}", location(path), if columns.is_empty() { "" } else { "; its columns are " })]
     Header {
         /// The file.
         path: String,
@@ -125,7 +126,7 @@ pub enum IngestError {
         path: String,
     },
     /// Some files of an input have a header, and others have none.
-    #[error("could not tell the columns of {without:?}: it has no header, and {with:?} has one")]
+    #[error("could not tell the columns of {:?}: it has no header, and {:?} has one", location(without), location(with))]
     MixedHeaders {
         /// A file with a header.
         with: String,
@@ -133,7 +134,7 @@ pub enum IngestError {
         without: String,
     },
     /// A file can't be opened or read.
-    #[error("could not {what} {path:?}: {source}")]
+    #[error("could not {what} {:?}: {source}", location(path))]
     Io {
         /// What was tried.
         what: &'static str,

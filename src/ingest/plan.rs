@@ -21,6 +21,7 @@ use super::pipes;
 use super::quotes::has_quote;
 use super::streams;
 use super::unpack::unpacked;
+use crate::shown;
 use retally_core::contract::{Definition, Input, InputKind};
 use retally_core::split::{Archive, Dataset, Format, Late, Location, Packing, RefusedJob, Split};
 use retally_core::time::Moment;
@@ -115,7 +116,11 @@ pub fn plan(definition: &Definition, batch: &Batch, arrival: Arrival) -> Result<
 
 /// Adds the datasets of a queue; of several deliveries of one in a batch the last counts.
 fn add_jobs(plan: &mut Plan, part: &Part, queue: &mut dyn JobQueue, arrival: Arrival) -> Result<(), IngestError> {
-    plan.files.push(PlannedFile { input: part.input, name: queue.name().into(), first_split: plan.splits.len() as u64 });
+    plan.files.push(PlannedFile {
+        input: part.input,
+        name: shown::location(queue.name()).into_owned(),
+        first_split: plan.splits.len() as u64,
+    });
     while let Some(job) = queue.next()? {
         let location = match job {
             Ok(Job { key, streams }) => {
@@ -143,7 +148,7 @@ struct Looked {
 
 fn add(plan: &mut Plan, part: &Part, name: &str, looked: Looked, arrival: Arrival) {
     let first_split = plan.splits.len() as u64;
-    plan.files.push(PlannedFile { input: part.input, name: name.into(), first_split });
+    plan.files.push(PlannedFile { input: part.input, name: shown::location(name).into_owned(), first_split });
     plan.bytes += looked.bytes;
     let from = std::iter::once(0).chain(looked.cuts.iter().copied());
     // The last split goes to the end, wherever that is by then.

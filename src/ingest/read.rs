@@ -9,6 +9,7 @@ use super::pipes;
 use super::remote::Ready;
 use super::streams;
 use super::unpack::{Counted, decoded, unpacked, without_bom};
+use crate::shown;
 use retally_core::contract::Input;
 use retally_core::split::{ByteStream, Format, Line, Location, Opener, Split, SplitReader};
 use std::io::{self, Cursor, Read};
@@ -63,7 +64,7 @@ fn name(location: &Location) -> &str {
 impl Opener for FileOpener {
     fn open(&self, split: &Split, input: &Input) -> Result<Box<dyn SplitReader>, String> {
         let path = name(&split.location).to_string();
-        let failed = |error: io::Error| format!("could not open {path:?}: {error}");
+        let failed = |error: io::Error| format!("could not open {:?}: {error}", shown::location(&path));
         let cancelled = Arc::clone(&self.cancelled);
         if let (Format::Archive(archive), Location::File(_)) = (&split.format, &split.location) {
             let reader = ArchiveReader::open(&path, *archive, split.packing, split.range, input, cancelled);
@@ -182,7 +183,7 @@ impl SplitReader for FileReader {
         }
         self.lexer.read(each).map_err(|error| {
             let at = self.start + self.read.load(Ordering::Relaxed);
-            format!("could not read {:?} after byte {at}: {error}", self.path)
+            format!("could not read {:?} after byte {at}: {error}", shown::location(&self.path))
         })
     }
 

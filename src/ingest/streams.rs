@@ -3,6 +3,7 @@
 use super::file::InputFile;
 use super::remote::{self, Place, Ready, Remote};
 use super::unpack::{Counted, unpacked};
+use crate::shown;
 use retally_core::split::{ByteStream, Chunk, Packing};
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -84,7 +85,7 @@ impl ByteStream for Stream {
             None if Instant::now() < self.not_before => return Ok(Chunk::Wait),
             None => {
                 let opened = open(&self.location, &self.bytes_read);
-                self.open.insert(opened.map_err(|error| format!("could not open {:?}: {error}", remote::shown(&self.location)))?)
+                self.open.insert(opened.map_err(|error| format!("could not open {:?}: {error}", shown::location(&self.location)))?)
             }
         };
         if ready.as_ref().is_some_and(|ready| !ready.is_ready()) {
@@ -97,7 +98,7 @@ impl ByteStream for Stream {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     let at = self.bytes_read.load(Ordering::Relaxed);
-                    return Err(format!("could not read {:?} after byte {at}: {error}", remote::shown(&self.location)));
+                    return Err(format!("could not read {:?} after byte {at}: {error}", shown::location(&self.location)));
                 }
             }
         }

@@ -1,7 +1,8 @@
 //! Points as text: `measurement,tag=value field=1i,other=0.5 1700000000000000000`.
 //!
 //! Names and tag values are escaped: a backslash before commas, spaces and (but for measurements) equals signs. What the protocol has no
-//! form for becomes `_`: control characters, and a backslash at the end of a value, which would escape what comes behind. A tag without a
+//! form for, or none that all servers read alike, becomes `_`: control characters, and a backslash before another, before what is escaped,
+//! or at the end. (For InfluxDB `\\` is two backslashes, for VictoriaMetrics one.) Points of such series are counted. A tag without a
 //! value is left out, as the protocol demands, and so is a field without one; a point without any field can't be said and is left out
 //! itself. Integers end in `i`; floats are the shortest text that reads back the same. A retracted point is `retracted=true`, and a point
 //! that may have been retracted before takes that back by `retracted=false`.
@@ -10,12 +11,30 @@
 //! last text of each column is kept.
 
 use retally_core::points::{PointBatch, PointColumn, Series, Standing, Values};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// The field that marks retracted points.
 const RETRACTED: &[u8] = b"retracted=true";
 /// The field that takes the mark away.
 const RESTORED: &[u8] = b"retracted=false";
+
+/// Points whose tags were not written as they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replaced {
+    /// How many.
+    pub points: u64,
+    /// The first of these tags.
+    pub first: Option<String>,
+}
+
+impl Replaced {
+    /// Counts what another has counted.
+    pub fn join(&mut self, other: Replaced) {
+        self.points += other.points;
+        self.first = self.first.take().or(other.first);
+    }
+}
 
 /// Writes points as text. Remembers what the last ones had in common.
 #[derive(Default)]
@@ -24,8 +43,11 @@ pub struct Encoder {
     series: Option<Arc<Series>>,
     /// `measurement,tags `.
     head: Vec<u8>,
+    /// Whether `head` has a `_` for something else.
+    changed: bool,
     /// For each field.
     fields: Vec<FieldText>,
+    replaced: Replaced,
 }
 
 #[derive(Default)]
@@ -68,8 +90,14 @@ impl Encoder {
             out.push(b' ');
             out.extend_from_slice(numbers.format(*time_ns).as_bytes());
             out.push(b'\n');
+            self.replaced.points += u64::from(self.changed);
         }
         batch.len()
+    }
+
+    /// The points since the last call whose tags had characters that the protocol has no form for.
+    pub fn take_replaced(&mut self) -> Replaced {
+        std::mem::take(&mut self.replaced)
     }
 
     fn take_series(&mut self, series: &Arc<Series>) {
@@ -77,12 +105,16 @@ impl Encoder {
             return;
         }
         self.head.clear();
+        self.changed = false;
         escape(series.measurement.name, b", ", &mut self.head);
         for (tag, value) in series.measurement.tags.iter().zip(&series.tags).filter(|(_, value)| !value.is_empty()) {
             self.head.push(b',');
             escape(tag.name, b",= ", &mut self.head);
             self.head.push(b'=');
-            escape(value, b",= ", &mut self.head);
+            if escape(value, b",= ", &mut self.head) {
+                self.changed = true;
+                self.replaced.first.get_or_insert_with(|| value.clone());
+            }
         }
         self.head.push(b' ');
         let field = |name: &str| {
@@ -132,10 +164,13 @@ impl FieldText {
     }
 }
 
-/// Appends a name or a tag's value, with a backslash before each byte of `special`.
-fn escape(text: &str, special: &[u8], out: &mut Vec<u8>) {
-    for byte in text.bytes() {
-        if byte.is_ascii_control() {
+/// Appends a name or a tag's value, with a backslash before each byte of `special`. Returns whether something was replaced.
+fn escape(text: &str, special: &[u8], out: &mut Vec<u8>) -> bool {
+    let mut replaced = false;
+    for (byte, next) in text.bytes().zip(text.bytes().skip(1).map(Some).chain([None])) {
+        let is_doubtful = byte == b'\\' && next.is_none_or(|next| next == b'\\' || b",= ".contains(&next));
+        if byte.is_ascii_control() || is_doubtful {
+            replaced = true;
             out.push(b'_');
             continue;
         }
@@ -144,10 +179,7 @@ fn escape(text: &str, special: &[u8], out: &mut Vec<u8>) {
         }
         out.push(byte);
     }
-    if text.ends_with('\\') {
-        out.pop();
-        out.push(b'_');
-    }
+    replaced
 }
 
 #[cfg(test)]
@@ -216,6 +248,30 @@ mod tests {
         let tags = [("a=b", "x, y=z"), ("empty", ""), ("q", "\"quoted\" \u{e4}"), ("n", "one\ntwo"), ("s", "end\\"), ("i", "a\\b")];
         let batch = with(batch("m, =1", &tags, Standing::Fresh), &[(1, 2, None)]);
         assert_eq!(text(&batch), "m\\,\\ =1,a\\=b=x\\,\\ y\\=z,q=\"quoted\"\\ \u{e4},n=one_two,s=end_,i=a\\b tick=2i 1\n");
+    }
+
+    #[test]
+    fn what_servers_read_differently_is_replaced_and_counted() {
+        for (value, written) in [
+            ("a\\b", "a\\b"),
+            ("a\\\\b", "a_\\b"),
+            ("a\\,b", "a_\\,b"),
+            ("a\\ b", "a_\\ b"),
+            ("a\\=b", "a_\\=b"),
+            ("\\", "_"),
+            ("a\\\\", "a__"),
+            ("a\tb\u{7f}", "a_b_"),
+            ("\\\\\\,", "___\\,"),
+        ] {
+            let points = with(batch("m", &[("t", value)], Standing::Fresh), &[(1, 2, None), (2, 3, None)]);
+            let (mut encoder, mut out) = (Encoder::default(), Vec::new());
+            encoder.encode(&points, 0, usize::MAX, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), format!("m,t={written} tick=2i 1\nm,t={written} tick=3i 2\n"));
+            let replaced = encoder.take_replaced();
+            let expected = if value == written { Replaced::default() } else { Replaced { points: 2, first: Some(value.into()) } };
+            // A comma alone is escaped, and nothing is replaced.
+            assert_eq!(replaced, expected, "{value}");
+        }
     }
 
     #[test]

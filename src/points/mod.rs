@@ -11,8 +11,10 @@ pub mod queue;
 pub mod staged;
 pub mod store;
 
+use crate::shown;
 use crate::staged::why;
 use http::url::Target;
+use line_protocol::Replaced;
 use retally_core::points::{Nowhere, Points};
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -44,13 +46,15 @@ pub trait Outlet: Send {
     fn finish(self: Box<Self>) -> Result<Dropped, PointsError>;
 }
 
-/// The points that a destination refused while it took others.
+/// What a destination did not take as it was, while it took others: points that it refused, and tags that it has no form for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dropped {
-    /// How many.
+    /// How many points it refused.
     pub points: u64,
     /// The first of them, and why.
     pub first: Option<String>,
+    /// Points that were written with other tags than they have.
+    pub replaced: Replaced,
 }
 
 impl Dropped {
@@ -64,6 +68,7 @@ impl Dropped {
     pub(crate) fn join(&mut self, other: Dropped) {
         self.points += other.points;
         self.first = self.first.take().or(other.first);
+        self.replaced.join(other.replaced);
     }
 }
 
@@ -71,7 +76,7 @@ impl Dropped {
 #[derive(Debug, thiserror::Error)]
 pub enum PointsError {
     /// The text names no destination.
-    #[error("--points {0:?} is no destination")]
+    #[error("--points {:?} is no destination", shown::location(_0))]
     Unknown(String),
     /// The text is a URL that is none, and may have a password in it.
     #[error("the URL of --points is no destination: {0}")]
@@ -86,6 +91,17 @@ pub enum PointsError {
     #[error("could not open {name:?} for points: {source}")]
     Open {
         /// The destination.
+        name: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Several processes would write to a device or a pipe: give a file.
+    #[error("several processes can't write points to {0:?}: it is no regular file")]
+    NoFile(String),
+    /// What another process wrote can't be brought together.
+    #[error("could not collect points from {name:?}: {}", why(source))]
+    Collect {
+        /// The part of that process.
         name: String,
         /// Why not.
         source: io::Error,
@@ -107,9 +123,11 @@ impl FromStr for Destination {
     type Err = PointsError;
 
     fn from_str(text: &str) -> Result<Destination, PointsError> {
+        // A URL would become the names of folders, with whatever secret is in it.
+        let is_path = |path: &str| !path.is_empty() && !path.contains("://") && !shown::has_secret(path);
         match text.split_once(':') {
-            Some(("file", path)) if !path.is_empty() => Ok(Destination::File(path.strip_prefix("//").unwrap_or(path).into())),
-            Some(("store", path)) if !path.is_empty() => Ok(Destination::Store(path.strip_prefix("//").unwrap_or(path).into())),
+            Some(("file", path)) if is_path(path) => Ok(Destination::File(path.strip_prefix("//").unwrap_or(path).into())),
+            Some(("store", path)) if is_path(path) => Ok(Destination::Store(path.strip_prefix("//").unwrap_or(path).into())),
             Some(("http" | "https", _)) => Target::parse(text).map(Destination::Http).map_err(PointsError::BadUrl),
             _ => Err(PointsError::Unknown(text.into())),
         }
@@ -117,6 +135,17 @@ impl FromStr for Destination {
 }
 
 impl Destination {
+    /// What processes must agree on, without secrets: which kind of destination it is, and which server. Whether processes see the same file is
+    /// proven in another way ([`staged`]).
+    pub fn agreement(&self) -> String {
+        match self {
+            Destination::Nowhere => "nowhere".into(),
+            Destination::File(_) => "file".into(),
+            Destination::Http(target) => target.agreement(),
+            Destination::Store(_) => "store".into(),
+        }
+    }
+
     /// Opens it, in the process of this number. Process 0 makes it new; it must do so before others write.
     pub fn open(&self, process: usize) -> Result<Box<dyn Outlet>, PointsError> {
         match self {

@@ -5,7 +5,7 @@
 //! ([`QUEUE_BUFFERS`] + 1) + workers), whatever the destination does. A thread says by a counter for each worker which buffers are written.
 //! When one fails for good, every writer hears of it.
 
-use super::line_protocol::Encoder;
+use super::line_protocol::{Encoder, Replaced};
 use super::{Dropped, Outlet, PointsError};
 use retally_core::points::{Offered, PointBatch, PointWriter, Points};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -45,6 +45,8 @@ struct Shared {
     /// Buffers that can be used again.
     empty: Mutex<Vec<Vec<u8>>>,
     failure: OnceLock<String>,
+    /// What the protocol has no form for.
+    replaced: Mutex<Replaced>,
     /// How many writers there were.
     writers: AtomicUsize,
 }
@@ -122,7 +124,8 @@ impl Outlet for Queued {
         if queues.shared.failure.get().is_some() {
             return Err(PointsError::Write(queues.shared.failure()));
         }
-        let mut dropped = Dropped::default();
+        let replaced = std::mem::take(&mut *queues.shared.replaced.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut dropped = Dropped { replaced, ..Dropped::default() };
         for ended in ended {
             dropped.join(ended.map_err(|_| PointsError::Write(queues.shared.failure()))?);
         }
@@ -190,6 +193,10 @@ impl PointWriter for Writer {
                 self.lines = self.shared.buffer();
             }
             self.encoded = self.encoder.encode(batch, self.encoded, BUFFER_BYTES, &mut self.lines);
+        }
+        let replaced = self.encoder.take_replaced();
+        if replaced.points > 0 {
+            self.shared.replaced.lock().unwrap_or_else(PoisonError::into_inner).join(replaced);
         }
         self.encoded = 0;
         batch.clear();

@@ -3,6 +3,7 @@
 //! A URL holds a password as a rule, so none is ever shown as it was given.
 
 use super::{Directory, Format, Postgres, Sink, SinkError, Sqlite};
+use crate::shown;
 use retally_core::contract::Table;
 use std::path::{Path, PathBuf};
 
@@ -30,11 +31,12 @@ pub struct UnknownDestination {
 impl Destination {
     /// Reads a destination.
     pub fn parse(text: &str) -> Result<Destination, UnknownDestination> {
-        let unknown = |why, hint| Err(UnknownDestination { shown: shown(text), why, hint });
+        let unknown = |why, hint| Err(UnknownDestination { shown: named(text), why, hint });
         if let Some(path) = text.strip_prefix("sqlite:") {
             return match path {
                 "" => unknown("the path is missing", "give sqlite:PATH"),
                 ":memory:" => unknown("a database in memory would be gone at once", "give sqlite:PATH"),
+                path if shown::has_secret(path) => unknown("that is no path of this machine", "give sqlite:PATH"),
                 path => Ok(Destination::Sqlite(path.into())),
             };
         }
@@ -51,6 +53,7 @@ impl Destination {
             None if has_scheme(text) => {
                 unknown(NO_SUCH_KIND, "give a folder (./NAME: for one with a colon), sqlite:PATH or postgres://USER@HOST/DATABASE")
             }
+            None if shown::has_secret(text) => unknown("that is a URL without its scheme, or has a password in it", KINDS),
             None if is_database(text) => unknown("that is the name of a file with a database", "give sqlite:PATH, or the name of a folder"),
             None if is_table(text) => {
                 unknown("that is the name of one file, and tables go to a folder", "give a folder; --format says how its files are written")
@@ -104,11 +107,11 @@ fn is_table(text: &str) -> bool {
 }
 
 /// Of a URL that is wrong, any part may be the password.
-fn shown(text: &str) -> String {
+fn named(text: &str) -> String {
     match text.split_once("://") {
         Some((scheme, _)) => format!("{scheme}://…"),
         None if is_parameters(text) => text.split_once('=').map_or("…".into(), |(name, _)| format!("{name}=…")),
-        None => text.into(),
+        None => shown::location(text).into_owned(),
     }
 }
 
@@ -151,6 +154,10 @@ mod tests {
             "postgres://host/db?hunter2=1",
             "postgres://me:hunter2@host/db?sslmode=verify-full",
             "postgres://me%ff:hunter2@host/db",
+            "postgres:/me:hunter2@host/db",
+            "postgres//me:hunter2@host/db",
+            "me:hunter2@host/db",
+            "sqlite://me:hunter2@host/db",
         ] {
             let error = error(url);
             assert!(!error.is_empty() && !error.contains("hunter2"), "{url}: {error}");

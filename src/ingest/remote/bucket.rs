@@ -8,6 +8,7 @@ use futures_util::TryStreamExt;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path;
 use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, Error, ObjectStore, ObjectStoreExt, RetryConfig};
+use reqwest::Url;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,11 +46,23 @@ fn bucket_of(name: &str) -> io::Result<Arc<dyn ObjectStore>> {
     if let Some(bucket) = buckets.get(name) {
         return Ok(Arc::clone(bucket));
     }
+    check_endpoints()?;
     // The store is made where it runs: it chooses the cryptography there.
     runtime()?;
     let bucket: Arc<dyn ObjectStore> = Arc::new(configured(name).build().map_err(explained)?);
     buckets.insert(name.into(), Arc::clone(&bucket));
     Ok(bucket)
+}
+
+/// The library panics at an address that is none. What it is may have a password in it.
+fn check_endpoints() -> io::Result<()> {
+    for (name, value) in std::env::vars().filter(|(name, _)| name.starts_with("AWS_ENDPOINT")) {
+        let is_server = Url::parse(&value).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        if !value.is_empty() && !(is_server && value.parse::<ureq::http::Uri>().is_ok()) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is no URL of a server: http://HOST:PORT")));
+        }
+    }
+    Ok(())
 }
 
 /// The environment's settings, over ours.

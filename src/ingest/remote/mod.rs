@@ -15,6 +15,7 @@ mod reader;
 pub use bucket::{Object, list, object, size, version};
 pub use reader::{Ready, RemoteReader};
 
+use crate::shown;
 use reqwest::Url;
 use std::borrow::Cow;
 use std::io;
@@ -64,20 +65,6 @@ pub fn place(location: &str) -> io::Result<Place<'_>> {
     }
 }
 
-/// A location as it may be shown: what follows the name in a URL, and who asks, may be a secret.
-pub fn shown(location: &str) -> String {
-    match place(location) {
-        Ok(Place::Remote(Remote::Web(mut url))) => {
-            url.set_query(None);
-            // Of URLs that have a host, both can be taken.
-            url.set_username("").ok();
-            url.set_password(None).ok();
-            url.to_string()
-        }
-        _ => location.into(),
-    }
-}
-
 /// What runs the requests of this process.
 pub fn runtime() -> io::Result<&'static Runtime> {
     static RUNTIME: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
@@ -88,7 +75,7 @@ pub fn runtime() -> io::Result<&'static Runtime> {
     RUNTIME.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()))
 }
 
-/// What went wrong, with its causes, on one line.
+/// What went wrong, with its causes, on one line. Libraries name the URLs of servers and proxies, with all that is in them.
 fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -99,17 +86,5 @@ fn causes(error: &dyn std::error::Error) -> String {
         }
         next = cause.source();
     }
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secrets_of_urls_are_not_shown() {
-        assert_eq!(shown("https://user:secret@host/a/b.csv?token=x"), "https://host/a/b.csv");
-        assert_eq!(shown("s3://bucket/a?b"), "s3://bucket/a?b", "the name of an object");
-        assert_eq!(shown("a?b"), "a?b");
-    }
+    shown::text(&text.split_whitespace().collect::<Vec<_>>().join(" ")).into_owned()
 }

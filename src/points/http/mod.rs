@@ -20,6 +20,7 @@ pub mod url;
 
 use super::queue::{self, Drain, Queued};
 use super::{Dropped, PointsError};
+use crate::shown::{self, HIDDEN};
 use answer::Verdict;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -82,6 +83,7 @@ pub fn open(target: &Target, patience: Patience) -> Result<Queued, PointsError> 
     let authorization = std::env::var(AUTHORIZATION).ok().filter(|value| !value.is_empty());
     let server = Arc::new(Server {
         target: target.clone(),
+        secrets: secrets(target, authorization.as_deref()),
         authorization,
         agent,
         patience,
@@ -123,12 +125,32 @@ fn agent(target: &Target, patience: Patience) -> Result<Agent, PointsError> {
 struct Server {
     target: Target,
     authorization: Option<String>,
+    /// What must not be shown, though the server may repeat it.
+    secrets: Vec<String>,
     agent: Agent,
     patience: Patience,
     /// It answered, whatever it was.
     reached: AtomicBool,
     /// It took points.
     took: AtomicBool,
+}
+
+impl Server {
+    /// A server's text without the secrets that it was told.
+    fn hidden(&self, text: &str) -> String {
+        self.secrets.iter().fold(text.to_string(), |text, secret| text.replace(secret.as_str(), HIDDEN))
+    }
+}
+
+/// What must not be shown: the secrets of a URL, and all words of an authorization. The longest come first: they may have others in them.
+fn secrets(target: &Target, authorization: Option<&str>) -> Vec<String> {
+    let mut secrets = target.secrets();
+    secrets.extend(authorization.map(String::from));
+    secrets.extend(authorization.into_iter().flat_map(str::split_whitespace).skip(1).map(String::from));
+    // What is shorter stands in any text.
+    secrets.retain(|secret| secret.chars().count() > 3);
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    secrets
 }
 
 /// Sends buffers, on a thread.
@@ -232,7 +254,7 @@ impl Sender {
         server.reached.store(true, Ordering::Relaxed);
         let text = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).lossy_utf8(true).read_to_string().unwrap_or_default();
         let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        answer::judge(answer.status().as_u16(), retry_after, &text)
+        answer::judge(answer.status().as_u16(), retry_after, &server.hidden(&text))
     }
 
     fn pack(&mut self, lines: &[u8]) -> &[u8] {
@@ -274,7 +296,8 @@ fn not_answered(error: &ureq::Error) -> Verdict {
         // The URL is in none of the others' texts but this, and it may have a password.
         E::BadUri(_) => return Verdict::Never("it is no URL".into()),
         E::Http(_) => return Verdict::Never(format!("{AUTHORIZATION} is no value of a header")),
-        other => other.to_string(),
+        // That of a proxy is.
+        other => shown::text(&other.to_string()).into_owned(),
     };
     Verdict::Again(None, why)
 }

@@ -4,8 +4,12 @@
 //! it, and `precision=ns` is added where no precision is said (`nanosecond` for `/api/v3/write_lp`). A user and a password before the host
 //! are sent as basic authorization. They and the query, where servers take passwords, too, are never shown.
 
+use reqwest::Url;
 use std::fmt;
 use ureq::http::Uri;
+
+/// Parameters that hold no secrets.
+const PLAIN: [&str; 7] = ["bucket", "consistency", "db", "org", "orgID", "precision", "rp"];
 
 /// Where points are sent.
 #[derive(Clone, PartialEq, Eq)]
@@ -42,6 +46,24 @@ impl Target {
         &self.uri
     }
 
+    /// What processes must agree on, without its secrets.
+    pub fn agreement(&self) -> String {
+        let pairs = self.uri.query().unwrap_or_default().split('&');
+        let plain = pairs.filter(|pair| pair.split_once('=').is_some_and(|(name, _)| PLAIN.contains(&name)));
+        format!("{self}?{}", plain.collect::<Vec<_>>().join("&"))
+    }
+
+    /// What may be secret in it, as it stands there and decoded: the password, and the values of its query but those that servers are known
+    /// to ask for.
+    pub fn secrets(&self) -> Vec<String> {
+        let authority = self.uri.authority().map_or("", |authority| authority.as_str());
+        let (user, _) = authority.rsplit_once('@').unwrap_or_default();
+        let password = user.split_once(':').map_or(user, |(_, password)| password);
+        let pairs = self.uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+        let values = pairs.filter(|(name, _)| !PLAIN.contains(name)).map(|(_, value)| value);
+        values.chain([password]).flat_map(|secret| [secret.to_string(), decoded(secret)]).collect()
+    }
+
     /// Whether it is `https://`.
     pub fn is_secure(&self) -> bool {
         self.uri.scheme_str() == Some("https")
@@ -52,6 +74,12 @@ impl Target {
         let host = self.uri.host().unwrap_or_default().trim_matches(['[', ']']);
         host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
     }
+}
+
+/// A part of a URL as it was before it was encoded.
+fn decoded(part: &str) -> String {
+    let pair = Url::parse(&format!("x:?{}", part.replace('+', "%2B")));
+    pair.ok().and_then(|url| url.query_pairs().next().map(|(value, _)| value.into_owned())).unwrap_or_default()
 }
 
 impl fmt::Display for Target {
@@ -99,6 +127,12 @@ mod tests {
     fn passwords_are_not_shown() {
         let target = Target::parse("http://user:secret@h:8086/write?db=d&u=user&p=secret").unwrap();
         assert_eq!((target.to_string(), format!("{target:?}")), ("http://h:8086/write".into(), "http://h:8086/write".into()));
+    }
+
+    #[test]
+    fn secrets_are_known_as_they_stand_and_as_they_are() {
+        let secrets = Target::parse("http://user:a%40+b@h/write?db=d&u=me&p=x%20y").unwrap().secrets();
+        assert_eq!(secrets, ["me", "me", "x%20y", "x y", "a%40+b", "a@+b"]);
     }
 
     #[test]
