@@ -69,20 +69,47 @@ fn strangers_do_no_harm() {
     let words =
         |process| format!("{} events=all/events.csv servers=all/servers.csv -w 1 --out out -n 2 -p {process} --hosts hosts", ONLINE.run());
     let first = place.start(&words(0));
-    let knock = || {
-        let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
-        loop {
-            match TcpStream::connect(&addresses[0]) {
-                Ok(stream) => return stream,
-                Err(error) => assert!(std::time::Instant::now() < until, "process 0 does not listen: {error}"),
-            }
-        }
-    };
-    knock().write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n").unwrap();
-    let _silent = knock();
+    knock(&addresses[0]).write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n").unwrap();
+    let _silent = knock(&addresses[0]);
     let second = place.start(&words(1));
     first.finish().succeeds();
     second.finish().succeeds();
+    same(&place, "out", &ONLINE);
+}
+
+/// Connects to a process that is about to listen.
+fn knock(address: &str) -> TcpStream {
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        match TcpStream::connect(address) {
+            Ok(stream) => return stream,
+            Err(error) => assert!(std::time::Instant::now() < until, "{address} does not listen: {error}"),
+        }
+    }
+}
+
+/// A process that is suspended while it waits hears all that came meanwhile, and takes nobody for another.
+#[test]
+fn a_process_that_is_suspended_and_a_crowd_of_strangers() {
+    let place = Place::new();
+    ONLINE.write_csv(&place, "all");
+    let addresses = hosts(&place);
+    let words =
+        |process| format!("{} events=all/events.csv servers=all/servers.csv -w 1 --out out -n 2 -p {process} --hosts hosts", ONLINE.run());
+    let first = place.start(&words(0));
+    let signal = |name: &str| {
+        let sent = std::process::Command::new("kill").args([name, &first.id().to_string()]).status().unwrap();
+        assert!(sent.success(), "kill {name}");
+    };
+    let _first = knock(&addresses[0]);
+    signal("-STOP");
+    let strangers: Vec<TcpStream> = (0..100).map(|_| knock(&addresses[0])).collect();
+    let second = place.start(&words(1));
+    signal("-CONT");
+    let _more: Vec<TcpStream> = (0..300).map_while(|_| TcpStream::connect(&addresses[0]).ok()).collect();
+    first.finish().succeeds();
+    second.finish().succeeds();
+    drop(strangers);
     same(&place, "out", &ONLINE);
 }
 
@@ -113,6 +140,55 @@ fn other_settings_that_tables_do_not_show_are_refused_too() {
     place.write("events.jsonl", "");
     let words = "run active events=events.jsonl --out out -w 1";
     refuse_one_another(&place, [words, &format!("{words} --min-engagement 5s")]);
+}
+
+#[test]
+fn processes_agree_on_where_points_go() {
+    let place = Place::new();
+    place.write("data.csv", "2024-03-01T08:00:00Z,67e55044-10b1-426f-9247-bb680e5fe0c8,1\n");
+    let words = "run sensors data=data.csv -w 1";
+    for [first, second] in [
+        ["--points file:points.lp", ""],
+        ["", "--points file:points.lp"],
+        ["--points file:points.lp", "--points http://127.0.0.1:1"],
+        ["--points http://127.0.0.1:1?db=a", "--points http://127.0.0.1:1?db=b"],
+    ] {
+        refuse_one_another(&place, [&format!("{words} {first}"), &format!("{words} {second}")]);
+        assert!(!place.has("points.lp"));
+    }
+    // Points go to the folder of tables, which a process that has none does not know.
+    for ran in run(&place, [&format!("{words} --out out"), words]) {
+        ran.fails().names(&["was started with other arguments"]);
+    }
+    assert_eq!(place.names("out"), [""; 0]);
+    for ran in run(&place, [&format!("{words} --points file:/dev/null"), &format!("{words} --points file:/dev/null")]) {
+        ran.fails().names(&["several processes can't write points to \"/dev/null\": it is no regular file"]);
+    }
+}
+
+/// Two hosts with folders of the same name, of which each has its own.
+#[test]
+fn points_that_can_not_be_brought_together_are_refused_before_anything_is_read() {
+    let place = Place::new();
+    for folder in ["here", "there"] {
+        place.write(&format!("{folder}/data.csv"), "2024-03-01T08:00:00Z,67e55044-10b1-426f-9247-bb680e5fe0c8,1\n");
+    }
+    for flag in ["--points file:new/points.lp", "--out out"] {
+        hosts(&place);
+        let start = |process: usize, folder: &str| {
+            let words = format!("run sensors data=data.csv -w 1 {flag} -n 2 -p {process} --hosts ../hosts");
+            let mut command = place.command(&words);
+            command.current_dir(place.path(folder));
+            crate::support::program::Started::new(command, &words)
+        };
+        let (second, first) = (start(1, "there"), start(0, "here"));
+        for ran in [first, second] {
+            let failure = ran.finish().fails().names(&["process 1 does not see the file that process 0 collects points in"]);
+            assert!(failure.hint.is_some_and(|hint| hint.contains("share")));
+        }
+        assert_eq!(place.names("there"), ["data.csv"]);
+        assert!(!place.has("here/new/points.lp") && !place.has("here/out/points.lp"));
+    }
 }
 
 /// A store has one writer, so that no process starts, wherever it would have been.

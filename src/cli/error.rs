@@ -2,6 +2,7 @@
 
 use super::terminal;
 use crate::charts::ChartError;
+use crate::cluster::mesh::MeshError;
 use crate::engine::{CommitError, EngineError};
 use crate::ingest::IngestError;
 use crate::points::PointsError;
@@ -88,6 +89,10 @@ impl From<EngineError> for CliError {
             EngineError::Elsewhere(_) => "process 0 says more",
             EngineError::Full { .. } => "try again in a moment",
             EngineError::Ended => "look at what was reported before",
+            EngineError::Mesh(MeshError::Version { .. }) => "start all processes with the same version of the program",
+            EngineError::Mesh(MeshError::Unseen { .. }) => {
+                "give --points, or the folder of --out, in a folder that all processes share; or the URL of a server"
+            }
             EngineError::Mesh(_) => "start all processes with the same arguments and hosts file, each with its own -p",
         };
         CliError::failed(error.to_string()).hint(hint)

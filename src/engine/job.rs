@@ -69,7 +69,12 @@ impl Job {
 pub fn agreement(jobs: &[Job]) -> u64 {
     fnv(jobs.iter().flat_map(|job| {
         let settings = job.definition.settings.iter().map(|setting| format!("{}={}", setting.name, job.settings.text(setting.name)));
-        let files = job.definition.inputs.iter().map(|input| format!("{:?}", input.files)).chain([job.accept_from.to_string()]);
+        let files = job
+            .definition
+            .inputs
+            .iter()
+            .map(|input| format!("{:?}", input.files))
+            .chain([job.accept_from.to_string(), job.points.agreement()]);
         [job.fingerprint()].into_iter().chain(settings).chain(files).chain(job.tables.iter().cloned()).collect::<Vec<_>>()
     }))
 }

@@ -7,9 +7,10 @@ use super::errors::EngineError;
 use super::hosted::{Commit, Hosted, Offer};
 use super::job::{Job, agreement};
 use super::summary::Progress;
-use crate::cluster::{Cluster, mesh};
+use crate::cluster::Cluster;
+use crate::cluster::mesh::{self, Meeting, Mesh};
 use crate::ingest::read::FileOpener;
-use crate::points::staged::{self, StagedPoints};
+use crate::points::staged::{self, Staged, StagedPoints, Staging};
 use crate::points::{Dropped, Outlet, PointsError};
 use retally_core::gather::gather;
 use retally_core::ids::{Ids, Texts};
@@ -58,17 +59,17 @@ pub fn on_workers<T: Send + 'static>(
     drive: impl FnOnce(&mut Worker, &mut Core) -> Result<T, EngineError> + Send + 'static,
 ) -> Result<Option<T>, EngineError> {
     let hooks = Hooks::default;
-    // Process 0 empties the destinations, before the others can write to them.
-    let (mut outlets, mut points, mut staged) = (Vec::new(), Vec::new(), Vec::new());
-    for job in jobs {
-        let (destination, file) = staged::stage(&job.points, cluster.process)?;
-        let outlet = destination.open(cluster.process)?;
-        points.push(outlet.points());
-        outlets.push(outlet);
-        staged.push(file);
-    }
+    let begun = jobs.iter().map(|job| Staging::begin(&job.points, cluster.process, cluster.processes()));
+    let staging: Vec<Staging> = begun.collect::<Result<_, _>>()?;
+    let mut mark = 0;
     let (builders, guard): (Vec<AllocatorBuilder>, Box<dyn std::any::Any + Send>) = if cluster.processes() > 1 {
-        let sockets = mesh::connect(cluster, agreement(jobs))?;
+        if cluster.process == 0 {
+            mark = staged::mark();
+            staging.iter().try_for_each(|staging| staging.show(mark))?;
+        }
+        let sees = |mark| staging.iter().all(|staging| staging.sees(mark));
+        let Mesh { sockets, shown } = mesh::connect(cluster, &Meeting { fingerprint: agreement(jobs), shown: mark, sees: &sees })?;
+        mark = shown;
         let threads = ProcessBuilder::new_typed_vector(cluster.workers, hooks().refill, None);
         let (builders, guard) = initialize_networking_from_sockets(threads, sockets, cluster.process, cluster.workers, hooks())
             .map_err(|error| EngineError::Start(error.to_string()))?;
@@ -80,20 +81,29 @@ pub fn on_workers<T: Send + 'static>(
         };
         config.try_build().map_err(EngineError::Start)?
     };
+    let (mut outlets, mut points, mut files, mut parts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for staging in staging {
+        let Staged { destination, file, part } = staging.meet(mark, cluster.processes());
+        let outlet = destination.open(cluster.process)?;
+        points.push(outlet.points());
+        outlets.push(outlet);
+        files.push(file);
+        parts.push(part);
+    }
     let opener = FileOpener::default();
     let texts = |job: &Job| (job.graph.ids() == Ids::Text).then(|| Texts::of_workers(cluster.workers));
     let texts = jobs.iter().map(texts).collect();
     let process = Process { outlets: Arc::new(Mutex::new(Some(outlets))), failure: Failure::default(), opener, texts };
     let failure = Arc::clone(&process.failure);
-    let once = Arc::new(Mutex::new(Some((drive, staged))));
+    let once = Arc::new(Mutex::new(Some((drive, files))));
     let jobs = jobs.to_vec();
     let work = move |worker: &mut Worker| -> Result<Option<T>, EngineError> {
         let mut core = Core::build(worker, &jobs, &points, &process);
         if worker.index() != 0 {
             return Ok(None);
         }
-        let Some((drive, staged)) = taken(&once) else { return Ok(None) };
-        core.staged = staged;
+        let Some((drive, files)) = taken(&once) else { return Ok(None) };
+        core.staged = files;
         let result = drive(worker, &mut core);
         if let Err(error) = &result {
             core.stop(error);
@@ -106,6 +116,8 @@ pub fn on_workers<T: Send + 'static>(
     for result in guards.join() {
         driven = result.map_err(EngineError::Start)??.or(driven);
     }
+    // Those of a run that failed go, and none is there any more of one that did not.
+    drop(parts);
     match failure.get() {
         Some(why) => Err(EngineError::Elsewhere(why.clone())),
         None => Ok(driven),
@@ -218,7 +230,9 @@ impl Core {
         for finished in self.finished.take() {
             dropped.join(finished.map_err(PointsError::Write)?);
         }
-        Ok((dropped, self.staged.drain(..).flatten().collect()))
+        let mut files: Vec<StagedPoints> = self.staged.drain(..).flatten().collect();
+        files.iter_mut().try_for_each(StagedPoints::collect)?;
+        Ok((dropped, files))
     }
 
     /// Tells all processes that the run has failed.

@@ -1,54 +1,145 @@
 //! Points in a file that appears complete or not at all.
 //!
-//! All processes of a run write to one file beside the one that was asked for, `points.lp.partial`, whose name they all know. Process 0
-//! holds a lock on it, so that no other run writes to it as well, and gives it its name when the run has done all else. A run that fails
-//! removes it. So the file that was there before is the old one, or all of the new one.
+//! Process 0 collects the points of a run in a file beside the one that was asked for, `points.lp.partial`. It holds a lock on it, so that
+//! no other run writes to it as well, and gives it its name when the run has done all else. A run that fails removes it. So the file that was
+//! there before is the old one, or all of the new one.
+//!
+//! Each other process writes a part of its own beside it. File systems of several hosts do not append in turn, so no two processes write
+//! to one file. When all have written the last of their points, process 0 appends the parts. That takes them to see the same folder, which
+//! is proven before anything is read: process 0 writes a number that nobody can know into its file, and shows it to the others when they
+//! meet; each looks for it in the file at its own path.
 //!
 //! # Limits
-//! Only regular files: a device or a pipe is written as points come. A run that is killed leaves the partial file; the next one begins it
-//! anew.
+//! Only regular files: a device or a pipe is written as points come, by one process. A run that is killed leaves its files; the next one
+//! begins the partial file anew, and removes the parts.
 
 use super::{Destination, PointsError};
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// How often the file is opened anew, when others have put it in its place meanwhile.
 const LOCK_TRIES_MAX: usize = 100;
+/// What stands before the number in the partial file. As a line of the protocol it is a comment.
+const MARK: &str = "# retally ";
 
-/// A file of points on its way.
+/// Where the points of a run go in one process, before the processes have met.
+#[derive(Debug)]
+pub struct Staging {
+    destination: Destination,
+    process: usize,
+    /// What process 0 puts in its place.
+    file: Option<StagedPoints>,
+}
+
+/// A file of points on its way, of process 0.
 #[derive(Debug)]
 pub struct StagedPoints {
     partial: PathBuf,
     path: PathBuf,
+    parts: Vec<PathBuf>,
     published: bool,
     /// Its lock goes with it.
-    _locked: File,
+    locked: File,
 }
 
-/// Where the points of a run are to be written first; and on process 0, what puts them in their place.
-pub fn stage(destination: &Destination, process: usize) -> Result<(Destination, Option<StagedPoints>), PointsError> {
-    let Destination::File(path) = destination else { return Ok((destination.clone(), None)) };
-    let failed = |source: io::Error| PointsError::Open { name: path.display().to_string(), source };
-    match std::fs::metadata(path) {
-        Ok(found) if found.is_dir() => return Err(failed(io::ErrorKind::IsADirectory.into())),
-        Ok(found) if !found.is_file() => return Ok((destination.clone(), None)),
-        _ => {}
+/// The part of another process, which goes with it.
+#[derive(Debug)]
+pub struct Part(PathBuf);
+
+/// What is opened on a process.
+#[derive(Debug)]
+pub struct Staged {
+    /// Where it writes.
+    pub destination: Destination,
+    /// On process 0, what puts it in its place.
+    pub file: Option<StagedPoints>,
+    /// On others, their part.
+    pub part: Option<Part>,
+}
+
+/// A number that no other run has, and that is not 0.
+pub fn mark() -> u64 {
+    RandomState::new().hash_one(std::process::id()) | 1
+}
+
+impl Staging {
+    /// Begins to write points, in one of so many processes.
+    pub fn begin(destination: &Destination, process: usize, processes: usize) -> Result<Staging, PointsError> {
+        let mut staging = Staging { destination: destination.clone(), process, file: None };
+        let Destination::File(path) = destination else { return Ok(staging) };
+        let failed = |source: io::Error| PointsError::Open { name: path.display().to_string(), source };
+        match std::fs::metadata(path) {
+            Ok(found) if found.is_dir() => return Err(failed(io::ErrorKind::IsADirectory.into())),
+            Ok(found) if !found.is_file() && processes > 1 => return Err(PointsError::NoFile(path.display().to_string())),
+            Ok(found) if !found.is_file() => return Ok(staging),
+            _ => {}
+        }
+        if process == 0 {
+            let partial = beside(path, ".partial");
+            let locked = locked(&partial).map_err(failed)?;
+            remove_parts(&partial);
+            staging.file = Some(StagedPoints { partial, path: path.clone(), parts: Vec::new(), published: false, locked });
+        }
+        Ok(staging)
     }
-    let mut partial = path.clone().into_os_string();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    let staged = match process {
-        0 => Some(StagedPoints {
-            _locked: locked(&partial).map_err(failed)?,
-            partial: partial.clone(),
-            path: path.clone(),
-            published: false,
-        }),
-        _ => None,
+
+    /// Writes the number that other processes are to find.
+    pub fn show(&self, mark: u64) -> Result<(), PointsError> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let written = file.locked.set_len(0).and_then(|()| (&file.locked).write_all(format!("{MARK}{mark:016x}\n").as_bytes()));
+        let synced = written.and_then(|()| file.locked.sync_all());
+        synced.map_err(|source| PointsError::Open { name: file.path.display().to_string(), source })
+    }
+
+    /// Whether this process sees what process 0 has written, where it must.
+    pub fn sees(&self, mark: u64) -> bool {
+        let Destination::File(path) = &self.destination else { return true };
+        std::fs::read_to_string(beside(path, ".partial")).is_ok_and(|text| text == format!("{MARK}{mark:016x}\n"))
+    }
+
+    /// Goes on, once the processes have met.
+    pub fn meet(self, mark: u64, processes: usize) -> Staged {
+        let Staging { destination, process, file } = self;
+        match (&destination, file) {
+            (Destination::File(_), Some(mut file)) => {
+                file.parts = (1..processes).map(|process| part_of(&file.partial, mark, process)).collect();
+                Staged { destination: Destination::File(file.partial.clone()), file: Some(file), part: None }
+            }
+            (Destination::File(path), None) if process > 0 => {
+                let part = part_of(&beside(path, ".partial"), mark, process);
+                Staged { destination: Destination::File(part.clone()), file: None, part: Some(Part(part)) }
+            }
+            _ => Staged { destination, file: None, part: None },
+        }
+    }
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.to_path_buf().into_os_string();
+    name.push(ending);
+    name.into()
+}
+
+fn part_of(partial: &Path, mark: u64, process: usize) -> PathBuf {
+    beside(partial, &format!(".{mark:016x}.{process}"))
+}
+
+/// Removes what runs that were killed have left. Under the lock no other run has parts.
+fn remove_parts(partial: &Path) {
+    let (Some(folder), Some(name)) = (partial.parent(), partial.file_name()) else { return };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let name = name.to_string_lossy();
+    let is_part = |other: &str| {
+        let numbers = other.strip_prefix(&*name).and_then(|rest| rest.strip_prefix('.')).and_then(|rest| rest.split_once('.'));
+        numbers.is_some_and(|(mark, process)| mark.len() == 16 && u64::from_str_radix(mark, 16).is_ok() && process.parse::<usize>().is_ok())
     };
-    Ok((Destination::File(partial), staged))
+    let found = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    for entry in found.filter(|entry| is_part(&entry.file_name().to_string_lossy())) {
+        std::fs::remove_file(entry.path()).ok();
+    }
 }
 
 fn locked(partial: &Path) -> io::Result<File> {
@@ -71,7 +162,19 @@ fn locked(partial: &Path) -> io::Result<File> {
 }
 
 impl StagedPoints {
-    /// Gives the file its name. All that write to it must be done.
+    /// Appends what other processes have written. All that write must be done.
+    pub fn collect(&mut self) -> Result<(), PointsError> {
+        for part in &self.parts {
+            let copied = File::open(part).and_then(|mut part| io::copy(&mut part, &mut &self.locked));
+            let collected = copied.and_then(|_| self.locked.sync_all());
+            collected.map_err(|source| PointsError::Collect { name: part.display().to_string(), source })?;
+            // It is of no use any more; its process removes it, too.
+            std::fs::remove_file(part).ok();
+        }
+        Ok(())
+    }
+
+    /// Gives the file its name.
     pub fn publish(mut self) -> Result<(), PointsError> {
         let place = || {
             std::fs::rename(&self.partial, &self.path)?;
@@ -90,7 +193,16 @@ impl Drop for StagedPoints {
         if !self.published {
             // It may be gone, and then there is nothing to remove.
             std::fs::remove_file(&self.partial).ok();
+            // Those of processes that were killed.
+            self.parts.iter().for_each(|part| drop(std::fs::remove_file(part)));
         }
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // Process 0 has removed it, when all went well.
+        std::fs::remove_file(&self.0).ok();
     }
 }
 
@@ -105,44 +217,86 @@ mod tests {
         names
     }
 
+    fn alone(destination: &Destination) -> Result<Staged, PointsError> {
+        Staging::begin(destination, 0, 1).map(|staging| staging.meet(0, 1))
+    }
+
+    fn write(destination: &Destination, process: usize, line: &str) {
+        let Destination::File(path) = destination else { panic!() };
+        destination.open(process).unwrap().finish().unwrap();
+        OpenOptions::new().append(true).open(path).unwrap().write_all(line.as_bytes()).unwrap();
+    }
+
     #[test]
     fn a_file_appears_when_it_is_published_and_one_that_is_given_up_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new/points.lp");
         let destination = Destination::File(path.clone());
-        let (first, staged) = stage(&destination, 0).unwrap();
-        let (second, none) = stage(&destination, 1).unwrap();
-        assert_eq!((&first, none.is_none()), (&second, true));
-        for (process, destination) in [first, second].iter().enumerate() {
-            destination.open(process).unwrap().finish().unwrap();
-        }
+        let staged = alone(&destination).unwrap();
+        write(&staged.destination, 0, "a\n");
         assert_eq!(names(path.parent().unwrap()), ["points.lp.partial"]);
-        staged.unwrap().publish().unwrap();
-        assert_eq!(names(path.parent().unwrap()), ["points.lp"]);
-        std::fs::write(&path, "old\n").unwrap();
-        drop(stage(&destination, 0).unwrap());
-        assert_eq!((names(path.parent().unwrap()), std::fs::read(&path).unwrap()), (vec!["points.lp".into()], b"old\n".to_vec()));
+        let mut file = staged.file.unwrap();
+        file.collect().unwrap();
+        file.publish().unwrap();
+        assert_eq!((names(path.parent().unwrap()), std::fs::read(&path).unwrap()), (vec!["points.lp".into()], b"a\n".to_vec()));
+        drop(alone(&destination).unwrap());
+        assert_eq!((names(path.parent().unwrap()), std::fs::read(&path).unwrap()), (vec!["points.lp".into()], b"a\n".to_vec()));
+    }
+
+    #[test]
+    fn processes_write_parts_which_are_collected_or_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("points.lp");
+        let destination = Destination::File(path.clone());
+        let begin = |process: usize| Staging::begin(&destination, process, 3).unwrap();
+        std::fs::write(folder.path().join("points.lp.partial.0123456789abcdef.1"), "of a run that was killed\n").unwrap();
+        for fails in [true, false] {
+            let (first, others) = (begin(0), [begin(1), begin(2)]);
+            assert!(!others[0].sees(7), "it is not shown yet");
+            first.show(7).unwrap();
+            assert!(others[0].sees(7) && !others[1].sees(8));
+            let mut staged: Vec<Staged> = std::iter::once(first).chain(others).map(|staging| staging.meet(7, 3)).collect();
+            for (process, staged) in staged.iter().enumerate() {
+                write(&staged.destination, process, &format!("{process}\n"));
+            }
+            assert_eq!(names(folder.path()).len(), 3);
+            let mut file = staged[0].file.take().unwrap();
+            if fails {
+                std::fs::remove_file(folder.path().join("points.lp.partial.0000000000000007.2")).unwrap();
+                let error = file.collect().unwrap_err().to_string();
+                assert!(error.starts_with("could not collect points from"), "{error}");
+                drop((staged, file));
+                assert_eq!(names(folder.path()), [""; 0]);
+            } else {
+                file.collect().unwrap();
+                file.publish().unwrap();
+                drop(staged);
+                assert_eq!((names(folder.path()), std::fs::read_to_string(&path).unwrap()), (vec!["points.lp".into()], "0\n1\n2\n".into()));
+            }
+        }
     }
 
     #[test]
     fn no_two_runs_write_the_same_file() {
         let folder = tempfile::tempdir().unwrap();
         let destination = Destination::File(folder.path().join("points.lp"));
-        let staged = stage(&destination, 0).unwrap();
-        let error = stage(&destination, 0).unwrap_err().to_string();
+        let staged = alone(&destination).unwrap();
+        let error = alone(&destination).unwrap_err().to_string();
         assert!(error.starts_with("could not open") && error.ends_with("points.lp\" for points: another run is writing it"), "{error}");
         assert_eq!(names(folder.path()), ["points.lp.partial"], "it is left to the other");
         drop(staged);
-        stage(&destination, 0).unwrap();
+        alone(&destination).unwrap();
     }
 
     #[test]
-    fn what_is_no_regular_file_is_written_as_it_is() {
+    fn what_is_no_regular_file_is_written_as_it_is_by_one_process() {
         let device = Destination::File("/dev/null".into());
-        let (destination, staged) = stage(&device, 0).unwrap();
-        assert!(destination == device && staged.is_none());
+        let staged = alone(&device).unwrap();
+        assert!(staged.destination == device && staged.file.is_none());
+        let error = Staging::begin(&device, 1, 2).unwrap_err().to_string();
+        assert_eq!(error, "several processes can't write points to \"/dev/null\": it is no regular file");
         let folder = tempfile::tempdir().unwrap();
-        let error = stage(&Destination::File(folder.path().into()), 0).unwrap_err().to_string();
+        let error = alone(&Destination::File(folder.path().into())).unwrap_err().to_string();
         assert!(error.contains("could not open"), "{error}");
     }
 }

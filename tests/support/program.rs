@@ -96,6 +96,11 @@ impl Started {
         Started { words: words.into(), child, stdout: received(stdout), stderr: received(stderr) }
     }
 
+    /// The number of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for its end.
     pub fn finish(mut self) -> Ran {
         let until = Instant::now() + Duration::from_secs(RUN_SECONDS_MAX);
