@@ -134,10 +134,10 @@ fn store_hint(error: &StoreError) -> &'static str {
     match error {
         StoreError::NoStore(_) => "give the folder of a store, or to write, an empty one or a new one",
         StoreError::OtherFormat { .. } => "use the version of the program that wrote it, or write the points again into a new folder",
-        StoreError::InUse(_) => "wait until that process is done",
+        StoreError::InUse { .. } => "wait until that process is done",
         StoreError::OtherKind { .. } => "write into a new folder",
         StoreError::TagsTooLong { .. } => "give shorter names",
-        StoreError::Damaged { .. } => "write the points again into a new folder",
+        StoreError::Damaged { .. } => "restore it from a copy, or write the points again into a new folder",
         StoreError::Failed { .. } => "see that there is space, and that you may read and write there",
     }
 }

@@ -17,21 +17,32 @@ pub mod table;
 pub mod terminal;
 
 use crate::ingest::pages;
+use crate::points::store::{self, StoreError};
 use crate::shown;
+use error::CliError;
 use std::borrow::Cow;
 use std::process::ExitCode;
 
-/// A file at which a library panics is damaged: that is said as any other error is. Nothing has been written yet.
+/// A file or a store at which a library panics is damaged: that is said as any other error is. No table has been written yet.
 fn tell_of_damaged_files() {
     let others = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| match pages::damaged() {
-        Some(path) => {
-            error::say(&format!("error: could not read {:?}: it is damaged", shown::location(&path)));
-            error::say("hint: nothing was written; write the file again");
+    std::panic::set_hook(Box::new(move |panic| match damaged(panic) {
+        Some(error) => {
+            error.report();
             std::process::exit(1)
         }
         None => others(panic),
     }));
+}
+
+/// What is damaged, where a panic tells that.
+fn damaged(panic: &std::panic::PanicHookInfo) -> Option<CliError> {
+    if let Some(path) = pages::damaged() {
+        let error = CliError::failed(format!("could not read {:?}: it is damaged", shown::location(&path)));
+        return Some(error.hint("nothing was written; write the file again"));
+    }
+    let dir = store::damaged_at(panic.location()?.file())?;
+    Some(StoreError::Damaged { dir, what: "its tree can't be read".into() }.into())
 }
 
 /// What the parser says: help and versions, which are answers, and errors, which repeat what was given.

@@ -3,7 +3,7 @@
 //! Columns are the time, the tags and the fields; rows are sorted by time, then by tags. A range is from its first time on, and up to its
 //! last without it: ranges that follow one another share no point. Names that are not there are answered by those that are most like them.
 
-use super::error::{CliError, unless_broken_pipe};
+use super::error::{CliError, say, unless_broken_pipe};
 use super::{show, table};
 use crate::points::Destination;
 use crate::points::store::merge::{FieldValue, StoredPoint};
@@ -51,6 +51,9 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
         return Err(CliError::usage(format!("there is no dataflow {dataflow:?}")).hint(nearest("dataflow", dataflow, &dataflows)));
     }
     let store = Store::open(&dir)?;
+    if !store.was_closed() {
+        say("warning: the last process that had this store open did not close it: what it had not settled is not there");
+    }
     let question = question(&store, measurement, matches, range_ns)?;
     let limit = matches.get_one::<u64>("limit").copied();
     let points = store.points(&question.measurement, &question.series, question.range_ns.clone())?;

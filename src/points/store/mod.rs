@@ -8,24 +8,30 @@
 //! A point is replaced as a whole by one of the same series and time. A retracted point is deleted, and a series too, at once with all its
 //! points. What has settled is synced.
 //!
-//! A store stays between runs: points that a run does not write remain.
+//! A store stays between runs: points that a run does not write remain. While nobody has it open, a [`seal`] says what its files are: what a
+//! disk has changed or lost is an error. A store whose making was cut short is made again by the next run.
 //!
 //! # Limits
 //! One process at a time, be it to read: the tree is locked. Blocks that lose points are not joined with their neighbours. The name of a
 //! series, with its tags, takes [`SERIES_BYTES_MAX`] at most.
 
 pub mod block;
+mod lock;
 pub mod merge;
 pub mod outlet;
 pub mod read;
+mod seal;
 pub mod series;
 pub mod write;
 
 use fjall::config::{BlockSizePolicy, FilterPolicy};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use lock::{LOCK_FILE, Lock};
+use seal::Seal;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// How long a block is that was made from many points.
 pub const BLOCK_POINTS: usize = 1_024;
@@ -39,8 +45,16 @@ const FORMAT_FILE: &str = "FORMAT";
 const FORMAT_START: &str = "retally points, format ";
 /// The format that is written. What changes the meaning of keys or blocks gets another.
 const FORMAT: &str = "1";
+/// That file, as it is written.
+const NEW_FORMAT_FILE: &str = "FORMAT.new";
 /// The folder of the tree.
 const TREE: &str = "tree";
+/// What the tree writes last when it is made.
+const TREE_MADE: &str = "version";
+/// Libraries that read a tree.
+const LIBRARIES: [&str; 6] = ["/fjall-", "/lsm-tree-", "/sfa-", "/byteview-", "/lz4_flex-", "/varint-rs-"];
+/// The stores that this process has open.
+static OPEN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// Of what is read, this is kept in memory.
 const CACHE_BYTES: u64 = 32 << 20;
@@ -66,8 +80,13 @@ pub enum StoreError {
         found: String,
     },
     /// Another process has it: wait until it is done.
-    #[error("the store {0:?} is in use by another process")]
-    InUse(PathBuf),
+    #[error("the store {dir:?} is in use by another process{}", holder.map(|holder| format!(", {holder}")).unwrap_or_default())]
+    InUse {
+        /// The folder.
+        dir: PathBuf,
+        /// Its number, where that is known.
+        holder: Option<u32>,
+    },
     /// A field of a measurement is of another kind in the store: write to another.
     #[error("field {field:?} of {measurement:?} is stored as {stored}, and comes as {given}")]
     OtherKind {
@@ -106,36 +125,87 @@ pub enum StoreError {
     },
 }
 
-/// An open store.
+/// An open store. What is dropped last stands last: the tree, the seal, the lock.
 pub struct Store {
     dir: PathBuf,
     tree: Database,
     measurements: Keyspace,
     series: Keyspace,
     blocks: Keyspace,
+    seal: Seal,
+    _open: Opened,
+    _lock: Lock,
+}
+
+/// A store in the list of those that are open.
+struct Opened(PathBuf);
+
+impl Opened {
+    fn new(dir: &Path) -> Opened {
+        OPEN.lock().unwrap_or_else(PoisonError::into_inner).push(dir.into());
+        Opened(dir.into())
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        OPEN.lock().unwrap_or_else(PoisonError::into_inner).retain(|dir| *dir != self.0);
+    }
+}
+
+/// The store that is damaged when a library panics at this place of its source: the libraries check most of what they read, and not all.
+pub fn damaged_at(source_file: &str) -> Option<PathBuf> {
+    let ours = LIBRARIES.iter().any(|library| source_file.contains(library));
+    OPEN.try_lock().ok()?.last().filter(|_| ours).cloned()
 }
 
 impl Store {
-    /// Opens the store in a folder, which is made where there is none.
+    /// Opens the store in a folder, which is made where there is none. What is there of one whose making was cut short is made again.
     pub fn create(dir: &Path) -> Result<Store, StoreError> {
         let failed = |source| StoreError::Failed { what: "make", dir: dir.into(), source };
         fs::create_dir_all(dir).map_err(failed)?;
-        if fs::read_dir(dir).map_err(failed)?.next().is_none() {
-            let format = dir.join(FORMAT_FILE);
-            fs::write(&format, format!("{FORMAT_START}{FORMAT}\n")).map_err(failed)?;
-            fs::File::open(&format).and_then(|file| file.sync_all()).map_err(failed)?;
+        if format_of(dir).is_none() {
+            let others = fs::read_dir(dir).map_err(failed)?.flatten();
+            if others.map(|entry| entry.file_name()).any(|name| name != LOCK_FILE && name != NEW_FORMAT_FILE && name != FORMAT_FILE) {
+                return Err(StoreError::NoStore(dir.into()));
+            }
+        } else {
+            check_format(dir)?;
         }
-        Store::open(dir)
+        let lock = Lock::take(dir)?;
+        if is_begun(dir) {
+            make(dir).map_err(failed)?;
+        }
+        Store::open_tree(dir, lock)
     }
 
     /// Opens the store in a folder.
     pub fn open(dir: &Path) -> Result<Store, StoreError> {
-        let format = fs::read_to_string(dir.join(FORMAT_FILE)).map_err(|_| StoreError::NoStore(dir.into()))?;
-        match format.strip_prefix(FORMAT_START).map(str::trim_end) {
-            Some(FORMAT) => {}
-            Some(found) => return Err(StoreError::OtherFormat { dir: dir.into(), found: found.into() }),
-            None => return Err(StoreError::NoStore(dir.into())),
+        check_format(dir)?;
+        if is_begun(dir) {
+            return Err(StoreError::NoStore(dir.into()));
         }
+        Store::open_tree(dir, Lock::take(dir)?)
+    }
+
+    /// Whether whoever had it open before closed it.
+    pub fn was_closed(&self) -> bool {
+        self.seal.was_sealed()
+    }
+
+    /// Writes what is only in the journal into tables.
+    pub fn flush(&self) -> Result<(), StoreError> {
+        let keyspaces = [&self.measurements, &self.series, &self.blocks];
+        keyspaces.into_iter().try_for_each(Keyspace::rotate_memtable_and_wait).map_err(self.failed("write"))
+    }
+
+    fn open_tree(dir: &Path, lock: Lock) -> Result<Store, StoreError> {
+        let seal = Seal::open(dir)?;
+        let tree = dir.join(TREE);
+        if tree.exists() && !tree.join(TREE_MADE).exists() {
+            return Err(StoreError::Damaged { dir: dir.into(), what: format!("{TREE}/{TREE_MADE} is missing") });
+        }
+        let open = Opened::new(dir);
         let failed = |error| failure(dir, "open", error);
         let tree = Database::builder(dir.join(TREE))
             .cache_size(CACHE_BYTES)
@@ -157,6 +227,9 @@ impl Store {
             series: tree.keyspace("series", names).map_err(failed)?,
             blocks: tree.keyspace("blocks", blocks).map_err(failed)?,
             tree,
+            seal,
+            _open: open,
+            _lock: lock,
         })
     }
 
@@ -170,10 +243,52 @@ impl Store {
     }
 }
 
+/// What the file of the format says; `None` where it is not there, or not all of it.
+fn format_of(dir: &Path) -> Option<String> {
+    let text = fs::read(dir.join(FORMAT_FILE)).ok()?;
+    let all = format!("{FORMAT_START}{FORMAT}\n");
+    let is_part = text.len() < all.len() && all.as_bytes().starts_with(&text);
+    (!is_part).then(|| String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Whether a folder is a store, and of this format.
+fn check_format(dir: &Path) -> Result<(), StoreError> {
+    let no_store = || StoreError::NoStore(dir.into());
+    match format_of(dir).ok_or_else(no_store)?.strip_prefix(FORMAT_START).map(str::trim_end) {
+        Some(FORMAT) => Ok(()),
+        Some(found) => Err(StoreError::OtherFormat { dir: dir.into(), found: found.into() }),
+        None => Err(no_store()),
+    }
+}
+
+/// Whether the making of a store was cut short: nothing can have been written to it.
+fn is_begun(dir: &Path) -> bool {
+    let tree = dir.join(TREE);
+    let has_tables = || {
+        let files = walkdir::WalkDir::new(&tree).into_iter().flatten();
+        files.into_iter().any(|entry| entry.file_type().is_file() && entry.path().parent().is_some_and(|parent| parent.ends_with("tables")))
+    };
+    format_of(dir).is_none() || (!tree.join(TREE_MADE).exists() && !dir.join(seal::SEAL_FILE).exists() && !has_tables())
+}
+
+/// Makes a folder an empty store, but for its tree.
+fn make(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(dir.join(TREE)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let new = dir.join(NEW_FORMAT_FILE);
+    let mut file = fs::File::create(&new)?;
+    writeln!(file, "{FORMAT_START}{FORMAT}")?;
+    file.sync_all()?;
+    fs::rename(&new, dir.join(FORMAT_FILE))?;
+    fs::File::open(dir)?.sync_all()
+}
+
 fn failure(dir: &Path, what: &'static str, error: fjall::Error) -> StoreError {
     let dir = dir.to_path_buf();
     match error {
-        fjall::Error::Locked => StoreError::InUse(dir),
+        fjall::Error::Locked => StoreError::InUse { dir, holder: None },
         fjall::Error::Io(source) => StoreError::Failed { what, dir, source },
         fjall::Error::Storage(fjall::LsmError::Io(source)) => StoreError::Failed { what, dir, source },
         fjall::Error::InvalidVersion(found) => {

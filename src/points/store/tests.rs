@@ -292,10 +292,67 @@ fn what_has_settled_is_there_after_a_crash_and_workers_need_not_know_of_each_oth
     for sensor in ["a", "b"] {
         assert!(read(&store, sensor, i64::MIN, i64::MAX) == expected, "series {sensor} is another");
     }
-    assert!(matches!(outlet::open(dir.path()).map(drop), Err(StoreError::InUse(_))));
+    assert!(
+        matches!(outlet::open(dir.path()).map(drop), Err(StoreError::InUse { holder: Some(holder), .. }) if holder == std::process::id())
+    );
     drop(points);
     Box::new(opened).finish().unwrap();
     assert!(Store::open(dir.path()).is_ok(), "it is still locked");
+}
+
+/// Whatever a run that was killed, or found no more space, had made of a store when it began one.
+#[test]
+fn a_store_whose_making_was_cut_short_is_made_again() {
+    let made = tempfile::tempdir().unwrap();
+    drop(Store::create(made.path()).unwrap());
+    let format = std::fs::read_to_string(made.path().join(FORMAT_FILE)).unwrap();
+    let begin = |format: Option<&str>, tree: &[&str]| {
+        let dir = tempfile::tempdir().unwrap();
+        format.iter().for_each(|text| std::fs::write(dir.path().join(FORMAT_FILE), text).unwrap());
+        for name in tree {
+            let path = dir.path().join("tree").join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        dir
+    };
+    let halves: [(Option<&str>, &[&str]); 7] = [
+        (None, &[]),
+        (Some(""), &[]),
+        (Some("retally po"), &[]),
+        (Some(&format), &[]),
+        (Some(&format), &["lock"]),
+        (Some(&format), &["lock", "0.jnl"]),
+        (Some(&format), &["lock", "0.jnl", "keyspaces/0/manifest", "keyspaces/0/v0"]),
+    ];
+    for (format, tree) in halves {
+        let dir = begin(format, tree);
+        assert!(matches!(Store::open(dir.path()), Err(StoreError::NoStore(_))), "{format:?} {tree:?}");
+        let mut writer = Writer::new(Store::create(dir.path()).unwrap()).unwrap();
+        writer.write(&batch(&series(&readings(), "a"), Standing::Fresh, &[(1, Some(1), None)])).unwrap();
+        writer.settle().unwrap();
+        drop(writer);
+        let store = Store::open(dir.path()).unwrap();
+        assert!(store.was_closed());
+        assert_eq!(read(&store, "a", 0, 9), Rows::from([(1, (Some(1), None))]));
+    }
+    // What has points is not begun.
+    let dir = begin(Some(&format), &["keyspaces/3/tables/7"]);
+    assert!(matches!(Store::create(dir.path()), Err(StoreError::Damaged { .. })));
+    assert!(dir.path().join("tree/keyspaces/3/tables/7").exists());
+}
+
+#[test]
+fn a_store_says_whether_it_was_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(Store::create(dir.path()).unwrap());
+    let store = Store::open(dir.path()).unwrap();
+    assert!(store.was_closed());
+    assert!(!dir.path().join("SEAL").exists(), "while it is open there is no seal");
+    drop(store);
+    std::fs::remove_file(dir.path().join("SEAL")).unwrap();
+    assert!(!Store::open(dir.path()).unwrap().was_closed());
+    assert!(Store::open(dir.path()).unwrap().was_closed());
 }
 
 #[test]
