@@ -76,6 +76,21 @@ fn names_of_files_in_folders_and_words_of_the_command_line() {
     }
 }
 
+/// A file of CSV that is opened as a spreadsheet runs nothing.
+#[test]
+fn spreadsheets_run_nothing_where_that_is_asked_for() {
+    let place = Place::new();
+    place.write("events.csv", "=1+1,1,1,1,true\n2024-03-01T08:00:00Z,1,7,3,true\n");
+    place.run("run online events=events.csv --out plain").succeeds();
+    assert!(place.read("plain/rejected.csv").contains(",\"=1+1,1,1,1,true\"\n"), "{}", place.read("plain/rejected.csv"));
+    place.run("run online events=events.csv --out safe --csv-safe").succeeds();
+    assert!(place.read("safe/rejected.csv").contains(",\"'=1+1,1,1,1,true\"\n"), "{}", place.read("safe/rejected.csv"));
+    for other in ["", "--out out --format json", "--out sqlite:tables.sqlite"] {
+        let failure = place.run(&format!("run online events=events.csv --csv-safe {other}")).fails_as_wrong_usage();
+        assert!(failure.names(&["--csv-safe is of CSV files"]).hint.is_some());
+    }
+}
+
 #[test]
 fn words_of_servers() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -148,6 +148,12 @@ fn run(dataflow: &dyn Dataflow) -> Command {
                 .value_parser(Format::ALL.map(Format::extension))
                 .default_value("csv"),
         )
+        .arg(
+            Arg::new("csv-safe")
+                .long("csv-safe")
+                .action(ArgAction::SetTrue)
+                .help("In CSV files, put a quote (') before texts that a spreadsheet would run: those that begin with = + - @, a tab or a return"),
+        )
         .arg(flag("tables", "TABLES", "Build only these, separated by commas [default: all]").value_delimiter(','))
         .arg(flag("changes", "FILE", "Write every change of a row, as a JSON object a line"))
         .arg(flag("charts", "DIR", "Draw the dataflow's charts, as SVG and PNG"))

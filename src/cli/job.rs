@@ -22,6 +22,7 @@ use std::sync::Arc;
 /// The first port of processes on one host, as timely has it.
 const FIRST_PORT: usize = 2101;
 
+const SAFE_OF_CSV: &str = "--csv-safe is of CSV files, and none are written";
 const THEN_HINT: &str = "separate inputs by spaces; quote a path that has some: --then \"events='late events.csv'\"";
 
 /// What is read, and how.
@@ -219,12 +220,20 @@ pub fn batch(definition: &Definition, inputs: &[String]) -> Result<Batch, CliErr
 
 /// The destination of `--out`, opened for the tables that are built.
 pub fn sink(job: &Job, matches: &ArgMatches) -> Result<Option<Box<dyn Sink>>, CliError> {
-    let Some(out) = matches.get_one::<String>("out") else { return Ok(None) };
+    let safe = matches.get_flag("csv-safe");
+    let Some(out) = matches.get_one::<String>("out") else {
+        let error = CliError::usage(SAFE_OF_CSV).hint("give a folder: --out DIR");
+        return if safe { Err(error) } else { Ok(None) };
+    };
     let destination = sinks::Destination::parse(out).map_err(|error| CliError::usage(error.to_string()).hint(error.hint))?;
     if !destination.has_files() && matches.value_source("format") == Some(ValueSource::CommandLine) {
         return Err(CliError::usage("--format is of files, and --out is a database").hint("leave --format out, or give a folder"));
     }
-    let format = matches.get_one::<String>("format").and_then(|name| Format::named(name)).unwrap_or_default();
+    let format = match (matches.get_one::<String>("format").and_then(|name| Format::named(name)).unwrap_or_default(), safe) {
+        (Format::Csv, true) if destination.has_files() => Format::CsvSafe,
+        (_, true) => return Err(CliError::usage(SAFE_OF_CSV).hint("leave --csv-safe out, or --format")),
+        (format, false) => format,
+    };
     let mut tables = job.graph.tables();
     tables.retain(|table| job.tables.contains(table.name));
     tables.push(Table::rejected());

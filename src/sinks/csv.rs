@@ -5,15 +5,31 @@
 use super::buffer::TextBuffer;
 use super::cells::{self, Cell};
 use crate::tables::TableState;
+use retally_core::row::{Column, ColumnType};
 use std::io::{self, Write};
+
+/// Characters at which spreadsheets take a text for something to be run.
+const RUN: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
 
 /// Writes the table.
 pub(super) fn write(state: &TableState, out: &mut dyn Write) -> io::Result<()> {
+    write_cells(state, out, |_, cell| cell)
+}
+
+/// Writes the table with a quote before each text that a spreadsheet would run. Numbers, times and labels of ours stay as they are.
+pub(super) fn write_safe(state: &TableState, out: &mut dyn Write) -> io::Result<()> {
+    write_cells(state, out, |column, cell| match cell {
+        Cell::Text(text) if column.kind == ColumnType::Text && text.starts_with(RUN) => Cell::Text(format!("'{text}").into()),
+        cell => cell,
+    })
+}
+
+fn write_cells(state: &TableState, out: &mut dyn Write, shown: impl for<'a> Fn(&Column, Cell<'a>) -> Cell<'a>) -> io::Result<()> {
     let columns = &state.table().columns;
     let mut pieces = TextBuffer::new(out);
     pieces.add(|out| line(out, columns.iter().map(|column| Cell::Text(column.name.into()))))?;
     for mut row in state.rows() {
-        pieces.add(|out| line(out, columns.iter().map(|column| cells::take(column, &mut row))))?;
+        pieces.add(|out| line(out, columns.iter().map(|column| shown(column, cells::take(column, &mut row)))))?;
     }
     pieces.flush()
 }
@@ -52,7 +68,7 @@ mod tests {
     use super::super::cells::tests::{columns, encode, sample, state, tuple};
     use super::*;
     use proptest::prelude::*;
-    use retally_core::row::{Column, ColumnType, Row, values};
+    use retally_core::row::{Row, values};
 
     fn text(state: &TableState) -> String {
         let mut out = Vec::new();
@@ -67,6 +83,22 @@ mod tests {
             2026-03-02,,18446744073709551615,,1000000000000000000000,false,,\"a,b\",\n\
             2026-03-03,2026-03-01T00:00:00.000001Z,0,-9223372036854775808,-0.0000001,true,\"a \"\"b\"\", é\0\n日\",1000+,00000000-0000-0000-0000-000000000000\n";
         assert_eq!(text(&sample()), expected);
+    }
+
+    #[test]
+    fn texts_that_a_spreadsheet_would_run_get_a_quote() {
+        let columns = vec![Column::new("text", ColumnType::Text, ""), Column::new("int", ColumnType::Int, "")];
+        let texts = ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "=a,b", "x=1", "", "'=1"];
+        let mut rows: Vec<Row> = texts.iter().map(|text| Row::default().text(text).int(-7)).collect();
+        rows.sort();
+        let state = state(columns, rows);
+        let mut out = Vec::new();
+        write_safe(&state, &mut out).unwrap();
+        let safe = String::from_utf8(out).unwrap();
+        let cells: Vec<&str> =
+            safe.split("\n").skip(1).filter(|line| !line.is_empty()).map(|line| line.strip_suffix(",-7").unwrap()).collect();
+        assert_eq!(cells, ["", "'\tx", "\"'\rx\"", "'=1", "'+1", "'-1", "'=1+1", "\"'=a,b\"", "'@x", "x=1"]);
+        assert!(text(&state).contains("\n=1+1,-7\n"), "only where it is asked for");
     }
 
     #[test]

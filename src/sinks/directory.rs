@@ -66,6 +66,7 @@ fn stage(table: &TableState, format: Format, path: &Path) -> io::Result<Staged> 
     let mut staged = Staged::create(path)?;
     in_background(staged.file(), |out| match format {
         Format::Csv => csv::write(table, out),
+        Format::CsvSafe => csv::write_safe(table, out),
         Format::Json => json::write(table, out),
         Format::Parquet => parquet::write(table, out),
     })?;
@@ -180,6 +181,7 @@ mod tests {
         let table = sample();
         let write = |format, out: &mut Faulty| match format {
             Format::Csv => csv::write(&table, out),
+            Format::CsvSafe => csv::write_safe(&table, out),
             Format::Json => json::write(&table, out),
             Format::Parquet => parquet::write(&table, out),
         };

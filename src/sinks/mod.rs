@@ -90,6 +90,8 @@ pub enum Format {
     /// Comma-separated values with a header.
     #[default]
     Csv,
+    /// The same, where no text is what a spreadsheet would run.
+    CsvSafe,
     /// A JSON object a line.
     Json,
     /// Apache Parquet.
@@ -97,7 +99,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// All of them, the default first.
+    /// All that have a name, the default first.
     pub const ALL: [Format; 3] = [Format::Csv, Format::Json, Format::Parquet];
 
     /// The format of this name, which is that of its extension.
@@ -108,7 +110,7 @@ impl Format {
     /// What file names end in.
     pub fn extension(self) -> &'static str {
         match self {
-            Format::Csv => "csv",
+            Format::Csv | Format::CsvSafe => "csv",
             Format::Json => "json",
             Format::Parquet => "parquet",
         }
