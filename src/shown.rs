@@ -113,8 +113,15 @@ fn masked_url(Parts { head, scheme, rest }: Parts) -> Option<String> {
     // The keys of objects may have question marks, and globs do.
     let asks = if web { !behind.is_empty() } else { behind.contains('=') && scheme != "file" };
     let signed_in = authority.contains('@');
+    // Who uses a database is named, where no password is.
+    let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
+    if scheme.starts_with("postgres") && signed_in && !asks && !user.contains([':', '@']) && rest.matches('@').count() == 1 {
+        return None;
+    }
     // `u:12/3@host`: a port and a path, or a password with a slash.
-    let doubtful = rest.contains('@') && if signed_in { behind.contains('@') } else { authority.contains(':') };
+    let before = rest.rsplit_once('@').map_or("", |(before, _)| before);
+    let suspect = if web || scheme.starts_with("postgres") { before } else { authority };
+    let doubtful = rest.contains('@') && if signed_in { behind.contains('@') } else { suspect.contains(':') };
     let is_url = || Url::parse(&format!("{scheme}://{rest}")).is_ok_and(|url| url.has_host() || scheme == "file");
     if doubtful || ((signed_in || asks || authority.contains(':')) && !is_url()) {
         return Some(format!("{head}{HIDDEN}"));
@@ -167,6 +174,7 @@ mod tests {
             "http://",
             "C:\\data",
             "postgres://host:5433/db",
+            "postgres://me@host:5433/db",
             "",
         ] {
             assert_eq!(location(given), given);
@@ -210,7 +218,14 @@ mod tests {
                 assert!(!shown.contains("cret") && !shown.contains("se") && !shown.contains("12"), "{secret} {rest}: {shown}");
             }
         }
-        for given in ["http://user:secret", "https://host:1x/secret?a", "postgres://me:secret@a,b:1/db?x=1", "http://:secret@"] {
+        for given in [
+            "http://user:secret",
+            "https://host:1x/secret?a",
+            "postgres://me:secret@a,b:1/db?x=1",
+            "http://:secret@",
+            "postgres://a/me:secret@host",
+            "http://a/me:secret@host",
+        ] {
             assert!(!location(given).contains("secret"), "{given}: {}", location(given));
         }
     }

@@ -67,11 +67,10 @@ fn place() -> Place {
 
 #[test]
 fn no_command_that_fails_shows_a_secret() {
-    let place = place();
     let server = echo();
     let online = "run online events=events.csv";
     let sensors = "run sensors data=data.csv -w 1";
-    for words in [
+    let commands = [
         // Inputs.
         "run online events=https://u:MARK@host/x.csv",
         "run online 'events=https://host/x.csv?X-Amz-Signature=MARK'",
@@ -111,10 +110,8 @@ fn no_command_that_fails_shows_a_secret() {
         "generate online --out postgres://u:MARK@host/db",
         "generate online --out postgres:/u:MARK@host/db",
         "demo online --out u:MARK@host/db",
-    ] {
-        assert_ne!(run(&place, words, &[]).code, Some(0), "{words}");
-    }
-    for out in [
+    ];
+    let outs = [
         "--out postgres:/u:MARK@host/db",
         "--out postgres//u:MARK@host/db",
         "--out postgress://u:MARK@host/db",
@@ -129,10 +126,8 @@ fn no_command_that_fails_shows_a_secret() {
         "--charts 'https://host/x?sig=MARK'",
         "--changes https://u:MARK@host/x",
         "--changes u:MARK@host/x",
-    ] {
-        assert_ne!(run(&place, &format!("{online} {out}"), &[]).code, Some(0), "{out}");
-    }
-    for points in [
+    ];
+    let points = [
         format!("http://u:MARK@{server}/write?db=d"),
         format!("http://{server}/write?db=d&u=me&p=MARK"),
         format!("http://{server}/write?token=MARK"),
@@ -145,9 +140,18 @@ fn no_command_that_fails_shows_a_secret() {
         "u:MARK@host".into(),
         "file:http://u:MARK@host/x".into(),
         "store:postgres:/u:MARK@host/x".into(),
-    ] {
-        assert_ne!(run(&place, &format!("{sensors} --points '{points}' --out out"), &[]).code, Some(0), "{points}");
-    }
+    ];
+    let mut all: Vec<String> = commands.map(String::from).into();
+    all.extend(outs.map(|out| format!("{online} {out}")));
+    all.extend(points.map(|points| format!("{sensors} --points '{points}' --out out")));
+    std::thread::scope(|scope| {
+        for some in all.chunks(all.len().div_ceil(4)) {
+            scope.spawn(|| {
+                let place = place();
+                some.iter().for_each(|words| assert_ne!(run(&place, words, &[]).code, Some(0), "{words}"));
+            });
+        }
+    });
 }
 
 #[test]
@@ -183,7 +187,7 @@ fn no_url_of_a_job_is_shown() {
     let server = echo();
     let job = |brushing: &str| format!("{{\"job_id\":\"j\",\"toothbrush_id\":\"t\",\"brushing\":\"{brushing}\",\"settings\":\"none\"}}\n");
     let lines = [
-        format!("{{\"job_id\":\"j\",\"brushing\":\"https://u:MARK@host/x?sig=MARK\",\"settings\":\"x\"}}\n"),
+        "{\"job_id\":\"j\",\"brushing\":\"https://u:MARK@host/x?sig=MARK\",\"settings\":\"x\"}\n".into(),
         "{\"brushing\":\"https:\\/\\/host\\/x?sig=MARK\\u0026x=MARK\",\n".into(),
         "brushing=https://u:MARK@host/x\n".into(),
         "host/x?X-Amz-Signature=MARK\n".into(),

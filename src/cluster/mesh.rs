@@ -10,9 +10,9 @@
 //! | who connects | [`Ready`]: the number by chance of the other, and whether it sees what process 0 shows |
 //!
 //! A connection counts once its third message is there. Who gave up before, since this process was suspended for a while, never sends it;
-//! and who can't repeat the number is a stranger. So a stranger is dropped whatever it says, and does no harm; only a peer that has sent all
-//! three can disagree about the job. All that come are heard side by side, and the silent ones not for long. timely's own mesh does none of
-//! this, and prints to stdout.
+//! and who can't repeat the number is a stranger. So a stranger is dropped whatever it says, and does no harm; only a peer that has sent
+//! all three can disagree about the job. All that come are heard side by side, and the silent ones not for long. timely's own mesh does
+//! none of this, and prints to stdout.
 //!
 //! # Limits
 //! There is no secret: who speaks this protocol is believed. On a network that others can reach, this is not safe.
@@ -407,7 +407,9 @@ impl Reception {
     }
 
     fn accept(&mut self) {
-        while let Ok((stream, _)) = self.listener.accept() {
+        // No more at a time than may stay.
+        for _ in 0..GUESTS_MAX {
+            let Ok((stream, _)) = self.listener.accept() else { return };
             if self.guests.len() >= GUESTS_MAX {
                 let silent = self.guests.iter().position(|guest| guest.hello.is_none()).unwrap_or(0);
                 self.guests.remove(silent);

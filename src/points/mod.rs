@@ -135,8 +135,8 @@ impl FromStr for Destination {
 }
 
 impl Destination {
-    /// What processes must agree on, without secrets: which kind of destination it is, and which server. Whether processes see the same file is
-    /// proven in another way ([`staged`]).
+    /// What processes must agree on, without secrets: which kind of destination it is, and which server. Whether processes see the same
+    /// file is proven in another way ([`staged`]).
     pub fn agreement(&self) -> String {
         match self {
             Destination::Nowhere => "nowhere".into(),

@@ -1,8 +1,8 @@
 //! Points in a file that appears complete or not at all.
 //!
 //! Process 0 collects the points of a run in a file beside the one that was asked for, `points.lp.partial`. It holds a lock on it, so that
-//! no other run writes to it as well, and gives it its name when the run has done all else. A run that fails removes it. So the file that was
-//! there before is the old one, or all of the new one.
+//! no other run writes to it as well, and gives it its name when the run has done all else. A run that fails removes it. So the file that
+//! was there before is the old one, or all of the new one.
 //!
 //! Each other process writes a part of its own beside it. File systems of several hosts do not append in turn, so no two processes write
 //! to one file. When all have written the last of their points, process 0 appends the parts. That takes them to see the same folder, which
@@ -16,7 +16,7 @@
 use super::{Destination, PointsError};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -97,7 +97,11 @@ impl Staging {
     /// Whether this process sees what process 0 has written, where it must.
     pub fn sees(&self, mark: u64) -> bool {
         let Destination::File(path) = &self.destination else { return true };
-        std::fs::read_to_string(beside(path, ".partial")).is_ok_and(|text| text == format!("{MARK}{mark:016x}\n"))
+        let sought = format!("{MARK}{mark:016x}\n");
+        let mut found = String::new();
+        // That of a run that was killed may be long.
+        let read = File::open(beside(path, ".partial")).and_then(|file| file.take(2 * sought.len() as u64).read_to_string(&mut found));
+        read.is_ok() && found == sought
     }
 
     /// Goes on, once the processes have met.
@@ -149,7 +153,10 @@ fn locked(partial: &Path) -> io::Result<File> {
     for _ in 0..LOCK_TRIES_MAX {
         let file = OpenOptions::new().create(true).append(true).open(partial)?;
         match file.try_lock() {
-            Err(TryLockError::WouldBlock) => return Err(io::Error::other("another run is writing it")),
+            Err(TryLockError::WouldBlock) => {
+                let holder = holder(&file).map(|process| format!(": process {process}")).unwrap_or_default();
+                return Err(io::Error::other(format!("another run is writing it{holder}")));
+            }
             // Where the file system knows no locks, none is missed.
             Err(TryLockError::Error(_)) | Ok(()) => {}
         }
@@ -159,6 +166,19 @@ fn locked(partial: &Path) -> io::Result<File> {
         }
     }
     Err(io::Error::other("others put it in place again and again"))
+}
+
+/// The process that has locked a file, where the system says that.
+fn holder(file: &File) -> Option<u32> {
+    let inode = file.metadata().ok()?.ino().to_string();
+    // `1: FLOCK  ADVISORY  WRITE 4711 08:01:1234567 0 EOF`
+    std::fs::read_to_string("/proc/locks").ok()?.lines().find_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        (words.next()? == "FLOCK").then_some(())?;
+        let (process, place) = (words.nth(2)?, words.next()?);
+        place.rsplit(':').next().filter(|found| *found == inode)?;
+        process.parse().ok().filter(|process| *process > 0)
+    })
 }
 
 impl StagedPoints {
@@ -282,7 +302,8 @@ mod tests {
         let destination = Destination::File(folder.path().join("points.lp"));
         let staged = alone(&destination).unwrap();
         let error = alone(&destination).unwrap_err().to_string();
-        assert!(error.starts_with("could not open") && error.ends_with("points.lp\" for points: another run is writing it"), "{error}");
+        let holder = format!("points.lp\" for points: another run is writing it: process {}", std::process::id());
+        assert!(error.starts_with("could not open") && error.ends_with(&holder), "{error}");
         assert_eq!(names(folder.path()), ["points.lp.partial"], "it is left to the other");
         drop(staged);
         alone(&destination).unwrap();

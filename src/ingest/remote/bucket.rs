@@ -57,8 +57,9 @@ fn bucket_of(name: &str) -> io::Result<Arc<dyn ObjectStore>> {
 /// The library panics at an address that is none. What it is may have a password in it.
 fn check_endpoints() -> io::Result<()> {
     for (name, value) in std::env::vars().filter(|(name, _)| name.starts_with("AWS_ENDPOINT")) {
-        let is_server = Url::parse(&value).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        if !value.is_empty() && !(is_server && value.parse::<ureq::http::Uri>().is_ok()) {
+        let is_url = Url::parse(&value).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        let is_server = is_url && value.parse::<ureq::http::Uri>().is_ok();
+        if !is_server && !value.is_empty() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is no URL of a server: http://HOST:PORT")));
         }
     }

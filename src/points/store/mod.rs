@@ -8,8 +8,8 @@
 //! A point is replaced as a whole by one of the same series and time. A retracted point is deleted, and a series too, at once with all its
 //! points. What has settled is synced.
 //!
-//! A store stays between runs: points that a run does not write remain. While nobody has it open, a [`seal`] says what its files are: what a
-//! disk has changed or lost is an error. A store whose making was cut short is made again by the next run.
+//! A store stays between runs: points that a run does not write remain. While nobody has it open, a [`seal`] says what its files are: what
+//! a disk has changed or lost is an error. A store whose making was cut short is made again by the next run.
 //!
 //! # Limits
 //! One process at a time, be it to read: the tree is locked. Blocks that lose points are not joined with their neighbours. The name of a

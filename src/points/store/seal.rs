@@ -2,12 +2,12 @@
 //!
 //! The tree takes what is missing at the end of its journal for what a crash has left, as it must: what a disk has lost of a store that was
 //! closed would go without a word. And at some bytes that are not what it wrote it panics. So whoever closes a store writes down the length
-//! and the checksum of each file; whoever opens it looks at them first, and breaks the seal. A store without a seal is one whose last process
-//! was killed, or still runs: the tree finds what had settled.
+//! and the checksum of each file; whoever opens it looks at them first, and breaks the seal. A store without a seal is one whose last
+//! process was killed, or still runs: the tree finds what had settled.
 //!
 //! # Limits
-//! Of tables longer than [`WHOLE_BYTES_MAX`], which never change, only the length and both ends are looked at: their blocks have checksums of
-//! their own, which the tree looks at as it reads them.
+//! Of tables longer than [`WHOLE_BYTES_MAX`], which never change, only the length and both ends are looked at: their blocks have checksums
+//! of their own, which the tree looks at as it reads them.
 
 use super::{FORMAT_FILE, StoreError, TREE};
 use flate2::Crc;
@@ -103,6 +103,10 @@ impl Seal {
             let name = entry.path().strip_prefix(&self.dir).unwrap_or(entry.path()).to_string_lossy().into_owned();
             if !entry.file_type().is_file() || entry.file_name() == TREE_LOCK {
                 continue;
+            }
+            // What the tree has not synced may be lost yet, and the seal would say that it was there.
+            if entry.path().extension().is_some_and(|ending| ending == JOURNAL) {
+                File::open(entry.path())?.sync_all()?;
             }
             let is_table = entry.path().parent().is_some_and(|parent| parent.ends_with("tables"));
             let known = self.known.get(&name).filter(|known| is_table && entry.metadata().is_ok_and(|found| found.len() == known.bytes));
