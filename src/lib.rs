@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod engine;
 pub mod failure;
 pub mod ingest;
+pub mod interrupt;
 pub mod numbers;
 pub mod points;
 pub mod registry;

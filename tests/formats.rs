@@ -30,7 +30,7 @@ fn csv() {
     let place = small();
     place.run(&format!("{SMALL} --out out")).succeeds();
     let expect = |table: &str, text: &str| assert_eq!(place.read(&format!("out/{table}.csv")), text);
-    assert_eq!(place.names("out"), TABLES.map(|table| format!("{table}.csv")));
+    assert_eq!(place.tables("out").into_keys().collect::<Vec<_>>(), TABLES.map(|table| format!("{table}.csv")));
     expect("online_daily", "day,fleet_size,devices\n2024-03-01,1,1\n2024-03-01,3+,3\n2024-03-02,1,1\n2024-03-02,2,2\n");
     expect("online_rolling_28d", "day,fleet_size,devices\n2024-03-01,1,1\n2024-03-01,3+,3\n2024-03-02,1,1\n2024-03-02,3+,3\n");
     expect(
@@ -88,7 +88,10 @@ fn json_and_parquet_say_the_same() {
 pub fn all_formats_say_the_same(place: &Place, words: &str, tables: &[&str]) {
     for format in ["csv", "json", "parquet"] {
         place.run(&format!("{words} --out {format} --format {format}")).succeeds();
-        assert_eq!(place.names(format), tables.iter().map(|table| format!("{table}.{format}")).collect::<Vec<_>>());
+        assert_eq!(
+            place.tables(format).into_keys().collect::<Vec<_>>(),
+            tables.iter().map(|table| format!("{table}.{format}")).collect::<Vec<_>>()
+        );
     }
     json_says_the_same(place, tables);
     parquet_says_the_same(place, tables);
@@ -178,7 +181,7 @@ fn changes_add_up_to_the_tables() {
     assert_eq!(epochs, [1, 2, 3]);
     sums.retain(|_, sum| *sum != 0);
     assert!(sums.values().all(|sum| *sum == 1), "a row is there once");
-    let same = place.files("first") == place.files("last");
+    let same = place.tables("first") == place.tables("last");
     assert!(same, "late events that are taken back leave no trace");
     for table in TABLES.iter().filter(|table| **table != "rejected") {
         let mut rows: Vec<String> = place.read(&format!("last/{table}.json")).lines().map(String::from).collect();
@@ -212,7 +215,7 @@ fn only_the_tables_that_are_asked_for() {
         place.run(&format!("{SMALL} --tables {tables} --out {tables} --changes {tables}.ndjson")).succeeds();
         let mut expected: Vec<String> = tables.split(',').chain(["rejected"]).map(|table| format!("{table}.csv")).collect();
         expected.sort();
-        let files = place.files(tables);
+        let files = place.tables(tables);
         assert!(files.keys().eq(expected.iter()), "{tables}");
         assert!(files.iter().all(|(name, bytes)| place.files("all")[name] == *bytes), "{tables}");
         let changes = place.read(&format!("{tables}.ndjson"));

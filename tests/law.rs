@@ -226,7 +226,7 @@ fn nothing_is_left_of_what_is_retracted() {
     let place = Place::new();
     ONLINE.write_csv(&place, "in");
     place.run(&format!("{} events=in/events.csv --then events-=in/events.csv --out out", ONLINE.run())).succeeds();
-    for (name, bytes) in place.files("out") {
+    for (name, bytes) in place.tables("out") {
         assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), 1, "{name} has rows: {}", String::from_utf8_lossy(&bytes));
     }
 }
@@ -272,7 +272,7 @@ fn large_files_are_read_in_parts() {
     assert_eq!(lines, refused);
     assert_eq!(rejected.replace("large.csv", "whole.csv.zst"), place.read("whole/rejected.csv"));
     let tables = |folder: &str| {
-        let mut files = place.files(folder);
+        let mut files = place.tables(folder);
         files.remove("rejected.csv");
         files
     };
@@ -338,7 +338,7 @@ fn active_from_a_large_file() {
     place.write("whole.jsonl.zst", zstd(&lines));
     place.run("run active events=in/events.jsonl -w 3 --out large").succeeds();
     place.run("run active events=whole.jsonl.zst -w 1 --out whole").succeeds();
-    let [large, whole] = ["large", "whole"].map(|folder| place.files(folder));
+    let [large, whole] = ["large", "whole"].map(|folder| place.tables(folder));
     let [large, whole] =
         [large, whole].map(|files| files.into_iter().map(|(name, bytes)| (name, String::from_utf8_lossy(&bytes).into_owned())));
     for ((name, large), (_, whole)) in large.zip(whole) {

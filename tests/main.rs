@@ -11,6 +11,7 @@ mod charts;
 mod cli;
 mod databases;
 mod databases_refuse;
+mod destinations;
 mod errors;
 mod formats;
 mod fuzz;

@@ -19,7 +19,7 @@ mod png;
 mod text;
 mod timeline;
 
-use crate::staged::{Staged, why};
+use crate::staged::{Staged, sweep, why};
 use crate::tables::{TableState, Tables};
 use figure::Figure;
 use picture::Picture;
@@ -57,6 +57,7 @@ pub enum ChartError {
 
 /// Draws the charts of a graph whose tables were built. Returns the files.
 pub fn draw_all(graph: &dyn Graph, tables: &Tables, dir: &Path) -> Result<Vec<PathBuf>, ChartError> {
+    sweep(dir);
     let mut files = Vec::new();
     let charts = graph.charts();
     for chart in &charts {

@@ -2,7 +2,7 @@
 
 use super::error::CliError;
 use crate::sinks::changes::ChangesWriter;
-use crate::staged::{Staged, why};
+use crate::staged::{Staged, parent, sweep, why};
 use retally_core::contract::Table;
 use std::fs::File;
 use std::io::{self, Write};
@@ -44,6 +44,7 @@ impl Write for Target {
 impl ChangesFile {
     /// A new file on its way to `path`.
     pub fn create(path: &Path) -> Result<ChangesFile, CliError> {
+        sweep(parent(path));
         let special = std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir());
         let target =
             if special { File::options().write(true).open(path).map(Target::Direct) } else { Staged::create(path).map(Target::Staged) };

@@ -1,7 +1,7 @@
 //! `retally demo`: generates input, runs it, feeds a late batch, and shows what that changed, and how fast.
 
 use super::args;
-use super::error::{CliError, unless_broken_pipe};
+use super::error::{CliError, listen_to_signals, unless_broken_pipe};
 use super::generate::into_folder;
 use super::job;
 use super::run::RunDriver;
@@ -33,6 +33,7 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let beside = || std::env::temp_dir().join(format!("retally-demo-{name}"));
     let root = matches.get_one::<String>("out").map_or_else(|| Ok(beside()), |out| args::written("out", out))?;
     let mut steps = Steps { number: 0 };
+    listen_to_signals()?;
 
     let definition = dataflow.definition();
     let options = Settings::defaults(&definition.generator).with("late", LATE_EVENTS);

@@ -5,6 +5,7 @@ use crate::charts::ChartError;
 use crate::cluster::mesh::MeshError;
 use crate::engine::{CommitError, EngineError};
 use crate::ingest::IngestError;
+use crate::interrupt::{self, Interrupted};
 use crate::points::PointsError;
 use crate::points::store::StoreError;
 use crate::sinks::SinkError;
@@ -41,6 +42,11 @@ impl CliError {
     #[must_use]
     pub fn within(self, what: &str) -> CliError {
         CliError { message: format!("{what}: {}", self.message), ..self }
+    }
+
+    /// Whether it failed, and was asked for rightly.
+    pub fn is_failure(&self) -> bool {
+        self.code == 1
     }
 
     /// Prints it.
@@ -86,6 +92,7 @@ impl From<EngineError> for CliError {
                 "no table was written; points that a server or a store took are there, and are the same when written again"
             }
             EngineError::Start(_) => "see how many threads and open files a process may have (ulimit -a); or take fewer workers: -w N",
+            EngineError::Interrupted(_) => "run again",
             EngineError::Elsewhere(_) => "process 0 says more",
             EngineError::Full { .. } => "try again in a moment",
             EngineError::Ended => "look at what was reported before",
@@ -140,6 +147,18 @@ fn store_hint(error: &StoreError) -> &'static str {
         StoreError::Damaged { .. } => "restore it from a copy, or write the points again into a new folder",
         StoreError::Failed { .. } => "see that there is space, and that you may read and write there",
     }
+}
+
+/// From now on, signals end the process in order.
+pub fn listen_to_signals() -> Result<(), CliError> {
+    let tell = |interrupted: Interrupted| {
+        say(&format!("error: interrupted by {}", interrupted.signal));
+        say(match interrupted.is_published {
+            true => "hint: tables are written, in whole; run again for what comes after them, as points, charts and changes",
+            false => "hint: no table was written; run again",
+        });
+    };
+    interrupt::listen(tell).map_err(|error| CliError::failed(format!("could not listen to signals: {error}")))
 }
 
 /// Says something on stderr, on one line. Where nobody listens any more, nothing is lost by going on.

@@ -17,20 +17,33 @@ pub mod table;
 pub mod terminal;
 
 use crate::ingest::pages;
+use crate::interrupt;
 use crate::points::store::{self, StoreError};
 use crate::shown;
 use error::CliError;
 use std::borrow::Cow;
 use std::process::ExitCode;
+use std::sync::Once;
 
-/// A file or a store at which a library panics is damaged: that is said as any other error is. No table has been written yet.
-fn tell_of_damaged_files() {
+/// What timely's threads panic with when another process is gone.
+const LOST: &str = "timely communication error";
+/// Only one thread says that, and the others wait for the end.
+static TOLD: Once = Once::new();
+
+/// Where libraries panic because of something outside of this process, that is said as any other error is: a file that is damaged, before
+/// anything has been written, and another process that is gone.
+fn tell_of_panics() {
     let others = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| match damaged(panic) {
         Some(error) => {
             error.report();
             std::process::exit(1)
         }
+        None if panic.payload_as_str().is_some_and(|why| why.starts_with(LOST)) => TOLD.call_once(|| {
+            error::say("error: lost another process of this run: it has ended, or can't be reached any more");
+            error::say("hint: look at what it said, and start all processes again");
+            interrupt::exit(1)
+        }),
         None => others(panic),
     }));
 }
@@ -61,7 +74,7 @@ fn refused(error: &clap::Error) -> ExitCode {
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
-    tell_of_damaged_files();
+    tell_of_panics();
     let matches = match args::command().try_get_matches() {
         Ok(matches) => matches,
         Err(error) => return refused(&error),
@@ -76,6 +89,8 @@ pub fn main() -> ExitCode {
         Some(("man", _)) => shell::man(),
         _ => Ok(()),
     };
+    // After a signal, that is how it ends.
+    interrupt::over();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.report(),

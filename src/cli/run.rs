@@ -2,7 +2,7 @@
 
 use super::args;
 use super::changes::ChangesFile;
-use super::error::{CliError, say, unless_broken_pipe};
+use super::error::{self, CliError, say, unless_broken_pipe};
 use super::job;
 use super::progress::ProgressShown;
 use super::query::nearest;
@@ -30,14 +30,24 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let cluster = job::cluster(matches)?;
     job::check_processes(&job, &cluster, matches)?;
     let batches = job::batches(&job.definition, matches)?;
+    error::listen_to_signals()?;
     let mut driver = RunDriver::silent(&job, batches);
     if cluster.process == 0 {
         driver.changes = text("changes").map(|path| ChangesFile::create(&args::written("changes", path)?)).transpose()?;
         driver.quiet = matches.get_flag("quiet");
         driver.progress = ProgressShown::new(driver.quiet);
+        let sink = job::sink(&job, matches);
+        let sink = match sink {
+            // The others are waiting, and are to hear of it.
+            Err(error) if cluster.processes() > 1 && error.is_failure() => {
+                driver.refused = Some(error);
+                None
+            }
+            sink => sink?,
+        };
         let deletions = if matches.get_flag("replace") { Deletions::Any } else { Deletions::Guarded };
         let charts = text("charts").map(|path| args::written("charts", path)).transpose()?;
-        driver.ending = Some(Ending { sink: job::sink(&job, matches)?, deletions, charts, job: job.clone() });
+        driver.ending = Some(Ending { sink, deletions, charts, job: job.clone() });
     }
     engine::run(&job, &cluster, driver)?;
     Ok(())
@@ -60,6 +70,8 @@ pub struct RunDriver {
     changes: Option<ChangesFile>,
     progress: ProgressShown,
     quiet: bool,
+    /// Why tables can't be written.
+    refused: Option<CliError>,
     /// What is done when all batches are committed.
     ending: Option<Ending>,
     /// What each batch was and did.
@@ -77,6 +89,7 @@ impl RunDriver {
             changes: None,
             progress: ProgressShown::new(true),
             quiet: true,
+            refused: None,
             ending: None,
             summaries: Vec::new(),
             last_changes: BTreeMap::new(),
@@ -106,6 +119,8 @@ impl RunDriver {
             Some(sink) => sink.bring(&self.tables.all(), &reached, deletions)?,
             None => Vec::new(),
         };
+        // Said even when all is to be quiet: it is about what was there before.
+        sink.iter_mut().flat_map(|sink| sink.remarks()).for_each(|remark| say(&format!("note: {remark}")));
         engine::publish(points).map_err(EngineError::Commit)?;
         if let Destination::File(path) = &job.points {
             written.push(path.display().to_string());
@@ -130,6 +145,10 @@ impl RunDriver {
 }
 
 impl Driver for RunDriver {
+    fn begin(&mut self) -> Result<(), CommitError> {
+        self.refused.take().map_or(Ok(()), |error| Err(error.into()))
+    }
+
     fn next(&mut self) -> Option<Batch> {
         self.batches.pop_front()
     }

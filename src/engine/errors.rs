@@ -62,6 +62,9 @@ pub enum EngineError {
     /// The workers could not be started, or one of them has ended.
     #[error("could not start the workers: {0}")]
     Start(String),
+    /// A signal asked the process to end.
+    #[error("interrupted by {0}")]
+    Interrupted(&'static str),
     /// The process that drives has failed, and this one with it.
     #[error("process 0 failed: {0}")]
     Elsewhere(String),
@@ -83,6 +86,7 @@ impl EngineError {
             | EngineError::Points(_)
             | EngineError::Mesh(_)
             | EngineError::Start(_)
+            | EngineError::Interrupted(_)
             | EngineError::Elsewhere(_)
             | EngineError::Ended => Kind::Lost,
         }

@@ -27,6 +27,7 @@ pub use workers::Passing;
 use crate::cluster::Cluster;
 use crate::ingest::batch::{Arrival, Batch};
 use crate::ingest::plan;
+use crate::interrupt;
 use crate::points::Dropped;
 use crate::points::staged::StagedPoints;
 use hosted::Offer;
@@ -37,6 +38,11 @@ use workers::{Core, PROGRESS_EVERY, on_workers};
 
 /// Where batches come from and changes go to.
 pub trait Driver: Send + 'static {
+    /// All processes are connected. An error ends the run on all of them.
+    fn begin(&mut self) -> Result<(), CommitError> {
+        Ok(())
+    }
+
     /// The next batch; `None` ends the run.
     fn next(&mut self) -> Option<Batch>;
 
@@ -66,6 +72,7 @@ pub fn run<D: Driver>(job: &Job, cluster: &Cluster, mut driver: D) -> Result<Opt
     on_workers(std::slice::from_ref(job), cluster, Passing::Values, move |worker, core: &mut Core| {
         let mut complete = Vec::new();
         let mut epoch = 0;
+        driver.begin()?;
         while let Some(batch) = driver.next() {
             let arrived = Instant::now();
             let plan = plan::plan(&definition, &batch, Arrival { accept_from, accept_until: now().plus(DAY) })?;
@@ -74,6 +81,7 @@ pub fn run<D: Driver>(job: &Job, cluster: &Cluster, mut driver: D) -> Result<Opt
             let mut told = Instant::now();
             while core.is_busy() {
                 core.step(worker, Some(PROGRESS_EVERY), &mut complete)?;
+                go_on()?;
                 if told.elapsed() >= PROGRESS_EVERY {
                     told = Instant::now();
                     core.progress(0).into_iter().for_each(|progress| driver.progress(progress));
@@ -86,10 +94,16 @@ pub fn run<D: Driver>(job: &Job, cluster: &Cluster, mut driver: D) -> Result<Opt
                 }
             }
         }
+        go_on()?;
         let (dropped, points) = core.finish_points(worker)?;
         driver.finish(&dropped, points)?;
         Ok(driver)
     })
+}
+
+/// An error, when a signal asks the process to end.
+fn go_on() -> Result<(), EngineError> {
+    interrupt::requested().map_or(Ok(()), |signal| Err(EngineError::Interrupted(signal)))
 }
 
 /// The machine's clock.

@@ -14,6 +14,7 @@
 //! begins the partial file anew, and removes the parts.
 
 use super::{Destination, PointsError};
+use crate::interrupt::Temporary;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
@@ -43,6 +44,7 @@ pub struct StagedPoints {
     published: bool,
     /// Its lock goes with it.
     locked: File,
+    _temporary: Temporary,
 }
 
 /// The part of another process, which goes with it.
@@ -79,9 +81,9 @@ impl Staging {
         }
         if process == 0 {
             let partial = beside(path, ".partial");
-            let locked = locked(&partial).map_err(failed)?;
+            let (locked, temporary) = locked(&partial).map_err(failed)?;
             remove_parts(&partial);
-            staging.file = Some(StagedPoints { partial, path: path.clone(), parts: Vec::new(), published: false, locked });
+            staging.file = Some(StagedPoints { partial, path: path.clone(), parts: Vec::new(), published: false, locked, _temporary: temporary });
         }
         Ok(staging)
     }
@@ -146,23 +148,25 @@ fn remove_parts(partial: &Path) {
     }
 }
 
-fn locked(partial: &Path) -> io::Result<File> {
+fn locked(partial: &Path) -> io::Result<(File, Temporary)> {
     if let Some(folder) = partial.parent() {
         std::fs::create_dir_all(folder)?;
     }
     for _ in 0..LOCK_TRIES_MAX {
-        let file = OpenOptions::new().create(true).append(true).open(partial)?;
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => {
-                let holder = holder(&file).map(|process| format!(": process {process}")).unwrap_or_default();
-                return Err(io::Error::other(format!("another run is writing it{holder}")));
+        let (file, temporary) = Temporary::make(|| {
+            let file = OpenOptions::new().create(true).append(true).open(partial)?;
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) => {
+                    let holder = holder(&file).map(|process| format!(": process {process}")).unwrap_or_default();
+                    Err(io::Error::other(format!("another run is writing it{holder}")))
+                }
+                // Where the file system knows no locks, none is missed.
+                Err(TryLockError::Error(_)) | Ok(()) => Ok((file, partial.to_path_buf())),
             }
-            // Where the file system knows no locks, none is missed.
-            Err(TryLockError::Error(_)) | Ok(()) => {}
-        }
+        })?;
         // Another run may have put the file in its place before it was locked here.
         if std::fs::metadata(partial).is_ok_and(|there| file.metadata().is_ok_and(|ours| ours.ino() == there.ino())) {
-            return Ok(file);
+            return Ok((file, temporary));
         }
     }
     Err(io::Error::other("others put it in place again and again"))

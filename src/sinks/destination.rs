@@ -37,6 +37,9 @@ impl Destination {
                 "" => unknown("the path is missing", "give sqlite:PATH"),
                 ":memory:" => unknown("a database in memory would be gone at once", "give sqlite:PATH"),
                 path if shown::has_secret(path) => unknown("that is no path of this machine", "give sqlite:PATH"),
+                path if path.starts_with("file:") => {
+                    unknown("it is a URI, and its parameters would be lost", "give sqlite:PATH; ./file:NAME, where a file is called that")
+                }
                 path => Ok(Destination::Sqlite(path.into())),
             };
         }
@@ -62,10 +65,11 @@ impl Destination {
         }
     }
 
-    /// Opens it for these tables. A database that is away, or could not take them, is refused here, before anything is computed.
+    /// Opens it for these tables, and keeps other writers away. A place that is away, in use, or could not take them is refused here,
+    /// before anything is computed.
     pub fn open<'t>(&self, format: Format, mut tables: impl Iterator<Item = &'t Table>) -> Result<Box<dyn Sink>, SinkError> {
         Ok(match self {
-            Destination::Directory(path) => Box::new(Directory::new(path, format)),
+            Destination::Directory(path) => Box::new(Directory::open(path, format)?),
             Destination::Sqlite(path) => Box::new(Sqlite::open(path, &mut tables)?),
             Destination::Postgres(url) => Box::new(Postgres::open(url, &mut tables)?),
         })
@@ -132,6 +136,10 @@ mod tests {
             assert!(parse(url) == Destination::Postgres(url.into()));
         }
         assert_eq!(error("sqlite:"), "can't write tables to \"sqlite:\": the path is missing");
+        for uri in ["sqlite:file:x?mode=memory", "sqlite:file::memory:", "sqlite:file:/a/b.sqlite"] {
+            assert!(error(uri).ends_with("it is a URI, and its parameters would be lost"), "{uri}");
+        }
+        assert!(parse("sqlite:./file:x") == Destination::Sqlite("./file:x".into()));
         assert_eq!(error("mysql://me@host/db"), "can't write tables to \"mysql://…\": there is no such kind of destination");
         assert_eq!(error("duckdb:x"), "can't write tables to \"duckdb:x\": there is no such kind of destination");
         assert_eq!(error("password=secret host=db"), "can't write tables to \"password=…\": parameters of a connection are not read");

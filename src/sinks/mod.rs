@@ -11,6 +11,8 @@ mod csv;
 mod destination;
 mod directory;
 mod json;
+mod lock;
+mod manifest;
 mod parquet;
 mod postgres;
 mod relation;
@@ -46,6 +48,11 @@ pub trait Sink: Send {
     /// Applies changes to tables that were brought to an epoch before `reached`, under the same fingerprint: those of one epoch, or of
     /// several that follow one another, consolidated. What is there is looked at first, so changes that come twice are applied once.
     fn apply(&mut self, tables: &[Table], changes: &BTreeMap<String, Vec<RowBatch>>, reached: &Reached) -> Result<Applied, SinkError>;
+
+    /// What is to be told of the place besides: that it was repaired, or is not whole. Each is told once.
+    fn remarks(&mut self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// How much of a table in a database may be deleted when it is brought to other rows.
@@ -136,13 +143,22 @@ pub enum SinkError {
         /// What went wrong.
         cause: io::Error,
     },
-    /// A complete table could not be given its name. Tables before it in the list are new, those from it on are old.
+    /// A complete table could not be given its name. Tables before it in the list are new, those from it on are old; `retally.json` names
+    /// them all as pending.
     #[error("could not put the complete table in place at {path:?}: {}", why(cause))]
     Publish {
         /// The file that it was to become.
         path: PathBuf,
         /// What went wrong.
         cause: io::Error,
+    },
+    /// Another process writes there. Nothing is written.
+    #[error("could not write tables to {place:?}: {holder} is writing there")]
+    InUse {
+        /// The place.
+        place: String,
+        /// Which process, in words.
+        holder: String,
     },
     /// A database could not be reached, or refused. It is as it was before.
     #[error("could not write tables to {place:?}: {why}")]
@@ -196,7 +212,11 @@ impl SinkError {
             SinkError::Undecided { .. } => Some("run again: what is there is compared, and stays where it is right"),
             SinkError::WouldDelete { .. } => Some("give the files of all days, or say that these rows may go: --replace"),
             SinkError::Foreign { .. } => Some("rename or drop that table, or give another database"),
-            SinkError::CreateDirectory { .. } | SinkError::Write { .. } | SinkError::Publish { .. } => None,
+            SinkError::InUse { .. } => Some("nothing was written; run again when it is done: its lock ends with it"),
+            SinkError::Publish { .. } => {
+                Some("retally.json in that folder says which tables are not of one run; run again to write them all")
+            }
+            SinkError::CreateDirectory { .. } | SinkError::Write { .. } => None,
         }
     }
 
@@ -206,6 +226,7 @@ impl SinkError {
             SinkError::Undecided { .. } | SinkError::Publish { .. } => Outcome::MaybeDone,
             SinkError::CreateDirectory { .. }
             | SinkError::Write { .. }
+            | SinkError::InUse { .. }
             | SinkError::Database { .. }
             | SinkError::WouldDelete { .. }
             | SinkError::Foreign { .. } => Outcome::NotDone,

@@ -3,14 +3,18 @@
 //! Days and times are text that sorts, times always with microseconds; truth values are 0 and 1; numbers that name things are integers up
 //! to 2^63 - 1, and text above, since SQLite has no larger ones. All that a run writes is one transaction.
 //!
+//! One process of ours writes at a time: it holds a lock, `PATH.lock`, from the time that the database is opened.
+//!
 //! # Limits
-//! One writer at a time: another one is waited for, [`BUSY_WAIT`] long.
+//! Another program that writes is waited for, [`BUSY_WAIT`] long.
 
 use super::cells::{Cell, Fraction, append_day, append_time, append_uint};
+use super::lock::{Lock, LockError};
 use super::relation::{Dialect, Existing, Kind, Relation};
 use super::relational::{self, PROGRESS, Reached, Session};
 use super::{Applied, Deletions, Sink, SinkError};
-use crate::staged::why;
+use crate::interrupt::Section;
+use crate::staged::{parent, why};
 use crate::tables::TableState;
 use retally_core::contract::Table;
 use retally_core::row::RowBatch;
@@ -32,6 +36,7 @@ pub struct Sqlite {
     path: PathBuf,
     place: String,
     kept: Option<Kept>,
+    _lock: Lock,
 }
 
 /// A connection that is kept between calls, and the file that it is to: another one may come to stand in its place.
@@ -45,14 +50,25 @@ impl Sqlite {
     /// The database in this file, which need not exist. Refuses one that could not take these tables.
     pub fn open<'t>(path: impl Into<PathBuf>, tables: impl Iterator<Item = &'t Table>) -> Result<Sqlite, SinkError> {
         let path = path.into();
-        let mut sqlite = Sqlite { place: format!("sqlite:{}", path.display()), path, kept: None };
+        let place = format!("sqlite:{}", path.display());
+        let refused = |why, hint| SinkError::Database { place: place.clone(), why, hint };
+        match std::fs::metadata(&path) {
+            Ok(there) if there.is_dir() => return Err(refused("it can't be opened: it is a directory".into(), "look at the path")),
+            Ok(there) if !there.is_file() => return Err(refused("it can't be opened: it is no regular file".into(), "look at the path")),
+            Err(_) if !parent(&path).is_dir() => {
+                return Err(refused(format!("there is no folder {:?}", parent(&path)), "create the folder first"));
+            }
+            Ok(_) | Err(_) => {}
+        }
+        // Of the file itself, whatever links lead to it; and a path from the root has no meaning of its own for SQLite.
+        let path = path.canonicalize().or_else(|_| std::path::absolute(&path)).map_err(|error| refused(why(&error), "look at the path"))?;
+        let lock = Lock::take(&beside(&path, ".lock")).map_err(|error| match error {
+            LockError::Held(holder) => SinkError::InUse { place: place.clone(), holder },
+            LockError::Io(error) => refused(why(&error), "look at who may write there: a file beside it is needed too"),
+        })?;
+        let mut sqlite = Sqlite { place, path, kept: None, _lock: lock };
         if sqlite.path.exists() {
             sqlite.read(|session| relational::check(session, tables))?;
-        } else if !folder(&sqlite.path).is_dir() {
-            let why = format!("there is no folder {:?}", folder(&sqlite.path));
-            return Err(SinkError::Database { place: sqlite.place, why, hint: "create the folder first" });
-        } else if let Err(error) = tempfile::tempfile_in(folder(&sqlite.path)) {
-            return Err(SinkError::Database { place: sqlite.place, why: why(&error), hint: "look at who may write there" });
         }
         Ok(sqlite)
     }
@@ -94,16 +110,17 @@ impl Sqlite {
 
     /// All in one transaction, or nothing: not even a file.
     fn write<T>(&mut self, work: &mut dyn FnMut(&mut Open<'_>) -> Result<T, SinkError>) -> Result<T, SinkError> {
-        let there = self.path.exists();
-        let written = self.connection().and_then(|mut connection| Ok((self.transact(&mut connection, work)?, connection)));
+        let section = Section::begin();
+        let written = self.connection().and_then(|mut connection| Ok((self.transact(&section, &mut connection, work)?, connection)));
         match written {
             Ok((answer, connection)) => {
                 self.keep(connection);
+                section.published();
                 Ok(answer)
             }
             Err(error) => {
-                if !there {
-                    // It is empty, and of no use to anyone.
+                // What never became a database is of no use to anyone; whatever another program has written to it stays.
+                if std::fs::metadata(&self.path).is_ok_and(|file| file.len() == 0) && !beside(&self.path, "-journal").exists() {
                     std::fs::remove_file(&self.path).ok();
                 }
                 Err(error)
@@ -113,9 +130,12 @@ impl Sqlite {
 
     fn transact<T>(
         &self,
+        section: &Section,
         connection: &mut Connection,
         work: &mut dyn FnMut(&mut Open<'_>) -> Result<T, SinkError>,
     ) -> Result<T, SinkError> {
+        let interrupt = connection.get_interrupt_handle();
+        section.stopped_by(move || interrupt.interrupt());
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(|e| self.failed(&e))?;
         let mut open = Open { transaction, place: &self.place };
         let answer = work(&mut open)?;
@@ -296,8 +316,11 @@ fn bind(statement: &mut Statement<'_>, place: usize, kind: Kind, cell: &Cell<'_>
     statement.raw_bind_parameter(place, ToSqlOutput::Borrowed(value))
 }
 
-fn folder(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+/// The file beside another one whose name has this behind it.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
 }
 
 const READ_ONLY: &str = "it may only be read";

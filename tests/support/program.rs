@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -45,6 +45,13 @@ impl Place {
     pub fn files(&self, folder: &str) -> BTreeMap<String, Vec<u8>> {
         let paths = self.names(folder).into_iter().map(|name| (self.path(folder).join(&name), name));
         paths.filter(|(path, _)| path.is_file()).map(|(path, name)| (name, fs::read(path).unwrap())).collect()
+    }
+
+    /// The same without what says which of them are whole.
+    pub fn tables(&self, folder: &str) -> BTreeMap<String, Vec<u8>> {
+        let mut files = self.files(folder);
+        files.remove("retally.json");
+        files
     }
 
     /// The names in a folder.
@@ -99,6 +106,28 @@ impl Started {
     /// The number of the process.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Sends it a signal, by the name without SIG.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.id().to_string()]).status().unwrap();
+        assert!(sent.success(), "kill -{name} {}", self.id());
+    }
+
+    /// Writes the rest of its standard input, which was a pipe.
+    pub fn give(&mut self, bytes: &str) {
+        self.child.stdin.take().unwrap().write_all(bytes.as_bytes()).unwrap();
+    }
+
+    /// Waits until something is so, while it runs.
+    #[track_caller]
+    pub fn until(&mut self, what: &str, mut is_so: impl FnMut() -> bool) {
+        let until = Instant::now() + Duration::from_secs(RUN_SECONDS_MAX);
+        while !is_so() {
+            assert!(self.child.try_wait().unwrap().is_none(), "`retally {}` ends before {what}", self.words);
+            assert!(Instant::now() < until, "`retally {}`: {what} does not come", self.words);
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Waits for its end.
@@ -199,6 +228,12 @@ impl Ran {
             line.strip_prefix(start).unwrap_or(line).to_string()
         };
         Failure { error: end(error, "error: "), hint: hint.map(|hint| end(hint, "hint: ")) }
+    }
+
+    /// A signal ended it: with this exit code, a line that names the signal and one that says what was written.
+    #[track_caller]
+    pub fn is_interrupted(self, code: i32) -> Failure {
+        self.fails_with(code)
     }
 
     /// The parser of the command line refused: exit code 2, one line of error, and how to use it.

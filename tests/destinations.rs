@@ -1,0 +1,233 @@
+//! Places where tables go: one writer at a time, signals in the middle, and what a replaced file keeps.
+
+use crate::databases::Database;
+use crate::support::program::{Failure, Place, Started};
+use crate::support::sqlite_file::SqliteFile;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Stdio;
+
+const EVENTS: &str = "timestamp,device_id,user_id,server_id,connected\n2024-03-01T08:00:00Z,1,7,3,true\n2024-03-02T08:00:00Z,1,7,3,false\n";
+
+fn place() -> Place {
+    let place = Place::new();
+    place.write("events.csv", EVENTS);
+    place
+}
+
+/// A run that reads its input until it is given.
+fn waiting(place: &Place, words: &str) -> Started {
+    let words = format!("run online events=- --input-format csv -w 1 {words}");
+    let mut command = place.command(&words);
+    command.stdin(Stdio::piped());
+    Started::new(command, &words)
+}
+
+/// The second run is refused before it reads anything, and told who writes; the first one is not disturbed.
+fn one_writer(place: &Place, out: &str, lock: &str) {
+    let mut first = waiting(place, &format!("--out {out}"));
+    first.until("its lock", || place.has(lock));
+    let id = format!("process {} on ", first.id());
+    let Failure { hint, .. } = place.run(&format!("run online events=events.csv --out {out}")).fails().names(&[
+        out,
+        &id,
+        "retally run online",
+        "is writing there",
+    ]);
+    assert!(hint.is_some_and(|hint| hint.contains("nothing was written") && hint.contains("when it is done")));
+    first.give(EVENTS);
+    first.finish().succeeds();
+    assert!(!place.has(lock));
+    // A lock ends with its process, however that ends.
+    let mut killed = waiting(place, &format!("--out {out}"));
+    killed.until("its lock", || place.has(lock));
+    killed.signal("KILL");
+    assert_eq!(killed.finish().code, None);
+    assert!(place.has(lock));
+    place.run(&format!("run online events=events.csv --out {out}")).succeeds();
+    assert!(!place.has(lock));
+}
+
+#[test]
+fn a_folder_has_one_writer() {
+    let place = place();
+    one_writer(&place, "a/out", "a/out/.retally.lock");
+    place.run("run online events=events.csv --out expected").succeeds();
+    assert!(place.files("a/out") == place.files("expected") && place.has("expected/retally.json"));
+    symlink("a/out", place.path("link")).unwrap();
+    one_writer(&place, "link", "a/out/.retally.lock");
+}
+
+#[test]
+fn an_sqlite_file_has_one_writer() {
+    let place = place();
+    one_writer(&place, "sqlite:new.sqlite", "new.sqlite.lock");
+    assert_eq!(SqliteFile::new(&place, "new.sqlite").table("online_intervals").len(), 1);
+    symlink("new.sqlite", place.path("link")).unwrap();
+    one_writer(&place, "sqlite:link", "new.sqlite.lock");
+    assert_eq!(place.names("."), ["events.csv", "link", "new.sqlite"]);
+}
+
+/// Nothing is left of a run that a signal ends, wherever it was, and what was there is as it was.
+#[test]
+fn signals_end_a_run_in_order() {
+    let place = place();
+    for old in [false, true] {
+        for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+            let before = place.names(".");
+            let files = old.then(|| place.files("out"));
+            let mut run = waiting(&place, "--out out --changes changes");
+            run.until("its lock", || place.has("out/.retally.lock") && place.names(".").len() > before.len());
+            run.signal(signal);
+            let failure = run.finish().is_interrupted(code).names(&[&format!("interrupted by SIG{signal}")]);
+            assert!(failure.hint.is_some_and(|hint| hint.contains("no table was written")));
+            assert_eq!(place.names("."), before);
+            assert!(files == old.then(|| place.files("out")));
+        }
+        place.run("run online events=events.csv --out out").succeeds();
+    }
+}
+
+/// A second signal does not wait. What it leaves, the next run removes.
+#[test]
+fn a_second_signal_ends_a_run_at_once() {
+    let place = place();
+    let mut run = waiting(&place, "--out out --changes changes");
+    run.until("its lock", || place.has("out/.retally.lock") && place.names(".").len() > 2);
+    run.signal("TERM");
+    run.signal("INT");
+    let code = run.finish().code;
+    assert!([Some(130), Some(143)].contains(&code), "{code:?}");
+    place.run("run online events=events.csv --out out --changes changes").succeeds();
+    assert_eq!(place.names("."), ["changes", "events.csv", "out"]);
+    assert!(place.names("out").iter().all(|name| !name.starts_with('.')), "{:?}", place.names("out"));
+}
+
+/// What a killed run left is recognised by its lock, and not by its age.
+#[test]
+fn what_a_killed_run_left_is_removed_by_the_next() {
+    let place = place();
+    let mut run = waiting(&place, "--out out --changes changes");
+    run.until("its lock", || place.has("out/.retally.lock") && place.names(".").len() > 2);
+    let living = place.names(".");
+    // Another run leaves alone what this one is writing.
+    place.run("run online events=events.csv --changes others").succeeds();
+    assert!(living.iter().all(|name| place.has(name)));
+    run.signal("KILL");
+    run.finish();
+    assert!(living.iter().all(|name| place.has(name)));
+    place.run("run online events=events.csv --out out --changes changes").succeeds();
+    assert_eq!(place.names("."), ["changes", "events.csv", "others", "out"]);
+}
+
+/// A transaction that a signal meets is rolled back, and of a new file nothing is left.
+#[test]
+fn a_signal_in_a_transaction_rolls_it_back() {
+    let place = Place::new();
+    place.run("generate online --out in --devices 3000 --days 40").succeeds();
+    let words = "run online events=in/events.csv servers=in/servers.csv -w 2 --out sqlite:tables.sqlite";
+    let mut interrupted = 0;
+    while interrupted == 0 {
+        let mut run = place.start(words);
+        run.until("its transaction", || place.has("tables.sqlite-journal"));
+        run.signal("TERM");
+        let ran = run.finish();
+        if ran.stderr.contains("no table was written") {
+            ran.is_interrupted(143);
+            interrupted += 1;
+            assert_eq!(place.names("."), ["in"]);
+        } else {
+            // It was faster.
+            fs::remove_file(place.path("tables.sqlite")).unwrap();
+        }
+    }
+    place.run(words).succeeds();
+    let mut run = place.start(&format!("{words} --as-of 2024-01-10T00:00:00Z --replace"));
+    let before = SqliteFile::new(&place, "tables.sqlite").table("online_daily");
+    run.until("its transaction", || place.has("tables.sqlite-journal"));
+    run.signal("INT");
+    let ran = run.finish();
+    if ran.stderr.contains("no table was written") {
+        assert_eq!(SqliteFile::new(&place, "tables.sqlite").table("online_daily"), before);
+    }
+    assert_eq!(place.names("."), ["in", "tables.sqlite"]);
+}
+
+/// Who gets the signal ends by it; the other processes are told, or hear it themselves.
+#[test]
+fn signals_end_all_processes() {
+    let place = place();
+    for both in [false, true] {
+        crate::processes::hosts(&place);
+        let words = "--out out --changes changes -n 2 --hosts hosts";
+        let second = waiting(&place, &format!("{words} -p 1"));
+        let mut first = waiting(&place, &format!("{words} -p 0"));
+        let before = ["events.csv", "hosts"];
+        first.until("its lock", || place.has("out/.retally.lock") && place.names(".").len() > 3);
+        first.signal("INT");
+        if both {
+            second.signal("INT");
+        }
+        first.finish().is_interrupted(130).names(&["interrupted by SIGINT"]);
+        let ran = second.finish();
+        match both {
+            true => drop(ran.is_interrupted(130)),
+            // It hears of it from process 0, or that process 0 is gone.
+            false => assert!(ran.fails().error.contains("process")),
+        }
+        assert_eq!(place.names("."), before);
+    }
+}
+
+/// A process that is killed is missed by the others, which clean up behind themselves.
+#[test]
+fn a_process_that_is_killed_fails_the_others() {
+    let place = place();
+    crate::processes::hosts(&place);
+    let words = "--out out --changes changes -n 2 --hosts hosts";
+    let second = waiting(&place, &format!("{words} -p 1"));
+    let mut first = waiting(&place, &format!("{words} -p 0"));
+    // It reads when all are connected.
+    first.until("its lock", || place.has("out/.retally.lock") && place.names(".").len() > 3);
+    first.until("the connection", || connected(&place));
+    second.signal("KILL");
+    second.finish();
+    first.finish().fails().names(&["lost another process"]);
+    assert_eq!(place.names("."), ["events.csv", "hosts"]);
+}
+
+/// Whether process 1 has connected to process 0: there is a connection to its port (Linux lists them).
+fn connected(place: &Place) -> bool {
+    let hosts = place.read("hosts");
+    let port: u16 = hosts.lines().next().unwrap().rsplit(':').next().unwrap().parse().unwrap();
+    let tcp = fs::read_to_string("/proc/net/tcp").unwrap();
+    let established = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words.get(1).is_some_and(|local| local.ends_with(&format!(":{port:04X}"))) && words.get(3) == Some(&"01")
+    };
+    tcp.lines().any(established)
+}
+
+/// A table in a folder and the file of changes keep their modes, and links to them stay links.
+#[test]
+fn replaced_files_keep_mode_and_link() {
+    let place = place();
+    let words = "run online events=events.csv --out out --changes changes --charts charts";
+    place.run(words).succeeds();
+    fs::create_dir(place.path("elsewhere")).unwrap();
+    for (number, file) in ["out/online_daily.csv", "out/retally.json", "changes", "charts/online_daily.svg"].iter().enumerate() {
+        let target = place.path(&format!("elsewhere/{number}"));
+        fs::rename(place.path(file), &target).unwrap();
+        symlink(&target, place.path(file)).unwrap();
+        fs::write(&target, "old").unwrap();
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o640)).unwrap();
+    }
+    fs::set_permissions(place.path("out/online_summary.csv"), fs::Permissions::from_mode(0o604)).unwrap();
+    place.run(words).succeeds();
+    let mode = |path: &str| fs::metadata(place.path(path)).unwrap().permissions().mode() & 0o777;
+    for file in ["out/online_daily.csv", "out/retally.json", "changes", "charts/online_daily.svg"] {
+        assert!(fs::symlink_metadata(place.path(file)).unwrap().is_symlink(), "{file}");
+        assert!(mode(file) == 0o640 && place.read(file).len() > 10, "{file}");
+    }
+    assert_eq!(mode("out/online_summary.csv"), 0o604);
+}
