@@ -4,7 +4,7 @@
 
 use crate::support::postgres_server::{PASSWORD_IN_URL, Server};
 use crate::support::program::Place;
-use crate::support::proxy::Proxy;
+use crate::support::proxy::{Cut, Proxy};
 use crate::support::sqlite_file::SqliteFile;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -16,7 +16,7 @@ use retally_core::contract::Table;
 use retally_core::row::{Column, ColumnType, Row, RowBatch, batches, values};
 use retally_core::time::Moment;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How many rows of a table were inserted, updated, deleted.
 pub type Log = BTreeMap<(String, String), u64>;
@@ -179,9 +179,9 @@ fn values_are_those_of_csv(database: &dyn Database, known: &Known) {
         assert!(ran.stdout.is_empty() && ran.stderr.contains(&format!("wrote {} to ", tables[0].0)), "{}", ran.stderr);
         holds(database, &place, &words, tables);
         let dataflow = words.split(' ').nth(1).unwrap();
-        // PostgreSQL's text has no zero bytes.
+        // PostgreSQL's text has no zero bytes: they are written otherwise.
         let shown = |mut rows: Vec<Vec<String>>| {
-            rows.iter_mut().flatten().for_each(|value| *value = value.replace('\0', "\u{fffd}"));
+            rows.iter_mut().flatten().for_each(|value| *value = value.replace('\0', "\u{2400}0"));
             rows
         };
         let mut rejected = csv(&place, "csv/rejected.csv");
@@ -437,11 +437,11 @@ fn sqlite_changes_are_applied_once() {
 fn postgres_changes_are_applied_once() {
     let server = Server::start();
     changes_are_applied_once(&server, || {
-        server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'retally'");
+        server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'retally%'");
     });
 }
 
-/// The answer to a COMMIT is lost: nobody knows whether it was done, and what is there is looked at before anything is done again.
+/// The answer to a COMMIT is lost: the server is asked what became of it, and that is told as it is.
 #[test]
 fn postgres_whose_answer_to_a_commit_is_lost() {
     let server = Server::start();
@@ -451,21 +451,161 @@ fn postgres_whose_answer_to_a_commit_is_lost() {
     let tables = std::slice::from_ref(&table);
     let rows = random_rows(&mut ChaCha8Rng::seed_from_u64(7), &table, 9);
     let to = |epoch| Reached { dataflow: "sample".into(), epoch, fingerprint: "x".into() };
-    let mut sink = Postgres::open(&url, tables.iter()).unwrap();
+    let patience = Duration::from_secs(3);
+    let mut sink = Postgres::open_within(&url, tables.iter(), patience).unwrap();
     sink.bring(&[&state(&table, rows.values().take(1))], &to(1), Deletions::Any).unwrap();
     let changes = BTreeMap::from([(table.name.to_string(), batches(rows.values().skip(1).map(|row| (row.clone(), 1)).collect()))]);
-    proxy.cut_after(b"COMMIT");
+    // The server never had the message.
+    proxy.cut(b"COMMIT", Cut::Message);
     let error = sink.apply(tables, &changes, &to(2)).unwrap_err();
-    assert!(matches!(&error, SinkError::Undecided { .. }), "{error}");
-    assert_eq!(error.outcome(), Outcome::MaybeDone);
-    // The server had the message, and needs a moment.
-    let until = Instant::now() + Duration::from_secs(30);
-    while sink.reached("sample").unwrap() != Some(to(2)) {
-        assert!(Instant::now() < until, "it was not done");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    assert!(matches!(&error, SinkError::Database { .. }) && error.to_string().contains("the server has rolled all of it back"), "{error}");
+    assert_eq!((error.outcome(), server.table("one_key").len()), (Outcome::NotDone, 1));
+    // It had, and did it.
+    proxy.cut(b"COMMIT", Cut::Answer);
+    assert_eq!(sink.apply(tables, &changes, &to(2)).unwrap(), Applied::Done);
+    assert_eq!(sink.reached("sample").unwrap(), Some(to(2)));
     assert_eq!(sink.apply(tables, &changes, &to(2)).unwrap(), Applied::Already);
     assert_eq!(server.table("one_key").len(), rows.len());
+    // It can't be asked: whether it was done is open.
+    proxy.cut(b"COMMIT", Cut::AnswerAndServer);
+    let error = sink.bring(&[&state(&table, rows.values().take(1))], &to(3), Deletions::Any).unwrap_err();
+    assert!(matches!(&error, SinkError::Undecided { .. }) && error.to_string().contains("and it can't be looked up: "), "{error}");
+    assert_eq!(error.outcome(), Outcome::MaybeDone);
+}
+
+/// A message is lost and the connection stays: the server waits for us, and we do not wait for it without end.
+#[test]
+fn postgres_that_never_hears_us() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.port());
+    let url = format!("postgres://keeper:{PASSWORD_IN_URL}@127.0.0.1:{}/tables", proxy.port);
+    let table = sample("one_key", 1);
+    let rows = random_rows(&mut ChaCha8Rng::seed_from_u64(7), &table, 9);
+    let reached = Reached { dataflow: "sample".into(), epoch: 1, fingerprint: "x".into() };
+    let mut sink = Postgres::open_within(&url, [&table].into_iter(), Duration::from_secs(1)).unwrap();
+    proxy.cut(b"CREATE TABLE", Cut::MessageAlone);
+    let error = sink.bring(&[&state(&table, rows.values())], &reached, Deletions::Any).unwrap_err();
+    assert!(error.to_string().contains("the server has given no answer for 1s, and is waiting for what it has not received"), "{error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("--network-timeout")));
+}
+
+/// Triggers that swallow or change rows are noticed, and nothing is written; those that look on do no harm.
+fn rows_that_triggers_swallow_are_missed(database: &dyn Database, swallow: impl Fn(&str, &str)) {
+    let columns = vec![Column::new("day", ColumnType::Day, ""), Column::new("count", ColumnType::UInt, "")];
+    let keyed = Table::new("keyed", "", 1, columns.clone());
+    let row = |day: i32, count: u64| Row::default().day(Day(day)).uint(count);
+    let reached = |epoch| Reached { dataflow: "sample".into(), epoch, fingerprint: "x".into() };
+    let old = [row(1, 1), row(2, 2), row(3, 3)];
+    for (kind, new) in [("INSERT", [row(1, 1), row(2, 2), row(4, 4)]), ("UPDATE", [row(1, 1), row(2, 2), row(3, 9)])] {
+        database.sink(std::slice::from_ref(&keyed)).bring(&[&state(&keyed, old.iter())], &reached(1), Deletions::Any).unwrap();
+        swallow("keyed", kind);
+        let before = database.table("keyed");
+        let mut sink = database.sink(std::slice::from_ref(&keyed));
+        let error = sink.bring(&[&state(&keyed, new.iter())], &reached(2), Deletions::Any).unwrap_err();
+        assert!(matches!(&error, SinkError::Meddled { expected: 3, right: 2, .. }), "{kind}: {error}");
+        assert!(error.to_string().starts_with("wrote 3 rows of table \"keyed\" in "), "{error}");
+        assert_eq!(database.table("keyed"), before, "{kind}");
+        database.execute("DROP TABLE keyed");
+        drop(sink);
+    }
+    // Changes of an epoch, one by one.
+    database.sink(std::slice::from_ref(&keyed)).bring(&[&state(&keyed, old.iter())], &reached(3), Deletions::Any).unwrap();
+    swallow("keyed", "INSERT");
+    let changes = BTreeMap::from([("keyed".to_string(), batches(vec![(row(4, 4), 1)]))]);
+    let error = database.sink(std::slice::from_ref(&keyed)).apply(std::slice::from_ref(&keyed), &changes, &reached(4)).unwrap_err();
+    assert!(matches!(&error, SinkError::Meddled { expected: 1, right: 0, .. }), "{error}");
+    assert_eq!(database.table("keyed").len(), 3);
+}
+
+#[test]
+fn sqlite_rows_that_triggers_swallow_are_missed() {
+    let place = Place::new();
+    let database = SqliteFile::new(&place, "tables.sqlite");
+    rows_that_triggers_swallow_are_missed(&database, |table, kind| {
+        let body = "WHEN NEW.count >= 4 BEGIN SELECT RAISE(IGNORE); END";
+        database.execute(&format!("CREATE TRIGGER swallow_{kind} BEFORE {kind} ON {table} {body}"));
+    });
+}
+
+#[test]
+fn postgres_rows_that_triggers_swallow_are_missed() {
+    let server = Server::start();
+    server.execute(
+        "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS \
+         'BEGIN IF NEW.count >= 4 THEN RETURN NULL; END IF; RETURN NEW; END'",
+    );
+    rows_that_triggers_swallow_are_missed(&server, |table, kind| {
+        server.execute(&format!("CREATE TRIGGER swallow BEFORE {kind} ON {table} FOR EACH ROW EXECUTE FUNCTION swallow()"));
+    });
+}
+
+/// Somebody has tables of the names that temporary ones have here, and a search path under which those come first.
+#[test]
+fn postgres_tables_of_others_that_are_called_as_temporary_ones() {
+    let server = Server::start();
+    let table = sample("all_keys", 10);
+    let tables = std::slice::from_ref(&table);
+    let rows = random_rows(&mut ChaCha8Rng::seed_from_u64(3), &table, 300);
+    assert!(rows.len() > 250, "so many that they are not written one by one");
+    server.execute("CREATE TABLE retally_new (x INT); INSERT INTO retally_new VALUES (1); CREATE TABLE retally_gone (LIKE retally_new)");
+    let url = format!("{}?options=-c%20search_path%3Dpublic%2Cpg_temp", server.out());
+    let mut sink = Postgres::open(&url, tables.iter()).unwrap();
+    let to = |epoch| Reached { dataflow: "sample".into(), epoch, fingerprint: "x".into() };
+    sink.bring(&[&state(&table, rows.values().take(3))], &to(1), Deletions::Any).unwrap();
+    sink.bring(&[&state(&table, rows.values().take(150))], &to(2), Deletions::Any).unwrap();
+    let changes = rows.values().enumerate().skip(1).map(|(place, row)| (row.clone(), if place < 150 { -1 } else { 1 }));
+    let changes = BTreeMap::from([(table.name.to_string(), batches(changes.collect()))]);
+    assert_eq!(sink.apply(tables, &changes, &to(3)).unwrap(), Applied::Done);
+    assert_eq!(server.table("all_keys").len(), rows.len() - 149);
+    assert_eq!((server.table("retally_new"), server.table("retally_gone").len()), (vec![vec!["1".to_string()]], 0));
+}
+
+/// Keys that differ only in what PostgreSQL's text can't hold remain different.
+#[test]
+fn postgres_keys_that_differ_by_a_zero_byte() {
+    let server = Server::start();
+    let table = Table::new("texts", "", 1, vec![Column::new("text", ColumnType::Text, ""), Column::new("count", ColumnType::UInt, "")]);
+    let texts = ["a", "a\0", "a\0\0", "a\u{fffd}", "a\u{2400}", "a\u{2400}0", "a\u{2400}\u{2400}", "a\x000", "\0", "\u{2400}"];
+    let rows: Vec<Row> = texts.iter().map(|text| Row::default().text(text).uint(1)).collect();
+    let to = |epoch| Reached { dataflow: "sample".into(), epoch, fingerprint: "x".into() };
+    for epoch in [1, 2] {
+        server.sink(std::slice::from_ref(&table)).bring(&[&state(&table, rows.iter())], &to(epoch), Deletions::Any).unwrap();
+        assert_eq!(server.table("texts").len(), texts.len());
+    }
+    assert!(server.table("texts").contains(&vec!["a\u{2400}0\u{2400}0".to_string(), "1".into()]));
+}
+
+/// Some tables are not written beside others that were computed with other settings.
+fn tables_of_other_settings_are_not_mixed(database: &dyn Database) {
+    let place = online();
+    let run = |words: &str| place.run(&format!("{ONLINE} --out '{}' --changes changes {words}", database.out()));
+    run("--tables online_daily --timezone Asia/Tokyo").succeeds();
+    // There are no others yet.
+    run("--tables online_daily").succeeds();
+    run("").succeeds();
+    std::fs::remove_file(place.path("changes")).unwrap();
+    let before = database.all();
+    let failure = run("--tables online_daily --timezone Asia/Tokyo").fails();
+    let failure = failure.names(&["with other settings", "\"online_summary\"", "keeper@127.0.0.1"].map(|part| match part {
+        "keeper@127.0.0.1" if database.out().starts_with("sqlite") => "sqlite:",
+        part => part,
+    }));
+    assert!(failure.hint.is_some_and(|hint| hint.contains("write all tables")));
+    assert!(database.all() == before && !place.has("changes"));
+    run("--tables online_daily").succeeds();
+    run("--timezone Asia/Tokyo --replace").succeeds();
+    run("--tables online_daily --timezone Asia/Tokyo").succeeds();
+}
+
+#[test]
+fn sqlite_tables_of_other_settings_are_not_mixed() {
+    let place = Place::new();
+    tables_of_other_settings_are_not_mixed(&SqliteFile::new(&place, "tables.sqlite"));
+}
+
+#[test]
+fn postgres_tables_of_other_settings_are_not_mixed() {
+    tables_of_other_settings_are_not_mixed(&Server::start());
 }
 
 #[test]

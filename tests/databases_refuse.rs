@@ -159,6 +159,16 @@ fn postgres_what_is_refused() {
     let soon = format!("{}?options=-c%20lock_timeout%3D200ms", server.out());
     hint(place.run(&today(&soon)).fails().names(&["lock timeout"]), "another process is writing");
     drop(writing);
+    // Another run is named.
+    let mut writing = client.transaction().unwrap();
+    writing
+        .batch_execute(&format!("SET application_name = 'retally 7 on x'; SELECT pg_advisory_xact_lock({})", 0x0072_6574_616c_6c79_u64))
+        .unwrap();
+    hint(
+        place.run(&today(&soon)).fails().names(&["\"retally 7 on x\" (from 127.0.0.1, since 2", "is writing there"]),
+        "nothing was written",
+    );
+    drop(writing);
     assert!(server.all() == before && !place.has("changes"));
     place.run(&today(&server.out())).succeeds();
     assert!(server.all() != before);
@@ -178,7 +188,7 @@ fn postgres_that_goes_away() {
         blocker.batch_execute("BEGIN; LOCK TABLE online_issues IN SHARE MODE").unwrap();
         let run = place.start(&today);
         let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
-        let query = "SELECT pid FROM pg_stat_activity WHERE application_name = 'retally' AND wait_event_type = 'Lock'";
+        let query = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'retally %' AND wait_event_type = 'Lock'";
         loop {
             if let [row] = server.rows(query).as_slice() {
                 return (blocker, run, row[0].clone());
@@ -205,4 +215,53 @@ fn postgres_that_goes_away() {
     assert!(server.all() == before && !place.has("changes"));
     place.run(&today).succeeds();
     assert!(server.all() != before);
+}
+
+/// A statement that waits for others or works is not given up, however silent the server is meanwhile; a server that stands still is.
+#[test]
+fn postgres_that_is_silent() {
+    let server = Server::start();
+    let place = online();
+    let words = format!("{ONLINE} --out '{}' --network-timeout 1s", server.out());
+    place.run(&words).succeeds();
+    let today = format!("{words} events=in/late");
+    let before = server.all();
+    let mut blocker = server.client("tables");
+    let waits = |longer: &str| {
+        format!(
+            "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'retally %' AND wait_event_type = 'Lock' \
+             AND now() - query_start > '{longer}'"
+        )
+    };
+    blocker.batch_execute("BEGIN; LOCK TABLE online_issues IN SHARE MODE").unwrap();
+    let mut run = place.start(&today);
+    run.until("its silence", || server.rows(&waits("2500ms")).len() == 1);
+    blocker.batch_execute("ROLLBACK").unwrap();
+    run.finish().succeeds();
+    let after = server.all();
+    assert!(after != before);
+
+    // All of the server that this run hears of stands still.
+    blocker.batch_execute("BEGIN; LOCK TABLE online_issues IN SHARE MODE").unwrap();
+    let mut run = place.start(&words);
+    let mut pids = Vec::new();
+    run.until("its wait", || {
+        pids = server.rows(&waits("0s"));
+        pids.len() == 1
+    });
+    let signal = |name: &str| {
+        for pid in [&pids[0][0], &server.id().to_string()] {
+            assert!(std::process::Command::new("kill").args([name, pid]).status().unwrap().success());
+        }
+    };
+    signal("-STOP");
+    let Failure { hint, .. } = run.finish().fails().names(&["\"postgres://keeper@127.0.0.1:", "the server has given no answer for 1s"]);
+    assert!(hint.is_some_and(|hint| hint.contains("nothing was written") && hint.contains("--network-timeout")));
+    // One that does not let us in.
+    place.run(&words).fails().names(&["the server did not let us in within 1s"]);
+    signal("-CONT");
+    drop(blocker);
+    assert!(server.all() == after);
+    place.run(&words).succeeds();
+    place.run(&format!("{words}x")).fails_in_the_parser();
 }

@@ -79,7 +79,7 @@ fn signals_end_a_run_in_order() {
             let mut run = waiting(&place, "--out out --changes changes");
             run.until("its lock", || place.has("out/.retally.lock") && place.names(".").len() > before.len());
             run.signal(signal);
-            let failure = run.finish().is_interrupted(code).names(&[&format!("interrupted by SIG{signal}")]);
+            let failure = run.finish().ends_by_signal(code).names(&[&format!("interrupted by SIG{signal}")]);
             assert!(failure.hint.is_some_and(|hint| hint.contains("no table was written")));
             assert_eq!(place.names("."), before);
             assert!(files == old.then(|| place.files("out")));
@@ -133,7 +133,7 @@ fn a_signal_in_a_transaction_rolls_it_back() {
         run.signal("TERM");
         let ran = run.finish();
         if ran.stderr.contains("no table was written") {
-            ran.is_interrupted(143);
+            ran.ends_by_signal(143);
             interrupted += 1;
             assert_eq!(place.names("."), ["in"]);
         } else {
@@ -168,10 +168,10 @@ fn signals_end_all_processes() {
         if both {
             second.signal("INT");
         }
-        first.finish().is_interrupted(130).names(&["interrupted by SIGINT"]);
+        first.finish().ends_by_signal(130).names(&["interrupted by SIGINT"]);
         let ran = second.finish();
         match both {
-            true => drop(ran.is_interrupted(130)),
+            true => drop(ran.ends_by_signal(130)),
             // It hears of it from process 0, or that process 0 is gone.
             false => assert!(ran.fails().error.contains("process")),
         }

@@ -11,11 +11,13 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use retally_core::calendar::Calendar;
 use retally_core::contract::{AsOf, Dataflow, Definition, InputKind, Setting, Settings};
+use retally_core::duration::number_and_unit;
 use retally_core::ids::Ids;
 use retally_core::points::Measurement;
-use retally_core::time::Moment;
+use retally_core::time::{DAY, Moment, SECOND};
 use std::fmt::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The whole command line.
 pub fn command() -> Command {
@@ -179,6 +181,10 @@ fn run(dataflow: &dyn Dataflow) -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Delete from a database whatever is not in this input, however much that is"),
         )
+        .arg(
+            flag("network-timeout", "DURATION", "Give up a database server that gives no sign of life for so long; one that works may go on [default: 1m]")
+                .value_parser(network_timeout),
+        )
         .args(reading())
         .arg(Arg::new("quiet").short('q').long("quiet").action(ArgAction::SetTrue).help("No progress, no summaries"))
         .arg(
@@ -206,6 +212,13 @@ fn run(dataflow: &dyn Dataflow) -> Command {
                 .help_heading("Workers"),
         )
         .args(definition.settings.iter().map(setting))
+}
+
+/// At least a second, and at most a day.
+fn network_timeout(text: &str) -> Result<Duration, String> {
+    let micros = number_and_unit(text).and_then(|(number, unit)| number.parse::<i64>().ok()?.checked_mul(unit));
+    let micros = micros.filter(|micros| (SECOND..=DAY).contains(micros)).and_then(|micros| u64::try_from(micros).ok());
+    micros.map(Duration::from_micros).ok_or_else(|| "give a duration from 1s to 1d, such as 90s or 5m".into())
 }
 
 fn inputs(help: &'static str) -> Arg {

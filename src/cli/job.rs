@@ -18,11 +18,15 @@ use retally_core::definition::{FileOptions, TextFormat};
 use retally_core::time::Moment;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The first port of processes on one host, as timely has it.
 const FIRST_PORT: usize = 2101;
 
 const SAFE_OF_CSV: &str = "--csv-safe is of CSV files, and none are written";
+/// How long a server of a database may be silent.
+const NETWORK_TIMEOUT: Duration = Duration::from_secs(60);
+
 const THEN_HINT: &str = "separate inputs by spaces; quote a path that has some: --then \"events='late events.csv'\"";
 
 /// What is read, and how.
@@ -234,8 +238,11 @@ pub fn sink(job: &Job, matches: &ArgMatches) -> Result<Option<Box<dyn Sink>>, Cl
         (_, true) => return Err(CliError::usage(SAFE_OF_CSV).hint("leave --csv-safe out, or --format")),
         (format, false) => format,
     };
-    let mut tables = job.graph.tables();
-    tables.retain(|table| job.tables.contains(table.name));
+    let silence_max = matches.get_one::<Duration>("network-timeout").copied().unwrap_or(NETWORK_TIMEOUT);
+    let (mut tables, left_out): (Vec<Table>, Vec<Table>) =
+        job.graph.tables().into_iter().partition(|table| job.tables.contains(table.name));
     tables.push(Table::rejected());
-    Ok(Some(destination.open(format, tables.iter())?))
+    let mut sink = destination.open(format, tables.iter(), silence_max)?;
+    sink.check_left_out(&left_out, job.definition.name, &job.fingerprint())?;
+    Ok(Some(sink))
 }

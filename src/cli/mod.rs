@@ -40,6 +40,8 @@ fn tell_of_panics() {
             std::process::exit(1)
         }
         None if panic.payload_as_str().is_some_and(|why| why.starts_with(LOST)) => TOLD.call_once(|| {
+            // A signal may have come to all of them.
+            interrupt::over();
             error::say("error: lost another process of this run: it has ended, or can't be reached any more");
             error::say("hint: look at what it said, and start all processes again");
             interrupt::exit(1)

@@ -3,12 +3,12 @@
 //! <https://www.postgresql.org/docs/current/sql-copy.html>, section "Binary Format": a signature, then for each row the number of its
 //! columns, and for each column the length of its value (-1: missing) and the value in network order. Days and times count from 2000-01-01;
 //! a NUMERIC is written in digits of base 10,000. Text is as it is, but for zero bytes, which PostgreSQL's text can't hold: each becomes
-//! `\u{fffd}`.
+//! `␀0` (`\u{2400}` and a digit), and a `␀` of the text itself `␀␀`. So texts that differ are written differently.
 
 use super::cells::Cell;
 use super::relation::{Kind, Relation};
 use bytes::BytesMut;
-use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
+use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
 /// What a COPY begins with: the signature, no flags, no extension.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -17,6 +17,9 @@ const TRAILER: [u8; 2] = (-1i16).to_be_bytes();
 /// 2000-01-01, in days since 1970-01-01.
 const DAYS_BEFORE: i32 = 10_957;
 const MICROS_BEFORE: i64 = DAYS_BEFORE as i64 * 86_400_000_000;
+
+/// What stands before a digit for a zero byte.
+const ZERO: char = '\u{2400}';
 
 /// A value that its column can't hold: the column's name.
 #[derive(Debug, PartialEq, Eq)]
@@ -89,10 +92,11 @@ fn value(kind: Kind, cell: &Cell<'_>, out: &mut Vec<u8>) -> Option<()> {
         Cell::Bool(truth) => fixed(out, [u8::from(*truth)]),
         Cell::Uuid(uuid) => fixed(out, uuid.into_bytes()),
         Cell::Text(text) => {
-            if text.contains('\0') {
-                return sized(out, text.replace('\0', "\u{fffd}").as_bytes());
+            // Most texts have neither, and are looked at once.
+            if !text.contains(['\0', ZERO]) {
+                return sized(out, text.as_bytes());
             }
-            return sized(out, text.as_bytes());
+            return sized(out, text.replace(ZERO, "\u{2400}\u{2400}").replace('\0', "\u{2400}0").as_bytes());
         }
     }
     Some(())

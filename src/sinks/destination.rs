@@ -6,6 +6,7 @@ use super::{Directory, Format, Postgres, Sink, SinkError, Sqlite};
 use crate::shown;
 use retally_core::contract::Table;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Where tables are to go.
 #[derive(Clone, PartialEq, Eq)]
@@ -66,12 +67,17 @@ impl Destination {
     }
 
     /// Opens it for these tables, and keeps other writers away. A place that is away, in use, or could not take them is refused here,
-    /// before anything is computed.
-    pub fn open<'t>(&self, format: Format, mut tables: impl Iterator<Item = &'t Table>) -> Result<Box<dyn Sink>, SinkError> {
+    /// before anything is computed. A server that is silent for longer than `silence_max` counts as gone.
+    pub fn open<'t>(
+        &self,
+        format: Format,
+        mut tables: impl Iterator<Item = &'t Table>,
+        silence_max: Duration,
+    ) -> Result<Box<dyn Sink>, SinkError> {
         Ok(match self {
             Destination::Directory(path) => Box::new(Directory::open(path, format)?),
             Destination::Sqlite(path) => Box::new(Sqlite::open(path, &mut tables)?),
-            Destination::Postgres(url) => Box::new(Postgres::open(url, &mut tables)?),
+            Destination::Postgres(url) => Box::new(Postgres::open_within(url, &mut tables, silence_max)?),
         })
     }
 

@@ -17,6 +17,7 @@ mod parquet;
 mod postgres;
 mod relation;
 mod relational;
+mod server;
 mod sqlite;
 
 pub use changes::ChangesWriter;
@@ -48,6 +49,11 @@ pub trait Sink: Send {
     /// Applies changes to tables that were brought to an epoch before `reached`, under the same fingerprint: those of one epoch, or of
     /// several that follow one another, consolidated. What is there is looked at first, so changes that come twice are applied once.
     fn apply(&mut self, tables: &[Table], changes: &BTreeMap<String, Vec<RowBatch>>, reached: &Reached) -> Result<Applied, SinkError>;
+
+    /// Refuses to write some tables of a dataflow where those that are left out were computed with other settings, if the place keeps that.
+    fn check_left_out(&mut self, _left_out: &[Table], _dataflow: &str, _fingerprint: &str) -> Result<(), SinkError> {
+        Ok(())
+    }
 
     /// What is to be told of the place besides: that it was repaired, or is not whole. Each is told once.
     fn remarks(&mut self) -> Vec<String> {
@@ -192,6 +198,35 @@ pub enum SinkError {
         /// From when to when they are, as text after a comma, where the table knows.
         span: String,
     },
+    /// After all was written, a table did not have the rows that were written. All is rolled back.
+    #[error(
+        "wrote {expected} rows of table {table:?} in {place:?} and found {right} of them there, and {others} others: \
+         a trigger, a rule or a policy changes what is written"
+    )]
+    Meddled {
+        /// The database.
+        place: String,
+        /// The table.
+        table: String,
+        /// How many rows it should have.
+        expected: u64,
+        /// How many of these it has.
+        right: u64,
+        /// How many others it has.
+        others: u64,
+    },
+    /// Some tables of a dataflow were to be written, and the others were computed with other settings. Nothing is written.
+    #[error("would write some tables to {place:?} with other settings (job {ours}) than those of {others} there (job {theirs})")]
+    OtherSettings {
+        /// The database.
+        place: String,
+        /// The tables that are left out.
+        others: String,
+        /// The fingerprint of their settings.
+        theirs: String,
+        /// That of the settings now.
+        ours: String,
+    },
     /// A table of the database is not what this program would have made. It is left alone, and nothing else is written.
     #[error("table {table:?} of {place:?} was not made by this program: {why}")]
     Foreign {
@@ -211,6 +246,10 @@ impl SinkError {
             SinkError::Database { hint, .. } => Some(hint),
             SinkError::Undecided { .. } => Some("run again: what is there is compared, and stays where it is right"),
             SinkError::WouldDelete { .. } => Some("give the files of all days, or say that these rows may go: --replace"),
+            SinkError::Meddled { .. } => Some("nothing was written; drop or disable what stands on that table, or give another database"),
+            SinkError::OtherSettings { .. } => {
+                Some("nothing was written; give settings, mappings and as-of as before, or write all tables, or give another database")
+            }
             SinkError::Foreign { .. } => Some("rename or drop that table, or give another database"),
             SinkError::InUse { .. } => Some("nothing was written; run again when it is done: its lock ends with it"),
             SinkError::Publish { .. } => {
@@ -229,6 +268,8 @@ impl SinkError {
             | SinkError::InUse { .. }
             | SinkError::Database { .. }
             | SinkError::WouldDelete { .. }
+            | SinkError::Meddled { .. }
+            | SinkError::OtherSettings { .. }
             | SinkError::Foreign { .. } => Outcome::NotDone,
         }
     }

@@ -9,31 +9,32 @@
 //! PostgreSQL's index.
 
 use super::copy::{self, TooLarge};
+use super::lock::host;
 use super::relation::{Dialect, Existing, Relation, quoted};
 use super::relational::{self, PROGRESS, Reached, Session};
+use super::server::{Became, Connection, ServerError};
 use super::{Applied, Deletions, Sink, SinkError};
+use crate::interrupt::Section;
 use crate::tables::TableState;
-use postgres::config::{Host, SslMode};
-use postgres::error::SqlState;
-use postgres::types::ToSql;
-use postgres::{Client, Config, NoTls, Statement};
 use retally_core::contract::Table;
 use retally_core::row::RowBatch;
 use std::collections::BTreeMap;
-use std::error::Error;
-use std::io::Write;
 use std::time::Duration;
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Config, Statement};
 
 /// How long a server is waited for.
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
-/// After how long without an answer a server counts as gone.
-const SILENCE_MAX: Duration = Duration::from_secs(30);
-/// How long a kept connection is given for a sign of life.
-const ANSWER_WAIT: Duration = Duration::from_secs(5);
+/// After how long without a sign of life a server counts as gone, where nothing else is asked for.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// How long another writer is waited for, unless the connection has a `lock_timeout` of its own.
 const LOCK_WAIT: &str = "10s";
 /// What writers of this program hold while they write: no two make the same table.
 const WRITER_LOCK: i64 = 0x0072_6574_616c_6c79;
+/// So long may the name of a connection be.
+const NAME_BYTES_MAX: usize = 63;
 /// Bytes that are collected before they are sent.
 const BUFFER_BYTES: usize = 1 << 17;
 
@@ -41,20 +42,27 @@ const BUFFER_BYTES: usize = 1 << 17;
 pub struct Postgres {
     config: Config,
     place: String,
+    /// How long a server may be silent.
+    silence_max: Duration,
     /// The connection, as long as it is not lost.
     kept: Option<Kept>,
 }
 
 /// A connection, and the statements that are prepared in it.
 struct Kept {
-    client: Client,
+    connection: Connection,
     prepared: BTreeMap<String, Statement>,
 }
 
 impl Postgres {
     /// The database at `url`, which must be there. Refuses one that could not take these tables.
     pub fn open<'t>(url: &str, tables: impl Iterator<Item = &'t Table>) -> Result<Postgres, SinkError> {
-        let mut config: Config = url.parse().map_err(|error| failed("postgres://…", &error))?;
+        Postgres::open_within(url, tables, SILENCE_MAX)
+    }
+
+    /// The same, on a network where a server that is silent for so long counts as gone.
+    pub fn open_within<'t>(url: &str, tables: impl Iterator<Item = &'t Table>, silence_max: Duration) -> Result<Postgres, SinkError> {
+        let mut config: Config = url.parse().map_err(|error| failed("postgres://…", &ServerError::Postgres(error)))?;
         if config.get_password().is_none()
             && let Some(password) = std::env::var_os("PGPASSWORD")
         {
@@ -64,76 +72,136 @@ impl Postgres {
             config.connect_timeout(CONNECT_WAIT);
         }
         if config.get_tcp_user_timeout().is_none() {
-            config.tcp_user_timeout(SILENCE_MAX);
+            config.tcp_user_timeout(silence_max);
         }
         if config.get_application_name().is_none() {
-            config.application_name("retally");
+            // Who else wants to write is told of it.
+            let name: String = format!("retally {} on {}", std::process::id(), host());
+            config.application_name(name.chars().filter(char::is_ascii).take(NAME_BYTES_MAX).collect::<String>());
         }
-        let mut postgres = Postgres { place: place(&config), config, kept: None };
-        postgres.transact(|session| relational::check(session, tables))?;
+        let mut postgres = Postgres { place: place(&config), config, silence_max, kept: None };
+        postgres.read(|session| relational::check(session, tables))?;
         Ok(postgres)
     }
 
-    /// All in one transaction, or nothing.
-    fn transact<T>(&mut self, work: impl FnOnce(&mut Open<'_>) -> Result<T, SinkError>) -> Result<T, SinkError> {
-        let failed = |error| failed(&self.place, &error);
-        // A connection may have been lost since: it is asked for a sign of life.
-        let kept = self.kept.take().and_then(|mut kept| kept.client.is_valid(ANSWER_WAIT).is_ok().then_some(kept));
-        let mut kept = match kept {
-            Some(kept) => kept,
-            None => Kept { client: self.config.connect(NoTls).map_err(failed)?, prepared: BTreeMap::new() },
-        };
-        let answer = {
-            let transaction = kept.client.transaction().map_err(failed)?;
-            let mut open = Open { transaction, prepared: &mut kept.prepared, place: &self.place };
-            let answer = work(&mut open)?;
-            open.transaction.commit().map_err(|error| match error.as_db_error() {
-                // A server that is shut down says so, and not whether it was done.
-                Some(refused) if !is_shutdown(refused.code()) => failed(error),
-                _ => SinkError::Undecided { place: self.place.clone(), why: chain(&error) },
-            })?;
-            answer
-        };
+    /// The connection that was kept, if it gives a sign of life; otherwise a new one.
+    fn connection(&mut self) -> Result<Kept, SinkError> {
+        match self.kept.take().filter(|kept| kept.connection.is_alive()) {
+            Some(kept) => Ok(kept),
+            None => {
+                let connection = Connection::open(&self.config, self.silence_max).map_err(|error| failed(&self.place, &error))?;
+                Ok(Kept { connection, prepared: BTreeMap::new() })
+            }
+        }
+    }
+
+    /// Looks at what is there.
+    fn read<T>(&mut self, work: impl FnOnce(&mut Open<'_>) -> Result<T, SinkError>) -> Result<T, SinkError> {
+        let mut kept = self.connection()?;
+        let mut open = Open { connection: &kept.connection, prepared: &mut kept.prepared, place: &self.place };
+        open.batch("BEGIN READ ONLY")?;
+        let answer = work(&mut open)?;
+        open.batch("ROLLBACK")?;
         self.kept = Some(kept);
         Ok(answer)
+    }
+
+    /// All in one transaction, or nothing. When the answer to its end is lost, the server is asked what became of it.
+    fn write<T>(&mut self, work: impl FnOnce(&mut Open<'_>) -> Result<T, SinkError>) -> Result<T, SinkError> {
+        let mut kept = self.connection()?;
+        let mut open = Open { connection: &kept.connection, prepared: &mut kept.prepared, place: &self.place };
+        open.batch("BEGIN")?;
+        self.keep_writers_away(&open)?;
+        let answer = work(&mut open)?;
+        let transaction = open.first("SELECT txid_current()::text", 1)?.and_then(|row| row.into_iter().next()?).unwrap_or_default();
+        let section = Section::begin();
+        let is_kept = match open.connection.batch("COMMIT") {
+            Ok(()) => true,
+            // A server that is shut down says so, and not whether it was done.
+            Err(ServerError::Postgres(error)) if error.code().is_some_and(|code| !is_shutdown(code)) => {
+                return Err(failed(&self.place, &ServerError::Postgres(error)));
+            }
+            Err(lost) => match open.connection.look_up(&transaction) {
+                Became::Done => false,
+                Became::NotDone => {
+                    let why = format!("{lost}; the server has rolled all of it back");
+                    return Err(SinkError::Database { place: self.place.clone(), why, hint: AWAY });
+                }
+                Became::Unknown(why) => {
+                    let why = format!("{lost}; and it can't be looked up: {why}");
+                    return Err(SinkError::Undecided { place: self.place.clone(), why });
+                }
+            },
+        };
+        section.published();
+        self.kept = is_kept.then_some(kept);
+        Ok(answer)
+    }
+
+    /// Waits for other writers. One that goes on is named.
+    fn keep_writers_away(&self, open: &Open<'_>) -> Result<(), SinkError> {
+        let statements = format!(
+            "SELECT set_config('lock_timeout', '{LOCK_WAIT}', true) WHERE current_setting('lock_timeout') = '0'; \
+             SELECT pg_advisory_xact_lock({WRITER_LOCK})"
+        );
+        open.connection.batch(&statements).map_err(|error| match &error {
+            ServerError::Postgres(refused) if refused.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                let holder = self.writer().unwrap_or_else(|| "another process".into());
+                SinkError::InUse { place: self.place.clone(), holder }
+            }
+            _ => failed(&self.place, &error),
+        })
+    }
+
+    /// Who writes, in words.
+    fn writer(&self) -> Option<String> {
+        let connection = Connection::open(&self.config, self.silence_max).ok()?;
+        let query = format!(
+            "SELECT a.application_name, coalesce(host(a.client_addr), 'its own host'), coalesce(to_char(a.xact_start AT TIME ZONE 'UTC', \
+             'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), '?') FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.granted \
+             AND l.locktype = 'advisory' AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+             AND (l.classid::bigint << 32 | l.objid::bigint) = {WRITER_LOCK}"
+        );
+        let rows = connection.query(&query, &[]).ok()?;
+        let row = rows.first()?;
+        let text = |place: usize| row.try_get::<_, String>(place).unwrap_or_default();
+        Some(format!("{:?} (from {}, since {})", text(0), text(1), text(2)))
     }
 }
 
 impl Sink for Postgres {
     fn bring(&mut self, tables: &[&TableState], reached: &Reached, deletions: Deletions) -> Result<Vec<String>, SinkError> {
-        let differences = self.transact(|session| {
-            session.keep_writers_away()?;
-            relational::bring(session, tables, reached, deletions)
-        })?;
+        let differences = self.write(|session| relational::bring(session, tables, reached, deletions))?;
         Ok(super::differences(tables, &differences, &self.place))
     }
 
     fn reached(&mut self, dataflow: &str) -> Result<Option<Reached>, SinkError> {
-        self.transact(|session| relational::reached(session, dataflow))
+        self.read(|session| relational::reached(session, dataflow))
     }
 
     fn apply(&mut self, tables: &[Table], changes: &BTreeMap<String, Vec<RowBatch>>, reached: &Reached) -> Result<Applied, SinkError> {
-        self.transact(|session| {
-            session.keep_writers_away()?;
-            relational::apply(session, tables, changes, reached)
-        })
+        self.write(|session| relational::apply(session, tables, changes, reached))
+    }
+
+    fn check_left_out(&mut self, left_out: &[Table], dataflow: &str, fingerprint: &str) -> Result<(), SinkError> {
+        self.read(|session| relational::check_left_out(session, left_out, dataflow, fingerprint))
     }
 }
 
 /// A transaction under way.
 struct Open<'c> {
-    transaction: postgres::Transaction<'c>,
+    connection: &'c Connection,
     prepared: &'c mut BTreeMap<String, Statement>,
     place: &'c str,
 }
 
 impl Open<'_> {
-    fn keep_writers_away(&mut self) -> Result<(), SinkError> {
-        let statements = format!(
-            "SELECT set_config('lock_timeout', '{LOCK_WAIT}', true) WHERE current_setting('lock_timeout') = '0'; \
-             SELECT pg_advisory_xact_lock({WRITER_LOCK})"
-        );
-        self.transaction.batch_execute(&statements).map_err(|error| failed(self.place, &error))
+    fn batch(&self, statements: &str) -> Result<(), SinkError> {
+        self.connection.batch(statements).map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &ServerError) -> SinkError {
+        failed(self.place, error)
     }
 }
 
@@ -150,7 +218,7 @@ impl Session for Open<'_> {
     }
 
     fn execute(&mut self, statement: &str) -> Result<u64, SinkError> {
-        self.transaction.execute(statement, &[]).map_err(|error| failed(self.place, &error))
+        self.connection.execute(statement).map_err(|error| self.failed(&error))
     }
 
     fn existing(&mut self, name: &str) -> Result<Option<Existing>, SinkError> {
@@ -163,32 +231,43 @@ impl Session for Open<'_> {
              JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey) \
              WHERE {OURS} AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL GROUP BY i.indexrelid"
         );
-        let mut read = || {
-            let columns = self.transaction.query(&columns, &[&name])?;
-            let columns = columns.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<Vec<_>, _>>()?;
-            let keys = self.transaction.query(&keys, &[&name])?;
-            let keys = keys.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        let read = || {
+            let columns = self.connection.query(&columns, &[&name])?;
+            let columns = columns.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<Vec<_>, ServerError>>()?;
+            let keys = self.connection.query(&keys, &[&name])?;
+            let keys = keys.iter().map(|row| Ok(row.try_get(0)?)).collect::<Result<_, ServerError>>()?;
             Ok((!columns.is_empty()).then_some(Existing { columns, keys }))
         };
-        read().map_err(|error: postgres::Error| failed(self.place, &error))
+        read().map_err(|error| self.failed(&error))
+    }
+
+    fn meddlers(&mut self, name: &str) -> Result<bool, SinkError> {
+        let query = format!(
+            "SELECT 1 FROM pg_class c WHERE {OURS} AND (c.relrowsecurity OR EXISTS (SELECT 1 FROM pg_rewrite r WHERE r.ev_class = c.oid) \
+             OR EXISTS (SELECT 1 FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal))"
+        );
+        let rows = self.connection.query(&query, &[&name]).map_err(|error| self.failed(&error))?;
+        Ok(!rows.is_empty())
     }
 
     fn progress(&mut self, dataflow: &str) -> Result<Option<Reached>, SinkError> {
         let query = format!("SELECT epoch, fingerprint FROM {PROGRESS} WHERE dataflow = $1");
-        let mut read = || {
-            let Some(row) = self.transaction.query_opt(&query, &[&dataflow])? else { return Ok(None) };
+        let read = || {
+            let rows = self.connection.query(&query, &[&dataflow])?;
+            let Some(row) = rows.first() else { return Ok(None) };
             let epoch: i64 = row.try_get(0)?;
             Ok(Some(Reached { dataflow: dataflow.into(), epoch: epoch.unsigned_abs(), fingerprint: row.try_get(1)? }))
         };
-        read().map_err(|error: postgres::Error| failed(self.place, &error))
+        read().map_err(|error: ServerError| self.failed(&error))
     }
 
     fn first(&mut self, query: &str, width: usize) -> Result<Option<Vec<Option<String>>>, SinkError> {
-        let mut read = || {
-            let Some(row) = self.transaction.query_opt(query, &[])? else { return Ok(None) };
-            (0..width).map(|place| row.try_get(place)).collect::<Result<Vec<_>, _>>().map(Some)
+        let read = || {
+            let rows = self.connection.query(query, &[])?;
+            let Some(row) = rows.first() else { return Ok(None) };
+            (0..width).map(|place| Ok(row.try_get(place)?)).collect::<Result<Vec<_>, ServerError>>().map(Some)
         };
-        read().map_err(|error: postgres::Error| failed(self.place, &error))
+        read().map_err(|error| self.failed(&error))
     }
 
     fn lock(&mut self, name: &str) -> Result<(), SinkError> {
@@ -196,41 +275,43 @@ impl Session for Open<'_> {
     }
 
     fn load(&mut self, into: &str, relation: &Relation, rows: &mut dyn Iterator<Item = &[u8]>) -> Result<u64, SinkError> {
+        let failed = |error: &ServerError| failed(self.place, error);
         let statement = format!("COPY {into} ({}) FROM STDIN BINARY", relation.names());
-        let mut writer = self.transaction.copy_in(&statement).map_err(|error| failed(self.place, &error))?;
+        let mut copying = self.connection.copy(&statement).map_err(|error| failed(&error))?;
         let mut bytes = Vec::with_capacity(BUFFER_BYTES * 2);
         copy::begin(&mut bytes);
         for row in rows {
             copy::row(relation, row, &mut bytes).map_err(|TooLarge(column)| SinkError::too_large(self.place, relation.name, column))?;
             if bytes.len() >= BUFFER_BYTES {
-                writer.write_all(&bytes).map_err(|error| broken_off(self.place, &error))?;
+                copying.send(&bytes).map_err(|error| failed(&error))?;
                 bytes.clear();
             }
         }
         copy::end(&mut bytes);
-        writer.write_all(&bytes).map_err(|error| broken_off(self.place, &error))?;
-        writer.finish().map_err(|error| failed(self.place, &error))
+        copying.send(&bytes).map_err(|error| failed(&error))?;
+        copying.finish().map_err(|error| failed(&error))
     }
 
-    fn each(&mut self, statement: &str, relation: &Relation, cells: usize, rows: &[&[u8]]) -> Result<(), SinkError> {
+    fn each(&mut self, statement: &str, relation: &Relation, cells: usize, rows: &[&[u8]]) -> Result<u64, SinkError> {
         if rows.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         let prepared = match self.prepared.get(statement) {
             Some(prepared) => prepared.clone(),
             None => {
-                let prepared = self.transaction.prepare(statement).map_err(|error| failed(self.place, &error))?;
+                let prepared = self.connection.prepare(statement).map_err(|error| self.failed(&error))?;
                 self.prepared.insert(statement.into(), prepared.clone());
                 prepared
             }
         };
+        let mut written = 0;
         for row in rows {
             let parameters = copy::parameters(relation, row, cells);
             let parameters = parameters.map_err(|TooLarge(column)| SinkError::too_large(self.place, relation.name, column))?;
             let parameters: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|parameter| parameter as _).collect();
-            self.transaction.execute(&prepared, &parameters).map_err(|error| failed(self.place, &error))?;
+            written += self.connection.execute_prepared(&prepared, &parameters).map_err(|error| self.failed(&error))?;
         }
-        Ok(())
+        Ok(written)
     }
 
     fn analyze(&mut self, table: &str) -> Result<(), SinkError> {
@@ -279,33 +360,14 @@ fn place(config: &Config) -> String {
     format!("postgres://{user}{}/{database}", hosts.join(","))
 }
 
-/// What a failed COPY wrote is an error of the server within one of writing.
-fn broken_off(place: &str, error: &std::io::Error) -> SinkError {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<postgres::Error>()) {
-        Some(error) => failed(place, error),
-        None => SinkError::Database { place: place.into(), why: error.to_string(), hint: AWAY },
-    }
-}
-
 const AWAY: &str = "nothing was written; see that the server runs and can be reached, and run again";
 
-fn failed(place: &str, error: &postgres::Error) -> SinkError {
-    let (why, hint) = match error.as_db_error() {
-        Some(refused) => (refused.message().to_string(), hint(refused.code())),
-        None => (chain(error), AWAY),
+fn failed(place: &str, error: &ServerError) -> SinkError {
+    let hint = match error {
+        ServerError::Postgres(refused) => refused.code().map_or(AWAY, hint),
+        ServerError::Silent(_) => "nothing was written; see that the server runs and can be reached, or wait for longer: --network-timeout",
     };
-    SinkError::Database { place: place.into(), why, hint }
-}
-
-/// An error with its causes: the head says what was tried, and the end why not.
-fn chain(error: &postgres::Error) -> String {
-    let mut why = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        why = format!("{why}: {cause}");
-        source = cause.source();
-    }
-    why.trim_end_matches('.').into()
+    SinkError::Database { place: place.into(), why: error.to_string(), hint }
 }
 
 fn hint(code: &SqlState) -> &'static str {

@@ -14,9 +14,10 @@ use retally_core::row::{ColumnType, RowBatch};
 /// The column that says whose the rows of a shared table are.
 const OWNER: &str = "dataflow";
 /// The temporary table of rows that are true now.
-pub(super) const NEW: &str = "retally_new";
+const NEW: &str = "retally_new";
 /// The temporary table of keys that are gone.
-pub(super) const GONE: &str = "retally_gone";
+const GONE: &str = "retally_gone";
+
 /// The databases, as far as their languages differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dialect {
@@ -184,6 +185,16 @@ impl Relation {
         }
     }
 
+    /// The temporary table of rows that are true now. Its schema is always said: a table of that name that is somebody's is none of ours.
+    pub(super) fn loaded(&self) -> String {
+        self.dialect.temporary(NEW)
+    }
+
+    /// The temporary table of keys that are gone.
+    pub(super) fn gone(&self) -> String {
+        self.dialect.temporary(GONE)
+    }
+
     /// A temporary table of the same columns; `indexed`, where keys will be looked up in it.
     pub(super) fn create_temporary(&self, name: &str, indexed: bool) -> String {
         let columns = self.columns_declared();
@@ -209,16 +220,16 @@ impl Relation {
     }
 
     fn is_missing(&self) -> String {
-        format!("NOT EXISTS (SELECT 1 FROM {NEW} AS n WHERE {})", self.same_key())
+        format!("NOT EXISTS (SELECT 1 FROM {} AS n WHERE {})", self.loaded(), self.same_key())
     }
 
     pub(super) fn delete_gone(&self) -> String {
         let (name, keys) = (quoted(self.name), self.key_names());
         if self.key_is_primary() {
             // So the few that are gone are looked up, and the table is not read.
-            return format!("DELETE FROM {name} WHERE ({keys}) IN (SELECT {keys} FROM {GONE})");
+            return format!("DELETE FROM {name} WHERE ({keys}) IN (SELECT {keys} FROM {})", self.gone());
         }
-        format!("DELETE FROM {name} AS t WHERE EXISTS (SELECT 1 FROM {GONE} AS n WHERE {})", self.same_key())
+        format!("DELETE FROM {name} AS t WHERE EXISTS (SELECT 1 FROM {} AS n WHERE {})", self.gone(), self.same_key())
     }
 
     /// Deletes a row by its key, whose values are the parameters.
@@ -253,13 +264,29 @@ impl Relation {
     pub(super) fn update(&self) -> Option<String> {
         let values = self.columns.get(self.key..).filter(|values| !values.is_empty())?;
         let set = joined(values, ", ", |column| format!("{0} = n.{0}", quoted(column.name)));
-        let differ = joined(values, " OR ", |column| format!("t.{0} IS DISTINCT FROM n.{0}", quoted(column.name)));
-        Some(format!("UPDATE {} AS t SET {set} FROM {NEW} AS n WHERE {} AND ({differ})", quoted(self.name), self.same_key()))
+        let (name, new, same, differ) = (quoted(self.name), self.loaded(), self.same_key(), self.differ());
+        Some(format!("UPDATE {name} AS t SET {set} FROM {new} AS n WHERE {same} AND ({differ})"))
     }
 
     pub(super) fn insert(&self) -> String {
-        let (name, names, same) = (quoted(self.name), self.names(), self.same_key());
-        format!("INSERT INTO {name} ({names}) SELECT {names} FROM {NEW} AS n WHERE NOT EXISTS (SELECT 1 FROM {name} AS t WHERE {same})")
+        let (name, names, new, same) = (quoted(self.name), self.names(), self.loaded(), self.same_key());
+        format!("INSERT INTO {name} ({names}) SELECT {names} FROM {new} AS n WHERE NOT EXISTS (SELECT 1 FROM {name} AS t WHERE {same})")
+    }
+
+    /// How many rows are there as they should be, and how many are there at all, as texts.
+    pub(super) fn count_right(&self) -> String {
+        let (name, new, same) = (quoted(self.name), self.loaded(), self.same_key());
+        let differ = if self.columns.len() > self.key { self.differ() } else { "false".into() };
+        format!(
+            "SELECT CAST((SELECT count(*) FROM {new} AS n WHERE EXISTS (SELECT 1 FROM {name} AS t WHERE {same} AND NOT ({differ}))) AS TEXT), \
+             CAST((SELECT count(*) FROM {name}) AS TEXT)"
+        )
+    }
+
+    /// Whether the rows `t` and `n` differ in what is not their key.
+    fn differ(&self) -> String {
+        let values = self.columns.get(self.key..).unwrap_or_default();
+        joined(values, " OR ", |column| format!("t.{0} IS DISTINCT FROM n.{0}", quoted(column.name)))
     }
 
     /// Whether the rows `t` and `n` have the same key.
@@ -305,6 +332,13 @@ impl Relation {
 }
 
 impl Dialect {
+    fn temporary(self, name: &str) -> String {
+        match self {
+            Dialect::Sqlite => format!("temp.{name}"),
+            Dialect::Postgres => format!("pg_temp.{name}"),
+        }
+    }
+
     fn parameter(self, place: usize) -> String {
         match self {
             Dialect::Sqlite => format!("?{place}"),

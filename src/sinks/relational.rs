@@ -5,10 +5,12 @@
 //! database sorts does not matter, and memory is bounded by the database's own settings. A table without rows is loaded directly. A few
 //! changes of an epoch are made one by one, by prepared statements.
 //!
+//! Where triggers, rules or policies of others stand on a table, what came of the rows is looked at before it is committed.
+//!
 //! # Limits
 //! A relation whose columns or key are not ours is refused, not altered.
 
-use super::relation::{Dialect, Existing, GONE, NEW, Relation, literal, quoted};
+use super::relation::{Dialect, Existing, Relation, literal, quoted};
 use super::{Applied, DELETED_MAX, Deletions, SinkError};
 use crate::tables::TableState;
 use retally_core::contract::Table;
@@ -59,10 +61,12 @@ pub(super) trait Session {
     fn progress(&mut self, dataflow: &str) -> Result<Option<Reached>, SinkError>;
     /// Keeps other writers away from a table that exists.
     fn lock(&mut self, name: &str) -> Result<(), SinkError>;
-    /// Adds rows of `relation` to the table `into`.
+    /// Whether something of others stands on a table that may change what is written: a trigger, a rule, a policy.
+    fn meddlers(&mut self, name: &str) -> Result<bool, SinkError>;
+    /// Adds rows of `relation` to the table `into`. Returns how many were written.
     fn load(&mut self, into: &str, relation: &Relation, rows: &mut dyn Iterator<Item = &[u8]>) -> Result<u64, SinkError>;
-    /// Runs a prepared statement for each row, whose first cells are its parameters.
-    fn each(&mut self, statement: &str, relation: &Relation, cells: usize, rows: &[&[u8]]) -> Result<(), SinkError>;
+    /// Runs a prepared statement for each row, whose first cells are its parameters. Returns how many rows that wrote.
+    fn each(&mut self, statement: &str, relation: &Relation, cells: usize, rows: &[&[u8]]) -> Result<u64, SinkError>;
     /// Lets the database look at what was loaded, to plan by.
     fn analyze(&mut self, table: &str) -> Result<(), SinkError>;
 }
@@ -76,6 +80,23 @@ pub(super) fn check<'t>(session: &mut impl Session, tables: impl Iterator<Item =
         }
     }
     Ok(())
+}
+
+/// Refuses to write some tables of a dataflow where the others, which are left out, were computed with other settings: the row of what has
+/// been reached is of all of them.
+pub(super) fn check_left_out(session: &mut impl Session, left_out: &[Table], dataflow: &str, fingerprint: &str) -> Result<(), SinkError> {
+    let Some(there) = reached(session, dataflow)?.filter(|there| there.fingerprint != fingerprint) else { return Ok(()) };
+    let mut others = Vec::new();
+    for table in left_out {
+        if session.existing(table.name)?.is_some() {
+            others.push(format!("{:?}", table.name));
+        }
+    }
+    if others.is_empty() {
+        return Ok(());
+    }
+    let (place, others) = (session.place().to_string(), others.join(", "));
+    Err(SinkError::OtherSettings { place, others, theirs: there.fingerprint, ours: fingerprint.into() })
 }
 
 /// Brings relations to these tables, and returns what that changed.
@@ -101,31 +122,64 @@ pub(super) fn bring(
 
 fn bring_table(session: &mut impl Session, state: &TableState, dataflow: &str, deletions: Deletions) -> Result<Difference, SinkError> {
     let relation = Relation::new(session.dialect(), state.table(), dataflow);
-    let rows = &mut state.rows();
     let Some(existing) = session.existing(relation.name)? else {
         session.execute(&relation.create())?;
-        let inserted = session.load(&quoted(relation.name), &relation, rows)?;
+        let inserted = load_all(session, &relation, state)?;
         relation.add_key().map_or(Ok(0), |statement| session.execute(&statement))?;
         return Ok(Difference { inserted, ..Difference::default() });
     };
     relation.recognise(&existing, session.place())?;
     session.lock(relation.name)?;
     let deleted = if relation.key == 0 { session.execute(&relation.delete_owned())? } else { 0 };
-    if relation.key == 0 || session.first(&format!("SELECT 'any' FROM {} LIMIT 1", quoted(relation.name)), 1)?.is_none() {
-        let inserted = session.load(&quoted(relation.name), &relation, rows)?;
+    let has_meddlers = session.meddlers(relation.name)?;
+    let is_empty =
+        |session: &mut _| first(session, &format!("SELECT 'any' FROM {} LIMIT 1", quoted(relation.name))).map(|row| row.is_none());
+    if relation.key == 0 || (!has_meddlers && is_empty(session)?) {
+        let inserted = load_all(session, &relation, state)?;
         return Ok(Difference { inserted, deleted, updated: 0 });
     }
-    session.execute(&relation.create_temporary(NEW, true))?;
-    session.load(NEW, &relation, rows)?;
-    session.analyze(NEW)?;
+    let new = relation.loaded();
+    session.execute(&relation.create_temporary(&new, true))?;
+    let loaded = session.load(&new, &relation, &mut state.rows())?;
+    session.analyze(&new)?;
     let deleted = match deletions {
         Deletions::Any => session.execute(&relation.delete_missing())?,
         Deletions::Guarded => delete_guarded(session, &relation, state.table())?,
     };
     let updated = relation.update().map_or(Ok(0), |statement| session.execute(&statement))?;
     let inserted = session.execute(&relation.insert())?;
-    session.execute(&format!("DROP TABLE {NEW}"))?;
+    if has_meddlers {
+        check_written(session, &relation, loaded)?;
+    }
+    session.execute(&format!("DROP TABLE {new}"))?;
     Ok(Difference { inserted, updated, deleted })
+}
+
+fn first(session: &mut impl Session, query: &str) -> Result<Option<Vec<Option<String>>>, SinkError> {
+    session.first(query, 1)
+}
+
+/// Loads all rows into a table that has none of them.
+fn load_all(session: &mut impl Session, relation: &Relation, state: &TableState) -> Result<u64, SinkError> {
+    let loaded = session.load(&quoted(relation.name), relation, &mut state.rows())?;
+    expect(session, relation, state.len(), [loaded, loaded])?;
+    Ok(loaded)
+}
+
+/// Sees to it that a table has the rows that were loaded beside it, and no others.
+fn check_written(session: &mut impl Session, relation: &Relation, loaded: u64) -> Result<(), SinkError> {
+    let counts = session.first(&relation.count_right(), 2)?.unwrap_or_default();
+    let count = |place: usize| counts.get(place)?.as_deref()?.parse::<u64>().ok();
+    expect(session, relation, loaded, [count(0).unwrap_or(0), count(1).unwrap_or(0)])
+}
+
+/// An error, unless a table has all the rows that it should have, and no others: how many are right, and how many there are.
+fn expect(session: &impl Session, relation: &Relation, expected: u64, [right, all]: [u64; 2]) -> Result<(), SinkError> {
+    if [right, all] == [expected, expected] {
+        return Ok(());
+    }
+    let (place, table) = (session.place().to_string(), relation.name.to_string());
+    Err(SinkError::Meddled { place, table, expected, right, others: all.saturating_sub(right) })
 }
 
 /// Deletes the rows that are gone, when they are not most of them.
@@ -186,7 +240,9 @@ pub(super) fn apply(
         let relation = Relation::new(session.dialect(), table, &to.dataflow);
         if relation.key == 0 {
             let times = |(row, diff)| std::iter::repeat_n(row, usize::try_from(diff).unwrap_or(0));
-            session.load(&quoted(relation.name), &relation, &mut batches.iter().flat_map(RowBatch::iter).flat_map(times))?;
+            let count = batches.iter().flat_map(RowBatch::iter).flat_map(times).count() as u64;
+            let loaded = session.load(&quoted(relation.name), &relation, &mut batches.iter().flat_map(RowBatch::iter).flat_map(times))?;
+            expect(session, &relation, count, [loaded, loaded])?;
             continue;
         }
         let (mut new, mut gone) = (Vec::new(), Vec::new());
@@ -196,19 +252,23 @@ pub(super) fn apply(
             if !relation.key_is_primary() {
                 session.each(&relation.delete_one(), &relation, relation.key, &new)?;
             }
-            session.each(&relation.insert_one(), &relation, relation.width(), &new)?;
+            let inserted = session.each(&relation.insert_one(), &relation, relation.width(), &new)?;
+            // Where a row has nothing but a key, one that is there is left alone.
+            if relation.width() > relation.key {
+                expect(session, &relation, new.len() as u64, [inserted, inserted])?;
+            }
             continue;
         }
-        for (temporary, rows) in [(NEW, new), (GONE, gone)] {
-            session.execute(&relation.create_temporary(temporary, false))?;
-            session.load(temporary, &relation, &mut rows.into_iter())?;
-            session.analyze(temporary)?;
+        for (temporary, rows) in [(relation.loaded(), new), (relation.gone(), gone)] {
+            session.execute(&relation.create_temporary(&temporary, false))?;
+            session.load(&temporary, &relation, &mut rows.into_iter())?;
+            session.analyze(&temporary)?;
         }
         session.execute(&relation.delete_gone())?;
         relation.update().map_or(Ok(0), |statement| session.execute(&statement))?;
         session.execute(&relation.insert())?;
-        session.execute(&format!("DROP TABLE {NEW}"))?;
-        session.execute(&format!("DROP TABLE {GONE}"))?;
+        session.execute(&format!("DROP TABLE {}", relation.loaded()))?;
+        session.execute(&format!("DROP TABLE {}", relation.gone()))?;
     }
     set_progress(session, to)?;
     Ok(Applied::Done)

@@ -167,6 +167,13 @@ impl Sink for Sqlite {
         }
         self.write(&mut |session| relational::apply(session, tables, changes, reached))
     }
+
+    fn check_left_out(&mut self, left_out: &[Table], dataflow: &str, fingerprint: &str) -> Result<(), SinkError> {
+        if !self.path.exists() {
+            return Ok(());
+        }
+        self.read(|session| relational::check_left_out(session, left_out, dataflow, fingerprint))
+    }
 }
 
 /// What tells one file from another.
@@ -187,7 +194,7 @@ impl Open<'_> {
 }
 
 impl Open<'_> {
-    /// Runs a statement for each row, whose first cells are its parameters. Returns for how many.
+    /// Runs a statement for each row, whose first cells are its parameters. Returns how many rows that wrote.
     fn run(&mut self, statement: &str, relation: &Relation, cells: usize, rows: &mut dyn Iterator<Item = &[u8]>) -> Result<u64, SinkError> {
         let mut statement = self.transaction.prepare(statement).map_err(|error| self.failed(&error))?;
         let (mut count, mut text) = (0, Vec::new());
@@ -203,8 +210,7 @@ impl Open<'_> {
                     error => self.failed(&error),
                 })
             })?;
-            statement.raw_execute().map_err(|error| self.failed(&error))?;
-            count += 1;
+            count += statement.raw_execute().map_err(|error| self.failed(&error))? as u64;
         }
         Ok(count)
     }
@@ -251,6 +257,12 @@ impl Session for Open<'_> {
         read().map_err(|error| self.failed(&error))
     }
 
+    fn meddlers(&mut self, name: &str) -> Result<bool, SinkError> {
+        let query = "SELECT 'any' FROM main.sqlite_master WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE LIMIT 1";
+        let found = self.transaction.query_row(query, [name], |_| Ok(())).optional();
+        found.map(|found| found.is_some()).map_err(|error| self.failed(&error))
+    }
+
     fn progress(&mut self, dataflow: &str) -> Result<Option<Reached>, SinkError> {
         let query = format!("SELECT epoch, fingerprint FROM {PROGRESS} WHERE dataflow = ?");
         let reached = |row: &rusqlite::Row<'_>| {
@@ -274,8 +286,8 @@ impl Session for Open<'_> {
         self.run(&format!("INSERT INTO {into} ({}) VALUES ({places})", relation.names()), relation, relation.width(), rows)
     }
 
-    fn each(&mut self, statement: &str, relation: &Relation, cells: usize, rows: &[&[u8]]) -> Result<(), SinkError> {
-        self.run(statement, relation, cells, &mut rows.iter().copied()).map(drop)
+    fn each(&mut self, statement: &str, relation: &Relation, cells: usize, rows: &[&[u8]]) -> Result<u64, SinkError> {
+        self.run(statement, relation, cells, &mut rows.iter().copied())
     }
 
     /// Its statistics are not worth their time for a table that is read once, with one way to do it.

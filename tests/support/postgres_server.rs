@@ -96,6 +96,11 @@ impl Server {
         format!("postgres://{credentials}@127.0.0.1:{}/{database}", self.port)
     }
 
+    /// The number of its first process.
+    pub fn id(&self) -> u32 {
+        self.process.as_ref().unwrap().id()
+    }
+
     pub fn port(&self) -> u16 {
         self.port
     }

@@ -232,7 +232,7 @@ impl Ran {
 
     /// A signal ended it: with this exit code, a line that names the signal and one that says what was written.
     #[track_caller]
-    pub fn is_interrupted(self, code: i32) -> Failure {
+    pub fn ends_by_signal(self, code: i32) -> Failure {
         self.fails_with(code)
     }
 
