@@ -16,6 +16,7 @@ mod errors;
 mod formats;
 mod fuzz;
 mod help;
+mod kills;
 mod law;
 mod objects;
 mod own_data;
