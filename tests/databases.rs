@@ -482,10 +482,10 @@ fn postgres_that_never_hears_us() {
     let table = sample("one_key", 1);
     let rows = random_rows(&mut ChaCha8Rng::seed_from_u64(7), &table, 9);
     let reached = Reached { dataflow: "sample".into(), epoch: 1, fingerprint: "x".into() };
-    let mut sink = Postgres::open_within(&url, [&table].into_iter(), Duration::from_secs(1)).unwrap();
+    let mut sink = Postgres::open_within(&url, [&table].into_iter(), Duration::from_secs(3)).unwrap();
     proxy.cut(b"CREATE TABLE", Cut::MessageAlone);
     let error = sink.bring(&[&state(&table, rows.values())], &reached, Deletions::Any).unwrap_err();
-    assert!(error.to_string().contains("the server has given no answer for 1s, and is waiting for what it has not received"), "{error}");
+    assert!(error.to_string().contains("the server has given no answer for 3s, and is waiting for what it has not received"), "{error}");
     assert!(error.hint().is_some_and(|hint| hint.contains("--network-timeout")));
 }
 

@@ -204,6 +204,18 @@ fn postgres_that_goes_away() {
     assert!(hint.is_some_and(|hint| hint.contains("nothing was written")));
     drop(blocker);
     assert!(server.all() == before && !place.has("changes"));
+    // A signal: the server notices that nobody waits for it, though it still waits for the lock.
+    let (blocker, run, pid) = wait(&server);
+    run.signal("TERM");
+    let Failure { hint, .. } = run.finish().ends_by_signal(143).names(&["interrupted by SIGTERM"]);
+    assert!(hint.is_some_and(|hint| hint.contains("no table was written")));
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !server.rows(&format!("SELECT 1 FROM pg_stat_activity WHERE pid = {pid}")).is_empty() {
+        assert!(std::time::Instant::now() < until, "the server still works for a run that has ended");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    drop(blocker);
+    assert!(server.all() == before && !place.has("changes"));
     // The server dies.
     let (blocker, run, _) = wait(&server);
     server.kill();
@@ -222,7 +234,7 @@ fn postgres_that_goes_away() {
 fn postgres_that_is_silent() {
     let server = Server::start();
     let place = online();
-    let words = format!("{ONLINE} --out '{}' --network-timeout 1s", server.out());
+    let words = format!("{ONLINE} --out '{}' --network-timeout 3s", server.out());
     place.run(&words).succeeds();
     let today = format!("{words} events=in/late");
     let before = server.all();
@@ -235,11 +247,23 @@ fn postgres_that_is_silent() {
     };
     blocker.batch_execute("BEGIN; LOCK TABLE online_issues IN SHARE MODE").unwrap();
     let mut run = place.start(&today);
-    run.until("its silence", || server.rows(&waits("2500ms")).len() == 1);
+    run.until("its silence", || server.rows(&waits("4s")).len() == 1);
     blocker.batch_execute("ROLLBACK").unwrap();
     run.finish().succeeds();
+    assert!(server.all() != before);
+
+    // A run that was stopped itself finds the answer when it goes on.
+    blocker.batch_execute("BEGIN; LOCK TABLE online_issues IN SHARE MODE").unwrap();
+    let mut run = place.start(&words);
+    run.until("its wait", || server.rows(&waits("0s")).len() == 1);
+    run.signal("STOP");
+    blocker.batch_execute("ROLLBACK").unwrap();
+    let answered = "SELECT 1 FROM pg_stat_activity WHERE application_name LIKE 'retally %' AND state = 'idle in transaction' \
+                    AND now() - state_change > '4s'";
+    run.until("its answer", || server.rows(answered).len() == 1);
+    run.signal("CONT");
+    run.finish().succeeds();
     let after = server.all();
-    assert!(after != before);
 
     // All of the server that this run hears of stands still.
     blocker.batch_execute("BEGIN; LOCK TABLE online_issues IN SHARE MODE").unwrap();
@@ -255,10 +279,10 @@ fn postgres_that_is_silent() {
         }
     };
     signal("-STOP");
-    let Failure { hint, .. } = run.finish().fails().names(&["\"postgres://keeper@127.0.0.1:", "the server has given no answer for 1s"]);
+    let Failure { hint, .. } = run.finish().fails().names(&["\"postgres://keeper@127.0.0.1:", "the server has given no answer for 3s"]);
     assert!(hint.is_some_and(|hint| hint.contains("nothing was written") && hint.contains("--network-timeout")));
     // One that does not let us in.
-    place.run(&words).fails().names(&["the server did not let us in within 1s"]);
+    place.run(&words).fails().names(&["the server did not let us in within 3s"]);
     signal("-CONT");
     drop(blocker);
     assert!(server.all() == after);

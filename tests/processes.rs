@@ -238,6 +238,8 @@ fn tables_that_can_not_be_written_fail_all_processes() {
         ("--out file", "could not create directory \"file\": a file stands where a directory is needed"),
         ("--out file/deeper", "could not create directory \"file/deeper\": a file stands where a directory is needed"),
         ("--out out --charts file", "could not "),
+        ("--out postgres://me@127.0.0.1:1/tables", "onnection refused"),
+        ("--out sqlite:none/x.sqlite", "there is no folder \"none\""),
     ] {
         let words = format!("run online events=events.csv -w 1 {words}");
         let [first, second] = run(&place, [&words, &words]).map(Ran::fails);

@@ -67,7 +67,7 @@ impl Directory {
         let (written, left): (Vec<String>, Vec<String>) = pending.into_iter().partition(|name| names.contains(name));
         let place = self.path.display().to_string();
         if !written.is_empty() {
-            self.remarks.push(format!("repaired {place:?}: a run had ended before it had replaced {}", named(&written)));
+            self.remarks.push(format!("repaired {place:?}: {} were not as a whole run had left them", named(&written)));
         }
         if !left.is_empty() {
             let files = named(&left);

@@ -185,7 +185,12 @@ impl Connection {
                         timeout(CLOSE_WAIT, cancel.cancel_query(NoTls)).await.ok();
                         return Err(ServerError::Silent(format!("the server was not done after {:.0?}", began.elapsed())));
                     }
-                    Err(_) => self.is_working().await?,
+                    Err(_) => {
+                        if let Err(silent) = self.is_working().await {
+                            // The answer may have been there all the time: this process itself can have been stopped.
+                            return timeout(Duration::ZERO, work.as_mut()).await.map_or(Err(silent), |done| Ok(done?));
+                        }
+                    }
                 }
             }
         })

@@ -111,6 +111,7 @@ impl Sqlite {
     /// All in one transaction, or nothing: not even a file.
     fn write<T>(&mut self, work: &mut dyn FnMut(&mut Open<'_>) -> Result<T, SinkError>) -> Result<T, SinkError> {
         let section = Section::begin();
+        let there = self.path.exists();
         let written = self.connection().and_then(|mut connection| Ok((self.transact(&section, &mut connection, work)?, connection)));
         match written {
             Ok((answer, connection)) => {
@@ -120,7 +121,7 @@ impl Sqlite {
             }
             Err(error) => {
                 // What never became a database is of no use to anyone; whatever another program has written to it stays.
-                if std::fs::metadata(&self.path).is_ok_and(|file| file.len() == 0) && !beside(&self.path, "-journal").exists() {
+                if !there && std::fs::metadata(&self.path).is_ok_and(|file| file.len() == 0) && !beside(&self.path, "-journal").exists() {
                     std::fs::remove_file(&self.path).ok();
                 }
                 Err(error)
