@@ -9,7 +9,7 @@ use retally::ingest::read::FileOpener;
 use retally_core::calendar::Calendar;
 use retally_core::contract;
 use retally_core::record::{Context, Record};
-use retally_core::split::{Opener, Split};
+use retally_core::split::{Opener, Split, SplitError};
 use retally_core::time::Moment;
 use std::time::Instant;
 
@@ -69,11 +69,11 @@ fn read_as<R: Record>(workload: &Workload, workers: usize) -> Result<Read> {
                 None => rejected += 1,
             })?;
         }
-        Ok::<_, String>((accepted, rejected))
+        Ok::<_, SplitError>((accepted, rejected))
     };
     let counts: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..workers).map(|index| scope.spawn(move || worker(index))).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("a reader panicked".into()))).collect()
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(String::from("a reader panicked").into()))).collect()
     });
     for count in counts {
         let (accepted, rejected) = count?;
@@ -84,7 +84,7 @@ fn read_as<R: Record>(workload: &Workload, workers: usize) -> Result<Read> {
     Ok(read)
 }
 
-fn decode<R: Record>(split: &Split, mut each: impl FnMut(Option<R>)) -> std::result::Result<(), String> {
+fn decode<R: Record>(split: &Split, mut each: impl FnMut(Option<R>)) -> std::result::Result<(), SplitError> {
     let context = Context::new(Calendar::utc(), R::FIELDS);
     let mut reader = FileOpener::default().open(split, &contract::Input::records::<R>("events", ""))?;
     let mut more = true;

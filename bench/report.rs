@@ -187,7 +187,8 @@ fn table(lines: &[&Fields]) -> String {
     let mut text = format!("| date | {} |\n|---|{}\n", titles.join(" | "), "---|".repeat(columns.len()));
     for line in lines {
         let day = line.text("date").chars().take(10).collect();
-        let cells: Vec<String> = [day].into_iter().chain(columns.iter().map(|name| line.get(name).map_or(String::new(), |value| cell(name, value)))).collect();
+        let cells: Vec<String> =
+            [day].into_iter().chain(columns.iter().map(|name| line.get(name).map_or(String::new(), |value| cell(name, value)))).collect();
         text += &format!("| {} |\n", cells.join(" | "));
     }
     text

@@ -130,3 +130,129 @@ fn archives_that_are_cut_or_none() {
     place.run("run online events=empty.zip events=empty.tar --out out").succeeds();
     place.run("run online events=events.zip.gz --out out").fails().names(&["found no file"]);
 }
+
+#[test]
+fn two_files_of_one_name_in_a_zip_are_refused_by_it() {
+    let place = Place::new();
+    let event = |device: u8| format!("2024-03-01T08:00:00Z,{device},7,3,true\n").into_bytes();
+    let twice = |names: [&str; 2], name: &str| {
+        let bytes = zip(&[(names[0], event(1)), (names[1], event(2)), ("c.csv", event(3))]);
+        // A writer refuses to do that.
+        let mut text = bytes.clone();
+        for at in 0..bytes.len() - names[1].len() {
+            if bytes[at..].starts_with(names[1].as_bytes()) {
+                text[at..at + names[1].len()].copy_from_slice(name.as_bytes());
+            }
+        }
+        text
+    };
+    place.write("twice.zip", twice(["a.csv", "b.csv"], "a.csv"));
+    place.run("run online events=twice.zip --out out").fails().names(&["could not read \"twice.zip\"", "two files \"a.csv\""]);
+    assert!(!place.has("out"));
+    place.write("notes.zip", twice(["a.md", "b.md"], "a.md"));
+    place.run("run online events=notes.zip --out out").succeeds();
+}
+
+#[test]
+fn a_tar_that_ends_between_two_files_is_cut_off() {
+    let place = Place::new();
+    let tar = tar(&[("a.csv", b"2024-03-01T08:00:00Z,1,7,3,true\n".to_vec()), ("notes.bin", vec![0; 2_048])]);
+    let ends = [512, tar.len() - 1_024];
+    for end in ends {
+        let cut = &tar[..if end == 512 { 1_024 } else { end }];
+        place.write("cut.tar", cut);
+        place.write("cut.tar.gz", gzip(cut));
+        for name in ["cut.tar", "cut.tar.gz"] {
+            place.run(&format!("run online events={name} --out out")).fails().names(&["could not read", name, "it is cut off"]);
+            assert!(!place.has("out"));
+        }
+    }
+    place.write("one-block.tar", &tar[..tar.len() - 512]);
+    place.run("run online events=one-block.tar --out out").succeeds();
+}
+
+#[test]
+fn tars_one_after_the_other_are_read() {
+    let place = Place::new();
+    let half = ACTIVE.lines.len() / 2;
+    let tars = [&ACTIVE.lines[..half], &ACTIVE.lines[half..]].map(|lines| tar(&[("a.jsonl", lines.join("\n").into_bytes())]));
+    place.write("two.tar", tars.concat());
+    place.write("two.tar.gz", gzip(&tars.concat()));
+    ACTIVE.check(&place, "events=two.tar");
+    ACTIVE.check(&place, "events=two.tar.gz");
+    place.write("behind.tar", [tars[0].as_slice(), b"something else".repeat(100).as_slice()].concat());
+    place.run(&format!("{} events=behind.tar --out out", ACTIVE.run())).fails().names(&["behind.tar"]);
+}
+
+/// A tar of a file and a link to something.
+fn linked(kind: tar::EntryType, lines: &[String], target: &str) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut link = tar::Header::new_gnu();
+    link.set_entry_type(kind);
+    link.set_size(0);
+    let text = lines.join("\n");
+    let mut header = tar::Header::new_gnu();
+    header.set_size(text.len() as u64);
+    builder.append_link(&mut link.clone(), "days/last.jsonl", target).unwrap();
+    builder.append_data(&mut header, "days/first.jsonl", text.as_bytes()).unwrap();
+    builder.append_link(&mut link, "notes", "nowhere").unwrap();
+    builder.into_inner().unwrap()
+}
+
+#[test]
+fn links_in_archives_lead_to_a_file_that_is_read_or_fail_the_run() {
+    let place = Place::new();
+    let mut cases = vec![
+        ("hard.tar", linked(tar::EntryType::Link, &ACTIVE.lines, "days/first.jsonl"), true),
+        ("soft.tar", linked(tar::EntryType::Symlink, &ACTIVE.lines, "first.jsonl"), true),
+        ("lost.tar", linked(tar::EntryType::Symlink, &ACTIVE.lines, "../elsewhere.jsonl"), false),
+        ("hard-lost.tar", linked(tar::EntryType::Link, &ACTIVE.lines, "first.jsonl"), false),
+    ];
+    for (name, target, is_read) in [("soft.zip", "first.jsonl", true), ("lost.zip", "none.jsonl", false)] {
+        let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        writer.add_symlink("days/last.jsonl", target, SimpleFileOptions::default()).unwrap();
+        writer.start_file("days/first.jsonl", SimpleFileOptions::default()).unwrap();
+        writer.write_all(ACTIVE.lines.join("\n").as_bytes()).unwrap();
+        cases.push((name, writer.finish().unwrap().into_inner(), is_read));
+    }
+    for (name, bytes, is_read) in cases {
+        place.write(name, bytes);
+        if is_read {
+            ACTIVE.check(&place, &format!("events={name}"));
+        } else {
+            let failure = place.run(&format!("{} events={name} --out lost", ACTIVE.run())).fails();
+            failure.names(&[name, "\"days/last.jsonl\" in it is a link to "]);
+            assert!(!place.has("lost"), "{name}");
+        }
+    }
+}
+
+#[test]
+fn sparse_files_in_tars_are_read_or_fail_the_run() {
+    let place = Place::new();
+    let text = ACTIVE.lines.join("\n");
+    let octal = |number: usize| -> [u8; 12] { format!("{number:011o}\0").into_bytes().try_into().unwrap() };
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::GNUSparse);
+    header.set_path("events.jsonl").unwrap();
+    header.set_size(text.len() as u64);
+    let gnu = header.as_gnu_mut().unwrap();
+    gnu.realsize = octal(text.len());
+    gnu.sparse[0].offset = octal(0);
+    gnu.sparse[0].numbytes = octal(text.len());
+    header.set_cksum();
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append(&header, text.as_bytes()).unwrap();
+    place.write("sparse.tar", builder.into_inner().unwrap());
+    ACTIVE.check(&place, "events=sparse.tar");
+
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append_pax_extensions([("GNU.sparse.major", b"1".as_slice()), ("GNU.sparse.minor", b"0")]).unwrap();
+    let mut header = tar::Header::new_ustar();
+    header.set_size(text.len() as u64);
+    builder.append_data(&mut header, "events.jsonl", text.as_bytes()).unwrap();
+    place.write("described.tar", builder.into_inner().unwrap());
+    let failure = place.run(&format!("{} events=described.tar --out described", ACTIVE.run())).fails();
+    failure.names(&["could not read \"described.tar\"", "\"events.jsonl\" in it is a sparse file"]);
+    assert!(!place.has("described"));
+}

@@ -1,7 +1,8 @@
 //! What is wrong is said in a line, with the place and what to do; nothing is half done, and bad records stop nothing.
 
 use crate::support::packed::{gzip, zstd};
-use crate::support::program::{Failure, Place};
+use crate::support::program::{Failure, Place, Started};
+use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
 const EVENT: &str = "2026-01-01T00:00:00Z,1,1,1,true\n";
@@ -422,4 +423,73 @@ fn a_limit_on_refusals_fails_before_anything_is_written() {
     // A run that retracts refuses as well.
     place.run("run online events=events.csv events-=bad.csv --out third --max-rejected 1").fails();
     assert!(!place.has("third"));
+}
+
+/// Lines that are no records, packed small: as many rows are kept as is asked for, the first ones, and all lines are counted by reason.
+#[test]
+fn refused_lines_beyond_the_limit_are_counted_by_reason() {
+    let place = Place::new();
+    let line = |number: usize| {
+        if number % 4 == 3 { format!("2026-01-01T00:00:00Z,{number}\n") } else { format!("soon-{number},1,1,1,{}\n", "x".repeat(200)) }
+    };
+    let garbage: String = (0..200_000).map(line).collect();
+    let packed = zstd(&garbage);
+    assert!(packed.len() * 20 < garbage.len());
+    for folder in ["one", "three"] {
+        place.write(&format!("{folder}/a.csv"), format!("{EVENT}no record\n"));
+    }
+    place.write("one/b.csv.zst", &packed);
+    for part in 0..3 {
+        let lines: String = (0..200_000).skip(part * 70_000).take(70_000).map(line).collect();
+        place.write(&format!("three/b{part}.csv.zst"), zstd(&lines));
+    }
+    for (folder, words) in [("one", "-w 1"), ("one", "-w 3"), ("three", "-w 3")] {
+        for kept in [1, 1_000] {
+            let ran =
+                place.run(&format!("run online events={folder} --keep-rejected {kept} --max-rejected 300000 --out out {words}")).succeeds();
+            assert!(ran.stderr.starts_with("batch 1: 1 record, 0 late, 200,001 rejected, from "), "{}", ran.stderr);
+            for said in [
+                "  rejected 150,000: timestamp \"…\" is not a time like 2026-01-31T12:34:56Z\n",
+                &format!("  of 200001 rejected records, {kept} are in the table rejected (--keep-rejected)\n"),
+            ] {
+                assert!(ran.stderr.contains(said), "{said:?} is not in {}", ran.stderr);
+            }
+            let rows = rejected(&place, "out/rejected.csv");
+            assert_eq!(rows.len(), kept, "{folder} {words}");
+            if let [first, .., last] = rows.as_slice() {
+                assert_eq!((first.0, last.0), (2, 999), "the first lines, by file and line");
+            }
+        }
+    }
+    let failure = place.run("run online events=one --max-rejected 150000 --keep-rejected 10 --out no").fails();
+    failure.names(&["refused more than --max-rejected 150000 records", "one/a.csv:2: "]);
+}
+
+/// More than may be kept is not kept, whatever the number.
+#[test]
+fn refused_lines_are_bounded_by_their_bytes() {
+    let place = Place::new();
+    let long = format!("{}\n", "x".repeat(1_500));
+    place.write("garbage.csv.zst", zstd(&(EVENT.to_string() + &long.repeat(150_000))));
+    place.write("events.csv", EVENT);
+    let ran = place.run("run online events=events.csv events=garbage.csv.zst --max-rejected 1000000 --out out -w 2").succeeds();
+    let kept = place.read("out/rejected.csv").lines().count() - 1;
+    let note = format!("of 150000 rejected records, {kept} are in the table rejected (more would be over 128 MiB)");
+    assert!(ran.stderr.contains(&note), "{}", ran.stderr);
+    assert!((100_000..131_072).contains(&kept), "{kept} rows of 1,024 bytes and a reason");
+}
+
+#[test]
+fn too_many_open_files_say_what_to_do() {
+    let place = place();
+    for number in 0..60 {
+        place.write(&format!("in/{number}.csv"), EVENT);
+    }
+    let program = place.command("run online events=in -w 1 --out out");
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -n 40; exec \"$0\" \"$@\""]).arg(program.get_program()).args(program.get_args());
+    limited.current_dir(place.path("")).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let failure = Started::new(limited, "run online events=in").finish().fails().names(&["could not open \"in/"]);
+    assert!(failure.hint.is_some_and(|hint| hint.contains("ulimit -n")));
+    assert!(!place.has("out"));
 }

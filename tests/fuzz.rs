@@ -104,7 +104,7 @@ fn read(input: &Input, dataflow: &str, path: &Path) -> Result<(u64, bool), Strin
     let context = input.context(Calendar::utc());
     let (mut accepted, mut refused) = (0, 0);
     for split in &plan.splits {
-        let mut reader = FileOpener::default().open(split, input)?;
+        let mut reader = FileOpener::default().open(split, input).map_err(|error| error.message)?;
         let mut reads = 0;
         loop {
             let more = reader.read(&mut |line| {
@@ -116,7 +116,8 @@ fn read(input: &Input, dataflow: &str, path: &Path) -> Result<(u64, bool), Strin
                         refused += 1;
                     }
                 }
-            })?;
+            });
+            let more = more.map_err(|error| error.message)?;
             reads += 1;
             assert!(reads < READS_MAX, "it goes on and on");
             if !more {

@@ -13,6 +13,7 @@ mod databases;
 mod databases_refuse;
 mod destinations;
 mod errors;
+mod files;
 mod formats;
 mod fuzz;
 mod help;

@@ -237,3 +237,94 @@ fn serve(folder: std::path::PathBuf) -> std::net::SocketAddr {
     });
     address
 }
+
+/// A server with one bucket, for what no honest one does: it lists these pages, one after the other, and has one object of these bytes
+/// under every key. What its ETags are depends on how often it was asked for one.
+fn odd_server(pages: Vec<String>, object: &'static str, tag: fn(u64) -> u64) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let asked = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+        for mut client in listener.incoming().flatten() {
+            let (pages, asked) = (pages.clone(), std::sync::Arc::clone(&asked));
+            std::thread::spawn(move || {
+                let (mut request, mut block) = (Vec::new(), [0; 1 << 10]);
+                while !request.ends_with(b"\r\n\r\n") {
+                    let Ok(length @ 1..) = client.read(&mut block) else { return };
+                    request.extend_from_slice(&block[..length]);
+                }
+                let head = String::from_utf8_lossy(&request).into_owned();
+                let target = head.split(' ').nth(1).unwrap_or_default();
+                let page = target.split("continuation-token=").nth(1).map_or(0, |token| token.split('&').next().unwrap().parse().unwrap());
+                let (status, body) = match &head {
+                    head if head.starts_with("HEAD") => ("404 Not Found", ""),
+                    _ if target.contains("list-type=2") => ("200 OK", pages[page].as_str()),
+                    _ => ("206 Partial Content", object),
+                };
+                let tag = if body == object { tag(asked.fetch_add(1, Ordering::Relaxed)) } else { 0 };
+                let range = format!("content-range: bytes 0-{}/{}\r\netag: \"{tag}\"", object.len() - 1, object.len());
+                let head = format!(
+                    "HTTP/1.1 {status}\r\ncontent-length: {}\r\nlast-modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n{range}\r\nconnection: close\r\n\r\n",
+                    body.len()
+                );
+                client.write_all(head.as_bytes()).and_then(|()| client.write_all(body.as_bytes())).ok();
+            });
+        }
+    });
+    address
+}
+
+fn page(keys: &[&str], next: Option<&str>) -> String {
+    let object = |key: &&str| {
+        format!(
+            "<Contents><Key>{key}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>\"x\"</ETag><Size>30</Size></Contents>"
+        )
+    };
+    let next = next.map_or(String::new(), |token| format!("<NextContinuationToken>{token}</NextContinuationToken>"));
+    let objects: String = keys.iter().map(object).collect();
+    format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?><ListBucketResult><Name>odd</Name>{objects}{next}</ListBucketResult>")
+}
+
+#[test]
+fn a_key_that_can_not_be_named_hides_no_other() {
+    let place = Place::new();
+    let pages = vec![
+        page(&["x/a.csv", "x//b.csv", "x/b &amp; c.csv", "x//", "x//README"], Some("1")),
+        page(&["x/d/../e.csv", "x/f.csv", "x/.hidden//a.csv"], None),
+    ];
+    let server = odd_server(pages, "2024-01-01T00:00:00Z,1,1,1,t\n", |_| 0);
+    let mut command = place.command("run online events=s3://odd/x --out out");
+    lend(&mut command, server, secret());
+    let said = Started::new(command, "").finish().succeeds().stderr;
+    assert!(said.contains("batch 1: 3 records, 0 late, 0 rejected, from 3 files (87 B)"), "{said}");
+    let note = "not read: 2 objects whose keys have an empty part, . or .. in them, \"s3://odd/x//b.csv\" the first";
+    assert!(said.contains(note), "{said}");
+    assert!(said.contains("passed over 2 files"), "{said}");
+}
+
+#[test]
+fn a_listing_that_leads_to_itself_is_refused() {
+    let place = Place::new();
+    let server = odd_server(vec![page(&["x/a.csv"], Some("1")), page(&["x/b.csv"], Some("1"))], "x", |_| 0);
+    let mut command = place.command("run online events=s3://odd/x --out out");
+    lend(&mut command, server, secret());
+    Started::new(command, "").finish().fails().names(&["could not list \"s3://odd/x\"", "does not go on"]);
+}
+
+/// It is looked at once, and read once; in between there is another under the same key.
+#[test]
+fn an_object_that_is_replaced_before_it_is_read_fails_the_run() {
+    let place = Place::new();
+    let event = "2024-01-01T00:00:00Z,1,1,1,t\n";
+    let server = odd_server(vec![page(&["x/a.csv"], None)], event, |asked| asked.min(1));
+    let mut command = place.command("run online events=s3://odd/x --out out");
+    lend(&mut command, server, secret());
+    let failure = Started::new(command, "").finish().fails();
+    let failure = failure.names(&["s3://odd/x/a.csv", "it was 29 bytes with ETag \"0\", and is 29 bytes with ETag \"1\""]);
+    assert!(failure.hint.is_some_and(|hint| hint.contains("a copy")));
+    assert!(!place.has("out"));
+    let server = odd_server(vec![page(&["x/a.csv"], None)], event, |_| 7);
+    let mut command = place.command("run online events=s3://odd/x --out out");
+    lend(&mut command, server, secret());
+    Started::new(command, "").finish().succeeds();
+}

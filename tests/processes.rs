@@ -306,3 +306,34 @@ fn addresses_that_can_not_be() {
     place.write("hosts", format!("{}\n127.0.0.1:2101\n", taken.local_addr().unwrap()));
     run("-n 2 -p 0 --hosts hosts").fails().names(&["could not listen on \"127.0.0.1:"]);
 }
+
+/// Each process runs in a folder of its own. A copy is the same file; one that is cut off is not.
+#[test]
+fn processes_that_have_other_files_under_one_path_fail() {
+    let (place, other) = (Place::new(), Place::new());
+    ONLINE.write_csv(&place, "all");
+    for name in ["all/events.csv", "all/servers.csv"] {
+        other.write(name, place.read(name));
+    }
+    let both = || {
+        hosts(&place);
+        other.write("hosts", place.read("hosts"));
+        let words = |process| {
+            format!("{} events=all/events.csv servers=all/servers.csv -w 1 --out out -n 2 -p {process} --hosts hosts", ONLINE.run())
+        };
+        let (second, first) = (other.start(&words(1)), place.start(&words(0)));
+        [first.finish(), second.finish()]
+    };
+    both().into_iter().for_each(|ran| drop(ran.succeeds()));
+    same(&place, "out", &ONLINE);
+    let servers = place.read("all/servers.csv");
+    let half = servers.len() / 2;
+    let cut = &servers[..servers[..half].rfind('\n').unwrap() + 1];
+    other.write("all/servers.csv", cut);
+    let events = place.read("all/events.csv");
+    other.write("all/events.csv", &events[..events[..events.len() / 2].rfind('\n').unwrap() + 1]);
+    let [first, second] = both();
+    let failure = first.fails().names(&["could not open \"all/", "on process 1 (127.", "another file than that of process 0"]);
+    assert_eq!(failure.hint.as_deref(), Some("nothing was written; every process must have the same files under the same paths"));
+    second.fails();
+}

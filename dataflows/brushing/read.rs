@@ -258,7 +258,7 @@ impl Worker {
         // A phase after the first, or an attempt, reads bytes that were counted before.
         if bytes > open.bytes_reported || points > open.points_reported {
             let bytes_more = bytes.saturating_sub(open.bytes_reported);
-            let report = Report::Progress { bytes: bytes_more, records: points.saturating_sub(open.points_reported) };
+            let report = Report::Progress { bytes: bytes_more, records: points.saturating_sub(open.points_reported), refused: 0 };
             open.bytes_reported = open.bytes_reported.max(bytes);
             open.points_reported = open.points_reported.max(points);
             self.said.push(Said { held: open.held.clone(), jobs: Vec::new(), reports: vec![report] });
@@ -280,7 +280,7 @@ impl Worker {
                 return Ok(());
             }
             Location::File(_) | Location::Stream { .. } | Location::Inline(_) => {
-                let error = "an input of datasets got a file of records".to_string();
+                let error = "an input of datasets got a file of records".to_string().into();
                 let reports = vec![Report::Failed { sequence: split.sequence, error }];
                 self.said.push(Said { held: held.clone(), jobs: Vec::new(), reports });
                 self.queue.pop_front();

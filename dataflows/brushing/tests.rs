@@ -13,7 +13,9 @@ use retally_core::decode::Inputs;
 use retally_core::points::{FieldKind, Offered, PointBatch, PointWriter, Points, Standing, Values};
 use retally_core::publish::Outputs;
 use retally_core::row;
-use retally_core::split::{ByteStream, Chunk, Dataset, Format, Late, Location, Opener, Packing, Rejected, Report, Split, SplitReader};
+use retally_core::split::{
+    ByteStream, Chunk, Dataset, Format, Late, Location, Opener, Packing, Rejected, Report, Split, SplitError, SplitReader,
+};
 use retally_core::testing::Config;
 use retally_core::time::Moment;
 use std::collections::BTreeMap;
@@ -44,8 +46,8 @@ struct MemoryStream {
 }
 
 impl Opener for Memory {
-    fn open(&self, _split: &Split, _input: &retally_core::contract::Input) -> Result<Box<dyn SplitReader>, String> {
-        Err("there are no records".into())
+    fn open(&self, _split: &Split, _input: &retally_core::contract::Input) -> Result<Box<dyn SplitReader>, SplitError> {
+        Err("there are no records".to_string().into())
     }
 
     fn stream(&self, location: &str, attempt: u32) -> Box<dyn ByteStream> {
@@ -292,6 +294,7 @@ fn split(delivery: &Delivery, sequence: u64) -> Split {
         accept_until: Moment::LAST,
         late: Late::Before(Moment::FIRST),
         alone: false,
+        rejected_kept: u64::MAX,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::gather::gather;
 use crate::ids::{Interner, Texts};
 use crate::points::Points;
 use crate::record::{Context, Record, Refusal};
-use crate::split::{Done, Late, Line, Opener, RAW_BYTES_MAX, Rejected, Report, Split, SplitReader};
+use crate::split::{Done, Late, Line, Opener, RAW_BYTES_MAX, REJECTED_BYTES_MAX, Rejected, Report, Split, SplitError, SplitReader};
 use crate::{Collection, Epoch, VecStream};
 use differential_dataflow::{AsCollection, Data};
 use serde::{Deserialize, Serialize};
@@ -176,7 +176,7 @@ fn hear<'s>(news: VecStream<'s, News>, texts: Arc<Texts>) -> VecStream<'s, Repor
             input.for_each(|capability, news| {
                 for News { sequence, id, text, .. } in news.drain(..) {
                     if let Err(same) = texts.add(id, &text) {
-                        output.session(&capability).give(Report::Failed { sequence, error: format!("of two ids, {same}") });
+                        output.session(&capability).give(Report::Failed { sequence, error: format!("of two ids, {same}").into() });
                     }
                 }
             });
@@ -206,6 +206,7 @@ fn decode<'s, R: Record>(
         drop(capabilities);
         let mut queue: VecDeque<Pending> = VecDeque::new();
         let mut current: Option<Reading> = None;
+        let mut reported = Reported::default();
         move |_frontiers| {
             input.for_each(|capability, splits| {
                 for split in splits.drain(..) {
@@ -224,7 +225,7 @@ fn decode<'s, R: Record>(
                     activator.activate_after(LOOK_AGAIN_AFTER);
                     return;
                 }
-                let more = reading.step::<R>(&context, &mut records.activate(), &mut reports.activate());
+                let more = reading.step::<R>(&context, &mut reported, &mut records.activate(), &mut reports.activate());
                 if !others.is_empty() {
                     reading.tell(&context, &others, &mut news.activate());
                 }
@@ -245,17 +246,44 @@ type Session<'a, D> = OutputBuilderSession<'a, Epoch, CapacityContainerBuilder<V
 /// The split being read.
 struct Reading {
     pending: Pending,
-    reader: Result<Box<dyn SplitReader>, String>,
+    reader: Result<Box<dyn SplitReader>, SplitError>,
     done: Done,
     bytes_reported: u64,
     accepted_reported: u64,
+    refused_reported: u64,
+}
+
+/// What a worker has reported one by one of the refused records of an epoch.
+///
+/// The first records of a batch are kept, by the order of its splits. A worker reads its splits in that order: what it reports after as
+/// many as are kept would be counted and no more, and takes memory on its way.
+#[derive(Default)]
+struct Reported {
+    epoch: Epoch,
+    records: u64,
+    bytes: u64,
+}
+
+impl Reported {
+    /// Whether another one is reported.
+    fn has_room(&mut self, epoch: Epoch, split: &Split) -> bool {
+        if self.epoch != epoch {
+            *self = Reported { epoch, ..Reported::default() };
+        }
+        self.records < split.rejected_kept && self.bytes < REJECTED_BYTES_MAX
+    }
+
+    fn add(&mut self, rejected: &Rejected) {
+        self.records += 1;
+        self.bytes += rejected.bytes();
+    }
 }
 
 impl Reading {
     fn open(pending: Pending, opener: &dyn Opener, input: &Input) -> Reading {
         let reader = opener.open(&pending.split, input);
         let done = Done { sequence: pending.split.sequence, ..Done::default() };
-        Reading { pending, reader, done, bytes_reported: 0, accepted_reported: 0 }
+        Reading { pending, reader, done, bytes_reported: 0, accepted_reported: 0, refused_reported: 0 }
     }
 
     fn is_ready(&self) -> bool {
@@ -273,7 +301,13 @@ impl Reading {
     }
 
     /// Reads a block. Returns whether there is more.
-    fn step<R: Record>(&mut self, context: &Context, records: &mut Session<'_, Update<R>>, reports: &mut Session<'_, Report>) -> bool {
+    fn step<R: Record>(
+        &mut self,
+        context: &Context,
+        reported: &mut Reported,
+        records: &mut Session<'_, Update<R>>,
+        reports: &mut Session<'_, Report>,
+    ) -> bool {
         let Pending { split, records: record_capability, reports: report_capability, .. } = &self.pending;
         let (epoch, sign) = (*record_capability.time(), split.sign);
         let mut records = records.session(record_capability);
@@ -296,15 +330,27 @@ impl Reading {
                 }
                 Err(reason) => {
                     done.rejected += 1;
-                    reports.give(Report::Rejected(rejected(line, split, &reason)));
+                    if reported.has_room(epoch, split) {
+                        let rejected = rejected(line, split, &reason);
+                        reported.add(&rejected);
+                        reports.give(Report::Rejected(rejected));
+                    } else {
+                        done.reasons.add(&reason);
+                    }
                 }
             }),
         };
         if let Ok(reader) = &mut self.reader {
             let bytes = reader.bytes_read();
-            let progress = Report::Progress { bytes: bytes - self.bytes_reported, records: done.accepted - self.accepted_reported };
+            let refused = done.reasons.total();
+            let progress = Report::Progress {
+                bytes: bytes - self.bytes_reported,
+                records: done.accepted - self.accepted_reported,
+                refused: refused - self.refused_reported,
+            };
             self.bytes_reported = bytes;
             self.accepted_reported = done.accepted;
+            self.refused_reported = refused;
             done.lines = reader.lines_read();
             reports.give(progress);
             let members = reader.passed_over();

@@ -32,6 +32,7 @@ pub mod objects;
 pub mod operators;
 pub mod points;
 pub mod publish;
+pub mod reasons;
 pub mod record;
 pub mod row;
 pub mod split;

@@ -6,10 +6,12 @@
 use crate::Epoch;
 use crate::definition::{Input, Wide};
 use crate::noticed::Notice;
+use crate::reasons::Reasons;
 use crate::record::{Raw, Refusal};
 use crate::time::Moment;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// A part of a batch, as small as a few lines or as large as a compressed file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +43,8 @@ pub struct Split {
     pub late: Late,
     /// Nothing else is being read: worker 0, which has the split, reads it itself.
     pub alone: bool,
+    /// So many refused records of the batch are kept: no reader reports more of them one by one.
+    pub rejected_kept: u64,
 }
 
 /// What tells late events: those that are earlier than the latest event of the epochs before.
@@ -65,8 +69,8 @@ impl Late {
 /// Where a split's bytes are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Location {
-    /// A file that every process can read.
-    File(String),
+    /// A file that every process can read. All splits of a file share it.
+    File(#[serde(with = "shared")] Arc<SourceFile>),
     /// A stream that this process has open, and that is read once: by worker 0.
     Stream {
         /// Its number among the open streams.
@@ -80,6 +84,61 @@ pub enum Location {
     Dataset(Dataset),
     /// Nowhere: a job that can't be read.
     Refused(RefusedJob),
+}
+
+/// What is shared, on the wire: each receiver gets its own.
+mod shared {
+    use super::{Arc, Deserialize, Serialize};
+    use serde::{Deserializer, Serializer};
+
+    pub fn serialize<T: Serialize, S: Serializer>(shared: &Arc<T>, serializer: S) -> Result<S::Ok, S::Error> {
+        T::serialize(shared, serializer)
+    }
+
+    pub fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<T>, D::Error> {
+        T::deserialize(deserializer).map(Arc::new)
+    }
+}
+
+/// A file, as it was when its batch was planned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceFile {
+    /// Its path or URL.
+    pub location: String,
+    /// What a reader must find there.
+    pub version: Version,
+}
+
+/// What tells a file from another one at the same place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Version {
+    /// Of a file system.
+    File(FileVersion),
+    /// Of a bucket.
+    Object {
+        /// Its size.
+        bytes: u64,
+        /// Its ETag, where the server gives one.
+        tag: Option<String>,
+    },
+}
+
+/// What tells a file of a file system from another one at the same place.
+///
+/// Within the process that planned, size, time and inode must be the same. Other processes may have a copy of the file: there, size and
+/// ends must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileVersion {
+    /// Its size.
+    pub bytes: u64,
+    /// When it was modified, in nanoseconds since 1970.
+    pub modified_ns: i64,
+    /// The number of its inode.
+    pub inode: u64,
+    /// The process that looked at it.
+    pub seen_by: u64,
+    /// A hash of its first and last bytes, where other processes read it too.
+    pub ends: Option<u64>,
 }
 
 /// A dataset to be read, or to be taken away.
@@ -217,10 +276,34 @@ pub enum Packing {
     Xz,
 }
 
+/// Why a split could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitError {
+    /// What was tried, on what, and why it failed.
+    pub message: String,
+    /// What to do about it, where that can be said.
+    pub hint: Option<String>,
+}
+
+impl std::fmt::Display for SplitError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for SplitError {}
+
+/// An error that nothing more can be said about.
+impl From<String> for SplitError {
+    fn from(message: String) -> SplitError {
+        SplitError { message, hint: None }
+    }
+}
+
 /// Opens splits. The runtime's side of reading.
 pub trait Opener {
     /// A reader of `split`, which holds records of `input`.
-    fn open(&self, split: &Split, input: &Input) -> Result<Box<dyn SplitReader>, String>;
+    fn open(&self, split: &Split, input: &Input) -> Result<Box<dyn SplitReader>, SplitError>;
 
     /// Says that `split` will be opened soon: what is far away can be asked for.
     fn announce(&self, _split: &Split) {}
@@ -273,13 +356,15 @@ pub struct Line<'a> {
 
 /// How much of a refused line is kept.
 pub const RAW_BYTES_MAX: usize = 1_024;
+/// How much is kept of all refused records of a batch, as [`Rejected::bytes`] counts it: 128 MiB.
+pub const REJECTED_BYTES_MAX: u64 = 128 << 20;
 
 /// Reads a split, a block at a time, so that a worker can do other things in between.
 pub trait SplitReader {
     /// Reads about a block, and gives each record to `each`. Returns whether there is more.
     ///
-    /// An error text says what was tried, on what, and why it failed; it ends the run.
-    fn read(&mut self, each: &mut dyn FnMut(Line<'_>)) -> Result<bool, String>;
+    /// An error ends the run.
+    fn read(&mut self, each: &mut dyn FnMut(Line<'_>)) -> Result<bool, SplitError>;
 
     /// Whether [`Self::read`] would not wait for what is far away.
     fn is_ready(&self) -> bool {
@@ -307,6 +392,8 @@ pub enum Report {
         bytes: u64,
         /// Records accepted.
         records: u64,
+        /// Records refused that are not reported one by one.
+        refused: u64,
     },
     /// A record was refused.
     Rejected(Rejected),
@@ -323,8 +410,8 @@ pub enum Report {
     Failed {
         /// The split's number.
         sequence: u64,
-        /// What was tried, on what, and why it failed.
-        error: String,
+        /// Why.
+        error: SplitError,
     },
     /// Something that people should know of, and that ends nothing.
     Note(String),
@@ -347,6 +434,13 @@ pub struct Rejected {
     pub raw: Vec<u8>,
 }
 
+impl Rejected {
+    /// How many bytes it is, for limits.
+    pub fn bytes(&self) -> u64 {
+        (self.member.as_ref().map_or(0, String::len) + self.reason.len() + self.raw.len()) as u64
+    }
+}
+
 /// What a split held.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
@@ -362,6 +456,8 @@ pub struct Done {
     pub undecided: Vec<Moment>,
     /// Records refused.
     pub rejected: u64,
+    /// Why those were refused that are not reported one by one.
+    pub reasons: Reasons,
     /// The latest event's time.
     pub latest: Option<Moment>,
     /// What people should know of.

@@ -51,6 +51,9 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
             unread += u64::from(seen.accepted == 0 && seen.refused > 0);
             unless_broken_pipe(stdout().write_all(report(&calendar, input, &plan, file, &seen).as_bytes()))?;
         }
+        for note in &plan.notes {
+            unless_broken_pipe(writeln!(stdout(), "{note}"))?;
+        }
         for file in &plan.passed_over {
             unless_broken_pipe(writeln!(stdout(), "passed over {file}"))?;
         }

@@ -4,7 +4,9 @@ use super::terminal;
 use crate::charts::ChartError;
 use crate::cluster::mesh::MeshError;
 use crate::engine::{CommitError, EngineError};
+use crate::failure;
 use crate::ingest::IngestError;
+use crate::ingest::version::Changed;
 use crate::interrupt::{self, Interrupted};
 use crate::points::PointsError;
 use crate::points::store::StoreError;
@@ -67,6 +69,9 @@ impl std::fmt::Display for CliError {
 
 impl From<EngineError> for CliError {
     fn from(error: EngineError) -> Self {
+        if let Some(hint) = failure::hint_of_causes(&error) {
+            return CliError::failed(error.to_string()).hint(hint);
+        }
         let hint = match &error {
             EngineError::Unread(unread) => {
                 unread.hint.as_deref().unwrap_or("nothing was written; look at the file, or say how many may be refused: --max-rejected N")
@@ -78,7 +83,8 @@ impl From<EngineError> for CliError {
             EngineError::Ingest(IngestError::NoDatasets { .. }) => "give a folder of datasets, or a file of jobs",
             EngineError::Ingest(IngestError::NotFound { .. }) => "check the path; a glob must be quoted from the shell",
             EngineError::Rejected { .. } => "nothing was written; look at the input, or allow more",
-            EngineError::Read(_) => "nothing was written; run again when the file can be read",
+            EngineError::Read(error) => error.hint.as_deref().unwrap_or("nothing was written; run again when the file can be read"),
+            EngineError::Ingest(IngestError::Io { source, .. }) if let Some(changed) = Changed::of(source) => changed.hint(),
             EngineError::Ingest(IngestError::Io { path, .. }) if path.starts_with("s3") => BUCKET_HINT,
             EngineError::Ingest(IngestError::Body { .. }) => "nothing was written; deliver it again, whole",
             EngineError::Ingest(IngestError::Io { .. }) => "nothing was written; see that the file is there and may be read",
@@ -115,7 +121,7 @@ impl From<CliError> for CommitError {
 impl From<SinkError> for CliError {
     fn from(error: SinkError) -> Self {
         let failed = CliError::failed(error.to_string());
-        match error.hint() {
+        match failure::hint_of_causes(&error).map(String::from).or(error.hint().map(String::from)) {
             Some(hint) => failed.hint(hint),
             None => failed,
         }
@@ -124,13 +130,14 @@ impl From<SinkError> for CliError {
 
 impl From<ChartError> for CliError {
     fn from(error: ChartError) -> Self {
-        CliError::failed(error.to_string())
+        let hint = failure::hint_of_causes(&error);
+        CliError { hint: hint.map(String::from), ..CliError::failed(error.to_string()) }
     }
 }
 
 impl From<StoreError> for CliError {
     fn from(error: StoreError) -> Self {
-        CliError::failed(error.to_string()).hint(store_hint(&error))
+        CliError::failed(error.to_string()).hint(failure::hint_of_causes(&error).unwrap_or(store_hint(&error)))
     }
 }
 

@@ -9,6 +9,8 @@ use std::fmt::Write;
 
 /// Tables with more rows are shown as a head and a count.
 pub const ROWS_MAX: usize = 12;
+/// So many kinds of reasons for which records were refused are shown.
+const REASONS_MAX: usize = 10;
 
 /// A table, or its head.
 pub fn table(state: &TableState) -> String {
@@ -50,6 +52,14 @@ pub fn summary(summary: &Summary) -> String {
         writeln!(text, ", from {sources} ({}) in {:.1?}", HumanBytes(summary.bytes), summary.time)?;
         for (table, rows) in &summary.changed {
             writeln!(text, "  {table}: {} changed", counted(*rows, "row"))?;
+        }
+        let reasons = summary.reasons.most_frequent(REASONS_MAX);
+        for (reason, count) in &reasons {
+            writeln!(text, "  rejected {}: {reason}", HumanCount(*count))?;
+        }
+        let others = summary.rejected.saturating_sub(reasons.iter().map(|(_, count)| count).sum());
+        if others > 0 {
+            writeln!(text, "  rejected {} for other reasons", HumanCount(others))?;
         }
         for note in &summary.notes {
             writeln!(text, "  {}", terminal::line(note))?;

@@ -5,6 +5,7 @@ use crate::cluster::mesh;
 use crate::failure::Kind;
 use crate::ingest::IngestError;
 use crate::points::PointsError;
+use retally_core::split::SplitError;
 
 /// Why what came out could not be brought to where it belongs.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -29,8 +30,8 @@ pub enum EngineError {
     #[error(transparent)]
     Ingest(#[from] IngestError),
     /// Input could not be read to its end. A part of the batch may have reached the dataflow.
-    #[error("{0}")]
-    Read(String),
+    #[error(transparent)]
+    Read(SplitError),
     /// More records were refused than may be: look at the input, or allow more.
     #[error("refused more than --max-rejected {limit} records; the first: {first}")]
     Rejected {

@@ -67,13 +67,17 @@ impl EpochReports {
     /// Adds a report. One that ends the run is an error.
     pub fn add(&mut self, report: Report) -> Result<(), EngineError> {
         match report {
-            Report::Progress { bytes, records } => {
+            Report::Progress { bytes, records, refused } => {
                 self.bytes += bytes;
                 self.records += records;
+                self.rejected.add_count(refused);
             }
             Report::Rejected(rejected) => self.rejected.push(&rejected),
             Report::PassedOver { members, .. } => self.passed_over.extend(members),
-            Report::Done(done) => self.done.push(done),
+            Report::Done(mut done) => {
+                self.rejected.add_reasons(std::mem::take(&mut done.reasons));
+                self.done.push(done);
+            }
             Report::Failed { error, .. } => return Err(EngineError::Read(error)),
             Report::Note(note) => self.notes.push(note),
             Report::PointsFailed(error) => return Err(PointsError::Write(error).into()),

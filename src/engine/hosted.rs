@@ -157,7 +157,8 @@ impl Hosted {
             // Handing a few lines to another worker and waiting for it takes longer than reading them.
             let alone = self.flights.is_empty() && offer.plan.splits.len() == 1 && is_small(&offer.plan);
             for split in &offer.plan.splits {
-                let mut split = Split { epoch: offer.epoch, late, alone, ..split.clone() };
+                let rejected_kept = self.job.rejected_kept;
+                let mut split = Split { epoch: offer.epoch, late, alone, rejected_kept, ..split.clone() };
                 self.routes.assign(&mut split);
                 self.splits.send(split);
             }
@@ -193,11 +194,14 @@ impl Hosted {
         let changes = self.gathered.borrow_mut().take_changes(epoch, &self.tables);
         let mut summary = Summary::new(epoch, &plan, &reports.done, arrived.elapsed());
         let notices = Notices::new(&self.job, &plan, &reports.done);
-        summary.notes = std::mem::take(&mut reports.notes);
+        summary.reasons = reports.rejected.reasons_counted().clone();
+        summary.notes.append(&mut reports.notes);
         summary.notes.extend(notices.notes());
         if reports.rejected.not_kept() > 0 {
-            let (kept, all) = (self.job.rejected_kept, reports.rejected.len());
-            summary.notes.push(format!("of {all} rejected records, {kept} are in the table rejected (--keep-rejected)"));
+            let (kept, all) = (reports.rejected.kept(), reports.rejected.len());
+            // More would take too much memory.
+            let limit = if kept < self.job.rejected_kept { "more would be over 128 MiB" } else { "--keep-rejected" };
+            summary.notes.push(format!("of {all} rejected records, {kept} are in the table rejected ({limit})"));
         }
         summary.notes.sort_unstable();
         summary.passed_over.append(&mut reports.passed_over);

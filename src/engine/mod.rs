@@ -69,13 +69,17 @@ pub fn publish(points: Vec<StagedPoints>) -> Result<(), CommitError> {
 /// A batch is refused when one of its files has records and none of them can be read, unless the job says how many may be refused.
 pub fn run<D: Driver>(job: &Job, cluster: &Cluster, mut driver: D) -> Result<Option<D>, EngineError> {
     let (definition, accept_from, any_may_be_refused) = (job.definition.clone(), job.accept_from, job.rejected_max.is_some());
+    let processes = cluster.processes();
     on_workers(std::slice::from_ref(job), cluster, Passing::Values, move |worker, core: &mut Core| {
         let mut complete = Vec::new();
         let mut epoch = 0;
         driver.begin()?;
         while let Some(batch) = driver.next() {
             let arrived = Instant::now();
-            let plan = plan::plan(&definition, &batch, Arrival { accept_from, accept_until: now().plus(DAY) })?;
+            let mut plan = plan::plan(&definition, &batch, Arrival { accept_from, accept_until: now().plus(DAY) })?;
+            if processes > 1 {
+                plan.identify_for_others()?;
+            }
             epoch += 1;
             core.offer(0, Offer { epoch, plan, arrived });
             let mut told = Instant::now();

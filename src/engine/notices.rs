@@ -69,7 +69,11 @@ impl<'b> Notices<'b> {
             let (input, notice) = self.inputs().nth(file.input)?;
             let flags: Vec<String> = unnamed(input, notice).filter(|(_, field, _)| field.presence == Presence::Always).map(flag).collect();
             let keys = notice.keys.iter().map(|key| format!("{key:?}")).collect::<Vec<_>>().join(", ");
-            let reasons = reports.rejected.reasons(&splits, REASONS_MAX);
+            let mut reasons = reports.rejected.reasons(&splits, REASONS_MAX);
+            if reasons.is_empty() {
+                // None of its records is kept; of all files, the most frequent.
+                reasons = reports.rejected.reasons_counted().most_frequent(REASONS_MAX).into_iter().map(|(kind, _)| kind).collect();
+            }
             let lacking = reasons.iter().any(|reason| reason.ends_with(" is missing"));
             let hint = (lacking && !flags.is_empty()).then(|| format!("start from {} (keys that name no field: {keys})", flags.join(" ")));
             Some(Unread { path: file.name.clone(), records: rejected, reasons, hint })

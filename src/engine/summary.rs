@@ -1,6 +1,7 @@
 //! What a batch was and did.
 
 use crate::ingest::plan::Plan;
+use retally_core::reasons::Reasons;
 use retally_core::split::{Done, Location};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -37,6 +38,8 @@ pub struct Summary {
     pub late: u64,
     /// Lines refused.
     pub rejected: u64,
+    /// Why they were.
+    pub reasons: Reasons,
     /// Files in folders that were passed over.
     pub passed_over: Vec<String>,
     /// What people should know of.
@@ -64,6 +67,7 @@ impl Summary {
             bytes: plan.bytes,
             time,
             passed_over: plan.passed_over.clone(),
+            notes: plan.notes.clone(),
             ..Summary::default()
         };
         for done in done {

@@ -90,7 +90,10 @@ pub fn on_workers<T: Send + 'static>(
         files.push(file);
         parts.push(part);
     }
-    let opener = FileOpener::default();
+    let opener = match cluster.addresses.get(cluster.process) {
+        Some(address) => FileOpener::of_process(&format!("process {} ({address})", cluster.process)),
+        None => FileOpener::default(),
+    };
     let texts = |job: &Job| (job.graph.ids() == Ids::Text).then(|| Texts::of_workers(cluster.workers));
     let texts = jobs.iter().map(texts).collect();
     let process = Process { outlets: Arc::new(Mutex::new(Some(outlets))), failure: Failure::default(), opener, texts };

@@ -4,16 +4,18 @@
 //! with its own part of the same bytes: nothing is copied.
 //!
 //! # Limits
-//! [`check_file`] does not look into archives and datasets. A body that is not packed has no limit here: it is in memory already.
+//! [`check_split`] does not look into datasets: one that can't be read fails alone, and its table says so. A body that is not packed has no
+//! limit here: it is in memory already.
 
+use super::archive;
 use super::batch::Body;
 use super::file::InputFile;
 use super::format::Content;
 use super::look::Looker;
-use super::unpack::unpacked;
+use super::unpack::{too_large, unpacked};
 use super::{IngestError, SPLIT_BYTES};
 use bytes::Bytes;
-use retally_core::split::{Format, Packing};
+use retally_core::split::{Format, Packing, SourceFile, Split};
 use std::io::{self, Cursor, ErrorKind, Read};
 
 /// What bodies may become when they are unpacked: 4 GiB.
@@ -73,24 +75,25 @@ fn unpack(stream: impl Read + 'static, packing: Packing, bytes_max: u64) -> io::
     if bytes.len() as u64 > bytes_max { Err(too_large(bytes_max)) } else { Ok(bytes) }
 }
 
-/// Unpacks a packed file to its end, and keeps nothing of it: what is wrong with it shows before any of it reaches a dataflow.
-pub(super) fn check_file(name: &str, packing: Packing, unpacked_bytes_max: u64) -> Result<(), IngestError> {
+/// Unpacks a split of a packed file or of an archive to its end, and keeps nothing of it: what is wrong with it shows before any of it
+/// reaches a dataflow.
+pub(super) fn check_split(split: &Split, file: &SourceFile, unpacked_bytes_max: u64) -> Result<(), IngestError> {
+    let (name, packing) = (&file.location, split.packing);
     let checked = || {
-        let mut stream = unpacked(InputFile::open(name)?, packing)?.take(unpacked_bytes_max.saturating_add(1));
+        if let Format::Archive(archive) = split.format {
+            return archive::check(file, archive, packing, split.range, unpacked_bytes_max);
+        }
+        let mut stream = unpacked(InputFile::open_planned(file, 0, None)?, packing)?.take(unpacked_bytes_max.saturating_add(1));
         let bytes = io::copy(&mut stream, &mut io::sink())?;
         if bytes > unpacked_bytes_max { Err(too_large(unpacked_bytes_max)) } else { Ok(()) }
     };
     checked().map_err(|error: io::Error| match error.kind() {
         // What unpackers say of what they unpack.
         ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof | ErrorKind::Other => {
-            IngestError::Body { name: name.into(), why: error.to_string() }
+            IngestError::Body { name: name.clone(), why: error.to_string() }
         }
-        _ => IngestError::Io { what: "read", path: name.into(), source: error },
+        _ => IngestError::Io { what: "read", path: name.clone(), source: error },
     })
-}
-
-fn too_large(bytes_max: u64) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("it holds more than {bytes_max} bytes"))
 }
 
 #[cfg(test)]
@@ -245,7 +248,42 @@ mod tests {
         ] {
             assert_eq!(io(path, kind), expected, "{path}, {kind}");
         }
-        assert_eq!(check_file("missing.csv.gz", Packing::Gzip, 1).unwrap_err().kind(), Kind::BadInput);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("missing.csv.gz");
+        std::fs::write(&path, gzip(b"x,7\n")).unwrap();
+        let plan = planned(Source::Path(path.display().to_string())).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(plan.check_packed(UNPACKED_BYTES_MAX).unwrap_err().kind(), Kind::BadInput);
+    }
+
+    const PLAIN: &str = "x,7\n";
+
+    fn zipped(packed: &[u8]) -> Vec<u8> {
+        let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, bytes) in [("a.csv", PLAIN.repeat(10_000).as_bytes()), ("b.csv.gz", packed)] {
+            let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+            zip.start_file(name, stored).unwrap();
+            zip.write_all(bytes).unwrap();
+        }
+        zip.finish().unwrap().into_inner()
+    }
+
+    fn tarred(packed: &[u8]) -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        for (name, bytes) in [("a.csv", PLAIN.repeat(10_000).as_bytes()), ("b.csv.gz", packed)] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            tar.append_data(&mut header, name, bytes).unwrap();
+        }
+        tar.into_inner().unwrap()
+    }
+
+    /// An archive in which a packed file is not what it was.
+    fn broken(archive: &[u8], packed: &[u8]) -> Vec<u8> {
+        let at = archive.windows(packed.len()).position(|window| window == packed).unwrap();
+        let mut broken = archive.to_vec();
+        broken[at + packed.len() - 8..at + packed.len()].fill(0x55);
+        broken
     }
 
     #[test]
@@ -259,5 +297,17 @@ mod tests {
         std::fs::write(&path, &packed).unwrap();
         let plan = planned(Source::Path(path.display().to_string())).unwrap();
         assert!(plan.check_packed(40_000).is_ok() && plan.check_packed(39_999).is_err());
+        for (name, bytes) in [("upload.zip", zipped(&packed)), ("upload.tar", tarred(&packed))] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, &bytes).unwrap();
+            let plan = planned(Source::Path(path.display().to_string())).unwrap();
+            // Both files in it, of which one is packed itself.
+            assert!(plan.check_packed(80_000).is_ok());
+            let error = plan.check_packed(79_999).unwrap_err().to_string();
+            assert!(error.ends_with("it holds more than 79999 bytes"), "{error}");
+            std::fs::write(&path, broken(&bytes, &packed)).unwrap();
+            let plan = planned(Source::Path(path.display().to_string())).unwrap();
+            assert!(matches!(plan.check_packed(80_000), Err(IngestError::Body { .. })), "{name}");
+        }
     }
 }

@@ -169,7 +169,8 @@ impl<R: Read> Csv<R> {
             }
             let length = bytes.len();
             self.blocks.consume(length);
-            if self.blocks.ended() {
+            // Behind its end, a split has no line that begins.
+            if self.blocks.ended() || self.blocks.consumed() >= self.until {
                 return Ok(());
             }
             self.blocks.fill()?;

@@ -1,8 +1,11 @@
 //! A file to be read, wherever it is.
 
 use super::remote::{Place, Ready, RemoteReader, place};
+use super::version::Guard;
+use retally_core::split::{SourceFile, Version};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::sync::Arc;
 
 /// Of something far away, so much is asked for to look at it.
 const FIRST_BYTES: u64 = 64 << 10;
@@ -11,20 +14,28 @@ const FIRST_BYTES: u64 = 64 << 10;
 #[derive(Debug)]
 pub enum InputFile {
     /// Of this machine.
-    File(File),
+    Local(LocalFile),
     /// Elsewhere.
     Remote(Box<RemoteReader>),
+}
+
+/// A file of this machine.
+#[derive(Debug)]
+pub struct LocalFile {
+    file: Arc<File>,
+    /// Where it can change.
+    guard: Option<Guard>,
 }
 
 impl InputFile {
     /// Opens a file, to be read from its beginning to its end.
     pub fn open(location: &str) -> io::Result<InputFile> {
-        open(location, 0, None)
+        open(location, 0, None, None)
     }
 
-    /// Opens a file, to be read from a byte on, up to about another.
-    pub fn open_range(location: &str, from: u64, until: Option<u64>) -> io::Result<InputFile> {
-        let mut file = open(location, from, until)?;
+    /// Opens a file that was planned, to be read from a byte on, up to about another. An error where it is another file, or has changed.
+    pub fn open_planned(planned: &SourceFile, from: u64, until: Option<u64>) -> io::Result<InputFile> {
+        let mut file = open(&planned.location, from, until, Some(&planned.version))?;
         if from > 0 {
             file.seek(SeekFrom::Start(from))?;
         }
@@ -33,38 +44,61 @@ impl InputFile {
 
     /// Opens a file to look at its beginning, or at some of it here and there.
     pub fn look(location: &str) -> io::Result<InputFile> {
-        open(location, 0, Some(FIRST_BYTES))
+        open(location, 0, Some(FIRST_BYTES), None)
     }
 
-    /// Its size.
-    pub fn size(&mut self) -> io::Result<u64> {
+    /// Opens a file that was planned, to look at some of it here and there.
+    pub fn look_planned(planned: &SourceFile) -> io::Result<InputFile> {
+        InputFile::open_planned(planned, 0, Some(FIRST_BYTES))
+    }
+
+    /// What it is, for those who open it later.
+    pub fn version(&mut self) -> io::Result<Version> {
         match self {
-            InputFile::File(file) => Ok(file.metadata()?.len()),
-            InputFile::Remote(reader) => reader.size(),
+            InputFile::Local(LocalFile { guard: Some(guard), .. }) => Ok(Version::File(guard.version())),
+            InputFile::Local(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file")),
+            InputFile::Remote(reader) => reader.version(),
         }
     }
 
-    /// Whether it can be read more than once, and be sought in: a pipe can't.
-    pub fn is_regular(&self) -> io::Result<bool> {
+    /// What tells whether it changes while it is read. What is elsewhere checks that itself.
+    pub fn guard(&self) -> Option<Guard> {
         match self {
-            InputFile::File(file) => Ok(file.metadata()?.is_file()),
-            InputFile::Remote(_) => Ok(true),
+            InputFile::Local(local) => local.guard.clone(),
+            InputFile::Remote(_) => None,
         }
     }
 
     /// Whether a read would wait, where that can be.
     pub fn ready(&self) -> Option<Ready> {
         match self {
-            InputFile::File(_) => None,
+            InputFile::Local(_) => None,
             InputFile::Remote(reader) => Some(reader.ready()),
         }
     }
 }
 
-fn open(location: &str, from: u64, until: Option<u64>) -> io::Result<InputFile> {
+/// The size of what was planned.
+pub fn size(version: &Version) -> u64 {
+    match version {
+        Version::File(file) => file.bytes,
+        Version::Object { bytes, .. } => *bytes,
+    }
+}
+
+fn open(location: &str, from: u64, until: Option<u64>, planned: Option<&Version>) -> io::Result<InputFile> {
     match place(location)? {
-        Place::Local(path) => Ok(InputFile::File(File::open(&*path)?)),
-        Place::Remote(remote) => Ok(InputFile::Remote(Box::new(RemoteReader::open(remote, from, until)?))),
+        Place::Local(path) => {
+            let file = Arc::new(File::open(&*path)?);
+            let guard = Guard::new(&file)?;
+            match (planned, &guard) {
+                (Some(Version::File(planned)), Some(guard)) => guard.check_planned(planned)?,
+                (Some(_), None) => return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no file any more")),
+                _ => {}
+            }
+            Ok(InputFile::Local(LocalFile { file, guard }))
+        }
+        Place::Remote(remote) => Ok(InputFile::Remote(Box::new(RemoteReader::open(remote, from, until, planned)?))),
         Place::Unknown => Err(io::Error::new(io::ErrorKind::Unsupported, "URLs of this kind are not read")),
     }
 }
@@ -72,7 +106,7 @@ fn open(location: &str, from: u64, until: Option<u64>) -> io::Result<InputFile> 
 impl Read for InputFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            InputFile::File(file) => file.read(buffer),
+            InputFile::Local(local) => (&*local.file).read(buffer),
             InputFile::Remote(reader) => reader.read(buffer),
         }
     }
@@ -81,7 +115,7 @@ impl Read for InputFile {
 impl Seek for InputFile {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         match self {
-            InputFile::File(file) => file.seek(to),
+            InputFile::Local(local) => (&*local.file).seek(to),
             InputFile::Remote(reader) => reader.seek(to),
         }
     }

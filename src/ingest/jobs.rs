@@ -84,10 +84,11 @@ impl Folders {
     /// Finds the datasets below `path`: folders that hold one of the streams at least. A stream that is not there is found missing when it
     /// is read.
     pub fn open(path: &str, files: &'static DatasetFiles) -> Result<Folders, IngestError> {
-        let mut folders = Folders { path: path.into(), jobs: VecDeque::new(), passed_over: Vec::new() };
+        let (files_below, unnamed) = all_below(path)?;
+        let mut folders = Folders { path: path.into(), jobs: VecDeque::new(), passed_over: unnamed };
         // By their folders, which then come in order.
         let mut found: BTreeMap<PathBuf, Vec<Option<String>>> = BTreeMap::new();
-        for file in all_below(path)? {
+        for file in files_below {
             let place = Path::new(&file);
             let name = place.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
             let plain = name.strip_suffix(".gz").or(name.strip_suffix(".zst")).unwrap_or(&name);
@@ -116,15 +117,16 @@ impl Folders {
     }
 }
 
-/// All files below a folder or a prefix that are not hidden, in order.
-fn all_below(path: &str) -> Result<Vec<String>, IngestError> {
+/// All files below a folder or a prefix that are not hidden, in order; and objects whose keys can't be asked for.
+fn all_below(path: &str) -> Result<(Vec<String>, Vec<String>), IngestError> {
     let failed = |what| move |source| IngestError::Io { what, path: path.into(), source };
     let path = match remote::place(path).map_err(failed("find"))? {
         Place::Local(path) => path.into_owned(),
         Place::Remote(Remote::Object(prefix)) => {
-            let urls = remote::list(&prefix).map_err(failed("list"))?;
+            let remote::Listed { urls, unnamed } = remote::list(&prefix).map_err(failed("list"))?;
             let below = |url: &String| url.get(path.trim_end_matches('/').len()..).unwrap_or_default().to_string();
-            return Ok(urls.into_iter().filter(|url| !below(url).split('/').any(|part| part.starts_with('.'))).collect());
+            let files = urls.into_iter().filter(|url| !below(url).split('/').any(|part| part.starts_with('.'))).collect();
+            return Ok((files, unnamed));
         }
         Place::Remote(Remote::Web(_)) | Place::Unknown => return Err(IngestError::UnsupportedUrl { path: path.into() }),
     };
@@ -136,10 +138,11 @@ fn all_below(path: &str) -> Result<Vec<String>, IngestError> {
             IngestError::Io { what: "list", path, source: error.into() }
         })?;
         if !entry.file_type().is_dir() {
-            files.push(entry.path().display().to_string());
+            let named = remote::location(entry.path());
+            files.push(named.map_err(|source| IngestError::Io { what: "list", path: path.display().to_string(), source })?);
         }
     }
-    Ok(files)
+    Ok((files, Vec::new()))
 }
 
 /// The last names of a folder, which identify its dataset.

@@ -73,7 +73,8 @@ impl<R: Read> JsonLines<R> {
             let end = memchr(b'\n', bytes);
             let length = end.map_or(bytes.len(), |end| end + 1);
             self.blocks.consume(length);
-            if end.is_some() || self.blocks.ended() {
+            // Behind its end, a split has no line that begins.
+            if end.is_some() || self.blocks.ended() || self.blocks.consumed() >= self.until {
                 return Ok(());
             }
             self.blocks.fill()?;

@@ -3,17 +3,18 @@
 //! - [`batch`] is what is delivered
 //! - [`body`] unpacks and looks at what comes as bytes
 //! - [`paths`] finds the files that a path means: a file, a folder, a bucket's prefix, a glob
-//! - [`file`](mod@file) reads a file, wherever it is: here, or ([`remote`]) in a bucket or on a web server
+//! - [`file`](mod@file) reads a file, wherever it is: here, or ([`remote`]) in a bucket or on a web server; [`version`] tells it from
+//!   another one at the same place
 //! - [`unpack`] unpacks it, [`look`] tells what it holds, with [`format`](mod@format) and [`header`], and [`quotes`] whether it can be cut
 //! - [`plan`] looks at the beginning of each file and cuts a batch into splits
 //! - [`read`] opens splits on the workers; [`lexer`], with [`csv`] and [`json`], cuts bytes into records
 //! - [`jobs`] finds datasets, and [`streams`] opens what they are made of
-//! - [`archive`] reads the files of an archive
+//! - [`archive`] reads the files of an archive, which [`members`] takes out of it
 //! - [`rejected`] keeps what was refused
 //!
-//! A module uses only those that stand above it in this order: `batch`, `blocks`, `remote`, `file`, `pipes`, `nearest`, `unpack`, `csv`,
-//! `json`, `lexer`, `format`, `header` with `wide`, `look`, `quotes`, `pages`, `parquet`, `paths`,
-//! `streams`, `archive`, `jobs`, `body`, `read`, `plan`, `rejected`.
+//! A module uses only those that stand above it in this order: `batch`, `blocks`, `version`, `remote`, `file`, `pipes`, `nearest`,
+//! `unpack`, `csv`, `json`, `lexer`, `format`, `header` with `wide`, `look`, `quotes`, `pages`, `parquet`, `paths`, `streams`, `members`,
+//! `archive`, `jobs`, `body`, `read`, `plan`, `rejected`.
 
 pub mod archive;
 pub mod batch;
@@ -27,6 +28,7 @@ pub mod jobs;
 mod json;
 mod lexer;
 mod look;
+mod members;
 pub mod nearest;
 pub mod pages;
 mod parquet;
@@ -41,11 +43,14 @@ pub mod remote;
 mod sample;
 pub mod streams;
 pub mod unpack;
+pub mod version;
 mod wide;
 
-use crate::failure::Kind;
+use crate::failure::{self, Kind};
 use crate::shown::location;
+use retally_core::split::SplitError;
 use std::io::{self, ErrorKind};
+use version::Changed;
 
 /// A record longer than this is refused: 64 MiB.
 pub const RECORD_BYTES_MAX: usize = 64 << 20;
@@ -143,6 +148,12 @@ pub enum IngestError {
         /// Why not.
         source: io::Error,
     },
+}
+
+/// The error of a split that could not be read: what was tried, and why it failed.
+fn could_not(what: &str, why: &io::Error) -> SplitError {
+    let hint = Changed::of(why).map(Changed::hint).or(failure::hint(why));
+    SplitError { message: format!("could not {what}: {why}"), hint: hint.map(String::from) }
 }
 
 /// Where files are looked at while they are read.

@@ -7,7 +7,8 @@
 //! A local time in a file with nested fields is refused: which column it is gets lost on the way.
 
 use super::IngestError;
-use super::file::InputFile;
+use super::could_not;
+use super::file::{InputFile, size};
 use super::nearest::{map_flag, nearest};
 use super::pages::{SoundGroup, reading};
 use bytes::Bytes;
@@ -22,7 +23,7 @@ use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor, Type};
 use retally_core::contract::Input;
 use retally_core::mapping::Origin;
 use retally_core::record::{Fields, Presence, Raw};
-use retally_core::split::{Line, SplitReader};
+use retally_core::split::{Line, SourceFile, SplitError, SplitReader};
 use retally_core::time::{DAY, Moment};
 use std::io::{self, BufReader, Read};
 use std::ops::Range;
@@ -32,15 +33,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// So many rows are read at a time.
 const BATCH_ROWS: usize = 4_096;
 
-/// A file in parts.
-struct Parts {
-    location: String,
-    size: u64,
-}
+/// A file in parts, each of which must be of what was planned.
+struct Parts(SourceFile);
 
 impl Length for Parts {
     fn len(&self) -> u64 {
-        self.size
+        size(&self.0.version)
     }
 }
 
@@ -48,13 +46,13 @@ impl ChunkReader for Parts {
     type T = BufReader<InputFile>;
 
     fn get_read(&self, start: u64) -> ParquetResult<Self::T> {
-        Ok(BufReader::new(InputFile::open_range(&self.location, start, None)?))
+        Ok(BufReader::new(InputFile::open_planned(&self.0, start, None)?))
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
         let until = start.saturating_add(length as u64);
         let mut bytes = Vec::with_capacity(length);
-        InputFile::open_range(&self.location, start, Some(until))?.take(length as u64).read_to_end(&mut bytes)?;
+        InputFile::open_planned(&self.0, start, Some(until))?.take(length as u64).read_to_end(&mut bytes)?;
         if bytes.len() < length {
             return Err(ParquetError::EOF(format!("it ends at byte {}", start + bytes.len() as u64)));
         }
@@ -64,8 +62,9 @@ impl ChunkReader for Parts {
 
 type Reader = SerializedFileReader<Parts>;
 
-fn open(location: &str, size: u64) -> io::Result<Reader> {
-    let reader = reading(location, || SerializedFileReader::new(Parts { location: location.into(), size })).map_err(failed)?;
+fn open(file: &SourceFile) -> io::Result<Reader> {
+    let reader = reading(&file.location, || SerializedFileReader::new(Parts(file.clone()))).map_err(failed)?;
+    let size = size(&file.version);
     // The library takes for granted that what a file says of its parts is true.
     let within = |offset: i64| u64::try_from(offset).is_ok_and(|offset| offset <= size);
     for group in reader.metadata().row_groups() {
@@ -93,10 +92,10 @@ fn failed(error: ParquetError) -> io::Error {
 }
 
 /// How many row groups a file has, when its columns can be used.
-pub fn row_groups(location: &str, size: u64, input: &Input) -> Result<u64, IngestError> {
-    let reader = open(location, size).map_err(|source| IngestError::Io { what: "read", path: location.into(), source })?;
+pub fn row_groups(file: &SourceFile, input: &Input) -> Result<u64, IngestError> {
+    let reader = open(file).map_err(|source| IngestError::Io { what: "read", path: file.location.clone(), source })?;
     let metadata = reader.metadata();
-    Sought::find(location, metadata.file_metadata().schema_descr(), input)?;
+    Sought::find(&file.location, metadata.file_metadata().schema_descr(), input)?;
     Ok(metadata.num_row_groups() as u64)
 }
 
@@ -241,7 +240,8 @@ impl Cell {
 
 /// Reads row groups.
 pub struct ParquetReader {
-    location: String,
+    file: SourceFile,
+    name: String,
     input: Input,
     reader: Reader,
     sought: Sought,
@@ -269,15 +269,21 @@ struct Cells {
 }
 
 impl ParquetReader {
-    /// Reads the row groups of these numbers.
-    pub fn open(location: &str, range: (u64, u64), input: &Input, cancelled: Arc<AtomicBool>) -> io::Result<ParquetReader> {
-        let size = InputFile::look(location)?.size()?;
-        let reader = open(location, size)?;
-        let sought = Sought::find(location, reader.metadata().file_metadata().schema_descr(), input)?;
+    /// Reads the row groups of these numbers. Errors name the file as `name`.
+    pub fn open(
+        file: &SourceFile,
+        name: String,
+        range: (u64, u64),
+        input: &Input,
+        cancelled: Arc<AtomicBool>,
+    ) -> io::Result<ParquetReader> {
+        let reader = open(file)?;
+        let sought = Sought::find(&file.location, reader.metadata().file_metadata().schema_descr(), input)?;
         let number = |group: u64| usize::try_from(group).unwrap_or(usize::MAX).min(reader.metadata().num_row_groups());
         let groups = number(range.0)..number(range.1);
         Ok(ParquetReader {
-            location: location.into(),
+            file: file.clone(),
+            name,
             input: input.clone(),
             reader,
             sought,
@@ -366,13 +372,15 @@ impl ParquetReader {
 }
 
 impl SplitReader for ParquetReader {
-    fn read(&mut self, each: &mut dyn FnMut(Line<'_>)) -> Result<bool, String> {
+    fn read(&mut self, each: &mut dyn FnMut(Line<'_>)) -> Result<bool, SplitError> {
         if self.cancelled.load(Ordering::Relaxed) {
             return Ok(false);
         }
-        let location = self.location.clone();
-        reading(&location, || self.step(each))
-            .map_err(|error| format!("could not read {:?} after row {}: {}", self.location, self.rows, failed(error)))
+        let location = self.file.location.clone();
+        let read = reading(&location, || self.step(each)).map_err(failed);
+        // Each part was opened, and compared, by itself: what changed since then shows in another look.
+        let read = read.and_then(|more| if more { Ok(more) } else { InputFile::look_planned(&self.file).map(|_| more) });
+        read.map_err(|error| could_not(&format!("read {} after row {}", self.name, self.rows), &error))
     }
 
     fn bytes_read(&self) -> u64 {

@@ -2,7 +2,7 @@
 
 use super::IngestError;
 use super::format::{Kind, kind};
-use super::remote::{self, Object, Place, Remote};
+use super::remote::{self, Listed, Object, Place, Remote};
 use globset::{GlobBuilder, GlobMatcher};
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
@@ -14,6 +14,8 @@ pub struct Found {
     pub files: Vec<String>,
     /// Those in folders that were passed over, because their names do not say that they are input.
     pub passed_over: Vec<String>,
+    /// Objects that would be read, and whose keys can't be asked for.
+    pub unnamed: Vec<String>,
 }
 
 /// Finds the files of `path`: itself, those below a folder or a bucket's prefix, or those that match a glob.
@@ -25,16 +27,16 @@ pub fn find(path: &str, takes: impl Fn(Kind) -> bool) -> Result<Found, IngestErr
         Place::Remote(Remote::Object(object)) => return find_objects(path, &object, takes),
         Place::Remote(Remote::Web(_)) | Place::Unknown => return Err(IngestError::UnsupportedUrl { path: path.into() }),
     };
-    let given = Path::new(&*local);
-    match std::fs::metadata(given) {
-        Ok(metadata) if metadata.is_dir() => walk(&local, given, takes, |_| true),
-        Ok(_) => Ok(Found { files: vec![local.into()], passed_over: Vec::new() }),
-        Err(_) if has_wildcard(&local) => {
-            let matcher = glob(&local)?;
-            walk(&local, &root_of(given), takes, |file| matcher.is_match(file))
+    let named = |file: &Path| remote::location(file).map_err(|source| IngestError::Io { what: "find", path: path.into(), source });
+    match (std::fs::metadata(&local), local.to_str()) {
+        (Ok(metadata), _) if metadata.is_dir() => walk(path, &local, takes, |_| true),
+        (Ok(_), _) => Ok(Found { files: vec![named(&local)?], ..Found::default() }),
+        (Err(_), Some(text)) if has_wildcard(text) => {
+            let matcher = glob(text)?;
+            walk(path, &root_of(&local), takes, |file| matcher.is_match(file))
         }
-        Err(source) if source.kind() == std::io::ErrorKind::NotFound => Err(IngestError::NotFound { path: path.into() }),
-        Err(source) => Err(IngestError::Io { what: "find", path: path.into(), source }),
+        (Err(source), _) if source.kind() == std::io::ErrorKind::NotFound => Err(IngestError::NotFound { path: path.into() }),
+        (Err(source), _) => Err(IngestError::Io { what: "find", path: path.into(), source }),
     }
 }
 
@@ -54,7 +56,7 @@ fn find_objects(path: &str, object: &Object, takes: impl Fn(Kind) -> bool) -> Re
     // A key may have characters of a glob in it: what is there is meant.
     if !path.ends_with('/') && !object.key().is_empty() {
         match remote::size(object) {
-            Ok(Some(_)) => return Ok(Found { files: vec![path.into()], passed_over: Vec::new() }),
+            Ok(Some(_)) => return Ok(Found { files: vec![path.into()], ..Found::default() }),
             Ok(None) => {}
             Err(_) if globbed => {}
             // The answer to such a question has no words; that to the next one has.
@@ -71,12 +73,17 @@ fn find_objects(path: &str, object: &Object, takes: impl Fn(Kind) -> bool) -> Re
         return Err(IngestError::NotFound { path: path.into() });
     };
     let mut found = Found::default();
-    for url in remote::list(&prefix).map_err(failed("list"))? {
-        let below = url.strip_prefix(&folder).unwrap_or(&url);
-        let wanted = matcher.as_ref().is_none_or(|matcher| matcher.is_match(&url));
-        if wanted && !below.split('/').any(|part| part.starts_with('.')) {
-            if kind(&url).is_some_and(&takes) { found.files.push(url) } else { found.passed_over.push(url) }
-        }
+    let is_hidden = |part: &str| part.starts_with('.') && part != "." && part != "..";
+    let is_wanted = |url: &String| {
+        let below = url.strip_prefix(&folder).unwrap_or(url);
+        matcher.as_ref().is_none_or(|matcher| matcher.is_match(url)) && !below.split('/').any(is_hidden)
+    };
+    let Listed { urls, unnamed } = remote::list(&prefix).map_err(failed("list"))?;
+    for url in urls.into_iter().filter(is_wanted) {
+        if kind(&url).is_some_and(&takes) { found.files.push(url) } else { found.passed_over.push(url) }
+    }
+    for url in unnamed.into_iter().filter(is_wanted) {
+        if kind(&url).is_some_and(&takes) { found.unnamed.push(url) } else { found.passed_over.push(url) }
     }
     match (found.files.is_empty(), denied) {
         (false, _) => Ok(found),
@@ -104,7 +111,7 @@ fn walk(path: &str, root: &Path, takes: impl Fn(Kind) -> bool, wanted: impl Fn(&
         let named = if path.starts_with('.') { None } else { entry.path().strip_prefix("./").ok() };
         let file = named.unwrap_or(entry.path());
         if entry.file_type().is_file() && wanted(file) {
-            let name = file.to_string_lossy().into_owned();
+            let name = remote::location(file).map_err(|source| IngestError::Io { what: "find", path: path.into(), source })?;
             if kind(&name).is_some_and(&takes) { found.files.push(name) } else { found.passed_over.push(name) }
         }
     }

@@ -7,14 +7,14 @@
 
 use super::IngestError;
 use super::SPLIT_BYTES;
-use super::archive;
 use super::batch::{Arrival, Batch, Part, Source};
 use super::body::{self, UNPACKED_BYTES_MAX};
-use super::file::InputFile;
+use super::file::{InputFile, size};
 use super::format::{self, Content, ENDINGS, Kind};
 use super::header::Headers;
 use super::jobs::{self, BadJob, Job, JobQueue};
 use super::look::{self, Looker};
+use super::members;
 use super::parquet;
 use super::paths;
 use super::pipes;
@@ -23,10 +23,11 @@ use super::streams;
 use super::unpack::unpacked;
 use crate::shown;
 use retally_core::contract::{Definition, Input, InputKind};
-use retally_core::split::{Archive, Dataset, Format, Late, Location, Packing, RefusedJob, Split};
+use retally_core::split::{Archive, Dataset, Format, Late, Location, Packing, RefusedJob, SourceFile, Split, Version};
 use retally_core::time::Moment;
 use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read};
+use std::sync::Arc;
 
 /// What stands for standard input.
 const STDIN: &str = "-";
@@ -55,18 +56,45 @@ pub struct Plan {
     pub passed_over: Vec<String>,
     /// The bytes of all files.
     pub bytes: u64,
+    /// What people should know of.
+    pub notes: Vec<String>,
 }
 
 impl Plan {
-    /// Unpacks all packed files to their ends, up to so many bytes each, and keeps nothing of them: what is cut off or broken is refused
-    /// before any of it reaches a dataflow. A run does without, since it would read all files twice.
+    /// Unpacks all packed files and archives to their ends, up to so many bytes each, and keeps nothing of them: what is cut off or broken
+    /// is refused before any of it reaches a dataflow. A run does without, since it would read all files twice.
     pub fn check_packed(&self, unpacked_bytes_max: u64) -> Result<(), IngestError> {
-        // A packed file is one split.
-        self.splits.iter().try_for_each(|split| match &split.location {
-            Location::File(name) if split.packing != Packing::Plain => body::check_file(name, split.packing, unpacked_bytes_max),
+        // A packed file is one split; of a zip, each split is a limit's worth.
+        let is_packed = |split: &Split| split.packing != Packing::Plain || matches!(split.format, Format::Archive(_));
+        self.splits.iter().filter(|split| is_packed(split)).try_for_each(|split| match &split.location {
+            Location::File(file) => body::check_split(split, file, unpacked_bytes_max),
             _ => Ok(()),
         })
     }
+
+    /// Keeps of each file what other processes, which may have copies, can tell it by. A run of one process does without.
+    pub fn identify_for_others(&mut self) -> Result<(), IngestError> {
+        let mut last: Option<(Arc<SourceFile>, Arc<SourceFile>)> = None;
+        for split in &mut self.splits {
+            let Location::File(file) = &mut split.location else { continue };
+            let identified = match &last {
+                Some((before, after)) if Arc::ptr_eq(before, file) => Arc::clone(after),
+                _ => Arc::new(identified(file)?),
+            };
+            let before = std::mem::replace(file, Arc::clone(&identified));
+            last = Some((before, identified));
+        }
+        Ok(())
+    }
+}
+
+fn identified(file: &SourceFile) -> Result<SourceFile, IngestError> {
+    let mut identified = file.clone();
+    if let Version::File(version) = &mut identified.version {
+        let ends = || InputFile::look_planned(file)?.guard().map(|guard| guard.ends()).transpose();
+        version.ends = ends().map_err(|source| IngestError::Io { what: "read", path: file.location.clone(), source })?;
+    }
+    Ok(identified)
 }
 
 /// Plans a batch. Any thread may: what a plan leaves open (its epoch, which events are late, who reads which dataset) is filled in when it
@@ -94,6 +122,11 @@ pub fn plan(definition: &Definition, batch: &Batch, arrival: Arrival) -> Result<
             Source::Path(path) => {
                 let found = paths::find(path, |_| true)?;
                 plan.passed_over.extend(found.passed_over);
+                if let Some(first) = found.unnamed.first() {
+                    let count = found.unnamed.len();
+                    plan.notes
+                        .push(format!("not read: {count} objects whose keys have an empty part, . or .. in them, {first:?} the first"));
+                }
                 // Those far away are asked together.
                 for files in found.files.chunks(LOOKED_MAX) {
                     let sources: Vec<io::Result<InputFile>> = files.iter().map(|file| InputFile::look(file)).collect();
@@ -180,6 +213,7 @@ fn split(part: &Part, sequence: u64, location: Location, arrival: Arrival) -> Sp
         accept_until: arrival.accept_until,
         late: Late::Before(Moment::FIRST),
         alone: false,
+        rejected_kept: u64::MAX,
     }
 }
 
@@ -194,10 +228,12 @@ fn look(path: &str, source: io::Result<InputFile>, input: &Input, looker: &Looke
     let kind = format::kind(path);
     let io = |what| move |source| IngestError::Io { what, path: path.into(), source };
     let mut source = source.map_err(io("open"))?;
-    let bytes = source.size().map_err(io("open"))?;
-    let location = Location::File(path.into());
+    let version = source.version().map_err(io("open"))?;
+    let bytes = size(&version);
+    let file = Arc::new(SourceFile { location: path.into(), version });
+    let location = Location::File(Arc::clone(&file));
     if is_parquet(path, kind, &mut source)? {
-        let cuts = (1..parquet::row_groups(path, bytes, input)?).collect();
+        let cuts = (1..parquet::row_groups(&file, input)?).collect();
         return Ok(Looked { location, format: Format::Parquet, packing: Packing::Plain, encoding: None, bytes, cuts });
     }
     if kind.is_none() && input.files.format.is_none() {
@@ -209,7 +245,7 @@ fn look(path: &str, source: io::Result<InputFile>, input: &Input, looker: &Looke
         None => look::packing(path, &mut source)?,
     };
     if let Some(Kind { content: Content::Archive(archive), .. }) = kind {
-        let cuts = if archive == Archive::Zip { archive::zip_cuts(source).map_err(io("read"))? } else { Vec::new() };
+        let cuts = if archive == Archive::Zip { members::zip_cuts(source).map_err(io("read"))? } else { Vec::new() };
         return Ok(Looked { location, format: Format::Archive(archive), packing, encoding: None, bytes, cuts });
     }
     if packing != Packing::Plain {
@@ -219,7 +255,7 @@ fn look(path: &str, source: io::Result<InputFile>, input: &Input, looker: &Looke
     let (found, _) = looker.look(path, kind.map(|kind| kind.content), stream)?;
     let plain = packing == Packing::Plain && found.encoding.is_none() && !matches!(found.format, Format::Json { .. });
     let cut = plain && bytes > SPLIT_BYTES;
-    let whole = !cut || (matches!(found.format, Format::Csv(_)) && has_quote(path, bytes).map_err(io("read"))?);
+    let whole = !cut || (matches!(found.format, Format::Csv(_)) && has_quote(&file).map_err(io("read"))?);
     let cuts = if whole { Vec::new() } else { (1..bytes.div_ceil(SPLIT_BYTES)).map(|index| index * SPLIT_BYTES).collect() };
     Ok(Looked { location, format: found.format, packing, encoding: found.encoding, bytes, cuts })
 }

@@ -1,12 +1,15 @@
 //! The refused records of a batch, as rows of the table `rejected`.
 //!
 //! Of a large file that is no input at all, every line is refused: lines are packed as they come, so that keeping them
-//! costs some tens of bytes beside their own.
+//! costs some tens of bytes beside their own, and no more than [`REJECTED_BYTES_MAX`] of them are kept.
+//!
+//! The first lines are kept, by the order of splits and of lines in them: which ones does not depend on who came first.
 
 use super::plan::{Plan, PlannedFile};
 use retally_core::contract::Definition;
+use retally_core::reasons::Reasons;
 use retally_core::row::{Row, RowBatch};
-use retally_core::split::{Done, RAW_BYTES_MAX, Rejected};
+use retally_core::split::{Done, RAW_BYTES_MAX, REJECTED_BYTES_MAX, Rejected};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,13 +22,24 @@ pub const KEPT_MAX: u64 = 1_000_000;
 /// Lines that were refused, as they came.
 #[derive(Debug)]
 pub struct Refused {
-    pages: Vec<Page>,
-    count: u64,
+    /// Those that are kept, by split.
+    splits: BTreeMap<u64, Pages>,
+    kept: u64,
+    bytes: u64,
     /// So many are kept; the others are counted.
     kept_max: u64,
+    bytes_max: u64,
+    /// Of this split and of later ones nothing more is kept: a line of it was too much.
+    full_from: u64,
+    /// All of them.
+    count: u64,
+    reasons: Reasons,
     /// Some of them stand in archives.
     members: bool,
 }
+
+/// Lines of one split, in their order.
+type Pages = Vec<Page>;
 
 /// Lines in one piece of memory.
 #[derive(Debug, Default)]
@@ -54,27 +68,86 @@ impl Default for Refused {
 impl Refused {
     /// Keeps the first lines, so many.
     pub fn new(kept_max: u64) -> Refused {
-        Refused { pages: Vec::new(), count: 0, kept_max, members: false }
+        Refused {
+            splits: BTreeMap::new(),
+            kept: 0,
+            bytes: 0,
+            kept_max,
+            bytes_max: REJECTED_BYTES_MAX,
+            full_from: u64::MAX,
+            count: 0,
+            reasons: Reasons::default(),
+            members: false,
+        }
+    }
+
+    /// How many lines are kept.
+    pub fn kept(&self) -> u64 {
+        self.kept
     }
 
     /// How many lines are not kept.
     pub fn not_kept(&self) -> u64 {
-        self.count.saturating_sub(self.kept_max)
+        self.count - self.kept
     }
 
-    /// Keeps a line, or counts it.
+    /// Counts lines that come after those of their splits that are kept.
+    pub fn add_count(&mut self, lines: u64) {
+        self.count += lines;
+    }
+
+    /// Counts the reasons of such lines.
+    pub fn add_reasons(&mut self, reasons: Reasons) {
+        self.reasons.join(reasons);
+    }
+
+    /// Why lines were refused, by kind.
+    pub fn reasons_counted(&self) -> &Reasons {
+        &self.reasons
+    }
+
+    /// Counts a line, and keeps it where it is among the first. Lines of a split come in their order, and splits in any.
     pub fn push(&mut self, rejected: &Rejected) {
-        if self.count >= self.kept_max {
-            self.count += 1;
+        self.count += 1;
+        self.reasons.add(&rejected.reason);
+        if rejected.sequence >= self.full_from {
             return;
         }
+        self.keep(rejected);
+        while self.kept > self.kept_max || self.bytes > self.bytes_max {
+            self.drop_last();
+        }
+    }
+
+    /// Drops the last line of the last split.
+    fn drop_last(&mut self) {
+        let Some(mut last) = self.splits.last_entry() else { return };
+        self.full_from = *last.key();
+        let pages = last.get_mut();
+        if let Some(page) = pages.last_mut()
+            && let Some(line) = page.lines.pop()
+        {
+            page.bytes.truncate(line.start);
+            self.kept -= 1;
+            self.bytes -= (line.end - line.start) as u64;
+        }
+        if pages.last().is_some_and(|page| page.lines.is_empty()) {
+            pages.pop();
+        }
+        if pages.is_empty() {
+            last.remove();
+        }
+    }
+
+    fn keep(&mut self, rejected: &Rejected) {
+        let pages = self.splits.entry(rejected.sequence).or_default();
         let member = rejected.member.as_deref().unwrap_or_default().as_bytes();
         let (reason, raw) = (rejected.reason.as_bytes(), rejected.raw.as_slice());
         self.members |= !member.is_empty();
-        if self.pages.last().is_none_or(|page| page.bytes.len() + member.len() + reason.len() + raw.len() > PAGE_BYTES) {
-            self.pages.push(Page::default());
+        if pages.last().is_none_or(|page| page.bytes.len() + member.len() + reason.len() + raw.len() > PAGE_BYTES) {
+            pages.push(Page::default());
         }
-        let Some(page) = self.pages.last_mut() else { return };
+        let Some(page) = pages.last_mut() else { return };
         let start = page.bytes.len();
         page.bytes.extend_from_slice(member);
         let member_end = page.bytes.len();
@@ -83,7 +156,8 @@ impl Refused {
         page.bytes.extend_from_slice(raw);
         let (sequence, line, end) = (rejected.sequence, rejected.line, page.bytes.len());
         page.lines.push(Packed { sequence, line, start, member_end, reason_end, end });
-        self.count += 1;
+        self.kept += 1;
+        self.bytes += rejected.bytes();
     }
 
     /// How many there are.
@@ -97,7 +171,7 @@ impl Refused {
     }
 
     fn lines(&self) -> impl Iterator<Item = Kept<'_>> {
-        self.pages.iter().flat_map(|page| {
+        self.splits.values().flatten().flat_map(|page| {
             page.lines.iter().map(|packed| Kept {
                 sequence: packed.sequence,
                 line: packed.line,
@@ -135,7 +209,7 @@ impl Refused {
         if self.members {
             return retally_core::row::batches(self.lines().filter_map(|kept| places.row(&kept)).collect());
         }
-        let mut lines: Vec<(Place, &[u8], &[u8])> = Vec::with_capacity(usize::try_from(self.count.min(self.kept_max)).unwrap_or(0));
+        let mut lines: Vec<(Place, &[u8], &[u8])> = Vec::with_capacity(usize::try_from(self.kept).unwrap_or(0));
         lines.extend(self.lines().filter_map(|kept| Some((places.of(&kept)?, kept.reason, kept.raw))));
         lines.sort_unstable();
         let mut rows = Vec::new();
@@ -249,6 +323,41 @@ pub fn file_of(plan: &Plan, sequence: u64) -> Option<&PlannedFile> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn refused(sequence: u64, line: u64, raw: usize) -> Rejected {
+        Rejected { sequence, member: None, line, reason: format!("id \"{line}\" is none"), raw: vec![b'x'; raw] }
+    }
+
+    /// However the lines of several splits come: the first are kept, by their number and by their bytes.
+    #[test]
+    fn which_lines_are_kept_does_not_depend_on_who_comes_first() {
+        let lines: Vec<Vec<Rejected>> =
+            (0..4).map(|split| (0..50).map(|line| refused(split, line, usize::try_from(line % 7).unwrap() * 100)).collect()).collect();
+        let all: Vec<&Rejected> = lines.iter().flatten().collect();
+        for (kept_max, bytes_max) in [(0, 1 << 20), (70, 1 << 20), (1_000, 30_000), (1_000, 0), (1_000, 1 << 20), (120, 31_234)] {
+            let mut bytes = 0;
+            let fits = |(place, line): &(usize, &&Rejected)| {
+                bytes += line.bytes();
+                (*place as u64) < kept_max && bytes <= bytes_max
+            };
+            let expected: Vec<(u64, u64)> = all.iter().enumerate().take_while(fits).map(|(_, line)| (line.sequence, line.line)).collect();
+            for order in [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]] {
+                for together in [1, 7, 50] {
+                    let mut refused = Refused { bytes_max, ..Refused::new(kept_max) };
+                    // So many lines of each split in turn.
+                    for turn in 0..50usize.div_ceil(together) {
+                        for split in order {
+                            lines[split].iter().skip(turn * together).take(together).for_each(|line| refused.push(line));
+                        }
+                    }
+                    let kept: Vec<(u64, u64)> = refused.lines().map(|kept| (kept.sequence, kept.line)).collect();
+                    assert_eq!(kept, expected, "{kept_max} lines and {bytes_max} bytes, {order:?} by {together}");
+                    assert_eq!((refused.kept(), refused.not_kept()), (kept.len() as u64, 200 - kept.len() as u64));
+                    assert_eq!(refused.reasons_counted().most_frequent(9), [("id \"…\" is none".to_string(), 200)]);
+                }
+            }
+        }
+    }
 
     #[test]
     fn a_line_is_cut_between_characters() {

@@ -3,6 +3,7 @@
 use super::file::InputFile;
 use super::remote::{self, Place, Ready, Remote};
 use super::unpack::{Counted, unpacked};
+use super::version::Guard;
 use crate::shown;
 use retally_core::split::{ByteStream, Chunk, Packing};
 use std::io::{self, Read};
@@ -52,6 +53,7 @@ pub fn bytes(location: &str) -> Option<u64> {
 struct Open {
     stream: Box<dyn Read>,
     ready: Option<Ready>,
+    guard: Option<Guard>,
 }
 
 fn open(location: &str, bytes_read: &Arc<AtomicU64>) -> io::Result<Open> {
@@ -63,8 +65,8 @@ fn open(location: &str, bytes_read: &Arc<AtomicU64>) -> io::Result<Open> {
         Some((_, "zst")) => Packing::Zstd,
         _ => Packing::Plain,
     };
-    let ready = source.ready();
-    Ok(Open { stream: unpacked(Counted { stream: source, read: Arc::clone(bytes_read) }, packing)?, ready })
+    let (ready, guard) = (source.ready(), source.guard());
+    Ok(Open { stream: unpacked(Counted { stream: source, read: Arc::clone(bytes_read) }, packing)?, ready, guard })
 }
 
 struct Stream {
@@ -80,7 +82,7 @@ impl ByteStream for Stream {
         if self.cancelled.load(Ordering::Relaxed) {
             return Ok(Chunk::End);
         }
-        let Open { stream, ready } = match &mut self.open {
+        let Open { stream, ready, guard } = match &mut self.open {
             Some(open) => open,
             None if Instant::now() < self.not_before => return Ok(Chunk::Wait),
             None => {
@@ -91,15 +93,20 @@ impl ByteStream for Stream {
         if ready.as_ref().is_some_and(|ready| !ready.is_ready()) {
             return Ok(Chunk::Wait);
         }
-        loop {
+        let read = loop {
             match stream.read(buffer) {
-                Ok(0) => return Ok(Chunk::End),
-                Ok(bytes) => return Ok(Chunk::Bytes(bytes)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    let at = self.bytes_read.load(Ordering::Relaxed);
-                    return Err(format!("could not read {:?} after byte {at}: {error}", shown::location(&self.location)));
-                }
+                // Where it changed, that is why it ends or can't be read.
+                Ok(0) | Err(_) if let Some(Err(changed)) = guard.as_ref().map(Guard::check) => break Err(changed),
+                read => break read,
+            }
+        };
+        match read {
+            Ok(0) => Ok(Chunk::End),
+            Ok(bytes) => Ok(Chunk::Bytes(bytes)),
+            Err(error) => {
+                let at = self.bytes_read.load(Ordering::Relaxed);
+                Err(format!("could not read {:?} after byte {at}: {error}", shown::location(&self.location)))
             }
         }
     }
@@ -149,6 +156,25 @@ mod tests {
         let error = all(&place("none.csv"), 0).1.unwrap();
         assert!(error.starts_with(&format!("could not open {:?}: ", place("none.csv"))), "{error}");
         assert!(all("gs://bucket/x", 0).1.unwrap().contains("URLs of this kind are not read"));
+    }
+
+    #[test]
+    fn a_file_that_changes_while_it_is_read_is_an_error_at_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("x.csv").display().to_string();
+        for change in [&b"shorter"[..], &[b'x'; 400]] {
+            std::fs::write(&place, [b'x'; 300]).unwrap();
+            let mut stream = stream(&place, 0, &Arc::default());
+            assert_eq!(stream.read(&mut [0; 100]), Ok(Chunk::Bytes(100)));
+            std::fs::write(&place, change).unwrap();
+            let error = loop {
+                match stream.read(&mut [0; 100]) {
+                    Ok(chunk) => assert!(matches!(chunk, Chunk::Bytes(_)), "{chunk:?}"),
+                    Err(error) => break error,
+                }
+            };
+            assert!(error.contains("it changed while the run was reading: it was 300 bytes of "), "{error}");
+        }
     }
 
     #[test]

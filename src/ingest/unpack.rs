@@ -69,6 +69,11 @@ impl<R: BufRead> Read for GzipMembers<R> {
     }
 }
 
+/// What would be more than so many bytes when it is unpacked.
+pub(super) fn too_large(bytes_max: u64) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("it holds more than {bytes_max} bytes"))
+}
+
 /// An encoding of text by its usual name, such as `windows-1252`; `None` where there is none of this name.
 pub fn encoding(name: &str) -> Option<&'static Encoding> {
     Encoding::for_label(name.as_bytes())

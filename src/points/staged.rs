@@ -83,7 +83,8 @@ impl Staging {
             let partial = beside(path, ".partial");
             let (locked, temporary) = locked(&partial).map_err(failed)?;
             remove_parts(&partial);
-            staging.file = Some(StagedPoints { partial, path: path.clone(), parts: Vec::new(), published: false, locked, _temporary: temporary });
+            staging.file =
+                Some(StagedPoints { partial, path: path.clone(), parts: Vec::new(), published: false, locked, _temporary: temporary });
         }
         Ok(staging)
     }

@@ -20,7 +20,7 @@ use crate::points::Nowhere;
 use crate::publish::Outputs;
 use crate::record::{Field, Fields, Raw};
 use crate::row::{self, Row, RowBatch};
-use crate::split::{ByteStream, Columns, Format, Late, Line, Location, Opener, Packing, Report, Split, SplitReader};
+use crate::split::{ByteStream, Columns, Format, Late, Line, Location, Opener, Packing, Report, Split, SplitError, SplitReader};
 use crate::time::Moment;
 use crate::{Collection, Epoch};
 use differential_dataflow::{AsCollection, Data, ExchangeData};
@@ -361,6 +361,7 @@ fn inline(delivery: &Delivery, epoch: Epoch, sequence: u64) -> Split {
         accept_until: Moment::LAST,
         late: Late::Before(Moment::FIRST),
         alone: false,
+        rejected_kept: u64::MAX,
     }
 }
 
@@ -374,8 +375,8 @@ struct OneLine {
 }
 
 impl Opener for Lines {
-    fn open(&self, split: &Split, input: &crate::contract::Input) -> Result<Box<dyn SplitReader>, String> {
-        let Location::Inline(line) = &split.location else { return Err("only inline splits are read in tests".into()) };
+    fn open(&self, split: &Split, input: &crate::contract::Input) -> Result<Box<dyn SplitReader>, SplitError> {
+        let Location::Inline(line) = &split.location else { return Err("only inline splits are read in tests".to_string().into()) };
         Ok(Box::new(OneLine { line: line.to_vec(), json: split.format == Format::JsonLines, fields: input.fields }))
     }
 
@@ -393,7 +394,7 @@ impl Opener for Lines {
 }
 
 impl SplitReader for OneLine {
-    fn read(&mut self, each: &mut dyn FnMut(Line<'_>)) -> Result<bool, String> {
+    fn read(&mut self, each: &mut dyn FnMut(Line<'_>)) -> Result<bool, SplitError> {
         let slots: Vec<&[u8]> = self.line.split(|byte| *byte == b',').collect();
         let record = if self.json { Raw::Json(&self.line) } else { Raw::Fields(Fields::new(self.fields, &slots)) };
         each(Line { member: None, number: 0, bytes: &self.line, record: Ok(record) });

@@ -3,11 +3,12 @@
 //! The usual variables of the environment say who asks, and where: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`,
 //! `AWS_REGION`, `AWS_ENDPOINT_URL`, `AWS_SKIP_SIGNATURE` and the others of `object_store`. A machine in Amazon's cloud needs none.
 
+use super::listing::{Connector, Unnamed};
 use super::{CONNECT_MAX, SILENCE_MAX, causes, runtime};
-use futures_util::TryStreamExt;
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
-use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, Error, ObjectStore, ObjectStoreExt, RetryConfig};
+use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, Error, ObjectStoreExt, RetryConfig};
 use reqwest::Url;
 use std::collections::BTreeMap;
 use std::io;
@@ -18,13 +19,15 @@ use std::time::Duration;
 const RETRIES_MAX: usize = 6;
 /// And not after this.
 const RETRY_MAX: Duration = Duration::from_secs(60);
+/// A listing of more objects is refused, and so is one of more pages.
+const LISTED_MAX: usize = 10_000_000;
 
 /// An object, or a prefix of objects' keys.
 #[derive(Clone, Debug)]
 pub struct Object {
     /// As given.
     pub url: String,
-    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) store: Arc<AmazonS3>,
     pub(super) key: Path,
 }
 
@@ -40,8 +43,8 @@ pub fn object(url: &str, rest: &str) -> io::Result<Object> {
 }
 
 /// Connections are kept: one store for each bucket.
-fn bucket_of(name: &str) -> io::Result<Arc<dyn ObjectStore>> {
-    static BUCKETS: Mutex<BTreeMap<String, Arc<dyn ObjectStore>>> = Mutex::new(BTreeMap::new());
+fn bucket_of(name: &str) -> io::Result<Arc<AmazonS3>> {
+    static BUCKETS: Mutex<BTreeMap<String, Arc<AmazonS3>>> = Mutex::new(BTreeMap::new());
     let mut buckets = BUCKETS.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(bucket) = buckets.get(name) {
         return Ok(Arc::clone(bucket));
@@ -49,7 +52,7 @@ fn bucket_of(name: &str) -> io::Result<Arc<dyn ObjectStore>> {
     check_endpoints()?;
     // The store is made where it runs: it chooses the cryptography there.
     runtime()?;
-    let bucket: Arc<dyn ObjectStore> = Arc::new(configured(name).build().map_err(explained)?);
+    let bucket = Arc::new(configured(name).build().map_err(explained)?);
     buckets.insert(name.into(), Arc::clone(&bucket));
     Ok(bucket)
 }
@@ -72,7 +75,7 @@ fn configured(name: &str) -> AmazonS3Builder {
     let client = ClientOptions::new().with_timeout_disabled().with_connect_timeout(CONNECT_MAX).with_read_timeout(SILENCE_MAX);
     let backoff = BackoffConfig { init_backoff: Duration::from_millis(100), max_backoff: Duration::from_secs(5), base: 2.0 };
     let retry = RetryConfig { backoff, max_retries: RETRIES_MAX, retry_timeout: RETRY_MAX };
-    let mut builder = AmazonS3Builder::new().with_client_options(client).with_retry(retry);
+    let mut builder = AmazonS3Builder::new().with_client_options(client).with_retry(retry).with_http_connector(Connector);
     for (name, value) in std::env::vars() {
         if !name.starts_with("AWS_") {
             continue;
@@ -105,14 +108,49 @@ pub fn version(object: &Object) -> io::Result<Option<String>> {
     Ok(found.e_tag)
 }
 
-/// The URLs of all objects below a prefix, in order of their names.
-pub fn list(prefix: &Object) -> io::Result<Vec<String>> {
-    let below = (!prefix.key.as_ref().is_empty()).then_some(&prefix.key);
-    let listed = prefix.store.list(below).map_ok(|found| found.location.to_string()).try_collect::<Vec<String>>();
-    let mut keys = runtime()?.block_on(listed).map_err(explained)?;
-    keys.sort_unstable();
-    let bucket = prefix.bucket();
-    Ok(keys.into_iter().map(|key| format!("{bucket}/{key}")).collect())
+/// What is below a prefix, in order of the names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// The URLs of objects.
+    pub urls: Vec<String>,
+    /// Those of objects that can't be asked for: their keys have an empty part, or one that is `.` or `..`.
+    pub unnamed: Vec<String>,
+}
+
+/// Lists all objects below a prefix.
+pub fn list(prefix: &Object) -> io::Result<Listed> {
+    let mut listed = runtime()?.block_on(all_pages(prefix))?;
+    for keys in [&mut listed.urls, &mut listed.unnamed] {
+        keys.sort_unstable();
+        keys.iter_mut().for_each(|key| *key = format!("{}/{key}", prefix.bucket()));
+    }
+    Ok(listed)
+}
+
+/// The keys of all pages of a listing.
+async fn all_pages(prefix: &Object) -> io::Result<Listed> {
+    let endless = |why: String| Err(io::Error::new(io::ErrorKind::InvalidData, why));
+    let below = format!("{}/", prefix.key);
+    let below = (!prefix.key.as_ref().is_empty()).then_some(below.as_str());
+    let mut listed = Listed::default();
+    let mut page_token: Option<String> = None;
+    for _ in 0..LISTED_MAX {
+        let options = PaginatedListOptions { page_token: page_token.clone(), ..PaginatedListOptions::default() };
+        let page = prefix.store.list_paginated(below, options).await.map_err(explained)?;
+        listed.urls.extend(page.result.objects.into_iter().map(|found| found.location.to_string()));
+        if let Some(Unnamed(keys)) = page.result.extensions.get() {
+            listed.unnamed.extend(keys.iter().cloned());
+        }
+        if listed.urls.len() + listed.unnamed.len() > LISTED_MAX {
+            break;
+        }
+        match page.page_token {
+            None => return Ok(listed),
+            next if next == page_token => return endless("the server's listing does not go on: a page leads to itself".into()),
+            next => page_token = next,
+        }
+    }
+    endless(format!("it has more than {LISTED_MAX} objects; give a longer prefix"))
 }
 
 impl Object {

@@ -7,18 +7,20 @@
 //! is cut in the middle of an object goes on where it was, as long as the object is the same.
 //!
 //! # Limits
-//! Of web servers files are read from their beginning, and not listed. Keys with empty parts (`a//b`) are not read.
+//! Of web servers files are read from their beginning, and not listed. Keys with empty parts (`a//b`) are not read, and named.
 
 mod bucket;
+mod listing;
 mod reader;
 
-pub use bucket::{Object, list, object, size, version};
+pub use bucket::{Listed, Object, list, object, size, version};
 pub use reader::{Ready, RemoteReader};
 
 use crate::shown;
 use reqwest::Url;
 use std::borrow::Cow;
 use std::io;
+use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 use tokio::runtime::Runtime;
@@ -33,7 +35,7 @@ const THREADS: usize = 2;
 /// What a path or URL means.
 pub enum Place<'p> {
     /// A path of this machine.
-    Local(Cow<'p, str>),
+    Local(Cow<'p, Path>),
     /// Something elsewhere.
     Remote(Remote),
     /// A URL of another kind.
@@ -51,18 +53,27 @@ pub enum Remote {
 
 /// Reads a path or URL.
 pub fn place(location: &str) -> io::Result<Place<'_>> {
-    let Some((scheme, rest)) = location.split_once("://") else { return Ok(Place::Local(location.into())) };
+    let Some((scheme, rest)) = location.split_once("://") else { return Ok(Place::Local(Path::new(location).into())) };
     let not_valid = |why: String| io::Error::new(io::ErrorKind::InvalidInput, why);
     match scheme.to_ascii_lowercase().as_str() {
         "file" => {
             let url = Url::parse(location).map_err(|error| not_valid(error.to_string()))?;
             let path = url.to_file_path().map_err(|()| not_valid("it names no file of this machine".into()))?;
-            Ok(Place::Local(path.to_string_lossy().into_owned().into()))
+            Ok(Place::Local(path.into()))
         }
         "s3" | "s3a" => Ok(Place::Remote(Remote::Object(object(location, rest)?))),
         "http" | "https" => Url::parse(location).map(|url| Place::Remote(Remote::Web(url))).map_err(|error| not_valid(error.to_string())),
         _ => Ok(Place::Unknown),
     }
+}
+
+/// The location of a path: the path itself, or where it is no UTF-8, its URL, in which every byte can be written.
+pub fn location(path: &Path) -> io::Result<String> {
+    if let Some(text) = path.to_str() {
+        return Ok(text.into());
+    }
+    let url = Url::from_file_path(std::path::absolute(path)?);
+    url.map(String::from).map_err(|()| io::Error::new(io::ErrorKind::InvalidInput, "it has no URL"))
 }
 
 /// What runs the requests of this process.

@@ -5,10 +5,12 @@
 
 use super::bucket::{self, explained};
 use super::{CONNECT_MAX, Remote, SILENCE_MAX, causes, runtime};
+use crate::ingest::version::Changed;
 use bytes::{Buf, Bytes};
 use futures_util::TryStreamExt;
-use object_store::{GetOptions, GetRange};
+use object_store::{Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt};
 use reqwest::{Client, Url};
+use retally_core::split::Version;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, OnceLock};
@@ -84,13 +86,18 @@ struct Ask {
 }
 
 impl RemoteReader {
-    /// Asks for the bytes from `from` up to `until`, or to the end. Whatever is wrong shows when it is read.
-    pub fn open(remote: Remote, from: u64, until: Option<u64>) -> io::Result<RemoteReader> {
+    /// Asks for the bytes from `from` up to `until`, or to the end. Whatever is wrong shows when it is read: an object that is not what
+    /// was planned, too.
+    pub fn open(remote: Remote, from: u64, until: Option<u64>, planned: Option<&Version>) -> io::Result<RemoteReader> {
+        let known = match planned {
+            Some(Version::Object { bytes, tag }) => OnceLock::from(Known { bytes: Some(*bytes), tag: tag.clone() }),
+            _ => OnceLock::new(),
+        };
         let mut reader = RemoteReader {
             remote,
             at: from,
             range_bytes: FIRST_RANGE_BYTES,
-            known: Arc::default(),
+            known: Arc::new(known),
             ready: Ready::default(),
             asked: None,
             over: false,
@@ -105,11 +112,17 @@ impl RemoteReader {
     }
 
     /// The size of the whole. Waits for the first answer.
-    pub fn size(&mut self) -> io::Result<u64> {
+    fn size(&mut self) -> io::Result<u64> {
         if self.known.get().is_none() {
             self.fill()?;
         }
         Ok(self.known.get().and_then(|known| known.bytes).unwrap_or(0))
+    }
+
+    /// What tells it from another one at the same place. Waits for the first answer.
+    pub fn version(&mut self) -> io::Result<Version> {
+        let bytes = self.size()?;
+        Ok(Version::Object { bytes, tag: self.known.get().and_then(|known| known.tag.clone()) })
     }
 
     fn ask(&mut self, until: Option<u64>) -> io::Result<()> {
@@ -217,18 +230,24 @@ async fn fetch_object(object: &bucket::Object, ask: &Ask, pieces: &Sender<io::Re
         None if ask.from > 0 => Some(GetRange::Offset(ask.from)),
         None => None,
     };
-    let if_match = ask.known.get().and_then(|known| known.tag.clone());
+    let planned = ask.known.get();
+    let if_match = planned.and_then(|known| known.tag.clone());
     let options = GetOptions { range, if_match, ..GetOptions::default() };
     let found = match object.store.get_opts(&object.key, options).await {
         Ok(found) => found,
         // Of an empty object no range can be had, not even from its beginning.
         Err(error) if ask.from == 0 && causes(&error).contains(RANGE_NOT_SATISFIABLE) => {
-            ask.known.set(Known { bytes: Some(0), tag: None }).ok();
-            return Ok(());
+            return same(ask.known.get_or_init(|| Known { bytes: Some(0), tag: None }), &Known { bytes: Some(0), tag: None });
+        }
+        Err(error @ Error::Precondition { .. }) => {
+            let now = object.store.head(&object.key).await.map_err(explained)?;
+            let (now, planned) = (Known { bytes: Some(now.size), tag: now.e_tag }, planned.cloned());
+            return Err(planned.map_or_else(|| explained(error), |planned| changed(&planned, &now)));
         }
         Err(error) => return Err(explained(error)),
     };
-    ask.known.set(Known { bytes: Some(found.meta.size), tag: found.meta.e_tag.clone() }).ok();
+    let now = Known { bytes: Some(found.meta.size), tag: found.meta.e_tag.clone() };
+    same(ask.known.get_or_init(|| now.clone()), &now)?;
     let mut stream = found.into_stream();
     while let Some(piece) = stream.try_next().await.map_err(explained)? {
         if !hand_over(piece, pieces, ready).await {
@@ -236,6 +255,20 @@ async fn fetch_object(object: &bucket::Object, ask: &Ask, pieces: &Sender<io::Re
         }
     }
     Ok(())
+}
+
+/// An error where an object is not what it was.
+fn same(planned: &Known, now: &Known) -> io::Result<()> {
+    let tags_differ = planned.tag.is_some() && now.tag.is_some() && planned.tag != now.tag;
+    if planned.bytes == now.bytes && !tags_differ { Ok(()) } else { Err(changed(planned, now)) }
+}
+
+fn changed(planned: &Known, now: &Known) -> io::Error {
+    let shown = |known: &Known| {
+        let tag = known.tag.as_ref().map_or(String::new(), |tag| format!(" with ETag {tag}"));
+        format!("{} bytes{tag}", known.bytes.unwrap_or(0))
+    };
+    Changed::Since { planned: shown(planned), found: shown(now) }.into()
 }
 
 async fn fetch_web(url: &Url, ask: &Ask, pieces: &Sender<io::Result<Bytes>>, ready: &Ready) -> io::Result<()> {
