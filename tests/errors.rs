@@ -449,7 +449,7 @@ fn refused_lines_beyond_the_limit_are_counted_by_reason() {
                 place.run(&format!("run online events={folder} --keep-rejected {kept} --max-rejected 300000 --out out {words}")).succeeds();
             assert!(ran.stderr.starts_with("batch 1: 1 record, 0 late, 200,001 rejected, from "), "{}", ran.stderr);
             for said in [
-                "  rejected 150,000: timestamp \"…\" is not a time like 2026-01-31T12:34:56Z\n",
+                "  rejected 150,001: timestamp \"…\" is not a time like 2026-01-31T12:34:56Z\n",
                 &format!("  of 200001 rejected records, {kept} are in the table rejected (--keep-rejected)\n"),
             ] {
                 assert!(ran.stderr.contains(said), "{said:?} is not in {}", ran.stderr);
