@@ -153,6 +153,13 @@ fn a_signal_in_a_transaction_rolls_it_back() {
     assert_eq!(place.names("."), ["in", "tables.sqlite"]);
 }
 
+/// Whether a process has a handler for SIGINT, by what Linux says of it.
+fn catches_interrupts(id: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).map(|mask| u64::from_str_radix(mask.trim(), 16).unwrap());
+    caught.is_some_and(|caught| caught >> 1 & 1 == 1)
+}
+
 /// Who gets the signal ends by it; the other processes are told, or hear it themselves.
 #[test]
 fn signals_end_all_processes() {
@@ -160,9 +167,12 @@ fn signals_end_all_processes() {
     for both in [false, true] {
         crate::processes::hosts(&place);
         let words = "--out out --changes changes -n 2 --hosts hosts";
-        let second = waiting(&place, &format!("{words} -p 1"));
+        let mut second = waiting(&place, &format!("{words} -p 1"));
         let mut first = waiting(&place, &format!("{words} -p 0"));
         let before = ["events.csv", "hosts"];
+        // Before it does, a signal ends it as it ends any program.
+        let id = second.id();
+        second.until("it listens to signals", || catches_interrupts(id));
         first.until("its lock", || place.has("out/.retally.lock") && place.names(".").len() > 3);
         first.signal("INT");
         if both {
