@@ -2,10 +2,10 @@
 
 use crate::calendar::Calendar;
 use crate::field::Field;
-use crate::ids::{Interner, Texts};
 use crate::keys::Keys;
 use crate::mapping::Mapping;
 use crate::noticed::Noticed;
+use crate::texts::{Interner, Texts};
 use std::sync::Arc;
 
 /// What the records of an input are read with.

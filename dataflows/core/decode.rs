@@ -8,10 +8,10 @@
 use crate::calendar::Calendar;
 use crate::definition::Input;
 use crate::gather::gather;
-use crate::ids::{Interner, Texts};
 use crate::points::Points;
 use crate::record::{Context, Record, Refusal};
 use crate::split::{Done, Late, Line, Opener, RAW_BYTES_MAX, REJECTED_BYTES_MAX, Rejected, Report, Split, SplitError, SplitReader};
+use crate::texts::{Interner, Texts};
 use crate::{Collection, Epoch, VecStream};
 use differential_dataflow::{AsCollection, Data};
 use serde::{Deserialize, Serialize};
@@ -62,17 +62,20 @@ impl<'s> Inputs<'s> {
         Inputs { texts, ..self }
     }
 
-    /// The texts of ids, where ids are texts. Those of an epoch are all there when the frontier of [`Self::heard`] has passed it.
+    /// The texts of ids, where ids are texts. Those of an epoch are all there when it is complete in a collection that was
+    /// [`Self::awaiting_texts`].
     pub fn texts(&self) -> Option<&Arc<Texts>> {
         self.texts.as_ref()
     }
 
-    /// A collection of nothing. When its frontier has passed an epoch, the texts of the epoch's ids are there; where other processes read no
-    /// texts, there is none. All inputs must have been asked for their records.
-    pub fn heard<D: Data>(&self) -> Option<Collection<'s, D>> {
+    /// The same collection, whose epochs are complete when the texts of their ids are there too. All inputs must have been asked for their
+    /// records.
+    pub fn awaiting_texts<D: Data>(&self, collection: Collection<'s, D>) -> Collection<'s, D> {
         let heard = self.heard.borrow().clone();
-        let nothing = |streams| self.scope().concatenate::<_, _>(streams).flat_map(|_| None).as_collection();
-        (!heard.is_empty()).then(|| nothing(heard))
+        if heard.is_empty() {
+            return collection;
+        }
+        collection.concat(self.scope().concatenate(heard).flat_map(|_| None).as_collection())
     }
 
     /// The scope of the dataflow.
@@ -90,18 +93,13 @@ impl<'s> Inputs<'s> {
             panic!("the dataflow declares no input {name:?}");
         };
         let splits = self.splits.clone().filter(move |split| split.input == place);
-        let context = input.context(self.calendar.clone());
-        let Some(texts) = &self.texts else {
-            let (records, reports, _) = decode::<R>(splits, input.clone(), Rc::clone(&self.opener), context, Vec::new());
-            self.reports.borrow_mut().push(reports);
-            return records;
-        };
-        let others = texts.others(self.scope().index(), self.scope().peers());
-        let told = !others.is_empty();
-        let context = Context { ids: Some(Interner::new(Arc::clone(texts), told)), ..context };
+        let others = self.texts.as_ref().map_or(Vec::new(), |texts| texts.others(self.scope().index(), self.scope().peers()));
+        let are_told = !others.is_empty();
+        let ids = self.texts.as_ref().map(|texts| Interner::new(Arc::clone(texts), are_told));
+        let context = Context { ids, ..input.context(self.calendar.clone()) };
         let (records, reports, news) = decode::<R>(splits, input.clone(), Rc::clone(&self.opener), context, others);
         self.reports.borrow_mut().push(reports);
-        if told {
+        if let Some(texts) = self.texts.as_ref().filter(|_| are_told) {
             let heard = hear(news, Arc::clone(texts));
             self.reports.borrow_mut().push(heard.clone());
             self.heard.borrow_mut().push(heard);

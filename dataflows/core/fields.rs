@@ -3,7 +3,7 @@
 use crate::calendar::Naming;
 use crate::context::Context;
 use crate::field::{Field, Refusal};
-use crate::ids::{self, Interner};
+use crate::texts::{self, Interner};
 use crate::time::{self, Moment, TimeError, Written};
 use uuid::Uuid;
 
@@ -55,7 +55,7 @@ impl<'a> Fields<'a> {
     pub fn id(&self, place: usize, context: &Context) -> Result<u64, Refusal> {
         match &context.ids {
             None => self.uint(place).map_err(|refusal| self.or_as_text(place, refusal)),
-            Some(ids) => self.text_id(place, ids).map(ids::lower),
+            Some(ids) => self.text_id(place, ids).map(texts::lower),
         }
     }
 
@@ -81,10 +81,10 @@ impl<'a> Fields<'a> {
     #[cold]
     fn new_text_id(&self, place: usize, ids: &Interner) -> Result<u128, Refusal> {
         let text = self.required_text(place)?;
-        if text.len() > ids::BYTES_MAX {
-            return Err(self.refusal(place, format!("is longer than {} bytes", ids::BYTES_MAX)));
+        if text.len() > texts::BYTES_MAX {
+            return Err(self.refusal(place, format!("is longer than {} bytes", texts::BYTES_MAX)));
         }
-        ids.add(text).map_err(|same| self.named(place, same))
+        ids.add(text).map_err(|same| format!("{} {same}", self.name(place)).into())
     }
 
     #[cold]
@@ -144,16 +144,14 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn named(&self, place: usize, why: impl std::fmt::Display) -> Refusal {
-        let name = self.declared.get(place).map_or("field", |field| field.name);
-        format!("{name} {why}").into()
+    fn name(&self, place: usize) -> &'static str {
+        self.declared.get(place).map_or("field", |field| field.name)
     }
 
     /// The refusal of a field: its name, what it holds (shortened), and what is wrong with it.
     pub fn refusal(&self, place: usize, why: impl std::fmt::Display) -> Refusal {
         const SHOWN_CHARS_MAX: usize = 60;
-        let name = self.declared.get(place).map_or("field", |field| field.name);
-        let text = self.text(place);
+        let (name, text) = (self.name(place), self.text(place));
         if text.is_empty() {
             return format!("{name} is missing").into();
         }

@@ -3,7 +3,7 @@
 //! - [`definition`], [`contract`]: what an author of a dataflow declares and writes, and what the runtime sees of it
 //! - [`split`], [`record`], [`row`]: the way in (bytes to typed records) and the way out (typed rows)
 //! - [`time`], [`calendar`], [`duration`]: microsecond times, zones, days, durations
-//! - [`ids`]: ids that are any text
+//! - [`ids`], [`texts`]: what ids are, and those that are any text
 //! - [`points`]: what goes to a time-series database
 //! - [`chart`], [`key_chart`], [`extremes`]: charts of tables, of single keys, and long series made short
 //! - [`operators`]: the reusable incremental pieces
@@ -38,6 +38,7 @@ pub mod row;
 pub mod split;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod texts;
 pub mod time;
 pub mod time_format;
 

@@ -3,8 +3,8 @@
 use crate::decode::Inputs;
 use crate::definition::Table;
 use crate::gather::gather;
-use crate::ids::Texts;
 use crate::row::{Column, ColumnType, Row, RowBatch, with_texts};
+use crate::texts::Texts;
 use crate::{Collection, Epoch, VecStream};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,11 +75,7 @@ impl<'s> Outputs<'s> {
             let columns = tables.iter().find(|table| table.name == name).map(|table| table.columns.as_slice()).unwrap_or_default();
             let has_texts = columns.iter().any(|column| matches!(column.kind, ColumnType::TextId(_)));
             let Some(texts) = inputs.texts().filter(|_| has_texts) else { return consolidated(rows, &name, place, |_| {}) };
-            // Rows wait until the texts of their ids are there.
-            let rows = match inputs.heard() {
-                Some(heard) => rows.concat(heard),
-                None => rows,
-            };
+            let rows = inputs.awaiting_texts(rows);
             let (texts, columns) = (Arc::clone(texts), columns.to_vec());
             consolidated(rows, &name, place, move |rows| put_texts(&texts, &columns, rows))
         });

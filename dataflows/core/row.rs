@@ -10,7 +10,7 @@
 //! of its text; a label is its place in the list of labels; a nullable column has a byte before it, 0 where the value is missing.
 
 use crate::calendar::Day;
-use crate::ids::Texts;
+use crate::texts::{Texts, lower};
 use crate::time::Moment;
 use differential_dataflow::difference::Semigroup;
 use serde::{Deserialize, Serialize};
@@ -39,7 +39,7 @@ pub enum ColumnType {
     Text,
     /// A UUID: 16 bytes in a row, a text everywhere else.
     Uuid,
-    /// A text that names something. A graph writes the hash that stands for it ([`crate::ids`]); in rows that leave it, it is a text.
+    /// A text that names something. A graph writes the hash that stands for it ([`crate::texts`]); in rows that leave it, it is a text.
     TextId(TextId),
     /// One of few texts; rows sort by its place in the list, not by its letters.
     Label(Arc<[String]>),
@@ -255,7 +255,6 @@ pub fn with_texts(columns: &[Column], row: &Row, texts: &Texts) -> Row {
     let mut written = Row::with_capacity(row.0.len() + 64);
     let mut rest = row.0.as_slice();
     for column in columns {
-        let before = rest;
         if column.nullable {
             let [there] = take::<1>(&mut rest);
             written.0.push(there);
@@ -263,17 +262,13 @@ pub fn with_texts(columns: &[Column], row: &Row, texts: &Texts) -> Row {
                 continue;
             }
         }
+        let value = rest;
         let id = match &column.kind {
             ColumnType::TextId(TextId::Number) => u64::from_be_bytes(take(&mut rest)),
-            ColumnType::TextId(TextId::Uuid) => {
-                let _upper: [u8; 8] = take(&mut rest);
-                u64::from_be_bytes(take(&mut rest))
-            }
+            ColumnType::TextId(TextId::Uuid) => lower(u128::from_be_bytes(take(&mut rest))),
             kind => {
                 pass(kind, &mut rest);
-                let passed = before.len() - rest.len();
-                let already = usize::from(column.nullable);
-                written.0.extend_from_slice(before.get(already..passed).unwrap_or_default());
+                written.0.extend_from_slice(value.get(..value.len() - rest.len()).unwrap_or_default());
                 continue;
             }
         };

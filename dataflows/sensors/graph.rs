@@ -138,11 +138,7 @@ impl Graph for Sensors {
         if points {
             let moved = facts.clone().flat_map(|(sensor, fact)| if let Fact::Moved(moved) = fact { Some((sensor, moved)) } else { None });
             let titles = Titles { by_id: named_by.by_id, texts: inputs.texts().map(Arc::clone) };
-            // Points wait until the texts of ids are there.
-            let named = match inputs.heard() {
-                Some(heard) => names.named.clone().concat(heard),
-                None => names.named.clone(),
-            };
+            let named = inputs.awaiting_texts(names.named.clone());
             inputs.add_reports(points::write(moved, named, Rc::clone(&shelf), titles, Arc::clone(inputs.points())));
         }
         let rows = facts.clone().flat_map(|(sensor, fact)| if let Fact::Row(tail) = fact { Some((sensor, tail)) } else { None });

@@ -247,13 +247,13 @@ impl Shape {
             return give(Err(TOO_MANY));
         }
         let shared = cells.get(wide.shared).copied().unwrap_or_default();
+        slots.clear();
+        slots.resize(self.declared.len(), &[]);
+        self.mapping.fill(slots);
         for (column, (name, cell)) in wide.names.iter().zip(cells).enumerate() {
             if column == wide.shared || cell.trim_ascii().is_empty() {
                 continue;
             }
-            slots.clear();
-            slots.resize(self.declared.len(), &[]);
-            self.mapping.fill(slots);
             for (place, text) in [(wide.fields.line, shared), (wide.fields.column, name.as_bytes()), (wide.fields.cell, cell)] {
                 slots.get_mut(place).into_iter().for_each(|slot| *slot = text);
             }

@@ -7,7 +7,6 @@
 use super::IngestError;
 use super::csv::Shape;
 use super::nearest::{map_flag, nearest};
-use super::wide;
 use csv::{ByteRecord, ReaderBuilder, Terminator};
 use retally_core::calendar::Calendar;
 use retally_core::contract::Input;
@@ -16,7 +15,7 @@ use retally_core::record::{Context, Presence};
 use retally_core::split::{Columns, Format};
 
 /// What may stand between columns, the usual one first.
-pub(super) const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
+const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
 /// What an error shows of a header.
 const COLUMNS_SHOWN_MAX: usize = 40;
 const CELL_CHARS_SHOWN_MAX: usize = 60;
@@ -54,21 +53,14 @@ pub(super) type Found = Result<Columns, IngestError>;
 
 /// Looks at the beginning of a file's text, without a byte order mark. `None` where more of it must be seen.
 pub fn columns(name: &str, text: &[u8], is_all: bool, input: &Input, context: &Context, skip_rows: u64) -> Option<Found> {
-    if let Some(wide) = input.files.wide {
-        return wide::columns(name, text, is_all, input, wide);
-    }
-    let start = match Start::find(text, is_all, skip_rows)? {
-        Some(start) => start,
-        // Nothing but blank lines and comments.
-        None => return Some(Ok(Columns { head_bytes: text.len() as u64, ..Columns::by_place(b',', &[]) })),
-    };
-    let rest = text.get(start.bytes..).unwrap_or_default();
-    let delimiters = start.delimiter.map_or(DELIMITERS.to_vec(), |delimiter| vec![delimiter]);
-    let mut lines = Vec::new();
-    for delimiter in delimiters {
-        lines.push(FirstLine::read(rest, is_all, delimiter)?);
-    }
+    let Some(start) = Start::find(text, is_all, skip_rows)? else { return Some(Ok(without_lines(text))) };
+    let lines = start.first_lines(text, is_all)?;
     Some(start.columns(name, &lines, input, context))
+}
+
+/// Of a text that is nothing but blank lines and comments.
+pub(super) fn without_lines(text: &[u8]) -> Columns {
+    Columns { head_bytes: text.len() as u64, ..Columns::by_place(b',', &[]) }
 }
 
 /// Where the first line that counts begins.
@@ -76,7 +68,7 @@ pub(super) struct Start {
     pub(super) bytes: usize,
     pub(super) lines: u64,
     /// What `sep=` says.
-    pub(super) delimiter: Option<u8>,
+    delimiter: Option<u8>,
 }
 
 impl Start {
@@ -104,6 +96,13 @@ impl Start {
             start.bytes += end.map_or(rest.len(), |end| end + 1);
             start.lines += 1;
         }
+    }
+
+    /// The first line that counts, as each delimiter that may be the right one cuts it. `None` where more must be seen.
+    pub(super) fn first_lines(&self, text: &[u8], is_all: bool) -> Option<Vec<FirstLine>> {
+        let rest = text.get(self.bytes..).unwrap_or_default();
+        let delimiters = self.delimiter.map_or(DELIMITERS.to_vec(), |delimiter| vec![delimiter]);
+        delimiters.into_iter().map(|delimiter| FirstLine::read(rest, is_all, delimiter)).collect()
     }
 
     fn columns(&self, name: &str, lines: &[FirstLine], input: &Input, context: &Context) -> Found {

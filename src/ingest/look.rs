@@ -4,6 +4,7 @@ use super::IngestError;
 use super::format::{Content, Mark, json_format, looks_like_utf16, mark, packing_name};
 use super::header;
 use super::unpack::{decoded, without_bom};
+use super::wide;
 use retally_core::calendar::Calendar;
 use retally_core::contract::Input;
 use retally_core::record::Context;
@@ -86,7 +87,10 @@ impl Looker {
             (None, None) => Content::Csv,
         };
         if content == Content::Csv {
-            let columns = header::columns(name, text, is_all, &self.input, &self.context, self.input.files.skip_rows);
+            let columns = match self.input.files.wide {
+                None => header::columns(name, text, is_all, &self.input, &self.context, self.input.files.skip_rows),
+                Some(wide) => wide::columns(name, text, is_all, &self.input, wide),
+            };
             return columns.transpose().map(|columns| columns.map(Format::Csv));
         }
         if self.input.files.wide.is_some() {

@@ -13,7 +13,7 @@
 //! - [`rejected`] keeps what was refused
 //!
 //! A module uses only those that stand above it in this order: `batch`, `blocks`, `version`, `remote`, `file`, `pipes`, `nearest`,
-//! `unpack`, `csv`, `json`, `lexer`, `format`, `header` with `wide`, `look`, `quotes`, `pages`, `parquet`, `paths`, `streams`, `members`,
+//! `unpack`, `csv`, `json`, `lexer`, `format`, `header`, `wide`, `look`, `quotes`, `pages`, `parquet`, `paths`, `streams`, `members`,
 //! `archive`, `jobs`, `body`, `read`, `plan`, `rejected`.
 
 pub mod archive;

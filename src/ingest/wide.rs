@@ -4,7 +4,7 @@
 //! has a time. Every other column needs a name of its own.
 
 use super::IngestError;
-use super::header::{DELIMITERS, FirstLine, Found, Start, names};
+use super::header::{FirstLine, Found, Start, names, without_lines};
 use retally_core::calendar::Calendar;
 use retally_core::contract::Input;
 use retally_core::definition::Wide;
@@ -14,16 +14,8 @@ use std::collections::BTreeSet;
 
 /// Looks at the beginning of a file's text, without a byte order mark. `None` where more of it must be seen.
 pub fn columns(name: &str, text: &[u8], is_all: bool, input: &Input, wide: Wide) -> Option<Found> {
-    let Some(start) = Start::find(text, is_all, 0)? else {
-        return Some(Ok(Columns { head_bytes: text.len() as u64, ..Columns::by_place(b',', &[]) }));
-    };
-    let rest = text.get(start.bytes..).unwrap_or_default();
-    let delimiters = start.delimiter.map_or(DELIMITERS.to_vec(), |delimiter| vec![delimiter]);
-    let mut headers = Vec::new();
-    for delimiter in delimiters {
-        headers.push(FirstLine::read(rest, is_all, delimiter)?);
-    }
-    let header = headers.into_iter().rev().max_by_key(|header| header.cells.len())?;
+    let Some(start) = Start::find(text, is_all, 0)? else { return Some(Ok(without_lines(text))) };
+    let header = start.first_lines(text, is_all)?.into_iter().rev().max_by_key(|header| header.cells.len())?;
     // What stands below the header and is no record, such as units.
     let (mut bytes, mut lines) = (start.bytes + usize::try_from(header.bytes).ok()?, start.lines + header.lines);
     for _ in 0..input.files.skip_rows {

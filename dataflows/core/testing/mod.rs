@@ -15,12 +15,13 @@ pub mod text_ids;
 
 use crate::contract::Graph;
 use crate::decode::Inputs;
-use crate::ids::{Ids, Texts};
+use crate::ids::Ids;
 use crate::points::Nowhere;
 use crate::publish::Outputs;
 use crate::record::{Field, Fields, Raw};
 use crate::row::{self, Row, RowBatch};
 use crate::split::{ByteStream, Columns, Format, Late, Line, Location, Opener, Packing, Report, Split, SplitError, SplitReader};
+use crate::texts::Texts;
 use crate::time::Moment;
 use crate::{Collection, Epoch};
 use differential_dataflow::{AsCollection, Data, ExchangeData};

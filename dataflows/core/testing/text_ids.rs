@@ -2,8 +2,8 @@
 
 use super::{Config, Delivery, Tables, run_graph};
 use crate::contract::{Graph, Input};
-use crate::ids::{id_of, lower};
 use crate::row::{ColumnType, TextId};
+use crate::texts::{id_of, lower};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
