@@ -13,7 +13,7 @@
 
 use crate::interrupt::Temporary;
 use std::fs::{File, Permissions, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
@@ -62,6 +62,14 @@ impl Staged {
         Err(io::Error::other("its temporary file was removed again and again"))
     }
 
+    /// A file of these bytes, on the disk, that is to become `path`.
+    pub(crate) fn of(path: &Path, bytes: &[u8]) -> io::Result<Staged> {
+        let mut staged = Staged::create(path)?;
+        staged.file().write_all(bytes)?;
+        staged.sync()?;
+        Ok(staged)
+    }
+
     /// Where it is written.
     pub(crate) fn file(&mut self) -> &mut File {
         self.file.as_file_mut()
@@ -97,6 +105,13 @@ pub(crate) fn sweep(dir: &Path) {
             std::fs::remove_file(&path).ok();
         }
     }
+}
+
+/// The file beside another one whose name has this behind it.
+pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
 }
 
 /// Locks a file for this process, unless another has locked it. Where the file system knows no locks, none is missed.
@@ -148,7 +163,6 @@ pub(crate) fn why(error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
 
     #[test]
     fn a_file_appears_when_it_is_published() {

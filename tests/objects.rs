@@ -7,7 +7,7 @@ use crate::support::program::{Place, Ran, Started};
 use crate::support::s3_server::{Proxy, S3Server, lend, secret};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::Ordering;
 
 fn run(server: &S3Server, place: &Place, words: &str) -> Ran {
@@ -211,6 +211,16 @@ fn datasets_lie_in_buckets_and_on_web_servers_too() {
     assert!(row.contains("t,j,failed,") && row.contains("the server answers 404") && !row.contains("secret"), "{row}");
 }
 
+/// The head of a request; none where the client has gone.
+fn request(client: &mut TcpStream) -> Option<String> {
+    let (mut request, mut block) = (Vec::new(), [0; 1 << 10]);
+    while !request.ends_with(b"\r\n\r\n") {
+        let length = client.read(&mut block).ok().filter(|length| *length > 0)?;
+        request.extend_from_slice(&block[..length]);
+    }
+    Some(String::from_utf8_lossy(&request).into_owned())
+}
+
 /// A web server of the files of a folder.
 fn serve(folder: std::path::PathBuf) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -219,12 +229,7 @@ fn serve(folder: std::path::PathBuf) -> std::net::SocketAddr {
         for mut client in listener.incoming().flatten() {
             let folder = folder.clone();
             std::thread::spawn(move || {
-                let (mut request, mut block) = (Vec::new(), [0; 1 << 10]);
-                while !request.ends_with(b"\r\n\r\n") {
-                    let Ok(length @ 1..) = client.read(&mut block) else { return };
-                    request.extend_from_slice(&block[..length]);
-                }
-                let head = String::from_utf8_lossy(&request).into_owned();
+                let Some(head) = request(&mut client) else { return };
                 let path = head.split(' ').nth(1).unwrap_or_default().split('?').next().unwrap_or_default();
                 let (status, body) = match std::fs::read(folder.join(path.trim_start_matches('/'))) {
                     Ok(body) => ("200 OK", body),
@@ -248,12 +253,7 @@ fn odd_server(pages: Vec<String>, object: &'static str, tag: fn(u64) -> u64) -> 
         for mut client in listener.incoming().flatten() {
             let (pages, asked) = (pages.clone(), std::sync::Arc::clone(&asked));
             std::thread::spawn(move || {
-                let (mut request, mut block) = (Vec::new(), [0; 1 << 10]);
-                while !request.ends_with(b"\r\n\r\n") {
-                    let Ok(length @ 1..) = client.read(&mut block) else { return };
-                    request.extend_from_slice(&block[..length]);
-                }
-                let head = String::from_utf8_lossy(&request).into_owned();
+                let Some(head) = request(&mut client) else { return };
                 let target = head.split(' ').nth(1).unwrap_or_default();
                 let page = target.split("continuation-token=").nth(1).map_or(0, |token| token.split('&').next().unwrap().parse().unwrap());
                 let (status, body) = match &head {

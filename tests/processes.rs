@@ -1,7 +1,7 @@
 //! Several processes as one: the law, and what goes wrong between them.
 
 use crate::support::known::{ACTIVE, ONLINE, USAGE, same};
-use crate::support::program::{Failure, Place, Ran};
+use crate::support::program::{Failure, Place, Ran, Started};
 use std::fs;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -60,18 +60,21 @@ fn two_processes_of_active_and_usage_give_the_bytes_of_one() {
     }
 }
 
+/// Starts a process of two on the known records in `all`.
+fn start(place: &Place, process: usize) -> Started {
+    place.start(&format!("{} events=all/events.csv servers=all/servers.csv -w 1 --out out -n 2 -p {process} --hosts hosts", ONLINE.run()))
+}
+
 /// A stranger on the port says something, another says nothing; both are there before the second process is.
 #[test]
 fn strangers_do_no_harm() {
     let place = Place::new();
     ONLINE.write_csv(&place, "all");
     let addresses = hosts(&place);
-    let words =
-        |process| format!("{} events=all/events.csv servers=all/servers.csv -w 1 --out out -n 2 -p {process} --hosts hosts", ONLINE.run());
-    let first = place.start(&words(0));
+    let first = start(&place, 0);
     knock(&addresses[0]).write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n").unwrap();
     let _silent = knock(&addresses[0]);
-    let second = place.start(&words(1));
+    let second = start(&place, 1);
     first.finish().succeeds();
     second.finish().succeeds();
     same(&place, "out", &ONLINE);
@@ -94,18 +97,12 @@ fn a_process_that_is_suspended_and_a_crowd_of_strangers() {
     let place = Place::new();
     ONLINE.write_csv(&place, "all");
     let addresses = hosts(&place);
-    let words =
-        |process| format!("{} events=all/events.csv servers=all/servers.csv -w 1 --out out -n 2 -p {process} --hosts hosts", ONLINE.run());
-    let first = place.start(&words(0));
-    let signal = |name: &str| {
-        let sent = std::process::Command::new("kill").args([name, &first.id().to_string()]).status().unwrap();
-        assert!(sent.success(), "kill {name}");
-    };
+    let first = start(&place, 0);
     let _first = knock(&addresses[0]);
-    signal("-STOP");
+    first.signal("STOP");
     let strangers: Vec<TcpStream> = (0..100).map(|_| knock(&addresses[0])).collect();
-    let second = place.start(&words(1));
-    signal("-CONT");
+    let second = start(&place, 1);
+    first.signal("CONT");
     let _more: Vec<TcpStream> = (0..300).map_while(|_| TcpStream::connect(&addresses[0]).ok()).collect();
     first.finish().succeeds();
     second.finish().succeeds();
@@ -321,7 +318,7 @@ fn processes_that_have_other_files_under_one_path_fail() {
         let words = |process| {
             format!("{} events=all/events.csv servers=all/servers.csv -w 1 --out out -n 2 -p {process} --hosts hosts", ONLINE.run())
         };
-        let (second, first) = (other.start(&words(1)), place.start(&words(0)));
+        let (second, first) = (other.start(&words(1)), start(&place, 0));
         [first.finish(), second.finish()]
     };
     both().into_iter().for_each(|ran| drop(ran.succeeds()));

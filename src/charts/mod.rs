@@ -27,7 +27,7 @@ use retally_core::calendar::Calendar;
 use retally_core::chart::Chart;
 use retally_core::contract::Graph;
 use retally_core::key_chart::KeyChart;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Why a chart was not drawn.
@@ -118,13 +118,7 @@ fn write(dir: &Path, name: &str, document: layout::Drawn<String>) -> Result<Vec<
 }
 
 fn stage(path: PathBuf, bytes: &[u8]) -> Result<Staged, ChartError> {
-    let write = || {
-        let mut staged = Staged::create(&path)?;
-        staged.file().write_all(bytes)?;
-        staged.sync()?;
-        Ok(staged)
-    };
-    write().map_err(|cause| ChartError::Write { path: path.clone(), cause })
+    Staged::of(&path, bytes).map_err(|cause| ChartError::Write { path, cause })
 }
 
 fn publish(staged: Staged) -> Result<PathBuf, ChartError> {

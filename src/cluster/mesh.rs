@@ -536,27 +536,27 @@ mod tests {
         meet(first, start(&addresses, 1, 7));
     }
 
-    #[test]
-    fn who_says_all_three_can_disagree() {
+    /// What a process says of another one that says all three messages, of which this is the greeting.
+    fn disagrees(hello: Hello) -> String {
         let addresses = free_addresses(2);
         let first = start(&addresses, 0, 7);
         let mut other = knock(&addresses[0]);
-        let theirs = says(&mut other, greeting(8));
+        let theirs = says(&mut other, hello);
         other.write_all(&Ready { answers: theirs.number, sees: true }.to_bytes()).unwrap();
-        let error = first.join().unwrap().map(|_| ()).unwrap_err().to_string();
+        first.join().unwrap().map(|_| ()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn who_says_all_three_can_disagree() {
+        let error = disagrees(greeting(8));
         assert!(error.contains("process 1 was started with other arguments"), "{error}");
     }
 
     #[test]
     fn another_version_is_named() {
-        let addresses = free_addresses(2);
-        let first = start(&addresses, 0, 7);
-        let mut other = knock(&addresses[0]);
         let mut hello = greeting(7);
         hello.version = *b"9.9.9\0\0\0\0\0\0\0\0\0\0\0";
-        let theirs = says(&mut other, hello);
-        other.write_all(&Ready { answers: theirs.number, sees: true }.to_bytes()).unwrap();
-        let error = first.join().unwrap().map(|_| ()).unwrap_err().to_string();
+        let error = disagrees(hello);
         assert_eq!(error, format!("process 1 is retally 9.9.9, and this one {VERSION}"));
         assert!(is_other_protocol(b"retally\x01") && !is_other_protocol(b"retally\x02") && !is_other_protocol(b"GET / HT"));
     }

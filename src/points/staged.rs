@@ -15,7 +15,8 @@
 
 use super::{Destination, PointsError};
 use crate::interrupt::Temporary;
-use std::fs::{File, OpenOptions, TryLockError};
+use crate::staged::{beside, is_at, lock, parent};
+use std::fs::{File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
@@ -124,26 +125,19 @@ impl Staging {
     }
 }
 
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.to_path_buf().into_os_string();
-    name.push(ending);
-    name.into()
-}
-
 fn part_of(partial: &Path, mark: u64, process: usize) -> PathBuf {
     beside(partial, &format!(".{mark:016x}.{process}"))
 }
 
 /// Removes what runs that were killed have left. Under the lock no other run has parts.
 fn remove_parts(partial: &Path) {
-    let (Some(folder), Some(name)) = (partial.parent(), partial.file_name()) else { return };
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let Some(name) = partial.file_name() else { return };
     let name = name.to_string_lossy();
     let is_part = |other: &str| {
         let numbers = other.strip_prefix(&*name).and_then(|rest| rest.strip_prefix('.')).and_then(|rest| rest.split_once('.'));
         numbers.is_some_and(|(mark, process)| mark.len() == 16 && u64::from_str_radix(mark, 16).is_ok() && process.parse::<usize>().is_ok())
     };
-    let found = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let found = std::fs::read_dir(parent(partial)).into_iter().flatten().flatten();
     for entry in found.filter(|entry| is_part(&entry.file_name().to_string_lossy())) {
         std::fs::remove_file(entry.path()).ok();
     }
@@ -156,17 +150,14 @@ fn locked(partial: &Path) -> io::Result<(File, Temporary)> {
     for _ in 0..LOCK_TRIES_MAX {
         let (file, temporary) = Temporary::make(|| {
             let file = OpenOptions::new().create(true).append(true).open(partial)?;
-            match file.try_lock() {
-                Err(TryLockError::WouldBlock) => {
-                    let holder = holder(&file).map(|process| format!(": process {process}")).unwrap_or_default();
-                    Err(io::Error::other(format!("another run is writing it{holder}")))
-                }
-                // Where the file system knows no locks, none is missed.
-                Err(TryLockError::Error(_)) | Ok(()) => Ok((file, partial.to_path_buf())),
+            if lock(&file) {
+                return Ok((file, partial.to_path_buf()));
             }
+            let holder = holder(&file).map(|process| format!(": process {process}")).unwrap_or_default();
+            Err(io::Error::other(format!("another run is writing it{holder}")))
         })?;
         // Another run may have put the file in its place before it was locked here.
-        if std::fs::metadata(partial).is_ok_and(|there| file.metadata().is_ok_and(|ours| ours.ino() == there.ino())) {
+        if is_at(&file, partial) {
             return Ok((file, temporary));
         }
     }
@@ -204,8 +195,7 @@ impl StagedPoints {
         let place = || {
             std::fs::rename(&self.partial, &self.path)?;
             // The new name is on the disk once the directory is.
-            let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+            File::open(parent(&self.path))?.sync_all()
         };
         place().map_err(|source| PointsError::Publish { name: self.path.display().to_string(), source })?;
         self.published = true;

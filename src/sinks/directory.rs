@@ -163,13 +163,7 @@ impl Directory {
 
 fn stage_manifest(dir: &Path, manifest: &Manifest) -> Result<Staged, SinkError> {
     let path = dir.join(manifest::NAME);
-    let write = || {
-        let mut staged = Staged::create(&path)?;
-        staged.file().write_all(&manifest.to_bytes()?)?;
-        staged.sync()?;
-        Ok(staged)
-    };
-    write().map_err(|cause| SinkError::Write { path: path.clone(), cause })
+    manifest.to_bytes().and_then(|bytes| Staged::of(&path, &bytes)).map_err(|cause| SinkError::Write { path, cause })
 }
 
 fn stage(table: &TableState, format: Format, path: &Path) -> io::Result<(Staged, Written)> {

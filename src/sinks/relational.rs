@@ -132,9 +132,7 @@ fn bring_table(session: &mut impl Session, state: &TableState, dataflow: &str, d
     session.lock(relation.name)?;
     let deleted = if relation.key == 0 { session.execute(&relation.delete_owned())? } else { 0 };
     let has_meddlers = session.meddlers(relation.name)?;
-    let is_empty =
-        |session: &mut _| first(session, &format!("SELECT 'any' FROM {} LIMIT 1", quoted(relation.name))).map(|row| row.is_none());
-    if relation.key == 0 || (!has_meddlers && is_empty(session)?) {
+    if relation.key == 0 || (!has_meddlers && is_empty(session, &relation)?) {
         let inserted = load_all(session, &relation, state)?;
         return Ok(Difference { inserted, deleted, updated: 0 });
     }
@@ -155,8 +153,8 @@ fn bring_table(session: &mut impl Session, state: &TableState, dataflow: &str, d
     Ok(Difference { inserted, updated, deleted })
 }
 
-fn first(session: &mut impl Session, query: &str) -> Result<Option<Vec<Option<String>>>, SinkError> {
-    session.first(query, 1)
+fn is_empty(session: &mut impl Session, relation: &Relation) -> Result<bool, SinkError> {
+    Ok(session.first(&format!("SELECT 'any' FROM {} LIMIT 1", quoted(relation.name)), 1)?.is_none())
 }
 
 /// Loads all rows into a table that has none of them.

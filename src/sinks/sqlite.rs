@@ -14,7 +14,7 @@ use super::relation::{Dialect, Existing, Kind, Relation};
 use super::relational::{self, PROGRESS, Reached, Session};
 use super::{Applied, Deletions, Sink, SinkError};
 use crate::interrupt::Section;
-use crate::staged::{parent, why};
+use crate::staged::{beside, parent, why};
 use crate::tables::TableState;
 use retally_core::contract::Table;
 use retally_core::row::RowBatch;
@@ -327,13 +327,6 @@ fn bind(statement: &mut Statement<'_>, place: usize, kind: Kind, cell: &Cell<'_>
         }
     };
     statement.raw_bind_parameter(place, ToSqlOutput::Borrowed(value))
-}
-
-/// The file beside another one whose name has this behind it.
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
 }
 
 const READ_ONLY: &str = "it may only be read";

@@ -1,7 +1,8 @@
 //! Who has a store: a lock on a file in its folder, which says the number of the process.
 
 use super::StoreError;
-use std::fs::{File, OpenOptions, TryLockError};
+use crate::staged::lock;
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::Path;
 
@@ -21,15 +22,12 @@ impl Lock {
         let failed = |source| StoreError::Failed { what: "lock", dir: dir.into(), source };
         let mut options = OpenOptions::new();
         let mut file = options.read(true).write(true).create(true).truncate(false).open(dir.join(LOCK_FILE)).map_err(failed)?;
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                // It may have written nothing yet.
-                file.take(NUMBER_BYTES_MAX).read_to_string(&mut holder).ok();
-                return Err(StoreError::InUse { dir: dir.into(), holder: holder.trim().parse().ok() });
-            }
-            // Where the file system knows no locks, none is missed; the tree has one of its own.
-            Err(TryLockError::Error(_)) | Ok(()) => {}
+        // Where the file system knows no locks, none is missed: the tree has one of its own.
+        if !lock(&file) {
+            let mut holder = String::new();
+            // It may have written nothing yet.
+            file.take(NUMBER_BYTES_MAX).read_to_string(&mut holder).ok();
+            return Err(StoreError::InUse { dir: dir.into(), holder: holder.trim().parse().ok() });
         }
         file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
         Ok(Lock { _locked: file })
