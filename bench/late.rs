@@ -19,7 +19,7 @@ use crate::{Result, machine};
 use clap::Args;
 use retally::cluster::Cluster;
 use retally::engine::summary::Progress;
-use retally::engine::{self, Commit, Driver, Job};
+use retally::engine::{self, Commit, Driver, EngineError, Job, Next};
 use retally::ingest::batch::Batch;
 use retally_core::contract::{Definition, Settings};
 use std::collections::VecDeque;
@@ -157,7 +157,8 @@ pub fn job(dataflow: Measured, tables: &str) -> Result<Job> {
     let graph = dataflow.graph(&settings)?;
     let names: Vec<String> = graph.tables().iter().map(|table| table.name.to_string()).collect();
     let tables = if tables == "all" { names } else { tables.split(',').map(String::from).collect() };
-    Ok(Job::new(definition, graph, settings, tables.into_iter().collect()))
+    // Of single events some are refused, as of any other batch.
+    Ok(Job { rejected_max: Some(u64::MAX), ..Job::new(definition, graph, settings, tables.into_iter().collect()) })
 }
 
 /// Feeds batches one after the other, and takes the time of each.
@@ -186,10 +187,10 @@ impl Timed {
 }
 
 impl Driver for Timed {
-    fn next(&mut self) -> Option<Batch> {
+    fn next(&mut self) -> std::result::Result<Option<Next>, EngineError> {
         let batch = self.batches.pop_front();
         self.handed = Instant::now();
-        batch
+        Ok(batch.map(Next::Batch))
     }
 
     fn progress(&mut self, _: Progress) {}

@@ -13,8 +13,7 @@ use crate::{Result, machine};
 use clap::Args;
 use retally::cluster::Cluster;
 use retally::engine::summary::Progress;
-use retally::engine::{self, Commit, Driver};
-use retally::ingest::batch::Batch;
+use retally::engine::{self, Commit, Driver, EngineError, Next};
 use serde::{Deserialize, Serialize};
 use std::process::Command;
 use std::time::Duration;
@@ -121,7 +120,7 @@ struct Holding {
 }
 
 impl Driver for Holding {
-    fn next(&mut self) -> Option<Batch> {
+    fn next(&mut self) -> std::result::Result<Option<Next>, EngineError> {
         self.peak_bytes = machine::status_bytes("VmHWM");
         self.after_bytes = machine::status_bytes("VmRSS");
         std::thread::sleep(AFTER_PAUSE);

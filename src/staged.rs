@@ -87,10 +87,16 @@ impl Staged {
 
     /// Gives it its name, instead of a file that has it.
     pub(crate) fn publish(self) -> io::Result<PathBuf> {
-        self.file.persist(&self.target).map_err(|failed| failed.error)?;
+        let (target, path) = (self.target.clone(), self.path.clone());
+        self.publish_as(&target)?;
+        Ok(path)
+    }
+
+    /// Gives it a name in the directory that it was created for, instead of a file that has it.
+    pub(crate) fn publish_as(self, path: &Path) -> io::Result<()> {
+        self.file.persist(path).map_err(|failed| failed.error)?;
         // The new name is on the disk once the directory is.
-        File::open(parent(&self.target))?.sync_all()?;
-        Ok(self.path)
+        File::open(parent(path))?.sync_all()
     }
 }
 

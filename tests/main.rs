@@ -25,6 +25,7 @@ mod points;
 mod processes;
 mod secrets;
 mod sensors;
+mod states;
 mod support;
 mod terminal;
 mod text_ids;

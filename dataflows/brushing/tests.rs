@@ -290,6 +290,7 @@ fn split(delivery: &Delivery, sequence: u64) -> Split {
         format: Format::JsonLines,
         packing: Packing::Plain,
         encoding: None,
+        shape: None,
         accept_from: Moment::FIRST,
         accept_until: Moment::LAST,
         late: Late::Before(Moment::FIRST),

@@ -6,7 +6,7 @@
 //! exactly when every split of it has been read.
 
 use crate::calendar::Calendar;
-use crate::definition::Input;
+use crate::definition::{Input, Shape};
 use crate::gather::gather;
 use crate::points::Points;
 use crate::record::{Context, Record, Refusal};
@@ -95,9 +95,12 @@ impl<'s> Inputs<'s> {
         let splits = self.splits.clone().filter(move |split| split.input == place);
         let others = self.texts.as_ref().map_or(Vec::new(), |texts| texts.others(self.scope().index(), self.scope().peers()));
         let are_told = !others.is_empty();
-        let ids = self.texts.as_ref().map(|texts| Interner::new(Arc::clone(texts), are_told));
-        let context = Context { ids, ..input.context(self.calendar.clone()) };
-        let (records, reports, news) = decode::<R>(splits, input.clone(), Rc::clone(&self.opener), context, others);
+        let (calendar, texts) = (self.calendar.clone(), self.texts.clone());
+        let context = move |input: &Input| {
+            let ids = texts.as_ref().map(|texts| Interner::new(Arc::clone(texts), are_told));
+            Context { ids, ..input.context(calendar.clone()) }
+        };
+        let (records, reports, news) = decode::<R>(splits, Shapes::new(input.clone(), context), Rc::clone(&self.opener), others);
         self.reports.borrow_mut().push(reports);
         if let Some(texts) = self.texts.as_ref().filter(|_| are_told) {
             let heard = hear(news, Arc::clone(texts));
@@ -184,13 +187,12 @@ fn hear<'s>(news: VecStream<'s, News>, texts: Arc<Texts>) -> VecStream<'s, Repor
 
 fn decode<'s, R: Record>(
     splits: VecStream<'s, Split>,
-    declared: Input,
+    mut shapes: Shapes<impl Fn(&Input) -> Context + 'static>,
     opener: Rc<dyn Opener>,
-    context: Context,
     others: Vec<u64>,
 ) -> (Collection<'s, R>, VecStream<'s, Report>, VecStream<'s, News>) {
     let scope = splits.scope();
-    let mut builder = OperatorBuilder::new(format!("decode {}", declared.name), scope);
+    let mut builder = OperatorBuilder::new(format!("decode {}", shapes.declared.0.name), scope);
     let activator = scope.activator_for(builder.operator_info().address);
     let mut input = builder.new_input(splits, Exchange::new(Split::route));
     let (records, record_stream) = builder.new_output();
@@ -215,7 +217,10 @@ fn decode<'s, R: Record>(
                 }
             });
             if current.is_none() {
-                current = queue.pop_front().map(|pending| Reading::open(pending, &*opener, &declared));
+                current = queue.pop_front().map(|pending| {
+                    let (input, _) = shapes.add(&pending.split);
+                    Reading::open(pending, &*opener, input)
+                });
                 queue.iter().take(ANNOUNCED_MAX).for_each(|pending| opener.announce(&pending.split));
             }
             if let Some(reading) = &mut current {
@@ -223,9 +228,10 @@ fn decode<'s, R: Record>(
                     activator.activate_after(LOOK_AGAIN_AFTER);
                     return;
                 }
-                let more = reading.step::<R>(&context, &mut reported, &mut records.activate(), &mut reports.activate());
+                let (_, context) = shapes.of(&reading.pending.split);
+                let more = reading.step::<R>(context, &mut reported, &mut records.activate(), &mut reports.activate());
                 if !others.is_empty() {
-                    reading.tell(&context, &others, &mut news.activate());
+                    reading.tell(context, &others, &mut news.activate());
                 }
                 if !more {
                     current = None;
@@ -237,6 +243,36 @@ fn decode<'s, R: Record>(
         }
     });
     (record_stream.as_collection(), report_stream, news_stream)
+}
+
+/// What the files of an input are read with, by their shape: few have another one than the input of the job.
+struct Shapes<C> {
+    declared: (Input, Context),
+    others: Vec<(Arc<Shape>, (Input, Context))>,
+    context: C,
+}
+
+impl<C: Fn(&Input) -> Context> Shapes<C> {
+    fn new(input: Input, context: C) -> Shapes<C> {
+        let own = context(&input);
+        Shapes { declared: (input, own), others: Vec::new(), context }
+    }
+
+    /// Those of a split whose shape was added.
+    fn of(&self, split: &Split) -> &(Input, Context) {
+        let known = split.shape.as_ref().and_then(|shape| self.others.iter().find(|(known, _)| known == shape));
+        known.map_or(&self.declared, |(_, known)| known)
+    }
+
+    /// Those of a split, whose shape is added where it is new.
+    fn add(&mut self, split: &Split) -> &(Input, Context) {
+        if let Some(shape) = split.shape.as_ref().filter(|shape| self.others.iter().all(|(known, _)| known != *shape)) {
+            let input = self.declared.0.shaped(shape);
+            let context = (self.context)(&input);
+            self.others.push((Arc::clone(shape), (input, context)));
+        }
+        self.of(split)
+    }
 }
 
 type Session<'a, D> = OutputBuilderSession<'a, Epoch, CapacityContainerBuilder<Vec<D>>>;

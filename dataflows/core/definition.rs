@@ -82,6 +82,17 @@ impl Input {
         Context::mapped(calendar, self.fields, self.mapping.clone())
     }
 
+    /// How its files become records.
+    pub fn shape(&self) -> Shape {
+        Shape { mapping: self.mapping.clone(), files: self.files.clone() }
+    }
+
+    /// With files of another shape.
+    #[must_use]
+    pub fn shaped(&self, shape: &Shape) -> Input {
+        Input { mapping: shape.mapping.clone(), files: shape.files.clone(), ..self.clone() }
+    }
+
     /// A run may do without it.
     #[must_use]
     pub fn optional(self) -> Input {
@@ -89,8 +100,17 @@ impl Input {
     }
 }
 
+/// How files become records: what people say of them, and what is kept with files that are to be read again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shape {
+    /// How the fields are called and written.
+    pub mapping: Mapping,
+    /// How the files are read.
+    pub files: FileOptions,
+}
+
 /// How files are read, where neither their names nor their first bytes say it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileOptions {
     /// What files hold whose names don't say it, and what comes from a pipe.
     pub format: Option<TextFormat>,
@@ -116,7 +136,7 @@ pub struct Wide {
 }
 
 /// What a text holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TextFormat {
     /// Values between delimiters, with a header or without.
     Csv,

@@ -6,17 +6,19 @@
 
 use crate::field::Field;
 use crate::time_format::TimeFormat;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// The mapping of an input's fields.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Mapping {
     /// By the place of the field; empty where nothing is mapped.
     rules: Arc<[Rule]>,
 }
 
 /// What is said of a field.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
     /// Where its values are.
     pub origin: Origin,
@@ -27,7 +29,7 @@ pub struct Rule {
 }
 
 /// Where a field's values are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Origin {
     /// Under the field's own name, in any case.
     #[default]
@@ -41,7 +43,7 @@ pub enum Origin {
 }
 
 /// A column of a file, or a path of keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Column {
     /// The name of the column.
     pub name: String,
@@ -80,7 +82,7 @@ impl Column {
 }
 
 /// What truth values are called; in any case.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Truth {
     /// What is true.
     pub yes: Vec<String>,

@@ -4,7 +4,7 @@
 //! one reads it. Files are opened by the runtime, through [`Opener`]: this crate does no I/O.
 
 use crate::Epoch;
-use crate::definition::{Input, Wide};
+use crate::definition::{Input, Shape, Wide};
 use crate::noticed::Notice;
 use crate::reasons::Reasons;
 use crate::record::{Raw, Refusal};
@@ -35,6 +35,8 @@ pub struct Split {
     pub packing: Packing,
     /// The encoding of the text, where it is not UTF-8.
     pub encoding: Option<String>,
+    /// How its file becomes records, where that is not as the input of the job says.
+    pub shape: Option<Arc<Shape>>,
     /// Events earlier than this are refused: a clock that was never set.
     pub accept_from: Moment,
     /// Events later than this are refused: the batch's arrival and a day.
@@ -70,7 +72,7 @@ impl Late {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Location {
     /// A file that every process can read. All splits of a file share it.
-    File(#[serde(with = "shared")] Arc<SourceFile>),
+    File(Arc<SourceFile>),
     /// A stream that this process has open, and that is read once: by worker 0.
     Stream {
         /// Its number among the open streams.
@@ -84,20 +86,6 @@ pub enum Location {
     Dataset(Dataset),
     /// Nowhere: a job that can't be read.
     Refused(RefusedJob),
-}
-
-/// What is shared, on the wire: each receiver gets its own.
-mod shared {
-    use super::{Arc, Deserialize, Serialize};
-    use serde::{Deserializer, Serializer};
-
-    pub fn serialize<T: Serialize, S: Serializer>(shared: &Arc<T>, serializer: S) -> Result<S::Ok, S::Error> {
-        T::serialize(shared, serializer)
-    }
-
-    pub fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<T>, D::Error> {
-        T::deserialize(deserializer).map(Arc::new)
-    }
 }
 
 /// A file, as it was when its batch was planned.

@@ -3,11 +3,13 @@
 use crate::time::{self, DAY, SECOND, TimeError, Unit, Written};
 use chrono::format::{Item, Parsed, StrftimeItems};
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
 /// How the times of a field are written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct TimeFormat {
     text: String,
     form: Form,
@@ -53,6 +55,20 @@ impl FromStr for TimeFormat {
             }
         }
         Ok(format)
+    }
+}
+
+impl TryFrom<String> for TimeFormat {
+    type Error = TimeFormatError;
+
+    fn try_from(text: String) -> Result<TimeFormat, TimeFormatError> {
+        text.parse()
+    }
+}
+
+impl From<TimeFormat> for String {
+    fn from(format: TimeFormat) -> String {
+        format.text
     }
 }
 

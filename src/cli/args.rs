@@ -68,6 +68,11 @@ pub fn command() -> Command {
         )
         .subcommand(query())
         .subcommand(
+            Command::new("status")
+                .about("What is in a state: its batches, and what came of them")
+                .arg(Arg::new("state").long("state").value_name("DIR").required(true).help("The folder that `retally run --state` wrote")),
+        )
+        .subcommand(
             Command::new("completions")
                 .about("Completions for a shell, to be sourced or installed")
                 .arg(Arg::new("shell").required(true).value_parser(clap::value_parser!(clap_complete::Shell)).help("Which shell")),
@@ -135,7 +140,11 @@ fn run(dataflow: &dyn Dataflow) -> Command {
     Command::new(definition.name)
         .about(definition.about)
         .after_long_help(describe(dataflow))
-        .arg(inputs("Records: a file, a folder, a glob, s3://BUCKET/PREFIX, or - for standard input; INPUT-=PATH retracts them"))
+        .arg(
+            inputs("Records: a file, a folder, a glob, s3://BUCKET/PREFIX, or - for standard input; INPUT-=PATH retracts them")
+                .required(false)
+                .required_unless_present("state"),
+        )
         .arg(
             flag(
                 "then",
@@ -143,6 +152,12 @@ fn run(dataflow: &dyn Dataflow) -> Command {
                 "A further batch, applied after the ones before it: \"INPUT=PATH INPUT-=PATH ...\", quoted as in a shell",
             )
             .action(ArgAction::Append),
+        )
+        .arg(flag("state", "DIR", "Go on where the last run with this folder ended: what it was given is there, and this input is added to it. Tables are in DIR/tables.sqlite too"))
+        .arg(
+            flag("sync", "INPUT=DIR", "With --state: this folder is the table of the input. What is new in it is delivered, what is gone or changed is retracted")
+                .action(ArgAction::Append)
+                .requires("state"),
         )
         .arg(flag("out", "DEST", "Write the tables into this folder, or bring a database to them: sqlite:PATH or postgres://USER@HOST/DATABASE; without it they are printed"))
         .arg(

@@ -11,6 +11,7 @@ use crate::interrupt::{self, Interrupted};
 use crate::points::PointsError;
 use crate::points::store::StoreError;
 use crate::sinks::SinkError;
+use crate::state::StateError;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -77,8 +78,8 @@ impl From<EngineError> for CliError {
                 unread.hint.as_deref().unwrap_or("nothing was written; look at the file, or say how many may be refused: --max-rejected N")
             }
             EngineError::Ingest(error) if error.hint().is_some() => error.hint().unwrap_or_default(),
-            EngineError::Commit(CommitError { message, hint }) => {
-                return CliError { message: message.clone(), hint: hint.clone(), code: 1 };
+            EngineError::Commit(CommitError { message, hint, code }) => {
+                return CliError { message: message.clone(), hint: hint.clone(), code: *code };
             }
             EngineError::Ingest(IngestError::NoDatasets { .. }) => "give a folder of datasets, or a file of jobs",
             EngineError::Ingest(IngestError::NotFound { .. }) => "check the path; a glob must be quoted from the shell",
@@ -114,7 +115,7 @@ impl From<EngineError> for CliError {
 
 impl From<CliError> for CommitError {
     fn from(error: CliError) -> Self {
-        CommitError { message: error.message, hint: error.hint }
+        CommitError { message: error.message, hint: error.hint, code: error.code }
     }
 }
 
@@ -125,6 +126,37 @@ impl From<SinkError> for CliError {
             Some(hint) => failed.hint(hint),
             None => failed,
         }
+    }
+}
+
+impl From<StateError> for CliError {
+    fn from(error: StateError) -> Self {
+        let error = match error {
+            StateError::Ingest(error) => return EngineError::Ingest(error).into(),
+            error => error,
+        };
+        let code = match error {
+            StateError::Format { .. } => OTHER_FORMAT,
+            StateError::Unsynced { .. } => UNSYNCED,
+            _ => 1,
+        };
+        let hint = match &error {
+            StateError::Io { cause, .. } | StateError::Unsynced { cause, .. } | StateError::Input { cause, .. } => {
+                failure::hint(cause).or_else(|| Some(Changed::of(cause)?.hint()))
+            }
+            _ => None,
+        };
+        let hint = hint.unwrap_or(match error {
+            StateError::InUse { .. } => "nothing was written; run again when it is done: its lock ends with it",
+            StateError::NoState(_) => "give a folder that is not there yet, or an empty one",
+            StateError::Missing(_) => "look at the path; `retally run DATAFLOW ... --state DIR` makes one",
+            StateError::Format { .. } => "use the version of the program that wrote it, or deliver the files again into a new folder",
+            StateError::Damaged { .. } => "nothing was written; restore the folder from a copy, or deliver the files again into a new one",
+            StateError::Unsynced { .. } => "the batch may be there or not: run again, and what is there is taken up",
+            StateError::Input { .. } => "nothing was written; see that the file is there and may be read",
+            StateError::Io { .. } | StateError::Ingest(_) => "nothing was written; see that you may read and write there",
+        });
+        CliError { message: error.to_string(), hint: Some(hint.into()), code }
     }
 }
 
@@ -140,6 +172,11 @@ impl From<StoreError> for CliError {
         CliError::failed(error.to_string()).hint(failure::hint_of_causes(&error).unwrap_or(store_hint(&error)))
     }
 }
+
+/// The exit code where a state is of another format.
+const OTHER_FORMAT: u8 = 4;
+/// The exit code where it is not known what the disk has.
+const UNSYNCED: u8 = 5;
 
 const BUCKET_HINT: &str =
     "nothing was written; look at the bucket's name, AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";

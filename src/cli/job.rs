@@ -3,6 +3,7 @@
 use super::args;
 use super::error::CliError;
 use super::mapping;
+use super::stored;
 use crate::cluster::Cluster;
 use crate::engine::Job;
 use crate::ingest::batch::{Batch, Part, Source};
@@ -11,6 +12,7 @@ use crate::ingest::unpack;
 use crate::points::{Destination, PointsError};
 use crate::shown;
 use crate::sinks::{self, Format, Sink};
+use crate::state::State;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use retally_core::contract::{Dataflow, Definition, Graph, Settings, Table};
@@ -135,7 +137,7 @@ fn points(graph: &dyn Graph, matches: &ArgMatches) -> Result<Destination, CliErr
             Ok(sinks::Destination::Directory(dir)) => Ok(Destination::File(dir.join("points.lp"))),
             _ => Ok(Destination::Nowhere),
         },
-        (None, None) => Ok(Destination::Nowhere),
+        (None, None) => Ok(stored::dir(matches)?.map_or(Destination::Nowhere, |dir| Destination::Store(State::points(&dir)))),
     }
 }
 
@@ -190,7 +192,12 @@ pub fn batches(definition: &Definition, matches: &ArgMatches) -> Result<Vec<Batc
             words.ok_or_else(|| CliError::usage(format!("--then {:?} is no list of INPUT=PATH", shown::location(then))).hint(THEN_HINT))?,
         );
     }
-    let parsed: Vec<Batch> = batches.iter().map(|inputs| batch(definition, inputs)).collect::<Result<_, _>>()?;
+    let mut parsed: Vec<Batch> = batches.iter().map(|inputs| batch(definition, inputs)).collect::<Result<_, _>>()?;
+    if matches.contains_id("state") {
+        // What is required may be there already.
+        parsed.retain(|batch| !batch.parts.is_empty());
+        return Ok(parsed);
+    }
     let named: Vec<usize> = parsed.iter().flat_map(|batch| batch.parts.iter().map(|part| part.input)).collect();
     for (place, input) in definition.inputs.iter().enumerate() {
         if input.required && !named.contains(&place) {
@@ -238,11 +245,16 @@ pub fn sink(job: &Job, matches: &ArgMatches) -> Result<Option<Box<dyn Sink>>, Cl
         (_, true) => return Err(CliError::usage(SAFE_OF_CSV).hint("leave --csv-safe out, or --format")),
         (format, false) => format,
     };
+    Ok(Some(open_sink(job, &destination, format, matches)?))
+}
+
+/// A destination, opened for the tables that are built.
+pub fn open_sink(job: &Job, destination: &sinks::Destination, format: Format, matches: &ArgMatches) -> Result<Box<dyn Sink>, CliError> {
     let silence_max = matches.get_one::<Duration>("network-timeout").copied().unwrap_or(NETWORK_TIMEOUT);
     let (mut tables, left_out): (Vec<Table>, Vec<Table>) =
         job.graph.tables().into_iter().partition(|table| job.tables.contains(table.name));
     tables.push(Table::rejected());
     let mut sink = destination.open(format, tables.iter(), silence_max)?;
     sink.check_left_out(&left_out, job.definition.name, &job.fingerprint())?;
-    Ok(Some(sink))
+    Ok(sink)
 }

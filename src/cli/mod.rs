@@ -13,6 +13,8 @@ pub mod query;
 pub mod run;
 pub mod shell;
 pub mod show;
+mod status;
+mod stored;
 pub mod table;
 pub mod terminal;
 
@@ -87,6 +89,7 @@ pub fn main() -> ExitCode {
         Some(("demo", matches)) => demo::main(matches),
         Some(("generate", matches)) => generate::main(matches),
         Some(("query", matches)) => query::main(matches),
+        Some(("status", matches)) => status::main(matches),
         Some(("completions", matches)) => shell::completions(matches),
         Some(("man", _)) => shell::man(),
         _ => Ok(()),

@@ -7,9 +7,10 @@ use super::job;
 use super::progress::ProgressShown;
 use super::query::nearest;
 use super::show;
+use super::stored::{self, Stored};
 use crate::charts;
 use crate::engine::summary::{Progress, Summary};
-use crate::engine::{self, Commit, CommitError, Driver, EngineError, Job};
+use crate::engine::{self, Commit, CommitError, Driver, EngineError, Job, Next};
 use crate::ingest::batch::Batch;
 use crate::points::staged::StagedPoints;
 use crate::points::{Destination, Dropped};
@@ -17,6 +18,7 @@ use crate::registry;
 use crate::sinks::{Deletions, Reached, Sink};
 use crate::tables::{Run, Tables};
 use clap::ArgMatches;
+use retally_core::Epoch;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Write, stdout};
 use std::path::PathBuf;
@@ -36,6 +38,13 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
         driver.changes = text("changes").map(|path| ChangesFile::create(&args::written("changes", path)?)).transpose()?;
         driver.quiet = matches.get_flag("quiet");
         driver.progress = ProgressShown::new(driver.quiet);
+        let mut opened = Vec::new();
+        if let Some(dir) = stored::dir(matches)? {
+            let (stored, tables) = Stored::open(dir, dataflow.definition(), &job, matches)?;
+            driver.stored = Some(stored);
+            // What is there follows from the state, whatever is in this input.
+            opened.push((tables, Deletions::Any));
+        }
         let sink = job::sink(&job, matches);
         let sink = match sink {
             // The others are waiting, and are to hear of it.
@@ -47,7 +56,8 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
         };
         let deletions = if matches.get_flag("replace") { Deletions::Any } else { Deletions::Guarded };
         let charts = text("charts").map(|path| args::written("charts", path)).transpose()?;
-        driver.ending = Some(Ending { sink, deletions, charts, job: job.clone() });
+        opened.extend(sink.map(|sink| (sink, deletions)));
+        driver.ending = Some(Ending { sinks: opened, charts, job: job.clone() });
     }
     engine::run(&job, &cluster, driver)?;
     Ok(())
@@ -56,15 +66,18 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
 /// Where what came out goes.
 struct Ending {
     job: Job,
-    /// Without one, tables are printed.
-    sink: Option<Box<dyn Sink>>,
-    deletions: Deletions,
+    /// With how much may be deleted there. Without any, tables are printed.
+    sinks: Vec<(Box<dyn Sink>, Deletions)>,
     charts: Option<PathBuf>,
 }
 
 /// Holds the tables of a run.
 pub struct RunDriver {
     batches: VecDeque<Batch>,
+    /// What was there before, and to what batches are added.
+    stored: Option<Stored>,
+    /// The last epoch that is complete.
+    epoch: Epoch,
     /// The tables after the batches that are committed.
     pub tables: Tables,
     changes: Option<ChangesFile>,
@@ -85,6 +98,8 @@ impl RunDriver {
     pub fn silent(job: &Job, batches: Vec<Batch>) -> RunDriver {
         RunDriver {
             batches: batches.into(),
+            stored: None,
+            epoch: 0,
             tables: Tables::new(&*job.graph, &job.tables),
             changes: None,
             progress: ProgressShown::new(true),
@@ -112,15 +127,14 @@ impl RunDriver {
 
     /// Writes or prints what came out.
     fn end(&mut self, ending: Ending, points: Vec<StagedPoints>) -> Result<(), CliError> {
-        let Ending { job, mut sink, deletions, charts } = ending;
-        let epoch = self.summaries.last().map_or(0, |summary| summary.epoch);
-        let reached = Reached { dataflow: job.definition.name.into(), epoch, fingerprint: job.fingerprint() };
-        let mut written = match &mut sink {
-            Some(sink) => sink.bring(&self.tables.all(), &reached, deletions)?,
-            None => Vec::new(),
-        };
-        // Said even when all is to be quiet: it is about what was there before.
-        sink.iter_mut().flat_map(|sink| sink.remarks()).for_each(|remark| say(&format!("note: {remark}")));
+        let Ending { job, mut sinks, charts } = ending;
+        let reached = Reached { dataflow: job.definition.name.into(), epoch: self.epoch, fingerprint: job.fingerprint() };
+        let mut written = Vec::new();
+        for (sink, deletions) in &mut sinks {
+            written.extend(sink.bring(&self.tables.all(), &reached, *deletions)?);
+            // Said even when all is to be quiet: it is about what was there before.
+            sink.remarks().iter().for_each(|remark| say(&format!("note: {remark}")));
+        }
         engine::publish(points).map_err(EngineError::Commit)?;
         if let Destination::File(path) = &job.points {
             written.push(path.display().to_string());
@@ -135,7 +149,7 @@ impl RunDriver {
         if !self.quiet {
             written.iter().for_each(|what| say(&format!("wrote {what}")));
         }
-        if sink.is_none() {
+        if sinks.is_empty() {
             let shown = self.tables.all().into_iter().filter(|state| state.table().name != "rejected" || !state.is_empty());
             let text: Vec<String> = shown.map(show::table).collect();
             unless_broken_pipe(stdout().write_all(text.join("\n").as_bytes()))?;
@@ -149,8 +163,9 @@ impl Driver for RunDriver {
         self.refused.take().map_or(Ok(()), |error| Err(error.into()))
     }
 
-    fn next(&mut self) -> Option<Batch> {
-        self.batches.pop_front()
+    fn next(&mut self) -> Result<Option<Next>, EngineError> {
+        let Some(stored) = &mut self.stored else { return Ok(self.batches.pop_front().map(Next::Batch)) };
+        stored.next(&mut self.batches).map_err(|error| EngineError::Commit(error.into()))
     }
 
     fn progress(&mut self, progress: Progress) {
@@ -159,14 +174,22 @@ impl Driver for RunDriver {
 
     fn commit(&mut self, commit: Commit) -> Result<(), CommitError> {
         self.progress.done();
-        let Commit { mut summary, changes, rejected, .. } = commit;
+        let Commit { mut summary, changes, rejected, is_replay, .. } = commit;
         let applied = self.tables.apply(changes, rejected);
+        self.epoch = summary.epoch;
+        if is_replay {
+            self.stored.iter().for_each(|stored| stored.taken_up(&summary));
+            return Ok(());
+        }
         for (name, batches) in &applied {
             summary.changed.insert((*name).into(), batches.iter().map(|batch| batch.len() as u64).sum());
             let (Some(file), Some(state)) = (&mut self.changes, self.tables.get(name)) else { continue };
             for (row, diff) in batches.iter().flat_map(|batch| batch.iter()) {
                 file.write(state.table(), summary.epoch, row, diff)?;
             }
+        }
+        if let Some(stored) = &mut self.stored {
+            stored.commit(&summary)?;
         }
         self.last_changes = if summary.epoch > 1 { applied } else { BTreeMap::new() };
         if !self.quiet {

@@ -33,6 +33,13 @@ fn counted(number: u64, noun: &str) -> String {
     format!("{} {noun}{}", HumanCount(number), if number == 1 { "" } else { "s" })
 }
 
+/// What was taken up of a state.
+pub fn taken_up(dir: &str, batches: u64, summary: &Summary) -> String {
+    let (batches, records) = (counted(batches, "batch").replace("batchs", "batches"), counted(summary.delivered, "record"));
+    let retracted = if summary.retracted > 0 { format!(", {} retracted", HumanCount(summary.retracted)) } else { String::new() };
+    format!("took up {dir}: {batches} with {records}{retracted}, {} rejected, in {:.1?}", HumanCount(summary.rejected), summary.time)
+}
+
 /// What a batch was and did.
 pub fn summary(summary: &Summary) -> String {
     let count = |number: u64| HumanCount(number).to_string();

@@ -15,11 +15,13 @@ pub struct CommitError {
     pub message: String,
     /// What one can do about it.
     pub hint: Option<String>,
+    /// What the process exits with.
+    pub code: u8,
 }
 
 impl From<PointsError> for CommitError {
     fn from(error: PointsError) -> Self {
-        CommitError { message: error.to_string(), hint: None }
+        CommitError { message: error.to_string(), hint: None, code: 1 }
     }
 }
 

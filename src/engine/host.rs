@@ -121,7 +121,7 @@ impl Host {
             return Err(EngineError::Full { dataflow: door.name, limit: OFFERS_MAX });
         }
         let epoch = door.epoch + 1;
-        self.inbox.send(Message::Offer(dataflow, Offer { epoch, plan, arrived })).map_err(|_| EngineError::Ended)?;
+        self.inbox.send(Message::Offer(dataflow, Offer { epoch, plan, arrived, is_replay: false })).map_err(|_| EngineError::Ended)?;
         door.epoch = epoch;
         door.under_way.fetch_add(1, Ordering::Relaxed);
         drop(doors);

@@ -52,6 +52,8 @@ pub struct Commit {
     pub rejected: Vec<RowBatch>,
     /// A file that has records of which none could be read, where there is one.
     pub unread: Option<Unread>,
+    /// It was applied before, by another run.
+    pub is_replay: bool,
 }
 
 /// A planned batch with its epoch.
@@ -63,6 +65,8 @@ pub struct Offer {
     pub plan: Plan,
     /// When the batch arrived, for the time in its summary.
     pub arrived: Instant,
+    /// It was applied before: what is refused of it does not count.
+    pub is_replay: bool,
 }
 
 /// A dataflow on a worker.
@@ -187,10 +191,12 @@ impl Hosted {
     }
 
     fn complete(&mut self, flight: Flight) -> Commit {
-        let Flight { offer: Offer { epoch, plan, arrived }, mut reports } = flight;
+        let Flight { offer: Offer { epoch, plan, arrived, is_replay }, mut reports } = flight;
         reports.decide_late(self.latest.unwrap_or(Moment::FIRST));
         self.latest = reports.latest().into_iter().chain(self.latest).max();
-        self.rejected += reports.rejected_count();
+        if !is_replay {
+            self.rejected += reports.rejected_count();
+        }
         let changes = self.gathered.borrow_mut().take_changes(epoch, &self.tables);
         let mut summary = Summary::new(epoch, &plan, &reports.done, arrived.elapsed());
         let notices = Notices::new(&self.job, &plan, &reports.done);
@@ -208,14 +214,14 @@ impl Hosted {
         summary.passed_over.sort_unstable();
         let rejected = reports.rejected.rows(&self.job.definition, &plan, &reports.done);
         let unread = notices.unread(&reports);
-        Commit { dataflow: self.place, summary, changes, rejected, unread }
+        Commit { dataflow: self.place, summary, changes, rejected, unread, is_replay }
     }
 
     /// An error as soon as more is refused than may be, and not when all the rest has been read.
     fn check_rejected(&self) -> Result<(), EngineError> {
         let Some(limit) = self.job.rejected_max else { return Ok(()) };
         let mut rejected = self.rejected;
-        for Flight { offer, reports } in &self.flights {
+        for Flight { offer, reports } in self.flights.iter().filter(|flight| !flight.offer.is_replay) {
             rejected += reports.rejected_count();
             if rejected > limit {
                 let first = reports.rejected.first(&offer.plan).unwrap_or_default();

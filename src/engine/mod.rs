@@ -26,15 +26,27 @@ pub use workers::Passing;
 
 use crate::cluster::Cluster;
 use crate::ingest::batch::{Arrival, Batch};
-use crate::ingest::plan;
+use crate::ingest::plan::{self, Plan};
 use crate::interrupt;
 use crate::points::Dropped;
 use crate::points::staged::StagedPoints;
 use hosted::Offer;
+use retally_core::Epoch;
 use retally_core::time::{DAY, Moment};
 use std::time::{Instant, SystemTime};
 use summary::Progress;
 use workers::{Core, PROGRESS_EVERY, on_workers};
+
+/// What a driver has applied next.
+#[derive(Debug)]
+pub enum Next {
+    /// A batch, which is planned when its turn comes.
+    Batch(Batch),
+    /// A batch that was planned.
+    Planned(Plan),
+    /// The batches of a state up to an epoch, as one. Whatever is refused of them was refused before.
+    Replay(Epoch, Plan),
+}
 
 /// Where batches come from and changes go to.
 pub trait Driver: Send + 'static {
@@ -43,8 +55,8 @@ pub trait Driver: Send + 'static {
         Ok(())
     }
 
-    /// The next batch; `None` ends the run.
-    fn next(&mut self) -> Option<Batch>;
+    /// What is next; `None` ends the run. An error ends it too.
+    fn next(&mut self) -> Result<Option<Next>, EngineError>;
 
     /// Called now and then while a batch is under way.
     fn progress(&mut self, progress: Progress);
@@ -74,14 +86,21 @@ pub fn run<D: Driver>(job: &Job, cluster: &Cluster, mut driver: D) -> Result<Opt
         let mut complete = Vec::new();
         let mut epoch = 0;
         driver.begin()?;
-        while let Some(batch) = driver.next() {
+        while let Some(next) = driver.next()? {
             let arrived = Instant::now();
-            let mut plan = plan::plan(&definition, &batch, Arrival { accept_from, accept_until: now().plus(DAY) })?;
+            epoch += 1;
+            let (mut plan, is_replay) = match next {
+                Next::Batch(batch) => (plan::plan(&definition, &batch, arrival(accept_from))?, false),
+                Next::Planned(plan) => (plan, false),
+                Next::Replay(until, plan) => {
+                    epoch = until;
+                    (plan, true)
+                }
+            };
             if processes > 1 {
                 plan.identify_for_others()?;
             }
-            epoch += 1;
-            core.offer(0, Offer { epoch, plan, arrived });
+            core.offer(0, Offer { epoch, plan, arrived, is_replay });
             let mut told = Instant::now();
             while core.is_busy() {
                 core.step(worker, Some(PROGRESS_EVERY), &mut complete)?;
@@ -93,7 +112,7 @@ pub fn run<D: Driver>(job: &Job, cluster: &Cluster, mut driver: D) -> Result<Opt
             }
             for mut commit in complete.drain(..) {
                 match commit.unread.take() {
-                    Some(unread) if !any_may_be_refused => return Err(EngineError::Unread(unread)),
+                    Some(unread) if !any_may_be_refused && !is_replay => return Err(EngineError::Unread(unread)),
                     _ => driver.commit(commit)?,
                 }
             }
@@ -103,6 +122,11 @@ pub fn run<D: Driver>(job: &Job, cluster: &Cluster, mut driver: D) -> Result<Opt
         driver.finish(&dropped, points)?;
         Ok(driver)
     })
+}
+
+/// A batch that arrives now: events up to a day ahead of the clock are accepted.
+pub fn arrival(accept_from: Moment) -> Arrival {
+    Arrival { accept_from, accept_until: now().plus(DAY) }
 }
 
 /// An error, when a signal asks the process to end.

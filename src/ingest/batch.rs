@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 pub use retally_core::definition::TextFormat;
-use retally_core::split::Packing;
+use retally_core::split::{Dataset, Packing, RefusedJob};
 use retally_core::time::Moment;
 
 /// Input for one epoch.
@@ -10,6 +10,16 @@ use retally_core::time::Moment;
 pub struct Batch {
     /// Its parts, applied together.
     pub parts: Vec<Part>,
+}
+
+impl Batch {
+    /// The input and the path, where that is all: it delivers one.
+    pub fn folder(&self) -> Option<(usize, String)> {
+        match self.parts.as_slice() {
+            [Part { input, sign: 1, source: Source::Path(path) }] => Some((*input, path.clone())),
+            _ => None,
+        }
+    }
 }
 
 /// Records of one input that are delivered or retracted.
@@ -28,6 +38,27 @@ pub struct Part {
 pub enum Source {
     /// A file, a folder, a bucket's prefix, or a glob.
     Path(String),
+    /// A file that was kept of what was delivered under a name.
+    Kept {
+        /// What it is called in the column `source` of the table `rejected`.
+        name: String,
+        /// Where it is. The ending says what it is.
+        path: String,
+    },
+    /// A dataset of which the streams were kept.
+    Dataset {
+        /// The folder or the file of jobs that named it.
+        name: String,
+        /// Its key, and where its streams are.
+        dataset: Dataset,
+    },
+    /// A job that was refused.
+    Refused {
+        /// The file of jobs.
+        name: String,
+        /// The job.
+        job: RefusedJob,
+    },
     /// In memory.
     Bytes(Body),
 }

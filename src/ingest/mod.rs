@@ -5,7 +5,7 @@
 //! - [`paths`] finds the files that a path means: a file, a folder, a bucket's prefix, a glob
 //! - [`file`](mod@file) reads a file, wherever it is: here, or ([`remote`]) in a bucket or on a web server; [`version`] tells it from
 //!   another one at the same place
-//! - [`unpack`] unpacks it, [`look`] tells what it holds, with [`format`](mod@format) and [`header`], and [`quotes`] whether it can be cut
+//! - [`unpack`] unpacks it, [`look`] tells what it holds, with [`format`](mod@format) and [`header`], and [`quotes`] or [`cuts`] whether it can be cut
 //! - [`plan`] looks at the beginning of each file and cuts a batch into splits
 //! - [`read`] opens splits on the workers; [`lexer`], with [`csv`] and [`json`], cuts bytes into records
 //! - [`jobs`] finds datasets, and [`streams`] opens what they are made of
@@ -13,7 +13,7 @@
 //! - [`rejected`] keeps what was refused
 //!
 //! A module uses only those that stand above it in this order: `batch`, `blocks`, `version`, `remote`, `file`, `pipes`, `nearest`,
-//! `unpack`, `csv`, `json`, `lexer`, `format`, `header`, `wide`, `look`, `quotes`, `pages`, `parquet`, `paths`, `streams`, `members`,
+//! `unpack`, `csv`, `json`, `lexer`, `format`, `header`, `wide`, `look`, `quotes`, `cuts`, `pages`, `parquet`, `paths`, `streams`, `members`,
 //! `archive`, `jobs`, `body`, `read`, `plan`, `rejected`.
 
 pub mod archive;
@@ -21,6 +21,7 @@ pub mod batch;
 pub mod blocks;
 pub mod body;
 pub mod csv;
+pub(crate) mod cuts;
 pub mod file;
 pub mod format;
 mod header;

@@ -9,6 +9,7 @@ use super::IngestError;
 use super::SPLIT_BYTES;
 use super::batch::{Arrival, Batch, Part, Source};
 use super::body::{self, UNPACKED_BYTES_MAX};
+use super::cuts;
 use super::file::{InputFile, size};
 use super::format::{self, Content, ENDINGS, Kind};
 use super::header::Headers;
@@ -16,13 +17,14 @@ use super::jobs::{self, BadJob, Job, JobQueue};
 use super::look::{self, Looker};
 use super::members;
 use super::parquet;
-use super::paths;
+use super::paths::{self, Found};
 use super::pipes;
 use super::quotes::has_quote;
 use super::streams;
 use super::unpack::unpacked;
 use crate::shown;
 use retally_core::contract::{Definition, Input, InputKind};
+use retally_core::definition::Shape;
 use retally_core::split::{Archive, Dataset, Format, Late, Location, Packing, RefusedJob, SourceFile, Split, Version};
 use retally_core::time::Moment;
 use std::collections::BTreeMap;
@@ -30,7 +32,7 @@ use std::io::{self, Cursor, Read};
 use std::sync::Arc;
 
 /// What stands for standard input.
-const STDIN: &str = "-";
+pub const STDIN: &str = "-";
 /// So many files are opened at once to look at them.
 const LOOKED_MAX: usize = 64;
 
@@ -70,6 +72,25 @@ impl Plan {
             Location::File(file) => body::check_split(split, file, unpacked_bytes_max),
             _ => Ok(()),
         })
+    }
+
+    /// Adds the splits of another plan behind its own.
+    pub fn append(&mut self, mut other: Plan) {
+        let first = self.splits.len() as u64;
+        other.splits.iter_mut().for_each(|split| split.sequence += first);
+        other.files.iter_mut().for_each(|file| file.first_split += first);
+        self.splits.append(&mut other.splits);
+        self.files.append(&mut other.files);
+        self.passed_over.append(&mut other.passed_over);
+        self.notes.append(&mut other.notes);
+        self.bytes += other.bytes;
+    }
+
+    /// Says how the files of inputs become records where that is not as a job has it. The plan was made for these inputs.
+    pub fn shape(&mut self, planned: &[Input], job: &[Input]) {
+        let other = |(planned, job): (&Input, &Input)| Some(planned.shape()).filter(|shape| *shape != job.shape()).map(Arc::new);
+        let shapes: Vec<Option<Arc<Shape>>> = planned.iter().zip(job).map(other).collect();
+        self.splits.iter_mut().for_each(|split| split.shape = shapes.get(split.input).cloned().flatten());
     }
 
     /// Keeps of each file what other processes, which may have copies, can tell it by. A run of one process does without.
@@ -121,20 +142,26 @@ pub fn plan(definition: &Definition, batch: &Batch, arrival: Arrival) -> Result<
             Source::Path(path) if is_pipe(path) => add(&mut plan, path, look_at_pipe(path, &looker)?)?,
             Source::Path(path) => {
                 let found = paths::find(path, |_| true)?;
+                plan.notes.extend(unnamed_note(&found));
                 plan.passed_over.extend(found.passed_over);
-                if let Some(first) = found.unnamed.first() {
-                    let count = found.unnamed.len();
-                    plan.notes
-                        .push(format!("not read: {count} objects whose keys have an empty part, . or .. in them, {first:?} the first"));
-                }
                 // Those far away are asked together.
                 for files in found.files.chunks(LOOKED_MAX) {
                     let sources: Vec<io::Result<InputFile>> = files.iter().map(|file| InputFile::look(file)).collect();
                     for (file, source) in files.iter().zip(sources) {
-                        add(&mut plan, file, look(file, source, input, &looker)?)?;
+                        add(&mut plan, file, look(file, file, source, input, &looker)?)?;
                     }
                 }
             }
+            Source::Kept { name, path } => {
+                let mut looked = look(name, path, InputFile::look(path), input, &looker)?;
+                looked.cut_kept().map_err(|source| IngestError::Io { what: "read", path: path.clone(), source })?;
+                add(&mut plan, name, looked)?;
+            }
+            Source::Dataset { name, dataset } => {
+                plan.bytes += dataset.streams.iter().filter_map(|stream| streams::bytes(stream)).sum::<u64>();
+                add_job(&mut plan, part, name, Location::Dataset(dataset.clone()), arrival);
+            }
+            Source::Refused { name, job } => add_job(&mut plan, part, name, Location::Refused(job.clone()), arrival),
             Source::Bytes(bytes) => {
                 let body::Looked { format, bytes: all, cuts } = body::look(bytes, &looker, UNPACKED_BYTES_MAX)?;
                 let bytes_all = all.len() as u64;
@@ -145,6 +172,21 @@ pub fn plan(definition: &Definition, batch: &Batch, arrival: Arrival) -> Result<
         }
     }
     Ok(plan)
+}
+
+/// What people should know of the objects that can't be asked for.
+pub fn unnamed_note(found: &Found) -> Option<String> {
+    let (first, count) = (found.unnamed.first()?, found.unnamed.len());
+    Some(format!("not read: {count} objects whose keys have an empty part, . or .. in them, {first:?} the first"))
+}
+
+/// Adds a dataset or a refused job that was kept; those of one name follow one another.
+fn add_job(plan: &mut Plan, part: &Part, name: &str, location: Location, arrival: Arrival) {
+    let (name, first_split) = (shown::location(name).into_owned(), plan.splits.len() as u64);
+    if plan.files.last().is_none_or(|last| (last.input, &last.name) != (part.input, &name)) {
+        plan.files.push(PlannedFile { input: part.input, name, first_split });
+    }
+    plan.splits.push(split(part, first_split, location, arrival));
 }
 
 /// Adds the datasets of a queue; of several deliveries of one in a batch the last counts.
@@ -179,6 +221,17 @@ struct Looked {
     cuts: Vec<u64>,
 }
 
+impl Looked {
+    /// Cuts a file that was packed so that it can be.
+    fn cut_kept(&mut self) -> io::Result<()> {
+        let Location::File(file) = &self.location else { return Ok(()) };
+        if self.packing == Packing::Zstd && self.encoding.is_none() && matches!(self.format, Format::Csv(_) | Format::JsonLines) {
+            self.cuts = cuts::read(&mut InputFile::open_planned(file, 0, None)?, self.bytes)?;
+        }
+        Ok(())
+    }
+}
+
 fn add(plan: &mut Plan, part: &Part, name: &str, looked: Looked, arrival: Arrival) {
     let first_split = plan.splits.len() as u64;
     plan.files.push(PlannedFile { input: part.input, name: shown::location(name).into_owned(), first_split });
@@ -209,6 +262,7 @@ fn split(part: &Part, sequence: u64, location: Location, arrival: Arrival) -> Sp
         format: Format::JsonLines,
         packing: Packing::Plain,
         encoding: None,
+        shape: None,
         accept_from: arrival.accept_from,
         accept_until: arrival.accept_until,
         late: Late::Before(Moment::FIRST),
@@ -224,35 +278,36 @@ fn part_of(location: &Location, (from, until): (u64, u64)) -> Location {
     Location::Inline(bytes.slice(at(from)..at(until)))
 }
 
-fn look(path: &str, source: io::Result<InputFile>, input: &Input, looker: &Looker) -> Result<Looked, IngestError> {
+/// Looks at the file at a path, which errors call by a name.
+fn look(name: &str, path: &str, source: io::Result<InputFile>, input: &Input, looker: &Looker) -> Result<Looked, IngestError> {
     let kind = format::kind(path);
-    let io = |what| move |source| IngestError::Io { what, path: path.into(), source };
+    let io = |what| move |source| IngestError::Io { what, path: name.into(), source };
     let mut source = source.map_err(io("open"))?;
     let version = source.version().map_err(io("open"))?;
     let bytes = size(&version);
     let file = Arc::new(SourceFile { location: path.into(), version });
     let location = Location::File(Arc::clone(&file));
-    if is_parquet(path, kind, &mut source)? {
+    if is_parquet(name, kind, &mut source)? {
         let cuts = (1..parquet::row_groups(&file, input)?).collect();
         return Ok(Looked { location, format: Format::Parquet, packing: Packing::Plain, encoding: None, bytes, cuts });
     }
     if kind.is_none() && input.files.format.is_none() {
-        return Err(IngestError::UnknownFormat { path: path.into(), expected: ENDINGS });
+        return Err(IngestError::UnknownFormat { path: name.into(), expected: ENDINGS });
     }
     let packing = match kind {
         Some(kind) => kind.packing,
         // A name that says nothing; its first bytes may.
-        None => look::packing(path, &mut source)?,
+        None => look::packing(name, &mut source)?,
     };
     if let Some(Kind { content: Content::Archive(archive), .. }) = kind {
         let cuts = if archive == Archive::Zip { members::zip_cuts(source).map_err(io("read"))? } else { Vec::new() };
         return Ok(Looked { location, format: Format::Archive(archive), packing, encoding: None, bytes, cuts });
     }
     if packing != Packing::Plain {
-        look::check_packing(path, packing, &mut source)?;
+        look::check_packing(name, packing, &mut source)?;
     }
     let stream = unpacked(source, packing).map_err(io("read"))?;
-    let (found, _) = looker.look(path, kind.map(|kind| kind.content), stream)?;
+    let (found, _) = looker.look(name, kind.map(|kind| kind.content), stream)?;
     let plain = packing == Packing::Plain && found.encoding.is_none() && !matches!(found.format, Format::Json { .. });
     let cut = plain && bytes > SPLIT_BYTES;
     let whole = !cut || (matches!(found.format, Format::Csv(_)) && has_quote(&file).map_err(io("read"))?);
@@ -269,7 +324,7 @@ fn is_parquet(path: &str, kind: Option<Kind>, source: &mut InputFile) -> Result<
 }
 
 /// Whether a path is standard input, or something else that can be read once.
-fn is_pipe(path: &str) -> bool {
+pub fn is_pipe(path: &str) -> bool {
     use std::os::unix::fs::FileTypeExt;
     let is_stream = |kind: std::fs::FileType| kind.is_fifo() || kind.is_char_device() || kind.is_socket();
     path == STDIN || std::fs::metadata(path).is_ok_and(|metadata| is_stream(metadata.file_type()))

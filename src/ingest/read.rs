@@ -13,7 +13,7 @@ use super::unpack::{Counted, decoded, unpacked, without_bom};
 use super::version::{Guard, guarded};
 use crate::shown;
 use retally_core::contract::Input;
-use retally_core::split::{ByteStream, Format, Line, Location, Opener, SourceFile, Split, SplitError, SplitReader};
+use retally_core::split::{ByteStream, Format, Line, Location, Opener, Packing, SourceFile, Split, SplitError, SplitReader};
 use std::io::{self, Cursor, Read};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -93,8 +93,8 @@ impl Opener for FileOpener {
             }
             _ => {}
         }
-        let Opened { stream, read, start, ready, guard } = self.open_stream(split).map_err(failed)?;
-        let until = split.range.1.saturating_sub(start);
+        let Opened { stream, read, start, until, ready, guard } = self.open_stream(split).map_err(failed)?;
+        let until = until.saturating_sub(start);
         let lexer = Lexer::new(stream, until, &split.format, input, split.range.0 == 0);
         Ok(Box::new(FileReader { lexer, name, guard, read, start, ready, cancelled }))
     }
@@ -130,8 +130,9 @@ struct Opened {
     stream: Box<dyn Read>,
     /// Bytes read of the file, packed as it is.
     read: Arc<AtomicU64>,
-    /// Where in the unpacked stream it starts.
+    /// Where in the unpacked stream it starts, and where the last line begins before.
     start: u64,
+    until: u64,
     ready: Option<Ready>,
     guard: Option<Guard>,
 }
@@ -139,12 +140,21 @@ struct Opened {
 impl FileOpener {
     fn open_stream(&self, split: &Split) -> io::Result<Opened> {
         let read = Arc::new(AtomicU64::new(0));
-        let (from, until) = split.range;
+        let (from, mut until) = split.range;
         let (mut start, mut ready, mut guard) = (0, None, None);
         let packed: Box<dyn Read> = match &split.location {
             Location::Inline(bytes) => {
                 start = from;
                 Box::new(Cursor::new(bytes.clone()))
+            }
+            // A part of a packed file is whole lines, all of which are its own.
+            Location::File(file) if split.packing != Packing::Plain && split.range != (0, u64::MAX) => {
+                let end = Some(until).filter(|until| *until < u64::MAX);
+                let source = InputFile::open_planned(file, from, end)?;
+                (ready, guard) = (source.ready(), source.guard());
+                let part = source.take(until - from);
+                until = u64::MAX;
+                Box::new(part)
             }
             Location::File(file) => {
                 let source = self.source(file, split.range)?;
@@ -174,10 +184,10 @@ impl FileOpener {
         let counted = Counted { stream: packed, read: Arc::clone(&read) };
         let unpacked = decoded(unpacked(counted, split.packing)?, split.encoding.as_deref());
         if from > 0 {
-            return Ok(Opened { stream: unpacked, read, start, ready, guard });
+            return Ok(Opened { stream: unpacked, read, start, until, ready, guard });
         }
         let (bom, stream) = without_bom(unpacked)?;
-        Ok(Opened { stream: Box::new(stream), read, start: bom, ready, guard })
+        Ok(Opened { stream: Box::new(stream), read, start: bom, until, ready, guard })
     }
 }
 

@@ -18,14 +18,18 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 /// The stream at a path or URL, for this attempt. It is opened when it is read.
 pub fn stream(location: &str, attempt: u32, cancelled: &Arc<AtomicBool>) -> Box<dyn ByteStream> {
-    let pause = attempt.checked_sub(1).map_or(Duration::ZERO, |pauses| FIRST_PAUSE * 4u32.saturating_pow(pauses.min(8)));
     Box::new(Stream {
         location: location.into(),
-        not_before: Instant::now() + pause,
+        not_before: Instant::now() + pause(attempt),
         open: None,
         bytes_read: Arc::default(),
         cancelled: Arc::clone(cancelled),
     })
+}
+
+/// The pause before an attempt: none before the first, which is 0.
+pub fn pause(attempt: u32) -> Duration {
+    attempt.checked_sub(1).map_or(Duration::ZERO, |pauses| FIRST_PAUSE * 4u32.saturating_pow(pauses.min(8)))
 }
 
 /// What tells whether a stream is still what it was, where that can be known.

@@ -7,10 +7,10 @@
 //! Tables are written at the same time, each by a thread that makes its text and one that brings it to the disk. One process writes at a
 //! time: it holds a lock, `.retally.lock`, from the time that the directory is opened.
 
-use super::lock::{Lock, LockError};
 use super::manifest::{self, Manifest, Written};
 use super::{Applied, Deletions, Format, Reached, Sink, SinkError, csv, json, parquet};
 use crate::interrupt::{Section, Temporary};
+use crate::lock::{Lock, LockError};
 use crate::staged::{Staged, sweep};
 use crate::tables::TableState;
 use retally_core::contract::Table;

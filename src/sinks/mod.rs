@@ -11,7 +11,6 @@ mod csv;
 mod destination;
 mod directory;
 mod json;
-mod lock;
 mod manifest;
 mod parquet;
 mod postgres;

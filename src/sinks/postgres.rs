@@ -9,12 +9,12 @@
 //! PostgreSQL's index.
 
 use super::copy::{self, TooLarge};
-use super::lock::host;
 use super::relation::{Dialect, Existing, Relation, quoted};
 use super::relational::{self, PROGRESS, Reached, Session};
 use super::server::{Became, Connection, ServerError};
 use super::{Applied, Deletions, Sink, SinkError};
 use crate::interrupt::Section;
+use crate::lock::host;
 use crate::tables::TableState;
 use retally_core::contract::Table;
 use retally_core::row::RowBatch;

@@ -9,11 +9,11 @@
 //! Another program that writes is waited for, [`BUSY_WAIT`] long.
 
 use super::cells::{Cell, Fraction, append_day, append_time, append_uint};
-use super::lock::{Lock, LockError};
 use super::relation::{Dialect, Existing, Kind, Relation};
 use super::relational::{self, PROGRESS, Reached, Session};
 use super::{Applied, Deletions, Sink, SinkError};
 use crate::interrupt::Section;
+use crate::lock::{Lock, LockError};
 use crate::staged::{beside, parent, why};
 use crate::tables::TableState;
 use retally_core::contract::Table;

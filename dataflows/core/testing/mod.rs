@@ -358,6 +358,7 @@ fn inline(delivery: &Delivery, epoch: Epoch, sequence: u64) -> Split {
         format: if json { Format::JsonLines } else { Format::Csv(Columns::by_place(b',', &[])) },
         packing: Packing::Plain,
         encoding: None,
+        shape: None,
         accept_from: Moment::FIRST,
         accept_until: Moment::LAST,
         late: Late::Before(Moment::FIRST),

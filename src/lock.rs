@@ -1,4 +1,4 @@
-//! One writer per destination: a lock that names its holder, and goes with it.
+//! One writer per place: a lock that names its holder, and goes with it.
 //!
 //! The lock is the system's, on a file beside the tables, so that it ends with the process, however that ends. What stands in the file is
 //! for the one that finds it locked. Whoever has the lock removes the file when it is done; what a dead process left is taken over.
@@ -22,7 +22,7 @@ const HOLDER_BYTES_MAX: u64 = 4096;
 
 /// A lock that is held.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(crate) struct Lock {
     file: File,
     path: PathBuf,
     _temporary: Temporary,
@@ -30,7 +30,7 @@ pub(super) struct Lock {
 
 /// Why there is none.
 #[derive(Debug)]
-pub(super) enum LockError {
+pub(crate) enum LockError {
     /// Another process has it: which one, in words.
     Held(String),
     /// Its file can't be opened.
@@ -39,7 +39,7 @@ pub(super) enum LockError {
 
 impl Lock {
     /// Takes the lock whose file is at `path`, in a folder that is there.
-    pub(super) fn take(path: &Path) -> Result<Lock, LockError> {
+    pub(crate) fn take(path: &Path) -> Result<Lock, LockError> {
         for _ in 0..TRIES_MAX {
             let mut held = None;
             let made = Temporary::make(|| {
@@ -107,7 +107,7 @@ impl Holder {
     }
 }
 
-pub(super) fn host() -> String {
+pub(crate) fn host() -> String {
     nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "?".into())
 }
 

@@ -1,0 +1,130 @@
+//! What the journal says of a batch: all that is needed to apply it once more, years later, to the same effect.
+//!
+//! Frames are JSON, so that whoever looks into a journal can read it. Nothing of a batch depends on a clock, on a name or on a setting that is
+//! not in its frame: what counts as too early or too late is, how the files become records is, and so are the files, by the hash of
+//! what they hold.
+
+use retally_core::Epoch;
+use retally_core::definition::Shape;
+use retally_core::time::Moment;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A batch of a dataflow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frame {
+    /// The dataflow.
+    pub dataflow: String,
+    /// Its epoch: one more than that of the frame before, of the same dataflow.
+    pub epoch: Epoch,
+    /// When it arrived, in microseconds since 1970.
+    pub arrived: i64,
+    /// Its parts, in order.
+    pub parts: Vec<Part>,
+    /// What came of it.
+    pub answer: Answer,
+}
+
+/// What is delivered or retracted for an input under a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// The input.
+    pub input: String,
+    /// 1 when it is delivered, -1 when it is retracted.
+    pub sign: i8,
+    /// What it was called: the file, as given; of a dataset, the folder or the file that named it.
+    pub name: String,
+    /// What it is.
+    pub content: Content,
+    /// Events earlier than this are refused, in microseconds since 1970.
+    pub accept_from: i64,
+    /// Events later than this are refused, in microseconds since 1970.
+    pub accept_until: i64,
+    /// How it becomes records, where that is not as the dataflow has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shape: Option<Shape>,
+    /// The folder that it is a file of, where that folder is the table of its input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<InFolder>,
+}
+
+/// A file of a folder that is the table of its input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InFolder {
+    /// The folder.
+    pub path: String,
+    /// The file's place below it.
+    pub file: String,
+    /// When the file was modified, in nanoseconds since 1970, where that is known: one of the same size and time is taken to be the same.
+    pub modified_ns: Option<i64>,
+}
+
+/// What a part is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Content {
+    /// A file of records.
+    Blob(Blob),
+    /// A dataset: its key, and its streams.
+    Dataset {
+        /// What identifies it.
+        key: Vec<String>,
+        /// Its streams, in the order in which its input declares them.
+        streams: Vec<Blob>,
+    },
+    /// A job that was refused.
+    Refused {
+        /// The line in its file, from 0.
+        line: u64,
+        /// Why.
+        reason: String,
+        /// Its first bytes.
+        raw: Vec<u8>,
+    },
+}
+
+/// A file that is kept.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Blob {
+    /// Its name among the blobs: the hash of what was delivered, and an ending that says what the file is.
+    pub file: String,
+    /// The bytes that were delivered.
+    pub bytes: u64,
+}
+
+/// What came of a batch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Records accepted, delivered and retracted ones.
+    pub accepted: u64,
+    /// Of these, those that were late.
+    pub late: u64,
+    /// Records refused.
+    pub rejected: u64,
+    /// Rows changed, by table.
+    pub changed: BTreeMap<String, u64>,
+}
+
+impl Part {
+    /// The files that it needs.
+    pub fn blobs(&self) -> &[Blob] {
+        match &self.content {
+            Content::Blob(blob) => std::slice::from_ref(blob),
+            Content::Dataset { streams, .. } => streams,
+            Content::Refused { .. } => &[],
+        }
+    }
+
+    /// The input and the key of a dataset.
+    pub fn dataset(&self) -> Option<(&str, &[String])> {
+        match &self.content {
+            Content::Dataset { key, .. } => Some((&self.input, key)),
+            Content::Blob(_) | Content::Refused { .. } => None,
+        }
+    }
+
+    /// From and until when events are accepted.
+    pub fn accepts(&self) -> (Moment, Moment) {
+        (Moment(self.accept_from), Moment(self.accept_until))
+    }
+}
