@@ -361,3 +361,21 @@ fn runs_that_are_killed_leave_a_state_that_is_right() {
         place.names("state").into_iter().chain(place.names("state/blobs")).filter(|name| name.starts_with(".retally-")).collect();
     assert!(left.is_empty(), "{left:?}");
 }
+
+/// A state that was written when the format was new: it is read for as long as the format has this number.
+#[test]
+fn the_first_state_of_this_format_is_still_read() {
+    let place = Place::new();
+    let fixture = format!("{}/tests/fixtures/state-1", env!("CARGO_MANIFEST_DIR"));
+    for name in ["format", "journal/00000001.log"] {
+        place.write(&format!("state/{name}"), fs::read(format!("{fixture}/{name}")).unwrap());
+    }
+    for blob in fs::read_dir(format!("{fixture}/blobs")).unwrap() {
+        let blob = blob.unwrap();
+        place.write(&format!("state/blobs/{}", blob.file_name().to_str().unwrap()), fs::read(blob.path()).unwrap());
+    }
+    let ran = place.run("run online --state state --out out --fleet-sizes 1,2,3").succeeds();
+    assert!(ran.stderr.contains("took up state: 3 batches with 7 records, 1 retracted, 1 rejected"), "{}", ran.stderr);
+    assert_eq!(place.read("out/online_daily.csv"), "day,fleet_size,devices\n2026-03-02,1,1\n2026-03-03,2,2\n2026-03-04,2,2\n");
+    assert!(place.read("out/rejected.csv").contains("events,events.csv,7,"));
+}

@@ -5,7 +5,9 @@
 //! what they hold.
 
 use retally_core::Epoch;
-use retally_core::definition::Shape;
+use retally_core::definition::{FileOptions, Input, Shape};
+use retally_core::field::Field;
+use retally_core::mapping::{Mapping, Rule};
 use retally_core::time::Moment;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -42,10 +44,41 @@ pub struct Part {
     pub accept_until: i64,
     /// How it becomes records, where that is not as the dataflow has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shape: Option<Shape>,
+    pub shape: Option<KeptShape>,
     /// The folder that it is a file of, where that folder is the table of its input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folder: Option<InFolder>,
+}
+
+/// How a file becomes records. Fields have their names here, whatever place they get in later versions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptShape {
+    /// How fields are called and written, of those of which anything is said.
+    #[serde(default)]
+    pub fields: BTreeMap<String, Rule>,
+    /// How the file is read.
+    pub files: FileOptions,
+}
+
+impl KeptShape {
+    /// That of an input.
+    pub fn of(input: &Input) -> KeptShape {
+        let rule = |(place, field): (usize, &Field)| {
+            let rule = input.mapping.rule(place).filter(|rule| **rule != Rule::default())?;
+            Some((field.name.to_string(), rule.clone()))
+        };
+        KeptShape { fields: input.fields.iter().enumerate().filter_map(rule).collect(), files: input.files.clone() }
+    }
+
+    /// An input of this shape; or the name of a field that it does not have.
+    pub fn shaped<'s>(&'s self, input: &Input) -> Result<Input, &'s str> {
+        let mut mapping = Mapping::default();
+        for (name, rule) in &self.fields {
+            let place = input.fields.iter().position(|field| field.name == name).ok_or(name.as_str())?;
+            mapping = mapping.with(input.fields, place, rule.clone());
+        }
+        Ok(input.shaped(&Shape { mapping, files: self.files.clone() }))
+    }
 }
 
 /// A file of a folder that is the table of its input.

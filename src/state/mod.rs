@@ -19,8 +19,6 @@ mod blobs;
 pub mod folders;
 pub mod frame;
 mod journal;
-#[cfg(test)]
-mod tests;
 
 use crate::ingest::batch::{self, Arrival, Batch, Source};
 use crate::ingest::jobs::{self, BadJob, Job};
@@ -30,11 +28,10 @@ use crate::lock::{Lock, LockError};
 use crate::shown;
 use crate::staged::{Staged, why};
 use blobs::Blobs;
-use frame::{Answer, Blob, Content, Frame, Part};
+use frame::{Answer, Blob, Content, Frame, KeptShape, Part};
 use journal::{Journal, Opened};
 use retally_core::Epoch;
 use retally_core::contract::{Definition, Input, InputKind};
-use retally_core::definition::Shape;
 use retally_core::split::{Dataset, RefusedJob};
 use retally_core::time::Moment;
 use std::collections::{BTreeMap, BTreeSet};
@@ -313,7 +310,7 @@ impl State {
         let mut rest = parts;
         while let Some(first) = rest.first() {
             // What is accepted, and how the files of an input become records, is said for a whole plan.
-            let mut shapes: BTreeMap<&str, &Option<Shape>> = BTreeMap::new();
+            let mut shapes: BTreeMap<&str, &Option<KeptShape>> = BTreeMap::new();
             let mut count = 0;
             for part in rest {
                 if part.accepts() != first.accepts() || *shapes.entry(&part.input).or_insert(&part.shape) != &part.shape {
@@ -326,7 +323,9 @@ impl State {
             let mut shaped = of.plain.clone();
             for input in &mut shaped.inputs {
                 if let Some(Some(shape)) = shapes.get(input.name) {
-                    *input = input.shaped(shape);
+                    let unknown =
+                        |field| format!("a batch of {} names the field {field:?}, which {} does not have", of.plain.name, input.name);
+                    *input = shape.shaped(input).map_err(|field| StateError::damaged(&self.dir.join("journal"), unknown(field)))?;
                 }
             }
             let (accept_from, accept_until) = first.accepts();
@@ -418,12 +417,12 @@ fn check_format(dir: &Path) -> Result<bool, StateError> {
 }
 
 /// How the files of an input become records, where that is not as the dataflow has it.
-fn shape(plain: &Definition, input: &Input) -> Option<Shape> {
-    let own = plain.inputs.iter().find(|own| own.name == input.name).map(Input::shape).unwrap_or_default();
-    Some(input.shape()).filter(|shape| *shape != own)
+fn shape(plain: &Definition, input: &Input) -> Option<KeptShape> {
+    let own = plain.inputs.iter().find(|own| own.name == input.name).map(KeptShape::of).unwrap_or_default();
+    Some(KeptShape::of(input)).filter(|shape| *shape != own)
 }
 
-fn made(input: &Input, sign: isize, name: &str, content: Content, shape: Option<Shape>, arrival: Arrival) -> Part {
+fn made(input: &Input, sign: isize, name: &str, content: Content, shape: Option<KeptShape>, arrival: Arrival) -> Part {
     Part {
         input: input.name.into(),
         sign: if sign < 0 { -1 } else { 1 },
