@@ -104,7 +104,7 @@ pub fn charts() -> Vec<Chart> {
         },
         Chart {
             name: "online_projection",
-            title: "Online devices of the last 28 days, and expected in the next 28, with 95 % intervals",
+            title: "Online devices by fleet size: the last 28 days, and the next 28 with 95 % intervals",
             y_label: "devices per day",
             layers: vec![past, projection(Mark::Band("low", "high")), projection(Mark::Line("devices"))],
             today: Some(ROLLING),
