@@ -12,6 +12,7 @@
 //! A replaced file is a new one: its other names (hard links) keep the old content, and it belongs to whoever wrote it.
 
 use crate::interrupt::Temporary;
+use std::ffi::OsStr;
 use std::fs::{File, Permissions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -100,10 +101,14 @@ impl Staged {
     }
 }
 
+/// Whether a file of this name is one on its way, by whichever process.
+pub(crate) fn is_temporary(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX))
+}
+
 /// Removes the temporary files of processes that are dead from a directory. What can't be removed or looked at stays.
 pub(crate) fn sweep(dir: &Path) {
-    let is_ours = |name: &std::ffi::OsStr| name.to_str().is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX));
-    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten().filter(|entry| is_ours(&entry.file_name())) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten().filter(|entry| is_temporary(&entry.file_name())) {
         let path = entry.path();
         // A link or a pipe of that name is none of ours, and opening it might not end.
         let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());

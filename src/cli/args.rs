@@ -114,6 +114,13 @@ pub fn written(flag: &str, text: &str) -> Result<PathBuf, CliError> {
     Err(error.hint("give the name of a file or folder, without a user, a password or a server"))
 }
 
+/// Where the state of a run is, if a command line says so.
+pub fn state_dir(matches: &ArgMatches) -> Result<Option<PathBuf>, CliError> {
+    // Not every command has the flag.
+    let given = matches.try_get_one::<String>("state").ok().flatten();
+    given.map(|dir| written("state", dir)).transpose()
+}
+
 fn out_dir(help: &'static str) -> Arg {
     Arg::new("out").long("out").value_name("DIR").required(true).help(help)
 }

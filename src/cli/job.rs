@@ -3,7 +3,6 @@
 use super::args;
 use super::error::CliError;
 use super::mapping;
-use super::stored;
 use crate::cluster::Cluster;
 use crate::engine::Job;
 use crate::ingest::batch::{Batch, Part, Source};
@@ -137,7 +136,7 @@ fn points(graph: &dyn Graph, matches: &ArgMatches) -> Result<Destination, CliErr
             Ok(sinks::Destination::Directory(dir)) => Ok(Destination::File(dir.join("points.lp"))),
             _ => Ok(Destination::Nowhere),
         },
-        (None, None) => Ok(stored::dir(matches)?.map_or(Destination::Nowhere, |dir| Destination::Store(State::points(&dir)))),
+        (None, None) => Ok(args::state_dir(matches)?.map_or(Destination::Nowhere, |dir| Destination::Store(State::points(&dir)))),
     }
 }
 

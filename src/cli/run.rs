@@ -7,7 +7,7 @@ use super::job;
 use super::progress::ProgressShown;
 use super::query::nearest;
 use super::show;
-use super::stored::{self, Stored};
+use super::stored::Stored;
 use crate::charts;
 use crate::engine::summary::{Progress, Summary};
 use crate::engine::{self, Commit, CommitError, Driver, EngineError, Job, Next};
@@ -39,7 +39,7 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
         driver.quiet = matches.get_flag("quiet");
         driver.progress = ProgressShown::new(driver.quiet);
         let mut opened = Vec::new();
-        if let Some(dir) = stored::dir(matches)? {
+        if let Some(dir) = args::state_dir(matches)? {
             let (stored, tables) = Stored::open(dir, dataflow.definition(), &job, matches)?;
             driver.stored = Some(stored);
             // What is there follows from the state, whatever is in this input.

@@ -35,7 +35,8 @@ fn counted(number: u64, noun: &str) -> String {
 
 /// What was taken up of a state.
 pub fn taken_up(dir: &str, batches: u64, summary: &Summary) -> String {
-    let (batches, records) = (counted(batches, "batch").replace("batchs", "batches"), counted(summary.delivered, "record"));
+    let batches = if batches == 1 { "1 batch".into() } else { format!("{} batches", HumanCount(batches)) };
+    let records = counted(summary.delivered, "record");
     let retracted = if summary.retracted > 0 { format!(", {} retracted", HumanCount(summary.retracted)) } else { String::new() };
     format!("took up {dir}: {batches} with {records}{retracted}, {} rejected, in {:.1?}", HumanCount(summary.rejected), summary.time)
 }

@@ -1,6 +1,5 @@
 //! `--state` and `--sync`: a run that goes on where the last one ended.
 
-use super::args;
 use super::error::{CliError, say};
 use super::job;
 use super::show;
@@ -17,13 +16,6 @@ use retally_core::contract::{Definition, InputKind};
 use retally_core::time::Moment;
 use std::collections::VecDeque;
 use std::path::PathBuf;
-
-/// Where the state is, if a command line says so.
-pub fn dir(matches: &ArgMatches) -> Result<Option<PathBuf>, CliError> {
-    // Not every command has the flag.
-    let given = matches.try_get_one::<String>("state").ok().flatten();
-    given.map(|dir| args::written("state", dir)).transpose()
-}
 
 /// A state, and what a run adds to it.
 pub struct Stored {
@@ -95,7 +87,7 @@ impl Stored {
             if kept.parts.is_empty() {
                 continue;
             }
-            let mut plan = self.state.plan(of, &kept.parts)?;
+            let mut plan = self.state.plan(of, &kept.parts.iter().collect::<Vec<_>>())?;
             plan.passed_over.append(&mut kept.passed_over);
             plan.notes.append(&mut kept.notes);
             self.pending = Some((kept.parts, arrived));
@@ -136,19 +128,20 @@ fn folders(definition: &Definition, matches: &ArgMatches) -> Result<Vec<Folder>,
     let mut folders = Vec::new();
     for given in matches.get_many::<String>("sync").into_iter().flatten() {
         let batch = job::batch(definition, std::slice::from_ref(given))?;
-        let name = given.split_once('=').map_or("", |(name, _)| name);
-        let Some((input, path)) = batch.folder() else {
+        let folder = batch.folder().and_then(|(place, path)| Some((place, definition.inputs.get(place)?, path)));
+        let Some((place, input, path)) = folder else {
             return Err(CliError::usage(format!("--sync takes INPUT=DIR, and not {:?}", shown::location(given))));
         };
-        if definition.inputs.get(input).is_some_and(|input| input.kind != InputKind::Records) {
-            let error = CliError::usage(format!("--sync is of files of records, and {name} has datasets"));
-            return Err(error.hint(format!("deliver the folder, {name}={}: what changed is read again", shown::location(&path))));
+        if input.kind != InputKind::Records {
+            let error = CliError::usage(format!("--sync is of files of records, and {} has datasets", input.name));
+            let hint = format!("deliver the folder, {}={}: what changed is read again", input.name, shown::location(&path));
+            return Err(error.hint(hint));
         }
-        if definition.inputs.get(input).is_some_and(|input| input.files.first_header) {
+        if input.files.first_header {
             let error = CliError::usage("--header first and --sync don't go together: each file of the folder is read by itself");
             return Err(error.hint("give each file a header, or deliver the files as a batch"));
         }
-        folders.push(Folder { input, path });
+        folders.push(Folder { input: place, path });
     }
     Ok(folders)
 }

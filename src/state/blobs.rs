@@ -62,18 +62,17 @@ impl Blobs {
         let mut first = Vec::new();
         stream.by_ref().take(MARK_BYTES).read_to_end(&mut first).map_err(input)?;
         let (ending, how) = ending(name, &first);
-        let target = self.dir.join("incoming");
-        let failed = StateError::io("write", &self.dir);
-        let mut staged = Staged::create(&target).map_err(StateError::io("write", &self.dir))?;
+        let failed = |cause| StateError::Io { what: "write", path: self.dir.clone(), cause };
+        // It gets its name when all of it has been read.
+        let mut staged = Staged::create(&self.dir.join("incoming")).map_err(failed)?;
         let mut hash = Sha256::new();
         let copied = copy(Cursor::new(first).chain(stream), staged.file(), &mut hash, how);
         let bytes = copied.map_err(|error| match error {
             CopyError::Read(cause) => input(cause),
-            CopyError::Write(cause) => StateError::Io { what: "write", path: self.dir.clone(), cause },
+            CopyError::Write(cause) => failed(cause),
         })?;
         checked().map_err(input)?;
-        let hash: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        let blob = Blob { file: format!("{hash}{ending}"), bytes };
+        let blob = Blob { file: hex(hash) + &ending, bytes };
         let path = self.dir.join(&blob.file);
         if !path.exists() {
             staged.sync().and_then(|()| staged.publish_as(&path)).map_err(failed)?;
@@ -107,7 +106,11 @@ fn hash_named(blob: &Blob) -> &str {
 fn hash_of(mut stream: impl Read) -> io::Result<(String, u64)> {
     let mut hash = Sha256::new();
     let bytes = io::copy(&mut stream, &mut Hashed(&mut hash))?;
-    Ok((hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect(), bytes))
+    Ok((hex(hash), bytes))
+}
+
+fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 struct Hashed<'h>(&'h mut Sha256);

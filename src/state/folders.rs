@@ -64,7 +64,7 @@ impl State {
             if before.is_some_and(|before| is_same(before, bytes, modified_ns) && before.shape == shape) {
                 continue;
             }
-            let blob = self.keep_blob(file)?;
+            let blob = self.blobs.keep_file(file)?;
             let content = Content::Blob(blob);
             if before.is_some_and(|before| before.content == content && before.shape == shape) {
                 continue;

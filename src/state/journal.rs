@@ -6,7 +6,7 @@
 //!
 //! # Limits
 //! A frame has at most [`FRAME_BYTES_MAX`] bytes. Damage to the last frame looks like a torn end; whoever knows an epoch that was reached
-//! compares it ([`super::State::open`] does).
+//! compares it ([`super::State::check_reached`]).
 
 use super::StateError;
 use super::frame::Frame;
@@ -216,6 +216,14 @@ mod tests {
         path(dir, 1)
     }
 
+    /// A file of three frames, its bytes, and where the third begins.
+    fn three(dir: &Path) -> (PathBuf, Vec<u8>, usize) {
+        let path = written(dir, 3);
+        let whole = std::fs::read(&path).unwrap();
+        let third = whole.len() - encode(&frame(3)).unwrap().len();
+        (path, whole, third)
+    }
+
     #[test]
     fn what_was_appended_is_read_back() {
         let dir = tempfile::tempdir().unwrap();
@@ -230,9 +238,7 @@ mod tests {
     #[test]
     fn wherever_the_last_frame_was_cut_off_it_is_gone_and_the_others_are_there() {
         let dir = tempfile::tempdir().unwrap();
-        let path = written(dir.path(), 3);
-        let whole = std::fs::read(&path).unwrap();
-        let third = whole.len() - encode(&frame(3)).unwrap().len();
+        let (path, whole, third) = three(dir.path());
         for cut in third..whole.len() {
             std::fs::write(&path, &whole[..cut]).unwrap();
             assert_eq!(epochs(dir.path()), Ok((vec![1, 2], (cut - third) as u64)), "{cut}");
@@ -248,9 +254,7 @@ mod tests {
     #[test]
     fn any_flipped_bit_before_the_last_frame_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        let path = written(dir.path(), 3);
-        let whole = std::fs::read(&path).unwrap();
-        let third = whole.len() - encode(&frame(3)).unwrap().len();
+        let (path, whole, third) = three(dir.path());
         for place in 0..whole.len() {
             let mut flipped = whole.clone();
             flipped[place] ^= 1 << (place % 8);

@@ -26,7 +26,7 @@ use crate::ingest::plan::{self, Plan, STDIN, is_pipe};
 use crate::ingest::{IngestError, paths, streams};
 use crate::lock::{Lock, LockError};
 use crate::shown;
-use crate::staged::{Staged, why};
+use crate::staged::{Staged, is_temporary, why};
 use blobs::Blobs;
 use frame::{Answer, Blob, Content, Frame, KeptShape, Part};
 use journal::{Journal, Opened};
@@ -300,12 +300,8 @@ impl State {
         }
     }
 
-    fn keep_blob(&self, file: &str) -> Result<Blob, StateError> {
-        self.blobs.keep_file(file)
-    }
-
     /// Plans parts that were kept.
-    pub fn plan(&self, of: Of<'_>, parts: &[Part]) -> Result<Plan, StateError> {
+    pub fn plan(&self, of: Of<'_>, parts: &[&Part]) -> Result<Plan, StateError> {
         let mut plan = Plan::default();
         let mut rest = parts;
         while let Some(first) = rest.first() {
@@ -362,7 +358,7 @@ impl State {
             |part: &&Part| part.dataset().is_none_or(|key| part.sign > 0 && last.get(&key).is_some_and(|last| std::ptr::eq(*last, *part)));
         let mut replay = Plan::default();
         for frame in self.frames(of.plain.name) {
-            let parts: Vec<Part> = frame.parts.iter().filter(counts).cloned().collect();
+            let parts: Vec<&Part> = frame.parts.iter().filter(counts).collect();
             replay.append(self.plan(of, &parts)?);
         }
         let epoch = self.epoch(of.plain.name);
@@ -407,7 +403,7 @@ fn check_format(dir: &Path) -> Result<bool, StateError> {
         Ok(found) => Err(StateError::Format { dir: dir.into(), found: found.trim().chars().take(40).collect(), expected: FORMAT.trim() }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             // What a process leaves that was killed while it began one.
-            let is_ours = |name: &std::ffi::OsStr| name == "lock" || name.to_string_lossy().starts_with(".retally-");
+            let is_ours = |name: &std::ffi::OsStr| name == "lock" || is_temporary(name);
             let entries = std::fs::read_dir(dir).map_err(StateError::io("list", dir))?;
             let others = entries.filter_map(Result::ok).any(|entry| !is_ours(&entry.file_name()));
             if others { Err(StateError::NoState(dir.into())) } else { Ok(false) }
