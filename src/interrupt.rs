@@ -78,9 +78,7 @@ impl State {
 
 /// Listens to signals from now on. `tell` is called when one has ended the process, before it exits.
 pub fn listen(tell: fn(Interrupted)) -> io::Result<()> {
-    let ignored = ignored(&std::fs::read_to_string("/proc/self/status").unwrap_or_default());
-    let heard = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0);
-    let mut signals = signal_hook::iterator::Signals::new(heard)?;
+    let mut signals = signal_hook::iterator::Signals::new(heard())?;
     let name = "signals".to_string();
     std::thread::Builder::new().name(name.clone()).spawn(move || {
         for signal in signals.forever() {
@@ -94,6 +92,27 @@ pub fn listen(tell: fn(Interrupted)) -> io::Result<()> {
         }
     })?;
     Ok(())
+}
+
+/// Listens to signals from now on, for a service that ends by itself: the first one calls `ask`, a second one ends the process at once.
+pub fn listen_and_ask(ask: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new(heard())?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        let mut ask = Some(ask);
+        for signal in signals.forever() {
+            match ask.take() {
+                Some(ask) => ask(),
+                None => signal_hook::low_level::exit(128 + signal),
+            }
+        }
+    })?;
+    Ok(())
+}
+
+/// The signals that are listened to.
+fn heard() -> Vec<i32> {
+    let ignored = ignored(&std::fs::read_to_string("/proc/self/status").unwrap_or_default());
+    [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0).collect()
 }
 
 /// The signals that this process ignores, a bit each, by what Linux says of it; none, where it does not say that.

@@ -4,6 +4,7 @@
 
 pub mod charts;
 pub mod cli;
+mod client;
 pub mod cluster;
 pub mod engine;
 pub mod failure;
@@ -13,6 +14,7 @@ mod lock;
 pub mod numbers;
 pub mod points;
 pub mod registry;
+pub mod serve;
 pub mod shown;
 pub mod sinks;
 pub mod staged;

@@ -25,6 +25,7 @@ mod points;
 mod processes;
 mod secrets;
 mod sensors;
+mod serve;
 mod states;
 mod support;
 mod terminal;

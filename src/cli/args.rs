@@ -66,11 +66,15 @@ pub fn command() -> Command {
                 .subcommand_help_heading("Dataflows")
                 .subcommands(registry::dataflows().iter().map(|dataflow| generate(&dataflow.definition()))),
         )
+        .subcommand(serve())
+        .subcommand(feed())
         .subcommand(query())
+        .subcommand(follow())
         .subcommand(
             Command::new("status")
-                .about("What is in a state: its batches, and what came of them")
-                .arg(Arg::new("state").long("state").value_name("DIR").required(true).help("The folder that `retally run --state` wrote")),
+                .about("How a service is, or what is in a state: its batches, and what came of them")
+                .arg(state())
+                .args(server()),
         )
         .subcommand(
             Command::new("completions")
@@ -80,23 +84,115 @@ pub fn command() -> Command {
         .subcommand(Command::new("man").about("The man page, in roff"))
 }
 
+/// The folder of a state that is read.
+fn state() -> Arg {
+    let arg = Arg::new("state").long("state").value_name("DIR").conflicts_with("server");
+    arg.help("The folder of a state, instead of a service; one may have it open")
+}
+
+/// Which service, and who asks.
+fn server() -> [Arg; 2] {
+    let flag = |name: &'static str, value: &'static str, help: &'static str| Arg::new(name).long(name).value_name(value).help(help);
+    [
+        flag("server", "URL", "Where the service is [default: http://127.0.0.1:7878]"),
+        flag("token-file", "FILE", "A file with the secret of a token"),
+    ]
+}
+
+fn serve() -> Command {
+    let flag = |name: &'static str, value: &'static str, help: &'static str| Arg::new(name).long(name).value_name(value).help(help);
+    Command::new("serve")
+        .about("Keep dataflows right for as long as it is left alone: batches in by HTTP, tables and changes out")
+        .arg(
+            Arg::new("dataflows")
+                .value_name("DATAFLOW")
+                .num_args(1..)
+                .required(true)
+                .value_parser(PossibleValuesParser::new(names()))
+                .help("Which dataflows"),
+        )
+        .arg(flag("state", "DIR", "The folder of what it is given and what follows from it; `retally run --state` takes it too"))
+        .arg(flag("listen", "HOST:PORT", "Where it listens; port 0 finds a free one [default: 127.0.0.1:7878]"))
+        .arg(flag("config", "FILE", "listen, state, and settings and mappings of dataflows, from a file such as retally.toml"))
+        .arg(flag("set", "DATAFLOW.SETTING=VALUE", "A setting of a dataflow").action(ArgAction::Append))
+        .arg(flag("map", "DATAFLOW.INPUT.FIELD=COLUMN", "Where a field of an input is, as in `retally run`").action(ArgAction::Append))
+        .arg(flag("not-before", "TIME", "Refuse events before this time: a clock that was never set").default_value("2000-01-01"))
+        .arg(flag("tokens", "FILE", "Who may ask, a line each: NAME read|write SECRET; needed on any address that others can reach"))
+        .arg(flag("max-body", "BYTES", "The largest body, as it comes [default: 256MiB]").value_parser(super::serve::bytes))
+        .arg(flag("max-unpacked", "BYTES", "The largest body when it is unpacked [default: 4GiB]").value_parser(super::serve::bytes))
+        .arg(flag("max-streams", "N", "So many streams of changes may be open [default: 10000]").value_parser(clap::value_parser!(u64)))
+        .arg(flag("keep-changes", "DURATION", "How long changes can be followed from [default: 30d]").value_parser(super::serve::time_kept))
+        .arg(
+            flag("workers", "N", "Workers of this process [default: the cores of the machine]")
+                .short('w')
+                .value_parser(clap::value_parser!(u64)),
+        )
+        .after_help(
+            "Examples:\n  retally serve online --state state\n  curl -H 'content-type: text/csv' --data-binary @events.csv http://127.0.0.1:7878/v1/online/events\n  \
+             curl -N 'http://127.0.0.1:7878/v1/changes?tables=online.online_daily'",
+        )
+}
+
+fn feed() -> Command {
+    Command::new("feed")
+        .about("Send a batch to a service, and show what it changed")
+        .arg(
+            Arg::new("dataflow")
+                .value_name("DATAFLOW")
+                .required(true)
+                .value_parser(PossibleValuesParser::new(names()))
+                .help("Which dataflow"),
+        )
+        .arg(inputs("Records: a file, a folder, a glob or s3://BUCKET/PREFIX; INPUT-=PATH retracts them"))
+        .args(server())
+        .arg(
+            Arg::new("wait")
+                .long("wait")
+                .value_name("UNTIL")
+                .value_parser(["durable", "visible", "sinks"])
+                .default_value("visible")
+                .help("How far the batch must be: the disk has it, its changes can be read, or every sink has them"),
+        )
+        .arg(Arg::new("quiet").short('q').long("quiet").action(ArgAction::SetTrue).help("No progress, no summary"))
+}
+
+fn follow() -> Command {
+    let flag = |name: &'static str, value: &'static str, help: &'static str| Arg::new(name).long(name).value_name(value).help(help);
+    Command::new("follow")
+        .about("Changes of a service's tables as they come, a JSON object a line")
+        .arg(Arg::new("tables").value_name("DATAFLOW.TABLE").num_args(1..).required(true).help("Which tables"))
+        .args(server())
+        .arg(flag("since", "EPOCH", "Changes behind this epoch; of several dataflows DATAFLOW:EPOCH,... [default: from now on]"))
+        .arg(
+            flag("epochs", "N", "End after so many epochs with changes [default: never]").value_parser(clap::value_parser!(u64).range(1..)),
+        )
+}
+
 fn query() -> Command {
     let flag = |name: &'static str, value: &'static str, help: &'static str| Arg::new(name).long(name).value_name(value).help(help);
     Command::new("query")
-        .about("Points of a store, by their tags and within a range of time")
-        .arg(Arg::new("measurement").value_name("DATAFLOW.MEASUREMENT").required(true).help("Which points"))
-        .arg(Arg::new("tags").value_name("TAG=VALUE").num_args(0..).help("Of which series: those that have all of these tags"))
-        .arg(flag("points", "DEST", "The store that a run wrote: store:DIR").required(true))
+        .about("Rows of a table of a service or a state, or points of a store, within a range of time")
+        .arg(Arg::new("measurement").value_name("DATAFLOW.TABLE").required(true).help("Which table; with --points, which measurement"))
+        .arg(
+            Arg::new("tags")
+                .value_name("COLUMN=VALUE")
+                .num_args(0..)
+                .help("Only rows with this value; a column that is given more than once has any of them. Of points: a tag, and they have all"),
+        )
+        .args(server())
+        .arg(state())
+        .arg(flag("points", "DEST", "The store that a run wrote: store:DIR").conflicts_with_all(["server", "state"]))
         .arg(flag("from", "TIME", "From this time on, or from the beginning of this day"))
         .arg(flag("to", "TIME", "Up to this time, or to the beginning of this day, without it"))
         .arg(
             flag("limit", "N", "This many points at most, the first ones [default: 12 for a table, else all]")
                 .value_parser(clap::value_parser!(u64)),
         )
+        .arg(flag("order", "COLUMN", "Rows by this column first; -COLUMN: its greatest first").allow_hyphen_values(true).conflicts_with("points"))
         .arg(flag("format", "FORMAT", "How they are printed").value_parser(["table", "csv", "json"]).default_value("table"))
         .arg(flag("timezone", "IANA", "The zone of times without an offset, and of days").default_value("UTC"))
         .after_help(
-            "Examples:\n  retally query brushing.settings toothbrush_id=t1 --points store:points\n  \
+            "Examples:\n  retally query online.online_daily fleet_size=1 --from 2026-03-01\n  retally query brushing.settings toothbrush_id=t1 --points store:points\n  \
              retally query brushing.brushing dataset_id=d1 --from 2026-03-01 --to 2026-03-02 --format csv --points store:points",
         )
 }
@@ -236,10 +332,14 @@ fn run(dataflow: &dyn Dataflow) -> Command {
         .args(definition.settings.iter().map(setting))
 }
 
+/// A duration in microseconds.
+pub fn micros(text: &str) -> Option<i64> {
+    number_and_unit(text).and_then(|(number, unit)| number.parse::<i64>().ok()?.checked_mul(unit))
+}
+
 /// At least a second, and at most a day.
 fn network_timeout(text: &str) -> Result<Duration, String> {
-    let micros = number_and_unit(text).and_then(|(number, unit)| number.parse::<i64>().ok()?.checked_mul(unit));
-    let micros = micros.filter(|micros| (SECOND..=DAY).contains(micros)).and_then(|micros| u64::try_from(micros).ok());
+    let micros = micros(text).filter(|micros| (SECOND..=DAY).contains(micros)).and_then(|micros| u64::try_from(micros).ok());
     micros.map(Duration::from_micros).ok_or_else(|| "give a duration from 1s to 1d, such as 90s or 5m".into())
 }
 

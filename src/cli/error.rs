@@ -10,6 +10,7 @@ use crate::ingest::version::Changed;
 use crate::interrupt::{self, Interrupted};
 use crate::points::PointsError;
 use crate::points::store::StoreError;
+use crate::serve::ServeError;
 use crate::sinks::SinkError;
 use crate::state::StateError;
 use std::io::{self, Write};
@@ -157,6 +158,20 @@ impl From<StateError> for CliError {
             StateError::Io { .. } | StateError::Ingest(_) => "nothing was written; see that you may read and write there",
         });
         CliError { message: error.to_string(), hint: Some(hint.into()), code }
+    }
+}
+
+impl From<ServeError> for CliError {
+    fn from(error: ServeError) -> Self {
+        let hint = match error {
+            ServeError::State(error) => return error.into(),
+            ServeError::Sink(error) => return error.into(),
+            ServeError::Engine(error) => return error.into(),
+            ServeError::Listen { .. } => "give an address of this machine that nobody listens on: --listen 127.0.0.1:0 finds one",
+            ServeError::Open(_) => "say who may: --tokens FILE, a line each: NAME read|write SECRET; or listen on 127.0.0.1",
+            ServeError::System(_) => "see how many threads and open files a process may have (ulimit -a)",
+        };
+        CliError::failed(error.to_string()).hint(hint)
     }
 }
 

@@ -9,6 +9,7 @@ use crate::ingest::batch::{Batch, Part, Source};
 use crate::ingest::rejected::KEPT_MAX;
 use crate::ingest::unpack;
 use crate::points::{Destination, PointsError};
+use crate::serve::service::Served;
 use crate::shown;
 use crate::sinks::{self, Format, Sink};
 use crate::state::State;
@@ -18,6 +19,7 @@ use retally_core::contract::{Dataflow, Definition, Graph, Settings, Table};
 use retally_core::definition::{FileOptions, TextFormat};
 use retally_core::time::Moment;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,6 +81,53 @@ pub fn job(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Job, CliErro
     let rejected_kept = matches.get_one::<u64>("keep-rejected").copied().unwrap_or(KEPT_MAX);
     let points = points(&*graph, matches)?;
     Ok(Job { definition, graph: Arc::from(graph), settings, tables, accept_from, rejected_kept, rejected_max, points })
+}
+
+/// A dataflow of a service, with the settings of a configuration file and of `--set`.
+pub fn served(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Served, CliError> {
+    let plain = dataflow.definition();
+    let mut definition = plain.clone();
+    let own = |flag: &str| -> Vec<String> {
+        let given = matches.get_many::<String>(flag).into_iter().flatten();
+        given.filter_map(|given| Some(given.strip_prefix(plain.name)?.strip_prefix('.')?.to_string())).collect()
+    };
+    let section = mapping::section(&definition, matches)?;
+    section.map(&mut definition)?;
+    own("map").iter().try_for_each(|given| mapping::map_one(&mut definition, given))?;
+    let mut settings = args::settings(&definition.settings, section.settings(), matches);
+    for given in own("set") {
+        let known: Vec<&str> = definition.settings.iter().map(|setting| setting.name).collect();
+        let Some((name, value)) = given.split_once('=').filter(|(name, _)| known.contains(name)) else {
+            let error = CliError::usage(format!("--set {}.{given} is no setting", plain.name));
+            return Err(error.hint(format!("{}.SETTING=VALUE; its settings are {}", plain.name, known.join(", "))));
+        };
+        settings = settings.with(name, value);
+    }
+    let inputs: Vec<String> = definition.inputs.iter().map(|input| input.name.to_string()).collect();
+    let is_wide = settings.text("layout") == "wide";
+    // All of them may come, but for those that a layout does without.
+    let given = if is_wide { &[][..] } else { &inputs };
+    let settings = dataflow.settle(&mut definition, settings, given).map_err(|error| CliError::usage(error.to_string()))?;
+    let not_before = matches.get_one::<String>("not-before");
+    let accept_from =
+        not_before.map_or(Ok(Moment::NOT_BEFORE), |text| args::time("not-before", text, &settings)).map_err(CliError::usage)?;
+    let graph = dataflow.graph(&settings).map_err(|error| CliError::usage(error.to_string()))?;
+    let tables = graph.tables().iter().map(|table| table.name.to_string()).collect();
+    let dir: PathBuf = state_of(matches)?;
+    let points = if graph.measurements().is_empty() { Destination::Nowhere } else { Destination::Store(State::points(&dir)) };
+    let job = Job { accept_from, rejected_kept: KEPT_MAX, points, ..Job::new(definition, graph, settings, tables) };
+    Ok(Served::new(plain, job))
+}
+
+/// The folder of a service's state: by its flag, or by the configuration file.
+pub fn state_of(matches: &ArgMatches) -> Result<PathBuf, CliError> {
+    match args::state_dir(matches)? {
+        Some(dir) => Ok(dir),
+        None => match mapping::read(matches)?.state {
+            Some(dir) => args::written("state", &dir),
+            None => Err(CliError::usage("a service needs a folder for what it is given").hint("say which: --state DIR")),
+        },
+    }
 }
 
 /// The inputs that a command line names, as far as they can be told.
@@ -150,6 +199,16 @@ pub fn check_processes(job: &Job, cluster: &Cluster, matches: &ArgMatches) -> Re
             .hint("let one process have more workers: -w N; or give a server or file:PATH"));
     }
     Ok(())
+}
+
+/// The workers of a command line, where there is one process.
+pub fn cluster_of_one(matches: &ArgMatches) -> Result<usize, CliError> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let workers = matches.get_one::<u64>("workers").map_or(cores, |number| usize::try_from(*number).unwrap_or(usize::MAX));
+    if (1..=1024).contains(&workers) {
+        return Ok(workers);
+    }
+    Err(CliError::usage(format!("can't have {workers} workers")).hint("from 1 to 1024"))
 }
 
 /// The workers and processes of a command line.

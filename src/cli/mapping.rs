@@ -23,8 +23,17 @@ use retally_core::mapping::{Column, Origin, Rule, Truth};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-/// A configuration file: dataflows by name.
-type File = BTreeMap<String, Section>;
+/// A configuration file.
+#[derive(Debug, Default, Deserialize)]
+pub struct File {
+    /// Where a service listens.
+    pub listen: Option<String>,
+    /// The folder of its state.
+    pub state: Option<String>,
+    /// Dataflows by name.
+    #[serde(flatten)]
+    dataflows: BTreeMap<String, Section>,
+}
 
 /// What a file says of a dataflow.
 #[derive(Debug, Default, Deserialize)]
@@ -57,11 +66,16 @@ struct More {
     no: Option<Vec<String>>,
 }
 
+/// Reads the file of `--config`; one that says nothing where there is no such flag.
+pub fn read(matches: &ArgMatches) -> Result<File, CliError> {
+    let Some(path) = matches.get_one::<String>("config") else { return Ok(File::default()) };
+    file(&text(path)?).map_err(|error| error.within(&format!("--config {path:?}")))
+}
+
 /// Reads what the file of `--config` says of a dataflow; nothing where there is no such flag.
 pub fn section(definition: &Definition, matches: &ArgMatches) -> Result<Section, CliError> {
     let Some(path) = matches.get_one::<String>("config") else { return Ok(Section::default()) };
-    let text = std::fs::read_to_string(path).map_err(|error| CliError::usage(format!("could not read --config {path:?}: {error}")))?;
-    parse(definition, &text).map_err(|error| error.within(&format!("--config {path:?}")))
+    parse(definition, &text(path)?).map_err(|error| error.within(&format!("--config {path:?}")))
 }
 
 /// On one line, as all errors are.
@@ -71,14 +85,22 @@ fn not_toml(text: &str, error: &toml::de::Error) -> String {
     format!("TOML parse error{place}: {}", error.message())
 }
 
-fn parse(definition: &Definition, text: &str) -> Result<Section, CliError> {
-    let mut file: File = toml::from_str(text).map_err(|error| CliError::usage(not_toml(text, &error)))?;
+fn text(path: &str) -> Result<String, CliError> {
+    std::fs::read_to_string(path).map_err(|error| CliError::usage(format!("could not read --config {path:?}: {error}")))
+}
+
+fn file(text: &str) -> Result<File, CliError> {
+    let file: File = toml::from_str(text).map_err(|error| CliError::usage(not_toml(text, &error)))?;
     let dataflows: Vec<&str> = crate::registry::dataflows().iter().map(|dataflow| dataflow.definition().name).collect();
-    if let Some(unknown) = file.keys().find(|name| !dataflows.contains(&name.as_str())) {
+    if let Some(unknown) = file.dataflows.keys().find(|name| !dataflows.contains(&name.as_str())) {
         let error = CliError::usage(format!("[{unknown}] is no dataflow"));
         return Err(error.hint(format!("dataflows are {}", dataflows.join(", "))));
     }
-    let section = file.remove(definition.name).unwrap_or_default();
+    Ok(file)
+}
+
+fn parse(definition: &Definition, text: &str) -> Result<Section, CliError> {
+    let section = file(text)?.dataflows.remove(definition.name).unwrap_or_default();
     let known: Vec<&str> = definition.settings.iter().map(|setting| setting.name).collect();
     if let Some(unknown) = section.settings.keys().find(|name| !known.contains(&name.as_str())) {
         return Err(not_known(&format!("[{}] {unknown}", definition.name), "setting", unknown, &known));
@@ -139,23 +161,25 @@ fn text_of(value: &toml::Value) -> String {
 
 /// Maps inputs by `--map INPUT.FIELD=COLUMN`. What a file says of a field's times and words remains.
 pub fn map(definition: &mut Definition, matches: &ArgMatches) -> Result<(), CliError> {
-    for given in matches.get_many::<String>("map").into_iter().flatten() {
-        let parts = given.split_once('=').and_then(|(name, column)| Some((name, name.split_once('.')?, column)));
-        let Some((name, (input, field), column)) = parts else {
-            let error = CliError::usage(format!("--map {given:?} is not INPUT.FIELD=COLUMN"));
-            return Err(error.hint("INPUT.FIELD==VALUE gives all records this value; INPUT.FIELD= says that there is none"));
-        };
-        let origin = match column.strip_prefix('=') {
-            Some(value) => Origin::Constant(value.into()),
-            None if column.is_empty() => Origin::Absent,
-            None => Origin::Column(Column::parse(column)),
-        };
-        let known = definition.inputs.iter().find(|known| known.name == input);
-        let place = known.and_then(|known| known.fields.iter().position(|known| known.name == field));
-        let said = known.zip(place).and_then(|(known, place)| known.mapping.rule(place)).cloned().unwrap_or_default();
-        set(definition, &format!("--map {name}"), input, field, Rule { origin, ..said })?;
-    }
-    Ok(())
+    matches.get_many::<String>("map").into_iter().flatten().try_for_each(|given| map_one(definition, given))
+}
+
+/// Maps a field by `INPUT.FIELD=COLUMN`.
+pub fn map_one(definition: &mut Definition, given: &str) -> Result<(), CliError> {
+    let parts = given.split_once('=').and_then(|(name, column)| Some((name, name.split_once('.')?, column)));
+    let Some((name, (input, field), column)) = parts else {
+        let error = CliError::usage(format!("--map {given:?} is not INPUT.FIELD=COLUMN"));
+        return Err(error.hint("INPUT.FIELD==VALUE gives all records this value; INPUT.FIELD= says that there is none"));
+    };
+    let origin = match column.strip_prefix('=') {
+        Some(value) => Origin::Constant(value.into()),
+        None if column.is_empty() => Origin::Absent,
+        None => Origin::Column(Column::parse(column)),
+    };
+    let known = definition.inputs.iter().find(|known| known.name == input);
+    let place = known.and_then(|known| known.fields.iter().position(|known| known.name == field));
+    let said = known.zip(place).and_then(|(known, place)| known.mapping.rule(place)).cloned().unwrap_or_default();
+    set(definition, &format!("--map {name}"), input, field, Rule { origin, ..said })
 }
 
 fn set(definition: &mut Definition, given: &str, input: &str, field: &str, rule: Rule) -> Result<(), CliError> {

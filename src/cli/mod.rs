@@ -3,14 +3,19 @@
 pub mod args;
 pub mod changes;
 mod check;
+mod client;
 pub mod demo;
 pub mod error;
+mod feed;
+mod follow;
 pub mod generate;
 pub mod job;
 mod mapping;
 pub mod progress;
 pub mod query;
+mod rows;
 pub mod run;
+pub mod serve;
 pub mod shell;
 pub mod show;
 mod status;
@@ -89,6 +94,9 @@ pub fn main() -> ExitCode {
         Some(("demo", matches)) => demo::main(matches),
         Some(("generate", matches)) => generate::main(matches),
         Some(("query", matches)) => query::main(matches),
+        Some(("serve", matches)) => serve::main(matches),
+        Some(("feed", matches)) => feed::main(matches),
+        Some(("follow", matches)) => follow::main(matches),
         Some(("status", matches)) => status::main(matches),
         Some(("completions", matches)) => shell::completions(matches),
         Some(("man", _)) => shell::man(),

@@ -1,4 +1,4 @@
-//! `retally query`: points of a store.
+//! `retally query`: points of a store; tables are for [`super::rows`].
 //!
 //! Columns are the time, the tags and the fields; rows are sorted by time, then by tags. A range is from its first time on, and up to its
 //! last without it: ranges that follow one another share no point. Names that are not there are answered by those that are most like them.
@@ -37,6 +37,9 @@ struct Question {
 /// Runs the command.
 pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let text = |name: &str| matches.get_one::<String>(name).map(String::as_str);
+    if text("points").is_none() {
+        return super::rows::main(matches);
+    }
     let range_ns = range(matches)?;
     let dir = match text("points").unwrap_or_default().parse() {
         Ok(Destination::Store(dir)) => dir,

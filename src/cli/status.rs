@@ -1,23 +1,27 @@
-//! `retally status`: what is in a state.
+//! `retally status`: how a service is, or what is in a state.
 
 use super::args;
+use super::client::Server;
 use super::error::{CliError, say, unless_broken_pipe};
 use super::table;
 use crate::numbers::grouped;
 use crate::state::State;
-use crate::state::frame::Frame;
+use crate::state::frame::{Answer, Frame};
 use clap::ArgMatches;
 use retally_core::time::Moment;
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Write, stdout};
-use std::path::PathBuf;
+use std::io::{Read, Write, stdout};
 
 /// So many batches of each dataflow are shown, the last ones.
 const BATCHES_SHOWN: usize = 10;
+/// What is shown of each, and whether it is a number.
+const COLUMNS: [(&str, bool); 7] =
+    [("epoch", true), ("arrived", false), ("parts", true), ("accepted", true), ("late", true), ("rejected", true), ("changed", true)];
 
 /// Runs the command.
 pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
-    let dir: PathBuf = args::written("state", matches.get_one::<String>("state").map_or("", String::as_str))?;
+    let Some(dir) = args::state_dir(matches)? else { return of_service(&Server::of(matches)?) };
     let (frames, torn) = State::look(&dir)?;
     if torn > 0 {
         say("note: a batch is being written, or its process ended while it was: it is not there");
@@ -32,13 +36,58 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     unless_broken_pipe(stdout().write_all(text.concat().as_bytes()))
 }
 
+/// How a service is, and its last batches.
+fn of_service(server: &Server) -> Result<(), CliError> {
+    let get = |path: &str, asked: &[(String, String)]| -> Result<Value, CliError> {
+        let mut text = String::new();
+        let mut body = server.get(path, asked, &[])?.into_body().into_reader();
+        body.read_to_string(&mut text).map_err(|error| CliError::failed(format!("the answer was cut off: {error}")))?;
+        serde_json::from_str(&text).map_err(|error| CliError::failed(format!("the answer is none of a service: {error}")))
+    };
+    let status = get("/v1/status", &[])?;
+    let said = |value: &Value, name: &str| match value.get(name) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Number(number)) => grouped(&number.to_string()),
+        _ => "-".into(),
+    };
+    let mut text = format!("{}, for {} s, with {} workers", said(&status, "phase"), said(&status, "uptime_s"), said(&status, "workers"));
+    text += &format!(", {} batches under way, {} streams\n", said(&status, "batches_under_way"), said(&status, "streams"));
+    if let Some(error) = status.get("error").and_then(Value::as_str) {
+        text += &format!("error: {error}\n");
+    }
+    let dataflows = status.get("dataflows").and_then(Value::as_object);
+    for (name, about) in dataflows.into_iter().flatten() {
+        let of = |what: &str| said(about, what);
+        let (epoch, records, late, rejected) = (of("epoch"), of("records"), of("late"), of("rejected"));
+        text += &format!("{name}: epoch {epoch}, {records} records accepted, {late} late, {rejected} rejected\n");
+    }
+    for (name, _) in dataflows.into_iter().flatten() {
+        let batches = get(&format!("/v1/{name}/batches"), &[("limit".into(), BATCHES_SHOWN.to_string())])?;
+        let batches = batches.get("batches").and_then(Value::as_array).cloned().unwrap_or_default();
+        let row = |batch: &Value| {
+            let changed: u64 =
+                batch.get("changed").and_then(Value::as_object).into_iter().flatten().filter_map(|(_, rows)| rows.as_u64()).sum();
+            let arrived = said(batch, "arrived");
+            // Seconds are enough here.
+            let arrived = arrived.split_once('.').map_or(arrived.clone(), |(seconds, _)| format!("{seconds}Z"));
+            let [parts, accepted, late, rejected] = ["parts", "accepted", "late", "rejected"].map(|name| said(batch, name));
+            vec![said(batch, "epoch"), arrived, parts, accepted, late, rejected, grouped(&changed.to_string())]
+        };
+        let shown: Vec<Vec<String>> = batches.iter().rev().map(row).collect();
+        let count = shown.len() as u64;
+        text += &format!("\n{}", table::render_cells(&format!("last batches of {name}"), &COLUMNS, shown.into_iter(), count, None));
+    }
+    unless_broken_pipe(stdout().write_all(text.as_bytes()))
+}
+
 /// A dataflow in a line.
 fn summary(name: &str, frames: &[&Frame]) -> String {
-    let sum = |count: fn(&Frame) -> u64| grouped(&frames.iter().map(|frame| count(frame)).sum::<u64>().to_string());
     let blobs: BTreeSet<_> = frames.iter().flat_map(|frame| &frame.parts).flat_map(|part| part.blobs()).collect();
     let bytes = indicatif::HumanBytes(blobs.iter().map(|blob| blob.bytes).sum());
     let last = frames.last().map_or(0, |frame| frame.epoch);
-    let (accepted, rejected) = (sum(|frame| frame.answer.accepted), sum(|frame| frame.answer.rejected));
+    let of =
+        |count: fn(&Answer) -> u64| grouped(&frames.iter().filter_map(|frame| frame.answer.as_ref()).map(count).sum::<u64>().to_string());
+    let (accepted, rejected) = (of(|answer| answer.accepted), of(|answer| answer.rejected));
     format!(
         "{name}: epoch {last}, {accepted} records accepted, {rejected} rejected, {} files ({bytes})\n",
         grouped(&blobs.len().to_string())
@@ -47,13 +96,17 @@ fn summary(name: &str, frames: &[&Frame]) -> String {
 
 /// The last batches of a dataflow.
 fn batches(name: &str, frames: &[&Frame]) -> String {
-    let columns =
-        [("epoch", true), ("arrived", false), ("parts", true), ("accepted", true), ("late", true), ("rejected", true), ("changed", true)];
     let row = |frame: &&Frame| {
-        let answer = &frame.answer;
-        let changed: u64 = answer.changed.values().sum();
-        let numbers = [frame.parts.len() as u64, answer.accepted, answer.late, answer.rejected, changed];
-        let numbers = numbers.map(|number| grouped(&number.to_string()));
+        // What came of a batch is said with a later one; that of the last may be known to the tables alone.
+        let known =
+            |count: fn(&Answer) -> u64| frame.answer.as_ref().map_or_else(|| "?".into(), |answer| grouped(&count(answer).to_string()));
+        let numbers = [
+            grouped(&frame.parts.len().to_string()),
+            known(|answer| answer.accepted),
+            known(|answer| answer.late),
+            known(|answer| answer.rejected),
+            known(|answer| answer.changed.values().sum()),
+        ];
         // Seconds are enough here.
         let arrived = Moment(frame.arrived.div_euclid(1_000_000).saturating_mul(1_000_000)).to_string();
         [frame.epoch.to_string(), arrived].into_iter().chain(numbers).collect()
@@ -61,5 +114,5 @@ fn batches(name: &str, frames: &[&Frame]) -> String {
     let first = frames.len().saturating_sub(BATCHES_SHOWN);
     let shown: Vec<Vec<String>> = frames.iter().skip(first).map(row).collect();
     let count = shown.len() as u64;
-    format!("\n{}", table::render_cells(&format!("last batches of {name}"), &columns, shown.into_iter(), count, None))
+    format!("\n{}", table::render_cells(&format!("last batches of {name}"), &COLUMNS, shown.into_iter(), count, None))
 }

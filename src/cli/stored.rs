@@ -12,6 +12,7 @@ use crate::state::folders::{Difference, Folder};
 use crate::state::frame::{Answer, Part};
 use crate::state::{Kept, Of, State};
 use clap::ArgMatches;
+use retally_core::Epoch;
 use retally_core::contract::{Definition, InputKind};
 use retally_core::time::Moment;
 use std::collections::VecDeque;
@@ -64,7 +65,7 @@ impl Stored {
     pub fn next(&mut self, batches: &mut VecDeque<Batch>) -> Result<Option<Next>, CliError> {
         let of = Of { plain: &self.plain, definition: &self.definition };
         if !std::mem::replace(&mut self.is_taken_up, true)
-            && let Some((epoch, plan)) = self.state.replay(of)?
+            && let Some((epoch, plan)) = self.state.replay(of, Epoch::MAX)?
         {
             return Ok(Some(Next::Replay(epoch, plan)));
         }
@@ -78,7 +79,7 @@ impl Stored {
                 return Ok(None);
             }
             let (arrival, arrived) = (engine::arrival(self.accept_from), engine::now());
-            let mut kept = batch.map_or(Ok(Kept::default()), |batch| self.state.keep(of, &batch, arrival))?;
+            let mut kept = batch.map_or(Ok(Kept::default()), |batch| self.state.files().keep(of, &batch, arrival))?;
             for folder in folders {
                 let difference = self.state.compare(of, &folder, arrival)?;
                 self.check_gone(&folder, &difference)?;
@@ -87,7 +88,7 @@ impl Stored {
             if kept.parts.is_empty() {
                 continue;
             }
-            let mut plan = self.state.plan(of, &kept.parts.iter().collect::<Vec<_>>())?;
+            let mut plan = self.state.files().plan(of, &kept.parts.iter().collect::<Vec<_>>())?;
             plan.passed_over.append(&mut kept.passed_over);
             plan.notes.append(&mut kept.notes);
             self.pending = Some((kept.parts, arrived));

@@ -114,14 +114,24 @@ impl Host {
     ///
     /// The time in its summary counts from `arrived`.
     pub fn offer(&self, dataflow: usize, plan: Plan, arrived: Instant) -> Result<Epoch, EngineError> {
+        self.enter(dataflow, plan, arrived, None)
+    }
+
+    /// Offers what a dataflow was given before, up to an epoch, as one. It is the first of its dataflow.
+    pub fn replay(&self, dataflow: usize, until: Epoch, plan: Plan) -> Result<Epoch, EngineError> {
+        self.enter(dataflow, plan, Instant::now(), Some(until))
+    }
+
+    fn enter(&self, dataflow: usize, plan: Plan, arrived: Instant, replayed: Option<Epoch>) -> Result<Epoch, EngineError> {
         // Epochs reach worker 0 in the order of their numbers: both happen under the lock.
         let mut doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(door) = doors.get_mut(dataflow) else { return Err(EngineError::Ended) };
         if door.under_way.load(Ordering::Relaxed) >= OFFERS_MAX {
             return Err(EngineError::Full { dataflow: door.name, limit: OFFERS_MAX });
         }
-        let epoch = door.epoch + 1;
-        self.inbox.send(Message::Offer(dataflow, Offer { epoch, plan, arrived, is_replay: false })).map_err(|_| EngineError::Ended)?;
+        let epoch = replayed.unwrap_or(door.epoch + 1);
+        let offer = Offer { epoch, plan, arrived, is_replay: replayed.is_some() };
+        self.inbox.send(Message::Offer(dataflow, offer)).map_err(|_| EngineError::Ended)?;
         door.epoch = epoch;
         door.under_way.fetch_add(1, Ordering::Relaxed);
         drop(doors);
@@ -136,11 +146,16 @@ impl Host {
         }
     }
 
+    /// There will be no more offers: the workers end when all are complete.
+    pub fn end(&self) {
+        self.inbox.send(Message::Close).ok();
+        self.wake();
+    }
+
     /// Waits until all offers are complete and all points are written, and ends the workers. Returns the points that destinations refused,
     /// or why the workers ended before.
     pub fn close(self) -> Result<Dropped, EngineError> {
-        self.inbox.send(Message::Close).ok();
-        self.wake();
+        self.end();
         let ended = self.thread.join().map_err(|_| EngineError::Start("a worker has panicked".into()))?;
         Ok(ended?.unwrap_or_default())
     }

@@ -5,6 +5,7 @@
 use super::buffer::TextBuffer;
 use super::cells::{self, Cell};
 use crate::tables::TableState;
+use retally_core::contract::Table;
 use retally_core::row::{Column, ColumnType};
 use std::io::{self, Write};
 
@@ -27,11 +28,21 @@ pub(super) fn write_safe(state: &TableState, out: &mut dyn Write) -> io::Result<
 fn write_cells(state: &TableState, out: &mut dyn Write, shown: impl for<'a> Fn(&Column, Cell<'a>) -> Cell<'a>) -> io::Result<()> {
     let columns = &state.table().columns;
     let mut pieces = TextBuffer::new(out);
-    pieces.add(|out| line(out, columns.iter().map(|column| Cell::Text(column.name.into()))))?;
+    pieces.add(|out| append_header(out, state.table()))?;
     for mut row in state.rows() {
         pieces.add(|out| line(out, columns.iter().map(|column| shown(column, cells::take(column, &mut row)))))?;
     }
     pieces.flush()
+}
+
+/// Appends the header.
+pub(super) fn append_header(out: &mut Vec<u8>, table: &Table) {
+    line(out, table.columns.iter().map(|column| Cell::Text(column.name.into())));
+}
+
+/// Appends a row as a line.
+pub(super) fn append_row<'a>(out: &mut Vec<u8>, table: &'a Table, mut row: &'a [u8]) {
+    line(out, table.columns.iter().map(|column| cells::take(column, &mut row)));
 }
 
 fn line<'a>(out: &mut Vec<u8>, cells: impl Iterator<Item = Cell<'a>>) {

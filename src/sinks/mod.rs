@@ -11,6 +11,7 @@ mod csv;
 mod destination;
 mod directory;
 mod json;
+pub mod live;
 mod manifest;
 mod parquet;
 mod postgres;

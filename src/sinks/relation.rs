@@ -9,7 +9,7 @@
 use super::SinkError;
 use super::cells::{Cell, take};
 use retally_core::contract::Table;
-use retally_core::row::{ColumnType, RowBatch};
+use retally_core::row::ColumnType;
 
 /// The column that says whose the rows of a shared table are.
 const OWNER: &str = "dataflow";
@@ -305,14 +305,19 @@ impl Relation {
         })
     }
 
-    /// Parts changes into the rows that are there now, and the rows whose keys are gone.
-    pub(super) fn sort_changes<'c>(&self, batches: &'c [RowBatch], new: &mut Vec<&'c [u8]>, gone: &mut Vec<&'c [u8]>) {
+    /// Parts changes, which are in order, into the rows that are there now, and the rows whose keys are gone.
+    pub(super) fn sort_changes<'c>(
+        &self,
+        changes: impl Iterator<Item = (&'c [u8], i64)>,
+        new: &mut Vec<&'c [u8]>,
+        gone: &mut Vec<&'c [u8]>,
+    ) {
         let key = |row: &'c [u8]| {
             let mut rest = row;
             self.table.columns.iter().take(self.key).for_each(|column| drop(take(column, &mut rest)));
             row.get(..row.len() - rest.len()).unwrap_or_default()
         };
-        let mut changes = batches.iter().flat_map(RowBatch::iter).peekable();
+        let mut changes = changes.peekable();
         while let Some((row, diff)) = changes.next() {
             let (mut there, mut before) = (None, None);
             if diff > 0 {

@@ -244,7 +244,7 @@ pub(super) fn apply(
             continue;
         }
         let (mut new, mut gone) = (Vec::new(), Vec::new());
-        relation.sort_changes(batches, &mut new, &mut gone);
+        relation.sort_changes(batches.iter().flat_map(RowBatch::iter), &mut new, &mut gone);
         if new.len() + gone.len() <= ONE_BY_ONE_MAX {
             session.each(&relation.delete_one(), &relation, relation.key, &gone)?;
             if !relation.key_is_primary() {

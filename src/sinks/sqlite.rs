@@ -29,6 +29,8 @@ use std::time::Duration;
 const BUSY_WAIT: Duration = Duration::from_secs(5);
 /// Pages that are held in memory before they are written, in KiB.
 const CACHE_KIB: i32 = 32 << 10;
+/// So many statements are kept prepared.
+const STATEMENTS_KEPT: usize = 256;
 
 /// A database in a file.
 #[derive(Debug)]
@@ -36,6 +38,8 @@ pub struct Sqlite {
     path: PathBuf,
     place: String,
     kept: Option<Kept>,
+    /// It is read while it is written, and written often: commits are appended to a log beside it.
+    is_live: bool,
     _lock: Lock,
 }
 
@@ -66,11 +70,20 @@ impl Sqlite {
             LockError::Held(holder) => SinkError::InUse { place: place.clone(), holder },
             LockError::Io(error) => refused(why(&error), "look at who may write there: a file beside it is needed too"),
         })?;
-        let mut sqlite = Sqlite { place, path, kept: None, _lock: lock };
+        let mut sqlite = Sqlite { place, path, kept: None, is_live: false, _lock: lock };
         if sqlite.path.exists() {
             sqlite.read(|session| relational::check(session, tables))?;
         }
         Ok(sqlite)
+    }
+
+    /// As the database of a service: it is read while it is written. What a crash of the machine takes away are the last commits.
+    pub(super) fn live(self) -> Sqlite {
+        Sqlite { is_live: true, kept: None, ..self }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     fn connect(&self) -> Result<Connection, SinkError> {
@@ -83,6 +96,11 @@ impl Sqlite {
         if connection.is_readonly("main").map_err(failed)? {
             return Err(SinkError::Database { place: self.place.clone(), why: READ_ONLY.into(), hint: "look at who may write it" });
         }
+        if self.is_live {
+            connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
+            connection.pragma_update(None, "synchronous", "NORMAL").map_err(failed)?;
+        }
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
         Ok(connection)
     }
 
@@ -100,7 +118,7 @@ impl Sqlite {
     }
 
     /// Reads a file that is there.
-    fn read<T>(&mut self, work: impl FnOnce(&mut Open<'_>) -> Result<T, SinkError>) -> Result<T, SinkError> {
+    pub(super) fn read<T>(&mut self, work: impl FnOnce(&mut Open<'_>) -> Result<T, SinkError>) -> Result<T, SinkError> {
         let mut connection = self.connection()?;
         let transaction = connection.transaction().map_err(|error| self.failed(&error))?;
         let answer = work(&mut Open { transaction, place: &self.place })?;
@@ -109,7 +127,7 @@ impl Sqlite {
     }
 
     /// All in one transaction, or nothing: not even a file.
-    fn write<T>(&mut self, work: &mut dyn FnMut(&mut Open<'_>) -> Result<T, SinkError>) -> Result<T, SinkError> {
+    pub(super) fn write<T>(&mut self, work: &mut dyn FnMut(&mut Open<'_>) -> Result<T, SinkError>) -> Result<T, SinkError> {
         let section = Section::begin();
         let there = self.path.exists();
         let written = self.connection().and_then(|mut connection| Ok((self.transact(&section, &mut connection, work)?, connection)));
@@ -183,13 +201,13 @@ fn file(path: &Path) -> Option<(u64, u64)> {
 }
 
 /// A transaction under way.
-struct Open<'c> {
-    transaction: rusqlite::Transaction<'c>,
+pub(super) struct Open<'c> {
+    pub(super) transaction: rusqlite::Transaction<'c>,
     place: &'c str,
 }
 
 impl Open<'_> {
-    fn failed(&self, error: &rusqlite::Error) -> SinkError {
+    pub(super) fn failed(&self, error: &rusqlite::Error) -> SinkError {
         failed(self.place, error)
     }
 }
@@ -197,7 +215,7 @@ impl Open<'_> {
 impl Open<'_> {
     /// Runs a statement for each row, whose first cells are its parameters. Returns how many rows that wrote.
     fn run(&mut self, statement: &str, relation: &Relation, cells: usize, rows: &mut dyn Iterator<Item = &[u8]>) -> Result<u64, SinkError> {
-        let mut statement = self.transaction.prepare(statement).map_err(|error| self.failed(&error))?;
+        let mut statement = self.transaction.prepare_cached(statement).map_err(|error| self.failed(&error))?;
         let (mut count, mut text) = (0, Vec::new());
         for row in rows {
             let mut place = 0;
@@ -331,7 +349,7 @@ fn bind(statement: &mut Statement<'_>, place: usize, kind: Kind, cell: &Cell<'_>
 
 const READ_ONLY: &str = "it may only be read";
 
-fn failed(place: &str, error: &rusqlite::Error) -> SinkError {
+pub(super) fn failed(place: &str, error: &rusqlite::Error) -> SinkError {
     let code = error.sqlite_error_code();
     let (why, hint) = match code {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {

@@ -6,8 +6,9 @@
 //! # Limits
 //! A file of the same size and modification time is taken to be the same, as `rsync` and `make` do.
 
+use super::files::{made, shape};
 use super::frame::{Content, InFolder, Part};
-use super::{Kept, Of, State, StateError, made, shape};
+use super::{Kept, Of, State, StateError};
 use crate::ingest::batch::Arrival;
 use crate::ingest::file::{InputFile, size};
 use crate::ingest::{IngestError, paths, plan, remote};
@@ -64,7 +65,7 @@ impl State {
             if before.is_some_and(|before| is_same(before, bytes, modified_ns) && before.shape == shape) {
                 continue;
             }
-            let blob = self.blobs.keep_file(file)?;
+            let blob = self.files.blobs().keep_file(file)?;
             let content = Content::Blob(blob);
             if before.is_some_and(|before| before.content == content && before.shape == shape) {
                 continue;

@@ -5,12 +5,33 @@
 //! what they hold.
 
 use retally_core::Epoch;
-use retally_core::definition::{FileOptions, Input, Shape};
+use retally_core::definition::{FileOptions, Input, Shape, TextFormat};
 use retally_core::field::Field;
 use retally_core::mapping::{Mapping, Rule};
 use retally_core::time::Moment;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+/// What a frame of the journal says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Entry {
+    /// A batch.
+    Batch(Frame),
+    /// What came of a batch, which was not known when it was appended.
+    Answered(Answered),
+}
+
+/// What came of a batch that was appended before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answered {
+    /// The dataflow.
+    pub dataflow: String,
+    /// The batch's epoch.
+    pub epoch: Epoch,
+    /// What came of it.
+    pub answer: Answer,
+}
 
 /// A batch of a dataflow.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,8 +44,21 @@ pub struct Frame {
     pub arrived: i64,
     /// Its parts, in order.
     pub parts: Vec<Part>,
-    /// What came of it.
-    pub answer: Answer,
+    /// What its sender calls it, where it does: the same batch under the same key counts once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Key>,
+    /// What came of it, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<Answer>,
+}
+
+/// What a sender calls a batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    /// The key.
+    pub key: String,
+    /// The hash of what was sent under it.
+    pub body: String,
 }
 
 /// What is delivered or retracted for an input under a name.
@@ -98,6 +132,8 @@ pub struct InFolder {
 pub enum Content {
     /// A file of records.
     Blob(Blob),
+    /// A small one, which stands in the frame itself.
+    Inline(Inline),
     /// A dataset: its key, and its streams.
     Dataset {
         /// What identifies it.
@@ -114,6 +150,34 @@ pub enum Content {
         /// Its first bytes.
         raw: Vec<u8>,
     },
+}
+
+/// A small file of records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inline {
+    /// What it holds.
+    pub format: InlineFormat,
+    /// Its text.
+    pub text: String,
+}
+
+/// What a small file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InlineFormat {
+    /// Values between delimiters.
+    Csv,
+    /// JSON objects.
+    Json,
+}
+
+impl From<InlineFormat> for TextFormat {
+    fn from(format: InlineFormat) -> TextFormat {
+        match format {
+            InlineFormat::Csv => TextFormat::Csv,
+            InlineFormat::Json => TextFormat::Json,
+        }
+    }
 }
 
 /// A file that is kept.
@@ -144,7 +208,7 @@ impl Part {
         match &self.content {
             Content::Blob(blob) => std::slice::from_ref(blob),
             Content::Dataset { streams, .. } => streams,
-            Content::Refused { .. } => &[],
+            Content::Inline(_) | Content::Refused { .. } => &[],
         }
     }
 
@@ -152,7 +216,7 @@ impl Part {
     pub fn dataset(&self) -> Option<(&str, &[String])> {
         match &self.content {
             Content::Dataset { key, .. } => Some((&self.input, key)),
-            Content::Blob(_) | Content::Refused { .. } => None,
+            Content::Blob(_) | Content::Inline(_) | Content::Refused { .. } => None,
         }
     }
 

@@ -9,7 +9,7 @@
 //! compares it ([`super::State::check_reached`]).
 
 use super::StateError;
-use super::frame::Frame;
+use super::frame::{Entry, Frame};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -97,20 +97,37 @@ impl Journal {
         Ok(Opened { journal: Journal { dir: dir.into(), segment, file, bytes, failed: false }, frames, torn })
     }
 
-    /// Appends a frame, and waits until the disk has it. After an error nothing more is appended: what the disk has is not known, and the
-    /// next who opens the journal looks.
-    pub fn append(&mut self, frame: &Frame) -> Result<(), StateError> {
+    /// Writes frames one after the other. Where the disk does not take them, it is as it was before, and others may be written later.
+    pub fn write(&mut self, entries: &[Entry]) -> Result<(), StateError> {
         let path = path(&self.dir, self.segment);
         if self.failed {
             return Err(StateError::Unsynced { path, cause: io::Error::other("a write before it failed") });
         }
-        let bytes = encode(frame).map_err(StateError::io("write", &path))?;
-        let appended = self.file.write_all(&bytes).and_then(|()| self.file.sync_data());
-        if let Err(cause) = appended {
-            self.failed = true;
-            return Err(StateError::Unsynced { path, cause });
+        let mut bytes = Vec::new();
+        entries.iter().try_for_each(|entry| encode(entry, &mut bytes)).map_err(StateError::io("write", &path))?;
+        if let Err(cause) = self.file.write_all(&bytes) {
+            let cut = self.file.set_len(self.bytes).and_then(|()| self.file.seek(SeekFrom::Start(self.bytes)));
+            self.failed = cut.is_err();
+            return Err(match cut {
+                Ok(_) => StateError::Io { what: "write", path, cause },
+                Err(_) => StateError::Unsynced { path, cause },
+            });
         }
         self.bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Waits until the disk has what was written. After an error nothing more is written: what the disk has is not known, and the next who
+    /// opens the journal looks.
+    pub fn sync(&mut self) -> Result<(), StateError> {
+        let failed = |cause| StateError::Unsynced { path: path(&self.dir, self.segment), cause };
+        if self.failed {
+            return Err(failed(io::Error::other("a write before it failed")));
+        }
+        if let Err(cause) = self.file.sync_data() {
+            self.failed = true;
+            return Err(failed(cause));
+        }
         if self.bytes >= SEGMENT_BYTES {
             (self.file, self.bytes) = begin(&self.dir, self.segment + 1)?;
             self.segment += 1;
@@ -146,16 +163,15 @@ fn segments(dir: &Path) -> Result<Vec<u64>, StateError> {
     Ok(numbers)
 }
 
-fn encode(frame: &Frame) -> io::Result<Vec<u8>> {
-    let payload = serde_json::to_vec(frame)?;
+fn encode(entry: &Entry, bytes: &mut Vec<u8>) -> io::Result<()> {
+    let payload = serde_json::to_vec(entry)?;
     let length = u32::try_from(payload.len()).ok().filter(|length| *length <= FRAME_BYTES_MAX);
     let length = length.ok_or_else(|| io::Error::other("the batch has too many files for one: give fewer at a time"))?.to_le_bytes();
-    let mut bytes = Vec::with_capacity(HEAD_BYTES + payload.len());
     bytes.extend_from_slice(MARK);
     bytes.extend_from_slice(&length);
     bytes.extend_from_slice(&checksum(length, &payload).to_le_bytes());
     bytes.extend_from_slice(&payload);
-    Ok(bytes)
+    Ok(())
 }
 
 /// Of the length too, so that no length is taken for another.
@@ -183,8 +199,16 @@ fn read(path: &Path, bytes: &[u8], frames: &mut Vec<Frame>) -> Result<usize, Sta
                 None => Ok(at),
             };
         };
-        let frame = serde_json::from_slice(payload);
-        frames.push(frame.map_err(|error| StateError::damaged(path, format!("the frame at byte {at} can't be read: {error}")))?);
+        let entry = serde_json::from_slice(payload);
+        match entry.map_err(|error| StateError::damaged(path, format!("the frame at byte {at} can't be read: {error}")))? {
+            Entry::Batch(frame) => frames.push(frame),
+            Entry::Answered(answered) => {
+                let is_it = |frame: &&mut Frame| frame.epoch == answered.epoch && frame.dataflow == answered.dataflow;
+                if let Some(frame) = frames.iter_mut().rev().find(is_it) {
+                    frame.answer = Some(answered.answer);
+                }
+            }
+        }
         at += HEAD_BYTES + payload.len();
     }
     Ok(at)
@@ -201,8 +225,13 @@ mod tests {
     use crate::state::frame::Answer;
 
     fn frame(epoch: u64) -> Frame {
-        let (dataflow, arrived, answer) = ("online".into(), 7, Answer { accepted: epoch, ..Answer::default() });
-        Frame { dataflow, epoch, arrived, parts: Vec::new(), answer }
+        let (dataflow, arrived, answer) = ("online".into(), 7, Some(Answer { accepted: epoch, ..Answer::default() }));
+        Frame { dataflow, epoch, arrived, parts: Vec::new(), key: None, answer }
+    }
+
+    fn append(journal: &mut Journal, frame: Frame) {
+        journal.write(&[Entry::Batch(frame)]).unwrap();
+        journal.sync().unwrap();
     }
 
     fn epochs(dir: &Path) -> Result<(Vec<u64>, u64), String> {
@@ -212,7 +241,7 @@ mod tests {
 
     fn written(dir: &Path, until: u64) -> PathBuf {
         let mut journal = Journal::open(dir).unwrap().journal;
-        (1..=until).for_each(|epoch| journal.append(&frame(epoch)).unwrap());
+        (1..=until).for_each(|epoch| append(&mut journal, frame(epoch)));
         path(dir, 1)
     }
 
@@ -220,7 +249,9 @@ mod tests {
     fn three(dir: &Path) -> (PathBuf, Vec<u8>, usize) {
         let path = written(dir, 3);
         let whole = std::fs::read(&path).unwrap();
-        let third = whole.len() - encode(&frame(3)).unwrap().len();
+        let mut last = Vec::new();
+        encode(&Entry::Batch(frame(3)), &mut last).unwrap();
+        let third = whole.len() - last.len();
         (path, whole, third)
     }
 
@@ -231,7 +262,7 @@ mod tests {
         written(dir.path(), 2);
         let mut opened = Journal::open(dir.path()).unwrap();
         assert_eq!(opened.frames, [frame(1), frame(2)]);
-        opened.journal.append(&frame(3)).unwrap();
+        append(&mut opened.journal, frame(3));
         assert_eq!(epochs(dir.path()), Ok((vec![1, 2, 3], 0)));
     }
 

@@ -16,23 +16,21 @@
 //! Nothing is removed: a journal grows with what is delivered. A state holds any number of dataflows, and one process at a time has it open.
 
 mod blobs;
+pub mod files;
 pub mod folders;
 pub mod frame;
 mod journal;
 
-use crate::ingest::batch::{self, Arrival, Batch, Source};
-use crate::ingest::jobs::{self, BadJob, Job};
-use crate::ingest::plan::{self, Plan, STDIN, is_pipe};
-use crate::ingest::{IngestError, paths, streams};
+use crate::ingest::IngestError;
+use crate::ingest::plan::Plan;
 use crate::lock::{Lock, LockError};
 use crate::shown;
 use crate::staged::{Staged, is_temporary, why};
-use blobs::Blobs;
-use frame::{Answer, Blob, Content, Frame, KeptShape, Part};
+use files::{Files, MISSING};
+use frame::{Answer, Answered, Blob, Entry, Frame, Part};
 use journal::{Journal, Opened};
 use retally_core::Epoch;
-use retally_core::contract::{Definition, Input, InputKind};
-use retally_core::split::{Dataset, RefusedJob};
+use retally_core::contract::Definition;
 use retally_core::time::Moment;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -40,17 +38,16 @@ use std::path::{Path, PathBuf};
 
 /// What stands in `format`.
 const FORMAT: &str = "retally 1\n";
-/// The blob of a stream that could not be read: there is none of this name.
-const MISSING: &str = "missing";
 
 /// An open state.
 #[derive(Debug)]
 pub struct State {
-    dir: PathBuf,
+    files: Files,
     journal: Journal,
-    blobs: Blobs,
-    /// Those of all dataflows, in order.
+    /// Those of all dataflows that were there when it was opened, in order.
     frames: Vec<Frame>,
+    /// The epoch of each dataflow's last batch.
+    epochs: BTreeMap<String, Epoch>,
     torn: u64,
     _lock: Lock,
 }
@@ -177,9 +174,8 @@ impl State {
             staged.map_err(StateError::io("write", &format))?;
         }
         let Opened { journal, frames, torn } = Journal::open(&dir.join("journal"))?;
-        let state = State { dir: dir.into(), journal, blobs: Blobs::open(&dir.join("blobs"))?, frames, torn, _lock: lock };
-        state.check_epochs()?;
-        Ok(state)
+        let epochs = epochs(dir, &frames)?;
+        Ok(State { files: Files::open(dir)?, journal, frames, epochs, torn, _lock: lock })
     }
 
     /// The batches of a state, in order, and the bytes of one that is not whole. Another process may have it open.
@@ -192,7 +188,12 @@ impl State {
 
     /// The folder.
     pub fn dir(&self) -> &Path {
-        &self.dir
+        self.files.dir()
+    }
+
+    /// The files that were delivered.
+    pub fn files(&self) -> &Files {
+        &self.files
     }
 
     /// The bytes of a batch that was not there yet when the process that wrote it ended. They were cut off.
@@ -210,14 +211,19 @@ impl State {
         dir.join("points")
     }
 
-    /// The batches of a dataflow, in order.
+    /// The batches of a dataflow that were there when the state was opened, in order.
     pub fn frames(&self, dataflow: &str) -> impl Iterator<Item = &Frame> {
         self.frames.iter().filter(move |frame| frame.dataflow == dataflow)
     }
 
+    /// The batches of all dataflows that were there when the state was opened, in order.
+    pub fn all_frames(&self) -> &[Frame] {
+        &self.frames
+    }
+
     /// The epoch of the last batch of a dataflow; 0 before the first.
     pub fn epoch(&self, dataflow: &str) -> Epoch {
-        self.frames(dataflow).last().map_or(0, |frame| frame.epoch)
+        self.epochs.get(dataflow).copied().unwrap_or(0)
     }
 
     /// An error where tables have an epoch that the journal does not know: its end is missing.
@@ -227,172 +233,79 @@ impl State {
             return Ok(());
         }
         let why = format!("its last batch of {dataflow} is number {epoch}, and the tables of the state are those of number {reached}");
-        Err(StateError::damaged(&self.dir.join("journal"), why))
+        Err(StateError::damaged(&self.dir().join("journal"), why))
     }
 
-    /// Copies the files of a batch, which is accepted as of `arrival`. When this returns, the disk has them.
-    pub fn keep(&self, of: Of<'_>, batch: &Batch, arrival: Arrival) -> Result<Kept, StateError> {
-        let Of { plain, definition } = of;
-        let mut kept = Kept::default();
-        for part in &batch.parts {
-            let Some(input) = definition.inputs.get(part.input) else { continue };
-            let shape = shape(plain, input);
-            let add = |kept: &mut Kept, name: &str, content: Content| {
-                kept.parts.push(made(input, part.sign, name, content, shape.clone(), arrival));
-            };
-            match (&part.source, input.kind) {
-                (Source::Path(path), InputKind::Datasets(files)) => {
-                    for mut queue in jobs::open(path, files)? {
-                        while let Some(job) = queue.next()? {
-                            let content = self.keep_job(job)?;
-                            add(&mut kept, queue.name(), content);
-                        }
-                        kept.passed_over.extend(queue.passed_over());
-                    }
-                }
-                (Source::Path(path), InputKind::Records) if is_pipe(path) => {
-                    let blob = match path.as_str() {
-                        STDIN => self.blobs.keep_stream(path, io::stdin())?,
-                        _ => self.blobs.keep_file(path)?,
-                    };
-                    add(&mut kept, path, Content::Blob(blob));
-                }
-                (Source::Path(path), InputKind::Records) => {
-                    let found = paths::find(path, |_| true)?;
-                    kept.passed_over.extend(found.passed_over.iter().cloned());
-                    kept.notes.extend(plan::unnamed_note(&found));
-                    for file in &found.files {
-                        add(&mut kept, file, Content::Blob(self.blobs.keep_file(file)?));
-                    }
-                }
-                (Source::Bytes(body), _) => add(&mut kept, &body.name, Content::Blob(self.blobs.keep_stream(&body.name, &*body.bytes)?)),
-                // What was kept is kept.
-                (Source::Kept { .. } | Source::Dataset { .. } | Source::Refused { .. }, _) => {}
-            }
-        }
-        Ok(kept)
-    }
-
-    fn keep_job(&self, job: Result<Job, BadJob>) -> Result<Content, StateError> {
-        match job {
-            Ok(Job { key, streams }) => {
-                let streams = streams.iter().map(|stream| self.keep_stream_of_dataset(stream)).collect::<Result<_, _>>()?;
-                Ok(Content::Dataset { key, streams })
-            }
-            Err(BadJob { line, reason, raw }) => Ok(Content::Refused { line, reason, raw }),
-        }
-    }
-
-    /// A stream that can't be read is missing: its dataset is failed, as it would be without a state.
-    fn keep_stream_of_dataset(&self, location: &str) -> Result<Blob, StateError> {
-        let mut attempt = 0;
-        loop {
-            match self.blobs.keep_file(location) {
-                Err(StateError::Input { cause, .. }) if cause.kind() == io::ErrorKind::NotFound || attempt + 1 >= streams::ATTEMPTS_MAX => {
-                    return Ok(Blob { file: MISSING.into(), bytes: 0 });
-                }
-                Err(StateError::Input { .. }) => {
-                    attempt += 1;
-                    std::thread::sleep(streams::pause(attempt));
-                }
-                kept => return kept,
-            }
-        }
-    }
-
-    /// Plans parts that were kept.
-    pub fn plan(&self, of: Of<'_>, parts: &[&Part]) -> Result<Plan, StateError> {
-        let mut plan = Plan::default();
-        let mut rest = parts;
-        while let Some(first) = rest.first() {
-            // What is accepted, and how the files of an input become records, is said for a whole plan.
-            let mut shapes: BTreeMap<&str, &Option<KeptShape>> = BTreeMap::new();
-            let mut count = 0;
-            for part in rest {
-                if part.accepts() != first.accepts() || *shapes.entry(&part.input).or_insert(&part.shape) != &part.shape {
-                    break;
-                }
-                count += 1;
-            }
-            let (parts, others) = rest.split_at(count);
-            rest = others;
-            let mut shaped = of.plain.clone();
-            for input in &mut shaped.inputs {
-                if let Some(Some(shape)) = shapes.get(input.name) {
-                    let unknown =
-                        |field| format!("a batch of {} names the field {field:?}, which {} does not have", of.plain.name, input.name);
-                    *input = shape.shaped(input).map_err(|field| StateError::damaged(&self.dir.join("journal"), unknown(field)))?;
-                }
-            }
-            let (accept_from, accept_until) = first.accepts();
-            let batch = Batch { parts: parts.iter().filter_map(|part| self.source(&shaped, part)).collect() };
-            let mut planned = plan::plan(&shaped, &batch, Arrival { accept_from, accept_until })?;
-            planned.shape(&shaped.inputs, &of.definition.inputs);
-            plan.append(planned);
-        }
-        Ok(plan)
-    }
-
-    fn source(&self, definition: &Definition, part: &Part) -> Option<batch::Part> {
-        let input = definition.inputs.iter().position(|input| input.name == part.input)?;
-        let name = part.name.clone();
-        let source = match &part.content {
-            Content::Blob(blob) => Source::Kept { name, path: self.blobs.path(blob) },
-            Content::Dataset { key, streams } => {
-                let streams = streams.iter().map(|blob| self.blobs.path(blob)).collect();
-                Source::Dataset { name, dataset: Dataset { key: key.clone(), streams, route: 0 } }
-            }
-            Content::Refused { line, reason, raw } => {
-                Source::Refused { name, job: RefusedJob { line: *line, reason: reason.clone(), raw: raw.clone() } }
-            }
-        };
-        Some(batch::Part { input, sign: part.sign.into(), source })
-    }
-
-    /// All batches of a dataflow as one, which has the epoch of the last; nothing where there is none.
-    pub fn replay(&self, of: Of<'_>) -> Result<Option<(Epoch, Plan)>, StateError> {
+    /// The batches of a dataflow up to an epoch as one, which has the epoch of the last; nothing where there is none.
+    pub fn replay(&self, of: Of<'_>, until: Epoch) -> Result<Option<(Epoch, Plan)>, StateError> {
         // Of several deliveries of a dataset the last counts; what came before would be written and taken back.
-        let parts = || self.frames(of.plain.name).flat_map(|frame| &frame.parts);
+        let frames = || self.frames(of.plain.name).take_while(|frame| frame.epoch <= until);
+        let parts = || frames().flat_map(|frame| &frame.parts);
         let last: BTreeMap<_, &Part> = parts().filter_map(|part| Some((part.dataset()?, part))).collect();
         let counts =
             |part: &&Part| part.dataset().is_none_or(|key| part.sign > 0 && last.get(&key).is_some_and(|last| std::ptr::eq(*last, *part)));
         let mut replay = Plan::default();
-        for frame in self.frames(of.plain.name) {
+        for frame in frames() {
             let parts: Vec<&Part> = frame.parts.iter().filter(counts).collect();
-            replay.append(self.plan(of, &parts)?);
+            replay.append(self.files.plan(of, &parts)?);
         }
-        let epoch = self.epoch(of.plain.name);
+        let epoch = frames().last().map_or(0, |frame| frame.epoch);
         Ok((epoch > 0).then_some((epoch, replay)))
     }
 
     /// Appends a batch that was applied: from now on it is there. Its epoch is the next of its dataflow.
     pub fn append(&mut self, dataflow: &str, parts: Vec<Part>, arrived: Moment, answer: Answer) -> Result<Epoch, StateError> {
         let epoch = self.epoch(dataflow) + 1;
-        let frame = Frame { dataflow: dataflow.into(), epoch, arrived: arrived.0, parts, answer };
-        self.journal.append(&frame)?;
-        self.frames.push(frame);
+        let answer = Some(answer);
+        self.write(vec![Frame { dataflow: dataflow.into(), epoch, arrived: arrived.0, parts, key: None, answer }], &[])?;
+        self.sync()?;
         Ok(epoch)
+    }
+
+    /// Writes batches, whose epochs follow those before, and what came of earlier ones. They are there when [`State::sync`] has returned.
+    /// After [`StateError::Io`] the journal is as it was before.
+    pub fn write(&mut self, frames: Vec<Frame>, answered: &[Answered]) -> Result<(), StateError> {
+        let last: Vec<(String, Epoch)> = frames.iter().map(|frame| (frame.dataflow.clone(), frame.epoch)).collect();
+        let entries: Vec<Entry> = frames.into_iter().map(Entry::Batch).chain(answered.iter().cloned().map(Entry::Answered)).collect();
+        self.journal.write(&entries)?;
+        self.epochs.extend(last);
+        Ok(())
+    }
+
+    /// Waits until the disk has what was written. After an error that is not known, and nothing more is written.
+    pub fn sync(&mut self) -> Result<(), StateError> {
+        self.journal.sync()
+    }
+
+    /// Forgets the batches that were there when the state was opened.
+    pub fn forget_frames(&mut self) {
+        self.frames = Vec::new();
     }
 
     /// Reads all files of the state to their ends.
     pub fn check(&self) -> Result<(), StateError> {
         let blobs = self.frames.iter().flat_map(|frame| &frame.parts).flat_map(|part| part.blobs());
         let blobs: BTreeSet<&Blob> = blobs.filter(|blob| blob.file != MISSING).collect();
-        blobs.into_iter().try_for_each(|blob| self.blobs.check(blob))
+        blobs.into_iter().try_for_each(|blob| self.files.blobs().check(blob))
     }
+}
 
-    /// An error where the epochs of a dataflow do not follow one another.
-    fn check_epochs(&self) -> Result<(), StateError> {
-        let mut last = BTreeMap::new();
-        for frame in &self.frames {
-            let before = last.insert(frame.dataflow.as_str(), frame.epoch).unwrap_or(0);
-            if frame.epoch != before + 1 {
-                let why = format!("batch {} of {} follows batch {before}", frame.epoch, frame.dataflow);
-                return Err(StateError::damaged(&self.dir.join("journal"), why));
-            }
+/// The last epoch of each dataflow; an error where they do not follow one another.
+fn epochs(dir: &Path, frames: &[Frame]) -> Result<BTreeMap<String, Epoch>, StateError> {
+    let mut last: BTreeMap<String, Epoch> = BTreeMap::new();
+    for frame in frames {
+        let before = last.get_mut(frame.dataflow.as_str());
+        let epoch = before.as_ref().map_or(0, |epoch| **epoch);
+        if frame.epoch != epoch + 1 {
+            let why = format!("batch {} of {} follows batch {epoch}", frame.epoch, frame.dataflow);
+            return Err(StateError::damaged(&dir.join("journal"), why));
         }
-        Ok(())
+        match before {
+            Some(before) => *before = frame.epoch,
+            None => drop(last.insert(frame.dataflow.clone(), frame.epoch)),
+        }
     }
+    Ok(last)
 }
 
 /// Whether a folder is a state; an error where it is something else.
@@ -409,25 +322,5 @@ fn check_format(dir: &Path) -> Result<bool, StateError> {
             if others { Err(StateError::NoState(dir.into())) } else { Ok(false) }
         }
         Err(cause) => Err(StateError::Io { what: "read", path, cause }),
-    }
-}
-
-/// How the files of an input become records, where that is not as the dataflow has it.
-fn shape(plain: &Definition, input: &Input) -> Option<KeptShape> {
-    let own = plain.inputs.iter().find(|own| own.name == input.name).map(KeptShape::of).unwrap_or_default();
-    Some(KeptShape::of(input)).filter(|shape| *shape != own)
-}
-
-fn made(input: &Input, sign: isize, name: &str, content: Content, shape: Option<KeptShape>, arrival: Arrival) -> Part {
-    Part {
-        input: input.name.into(),
-        sign: if sign < 0 { -1 } else { 1 },
-        // Queries and passwords of URLs are kept nowhere.
-        name: shown::location(name).into_owned(),
-        content,
-        accept_from: arrival.accept_from.0,
-        accept_until: arrival.accept_until.0,
-        shape,
-        folder: None,
     }
 }

@@ -5,7 +5,7 @@
 
 mod state;
 
-pub use state::{Run, TableState};
+pub use state::{Run, TableState, consolidated};
 
 use retally_core::contract::{Graph, Table};
 use retally_core::key_chart::KeyChart;

@@ -36,20 +36,7 @@ impl TableState {
     ///
     /// Returns the consolidated changes, in order.
     pub fn apply(&mut self, changes: Vec<RowBatch>) -> Run {
-        let mut runs: Vec<Run> = changes.into_iter().map(|batch| vec![Arc::new(batch)]).collect();
-        // Batches of the same worker follow one another; merging by pairs keeps this at n log n for any number of them.
-        while runs.len() > 1 {
-            let mut pairs = runs.into_iter();
-            let mut merged = Vec::new();
-            while let Some(left) = pairs.next() {
-                merged.push(match pairs.next() {
-                    Some(right) => merge(left, right),
-                    None => left,
-                });
-            }
-            runs = merged;
-        }
-        let run = runs.pop().unwrap_or_default();
+        let run = consolidated(changes);
         self.rows += run.iter().flat_map(|batch| batch.iter()).map(|(_, diff)| diff).sum::<i64>();
         if !run.is_empty() {
             self.runs.push(run.clone());
@@ -93,6 +80,24 @@ impl TableState {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// The changes of an epoch in order, each row once. They may come in several sorted batches with rows in common.
+pub fn consolidated(changes: Vec<RowBatch>) -> Run {
+    let mut runs: Vec<Run> = changes.into_iter().map(|batch| vec![Arc::new(batch)]).collect();
+    // Batches of the same worker follow one another; merging by pairs keeps this at n log n for any number of them.
+    while runs.len() > 1 {
+        let mut pairs = runs.into_iter();
+        let mut merged = Vec::new();
+        while let Some(left) = pairs.next() {
+            merged.push(match pairs.next() {
+                Some(right) => merge(left, right),
+                None => left,
+            });
+        }
+        runs = merged;
+    }
+    runs.pop().unwrap_or_default()
 }
 
 fn length(run: &Run) -> usize {

@@ -85,6 +85,23 @@ impl Known {
         self.run
     }
 
+    /// The dataflow.
+    pub fn dataflow(&self) -> &'static str {
+        self.run.split(' ').nth(1).unwrap()
+    }
+
+    /// The settings, as a service takes them.
+    pub fn set(&self) -> String {
+        let words: Vec<&str> = self.run.split(' ').skip(2).collect();
+        let set = |pair: &[&str]| format!("--set {}.{}={}", self.dataflow(), pair[0].trim_start_matches("--"), pair[1]);
+        words.chunks(2).map(set).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The tables by name, as CSV.
+    pub fn tables(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.tables.iter().map(|(file, bytes)| (file.strip_suffix(".csv").unwrap(), bytes.as_slice()))
+    }
+
     /// Writes `FOLDER/events.csv` and `FOLDER/servers.csv`.
     pub fn write_csv(&self, place: &Place, folder: &str) {
         place.write(&format!("{folder}/events.csv"), table(&EVENTS, &self.lines));

@@ -7,4 +7,5 @@ pub mod postgres_server;
 pub mod program;
 pub mod proxy;
 pub mod s3_server;
+pub mod service;
 pub mod sqlite_file;

@@ -103,6 +103,19 @@ impl Started {
         Started { words: words.into(), child, stdout: received(stdout), stderr: received(stderr) }
     }
 
+    /// The next line that it prints.
+    #[track_caller]
+    pub fn line(&self) -> String {
+        let line = self.stdout.recv_timeout(Duration::from_secs(RUN_SECONDS_MAX));
+        let line = line.unwrap_or_else(|_| panic!("`retally {}` prints nothing (more)", self.words));
+        String::from_utf8(line).unwrap().trim_end().to_string()
+    }
+
+    /// The lines that it has printed since.
+    pub fn lines(&self) -> Vec<String> {
+        self.stdout.try_iter().map(|line| String::from_utf8(line).unwrap().trim_end().to_string()).collect()
+    }
+
     /// The number of the process.
     pub fn id(&self) -> u32 {
         self.child.id()

@@ -20,6 +20,7 @@ pub mod url;
 
 use super::queue::{self, Drain, Queued};
 use super::{Dropped, PointsError};
+use crate::client;
 use crate::shown::{self, HIDDEN};
 use answer::Verdict;
 use flate2::Compression;
@@ -31,7 +32,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use ureq::Agent;
 use ureq::http::header::{AUTHORIZATION as AUTHORIZATION_HEADER, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use url::Target;
 
 /// The variable of the environment with the value of the header `Authorization`, such as `Token …` or `Bearer …`.
@@ -94,31 +94,12 @@ pub fn open(target: &Target, patience: Patience) -> Result<Queued, PointsError> 
 }
 
 fn agent(target: &Target, patience: Patience) -> Result<Agent, PointsError> {
-    let mut config = Agent::config_builder()
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .user_agent(concat!("retally/", env!("CARGO_PKG_VERSION")))
+    let config = Agent::config_builder()
         .timeout_connect(Some(patience.connect))
         .timeout_send_body(Some(patience.answer))
         .timeout_recv_response(Some(patience.answer))
         .timeout_recv_body(Some(patience.answer));
-    if target.is_local() {
-        // What is said of the way out holds for what is out.
-        config = config.proxy(None);
-    }
-    if target.is_secure() {
-        let found = rustls_native_certs::load_native_certs();
-        if found.certs.is_empty() {
-            return Err(PointsError::NoCertificates(target.to_string()));
-        }
-        let certificates = found.certs.iter().map(|certificate| Certificate::from_der(certificate.as_ref()).to_owned()).collect();
-        let tls = TlsConfig::builder()
-            .root_certs(RootCerts::Specific(Arc::new(certificates)))
-            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()));
-        config = config.tls_config(tls.build());
-    }
-    Ok(config.build().new_agent())
+    client::agent(config, target.is_local(), target.is_secure()).ok_or_else(|| PointsError::NoCertificates(target.to_string()))
 }
 
 /// What the threads share.

@@ -1,0 +1,105 @@
+//! Asking a service: where it is, who asks, and what it answers.
+
+use super::error::CliError;
+use super::serve::LISTEN;
+use crate::client;
+use crate::shown;
+use clap::ArgMatches;
+use std::io::Read;
+use std::time::Duration;
+use ureq::http::Uri;
+use ureq::{Agent, Body};
+
+/// For a connection.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// Of an error, this is read.
+const ERROR_BYTES_MAX: u64 = 64 << 10;
+
+/// A service.
+pub struct Server {
+    /// Asks.
+    pub agent: Agent,
+    base: String,
+    token: Option<String>,
+}
+
+/// An answer that is an error.
+#[derive(Debug)]
+pub struct Failed {
+    /// The status.
+    pub status: u16,
+    /// What it says.
+    pub error: CliError,
+}
+
+impl Server {
+    /// That of a command line.
+    pub fn of(matches: &ArgMatches) -> Result<Server, CliError> {
+        let base = matches.get_one::<String>("server").cloned().unwrap_or_else(|| format!("http://{LISTEN}"));
+        let wrong = || CliError::usage(format!("--server {:?} is no URL of a service", shown::location(&base))).hint("http://HOST:PORT");
+        let uri: Uri = base.parse().map_err(|_| wrong())?;
+        let (scheme, host) = (uri.scheme_str().unwrap_or_default(), uri.host().ok_or_else(wrong)?);
+        if !matches!(scheme, "http" | "https") || shown::has_secret(&base) {
+            return Err(wrong());
+        }
+        let is_local = matches!(host, "localhost" | "127.0.0.1" | "[::1]");
+        let config = Agent::config_builder().timeout_connect(Some(CONNECT_MAX));
+        let agent = client::agent(config, is_local, scheme == "https");
+        let agent =
+            agent.ok_or_else(|| CliError::failed("this machine has no certificates to see servers by").hint("install ca-certificates"))?;
+        let token = matches.get_one::<String>("token-file").map(|path| {
+            let read =
+                std::fs::read_to_string(path).map_err(|error| CliError::usage(format!("could not read --token-file {path:?}: {error}")));
+            read.map(|text| text.trim().to_string())
+        });
+        Ok(Server { agent, base: base.trim_end_matches('/').into(), token: token.transpose()? })
+    }
+
+    /// The address of a path.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    /// What proves who asks.
+    pub fn authorization(&self) -> Option<String> {
+        self.token.as_ref().map(|token| format!("Bearer {token}"))
+    }
+
+    /// Gets what is at a path.
+    pub fn get(&self, path: &str, asked: &[(String, String)], headers: &[(&str, &str)]) -> Result<ureq::http::Response<Body>, CliError> {
+        let mut request = self.agent.get(self.url(path));
+        for (name, value) in asked {
+            request = request.query(name, value);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(authorization) = self.authorization() {
+            request = request.header("authorization", authorization);
+        }
+        let response = request.call().map_err(|error| self.unreachable(&error))?;
+        let status = response.status().as_u16();
+        if status == 200 { Ok(response) } else { Err(failed(status, response.into_body()).error) }
+    }
+
+    /// It does not answer.
+    pub fn unreachable(&self, error: &ureq::Error) -> CliError {
+        let error = CliError::failed(format!("could not ask the service at {}: {error}", self.base));
+        error.hint("start it (`retally serve`), or say where it is: --server URL")
+    }
+}
+
+/// What an answer says that is an error.
+pub fn failed(status: u16, body: Body) -> Failed {
+    let mut text = String::new();
+    // What can't be read says nothing.
+    body.into_reader().take(ERROR_BYTES_MAX).read_to_string(&mut text).ok();
+    let answer: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    let said = |name: &str| answer.get("error").and_then(|error| error.get(name)?.as_str()).map(String::from);
+    let error = CliError::failed(said("message").unwrap_or_else(|| format!("the service answered with status {status}")));
+    let error = match said("hint") {
+        Some(hint) => error.hint(hint),
+        None => error,
+    };
+    Failed { status, error }
+}

@@ -1,0 +1,266 @@
+//! `retally feed`: a batch for a service.
+//!
+//! Files are sent as one batch, packed on the way and never held in memory. The batch has a key: where a connection breaks off, or the
+//! service is busy or away for a moment, all of it is sent again under the same key, and counts once.
+
+use super::client::{Server, failed};
+use super::error::{CliError, say, unless_broken_pipe};
+use super::job;
+use crate::ingest::batch::Source;
+use crate::ingest::cuts::Packer;
+use crate::ingest::file::InputFile;
+use crate::ingest::format::{self, Content, Kind};
+use crate::ingest::{paths, plan};
+use crate::registry;
+use crate::shown;
+use clap::ArgMatches;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use retally_core::contract::{Definition, InputKind};
+use retally_core::split::Packing;
+use serde_json::Value;
+use std::io::{self, PipeWriter, Read, Write, stdout};
+use std::time::{Duration, Instant};
+use ureq::SendBody;
+use uuid::Uuid;
+
+/// So long it is tried again; and so long, where the service was never reached: its address may be wrong.
+const TRIES_FOR: Duration = Duration::from_secs(120);
+const FIRST_TRIES_FOR: Duration = Duration::from_secs(10);
+/// The first pause, and the longest.
+const PAUSE: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// So much is read at a time.
+const BLOCK_BYTES: usize = 256 << 10;
+
+/// A file that is sent.
+#[derive(Clone, Debug)]
+struct File {
+    /// The name of the part: INPUT, or INPUT- where it is taken back.
+    part: String,
+    path: String,
+    /// What it is called.
+    name: String,
+    /// What it holds, and how it is packed when it is sent.
+    content_type: &'static str,
+    encoding: &'static str,
+    /// It is text, and packed on the way; newlines in it may be in quotes.
+    packed: Option<bool>,
+    bytes: u64,
+}
+
+/// Runs the command.
+pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
+    let name = matches.get_one::<String>("dataflow").map_or("", String::as_str);
+    let Some(dataflow) = registry::dataflow(name) else { return Ok(()) };
+    let inputs: Vec<String> = matches.get_many::<String>("inputs").into_iter().flatten().cloned().collect();
+    let files = files(&dataflow.definition(), &inputs)?;
+    let server = Server::of(matches)?;
+    let wait = matches.get_one::<String>("wait").map_or("visible", String::as_str);
+    let is_quiet = matches.get_flag("quiet");
+    let answer = send(&server, name, &files, wait, is_quiet)?;
+    if is_quiet {
+        return Ok(());
+    }
+    unless_broken_pipe(stdout().write_all(shown_answer(&answer).as_bytes()))
+}
+
+/// The files of a batch.
+fn files(definition: &Definition, inputs: &[String]) -> Result<Vec<File>, CliError> {
+    let batch = job::batch(definition, inputs)?;
+    let mut files = Vec::new();
+    for part in &batch.parts {
+        let (Some(input), Source::Path(path)) = (definition.inputs.get(part.input), &part.source) else { continue };
+        let name = format!("{}{}", input.name, if part.sign < 0 { "-" } else { "" });
+        if path == plan::STDIN {
+            return Err(
+                CliError::usage("standard input can't be sent again where a connection breaks off").hint("write it to a file first")
+            );
+        }
+        if let InputKind::Datasets(_) = input.kind
+            && std::fs::metadata(path).is_ok_and(|folder| folder.is_dir())
+        {
+            let error = CliError::usage(format!("{:?} is a folder of datasets, which a service can't be sent", shown::location(path)));
+            return Err(error.hint("send a file of jobs, a JSON object a line, that names where the service finds them"));
+        }
+        let found = paths::find(path, |_| true).map_err(|error| CliError::from(crate::engine::EngineError::from(error)))?;
+        for file in found.files {
+            let shown = shown::location(&file).into_owned();
+            let Some(Sent { content_type, encoding, packed }) = format::kind(&file).and_then(|kind| Sent::of(kind, &file)) else {
+                let error = CliError::usage(format!("{shown:?} can't be sent to a service"));
+                return Err(error.hint("CSV and JSON can, plain or with .gz or .zst, and Parquet"));
+            };
+            let bytes = std::fs::metadata(&file).map_or(0, |file| file.len());
+            files.push(File { part: name.clone(), path: file, name: shown, content_type, encoding, packed, bytes });
+        }
+    }
+    Ok(files)
+}
+
+/// How a file is sent.
+struct Sent {
+    content_type: &'static str,
+    encoding: &'static str,
+    packed: Option<bool>,
+}
+
+impl Sent {
+    /// A file of some kind, where a service takes it.
+    fn of(kind: Kind, path: &str) -> Option<Sent> {
+        let is_lines = !path.to_ascii_lowercase().contains(".json") || path.to_ascii_lowercase().contains(".jsonl");
+        let content_type = match kind.content {
+            Content::Csv => "text/csv",
+            Content::Json if is_lines => "application/x-ndjson",
+            Content::Json => "application/json",
+            Content::Parquet => "application/vnd.apache.parquet",
+            Content::Archive(_) => return None,
+        };
+        let (encoding, packed) = match kind.packing {
+            Packing::Plain if kind.content == Content::Parquet => ("identity", None),
+            Packing::Plain => ("zstd", Some(kind.content == Content::Csv)),
+            Packing::Gzip => ("gzip", None),
+            Packing::Zstd => ("zstd", None),
+            Packing::Bzip2 | Packing::Xz => return None,
+        };
+        Some(Sent { content_type, encoding, packed })
+    }
+}
+
+/// Sends a batch until it is answered.
+fn send(server: &Server, dataflow: &str, files: &[File], wait: &str, is_quiet: bool) -> Result<Value, CliError> {
+    let key = Uuid::new_v4().to_string();
+    let (began, mut pause, mut tries_for) = (Instant::now(), PAUSE, FIRST_TRIES_FOR);
+    loop {
+        let (error, is_there) = match send_once(server, dataflow, files, wait, &key, is_quiet)? {
+            Came::Answer(answer) => return Ok(answer),
+            Came::Again(error, is_there) => (error, is_there),
+        };
+        if is_there {
+            tries_for = TRIES_FOR;
+        }
+        if began.elapsed() >= tries_for {
+            return Err(error);
+        }
+        if !is_quiet {
+            say(&format!("note: {error}; sending it again"));
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// What came of sending a batch.
+enum Came {
+    Answer(Value),
+    /// It may be sent again; and whether anybody was there.
+    Again(CliError, bool),
+}
+
+fn send_once(server: &Server, dataflow: &str, files: &[File], wait: &str, key: &str, is_quiet: bool) -> Result<Came, CliError> {
+    let boundary = format!("retally-{key}");
+    let (reader, writer) = io::pipe().map_err(|error| CliError::failed(format!("could not make a pipe: {error}")))?;
+    let bar = bar(files.iter().map(|file| file.bytes).sum(), is_quiet);
+    let (sent, boundary_written, shown) = (files.to_vec(), boundary.clone(), bar.clone());
+    let writing = std::thread::spawn(move || write(writer, &sent, &boundary_written, &shown));
+    let mut request = server
+        .agent
+        .post(server.url(&format!("/v1/{dataflow}/batches")))
+        .query("wait", wait)
+        .header("content-type", format!("multipart/form-data; boundary={boundary}"))
+        .header("idempotency-key", key)
+        // What is refused at once is not sent.
+        .header("expect", "100-continue");
+    if let Some(authorization) = server.authorization() {
+        request = request.header("authorization", authorization);
+    }
+    let response = request.send(SendBody::from_owned_reader(reader));
+    bar.finish_and_clear();
+    // Whether all was written shows in the answer; why a file could not be read does not.
+    if let Ok(Err((file, error))) = writing.join()
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        return Err(
+            CliError::failed(format!("could not read {:?}: {error}", shown::location(&file))).hint("nothing was sent; look at the file")
+        );
+    }
+    let response = match response {
+        Ok(response) => response,
+        Err(error) => {
+            let is_there = !matches!(&error, ureq::Error::Io(cause) if cause.kind() == io::ErrorKind::ConnectionRefused)
+                && !matches!(error, ureq::Error::HostNotFound);
+            return Ok(Came::Again(server.unreachable(&error), is_there));
+        }
+    };
+    let status = response.status().as_u16();
+    if status != 200 {
+        let failed = failed(status, response.into_body());
+        return if matches!(failed.status, 409 | 502 | 503 | 504) { Ok(Came::Again(failed.error, true)) } else { Err(failed.error) };
+    }
+    let mut text = String::new();
+    match response.into_body().into_reader().read_to_string(&mut text) {
+        Ok(_) => Ok(Came::Answer(serde_json::from_str(&text).unwrap_or_default())),
+        Err(error) => Ok(Came::Again(CliError::failed(format!("the answer was cut off: {error}")), true)),
+    }
+}
+
+/// Writes all parts. Where a file can't be read, what was written has no end, and is refused.
+fn write(mut to: PipeWriter, files: &[File], boundary: &str, bar: &ProgressBar) -> Result<(), (String, io::Error)> {
+    for file in files {
+        let failed = |error| (file.path.clone(), error);
+        // Names are shown: quotes and line ends would end the header.
+        let name: String =
+            file.name.chars().map(|character| if matches!(character, '"' | '\r' | '\n' | '\\') { '_' } else { character }).collect();
+        let disposition = format!("Content-Disposition: form-data; name=\"{}\"; filename=\"{name}\"", file.part);
+        let (kind, encoding) = (file.content_type, file.encoding);
+        write!(to, "--{boundary}\r\n{disposition}\r\nContent-Type: {kind}\r\nContent-Encoding: {encoding}\r\n\r\n").map_err(failed)?;
+        let from = InputFile::open(&file.path).map_err(failed)?;
+        match file.packed {
+            None => copy(from, &mut to, bar),
+            Some(has_quotes) => Packer::new(&mut to, has_quotes).and_then(|mut packer| {
+                copy(from, &mut packer, bar)?;
+                packer.finish()
+            }),
+        }
+        .map_err(failed)?;
+        to.write_all(b"\r\n").map_err(failed)?;
+    }
+    write!(to, "--{boundary}--\r\n").map_err(|error| (String::new(), error))
+}
+
+fn copy(mut from: impl Read, to: &mut impl Write, bar: &ProgressBar) -> io::Result<()> {
+    let mut block = vec![0; BLOCK_BYTES];
+    loop {
+        let length = from.read(&mut block)?;
+        let Some(bytes) = block.get(..length).filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
+        to.write_all(bytes)?;
+        bar.inc(length as u64);
+    }
+}
+
+fn bar(bytes: u64, is_quiet: bool) -> ProgressBar {
+    let target = if is_quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    let style = ProgressStyle::with_template("sending {wide_bar} {bytes}/{total_bytes}, {eta} left");
+    ProgressBar::with_draw_target(Some(bytes), target).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// What came of a batch, in words.
+fn shown_answer(answer: &Value) -> String {
+    let number = |name: &str| indicatif::HumanCount(answer.get(name).and_then(Value::as_u64).unwrap_or(0));
+    let epoch = number("epoch");
+    if answer.get("durable").is_some() {
+        return format!("batch {epoch}: the disk has it\n");
+    }
+    let duplicate = if answer.get("duplicate").and_then(Value::as_bool) == Some(true) { ", sent before" } else { "" };
+    let ms = answer.get("ms").and_then(Value::as_f64).unwrap_or(0.0);
+    let mut text = format!(
+        "batch {epoch}: {} records, {} late, {} rejected, in {ms:.1} ms{duplicate}\n",
+        number("accepted"),
+        number("late"),
+        number("rejected")
+    );
+    let changed = answer.get("changed").and_then(Value::as_object);
+    for (table, rows) in changed.into_iter().flatten() {
+        let rows = rows.as_u64().unwrap_or(0);
+        text += &format!("  {table}: {} row{} changed\n", indicatif::HumanCount(rows), if rows == 1 { "" } else { "s" });
+    }
+    text
+}

@@ -1,0 +1,203 @@
+//! `retally query` of tables: those of a service, or of the state of one.
+
+use super::client::Server;
+use super::error::{CliError, unless_broken_pipe};
+use super::query::nearest;
+use super::{show, table};
+use crate::registry;
+use crate::sinks::SinkError;
+use crate::sinks::live::read::{Question, Reader, Text};
+use crate::state::State;
+use clap::ArgMatches;
+use retally_core::contract::{Settings, Table};
+use retally_core::row::ColumnType;
+use std::collections::BTreeMap;
+use std::io::{self, BufWriter, Read, Write, stdout};
+use std::path::Path;
+
+/// What is asked for: `DATAFLOW.TABLE`, and what else was said.
+struct Asked<'m> {
+    dataflow: &'m str,
+    table: &'m str,
+    matches: &'m ArgMatches,
+}
+
+/// Prints rows of a table.
+pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
+    let name = matches.get_one::<String>("measurement").map_or("", String::as_str);
+    let Some((dataflow, table)) = name.split_once('.') else {
+        return Err(CliError::usage(format!("{name:?} is not DATAFLOW.TABLE")));
+    };
+    let asked = Asked { dataflow, table, matches };
+    let state = matches.get_one::<String>("state");
+    match matches.get_one::<String>("format").map(String::as_str) {
+        Some("table") | None => {
+            let mut text = Vec::new();
+            rows(&asked, state, Text::Csv, &mut text)?;
+            print_table(name, &text)
+        }
+        Some(format) => {
+            let format = if format == "csv" { Text::Csv } else { Text::Json };
+            let mut out = BufWriter::new(stdout().lock());
+            match rows(&asked, state, format, &mut out) {
+                Err(Failed::Written(error)) => unless_broken_pipe(Err(error)),
+                Err(error) => Err(error.into()),
+                Ok(()) => unless_broken_pipe(out.flush()),
+            }
+        }
+    }
+}
+
+enum Failed {
+    Written(io::Error),
+    Cli(CliError),
+}
+
+impl From<Failed> for CliError {
+    fn from(failed: Failed) -> CliError {
+        match failed {
+            Failed::Cli(error) => error,
+            Failed::Written(error) => CliError::failed(format!("could not print: {error}")),
+        }
+    }
+}
+
+impl From<CliError> for Failed {
+    fn from(error: CliError) -> Failed {
+        Failed::Cli(error)
+    }
+}
+
+impl From<SinkError> for Failed {
+    fn from(error: SinkError) -> Failed {
+        Failed::Cli(error.into())
+    }
+}
+
+impl Asked<'_> {
+    fn text(&self, name: &str) -> Option<&str> {
+        self.matches.get_one::<String>(name).map(String::as_str)
+    }
+
+    /// `COLUMN=VALUE`, as given.
+    fn conditions(&self) -> Result<Vec<(String, String)>, CliError> {
+        let given = self.matches.get_many::<String>("tags").into_iter().flatten();
+        given
+            .map(|given| {
+                let parts = given.split_once('=').map(|(column, value)| (column.to_string(), value.to_string()));
+                parts.ok_or_else(|| CliError::usage(format!("{given:?} is not COLUMN=VALUE")))
+            })
+            .collect()
+    }
+}
+
+fn rows(asked: &Asked<'_>, state: Option<&String>, format: Text, out: &mut dyn Write) -> Result<(), Failed> {
+    match state {
+        Some(dir) => rows_of_state(asked, Path::new(dir), format, out),
+        None => rows_of_server(asked, format, out),
+    }
+}
+
+fn rows_of_server(asked: &Asked<'_>, format: Text, out: &mut dyn Write) -> Result<(), Failed> {
+    let server = Server::of(asked.matches)?;
+    let mut parameters = asked.conditions()?;
+    let format = if format == Text::Csv { "csv" } else { "json" };
+    parameters.push(("format".into(), format.into()));
+    for name in ["from", "to", "order"] {
+        parameters.extend(asked.text(name).map(|value| (name.to_string(), value.to_string())));
+    }
+    parameters.extend(asked.matches.get_one::<u64>("limit").map(|limit| ("limit".to_string(), limit.to_string())));
+    let response = server.get(&format!("/v1/{}/tables/{}", asked.dataflow, asked.table), &parameters, &[])?;
+    let mut body = response.into_body().into_reader();
+    let mut block = vec![0; 64 << 10];
+    loop {
+        let length = body.read(&mut block).map_err(|error| CliError::failed(format!("the answer was cut off: {error}")))?;
+        let Some(bytes) = block.get(..length).filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
+        out.write_all(bytes).map_err(Failed::Written)?;
+    }
+}
+
+fn rows_of_state(asked: &Asked<'_>, dir: &Path, format: Text, out: &mut dyn Write) -> Result<(), Failed> {
+    let path = State::tables(dir);
+    if !path.is_file() {
+        let error = CliError::failed(format!("the state {dir:?} has no tables"));
+        return Err(error.hint("`retally run DATAFLOW ... --state DIR` and `retally serve` make them").into());
+    }
+    let mut reader = Reader::open(&path)?;
+    let snapshot = reader.snapshot()?;
+    let table = table_of(asked, snapshot.settings(asked.dataflow)?)?;
+    let bad = |error: crate::sinks::live::read::BadQuestion| CliError::usage(error.to_string());
+    let mut question = Question::default();
+    question.limit = asked.matches.get_one::<u64>("limit").copied();
+    let mut values: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    asked.conditions()?.into_iter().for_each(|(column, value)| values.entry(column).or_default().push(value));
+    for (column, values) in values {
+        question.only(&table, &column, &values).map_err(bad)?;
+    }
+    question.range(&table, asked.text("from"), asked.text("to")).map_err(bad)?;
+    asked.text("order").map_or(Ok(()), |order| question.order(&table, order)).map_err(bad)?;
+    let mut bytes = Vec::new();
+    let mut write = |bytes: &mut Vec<u8>| {
+        let written = out.write_all(bytes).map_err(Failed::Written);
+        bytes.clear();
+        written
+    };
+    format.begin(&table, &mut bytes);
+    let mut is_first = true;
+    snapshot.rows(&table, asked.dataflow, &question, |row| {
+        format.row(&table, row, is_first, &mut bytes);
+        is_first = false;
+        write(&mut bytes)
+    })?;
+    format.end(&mut bytes);
+    write(&mut bytes)
+}
+
+/// The table that is asked for, under the settings that it was made with.
+fn table_of(asked: &Asked<'_>, settings: Option<BTreeMap<String, String>>) -> Result<Table, CliError> {
+    let dataflow = registry::dataflow(asked.dataflow).ok_or_else(|| {
+        let names: Vec<&str> = registry::dataflows().iter().map(|dataflow| dataflow.definition().name).collect();
+        CliError::usage(format!("there is no dataflow {:?}", asked.dataflow)).hint(nearest("dataflow", asked.dataflow, &names))
+    })?;
+    let declared = dataflow.definition().settings;
+    let is_known = settings.is_some();
+    let settings = settings.unwrap_or_default();
+    let settings = declared.iter().filter_map(|setting| Some((setting.name, settings.get(setting.name)?)));
+    let settings = settings.fold(Settings::defaults(&declared), |all, (name, value)| all.with(name, value));
+    let graph = dataflow.graph(&settings).map_err(|error| CliError::failed(error.to_string()))?;
+    let mut tables = graph.tables();
+    tables.push(Table::rejected());
+    let names: Vec<&str> = tables.iter().map(|table| table.name).collect();
+    let hint = nearest("table", asked.table, &names);
+    let Some(mut table) = tables.into_iter().find(|table| table.name == asked.table) else {
+        return Err(CliError::usage(format!("{} has no table {:?}", asked.dataflow, asked.table)).hint(hint));
+    };
+    if !is_known {
+        // A run keeps no settings with its tables: labels may be others, and are texts then.
+        table
+            .columns
+            .iter_mut()
+            .filter(|column| matches!(column.kind, ColumnType::Label(_)))
+            .for_each(|column| column.kind = ColumnType::Text);
+    }
+    Ok(table)
+}
+
+/// Prints a head of rows, and how many there are.
+fn print_table(name: &str, text: &[u8]) -> Result<(), CliError> {
+    let failed = |error: csv::Error| CliError::failed(format!("the rows can't be read: {error}"));
+    let mut records = csv::Reader::from_reader(text);
+    let header: Vec<String> = records.headers().map_err(failed)?.iter().map(String::from).collect();
+    let (mut shown, mut count, mut numbers) = (Vec::new(), 0, vec![true; header.len()]);
+    for record in records.records() {
+        count += 1;
+        if shown.len() < show::ROWS_MAX {
+            let cells: Vec<String> = record.map_err(failed)?.iter().map(String::from).collect();
+            numbers.iter_mut().zip(&cells).for_each(|(is_number, cell)| *is_number &= cell.is_empty() || cell.parse::<f64>().is_ok());
+            shown.push(cells);
+        }
+    }
+    let columns: Vec<(&str, bool)> = header.iter().map(String::as_str).zip(numbers).collect();
+    let text = table::render_cells(name, &columns, shown.into_iter(), count, None);
+    unless_broken_pipe(stdout().write_all(text.as_bytes()))
+}

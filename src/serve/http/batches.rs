@@ -1,0 +1,531 @@
+//! Batches in: bodies are kept and planned before they are taken. What can't be read is refused, and nothing else notices.
+
+use super::error::ApiError;
+use super::{Shared, blocking, served, there_are};
+use crate::engine;
+use crate::ingest::batch::{Arrival, Batch, Part as Delivered, Source};
+use crate::ingest::plan::Plan;
+use crate::serve::service::{Incoming, KeyGuard, Phase, Reply, Served, Service, Wait};
+use crate::state::frame::{Answer, Content, Inline, InlineFormat, Key, Part};
+use axum::Json;
+use axum::body::{Body, BodyDataStream, Bytes};
+use axum::extract::multipart::{MultipartError, MultipartRejection};
+use axum::extract::{FromRequest, Multipart, Path, Query, Request, State};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream::BoxStream;
+use futures_util::{Stream, StreamExt};
+use retally_core::Epoch;
+use retally_core::contract::{Input, InputKind};
+use retally_core::time::Moment;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+
+/// A body of up to so many bytes stands in the journal itself; a larger one is a file.
+const INLINE_BYTES_MAX: usize = 64 << 10;
+/// So many chunks of a body wait to be written.
+const CHUNKS: usize = 16;
+/// Who sends nothing of a body for so long is dropped.
+const CHUNK_MAX: Duration = Duration::from_secs(60);
+/// Of a body that is refused, so much is read before that is answered, and for so long.
+const PASSED_OVER_BYTES_MAX: usize = 16 << 20;
+const PASSED_OVER_MAX: Duration = Duration::from_secs(5);
+/// The longest key.
+const KEY_BYTES_MAX: usize = 255;
+/// A batch has so many parts at most.
+const PARTS_MAX: usize = 1_000;
+/// So many batches are listed.
+const LISTED: u64 = 100;
+
+/// What stands behind `?`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asked {
+    #[serde(default)]
+    retract: bool,
+    name: Option<String>,
+    wait: Option<String>,
+}
+
+/// What a body is, by its headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Kind {
+    /// The ending of a file that holds it.
+    ending: &'static str,
+    /// What it holds, where it is text.
+    format: Option<InlineFormat>,
+    packing: &'static str,
+}
+
+/// `POST /v1/{dataflow}/{input}`
+pub async fn one(
+    State(service): Shared,
+    Path((dataflow, input)): Path<(String, String)>,
+    Query(asked): Query<Asked>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let body = Lent::new(body);
+    or_pass_over(body.clone(), take_one(&service, &dataflow, &input, &asked, &headers, body)).await
+}
+
+async fn take_one(
+    service: &Arc<Service>,
+    dataflow: &str,
+    input: &str,
+    asked: &Asked,
+    headers: &HeaderMap,
+    body: Lent,
+) -> Result<Response, ApiError> {
+    let began = Instant::now();
+    let (mut taking, wait) = Taking::begin(service, dataflow, headers, asked.wait.as_deref())?;
+    let place = input_named(taking.served(), input)?;
+    let kind = kind(headers.get(CONTENT_TYPE), headers.get(CONTENT_ENCODING))?;
+    let said = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if said.is_some_and(|bytes| bytes > service.limits.body) {
+        return Err(too_large(service.limits.body));
+    }
+    let chunks = body.map(|chunk| chunk.map_err(|error| error.to_string())).boxed();
+    let sign = if asked.retract { -1 } else { 1 };
+    taking.add(place, sign, asked.name.as_deref().unwrap_or("-"), kind, chunks).await?;
+    taking.finish(began, wait).await
+}
+
+/// `POST /v1/{dataflow}/batches`
+pub async fn several(
+    State(service): Shared,
+    Path(dataflow): Path<String>,
+    Query(asked): Query<Asked>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (head, body) = request.into_parts();
+    let body = Lent::new(body);
+    let request = Request::from_parts(head, Body::from_stream(body.clone()));
+    or_pass_over(body, take_several(&service, &dataflow, &asked, request)).await
+}
+
+async fn take_several(service: &Arc<Service>, dataflow: &str, asked: &Asked, request: Request) -> Result<Response, ApiError> {
+    let began = Instant::now();
+    let headers = request.headers().clone();
+    let (mut taking, wait) = Taking::begin(service, dataflow, &headers, asked.wait.as_deref())?;
+    let bad = |error: MultipartError| ApiError::bad("bad_body", error.body_text());
+    let refused = |error: MultipartRejection| ApiError::bad("bad_body", error.body_text());
+    let mut parts = Multipart::from_request(request, &()).await.map_err(refused)?;
+    let mut count = 0;
+    while let Some(field) = parts.next_field().await.map_err(bad)? {
+        count += 1;
+        if count > PARTS_MAX {
+            return Err(ApiError::bad("parts", format!("a batch has at most {PARTS_MAX} parts")));
+        }
+        let given = field.name().unwrap_or_default().to_string();
+        let (name, sign) = given.strip_suffix('-').map_or((given.as_str(), 1), |name| (name, -1));
+        let place = input_named(taking.served(), name)?;
+        let file = field.file_name().map(String::from);
+        let kind = kind_of_part(field.headers(), file.as_deref())?;
+        let chunks = field.map(|chunk| chunk.map_err(|error| error.body_text())).boxed();
+        taking.add(place, sign, file.as_deref().unwrap_or("-"), kind, chunks).await?;
+    }
+    taking.finish(began, wait).await
+}
+
+/// A body that is passed over where its batch is refused.
+#[derive(Clone)]
+struct Lent(Arc<Mutex<BodyDataStream>>);
+
+impl Lent {
+    fn new(body: Body) -> Lent {
+        Lent(Arc::new(Mutex::new(body.into_data_stream())))
+    }
+}
+
+impl Stream for Lent {
+    type Item = Result<Bytes, axum::Error>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).poll_next_unpin(context)
+    }
+}
+
+/// Where a batch is refused, reads what still comes of its body, up to a limit: who is still sending does not hear an answer.
+async fn or_pass_over(mut body: Lent, taken: impl Future<Output = Result<Response, ApiError>>) -> Result<Response, ApiError> {
+    let taken = taken.await;
+    if taken.is_err() {
+        let read = async {
+            let mut bytes = 0;
+            while let Some(Ok(chunk)) = body.next().await {
+                bytes += chunk.len();
+                if bytes > PASSED_OVER_BYTES_MAX {
+                    break;
+                }
+            }
+        };
+        // Whoever takes longer is not waited for.
+        tokio::time::timeout(PASSED_OVER_MAX, read).await.ok();
+    }
+    taken
+}
+
+/// `GET /v1/{dataflow}/batches`
+pub async fn list(State(service): Shared, Path(dataflow): Path<String>, Query(asked): Query<Listed>) -> Result<Json<Value>, ApiError> {
+    let (_, served) = served(&service, &dataflow)?;
+    let (name, limit) = (served.name(), asked.limit.unwrap_or(LISTED));
+    let batches = blocking(move || service.readers.read(|snapshot| Ok(snapshot.batches(name, limit)?))).await?;
+    Ok(Json(json!({"dataflow": name, "batches": batches})))
+}
+
+/// How many batches are listed.
+#[derive(Debug, Deserialize)]
+pub struct Listed {
+    limit: Option<u64>,
+}
+
+/// The place of the input of this name.
+fn input_named(served: &Served, name: &str) -> Result<usize, ApiError> {
+    let inputs = &served.job.definition.inputs;
+    inputs.iter().position(|input| input.name == name).ok_or_else(|| {
+        let names: Vec<&str> = inputs.iter().map(|input| input.name).collect();
+        ApiError::missing("unknown_input", format!("{} has no input {name:?}", served.name())).hint(there_are(name, &names))
+    })
+}
+
+type Header<'h> = Option<&'h axum::http::HeaderValue>;
+
+/// What a body is.
+fn kind(content: Header<'_>, encoding: Header<'_>) -> Result<Kind, ApiError> {
+    let unsupported = |what: &str| ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", what.to_string());
+    let text = |header: Header<'_>| header.and_then(|header| header.to_str().ok()).unwrap_or_default().trim().to_ascii_lowercase();
+    let packing = match text(encoding).as_str() {
+        "" | "identity" => "",
+        "gzip" | "x-gzip" => ".gz",
+        "zstd" => ".zst",
+        other => return Err(unsupported(&format!("Content-Encoding {other:?} is neither gzip nor zstd"))),
+    };
+    let content = text(content);
+    let (ending, format) = match content.split(';').next().unwrap_or_default().trim() {
+        "text/csv" => (".csv", Some(InlineFormat::Csv)),
+        "application/x-ndjson" | "application/jsonl" | "application/ndjson" => (".jsonl", Some(InlineFormat::Json)),
+        "application/json" => (".json", Some(InlineFormat::Json)),
+        "application/vnd.apache.parquet" if packing.is_empty() => (".parquet", None),
+        "" => return Err(unsupported("there is no Content-Type").hint(super::BODIES.join(", "))),
+        other => return Err(unsupported(&format!("Content-Type {other:?} is not read")).hint(super::BODIES.join(", "))),
+    };
+    Ok(Kind { ending, format, packing })
+}
+
+/// What a part is: by its own headers, or by the name of its file.
+fn kind_of_part(headers: &HeaderMap, file: Option<&str>) -> Result<Kind, ApiError> {
+    let content = headers.get(CONTENT_TYPE).filter(|kind| !kind.as_bytes().starts_with(b"application/octet-stream"));
+    let Some(name) = file.filter(|_| content.is_none()).map(str::to_ascii_lowercase) else {
+        return kind(content, headers.get(CONTENT_ENCODING));
+    };
+    let (name, packing) = match (name.strip_suffix(".gz"), name.strip_suffix(".zst")) {
+        (Some(name), _) => (name, ".gz"),
+        (_, Some(name)) => (name, ".zst"),
+        _ => (name.as_str(), ""),
+    };
+    let (ending, format) = match name.rsplit_once('.').map(|(_, ending)| ending) {
+        Some("csv" | "tsv" | "txt") => (".csv", Some(InlineFormat::Csv)),
+        Some("jsonl" | "ndjson") => (".jsonl", Some(InlineFormat::Json)),
+        Some("json") => (".json", Some(InlineFormat::Json)),
+        Some("parquet") if packing.is_empty() => (".parquet", None),
+        _ => return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", format!("{name:?} is not read"))),
+    };
+    Ok(Kind { ending, format, packing })
+}
+
+fn too_large(limit: u64) -> ApiError {
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("a body has at most {limit} bytes"))
+        .hint("send it in parts, or packed")
+}
+
+/// A batch that is being received.
+struct Taking {
+    service: Arc<Service>,
+    place: usize,
+    key: Option<(String, KeyGuard)>,
+    arrived: Moment,
+    arrival: Arrival,
+    parts: Vec<Part>,
+    plan: Plan,
+    /// The hash of all that was sent.
+    hash: Sha256,
+    /// Bytes received.
+    bytes: u64,
+}
+
+impl Taking {
+    fn begin(service: &Arc<Service>, dataflow: &str, headers: &HeaderMap, wait: Option<&str>) -> Result<(Taking, Wait), ApiError> {
+        let (place, served) = served(service, dataflow)?;
+        let wait = match wait {
+            Some("durable") => Wait::Durable,
+            // There are no further sinks.
+            None | Some("visible" | "sinks") => Wait::Visible,
+            Some(other) => return Err(ApiError::bad("bad_value", format!("wait={other:?} is none of durable, visible and sinks"))),
+        };
+        match service.phase() {
+            Phase::Ready => {}
+            phase => return Err(phase.into()),
+        }
+        let key = headers.get("idempotency-key").map(|key| {
+            let text = key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= KEY_BYTES_MAX);
+            let text = text.ok_or_else(|| ApiError::bad("bad_key", format!("a key is of 1 to {KEY_BYTES_MAX} visible characters")))?;
+            let guard = service.reserve(place, text).ok_or_else(|| {
+                ApiError::new(StatusCode::CONFLICT, "under_way", "a batch with this key is under way").hint("send it again in a moment")
+            })?;
+            Ok::<_, ApiError>((text.to_string(), guard))
+        });
+        let arrival = engine::arrival(served.job.accept_from);
+        let taking = Taking {
+            service: Arc::clone(service),
+            place,
+            key: key.transpose()?,
+            arrived: engine::now(),
+            arrival,
+            parts: Vec::new(),
+            plan: Plan::default(),
+            hash: Sha256::new(),
+            bytes: 0,
+        };
+        Ok((taking, wait))
+    }
+
+    fn served(&self) -> &Served {
+        // Its place was found there.
+        self.service.dataflows.get(self.place).unwrap_or_else(|| unreachable!("dataflow {} is served", self.place))
+    }
+
+    /// Receives a part.
+    async fn add(
+        &mut self,
+        place: usize,
+        sign: isize,
+        name: &str,
+        kind: Kind,
+        stream: BoxStream<'_, Result<Bytes, String>>,
+    ) -> Result<(), ApiError> {
+        let mut body = Chunks { stream, bytes: self.bytes, limit: self.service.limits.body };
+        let mut small = Vec::new();
+        let mut more = None;
+        while let Some(chunk) = body.next().await? {
+            if small.len() + chunk.len() > INLINE_BYTES_MAX {
+                more = Some(chunk);
+                break;
+            }
+            small.extend_from_slice(&chunk);
+        }
+        let input = self.input(place)?;
+        let is_text = matches!(input.kind, InputKind::Records);
+        let (parts, plan, sent) = match (more, kind) {
+            (None, Kind { format: Some(format), packing: "", .. }) if is_text && std::str::from_utf8(&small).is_ok() => {
+                self.hash.update(&small);
+                let text = String::from_utf8(small).unwrap_or_default();
+                let content = Content::Inline(Inline { format, text });
+                let part = self.service.files.part(self.served().of(), &input, sign, name, content, self.arrival);
+                let plan = self.service.files.plan(self.served().of(), &[&part])?;
+                (vec![part], plan, None)
+            }
+            (more, kind) => {
+                let (chunks, received) = mpsc::channel::<Bytes>(CHUNKS);
+                let (service, of_place, arrival, name) = (Arc::clone(&self.service), self.place, self.arrival, name.to_string());
+                let keeping = tokio::task::spawn_blocking(move || {
+                    let body = Received { chunk: Bytes::new(), chunks: received, is_whole: false };
+                    let gone = || ApiError::failed("the dataflow is gone");
+                    keep(&service, service.dataflows.get(of_place).ok_or_else(gone)?, (place, sign), &name, kind, body, arrival)
+                });
+                let first = [Bytes::from(small)].into_iter().chain(more).filter(|chunk| !chunk.is_empty());
+                let sent = body.send(first, chunks).await;
+                let kept = keeping.await.unwrap_or_else(|error| Err(ApiError::failed(error.to_string())));
+                sent?;
+                let (parts, plan) = kept?;
+                let hashes = parts.iter().flat_map(|part| part.blobs()).map(|blob| blob.file.clone()).collect::<Vec<_>>().join(" ");
+                (parts, plan, Some(hashes))
+            }
+        };
+        self.hash.update(format!("\n{} {sign} {}\n", input.name, sent.unwrap_or_default()));
+        self.bytes = body.bytes;
+        self.parts.extend(parts);
+        self.plan.append(plan);
+        Ok(())
+    }
+
+    fn input(&self, place: usize) -> Result<Input, ApiError> {
+        self.served().job.definition.inputs.get(place).cloned().ok_or_else(|| ApiError::failed("the input is gone"))
+    }
+
+    /// Hands it on, and waits until it is as far as was asked for.
+    async fn finish(self, began: Instant, wait: Wait) -> Result<Response, ApiError> {
+        let Taking { service, place, key, arrived, parts, plan, hash, bytes, .. } = self;
+        if bytes == 0 {
+            return Err(ApiError::bad("empty", "the body is empty"));
+        }
+        let key = match key {
+            None => None,
+            Some((key, guard)) => {
+                let body: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+                if let Some(answer) = known(&service, place, &key, &body).await? {
+                    return Ok(answer);
+                }
+                Some((Key { key, body }, guard))
+            }
+        };
+        let (reply, answer) = oneshot::channel();
+        service.take(Incoming { dataflow: place, parts, plan, key, arrived, began, wait, reply })?;
+        let reply = answer.await.map_err(|_| ApiError::from(Phase::Ending))??;
+        Ok(answered(&reply, false, began.elapsed().as_secs_f64() * 1_000.0))
+    }
+}
+
+/// What a batch is answered with.
+#[derive(Debug, Serialize)]
+struct Answered<'a> {
+    epoch: Epoch,
+    #[serde(flatten)]
+    answer: Option<Came<'a>>,
+    /// In place of what came of it, where that was not waited for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    durable: Option<bool>,
+    duplicate: bool,
+    ms: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Came<'a> {
+    accepted: u64,
+    late: u64,
+    rejected: u64,
+    changed: &'a BTreeMap<String, u64>,
+}
+
+fn answered(reply: &Reply, duplicate: bool, ms: f64) -> Response {
+    let answer = reply.answer.as_ref().map(|Answer { accepted, late, rejected, changed }| Came {
+        accepted: *accepted,
+        late: *late,
+        rejected: *rejected,
+        changed,
+    });
+    let durable = answer.is_none().then_some(true);
+    Json(Answered { epoch: reply.epoch, answer, durable, duplicate, ms: (ms * 100.0).round() / 100.0 }).into_response()
+}
+
+/// The answer to a batch that came before under the same key.
+async fn known(service: &Arc<Service>, place: usize, key: &str, body: &str) -> Result<Option<Response>, ApiError> {
+    let (service, key) = (Arc::clone(service), key.to_string());
+    let found = blocking(move || {
+        let Some(served) = service.dataflows.get(place) else { return Ok(None) };
+        let since = service.keys_since();
+        service.readers.read(|snapshot| Ok(snapshot.batch_of_key(served.name(), &key, since)?))
+    });
+    let Some(found) = found.await? else { return Ok(None) };
+    if found.body != body {
+        let error = ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "other_body", "another batch came under this key");
+        return Err(error.hint("a key is of one batch: give each its own"));
+    }
+    let answer = found.answer;
+    let changed = serde_json::from_str(&answer.changed).unwrap_or_default();
+    let (accepted, late, rejected) = (answer.accepted, answer.late, answer.rejected);
+    let reply = Reply { epoch: found.epoch, answer: Some(Answer { accepted, late, rejected, changed }) };
+    Ok(Some(answered(&reply, true, answer.ms)))
+}
+
+/// Keeps a body as a file, and plans it.
+fn keep(
+    service: &Service,
+    served: &Served,
+    (input, sign): (usize, isize),
+    name: &str,
+    kind: Kind,
+    body: Received,
+    arrival: Arrival,
+) -> Result<(Vec<Part>, Plan), ApiError> {
+    let of = served.of();
+    let declared = served.job.definition.inputs.get(input).ok_or_else(|| ApiError::failed("the input is gone"))?;
+    let file = format!("body{}{}", kind.ending, kind.packing);
+    let parts = match declared.kind {
+        InputKind::Records => {
+            let blob = service.files.keep_stream(&file, body)?;
+            vec![service.files.part(of, declared, sign, name, Content::Blob(blob), arrival)]
+        }
+        InputKind::Datasets(_) => {
+            // Jobs name the files of datasets, which are kept with them.
+            let folder = tempfile::tempdir().map_err(|error| ApiError::later("disk", error.to_string()))?;
+            let path = folder.path().join(&file);
+            let mut body = body;
+            std::fs::File::create(&path)
+                .and_then(|mut to| io::copy(&mut body, &mut to))
+                .map_err(|error| ApiError::bad("bad_body", error.to_string()))?;
+            let batch = Batch { parts: vec![Delivered { input, sign, source: Source::Path(path.display().to_string()) }] };
+            let mut kept = service.files.keep(of, &batch, arrival)?;
+            kept.parts.iter_mut().for_each(|part| part.name = name.into());
+            kept.parts
+        }
+    };
+    let plan = service.files.plan(of, &parts.iter().collect::<Vec<_>>())?;
+    if !kind.packing.is_empty() {
+        plan.check_packed(service.limits.unpacked).map_err(crate::state::StateError::from)?;
+    }
+    Ok((parts, plan))
+}
+
+/// A body as it comes.
+struct Chunks<'s> {
+    stream: BoxStream<'s, Result<Bytes, String>>,
+    /// Bytes of the batch so far.
+    bytes: u64,
+    limit: u64,
+}
+
+impl Chunks<'_> {
+    async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
+        let timeout = |_| ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", "nothing of the body came for a minute");
+        let Some(chunk) = tokio::time::timeout(CHUNK_MAX, self.stream.next()).await.map_err(timeout)? else { return Ok(None) };
+        let chunk = chunk.map_err(|why| ApiError::bad("bad_body", format!("the body was cut off: {why}")))?;
+        self.bytes += chunk.len() as u64;
+        if self.bytes > self.limit { Err(too_large(self.limit)) } else { Ok(Some(chunk)) }
+    }
+
+    /// Hands it on: what was received of it, the rest, and an empty chunk, without which it was cut off.
+    async fn send(&mut self, first: impl Iterator<Item = Bytes> + Send, to: mpsc::Sender<Bytes>) -> Result<(), ApiError> {
+        let mut first: Vec<Bytes> = first.collect();
+        first.reverse();
+        loop {
+            let chunk = match first.pop() {
+                Some(chunk) => Some(chunk),
+                None => self.next().await?,
+            };
+            // Who keeps it says why it does not go on.
+            let is_last = chunk.is_none();
+            if to.send(chunk.unwrap_or_default()).await.is_err() || is_last {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// A body as it is received.
+struct Received {
+    chunk: Bytes,
+    chunks: mpsc::Receiver<Bytes>,
+    is_whole: bool,
+}
+
+impl Read for Received {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        if self.chunk.is_empty() && !self.is_whole {
+            self.chunk = self.chunks.blocking_recv().ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "the body was cut off"))?;
+            self.is_whole = self.chunk.is_empty();
+        }
+        let length = self.chunk.len().min(to.len());
+        let read = self.chunk.split_to(length);
+        to.get_mut(..length).unwrap_or_default().copy_from_slice(&read);
+        Ok(length)
+    }
+}

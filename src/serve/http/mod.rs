@@ -1,0 +1,229 @@
+//! The HTTP interface: its routes, each with what it is about; `/openapi.json` comes from the same list.
+
+pub mod auth;
+mod batches;
+mod changes;
+mod error;
+mod openapi;
+pub mod server;
+mod status;
+mod tables;
+
+use super::service::{Served, Service};
+use crate::ingest::nearest::nearest;
+use auth::{Access, Tokens};
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::StatusCode;
+use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use error::ApiError;
+use retally_core::contract::Table;
+use std::sync::Arc;
+
+/// The parts of a path of more than one.
+type Shared = State<Arc<Service>>;
+
+/// A call of the interface.
+pub struct Route {
+    /// `get` or `post`.
+    pub method: &'static str,
+    /// Its path, with parameters in braces.
+    pub path: &'static str,
+    /// What it is about.
+    pub about: &'static str,
+    /// What may stand behind `?`, with what it means.
+    pub parameters: &'static [(&'static str, &'static str)],
+    /// What the body may be.
+    pub takes: &'static [&'static str],
+    /// What is answered.
+    pub gives: &'static [&'static str],
+    handler: fn() -> MethodRouter<Arc<Service>>,
+}
+
+const JSON: &str = "application/json";
+const BODIES: &[&str] = &["text/csv", "application/x-ndjson", JSON, "application/vnd.apache.parquet"];
+const OF_BATCHES: (&str, &str) = ("wait", "When it is answered: durable (the disk has it), visible (its changes can be read) or sinks");
+
+/// All calls.
+pub const ROUTES: &[Route] = &[
+    Route {
+        method: "post",
+        path: "/v1/{dataflow}/{input}",
+        about: "A batch for one input. Content-Encoding may be gzip or zstd; Idempotency-Key makes a repetition harmless",
+        parameters: &[("retract", "true: the records are taken back"), ("name", "What the batch is called in `rejected`"), OF_BATCHES],
+        takes: BODIES,
+        gives: &[JSON],
+        handler: || post(batches::one),
+    },
+    Route {
+        method: "post",
+        path: "/v1/{dataflow}/batches",
+        about: "A batch of several parts, all or nothing: each is named INPUT, or INPUT- where its records are taken back",
+        parameters: &[OF_BATCHES],
+        takes: &["multipart/form-data"],
+        gives: &[JSON],
+        handler: || post(batches::several),
+    },
+    Route {
+        method: "get",
+        path: "/v1/{dataflow}/batches",
+        about: "What was fed, the last first: when, and with what effect",
+        parameters: &[("limit", "At most so many (100)")],
+        takes: &[],
+        gives: &[JSON],
+        handler: || get(batches::list),
+    },
+    Route {
+        method: "get",
+        path: "/v1/{dataflow}/tables",
+        about: "The tables: columns with types and meanings, row counts, epoch",
+        parameters: &[],
+        takes: &[],
+        gives: &[JSON],
+        handler: || get(tables::list),
+    },
+    Route {
+        method: "get",
+        path: "/v1/{dataflow}/tables/{table}",
+        about: "Rows, sorted as in CSV, as of the epoch in the header Retally-Epoch",
+        parameters: tables::PARAMETERS,
+        takes: &[],
+        gives: &[JSON, "text/csv"],
+        handler: || get(tables::rows),
+    },
+    Route {
+        method: "get",
+        path: "/v1/{dataflow}/rejected",
+        about: "Records that were refused, with batch, place and reason",
+        parameters: tables::PARAMETERS,
+        takes: &[],
+        gives: &[JSON, "text/csv"],
+        handler: || get(tables::rejected),
+    },
+    Route {
+        method: "get",
+        path: "/v1/changes",
+        about: "Rows as they come and go, as server-sent events: change, progress when an epoch is complete, reset where a table must be read anew",
+        parameters: &[
+            ("tables", "DATAFLOW.TABLE, separated by commas"),
+            ("since", "Changes behind this epoch; of several dataflows DATAFLOW:EPOCH, separated by commas [now]"),
+        ],
+        takes: &[],
+        gives: &["text/event-stream"],
+        handler: || get(changes::stream),
+    },
+    Route {
+        method: "get",
+        path: "/v1/status",
+        about: "What the service does: epochs, records, workers, uptime",
+        parameters: &[],
+        takes: &[],
+        gives: &[JSON],
+        handler: || get(status::status),
+    },
+    Route {
+        method: "get",
+        path: "/healthz",
+        about: "Whether it is alive",
+        parameters: &[],
+        takes: &[],
+        gives: &["text/plain"],
+        handler: || get(status::alive),
+    },
+    Route {
+        method: "get",
+        path: "/readyz",
+        about: "Whether it takes batches",
+        parameters: &[],
+        takes: &[],
+        gives: &["text/plain"],
+        handler: || get(status::ready),
+    },
+    Route {
+        method: "get",
+        path: "/metrics",
+        about: "What it counts, for Prometheus",
+        parameters: &[],
+        takes: &[],
+        gives: &["application/openmetrics-text"],
+        handler: || get(status::metrics),
+    },
+    Route {
+        method: "get",
+        path: "/openapi.json",
+        about: "This description",
+        parameters: &[],
+        takes: &[],
+        gives: &[JSON],
+        handler: || get(openapi::description),
+    },
+];
+
+/// All routes.
+pub fn router(service: Arc<Service>, tokens: Option<Tokens>) -> Router {
+    let router = ROUTES.iter().fold(Router::new(), |router, route| router.route(route.path, (route.handler)()));
+    let guard = (Arc::clone(&service), tokens.map(Arc::new));
+    router
+        .fallback(|| async { ApiError::missing("no_route", "there is nothing at this path").hint("GET /openapi.json says what there is") })
+        .method_not_allowed_fallback(|| async {
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method", "this path has no such method")
+                .hint("GET /openapi.json says what there is")
+        })
+        // Ours are counted as they come.
+        .layer(DefaultBodyLimit::disable())
+        .layer(axum::middleware::from_fn_with_state(guard, guarded))
+        .with_state(service)
+}
+
+/// Lets those in who may, and counts.
+async fn guarded(State((service, tokens)): State<(Arc<Service>, Option<Arc<Tokens>>)>, request: Request, next: Next) -> Response {
+    let needed = if request.method() == axum::http::Method::GET { Access::Read } else { Access::Write };
+    // Who looks after a service need not know what is in it.
+    let is_open = matches!(request.uri().path(), "/healthz" | "/readyz");
+    let response = match tokens {
+        Some(tokens) if !is_open => {
+            let given = request.headers().get(AUTHORIZATION).and_then(|header| tokens.access(header.as_bytes()));
+            match given {
+                Some(given) if given >= needed => next.run(request).await,
+                Some(_) => ApiError::new(StatusCode::FORBIDDEN, "read_only", "this token may only read").into_response(),
+                None => {
+                    let error = ApiError::new(StatusCode::UNAUTHORIZED, "token", "a token is needed").hint("Authorization: Bearer SECRET");
+                    ([(WWW_AUTHENTICATE, "Bearer")], error).into_response()
+                }
+            }
+        }
+        _ => next.run(request).await,
+    };
+    service.metrics.answered(response.status().as_u16());
+    response
+}
+
+/// The dataflow of this name.
+fn served<'s>(service: &'s Service, name: &str) -> Result<(usize, &'s Served), ApiError> {
+    let found = service.place(name).and_then(|place| Some((place, service.dataflows.get(place)?)));
+    found.ok_or_else(|| {
+        let names: Vec<&str> = service.dataflows.iter().map(Served::name).collect();
+        ApiError::missing("unknown_dataflow", format!("{name:?} is not served")).hint(there_are(name, &names))
+    })
+}
+
+/// The table of this name.
+fn table<'s>(served: &'s Served, name: &str) -> Result<&'s Table, ApiError> {
+    served.tables.iter().find(|table| table.name == name).ok_or_else(|| {
+        let names: Vec<&str> = served.tables.iter().map(|table| table.name).collect();
+        ApiError::missing("unknown_table", format!("{} has no table {name:?}", served.name())).hint(there_are(name, &names))
+    })
+}
+
+fn there_are(name: &str, names: &[&str]) -> String {
+    let all = names.join(", ");
+    nearest(name, names).map_or_else(|| format!("there are {all}"), |nearest| format!("perhaps {nearest}; there are {all}"))
+}
+
+/// Work that may wait for a disk, on a thread that may.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, ApiError> + Send + 'static) -> Result<T, ApiError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(ApiError::failed(error.to_string())))
+}

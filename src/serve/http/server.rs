@@ -1,0 +1,68 @@
+//! Connections: how many, how long a request may take to say what it wants, and how they end.
+
+use super::auth::Tokens;
+use crate::serve::service::Service;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_io_timeout::TimeoutStream;
+
+/// The header of a request must have come within this.
+const HEADER_MAX: Duration = Duration::from_secs(10);
+/// Who takes nothing of an answer for so long is dropped.
+const WRITE_MAX: Duration = Duration::from_secs(60);
+/// The largest header.
+const HEADER_BYTES_MAX: usize = 64 << 10;
+/// How long to wait after the system had no socket to give.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Answers requests until the service ends.
+pub async fn serve(listener: TcpListener, service: Arc<Service>, tokens: Option<Tokens>) {
+    let router = super::router(Arc::clone(&service), tokens);
+    let permits = Arc::new(Semaphore::new(service.limits.connections));
+    let mut open = JoinSet::new();
+    loop {
+        let accepted = async {
+            // More wait before the door.
+            let permit = Arc::clone(&permits).acquire_owned().await;
+            (permit, listener.accept().await)
+        };
+        let (permit, accepted) = tokio::select! {
+            accepted = accepted => accepted,
+            () = service.ending() => break,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        stream.set_nodelay(true).ok();
+        let (service, router) = (Arc::clone(&service), router.clone());
+        open.spawn(async move {
+            let _permit = permit;
+            service.metrics.connections.inc();
+            let mut timed = TimeoutStream::new(stream);
+            timed.set_write_timeout(Some(WRITE_MAX));
+            let io = TokioIo::new(Box::pin(timed));
+            let mut builder = http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(HEADER_MAX).max_buf_size(HEADER_BYTES_MAX);
+            let mut connection = pin!(builder.serve_connection(io, TowerToHyperService::new(router)));
+            // Whoever breaks a connection off knows it.
+            tokio::select! {
+                _ = connection.as_mut() => {}
+                () = service.ending() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await.ok();
+                }
+            }
+            service.metrics.connections.dec();
+        });
+        while open.try_join_next().is_some() {}
+    }
+    while open.join_next().await.is_some() {}
+}

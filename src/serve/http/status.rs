@@ -1,0 +1,76 @@
+//! How the service is: for people, for who looks after it, and for Prometheus.
+
+use super::error::ApiError;
+use super::{Shared, blocking};
+use crate::serve::service::Phase;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+
+/// How a phase is called.
+fn name(phase: &Phase) -> &'static str {
+    match phase {
+        Phase::Recovering => "recovering",
+        Phase::Ready => "ready",
+        Phase::Stuck(_) => "stuck",
+        Phase::Ending => "ending",
+    }
+}
+
+/// `/v1/status`
+pub async fn status(State(service): Shared) -> Result<Json<Value>, ApiError> {
+    let (phase, uptime, workers) = (service.phase(), service.uptime().as_secs(), service.workers);
+    let reading = Arc::clone(&service);
+    let dataflows = blocking(move || {
+        let epochs = reading.readable().borrow().clone();
+        reading.readers.read(|snapshot| {
+            let mut dataflows = Map::new();
+            for (served, readable) in reading.dataflows.iter().zip(epochs) {
+                let fed = snapshot.fed(served.name())?;
+                let tables = snapshot.row_counts(served.name())?;
+                let about = json!({
+                    "epoch": readable, "batches": fed.batches, "records": fed.accepted, "late": fed.late, "rejected": fed.rejected,
+                    "last_batch": fed.last, "changes_from": snapshot.changes_from(served.name())?, "tables": tables,
+                });
+                dataflows.insert(served.name().into(), about);
+            }
+            Ok::<_, ApiError>(dataflows)
+        })
+    })
+    .await?;
+    let metrics = &service.metrics;
+    let error = if let Phase::Stuck(why) = &phase { Some(why.clone()) } else { None };
+    Ok(Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "phase": name(&phase),
+        "error": error,
+        "uptime_s": uptime,
+        "workers": workers,
+        "processes": 1,
+        "batches_waiting": metrics.waiting.get(),
+        "batches_under_way": metrics.under_way.get(),
+        "streams": metrics.streams.get(),
+        "dataflows": dataflows,
+    })))
+}
+
+/// `/healthz`
+pub async fn alive() -> &'static str {
+    "alive\n"
+}
+
+/// `/readyz`
+pub async fn ready(State(service): Shared) -> (StatusCode, &'static str) {
+    let phase = service.phase();
+    let status = if phase == Phase::Ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, name(&phase))
+}
+
+/// `/metrics`
+pub async fn metrics(State(service): Shared) -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], service.metrics.text())
+}

@@ -1,0 +1,195 @@
+//! Rows of tables, from SQLite, as of one epoch. They are sent as they are read.
+
+use super::error::ApiError;
+use super::{Shared, blocking, served, table};
+use crate::serve::service::Service;
+use crate::sinks::live::read::{Question, Text, kind};
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, State};
+use axum::http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use retally_core::Epoch;
+use retally_core::contract::Table;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+
+/// So many bytes are sent at a time.
+const CHUNK_BYTES: usize = 64 << 10;
+/// So many chunks wait for who reads them.
+const CHUNKS: usize = 4;
+
+/// What may be asked of a table.
+pub const PARAMETERS: &[(&str, &str)] = &[
+    ("format", "json or csv [json]"),
+    ("COLUMN", "Only rows with this value in the column; given more than once, with any of them"),
+    ("from", "From this time or day on, by the first column of times or days"),
+    ("to", "Up to this time or day, without it"),
+    ("limit", "At most so many rows"),
+    ("offset", "So many are passed over"),
+    ("order", "The column that comes first; -COLUMN: its greatest first"),
+];
+
+/// `/v1/{dataflow}/tables`
+pub async fn list(State(service): Shared, Path(name): Path<String>) -> Result<Response, ApiError> {
+    blocking(move || {
+        let (place, served) = served(&service, &name)?;
+        recovered(&service, place)?;
+        let (epoch, counts) = service.readers.read(|snapshot| Ok::<_, ApiError>((snapshot.epoch(&name)?, snapshot.row_counts(&name)?)))?;
+        let about = |table: &Table| {
+            let columns: Vec<Value> = (0..)
+                .zip(&table.columns)
+                .map(|(place, column)| {
+                    let is_key = place < table.key_columns;
+                    json!({"name": column.name, "holds": kind(&column.kind), "nullable": column.nullable, "key": is_key, "about": column.about})
+                })
+                .collect();
+            json!({"name": table.name, "about": table.about, "rows": counts.get(table.name), "columns": columns})
+        };
+        let tables: Vec<Value> = served.tables.iter().map(about).collect();
+        Ok(([("retally-epoch", epoch.to_string())], Json(json!({"dataflow": name, "epoch": epoch, "tables": tables}))).into_response())
+    })
+    .await
+}
+
+/// `/v1/{dataflow}/tables/{table}`
+pub async fn rows(
+    State(service): Shared,
+    Path((dataflow, name)): Path<(String, String)>,
+    Query(asked): Query<Vec<(String, String)>>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let (place, served) = served(&service, &dataflow)?;
+    recovered(&service, place)?;
+    let table = table(served, &name)?.clone();
+    answer(service, dataflow, table, &asked, &headers).await
+}
+
+/// `/v1/{dataflow}/rejected`
+pub async fn rejected(
+    State(service): Shared,
+    Path(dataflow): Path<String>,
+    Query(asked): Query<Vec<(String, String)>>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let (place, _) = served(&service, &dataflow)?;
+    recovered(&service, place)?;
+    answer(service, dataflow, Table::rejected(), &asked, &headers).await
+}
+
+/// An error while the tables are those of other settings, or none.
+fn recovered(service: &Service, place: usize) -> Result<(), ApiError> {
+    let is_readable = service.readable().borrow().get(place).is_some_and(Option::is_some);
+    if is_readable { Ok(()) } else { Err(ApiError::later("recovering", "its tables are being made").hint("ask again in a moment")) }
+}
+
+/// What is asked of a table.
+fn question(table: &Table, asked: &[(String, String)]) -> Result<(Question, Text), ApiError> {
+    let (mut question, mut text) = (Question::default(), Text::Json);
+    let number = |name: &str, value: &str| {
+        value.parse::<u64>().map_err(|_| ApiError::bad("bad_value", format!("{name}={value:?} is no number of rows")))
+    };
+    let mut values: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let (mut from, mut to) = (None, None);
+    for (name, value) in asked {
+        match name.as_str() {
+            "format" => {
+                text = match value.as_str() {
+                    "json" => Text::Json,
+                    "csv" => Text::Csv,
+                    _ => return Err(ApiError::bad("bad_value", format!("format={value:?} is neither json nor csv"))),
+                }
+            }
+            "limit" => question.limit = Some(number(name, value)?),
+            "offset" => question.offset = number(name, value)?,
+            "order" => question.order(table, value)?,
+            "from" => from = Some(value.as_str()),
+            "to" => to = Some(value.as_str()),
+            column => values.entry(column).or_default().push(value.clone()),
+        }
+    }
+    for (column, values) in values {
+        question.only(table, column, &values)?;
+    }
+    question.range(table, from, to)?;
+    Ok((question, text))
+}
+
+async fn answer(
+    service: Arc<Service>,
+    dataflow: String,
+    table: Table,
+    asked: &[(String, String)],
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
+    let (question, text) = question(&table, asked)?;
+    let (chunks, sent) = mpsc::channel::<Result<Bytes, std::io::Error>>(CHUNKS);
+    let (began, epoch) = oneshot::channel();
+    // It ends when all is read, or when nobody wants it any more.
+    let reading = tokio::task::spawn_blocking(move || read(&service, &dataflow, &table, &question, text, began, &chunks));
+    let Ok(epoch) = epoch.await else {
+        return Err(match reading.await {
+            Ok(Err(Ended::Failed(error))) => error,
+            _ => ApiError::failed("the tables could not be read"),
+        });
+    };
+    let tag = format!("\"{epoch}\"");
+    let marks = [("retally-epoch", epoch.to_string()), (ETAG.as_str(), tag.clone())];
+    if headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes()) {
+        return Ok((StatusCode::NOT_MODIFIED, marks).into_response());
+    }
+    let kind = match text {
+        Text::Csv => "text/csv; charset=utf-8",
+        Text::Json => "application/json",
+    };
+    let chunks = stream::unfold(sent, |mut sent| async move { Some((sent.recv().await?, sent)) });
+    Ok((marks, [(CONTENT_TYPE, kind)], Body::from_stream(chunks)).into_response())
+}
+
+/// Why rows are not read any further.
+enum Ended {
+    Failed(ApiError),
+    /// Nobody wants more.
+    Gone,
+}
+
+impl From<crate::sinks::SinkError> for Ended {
+    fn from(error: crate::sinks::SinkError) -> Ended {
+        Ended::Failed(error.into())
+    }
+}
+
+fn read(
+    service: &Service,
+    dataflow: &str,
+    table: &Table,
+    question: &Question,
+    text: Text,
+    began: oneshot::Sender<Epoch>,
+    chunks: &mpsc::Sender<Result<Bytes, std::io::Error>>,
+) -> Result<(), Ended> {
+    let send = |bytes: &mut Vec<u8>| chunks.blocking_send(Ok(std::mem::take(bytes).into())).map_err(|_| Ended::Gone);
+    service.readers.read(|snapshot| {
+        let (mut began, mut is_first, mut bytes) = (Some((began, snapshot.epoch(dataflow)?)), true, Vec::new());
+        let mut begin = || began.take().map_or(Ok(()), |(began, epoch)| began.send(epoch).map_err(|_| Ended::Gone));
+        text.begin(table, &mut bytes);
+        let read = snapshot.rows(table, dataflow, question, |row| {
+            begin()?;
+            text.row(table, row, is_first, &mut bytes);
+            is_first = false;
+            if bytes.len() >= CHUNK_BYTES { send(&mut bytes) } else { Ok(()) }
+        });
+        if let (Err(Ended::Failed(_)), false) = (&read, is_first) {
+            // What was sent is not whole, and must not look so.
+            chunks.blocking_send(Err(std::io::Error::other("the tables could not be read"))).ok();
+        }
+        read?;
+        begin()?;
+        text.end(&mut bytes);
+        send(&mut bytes)
+    })
+}

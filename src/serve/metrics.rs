@@ -1,0 +1,150 @@
+//! What a service counts, for Prometheus.
+
+use super::service::Limits;
+use crate::state::frame::Answer;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use retally_core::Epoch;
+
+/// Whose it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfDataflow {
+    /// The dataflow.
+    pub dataflow: &'static str,
+}
+
+/// What was answered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfAnswer {
+    /// The status.
+    pub status: u16,
+}
+
+/// What a service counts.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Batches applied.
+    pub batches: Family<OfDataflow, Counter>,
+    /// Records accepted.
+    pub accepted: Family<OfDataflow, Counter>,
+    /// Late records.
+    pub late: Family<OfDataflow, Counter>,
+    /// Records refused.
+    pub rejected: Family<OfDataflow, Counter>,
+    /// Rows changed.
+    pub changed: Family<OfDataflow, Counter>,
+    /// The epoch that can be read.
+    pub epoch: Family<OfDataflow, Gauge>,
+    /// Requests answered.
+    pub requests: Family<OfAnswer, Counter>,
+    /// Batches that wait for the journal.
+    pub waiting: Gauge,
+    /// Batches in the journal that can't be read yet.
+    pub under_way: Gauge,
+    /// Open connections.
+    pub connections: Gauge,
+    /// Open streams.
+    pub streams: Gauge,
+    /// Seconds that a sync of the journal takes.
+    pub sync: Histogram,
+    /// Seconds that a commit of the tables takes.
+    pub commit: Histogram,
+    /// Seconds from a batch's arrival until it can be read.
+    pub visible: Histogram,
+}
+
+fn latencies() -> Histogram {
+    // From a tenth of a millisecond to almost a minute.
+    Histogram::new(exponential_buckets(0.0001, 2.0, 20))
+}
+
+impl Metrics {
+    /// All at zero.
+    pub fn new(limits: &Limits) -> Metrics {
+        let mut metrics = Metrics {
+            registry: Registry::with_prefix("retally"),
+            batches: Family::default(),
+            accepted: Family::default(),
+            late: Family::default(),
+            rejected: Family::default(),
+            changed: Family::default(),
+            epoch: Family::default(),
+            requests: Family::default(),
+            waiting: Gauge::default(),
+            under_way: Gauge::default(),
+            connections: Gauge::default(),
+            streams: Gauge::default(),
+            sync: latencies(),
+            commit: latencies(),
+            visible: latencies(),
+        };
+        let registry = &mut metrics.registry;
+        registry.register("batches", "Batches whose changes can be read", metrics.batches.clone());
+        registry.register("records_accepted", "Records accepted, delivered and retracted ones", metrics.accepted.clone());
+        registry.register("records_late", "Accepted records earlier than one of the batches before", metrics.late.clone());
+        registry.register("records_rejected", "Records refused", metrics.rejected.clone());
+        registry.register("rows_changed", "Rows of tables that came or went", metrics.changed.clone());
+        registry.register("epoch", "The last epoch that can be read", metrics.epoch.clone());
+        registry.register("requests", "Requests answered, by status", metrics.requests.clone());
+        registry.register("batches_waiting", "Batches that wait for the journal", metrics.waiting.clone());
+        registry.register("batches_under_way", "Batches in the journal whose changes can't be read yet", metrics.under_way.clone());
+        registry.register("connections", "Open connections", metrics.connections.clone());
+        registry.register("streams", "Open streams of changes", metrics.streams.clone());
+        registry.register_with_unit("journal_sync", "Time of a sync of the journal", Unit::Seconds, metrics.sync.clone());
+        registry.register_with_unit("tables_commit", "Time of a commit of the tables", Unit::Seconds, metrics.commit.clone());
+        registry.register_with_unit(
+            "visible",
+            "Time from a batch's arrival until its changes can be read",
+            Unit::Seconds,
+            metrics.visible.clone(),
+        );
+        let limits = [
+            ("batches_waiting_limit", "Batches that may wait for the journal", limits.waiting as u64),
+            ("connections_limit", "Connections that may be open", limits.connections as u64),
+            ("streams_limit", "Streams of changes that may be open", limits.streams as u64),
+            ("body_bytes_limit", "Bytes that a body may have", limits.body),
+            ("unpacked_bytes_limit", "Bytes that a body may have when it is unpacked", limits.unpacked),
+        ];
+        for (name, about, limit) in limits {
+            let gauge: Gauge = Gauge::default();
+            gauge.set(i64::try_from(limit).unwrap_or(i64::MAX));
+            registry.register(name, about, gauge);
+        }
+        metrics
+    }
+
+    /// A batch can be read.
+    pub fn add(&self, dataflow: &'static str, epoch: Epoch, answer: &Answer) {
+        let of = OfDataflow { dataflow };
+        self.batches.get_or_create(&of).inc();
+        self.accepted.get_or_create(&of).inc_by(answer.accepted);
+        self.late.get_or_create(&of).inc_by(answer.late);
+        self.rejected.get_or_create(&of).inc_by(answer.rejected);
+        self.changed.get_or_create(&of).inc_by(answer.changed.values().sum());
+        self.reached(dataflow, epoch);
+    }
+
+    /// A request was answered.
+    pub fn answered(&self, status: u16) {
+        self.requests.get_or_create(&OfAnswer { status }).inc();
+    }
+
+    /// An epoch can be read.
+    pub fn reached(&self, dataflow: &'static str, epoch: Epoch) {
+        self.epoch.get_or_create(&OfDataflow { dataflow }).set(i64::try_from(epoch).unwrap_or(i64::MAX));
+    }
+
+    /// As Prometheus reads them.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a text can't fail.
+        encode(&mut text, &self.registry).ok();
+        text
+    }
+}

@@ -1,0 +1,260 @@
+//! The service: batches in by HTTP, tables and changes out, for as long as it is left alone.
+//!
+//! - [`service`] is what all parts share; [`http`] is the door
+//! - [`pipeline`] is the way of a batch: journal and engine side by side, tables, answer
+//! - [`recent`] keeps the last changes for those who follow them; [`metrics`] counts
+//! - [`recovery`] decides what is done with what is there when it starts
+//!
+//! The journal is the truth, the tables are in SQLite, and memory is that of the graphs. Reads are answered from SQLite, as of one epoch:
+//! they wait for no batch, and no batch waits for them.
+//!
+//! # Limits
+//! One process. What is not understood is refused by name; everything has a limit ([`service::Limits`]).
+
+pub mod http;
+pub mod metrics;
+pub mod pipeline;
+pub mod recent;
+pub mod recovery;
+pub mod service;
+
+use crate::engine::host::{self, Host};
+use crate::engine::{EngineError, Job, Passing};
+use crate::interrupt;
+use crate::sinks::SinkError;
+use crate::sinks::live::read::Readers;
+use crate::sinks::live::{BatchRow, Live};
+use crate::state::{State, StateError};
+use http::auth::Tokens;
+use pipeline::Shared;
+use recovery::{Decision, Facts, Reached};
+use retally_core::Epoch;
+use service::{Limits, Phase, Served, Service};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Duration;
+
+/// How long connections are given to end.
+const ENDING_MAX: Duration = Duration::from_secs(5);
+/// Threads that answer requests. What takes longer than that has threads of its own.
+const HTTP_THREADS: usize = 2;
+
+/// What a service is.
+#[derive(Debug)]
+pub struct Options {
+    /// Where it listens: HOST:PORT.
+    pub listen: String,
+    /// The folder of its state.
+    pub state: PathBuf,
+    /// The number of workers.
+    pub workers: usize,
+    /// What it may be asked for.
+    pub limits: Limits,
+    /// Who may ask; nothing where all may.
+    pub tokens: Option<Tokens>,
+    /// Says what happened to who runs it.
+    pub told: fn(&str),
+}
+
+/// Why a service did not start, or has ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The state can't be used, or not be written any more.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The tables can't be used.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// The engine has failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// It can't listen.
+    #[error("could not listen on {address:?}: {cause}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// Why.
+        cause: io::Error,
+    },
+    /// Anybody could reach it.
+    #[error("would listen on {0:?}, where others can reach it, without knowing who may ask")]
+    Open(String),
+    /// The system has failed.
+    #[error("could not start the service: {0}")]
+    System(#[from] io::Error),
+}
+
+/// What happens to a service.
+enum Event {
+    Asked,
+    Journal(Result<(), ServeError>),
+    Commit(Result<(), ServeError>),
+}
+
+/// Serves until a signal asks it to end. `listening` is called when it takes requests.
+pub fn run(dataflows: Vec<Served>, options: Options, listening: impl FnOnce(SocketAddr)) -> Result<(), ServeError> {
+    let dir = options.state.clone();
+    let mut state = State::open(&dir)?;
+    if state.torn() > 0 {
+        (options.told)(&format!(
+            "{:?} ends with a batch that was not there yet when its process ended; it is cut off",
+            dir.join("journal")
+        ));
+    }
+    let mut live = Live::open(&State::tables(&dir))?;
+    let decisions = dataflows.iter().map(|served| look(&state, &mut live, served)).collect::<Result<Vec<_>, _>>()?;
+    let jobs: Vec<Job> = dataflows.iter().map(|served| served.job.clone()).collect();
+    let (sender, queue) = mpsc::sync_channel(options.limits.waiting);
+    let service = Arc::new(Service::new(dataflows, state.files().clone(), Readers::new(live.path()), &options, sender));
+    for (place, decision) in decisions.iter().enumerate() {
+        if let Decision::Compare(epoch) = decision {
+            service.publish(&[(place, *epoch)]);
+        }
+    }
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(HTTP_THREADS).enable_all().thread_name("http").build()?;
+    let listener = runtime.block_on(listen(&options))?;
+    let address = listener.local_addr()?;
+    let answering = runtime.spawn(http::server::serve(listener, Arc::clone(&service), options.tokens));
+    let (events, happened) = mpsc::channel();
+    let (asked, ending) = (events.clone(), Arc::clone(&service));
+    interrupt::listen_and_ask(move || {
+        let is_recovering = ending.phase() == Phase::Recovering;
+        ending.end();
+        if is_recovering {
+            // Nothing is under way but what is there already.
+            interrupt::exit(0);
+        }
+        asked.send(Event::Asked).ok();
+    })?;
+    listening(address);
+
+    let (host, completed) = host::start(jobs, options.workers, Passing::Values)?;
+    let (host, shared) = (Arc::new(host), Arc::new(Shared::default()));
+    let reached = take_up(&service, &state, &mut live, &host, &shared, &decisions)?;
+    let made: Vec<bool> = decisions.iter().map(|decision| matches!(decision, Decision::Make(_))).collect();
+    spawn("tables", &events, Event::Commit, {
+        let (service, shared) = (Arc::clone(&service), Arc::clone(&shared));
+        move || pipeline::commit(&service, live, &completed, &shared, &made)
+    })?;
+    pipeline::catch_up(&service, &state, &host, &shared, &reached)?;
+    let is_ready = shared.drained();
+    state.forget_frames();
+    if is_ready {
+        spawn("journal", &events, Event::Journal, {
+            let (service, shared, host) = (Arc::clone(&service), Arc::clone(&shared), Arc::clone(&host));
+            move || pipeline::journal(&service, state, &host, &queue, &shared)
+        })?;
+        service.enter(Phase::Ready);
+    }
+
+    let ended = until_ended(&happened, &service, &shared);
+    // A failure of the engine is why the others ended.
+    if let Some(host) = Arc::into_inner(host)
+        && ended.is_ok()
+    {
+        host.close()?;
+    }
+    ended?;
+    // Streams end by themselves, and requests have been answered.
+    runtime.block_on(async { tokio::time::timeout(ENDING_MAX, answering).await.ok() });
+    runtime.shutdown_timeout(ENDING_MAX);
+    Ok(())
+}
+
+/// Waits until both threads have ended, because they were asked to or because one has failed.
+fn until_ended(happened: &Receiver<Event>, service: &Service, shared: &Shared) -> Result<(), ServeError> {
+    let (mut journal, mut tables) = (false, false);
+    while !(journal && tables) {
+        match happened.recv() {
+            Ok(Event::Asked) => service.tell("ending: what has been taken is finished"),
+            Ok(Event::Journal(Ok(()))) => journal = true,
+            Ok(Event::Commit(Ok(()))) if service.phase() == Phase::Ending => tables = true,
+            // The engine is gone, and says why when it is closed.
+            Ok(Event::Commit(Ok(()))) => {
+                shared.fail();
+                service.end();
+                return Ok(());
+            }
+            Ok(Event::Journal(Err(error)) | Event::Commit(Err(error))) => {
+                shared.fail();
+                service.end();
+                return Err(error);
+            }
+            Err(_) => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+fn spawn(
+    name: &str,
+    events: &Sender<Event>,
+    ended: fn(Result<(), ServeError>) -> Event,
+    work: impl FnOnce() -> Result<(), ServeError> + Send + 'static,
+) -> io::Result<()> {
+    let events = events.clone();
+    let run = move || drop(events.send(ended(work())));
+    std::thread::Builder::new().name(name.into()).spawn(run).map(drop)
+}
+
+/// What is done with a dataflow, and its batches written down that are in the journal alone.
+fn look(state: &State, live: &mut Live, served: &Served) -> Result<Decision, ServeError> {
+    let name = served.name();
+    let tables = live.reached(name)?;
+    let fingerprint = served.job.fingerprint();
+    let tables = tables.map(|tables| Reached { epoch: tables.epoch, same_settings: tables.fingerprint == fingerprint });
+    let decision = recovery::decide(Facts { journal: state.epoch(name), tables });
+    if let Decision::Refuse { tables } = decision {
+        state.check_reached(name, tables)?;
+    }
+    live.set_settings(name, &served.settings())?;
+    let last = live.last_batch(name)?;
+    let missing: Vec<BatchRow> = state.frames(name).filter(|frame| frame.epoch > last).map(pipeline::batch_row).collect();
+    if !missing.is_empty() {
+        live.add_batches(name, &missing)?;
+    }
+    Ok(decision)
+}
+
+/// Gives the engine what the tables have reached, as one epoch of each dataflow. Returns these epochs.
+fn take_up(
+    service: &Service,
+    state: &State,
+    live: &mut Live,
+    host: &Host,
+    shared: &Shared,
+    decisions: &[Decision],
+) -> Result<Vec<Epoch>, ServeError> {
+    let mut reached = Vec::new();
+    for (place, (served, decision)) in service.dataflows.iter().zip(decisions).enumerate() {
+        let (until, is_made) = match decision {
+            Decision::Compare(until) => (*until, false),
+            Decision::Make(until) => (*until, true),
+            Decision::Refuse { tables } => (*tables, false),
+        };
+        match state.replay(served.of(), until)? {
+            Some((epoch, plan)) => {
+                shared.replaying();
+                host.replay(place, epoch, plan)?;
+            }
+            None => pipeline::take_up(service, live, place, 0, BTreeMap::new(), Vec::new(), is_made)?,
+        }
+        reached.push(until);
+    }
+    Ok(reached)
+}
+
+/// Listens, where only those can come who may.
+async fn listen(options: &Options) -> Result<tokio::net::TcpListener, ServeError> {
+    let failed = |cause| ServeError::Listen { address: options.listen.clone(), cause };
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host(&options.listen).await.map_err(failed)?.collect();
+    if options.tokens.is_none() && addresses.iter().any(|address| !address.ip().is_loopback()) {
+        return Err(ServeError::Open(options.listen.clone()));
+    }
+    tokio::net::TcpListener::bind(addresses.as_slice()).await.map_err(failed)
+}

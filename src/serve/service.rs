@@ -1,0 +1,311 @@
+//! What the parts of a service share: where batches go in, and what can be read.
+
+use super::Options;
+use super::metrics::Metrics;
+use super::recent::Recent;
+use crate::engine::Job;
+use crate::ingest::plan::Plan;
+use crate::sinks::live::read::Readers;
+use crate::state::Of;
+use crate::state::files::Files;
+use crate::state::frame::{Answer, Key, Part};
+use retally_core::Epoch;
+use retally_core::contract::{Definition, Table};
+use retally_core::time::{DAY, Moment};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{oneshot, watch};
+
+/// How long the answer to a key is kept.
+const KEY_KEPT: i64 = 7 * DAY;
+
+/// A dataflow that is served.
+pub struct Served {
+    /// Its definition without what people say of their files.
+    pub plain: Definition,
+    /// What is run.
+    pub job: Job,
+    /// Its tables, in its order.
+    pub tables: Vec<Table>,
+    /// The changes of its last epochs.
+    pub recent: Recent,
+}
+
+impl Served {
+    /// A dataflow with these settings.
+    pub fn new(plain: Definition, job: Job) -> Served {
+        let tables = job.graph.tables().into_iter().filter(|table| job.tables.contains(table.name)).collect();
+        Served { plain, job, tables, recent: Recent::default() }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.plain.name
+    }
+
+    /// Its settings, as a JSON object.
+    pub fn settings(&self) -> String {
+        let settings = &self.job.definition.settings;
+        let texts: BTreeMap<&str, &str> = settings.iter().map(|setting| (setting.name, self.job.settings.text(setting.name))).collect();
+        serde_json::to_string(&texts).unwrap_or_default()
+    }
+
+    /// For what batches are kept and planned.
+    pub fn of(&self) -> Of<'_> {
+        Of { plain: &self.plain, definition: &self.job.definition }
+    }
+}
+
+/// What a service may be asked for at a time.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of a body, as it comes.
+    pub body: u64,
+    /// Bytes of a body when it is unpacked.
+    pub unpacked: u64,
+    /// Batches that wait for the journal.
+    pub waiting: usize,
+    /// Streams of changes.
+    pub streams: usize,
+    /// Connections.
+    pub connections: usize,
+    /// How long changes are kept, in microseconds.
+    pub changes_kept: i64,
+    /// Bytes of changes that are kept of a dataflow.
+    pub changes_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            body: 256 << 20,
+            unpacked: 4 << 30,
+            waiting: 1_024,
+            streams: 10_000,
+            connections: 12_000,
+            changes_kept: 30 * DAY,
+            changes_bytes: 10 << 30,
+        }
+    }
+}
+
+/// What a service does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It takes up what was there: nothing is taken, and what is there can be read.
+    Recovering,
+    /// It takes batches.
+    Ready,
+    /// The tables can't be written: why. Nothing is taken until they can.
+    Stuck(String),
+    /// It has been asked to end.
+    Ending,
+}
+
+/// How far a batch must be for its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// The disk has it.
+    Durable,
+    /// Its changes can be read.
+    Visible,
+}
+
+/// A batch that has been kept and planned.
+#[derive(Debug)]
+pub struct Incoming {
+    /// The dataflow's place.
+    pub dataflow: usize,
+    /// What the journal keeps of it.
+    pub parts: Vec<Part>,
+    /// Its splits.
+    pub plan: Plan,
+    /// What its sender calls it.
+    pub key: Option<(Key, KeyGuard)>,
+    /// When it arrived.
+    pub arrived: Moment,
+    /// Likewise, for the time that it takes.
+    pub began: Instant,
+    /// When it is answered.
+    pub wait: Wait,
+    /// To whom.
+    pub reply: oneshot::Sender<Result<Reply, Refused>>,
+}
+
+/// What became of a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply {
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// What came of it; nothing where that was not waited for.
+    pub answer: Option<Answer>,
+}
+
+/// Why a batch was not taken. Nothing of it is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Not now.
+    Phase(Phase),
+    /// Too many wait.
+    Full(usize),
+    /// The disk did not take it: why.
+    Disk(String),
+}
+
+/// What the parts of a service share.
+pub struct Service {
+    /// What is served.
+    pub dataflows: Vec<Served>,
+    /// Where files are kept.
+    pub files: Files,
+    /// The tables.
+    pub readers: Readers,
+    /// What it may be asked for.
+    pub limits: Limits,
+    /// What it counts.
+    pub metrics: Metrics,
+    /// When it began.
+    pub began: Instant,
+    /// How many workers it has.
+    pub workers: usize,
+    /// Says what happened to who runs it.
+    told: fn(&str),
+    phase: watch::Sender<Phase>,
+    /// The epoch of each dataflow that can be read, where any can.
+    readable: watch::Sender<Vec<Option<Epoch>>>,
+    queue: Mutex<Option<SyncSender<Incoming>>>,
+    keys: Arc<Mutex<BTreeSet<(usize, String)>>>,
+}
+
+/// A key whose batch is under way. No other batch comes in under it until this is dropped.
+#[derive(Debug)]
+pub struct KeyGuard {
+    keys: Arc<Mutex<BTreeSet<(usize, String)>>>,
+    key: (usize, String),
+}
+
+impl Drop for KeyGuard {
+    fn drop(&mut self) {
+        locked(&self.keys).remove(&self.key);
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Service {
+    /// A service that takes batches into a queue.
+    pub fn new(dataflows: Vec<Served>, files: Files, readers: Readers, options: &Options, queue: SyncSender<Incoming>) -> Service {
+        let Options { limits, workers, told, .. } = *options;
+        let readable = watch::Sender::new(vec![None; dataflows.len()]);
+        let metrics = Metrics::new(&limits);
+        let (phase, queue) = (watch::Sender::new(Phase::Recovering), Mutex::new(Some(queue)));
+        Service {
+            dataflows,
+            files,
+            readers,
+            limits,
+            metrics,
+            began: Instant::now(),
+            workers,
+            told,
+            phase,
+            readable,
+            queue,
+            keys: Arc::default(),
+        }
+    }
+
+    /// Says what happened to who runs it.
+    pub fn tell(&self, what: &str) {
+        (self.told)(what);
+    }
+
+    /// The place of the dataflow of this name.
+    pub fn place(&self, name: &str) -> Option<usize> {
+        self.dataflows.iter().position(|served| served.name() == name)
+    }
+
+    /// What it does now.
+    pub fn phase(&self) -> Phase {
+        self.phase.borrow().clone()
+    }
+
+    /// To be told of what it does.
+    pub fn phases(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// Waits until it ends.
+    pub async fn ending(&self) {
+        // Whoever sends is here as long as this is.
+        self.phases().wait_for(|phase| *phase == Phase::Ending).await.ok();
+    }
+
+    /// Goes over to another phase; from the last one there is no way back.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.send_if_modified(|now| {
+            let differs = *now != Phase::Ending && *now != phase;
+            if differs {
+                *now = phase;
+            }
+            differs
+        });
+    }
+
+    /// Takes no more batches: what has been taken is finished.
+    pub fn end(&self) {
+        self.enter(Phase::Ending);
+        locked(&self.queue).take();
+    }
+
+    /// Which epochs can be read.
+    pub fn readable(&self) -> watch::Receiver<Vec<Option<Epoch>>> {
+        self.readable.subscribe()
+    }
+
+    /// From now on these epochs can be read.
+    pub fn publish(&self, epochs: &[(usize, Epoch)]) {
+        self.readable.send_modify(|readable| {
+            for (place, epoch) in epochs {
+                if let Some(last) = readable.get_mut(*place) {
+                    *last = Some(*epoch);
+                }
+            }
+        });
+    }
+
+    /// Reserves a key, while its batch is under way; nothing where one is.
+    pub fn reserve(&self, dataflow: usize, key: &str) -> Option<KeyGuard> {
+        let key = (dataflow, key.to_string());
+        let is_new = locked(&self.keys).insert(key.clone());
+        is_new.then(|| KeyGuard { keys: Arc::clone(&self.keys), key })
+    }
+
+    /// From when on keys are known.
+    pub fn keys_since(&self) -> Moment {
+        crate::engine::now().plus(-KEY_KEPT)
+    }
+
+    /// Takes a batch, which is answered by its `reply`.
+    pub fn take(&self, incoming: Incoming) -> Result<(), Refused> {
+        let queue = locked(&self.queue);
+        let Some(queue) = queue.as_ref() else { return Err(Refused::Phase(Phase::Ending)) };
+        match queue.try_send(incoming) {
+            Ok(()) => {
+                self.metrics.waiting.inc();
+                Ok(())
+            }
+            Err(TrySendError::Full(_)) => Err(Refused::Full(self.limits.waiting)),
+            Err(TrySendError::Disconnected(_)) => Err(Refused::Phase(Phase::Ending)),
+        }
+    }
+
+    /// How long it has been there.
+    pub fn uptime(&self) -> Duration {
+        self.began.elapsed()
+    }
+}

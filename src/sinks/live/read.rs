@@ -1,0 +1,511 @@
+//! Reading the database of a service: rows of tables, batches and changes, as of one epoch.
+
+use super::super::cells::append_day;
+use super::super::relation::quoted;
+use super::super::sqlite::failed;
+use super::super::{SinkError, csv, json};
+use super::stored;
+use retally_core::Epoch;
+use retally_core::calendar::{Calendar, Day};
+use retally_core::contract::Table;
+use retally_core::row::{Column, ColumnType, Row};
+use retally_core::time::Moment;
+use rusqlite::types::{Value, ValueRef};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params_from_iter};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// How long a checkpoint is waited for.
+const BUSY_WAIT: Duration = Duration::from_secs(5);
+/// The largest number that SQLite has as one; a larger id is a text.
+const INTEGER_MAX: u64 = i64::MAX.unsigned_abs();
+
+/// A connection that reads.
+#[derive(Debug)]
+pub struct Reader {
+    connection: Connection,
+    place: String,
+}
+
+/// The database as of one commit.
+#[derive(Debug)]
+pub struct Snapshot<'r> {
+    transaction: Transaction<'r>,
+    place: &'r str,
+}
+
+/// Which rows of a table, in which order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Question {
+    /// Conditions, all of which hold.
+    conditions: Vec<String>,
+    parameters: Vec<Value>,
+    /// The column that comes first, and whether it descends.
+    order: Option<(usize, bool)>,
+    /// At most so many rows.
+    pub limit: Option<u64>,
+    /// So many are passed over.
+    pub offset: u64,
+}
+
+/// What can't be asked of a table.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadQuestion {
+    /// There is no such column.
+    #[error("{table} has no column {column:?}")]
+    Column {
+        /// The table.
+        table: &'static str,
+        /// What was asked for.
+        column: String,
+    },
+    /// A value that the column can't have.
+    #[error("{value:?} is no value of {column}, which holds {kind}")]
+    Value {
+        /// The column.
+        column: &'static str,
+        /// What was given.
+        value: String,
+        /// What it holds, in words.
+        kind: String,
+    },
+    /// A range, where nothing has a time.
+    #[error("{0} has no column of days or times")]
+    NoTime(&'static str),
+}
+
+impl Question {
+    /// Only rows whose column has one of these values; an empty one is a missing one.
+    pub fn only(&mut self, table: &Table, column: &str, values: &[String]) -> Result<(), BadQuestion> {
+        let (_, column) = named(table, column)?;
+        let mut conditions = Vec::new();
+        for value in values {
+            if value.is_empty() && column.nullable {
+                conditions.push(format!("{} IS NULL", quoted(column.name)));
+            }
+            if !value.is_empty() || column.kind == ColumnType::Text {
+                self.parameters.push(parsed(column, value)?);
+                conditions.push(format!("{} = ?", quoted(column.name)));
+            }
+            if conditions.is_empty() {
+                return Err(bad_value(column, value));
+            }
+        }
+        self.conditions.push(format!("({})", conditions.join(" OR ")));
+        Ok(())
+    }
+
+    /// Only rows from a day or time on, and up to another without it.
+    pub fn range(&mut self, table: &Table, from: Option<&str>, to: Option<&str>) -> Result<(), BadQuestion> {
+        let dated = |column: &&Column| matches!(column.kind, ColumnType::Day | ColumnType::Time);
+        for (bound, is_from) in [(from, true), (to, false)] {
+            let Some(bound) = bound else { continue };
+            let column = table.columns.iter().find(dated).ok_or(BadQuestion::NoTime(table.name))?;
+            self.parameters.push(parsed(column, bound)?);
+            self.conditions.push(format!("{} {} ?", quoted(column.name), if is_from { ">=" } else { "<" }));
+        }
+        Ok(())
+    }
+
+    /// By this column first; `-COLUMN` from the greatest on.
+    pub fn order(&mut self, table: &Table, order: &str) -> Result<(), BadQuestion> {
+        let (column, descends) = order.strip_prefix('-').map_or((order, false), |column| (column, true));
+        self.order = Some((named(table, column)?.0, descends));
+        Ok(())
+    }
+}
+
+fn named<'t>(table: &'t Table, name: &str) -> Result<(usize, &'t Column), BadQuestion> {
+    let found = table.columns.iter().enumerate().find(|(_, column)| column.name == name);
+    found.ok_or_else(|| BadQuestion::Column { table: table.name, column: name.into() })
+}
+
+fn bad_value(column: &Column, value: &str) -> BadQuestion {
+    BadQuestion::Value { column: column.name, value: value.into(), kind: kind(&column.kind) }
+}
+
+/// What a column holds, in words.
+pub fn kind(kind: &ColumnType) -> String {
+    match kind {
+        ColumnType::Day => "days".into(),
+        ColumnType::Time => "times".into(),
+        ColumnType::UInt | ColumnType::Int => "integers".into(),
+        ColumnType::Id => "ids that are numbers".into(),
+        ColumnType::Float => "numbers".into(),
+        ColumnType::Bool => "true or false".into(),
+        ColumnType::Text | ColumnType::TextId(_) => "texts".into(),
+        ColumnType::Uuid => "UUIDs".into(),
+        ColumnType::Label(labels) => format!("one of {}", labels.join(", ")),
+    }
+}
+
+/// A value as the database has it.
+fn parsed(column: &Column, value: &str) -> Result<Value, BadQuestion> {
+    let bad = || bad_value(column, value);
+    let time = |text: &str| Calendar::utc().parse(text.as_bytes()).ok();
+    Ok(match &column.kind {
+        ColumnType::Day => Value::Text(day_text(Calendar::utc().day(time(value).ok_or_else(bad)?))),
+        ColumnType::Time => Value::Text(super::text_of(time(value).ok_or_else(bad)?)),
+        ColumnType::UInt | ColumnType::Int => Value::Integer(value.parse().map_err(|_| bad())?),
+        ColumnType::Id => match value.parse::<u64>().map_err(|_| bad())? {
+            number if number <= INTEGER_MAX => Value::Integer(number.cast_signed()),
+            number => Value::Text(number.to_string()),
+        },
+        ColumnType::Float => Value::Real(value.parse().ok().filter(|number: &f64| number.is_finite()).ok_or_else(bad)?),
+        ColumnType::Bool => match value {
+            "true" | "1" => Value::Integer(1),
+            "false" | "0" => Value::Integer(0),
+            _ => return Err(bad()),
+        },
+        ColumnType::Text | ColumnType::TextId(_) => Value::Text(value.into()),
+        ColumnType::Uuid => Value::Text(Uuid::parse_str(value).map_err(|_| bad())?.hyphenated().to_string()),
+        ColumnType::Label(labels) => Value::Text(labels.iter().find(|label| *label == value).ok_or_else(bad)?.clone()),
+    })
+}
+
+fn day_text(day: Day) -> String {
+    let mut text = Vec::new();
+    append_day(&mut text, day);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+impl Reader {
+    /// Opens the database, which is there.
+    pub fn open(path: &Path) -> Result<Reader, SinkError> {
+        let place = format!("sqlite:{}", path.display());
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).and_then(|connection| {
+            connection.busy_timeout(BUSY_WAIT)?;
+            Ok(connection)
+        });
+        Ok(Reader { connection: connection.map_err(|error| failed(&place, &error))?, place })
+    }
+
+    /// The database as it is now.
+    pub fn snapshot(&mut self) -> Result<Snapshot<'_>, SinkError> {
+        let transaction = self.connection.transaction().map_err(|error| failed(&self.place, &error))?;
+        Ok(Snapshot { transaction, place: &self.place })
+    }
+}
+
+impl Snapshot<'_> {
+    fn failed(&self, error: &rusqlite::Error) -> SinkError {
+        failed(self.place, error)
+    }
+
+    /// What the tables of a dataflow have reached.
+    pub fn epoch(&self, dataflow: &str) -> Result<Epoch, SinkError> {
+        Ok(self.number("SELECT epoch FROM retally_progress WHERE dataflow = ?1", dataflow)?.unwrap_or(0))
+    }
+
+    /// From which position on the changes of a dataflow can be followed.
+    pub fn changes_from(&self, dataflow: &str) -> Result<Epoch, SinkError> {
+        Ok(self.number("SELECT changes_from FROM retally_feeds WHERE dataflow = ?1", dataflow)?.unwrap_or(0))
+    }
+
+    fn number(&self, query: &str, dataflow: &str) -> Result<Option<u64>, SinkError> {
+        let found = self.transaction.query_row(query, [dataflow], |row| row.get::<_, i64>(0)).optional();
+        found.map(|found| found.map(i64::unsigned_abs)).map_err(|error| self.failed(&error))
+    }
+
+    /// The settings of a dataflow, where they are written down.
+    pub fn settings(&self, dataflow: &str) -> Result<Option<BTreeMap<String, String>>, SinkError> {
+        let is_there = self.transaction.query_row("SELECT 1 FROM sqlite_master WHERE name = 'retally_feeds'", [], |_| Ok(())).optional();
+        if is_there.map_err(|error| self.failed(&error))?.is_none() {
+            return Ok(None);
+        }
+        let query = "SELECT settings FROM retally_feeds WHERE dataflow = ?1";
+        let found = self.transaction.query_row(query, [dataflow], |row| row.get::<_, Option<String>>(0)).optional();
+        let text = found.map_err(|error| self.failed(&error))?.flatten();
+        Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+    }
+
+    /// The number of rows of each table of a dataflow.
+    pub fn row_counts(&self, dataflow: &str) -> Result<BTreeMap<String, u64>, SinkError> {
+        let read = || {
+            let mut statement = self.transaction.prepare("SELECT \"table\", \"rows\" FROM retally_tables WHERE dataflow = ?1")?;
+            let rows = statement.query_map([dataflow], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?;
+            rows.collect::<rusqlite::Result<_>>()
+        };
+        read().map_err(|error| self.failed(&error))
+    }
+
+    /// Hands the rows that are asked for to `each`, until it returns an error.
+    pub fn rows<E: From<SinkError>>(
+        &self,
+        table: &Table,
+        dataflow: &str,
+        question: &Question,
+        mut each: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let failed = |error: rusqlite::Error| self.failed(&error);
+        let (mut conditions, mut parameters) = (question.conditions.clone(), question.parameters.clone());
+        if table.key_columns == 0 {
+            conditions.push("dataflow = ?".into());
+            parameters.push(Value::Text(dataflow.into()));
+        }
+        let mut query = format!("SELECT {} FROM {}", names(&table.columns), quoted(table.name));
+        if !conditions.is_empty() {
+            query += &format!(" WHERE {}", conditions.join(" AND "));
+        }
+        let order = self.order(table, question.order, &mut parameters).map_err(failed)?;
+        if !order.is_empty() {
+            query += &format!(" ORDER BY {order}");
+        }
+        query += " LIMIT ? OFFSET ?";
+        parameters.push(Value::Integer(question.limit.map_or(-1, stored)));
+        parameters.push(Value::Integer(stored(question.offset)));
+        let mut statement = self.transaction.prepare(&query).map_err(failed)?;
+        let mut rows = statement.query(params_from_iter(parameters)).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(failed)? {
+            let mut bytes = Row::default();
+            for (place, column) in table.columns.iter().enumerate() {
+                bytes = row.get_ref(place).and_then(|value| append(bytes, column, place, value)).map_err(failed)?;
+            }
+            each(&bytes.0)?;
+        }
+        Ok(())
+    }
+
+    /// The order of rows: as in files, where texts do not sort as the database's do.
+    fn order(&self, table: &Table, first: Option<(usize, bool)>, parameters: &mut Vec<Value>) -> rusqlite::Result<String> {
+        let keys = (0..table.key_columns).filter(|place| first.is_none_or(|(first, _)| first != *place)).map(|place| (place, false));
+        let mut order = Vec::new();
+        for (place, descends) in first.into_iter().chain(keys) {
+            let Some(column) = table.columns.get(place) else { continue };
+            let (name, direction) = (quoted(column.name), if descends { " DESC" } else { "" });
+            match &column.kind {
+                ColumnType::Label(labels) => {
+                    let cases: String = (0..labels.len()).map(|place| format!(" WHEN ? THEN {place}")).collect();
+                    parameters.extend(labels.iter().cloned().map(Value::Text));
+                    order.push(format!("CASE {name}{cases} END{direction}"));
+                }
+                // Large ids are texts, of two lengths. Where there are none, rows are read as they lie.
+                ColumnType::Id if !order.is_empty() || self.has_large(table, &name)? => {
+                    order.push(format!("typeof({name}) = 'text'{direction}, length({name}){direction}, {name}{direction}"));
+                }
+                _ => order.push(format!("{name}{direction}")),
+            }
+        }
+        Ok(order.join(", "))
+    }
+
+    fn has_large(&self, table: &Table, column: &str) -> rusqlite::Result<bool> {
+        let query = format!("SELECT 1 FROM {} WHERE {column} > {INTEGER_MAX} LIMIT 1", quoted(table.name));
+        self.transaction.query_row(&query, [], |_| Ok(())).optional().map(|found| found.is_some())
+    }
+
+    /// Hands the changes of some tables in epochs of a range to `each`, in order: the epoch, the table, the difference, and the row as
+    /// JSON; nothing where the table must be read anew.
+    pub fn changes(
+        &self,
+        dataflow: &str,
+        (after, until): (Epoch, Epoch),
+        mut each: impl FnMut(Epoch, &str, i64, Option<&str>),
+    ) -> Result<(), SinkError> {
+        let query = "SELECT epoch, \"table\", diff, \"row\" FROM retally_changes WHERE dataflow = ?1 AND epoch > ?2 AND epoch <= ?3 \
+                     ORDER BY epoch, \"table\", place";
+        let mut read = || {
+            let mut statement = self.transaction.prepare(query)?;
+            let mut rows = statement.query(rusqlite::params![dataflow, stored(after), stored(until)])?;
+            while let Some(row) = rows.next()? {
+                let text = |place| Ok::<_, rusqlite::Error>(row.get_ref(place)?.as_str_or_null()?);
+                each(row.get::<_, i64>(0)?.unsigned_abs(), text(1)?.unwrap_or_default(), row.get(2)?, text(3)?);
+            }
+            Ok(())
+        };
+        read().map_err(|error: rusqlite::Error| self.failed(&error))
+    }
+
+    /// The last batches of a dataflow, the last one first, as JSON objects.
+    pub fn batches(&self, dataflow: &str, limit: u64) -> Result<Vec<serde_json::Value>, SinkError> {
+        let query = "SELECT epoch, arrived, parts, name, \"key\", accepted, late, rejected, changed, ms FROM retally_batches \
+                     WHERE dataflow = ?1 ORDER BY epoch DESC LIMIT ?2";
+        let read = || {
+            let mut statement = self.transaction.prepare(query)?;
+            let rows = statement.query_map(rusqlite::params![dataflow, stored(limit)], |row| {
+                let number = |place| row.get::<_, Option<i64>>(place);
+                let changed = row.get::<_, Option<String>>(8)?.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+                let arrived: String = row.get(1)?;
+                Ok(serde_json::json!({
+                    "epoch": number(0)?,
+                    "arrived": moment(&arrived).map(|moment| moment.to_string()),
+                    "parts": number(2)?,
+                    "name": row.get::<_, Option<String>>(3)?,
+                    "key": row.get::<_, Option<String>>(4)?,
+                    "accepted": number(5)?,
+                    "late": number(6)?,
+                    "rejected": number(7)?,
+                    "changed": changed,
+                    "ms": row.get::<_, Option<f64>>(9)?,
+                }))
+            })?;
+            rows.collect::<rusqlite::Result<_>>()
+        };
+        read().map_err(|error| self.failed(&error))
+    }
+
+    /// What was fed to a dataflow in all.
+    pub fn fed(&self, dataflow: &str) -> Result<Fed, SinkError> {
+        let query = "SELECT count(*), sum(accepted), sum(late), sum(rejected), max(arrived) FROM retally_batches WHERE dataflow = ?1";
+        let fed = |row: &rusqlite::Row<'_>| {
+            let count = |place| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(place)?.unwrap_or(0).unsigned_abs());
+            let last = row.get::<_, Option<String>>(4)?.and_then(|text| moment(&text)).map(|moment| moment.to_string());
+            Ok(Fed { batches: count(0)?, accepted: count(1)?, late: count(2)?, rejected: count(3)?, last })
+        };
+        self.transaction.query_row(query, [dataflow], fed).map_err(|error| self.failed(&error))
+    }
+
+    /// The batch that came under a key: its epoch, the hash of its body, and what came of it.
+    pub fn batch_of_key(&self, dataflow: &str, key: &str, since: Moment) -> Result<Option<KnownBatch>, SinkError> {
+        let query = "SELECT epoch, body, accepted, late, rejected, changed, ms FROM retally_batches \
+                     WHERE dataflow = ?1 AND \"key\" = ?2 AND arrived >= ?3 ORDER BY epoch DESC LIMIT 1";
+        let known = |row: &rusqlite::Row<'_>| {
+            let count = |place| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(place)?.unwrap_or(0).unsigned_abs());
+            let answer = super::BatchAnswer {
+                accepted: count(2)?,
+                late: count(3)?,
+                rejected: count(4)?,
+                changed: row.get::<_, Option<String>>(5)?.unwrap_or_else(|| "{}".into()),
+                ms: row.get::<_, Option<f64>>(6)?.unwrap_or(0.0),
+            };
+            Ok(KnownBatch { epoch: count(0)?, body: row.get(1)?, answer })
+        };
+        let found = self.transaction.query_row(query, rusqlite::params![dataflow, key, super::text_of(since)], known).optional();
+        found.map_err(|error| self.failed(&error))
+    }
+}
+
+/// What was fed to a dataflow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fed {
+    /// How many batches.
+    pub batches: u64,
+    /// Their records that were accepted.
+    pub accepted: u64,
+    /// Of these, late ones.
+    pub late: u64,
+    /// Those that were refused.
+    pub rejected: u64,
+    /// When the last batch arrived.
+    pub last: Option<String>,
+}
+
+/// A batch that came under a key before.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KnownBatch {
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// The hash of what was sent.
+    pub body: String,
+    /// What came of it.
+    pub answer: super::BatchAnswer,
+}
+
+fn names(columns: &[Column]) -> String {
+    columns.iter().map(|column| quoted(column.name)).collect::<Vec<_>>().join(", ")
+}
+
+/// A time from its text in the database.
+fn moment(text: &str) -> Option<Moment> {
+    Calendar::utc().parse(text.as_bytes()).ok()
+}
+
+/// Appends a value as it is in a row.
+fn append(row: Row, column: &Column, place: usize, value: ValueRef<'_>) -> rusqlite::Result<Row> {
+    if column.nullable {
+        if value == ValueRef::Null {
+            return Ok(row.optional(None::<()>, |row, ()| row));
+        }
+        // What a value that is there begins with.
+        let plain = Column { nullable: false, ..column.clone() };
+        let mut whole = row.optional(Some(()), |row, ()| row);
+        whole = append(whole, &plain, place, value)?;
+        return Ok(whole);
+    }
+    let wrong = || rusqlite::Error::InvalidColumnType(place, column.name.into(), value.data_type());
+    let text = || value.as_str().map_err(|_| wrong());
+    let integer = || value.as_i64().map_err(|_| wrong());
+    Ok(match &column.kind {
+        ColumnType::Day => row.day(Calendar::utc().day(moment(text()?).ok_or_else(wrong)?)),
+        ColumnType::Time => row.time(moment(text()?).ok_or_else(wrong)?),
+        ColumnType::UInt => row.uint(integer()?.unsigned_abs()),
+        ColumnType::Id => match value {
+            ValueRef::Integer(number) => row.uint(number.unsigned_abs()),
+            _ => row.uint(text()?.parse().map_err(|_| wrong())?),
+        },
+        ColumnType::Int => row.int(integer()?),
+        ColumnType::Float => row.float(value.as_f64().map_err(|_| wrong())?),
+        ColumnType::Bool => row.bool(integer()? != 0),
+        ColumnType::Text | ColumnType::TextId(_) => row.text(text()?),
+        ColumnType::Uuid => row.uuid(Uuid::parse_str(text()?).map_err(|_| wrong())?.as_u128()),
+        ColumnType::Label(labels) => {
+            let label = text()?;
+            let place = labels.iter().position(|known| known == label).ok_or_else(wrong)?;
+            row.label(u16::try_from(place).map_err(|_| wrong())?)
+        }
+    })
+}
+
+/// How rows are written for who asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Text {
+    /// As in a CSV file.
+    Csv,
+    /// An array of objects, one a line.
+    Json,
+}
+
+impl Text {
+    /// What comes before the rows.
+    pub fn begin(self, table: &Table, out: &mut Vec<u8>) {
+        match self {
+            Text::Csv => csv::append_header(out, table),
+            Text::Json => out.push(b'['),
+        }
+    }
+
+    /// A row, which is the first or not.
+    pub fn row(self, table: &Table, row: &[u8], is_first: bool, out: &mut Vec<u8>) {
+        match self {
+            Text::Csv => csv::append_row(out, table, row),
+            Text::Json => {
+                out.extend_from_slice(if is_first { b"\n" } else { b",\n" });
+                json::append_row(out, table, row);
+            }
+        }
+    }
+
+    /// What comes behind them.
+    pub fn end(self, out: &mut Vec<u8>) {
+        if self == Text::Json {
+            out.extend_from_slice(b"\n]\n");
+        }
+    }
+}
+
+/// Where the database of a service is, for who reads it.
+#[derive(Debug)]
+pub struct Readers {
+    path: PathBuf,
+    idle: std::sync::Mutex<Vec<Reader>>,
+}
+
+impl Readers {
+    /// Those of a database, which is there.
+    pub fn new(path: &Path) -> Readers {
+        Readers { path: path.into(), idle: std::sync::Mutex::default() }
+    }
+
+    /// Reads the database as it is now.
+    pub fn read<T, E: From<SinkError>>(&self, work: impl FnOnce(&Snapshot<'_>) -> Result<T, E>) -> Result<T, E> {
+        let idle = || self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let kept = idle().pop();
+        let mut reader = kept.map_or_else(|| Reader::open(&self.path), Ok)?;
+        let answer = work(&reader.snapshot()?);
+        idle().push(reader);
+        answer
+    }
+}

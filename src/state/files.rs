@@ -1,0 +1,191 @@
+//! The files of a state: keeping what is delivered, and planning what was kept. Any thread may.
+
+use super::blobs::Blobs;
+use super::frame::{Blob, Content, KeptShape, Part};
+use super::{Kept, Of, StateError};
+use crate::ingest::batch::{self, Arrival, Batch, Body, Source};
+use crate::ingest::jobs::{self, BadJob, Job};
+use crate::ingest::plan::{self, Plan, STDIN, is_pipe};
+use crate::ingest::{paths, streams};
+use crate::shown;
+use retally_core::contract::{Definition, Input, InputKind};
+use retally_core::split::{Dataset, RefusedJob};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The blob of a stream that could not be read: there is none of this name.
+pub(super) const MISSING: &str = "missing";
+
+/// What was delivered to a state.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// The state's folder.
+    dir: PathBuf,
+    blobs: Arc<Blobs>,
+}
+
+impl Files {
+    pub(super) fn open(dir: &Path) -> Result<Files, StateError> {
+        Ok(Files { dir: dir.into(), blobs: Arc::new(Blobs::open(&dir.join("blobs"))?) })
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(super) fn blobs(&self) -> &Blobs {
+        &self.blobs
+    }
+
+    /// Keeps what a stream holds, as a file of this name would. When this returns, the disk has it.
+    pub fn keep_stream(&self, name: &str, stream: impl io::Read) -> Result<Blob, StateError> {
+        self.blobs.keep_stream(name, stream)
+    }
+
+    /// A part of a batch whose content was kept.
+    pub fn part(&self, of: Of<'_>, input: &Input, sign: isize, name: &str, content: Content, arrival: Arrival) -> Part {
+        made(input, sign, name, content, shape(of.plain, input), arrival)
+    }
+
+    /// Copies the files of a batch, which is accepted as of `arrival`. When this returns, the disk has them.
+    pub fn keep(&self, of: Of<'_>, batch: &Batch, arrival: Arrival) -> Result<Kept, StateError> {
+        let Of { plain, definition } = of;
+        let mut kept = Kept::default();
+        for part in &batch.parts {
+            let Some(input) = definition.inputs.get(part.input) else { continue };
+            let shape = shape(plain, input);
+            let add = |kept: &mut Kept, name: &str, content: Content| {
+                kept.parts.push(made(input, part.sign, name, content, shape.clone(), arrival));
+            };
+            match (&part.source, input.kind) {
+                (Source::Path(path), InputKind::Datasets(files)) => {
+                    for mut queue in jobs::open(path, files)? {
+                        while let Some(job) = queue.next()? {
+                            let content = self.keep_job(job)?;
+                            add(&mut kept, queue.name(), content);
+                        }
+                        kept.passed_over.extend(queue.passed_over());
+                    }
+                }
+                (Source::Path(path), InputKind::Records) if is_pipe(path) => {
+                    let blob = match path.as_str() {
+                        STDIN => self.blobs.keep_stream(path, io::stdin())?,
+                        _ => self.blobs.keep_file(path)?,
+                    };
+                    add(&mut kept, path, Content::Blob(blob));
+                }
+                (Source::Path(path), InputKind::Records) => {
+                    let found = paths::find(path, |_| true)?;
+                    kept.passed_over.extend(found.passed_over.iter().cloned());
+                    kept.notes.extend(plan::unnamed_note(&found));
+                    for file in &found.files {
+                        add(&mut kept, file, Content::Blob(self.blobs.keep_file(file)?));
+                    }
+                }
+                (Source::Bytes(body), _) => add(&mut kept, &body.name, Content::Blob(self.blobs.keep_stream(&body.name, &*body.bytes)?)),
+                // What was kept is kept.
+                (Source::Kept { .. } | Source::Dataset { .. } | Source::Refused { .. }, _) => {}
+            }
+        }
+        Ok(kept)
+    }
+
+    fn keep_job(&self, job: Result<Job, BadJob>) -> Result<Content, StateError> {
+        match job {
+            Ok(Job { key, streams }) => {
+                let streams = streams.iter().map(|stream| self.keep_stream_of_dataset(stream)).collect::<Result<_, _>>()?;
+                Ok(Content::Dataset { key, streams })
+            }
+            Err(BadJob { line, reason, raw }) => Ok(Content::Refused { line, reason, raw }),
+        }
+    }
+
+    /// A stream that can't be read is missing: its dataset is failed, as it would be without a state.
+    fn keep_stream_of_dataset(&self, location: &str) -> Result<Blob, StateError> {
+        let mut attempt = 0;
+        loop {
+            match self.blobs.keep_file(location) {
+                Err(StateError::Input { cause, .. }) if cause.kind() == io::ErrorKind::NotFound || attempt + 1 >= streams::ATTEMPTS_MAX => {
+                    return Ok(Blob { file: MISSING.into(), bytes: 0 });
+                }
+                Err(StateError::Input { .. }) => {
+                    attempt += 1;
+                    std::thread::sleep(streams::pause(attempt));
+                }
+                kept => return kept,
+            }
+        }
+    }
+
+    /// Plans parts that were kept.
+    pub fn plan(&self, of: Of<'_>, parts: &[&Part]) -> Result<Plan, StateError> {
+        let mut plan = Plan::default();
+        let mut rest = parts;
+        while let Some(first) = rest.first() {
+            // What is accepted, and how the files of an input become records, is said for a whole plan.
+            let mut shapes: BTreeMap<&str, &Option<KeptShape>> = BTreeMap::new();
+            let mut count = 0;
+            for part in rest {
+                if part.accepts() != first.accepts() || *shapes.entry(&part.input).or_insert(&part.shape) != &part.shape {
+                    break;
+                }
+                count += 1;
+            }
+            let (parts, others) = rest.split_at(count);
+            rest = others;
+            let mut shaped = of.plain.clone();
+            for input in &mut shaped.inputs {
+                if let Some(Some(shape)) = shapes.get(input.name) {
+                    let unknown =
+                        |field| format!("a batch of {} names the field {field:?}, which {} does not have", of.plain.name, input.name);
+                    *input = shape.shaped(input).map_err(|field| StateError::damaged(&self.dir.join("journal"), unknown(field)))?;
+                }
+            }
+            let (accept_from, accept_until) = first.accepts();
+            let batch = Batch { parts: parts.iter().filter_map(|part| self.source(&shaped, part)).collect() };
+            let mut planned = plan::plan(&shaped, &batch, Arrival { accept_from, accept_until })?;
+            planned.shape(&shaped.inputs, &of.definition.inputs);
+            plan.append(planned);
+        }
+        Ok(plan)
+    }
+
+    fn source(&self, definition: &Definition, part: &Part) -> Option<batch::Part> {
+        let input = definition.inputs.iter().position(|input| input.name == part.input)?;
+        let name = part.name.clone();
+        let source = match &part.content {
+            Content::Blob(blob) => Source::Kept { name, path: self.blobs.path(blob) },
+            Content::Inline(inline) => Source::Bytes(Body { name, ..Body::plain(inline.format.into(), inline.text.clone()) }),
+            Content::Dataset { key, streams } => {
+                let streams = streams.iter().map(|blob| self.blobs.path(blob)).collect();
+                Source::Dataset { name, dataset: Dataset { key: key.clone(), streams, route: 0 } }
+            }
+            Content::Refused { line, reason, raw } => {
+                Source::Refused { name, job: RefusedJob { line: *line, reason: reason.clone(), raw: raw.clone() } }
+            }
+        };
+        Some(batch::Part { input, sign: part.sign.into(), source })
+    }
+}
+
+/// How the files of an input become records, where that is not as the dataflow has it.
+pub(super) fn shape(plain: &Definition, input: &Input) -> Option<KeptShape> {
+    let own = plain.inputs.iter().find(|own| own.name == input.name).map(KeptShape::of).unwrap_or_default();
+    Some(KeptShape::of(input)).filter(|shape| *shape != own)
+}
+
+pub(super) fn made(input: &Input, sign: isize, name: &str, content: Content, shape: Option<KeptShape>, arrival: Arrival) -> Part {
+    Part {
+        input: input.name.into(),
+        sign: if sign < 0 { -1 } else { 1 },
+        // Queries and passwords of URLs are kept nowhere.
+        name: shown::location(name).into_owned(),
+        content,
+        accept_from: arrival.accept_from.0,
+        accept_until: arrival.accept_until.0,
+        shape,
+        folder: None,
+    }
+}

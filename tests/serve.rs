@@ -1,0 +1,533 @@
+//! The service: batches by HTTP, tables and changes out, through kills and restarts.
+
+use crate::support::known::{ACTIVE, EVENTS, Known, ONLINE, SERVERS, TEXT_IDS, USAGE, rows, shuffled, table};
+use crate::support::packed::gzip;
+use crate::support::program::Place;
+use crate::support::service::{Asker, Service, free_port};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+const CSV: (&str, &str) = ("content-type", "text/csv");
+const JSONL: (&str, &str) = ("content-type", "application/x-ndjson");
+
+/// Feeds all records of a dataflow, in batches of so many, from several threads: half of them twice, in no order.
+fn feed(asker: &Asker, known: &Known, batch: usize) {
+    let lines = shuffled(&known.lines);
+    let path = format!("/v1/{}/events", known.dataflow());
+    let is_csv = !known.servers.is_empty();
+    let body = |lines: &[String]| if is_csv { table(&EVENTS, lines) } else { rows(lines) };
+    let kind = if is_csv { CSV } else { JSONL };
+    if is_csv {
+        asker.csv(&format!("/v1/{}/servers", known.dataflow()), table(&SERVERS, &known.servers)).ok();
+    }
+    std::thread::scope(|scope| {
+        for part in 0..3 {
+            let (lines, path) = (&lines, &path);
+            scope.spawn(move || {
+                for (number, batch) in lines.chunks(batch).enumerate().filter(|(number, _)| number % 3 == part) {
+                    asker.post(path, &[kind], body(batch)).ok();
+                    if number % 2 == 0 {
+                        // Packed, with other lines of its neighbour taken back and delivered again.
+                        asker.post(path, &[kind, ("content-encoding", "gzip")], gzip(&body(batch))).ok();
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn batches_of_several_clients_give_the_tables_of_one_run() {
+    for (known, workers, batch) in [(&ONLINE, 2, 40), (&ACTIVE, 1, 300), (&USAGE, 3, 200), (&TEXT_IDS, 2, 200)] {
+        let place = Place::new();
+        let service = Service::of(&place, known, &format!("-w {workers}"));
+        feed(&service, known, batch);
+        service.same(known);
+        let fed: u64 = service.get(&format!("/v1/{}/batches?limit=100000", known.dataflow())).ok().json()["batches"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|batch| batch["accepted"].as_u64().unwrap() + batch["rejected"].as_u64().unwrap())
+            .sum();
+        assert!(fed >= (known.lines.len() + known.lines.len() / 3) as u64, "{fed} of {}", known.lines.len());
+        service.end();
+        // What it was given is there for a run, and for the next service.
+        let ran = place.run(&format!("{} --state state --out out -w 1", known.run())).succeeds();
+        assert!(ran.stderr.contains(" 0 inserted, 0 updated, 0 deleted"), "{}", ran.stderr);
+        crate::support::known::same(&place, "out", known);
+        let service = Service::of(&place, known, "-w 1");
+        service.same(known);
+        service.end();
+    }
+}
+
+#[test]
+fn a_batch_is_answered_with_what_it_did() {
+    let place = Place::new();
+    let service = Service::start(&place, "online -w 2");
+    let day = |day: u32, device: u32| format!("2026-03-{day:02} 08:00:00,{device},1,1,true");
+    let answer = service.csv("/v1/online/events", table(&EVENTS, &[day(5, 1), day(6, 2), "rubbish".into()])).ok().json();
+    assert_eq!((&answer["epoch"], &answer["accepted"], &answer["late"], &answer["rejected"]), (&1.into(), &2.into(), &0.into(), &1.into()));
+    assert_eq!((&answer["duplicate"], answer["ms"].is_number()), (&false.into(), true));
+    assert!(answer["changed"]["online_daily"].as_u64().unwrap() > 0, "{answer}");
+    // Late, and under a key: the same once more changes nothing.
+    let late = table(&EVENTS, &[day(3, 3)]);
+    let keyed = [CSV, ("idempotency-key", "k-1")];
+    let first = service.post("/v1/online/events", &keyed, &late).ok().json();
+    assert_eq!((&first["epoch"], &first["late"]), (&2.into(), &1.into()), "{first}");
+    let again = service.post("/v1/online/events", &keyed, &late).ok().json();
+    assert_eq!(again["duplicate"], true);
+    for name in ["epoch", "accepted", "late", "rejected", "changed"] {
+        assert_eq!(first[name], again[name], "{name}");
+    }
+    service.post("/v1/online/events", &keyed, table(&EVENTS, &[day(4, 3)])).refused(422, "other_body");
+    // A retraction under a key counts once, however often it comes; also after a restart.
+    let retract = [CSV, ("idempotency-key", "k-2")];
+    service.post("/v1/online/events?retract=true", &retract, &late).ok();
+    let daily = service.get("/v1/online/tables/online_daily").ok();
+    assert_eq!(daily.headers["retally-epoch"], "3");
+    service.kill();
+    let service = Service::start(&place, "online -w 1");
+    let again = service.post("/v1/online/events?retract=true", &retract, &late).ok().json();
+    assert_eq!((&again["duplicate"], &again["epoch"]), (&true.into(), &3.into()));
+    assert_eq!(service.get("/v1/online/tables/online_daily").text, daily.text);
+    let durable = service.csv("/v1/online/events?wait=durable", table(&EVENTS, &[day(7, 3)])).ok().json();
+    assert_eq!((&durable["epoch"], &durable["durable"]), (&4.into(), &true.into()));
+    // Refused records say where they came from.
+    service.csv("/v1/online/events?name=gateway%207", "timestamp,device_id,user_id,server_id,connected\nx,1,1,1,true\n").ok();
+    let rejected = service.get("/v1/online/rejected").ok().json();
+    let sources: Vec<&str> = rejected.as_array().unwrap().iter().map(|row| row["source"].as_str().unwrap()).collect();
+    assert_eq!(sources, ["-", "gateway 7"]);
+    service.end();
+}
+
+#[test]
+fn a_batch_of_parts_is_one_epoch() {
+    let place = Place::new();
+    let service = Service::of(&place, &ONLINE, "-w 2");
+    let (first, second) = ONLINE.lines.split_at(ONLINE.lines.len() / 2);
+    let part = |name: &str, file: &str, body: &str| {
+        format!("--b\r\ncontent-disposition: form-data; name=\"{name}\"; filename=\"{file}\"\r\n\r\n{body}\r\n")
+    };
+    let kind = ("content-type", "multipart/form-data; boundary=b");
+    let wrong = table(&EVENTS, &["2026-03-01 00:00:00,77,77,77,true".into()]);
+    let body = part("events", "a.csv", &table(&EVENTS, first)) + &part("servers", "s.csv", &table(&SERVERS, &ONLINE.servers));
+    let body = body + &part("events", "wrong.csv", &wrong);
+    let answer = service.post("/v1/online/batches", &[kind], body.clone() + "--b--\r\n").ok().json();
+    assert_eq!(answer["epoch"], 1);
+    // Without its end, it is none; nor with a part that can't be.
+    service.post("/v1/online/batches", &[kind], &body).refused(400, "bad_body");
+    service
+        .post("/v1/online/batches", &[kind], body.replace("name=\"servers\"", "name=\"server\"") + "--b--\r\n")
+        .refused(404, "unknown_input");
+    let body = part("events", "b.csv", &table(&EVENTS, second)) + &part("events-", "wrong.csv", &wrong) + "--b--\r\n";
+    assert_eq!(service.post("/v1/online/batches", &[kind], body).ok().json()["epoch"], 2);
+    service.same(&ONLINE);
+    service.end();
+}
+
+#[test]
+fn what_is_wrong_is_refused_by_name_and_harms_nothing() {
+    let place = Place::new();
+    let service = Service::of(&place, &ONLINE, "-w 2 --max-body 1MiB --max-unpacked 2MiB");
+    feed(&service, &ONLINE, 500);
+    let epoch = || service.get("/v1/online/tables").ok().headers["retally-epoch"].clone();
+    let before = epoch();
+    let one = table(&EVENTS, &["2026-03-01 00:00:00,77,77,77,true".into()]);
+    let packed = gzip(&one);
+    let bomb = gzip(&"2026-03-01 00:00:00,77,77,77,true\n".repeat(200_000));
+    let long = "x".repeat(300);
+    let events = "/v1/online/events";
+    let cases: Vec<(&str, Vec<(&str, &str)>, Vec<u8>, u16, &str)> = vec![
+        ("/v1/onlin/events", vec![CSV], one.clone().into(), 404, "unknown_dataflow"),
+        ("/v1/online/event", vec![CSV], one.clone().into(), 404, "unknown_input"),
+        (events, vec![], one.clone().into(), 415, "media_type"),
+        (events, vec![("content-type", "text/plain")], one.clone().into(), 415, "media_type"),
+        (events, vec![CSV, ("content-encoding", "br")], one.clone().into(), 415, "media_type"),
+        (events, vec![CSV], vec![], 400, "empty"),
+        (events, vec![CSV], "a,b,c\n1,2,3\n".into(), 400, "bad_body"),
+        (events, vec![CSV], vec![b'x'; (1 << 20) + 1], 413, "too_large"),
+        (events, vec![CSV, ("content-encoding", "gzip")], one.clone().into(), 400, "bad_body"),
+        (events, vec![CSV, ("content-encoding", "gzip")], packed[..packed.len() - 5].into(), 400, "bad_body"),
+        (events, vec![CSV, ("content-encoding", "zstd")], packed.clone(), 400, "bad_body"),
+        (events, vec![CSV, ("content-encoding", "gzip")], bomb, 400, "bad_body"),
+        (events, vec![("content-type", "application/vnd.apache.parquet")], one.clone().into(), 400, "bad_body"),
+        (events, vec![CSV, ("idempotency-key", "")], one.clone().into(), 400, "bad_key"),
+        (events, vec![CSV, ("idempotency-key", &long)], one.clone().into(), 400, "bad_key"),
+        ("/v1/online/events?wait=soon", vec![CSV], one.clone().into(), 400, "bad_value"),
+        ("/v1/online/batches", vec![CSV], one.clone().into(), 400, "bad_body"),
+        ("/v1/nothing/at/all", vec![CSV], one.clone().into(), 404, "no_route"),
+        ("/v1/status", vec![CSV], one.clone().into(), 405, "method"),
+    ];
+    for (path, headers, body, status, code) in &cases {
+        let answer = service.try_post(path, headers, body).unwrap_or_else(|| panic!("{path} {headers:?} is not answered"));
+        answer.refused(*status, code);
+    }
+    assert_eq!(service.post("/v1/online/events?retrct=true", &[CSV], &one).status, 400);
+    for (path, status, code) in [
+        ("/v1/online/tables/online_dayly", 404, "unknown_table"),
+        ("/v1/online/tables/online_daily?dayy=2026-03-01", 400, "unknown_column"),
+        ("/v1/online/tables/online_daily?day=today", 400, "bad_value"),
+        ("/v1/online/tables/online_daily?fleet_size=7", 400, "bad_value"),
+        ("/v1/online/tables/online_daily?limit=-1", 400, "bad_value"),
+        ("/v1/online/tables/online_daily?format=xml", 400, "bad_value"),
+        ("/v1/online/tables/online_daily?order=dai", 400, "unknown_column"),
+        ("/v1/changes?tables=online", 400, "bad_value"),
+        ("/v1/changes?tables=online.x", 404, "unknown_table"),
+        ("/v1/changes?tables=online.online_daily&since=x", 400, "bad_position"),
+        ("/v1/changes?tables=online.online_daily&since=999999", 400, "bad_position"),
+        ("/v1/changes?tables=online.online_daily&since=active:1", 400, "bad_position"),
+        ("/v2", 404, "no_route"),
+    ] {
+        service.get(path).refused(status, code);
+    }
+    // A body that stops in the middle, a request that is none, and headers without end.
+    let address = service.address.strip_prefix("http://").unwrap().to_string();
+    for request in [
+        "POST /v1/online/events HTTP/1.1\r\nhost: x\r\ncontent-type: text/csv\r\ncontent-length: 500\r\n\r\n2026-03-01".to_string(),
+        "POST /v1/online/events HTTP/1.1\r\nhost: x\r\ncontent-type: text/csv\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n".to_string(),
+        "rubbish\r\n\r\n".to_string(),
+        format!("GET /v1/status HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(1 << 20)),
+    ] {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        // It may have hung up before all was sent.
+        stream.write_all(request.as_bytes()).ok();
+        stream.shutdown(std::net::Shutdown::Write).ok();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok();
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
+    }
+    assert_eq!(epoch(), before);
+    service.same(&ONLINE);
+    service.end();
+}
+
+#[test]
+fn rows_are_chosen_ordered_and_paged() {
+    let place = Place::new();
+    let service = Service::of(&place, &ONLINE, "-w 2");
+    feed(&service, &ONLINE, 2_000);
+    let all: Vec<Value> = service.get("/v1/online/tables/online_daily").ok().json().as_array().unwrap().clone();
+    let get = |asked: &str| service.get(&format!("/v1/online/tables/online_daily?{asked}")).ok().json().as_array().unwrap().clone();
+    let only = |is_so: &dyn Fn(&Value) -> bool| all.iter().filter(|row| is_so(row)).cloned().collect::<Vec<_>>();
+    let day = |row: &Value| row["day"].as_str().unwrap().to_string();
+    let (first, last) = (day(&all[0]), day(all.last().unwrap()));
+    let middle = day(&all[all.len() / 2]);
+    assert_eq!(get("fleet_size=2-3"), only(&|row| row["fleet_size"] == "2-3"));
+    assert_eq!(get("fleet_size=2-3&fleet_size=1"), only(&|row| row["fleet_size"] == "2-3" || row["fleet_size"] == "1"));
+    assert_eq!(get(&format!("day={middle}&fleet_size=1")), only(&|row| day(row) == middle && row["fleet_size"] == "1"));
+    assert_eq!(get(&format!("from={middle}")), only(&|row| day(row) >= middle));
+    assert_eq!(get(&format!("from={first}&to={middle}")), only(&|row| day(row) < middle));
+    assert_eq!(get(&format!("to={last}&limit=3&offset=2")), all[2..5]);
+    let mut by_devices = all.clone();
+    by_devices.sort_by_key(|row| std::cmp::Reverse(row["devices"].as_u64().unwrap()));
+    assert_eq!(get("order=-devices"), by_devices);
+    // What is the same since need not be sent again.
+    let path = "/v1/online/tables/online_daily";
+    let tag = service.get(path).headers["etag"].to_str().unwrap().to_string();
+    assert_eq!(service.try_get(path, &[("if-none-match", &tag)]).unwrap().status, 304);
+    // The same by the command line, from the service and from its state.
+    let server = service.address.clone();
+    let expected = service.get(&format!("{path}?format=csv&from={middle}&fleet_size=1")).text;
+    for from in [format!("--server {server}"), "--state state".into()] {
+        let words = format!("query online.online_daily fleet_size=1 --from {middle} {from}");
+        assert_eq!(place.run(&format!("{words} --format csv")).succeeds().stdout, expected);
+        assert!(place.run(&words).succeeds().stdout.starts_with("online.online_daily: "));
+        place.run(&format!("query online.online_daily fleet_siz=1 {from}")).code.filter(|code| *code != 0).unwrap();
+    }
+    service.end();
+}
+
+#[test]
+fn each_route_of_the_description_is_there() {
+    let place = Place::new();
+    let service = Service::start(&place, "active -w 1");
+    let document = service.get("/openapi.json").ok().json();
+    for (path, calls) in document["paths"].as_object().unwrap() {
+        let filled = path.replace("{dataflow}", "active").replace("{table}", "active_rolling").replace("{input}", "events");
+        for method in calls.as_object().unwrap().keys() {
+            if filled == "/v1/changes" {
+                continue;
+            }
+            let answer = if method == "post" { service.post(&filled, &[], "") } else { service.get(&filled) };
+            assert!(!matches!(answer.status, 404 | 405 | 500), "{method} {path}: {} {}", answer.status, answer.text);
+        }
+    }
+    let metrics = service.get("/metrics").ok().text;
+    assert!(metrics.contains("retally_epoch{dataflow=\"active\"} 0\n") && metrics.ends_with("# EOF\n"), "{metrics}");
+    service.end();
+}
+
+#[test]
+fn only_those_come_in_who_may() {
+    let place = Place::new();
+    place.write("tokens", "grafana read 0123456789abcdef\ngateway write fedcba9876543210\n");
+    place.run("serve online --state state --listen 0.0.0.0:0").fails().names(&["would listen on", "without knowing who may ask"]);
+    let service = Service::begin(&place, "online --tokens tokens --listen 0.0.0.0:0");
+    let asker = Asker::new(service.address.replace("0.0.0.0", "127.0.0.1"));
+    asker.until_ready();
+    let (reads, writes) = (("authorization", "Bearer 0123456789abcdef"), ("authorization", "Bearer fedcba9876543210"));
+    let one = table(&EVENTS, &["2026-03-01 00:00:00,77,77,77,true".into()]);
+    asker.get("/v1/status").refused(401, "token");
+    asker.csv("/v1/online/events", &one).refused(401, "token");
+    asker.try_get("/v1/status", &[("authorization", "Bearer 0123456789abcdeg")]).unwrap().refused(401, "token");
+    asker.try_get("/v1/status", &[reads]).unwrap().ok();
+    asker.post("/v1/online/events", &[CSV, reads], &one).refused(403, "read_only");
+    asker.post("/v1/online/events", &[CSV, writes], &one).ok();
+    place.write("secret", "fedcba9876543210\n");
+    place.write("late.csv", &one);
+    let server = asker.address.clone();
+    place.run(&format!("feed online events=late.csv --server {server}")).fails().names(&["a token is needed"]);
+    place.run(&format!("feed online events=late.csv --server {server} --token-file secret")).succeeds();
+    service.end();
+}
+
+/// Adds up changes by table and row.
+fn add_up(lines: &[String], sums: &mut BTreeMap<(String, String), i64>) {
+    for line in lines {
+        let change: Value = serde_json::from_str(line).unwrap();
+        assert!(change.get("reset").is_none(), "{line}");
+        let key = (change["table"].as_str().unwrap().to_string(), change["row"].to_string());
+        let sum = sums.entry(key.clone()).or_insert(0);
+        *sum += change["diff"].as_i64().unwrap();
+        if *sum == 0 {
+            sums.remove(&key);
+        }
+    }
+}
+
+/// What was added up is what the tables are.
+#[track_caller]
+fn adds_up(asker: &Asker, dataflow: &str, tables: &[&str], sums: &BTreeMap<(String, String), i64>) {
+    let mut expected = BTreeMap::new();
+    for table in tables {
+        for row in asker.get(&format!("/v1/{dataflow}/tables/{table}")).ok().json().as_array().unwrap() {
+            *expected.entry((table.to_string(), row.to_string())).or_insert(0) += 1;
+        }
+    }
+    assert!(*sums == expected, "{} rows by changes, {} in the tables", sums.len(), expected.len());
+}
+
+const FOLLOWED: [&str; 3] = ["online_daily", "online_intervals", "online_summary"];
+
+#[test]
+fn changes_add_up_to_the_tables_from_any_position() {
+    let place = Place::new();
+    let service = Service::of(&place, &ONLINE, "-w 2");
+    let tables = FOLLOWED.map(|table| format!("online.{table}")).join(" ");
+    let server = service.address.clone();
+    let follow = |words: &str| place.start(&format!("follow {tables} --server {server} {words}"));
+    let followers = [follow("--since 0"), follow("--since online:0")];
+    feed(&service, &ONLINE, 200);
+    // From the beginning, when all is over; the last epochs come from memory, the first from the database.
+    let late = follow("--since 0");
+    let last = service.csv("/v1/online/events", table(&EVENTS, &["2023-02-01 00:00:00,1000,7,7,true".into()])).ok().json()["epoch"].clone();
+    for follower in followers.into_iter().chain([late]) {
+        let mut sums = BTreeMap::new();
+        let mut lines = Vec::new();
+        while lines.last().is_none_or(|line: &String| !line.contains(&format!("\"epoch\":{last},"))) {
+            lines.push(follower.line());
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        lines.extend(follower.lines());
+        add_up(&lines, &mut sums);
+        adds_up(&service, "online", &FOLLOWED, &sums);
+    }
+    let raw = |path: &str, id: &str| {
+        let mut stream = TcpStream::connect(service.address.strip_prefix("http://").unwrap()).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\n{id}\r\n").unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        let (mut text, mut block) = (String::new(), [0; 4096]);
+        while let Ok(length @ 1..) = stream.read(&mut block) {
+            text += &String::from_utf8_lossy(&block[..length]);
+        }
+        text
+    };
+    // A stream that was cut goes on behind its last id.
+    let text = raw("/v1/changes?tables=online.online_daily", "last-event-id: online:1\r\n");
+    assert!(text.contains("content-type: text/event-stream") && text.contains("event: progress\nid: online:1\n"), "{text}");
+    assert!(text.contains("\"epoch\":2,") && !text.contains("\"epoch\":1,") && text.contains(&format!("id: online:{last}\n")), "{text}");
+    service.end();
+}
+
+/// A batch, under a key of its own.
+struct Step {
+    key: String,
+    retract: bool,
+    body: String,
+}
+
+/// Sends steps, each again and again until it is answered.
+fn send(asker: &Asker, steps: &[Step]) {
+    for Step { key, retract, body } in steps {
+        let path = format!("/v1/online/events?retract={retract}");
+        loop {
+            match asker.try_post(&path, &[CSV, ("idempotency-key", key)], body.as_bytes()) {
+                Some(answer) if answer.status == 200 => break,
+                Some(answer) => assert!(matches!(answer.status, 409 | 503), "{} {}", answer.status, answer.text),
+                None => {}
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// So often a service is killed, where nothing else is asked for.
+const KILLS: u64 = 10;
+
+#[test]
+fn whenever_it_is_killed_each_batch_counts_once() {
+    let kills = std::env::var("KILL_RUNS").ok().map_or(KILLS, |count| count.parse().unwrap());
+    let place = Place::new();
+    let listen = format!("127.0.0.1:{}", free_port());
+    let start = |seed: u64| Service::of(&place, &ONLINE, &format!("-w {} --listen {listen}", seed % 3 + 1));
+    let mut service = start(0);
+    service.csv("/v1/online/servers", table(&SERVERS, &ONLINE.servers)).ok();
+    let asker = service.asker.clone();
+    let tables = FOLLOWED.map(|table| format!("online.{table}")).join(" ");
+    let follower = place.start(&format!("follow {tables} --server {} --since 0", asker.address));
+    while asker.get("/v1/status").ok().json()["streams"] != 1 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let steps: Vec<Step> = shuffled(&ONLINE.lines)
+        .chunks(25)
+        .enumerate()
+        .flat_map(|(number, lines)| {
+            let step = |name: &str, retract| Step { key: format!("{number} {name}"), retract, body: table(&EVENTS, lines) };
+            // Delivered, taken back, and delivered again: each counts once, or records are missing or too many.
+            if number % 2 == 0 { vec![step("once", false)] } else { vec![step("first", false), step("back", true), step("again", false)] }
+        })
+        .collect();
+    let steps = Arc::new(steps);
+    let clients: Vec<_> = (0..3)
+        .map(|client| {
+            let (asker, steps) = (asker.clone(), Arc::clone(&steps));
+            std::thread::spawn(move || {
+                // What belongs together is of one client.
+                let own = |step: &&Step| step.key.split(' ').next().unwrap().parse::<usize>().unwrap() % 3 == client;
+                for step in steps.iter().filter(own) {
+                    send(&asker, std::slice::from_ref(step));
+                    // So that there is something to be killed in.
+                    std::thread::sleep(Duration::from_millis(3));
+                }
+            })
+        })
+        .collect();
+    for seed in 1..=kills {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        std::thread::sleep(Duration::from_millis(random.random_range(1..120)));
+        service.kill();
+        service = start(seed);
+    }
+    for client in clients {
+        client.join().unwrap();
+    }
+    service.same(&ONLINE);
+    // The last batch changes something that is followed.
+    let last = service.csv("/v1/online/events", table(&EVENTS, &["2023-02-01 00:00:00,1000,7,7,true".into()])).ok().json();
+    let mut lines = Vec::new();
+    while lines.last().is_none_or(|line: &String| !line.contains(&format!("\"epoch\":{},", last["epoch"]))) {
+        lines.push(follower.line());
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    lines.extend(follower.lines());
+    let mut sums = BTreeMap::new();
+    add_up(&lines, &mut sums);
+    adds_up(&service, "online", &FOLLOWED, &sums);
+    let batches = service.get("/v1/online/batches?limit=100000").ok().json();
+    let keys: Vec<&str> = batches["batches"].as_array().unwrap().iter().filter_map(|batch| batch["key"].as_str()).collect();
+    assert_eq!(keys.len(), steps.len(), "each key came in once");
+    service.end();
+}
+
+#[test]
+fn tables_that_are_lost_or_changed_are_made_anew() {
+    let place = Place::new();
+    let service = Service::of(&place, &ONLINE, "-w 2");
+    feed(&service, &ONLINE, 1_000);
+    service.end();
+    for name in place.names("state").into_iter().filter(|name| name.starts_with("tables.sqlite")) {
+        fs::remove_file(place.path(&format!("state/{name}"))).unwrap();
+    }
+    let service = Service::of(&place, &ONLINE, "-w 1");
+    service.same(&ONLINE);
+    let batches = service.get("/v1/online/batches").ok().json();
+    assert!(batches["batches"].as_array().unwrap().iter().all(|batch| batch["accepted"].is_number()), "{batches}");
+    service.end();
+    // Somebody deletes a row, and somebody has other settings for a while.
+    let database = rusqlite::Connection::open(place.path("state/tables.sqlite")).unwrap();
+    database.execute("UPDATE retally_tables SET checksum = checksum + 1 WHERE \"table\" = 'online_daily'", []).unwrap();
+    database.execute("DELETE FROM online_daily WHERE day = (SELECT min(day) FROM online_daily)", []).unwrap();
+    drop(database);
+    let service = Service::of(&place, &ONLINE, "-w 1");
+    service.same(&ONLINE);
+    let ended = service.end();
+    assert!(ended.stderr.contains("they are made anew"), "{}", ended.stderr);
+    let service = Service::start(&place, "online -w 1 --set online.fleet-sizes=1-9");
+    assert!(service.get("/v1/online/tables/online_daily?fleet_size=1-9").ok().json().as_array().unwrap().len() > 10);
+    service.end();
+    let service = Service::of(&place, &ONLINE, "-w 3");
+    service.same(&ONLINE);
+    service.end();
+}
+
+#[test]
+fn one_service_at_a_time_has_a_state() {
+    let place = Place::new();
+    let service = Service::start(&place, "online");
+    place.run("serve online --state state --listen 127.0.0.1:0").fails().names(&["could not open the state", " has it open"]);
+    place.run("run online --state state").fails().names(&["could not open the state", " has it open"]);
+    let port = service.address.rsplit(':').next().unwrap().to_string();
+    place.run(&format!("serve online --state other --listen 127.0.0.1:{port}")).fails().names(&["could not listen on"]);
+    place.run("serve online --state other --set online.timezon=UTC").fails_as_wrong_usage().names(&["--set online.timezon=UTC"]);
+    place.run("serve online --state other --set active.timezone=UTC").fails_as_wrong_usage().names(&["of no dataflow that is served"]);
+    place.run("serve online").fails_as_wrong_usage().names(&["needs a folder"]);
+    service.end();
+}
+
+#[test]
+fn feed_and_status_show_what_a_batch_did() {
+    let place = Place::new();
+    let parts = ONLINE.write_parts(&place, 3);
+    place.run("feed online events=part0/events.csv --server http://127.0.0.1:1 --quiet").code.filter(|code| *code == 1).unwrap();
+    let service = Service::of(&place, &ONLINE, "-w 2");
+    let server = service.address.clone();
+    for part in &parts {
+        let fed = place.run(&format!("feed online {part} --server {server}")).succeeds().stdout;
+        assert!(fed.starts_with("batch ") && fed.contains("  online_daily: "), "{fed}");
+    }
+    service.same(&ONLINE);
+    place.run(&format!("feed online {} --server {server} --wait durable", parts[0].replace('=', "-="))).succeeds();
+    place.run(&format!("feed online {} --server {server} --quiet", parts[0])).succeeds();
+    service.same(&ONLINE);
+    let status = place.run(&format!("status --server {server}")).succeeds().stdout;
+    assert!(status.starts_with("ready, for ") && status.contains("\nonline: epoch 5, "), "{status}");
+    assert!(status.contains("last batches of online: 5 rows"), "{status}");
+    place.run(&format!("feed online events=nothing.csv --server {server}")).fails().names(&["nothing.csv"]);
+    place.run(&format!("feed active events=part0/events.csv --server {server}")).fails().names(&["\"active\" is not served"]);
+    service.end();
+}
+
+#[test]
+fn points_of_a_service_are_in_its_store() {
+    let place = Place::new();
+    place.run("generate sensors --out in --sensors 5 --days 3 --seed 3").succeeds();
+    let service = Service::start(&place, "sensors -w 2");
+    let server = service.address.clone();
+    place.run(&format!("feed sensors data=in/data.csv mapping=in/mapping.csv --server {server}")).succeeds();
+    let daily = service.get("/v1/sensors/tables/sensor_segments?format=csv").ok().text;
+    service.end();
+    place.run("run sensors data=in/data.csv mapping=in/mapping.csv --out out --points store:points -w 1").succeeds();
+    assert_eq!(daily, place.read("out/sensor_segments.csv"));
+    let points = |store: &str| place.run(&format!("query sensors.measurements --points store:{store} --format csv")).succeeds().stdout;
+    assert!(points("points").lines().count() > 100);
+    assert_eq!(points("state/points"), points("points"));
+}
