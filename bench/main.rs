@@ -23,6 +23,7 @@ mod process;
 mod report;
 mod results;
 mod scaling;
+mod serve;
 mod sinks;
 mod stream;
 mod wire;
@@ -64,6 +65,8 @@ enum Bench {
     Brushing(brushing::BrushingOptions),
     /// Tables into databases: all rows, the same again, some changed, an epoch
     Sinks(sinks::SinksOptions),
+    /// A service over HTTP: a load, single late events, clients side by side, a restart
+    Serve(serve::ServeOptions),
     /// Points into each destination, and from the store
     Points(points::PointsOptions),
     /// Precision and recall of anomalies on generated sensors, and NAB's scores
@@ -89,6 +92,7 @@ fn main() -> ExitCode {
         Bench::Operators(options) => operators::main(&options),
         Bench::Brushing(options) => brushing::main(&options),
         Bench::Sinks(options) => sinks::main(&options),
+        Bench::Serve(options) => serve::main(&options),
         Bench::Points(options) => points::main(&options),
         Bench::Anomaly(options) => anomaly::main(&options),
         Bench::Report(options) => report::main(&options),

@@ -21,6 +21,13 @@ pub fn as_retally() -> Option<ExitCode> {
     Some(if std::fs::write(path, peak.to_string()).is_ok() { code } else { ExitCode::FAILURE })
 }
 
+/// This program as `retally`, whose memory nobody asks for.
+pub fn as_command() -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.env(USAGE_FILE, "/dev/null");
+    Ok(command)
+}
+
 /// What processes used, together.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {

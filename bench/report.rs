@@ -26,11 +26,12 @@ pub struct ReportOptions {
 }
 
 /// What each bench is about, in the order of the report.
-const BENCHES: [(&str, &str); 16] = [
+const BENCHES: [(&str, &str); 17] = [
     ("load", "The program as a whole, from text files to tables in files."),
     ("parse", "Reading and decoding alone, without a graph."),
     ("late", "From a late event's arrival until its changes are there: single events, and batches."),
     ("stream", "Batches of one record through a host, with so many in flight."),
+    ("serve", "A service over HTTP with all tables: a load by `feed`, single late events, clients side by side, a restart."),
     ("memory", "Resident memory at its peak and after the load, and per event."),
     ("scaling", "The same load on 1 worker, 2 workers, and 2 processes with a worker each."),
     ("operators", "Every record with the next one of its key, in three ways; single late changes."),
@@ -47,7 +48,9 @@ const BENCHES: [(&str, &str); 16] = [
 /// Fields that are told above a table, or nowhere.
 const NOT_COLUMNS: [&str; 3] = ["bench", "machine", "date"];
 /// Fields that say what was measured. Lines that agree in them are of one workload.
-const PARAMETERS: [&str; 32] = [
+const PARAMETERS: [&str; 34] = [
+    "what",
+    "clients",
     "dataflow",
     "machine",
     "on",

@@ -1,0 +1,225 @@
+//! `serve`: a service over HTTP on loopback, its state on this disk, with all tables: a load by `feed`, single late events, clients side by
+//! side, and a restart.
+//!
+//! Times are those of the client: from a request until its answer, with `wait=visible`. How much of a single event's time is that of the
+//! disk and of SQLite comes from the service's own metrics.
+
+use crate::load::sized;
+use crate::numbers::{Sorted, micros};
+use crate::options::{Common, Input, Size};
+use crate::process;
+use crate::results::Line;
+use crate::workload::Workload;
+use crate::{Result, machine};
+use clap::Args;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+use ureq::Agent;
+
+/// Options of `serve`.
+#[derive(Args)]
+pub struct ServeOptions {
+    #[command(flatten)]
+    input: Input,
+    #[command(flatten)]
+    common: Common,
+    /// Workers
+    #[arg(long, short, default_value_t = 2)]
+    workers: usize,
+    /// How many single late events
+    #[arg(long, default_value_t = 1_000)]
+    singles: usize,
+    /// How many batches of 10 events, for each number of clients
+    #[arg(long, default_value_t = 20_000)]
+    batches: usize,
+}
+
+/// Clients side by side.
+const CLIENTS: [usize; 2] = [8, 64];
+/// Events of a batch.
+const BATCH: usize = 10;
+/// The first requests find cold caches, and are not counted.
+const WARM_UP: usize = 50;
+/// Longer than a service takes to be ready.
+const READY_MAX: Duration = Duration::from_secs(300);
+
+/// A service of this program.
+struct Service {
+    child: Child,
+    address: String,
+    agent: Agent,
+    began: Instant,
+}
+
+impl Service {
+    fn start(state: &Path, dataflow: &str, workers: usize) -> Result<Service> {
+        let began = Instant::now();
+        let arguments = ["serve", dataflow, "--listen", "127.0.0.1:0", "-w", &workers.to_string()].map(String::from);
+        let mut child = process::as_command()?.args(arguments).arg("--state").arg(state).stdout(Stdio::piped()).spawn()?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().ok_or("the service has no output")?).read_line(&mut line)?;
+        let address = line.trim().strip_prefix("listening on ").ok_or("the service did not start")?.to_string();
+        let agent = Agent::config_builder().http_status_as_error(false).max_idle_connections_per_host(CLIENTS[1]).build().new_agent();
+        Ok(Service { child, address, agent, began })
+    }
+
+    fn get(&self, path: &str) -> Result<(u16, String)> {
+        let mut response = self.agent.get(format!("{}{path}", self.address)).call()?;
+        Ok((response.status().as_u16(), response.body_mut().with_config().limit(1 << 30).read_to_string()?))
+    }
+
+    /// Seconds since its start until a path is answered as asked.
+    fn until(&self, path: &str) -> Result<f64> {
+        while self.began.elapsed() < READY_MAX {
+            if matches!(self.get(path), Ok((200, _))) {
+                return Ok(self.began.elapsed().as_secs_f64());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Err("the service does not get ready".into())
+    }
+
+    fn post(&self, dataflow: &str, body: &str, kind: &str) -> Result<Duration> {
+        let began = Instant::now();
+        let path = format!("{}/v1/{dataflow}/events", self.address);
+        let mut response = self.agent.post(path).header("content-type", kind).send(body)?;
+        let text = response.body_mut().read_to_string()?;
+        if response.status() == 200 { Ok(began.elapsed()) } else { Err(text.into()) }
+    }
+
+    /// The sum and the count of a histogram.
+    fn seconds(&self, name: &str) -> Result<(f64, f64)> {
+        let (_, text) = self.get("/metrics")?;
+        let value = |ending: &str| {
+            let start = format!("retally_{name}_seconds_{ending} ");
+            text.lines().find_map(|line| line.strip_prefix(&start)?.parse::<f64>().ok()).unwrap_or(0.0)
+        };
+        Ok((value("sum"), value("count")))
+    }
+
+    fn rss(&self) -> f64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|value| value.trim().trim_end_matches(" kB").parse::<f64>().ok()).unwrap_or(0.0) * 1_024.0
+    }
+
+    fn end(mut self, signal: Signal) -> Result<()> {
+        kill(Pid::from_raw(i32::try_from(self.child.id())?), signal)?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+/// Runs the bench.
+pub fn main(options: &ServeOptions) -> Result<()> {
+    let (common, dataflow) = (&options.common, options.input.dataflow);
+    let (singles, batches) = if common.smoke { (20, 40) } else { (options.singles, options.batches) };
+    let load = Size::of_load(&options.input, common);
+    let late = (WARM_UP + singles + batches * BATCH * CLIENTS.len()) as u64;
+    let workload = Workload::generated(common, dataflow, Size { events: load.events + late, late, ..load })?;
+    let lines = workload.late_lines()?;
+    let kind = if dataflow.name() == "online" { "text/csv" } else { "application/x-ndjson" };
+    let folder = tempfile::tempdir_in(common.cache())?;
+    let state = folder.path().join("state");
+    let line = || sized(Line::new("serve", dataflow.name()), &workload).with("workers", options.workers);
+
+    let service = Service::start(&state, dataflow.name(), options.workers)?;
+    service.until("/readyz")?;
+    let began = Instant::now();
+    let mut arguments = vec!["feed".to_string(), dataflow.name().into(), "--server".into(), service.address.clone(), "--quiet".into()];
+    arguments.extend(workload.inputs());
+    process::retally(&[arguments])?;
+    let feed_s = began.elapsed().as_secs_f64();
+    line()
+        .with("what", "feed")
+        .measured("wall_s", feed_s)
+        .measured("events_per_s", load.events as f64 / feed_s)
+        .measured("rss_bytes", service.rss())
+        .measured("rss_bytes_per_event", service.rss() / load.events as f64)
+        .measured("kept_bytes_per_byte", bytes_below(&state, &["journal", "blobs"])? / bytes_of_inputs(&workload)?)
+        .publish(common)?;
+
+    let (one, rest) = lines.split_at((WARM_UP + singles).min(lines.len()));
+    let mut times = Vec::new();
+    let (mut sync, mut commit) = ((0.0, 0.0), (0.0, 0.0));
+    for (number, event) in one.iter().enumerate() {
+        if number == WARM_UP {
+            (sync, commit) = (service.seconds("journal_sync")?, service.seconds("tables_commit")?);
+        }
+        times.push(micros(service.post(dataflow.name(), &format!("{event}\n"), kind)?));
+    }
+    let mean = |now: (f64, f64), before: (f64, f64)| (now.0 - before.0) / (now.1 - before.1).max(1.0) * 1e6;
+    let (sync, commit) = (mean(service.seconds("journal_sync")?, sync), mean(service.seconds("tables_commit")?, commit));
+    let times = Sorted::new(times.split_off(WARM_UP.min(times.len())));
+    line()
+        .with("what", "late event")
+        .with("requests", singles)
+        .measured("p50_us", times.median())
+        .measured("p99_us", times.percentile(99))
+        .measured("max_us", times.max())
+        .measured("sync_mean_us", sync)
+        .measured("tables_mean_us", commit)
+        .publish(common)?;
+
+    for (clients, lines) in CLIENTS.into_iter().zip(rest.chunks(batches * BATCH)) {
+        let bodies: Vec<String> = lines.chunks(BATCH).map(|lines| lines.iter().map(|line| format!("{line}\n")).collect()).collect();
+        let began = Instant::now();
+        let times = std::thread::scope(|scope| {
+            let send = |client: usize| {
+                let (service, bodies) = (&service, &bodies);
+                let own = move || bodies.iter().skip(client).step_by(clients);
+                scope.spawn(move || {
+                    own().map(|body| service.post(dataflow.name(), body, kind).map(micros).map_err(|error| error.to_string())).collect()
+                })
+            };
+            let sent: Vec<_> = (0..clients).map(send).collect();
+            let all: std::result::Result<Vec<Vec<f64>>, String> =
+                sent.into_iter().map(|client| client.join().unwrap_or_else(|_| Err("a client panicked".into()))).collect();
+            all
+        })?;
+        let (wall_s, times) = (began.elapsed().as_secs_f64(), Sorted::new(times.concat()));
+        line()
+            .with("what", "clients")
+            .with("clients", clients)
+            .with("batch_events", BATCH)
+            .with("requests", bodies.len())
+            .measured("batches_per_s", bodies.len() as f64 / wall_s)
+            .measured("p50_us", times.median())
+            .measured("p99_us", times.percentile(99))
+            .measured("rss_bytes", service.rss())
+            .publish(common)?;
+    }
+    service.end(Signal::SIGKILL)?;
+
+    let service = Service::start(&state, dataflow.name(), options.workers)?;
+    let reads_s = service.until(&format!("/v1/{}/tables", dataflow.name()))?;
+    let ready_s = service.until("/readyz")?;
+    line()
+        .with("what", "restart")
+        .measured("reads_s", reads_s)
+        .measured("ready_s", ready_s)
+        .measured("rss_bytes", service.rss())
+        .measured("load_average", machine::load_average())
+        .publish(common)?;
+    service.end(Signal::SIGTERM)
+}
+
+fn bytes_of_inputs(workload: &Workload) -> Result<f64> {
+    let paths = workload.inputs();
+    let bytes = paths.iter().filter_map(|input| std::fs::metadata(input.split_once('=')?.1).ok());
+    Ok(bytes.map(|file| file.len()).sum::<u64>() as f64)
+}
+
+fn bytes_below(state: &Path, folders: &[&str]) -> Result<f64> {
+    let mut bytes = 0;
+    for folder in folders {
+        for entry in std::fs::read_dir(state.join(folder))? {
+            bytes += entry?.metadata()?.len();
+        }
+    }
+    Ok(bytes as f64)
+}
