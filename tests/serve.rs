@@ -252,7 +252,11 @@ fn each_route_of_the_description_is_there() {
     let service = Service::start(&place, "active -w 1");
     let document = service.get("/openapi.json").ok().json();
     for (path, calls) in document["paths"].as_object().unwrap() {
-        let filled = path.replace("{dataflow}", "active").replace("{table}", "active_rolling").replace("{input}", "events");
+        let filled = path
+            .replace("{dataflow}", "active")
+            .replace("{table}", "active_rolling")
+            .replace("{input}", "events")
+            .replace("{chart}", "active_users.svg");
         for method in calls.as_object().unwrap().keys() {
             if filled == "/v1/changes" {
                 continue;
@@ -530,4 +534,164 @@ fn points_of_a_service_are_in_its_store() {
     let points = |store: &str| place.run(&format!("query sensors.measurements --points store:{store} --format csv")).succeeds().stdout;
     assert!(points("points").lines().count() > 100);
     assert_eq!(points("state/points"), points("points"));
+}
+
+#[test]
+fn why_tells_how_a_row_became_what_it_is() {
+    let place = Place::new();
+    let service = Service::start(&place, "online -w 2 --set online.fleet-sizes=1,2");
+    let server = service.address.clone();
+    let event = |time: &str, device: u32, on: bool| format!("2026-03-{time},{device},7,1,{on}");
+    let first =
+        [event("02 08:00:00", 1, true), event("04 18:00:00", 1, false), event("03 09:00:00", 2, true), event("03 17:00:00", 2, false)];
+    service.csv("/v1/online/events?name=first", table(&EVENTS, &first)).ok();
+    service.csv("/v1/online/events?name=late", table(&EVENTS, &[event("02 20:00:00", 1, false)])).ok();
+    let path = "/v1/online/tables/online_daily/why?day=2026-03-03&fleet_size=2";
+    let changes = service.get(path).ok().json()["changes"].clone();
+    assert_eq!(changes.as_array().unwrap().len(), 2, "{changes}");
+    assert_eq!((&changes[0]["epoch"], &changes[0]["batch"]["name"], &changes[0]["late"]), (&2.into(), &"late".into(), &true.into()));
+    assert_eq!((&changes[0]["old"]["devices"], &changes[0]["new"]), (&2.into(), &Value::Null));
+    assert_eq!((&changes[1]["old"], &changes[1]["new"]["devices"]), (&Value::Null, &2.into()));
+    assert_eq!(service.get("/v1/online/tables/online_daily/why?day=2026-04-03&fleet_size=2").ok().json()["changes"], serde_json::json!([]));
+    service.get("/v1/online/tables/online_daily/why?day=2026-03-03").refused(400, "not_a_key");
+    service.get("/v1/online/tables/online_daily/why?day=x&fleet_size=2").refused(400, "bad_value");
+    for from in [format!("--server {server}"), "--state state".into()] {
+        let said = place.run(&format!("why online.online_daily day=2026-03-03 fleet_size=2 {from}")).succeeds().stdout;
+        assert!(said.starts_with("online.online_daily day=2026-03-03 fleet_size=2: 2 changes\nbatch 2 (late), 2"), "{said}");
+        assert!(said.contains(", with late records\n  it went: devices=2\n") && said.contains("\n  it came: devices=2\n"), "{said}");
+        place.run(&format!("why online.online_daily day=2026-03-03 {from}")).code.filter(|code| *code != 0).unwrap();
+    }
+    service.end();
+}
+
+#[test]
+fn charts_are_drawn_of_what_is_there() {
+    let place = Place::new();
+    let service = Service::of(&place, &ONLINE, "-w 2");
+    feed(&service, &ONLINE, 2_000);
+    service.get("/v1/online/charts/online_dayly.svg").refused(404, "unknown_chart");
+    let drawn = service.get("/v1/online/charts/online_daily.svg").ok();
+    assert_eq!(drawn.headers["content-type"], "image/svg+xml");
+    ONLINE.write_csv(&place, "in");
+    place.run(&format!("{} events=in/events.csv servers=in/servers.csv --out out --charts charts", ONLINE.run())).succeeds();
+    assert!(drawn.text == place.read("charts/online_daily.svg"), "the same as of a run");
+    service.end();
+}
+
+#[test]
+fn verify_finds_what_differs() {
+    let place = Place::new();
+    place.run("verify --state state").fails().names(&["there is no state"]);
+    let service = Service::of(&place, &ONLINE, "-w 2");
+    feed(&service, &ONLINE, 300);
+    place.run("verify --state state").fails().names(&[" has it open"]);
+    service.end();
+    let verified = place.run("verify --state state -w 1").succeeds().stdout;
+    assert!(verified.contains("  online_daily: ") && verified.ends_with("nothing differs\n"), "{verified}");
+    let database = rusqlite::Connection::open(place.path("state/tables.sqlite")).unwrap();
+    database.execute("UPDATE online_daily SET devices = devices + 1 WHERE day = (SELECT min(day) FROM online_daily)", []).unwrap();
+    drop(database);
+    place.run("verify --state state").fails_after("rows should be there, and ").names(&["rows differ from what follows from the journal"]);
+    // A file that is not what it was.
+    let blob = place.names("state/blobs").into_iter().next().unwrap();
+    place.write(&format!("state/blobs/{blob}"), "rubbish");
+    place.run("verify --state state").fails().names(&["is damaged", &blob]);
+}
+
+/// The database has what a run over the same records would write.
+#[track_caller]
+fn has_tables(place: &Place, known: &Known, out: &str) {
+    known.write_csv(place, "known");
+    let ran = place.run(&format!("{} events=known/events.csv servers=known/servers.csv --out '{out}' -w 1", known.run())).succeeds();
+    let lines: Vec<&str> = ran.stderr.lines().filter(|line| line.starts_with("wrote ") && !line.contains("wrote rejected")).collect();
+    assert!(lines.len() > 3 && lines.iter().all(|line| line.ends_with(": 0 inserted, 0 updated, 0 deleted")), "{}", ran.stderr);
+}
+
+#[test]
+fn further_sinks_follow_through_failures() {
+    let place = Place::new();
+    let mut postgres = crate::support::postgres_server::Server::start();
+    let url = postgres.url(&format!("keeper:{}", crate::support::postgres_server::PASSWORD_IN_URL), "tables");
+    let service =
+        Service::of(&place, &ONLINE, &format!("-w 2 --out '{url}' --out sqlite:other.sqlite --out csv:files --network-timeout 5s"));
+    service.csv("/v1/online/servers", table(&SERVERS, &ONLINE.servers)).ok();
+    let batches: Vec<String> = shuffled(&ONLINE.lines).chunks(100).map(|lines| table(&EVENTS, lines)).collect();
+    let (first, rest) = batches.split_at(batches.len() / 3);
+    let (second, third) = rest.split_at(rest.len() / 2);
+    let send = |batches: &[String]| batches.iter().for_each(|batch| drop(service.csv("/v1/online/events", batch).ok()));
+    send(first);
+    // One of them goes away: the others, and all who ask, notice nothing.
+    postgres.kill();
+    send(second);
+    let sinks = || service.get("/v1/status").ok().json()["sinks"].as_array().unwrap().clone();
+    let until = std::time::Instant::now() + Duration::from_secs(30);
+    while sinks()[0]["error"].is_null() {
+        assert!(std::time::Instant::now() < until, "nobody says that it is away");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let text = sinks()[0].to_string();
+    assert!(!text.contains(crate::support::postgres_server::PASSWORD_IN_URL), "{text}");
+    assert!(postgres.run());
+    send(third);
+    let last = table(&EVENTS, &["rubbish".into()]);
+    // Files are written at the end.
+    assert_eq!(sinks()[1]["dataflows"]["online"]["behind"].as_u64().map(|behind| behind < 100), Some(true));
+    let waits = std::thread::spawn({
+        let asker = service.asker.clone();
+        move || asker.csv("/v1/online/events?wait=sinks", last).status
+    });
+    let until = std::time::Instant::now() + Duration::from_secs(60);
+    while sinks().iter().take(2).any(|sink| sink["dataflows"]["online"]["behind"] != 0) {
+        assert!(std::time::Instant::now() < until, "they do not catch up: {:?}", sinks());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    service.end();
+    drop(waits);
+    has_tables(&place, &ONLINE, "sqlite:other.sqlite");
+    has_tables(&place, &ONLINE, &url);
+    crate::support::known::same(&place, "files", &ONLINE);
+    // Other settings: they are brought to them by the difference.
+    let service = Service::start(&place, "online -w 1 --out sqlite:other.sqlite");
+    service.csv("/v1/online/events?wait=sinks", table(&EVENTS, &["2023-02-01 00:00:00,1000,7,7,true".into()])).ok();
+    let expected = service.get("/v1/online/tables/online_daily?format=csv").ok().text;
+    service.end();
+    let database = rusqlite::Connection::open(place.path("other.sqlite")).unwrap();
+    let rows: i64 = database.query_row("SELECT count(*) FROM online_daily", [], |row| row.get(0)).unwrap();
+    assert_eq!(rows as usize, expected.lines().count() - 1);
+}
+
+#[test]
+fn https_with_a_certificate_of_its_own() {
+    let place = Place::new();
+    let certificate = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
+    place.write("cert.pem", certificate.cert.pem());
+    place.write("key.pem", certificate.signing_key.serialize_pem());
+    place
+        .run("serve online --state state --listen 127.0.0.1:0 --tls-cert cert.pem --tls-key cert.pem")
+        .fails_as_wrong_usage()
+        .names(&["could not read a key"]);
+    let started = place.start("serve online --state state --listen 127.0.0.1:0 --tls-cert cert.pem --tls-key key.pem");
+    let line = started.line();
+    let port: u16 = line.strip_prefix("listening on https://127.0.0.1:").unwrap().parse().unwrap();
+    // Those who have the certificate are answered, and others are not.
+    let ask = |trusted: bool| {
+        let mut roots = rustls::RootCertStore::empty();
+        if trusted {
+            roots.add(certificate.cert.der().clone()).unwrap();
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config = config.with_root_certificates(roots).with_no_client_auth();
+        let mut connection = rustls::ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+        let mut socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let mut stream = rustls::Stream::new(&mut connection, &mut socket);
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        std::io::Result::Ok(answer)
+    };
+    assert!(ask(true).unwrap().ends_with("alive\n"));
+    ask(false).unwrap_err();
+    started.signal("TERM");
+    started.finish().succeeds();
 }

@@ -70,6 +70,8 @@ pub fn command() -> Command {
         .subcommand(feed())
         .subcommand(query())
         .subcommand(follow())
+        .subcommand(why())
+        .subcommand(verify())
         .subcommand(
             Command::new("status")
                 .about("How a service is, or what is in a state: its batches, and what came of them")
@@ -114,10 +116,28 @@ fn serve() -> Command {
         .arg(flag("state", "DIR", "The folder of what it is given and what follows from it; `retally run --state` takes it too"))
         .arg(flag("listen", "HOST:PORT", "Where it listens; port 0 finds a free one [default: 127.0.0.1:7878]"))
         .arg(flag("config", "FILE", "listen, state, and settings and mappings of dataflows, from a file such as retally.toml"))
+        .arg(
+            flag("out", "DEST", "Where tables go besides: postgres://USER@HOST/DATABASE, sqlite:PATH, or a folder of files: csv:DIR, json:DIR, parquet:DIR")
+                .action(ArgAction::Append),
+        )
+        .arg(flag("export-every", "DURATION", "How often the files of a folder are written; at the end they are too [default: 1h]").value_parser(super::serve::every))
+        .arg(
+            Arg::new("replace")
+                .long("replace")
+                .action(ArgAction::SetTrue)
+                .help("Delete at first whatever a database of --out has that does not follow from the state"),
+        )
+        .arg(
+            flag("network-timeout", "DURATION", "Take a database server for gone that gives no sign of life for so long [default: 1m]")
+                .value_parser(network_timeout),
+        )
         .arg(flag("set", "DATAFLOW.SETTING=VALUE", "A setting of a dataflow").action(ArgAction::Append))
         .arg(flag("map", "DATAFLOW.INPUT.FIELD=COLUMN", "Where a field of an input is, as in `retally run`").action(ArgAction::Append))
         .arg(flag("not-before", "TIME", "Refuse events before this time: a clock that was never set").default_value("2000-01-01"))
         .arg(flag("tokens", "FILE", "Who may ask, a line each: NAME read|write SECRET; needed on any address that others can reach"))
+        .arg(flag("tls-cert", "FILE", "Answer by HTTPS: the certificates, in PEM").requires("tls-key"))
+        .arg(flag("tls-key", "FILE", "And their key").requires("tls-cert"))
+        .arg(flag("log-format", "FORMAT", "How it says on stderr what happens").value_parser(["text", "json"]).default_value("text"))
         .arg(flag("max-body", "BYTES", "The largest body, as it comes [default: 256MiB]").value_parser(super::serve::bytes))
         .arg(flag("max-unpacked", "BYTES", "The largest body when it is unpacked [default: 4GiB]").value_parser(super::serve::bytes))
         .arg(flag("max-streams", "N", "So many streams of changes may be open [default: 10000]").value_parser(clap::value_parser!(u64)))
@@ -165,6 +185,35 @@ fn follow() -> Command {
         .arg(flag("since", "EPOCH", "Changes behind this epoch; of several dataflows DATAFLOW:EPOCH,... [default: from now on]"))
         .arg(
             flag("epochs", "N", "End after so many epochs with changes [default: never]").value_parser(clap::value_parser!(u64).range(1..)),
+        )
+}
+
+fn why() -> Command {
+    Command::new("why")
+        .about("How a row of a table became what it is: its changes, each with its batch, the last first")
+        .arg(Arg::new("measurement").value_name("DATAFLOW.TABLE").required(true).help("Which table"))
+        .arg(
+            Arg::new("tags")
+                .value_name("COLUMN=VALUE")
+                .num_args(1..)
+                .required(true)
+                .help("Which row: a value for each column of the table's key"),
+        )
+        .args(server())
+        .arg(state())
+}
+
+fn verify() -> Command {
+    Command::new("verify")
+        .about("Compute everything that a state holds anew from its journal, and compare: exit code 1 where anything differs")
+        .arg(Arg::new("state").long("state").value_name("DIR").required(true).help("The folder of the state, which nobody has open"))
+        .arg(
+            Arg::new("workers")
+                .long("workers")
+                .short('w')
+                .value_name("N")
+                .value_parser(clap::value_parser!(u64))
+                .help("Workers of this process [default: the cores of the machine]"),
         )
 }
 

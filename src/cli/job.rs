@@ -28,7 +28,7 @@ const FIRST_PORT: usize = 2101;
 
 const SAFE_OF_CSV: &str = "--csv-safe is of CSV files, and none are written";
 /// How long a server of a database may be silent.
-const NETWORK_TIMEOUT: Duration = Duration::from_secs(60);
+pub const NETWORK_TIMEOUT: Duration = Duration::from_secs(60);
 
 const THEN_HINT: &str = "separate inputs by spaces; quote a path that has some: --then \"events='late events.csv'\"";
 

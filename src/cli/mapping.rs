@@ -41,6 +41,9 @@ pub struct Section {
     /// Fields by input.
     #[serde(default)]
     map: BTreeMap<String, BTreeMap<String, Said>>,
+    /// Where a service writes its tables besides.
+    #[serde(default)]
+    out: Vec<String>,
     /// Settings, as they stand there.
     #[serde(flatten)]
     settings: BTreeMap<String, toml::Value>,
@@ -106,6 +109,19 @@ fn parse(definition: &Definition, text: &str) -> Result<Section, CliError> {
         return Err(not_known(&format!("[{}] {unknown}", definition.name), "setting", unknown, &known));
     }
     Ok(section)
+}
+
+impl File {
+    /// Where a service of these dataflows writes tables besides.
+    pub fn out(&self, names: &[&String]) -> Vec<String> {
+        let mut out: Vec<String> = Vec::new();
+        for given in names.iter().filter_map(|name| self.dataflows.get(*name)).flat_map(|section| &section.out) {
+            if !out.contains(given) {
+                out.push(given.clone());
+            }
+        }
+        out
+    }
 }
 
 impl Section {

@@ -22,6 +22,8 @@ mod status;
 mod stored;
 pub mod table;
 pub mod terminal;
+mod verify;
+mod why;
 
 use crate::ingest::pages;
 use crate::interrupt;
@@ -97,6 +99,8 @@ pub fn main() -> ExitCode {
         Some(("serve", matches)) => serve::main(matches),
         Some(("feed", matches)) => feed::main(matches),
         Some(("follow", matches)) => follow::main(matches),
+        Some(("why", matches)) => why::main(matches),
+        Some(("verify", matches)) => verify::main(matches),
         Some(("status", matches)) => status::main(matches),
         Some(("completions", matches)) => shell::completions(matches),
         Some(("man", _)) => shell::man(),

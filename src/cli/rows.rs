@@ -16,25 +16,23 @@ use std::io::{self, BufWriter, Read, Write, stdout};
 use std::path::Path;
 
 /// What is asked for: `DATAFLOW.TABLE`, and what else was said.
-struct Asked<'m> {
-    dataflow: &'m str,
-    table: &'m str,
+pub struct Asked<'m> {
+    /// The dataflow.
+    pub dataflow: &'m str,
+    /// The table.
+    pub table: &'m str,
     matches: &'m ArgMatches,
 }
 
 /// Prints rows of a table.
 pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
-    let name = matches.get_one::<String>("measurement").map_or("", String::as_str);
-    let Some((dataflow, table)) = name.split_once('.') else {
-        return Err(CliError::usage(format!("{name:?} is not DATAFLOW.TABLE")));
-    };
-    let asked = Asked { dataflow, table, matches };
+    let asked = Asked::of(matches)?;
     let state = matches.get_one::<String>("state");
     match matches.get_one::<String>("format").map(String::as_str) {
         Some("table") | None => {
             let mut text = Vec::new();
             rows(&asked, state, Text::Csv, &mut text)?;
-            print_table(name, &text)
+            print_table(&format!("{}.{}", asked.dataflow, asked.table), &text)
         }
         Some(format) => {
             let format = if format == "csv" { Text::Csv } else { Text::Json };
@@ -74,13 +72,52 @@ impl From<SinkError> for Failed {
     }
 }
 
-impl Asked<'_> {
+impl<'m> Asked<'m> {
+    /// That of a command line.
+    pub fn of(matches: &'m ArgMatches) -> Result<Asked<'m>, CliError> {
+        let name = matches.get_one::<String>("measurement").map_or("", String::as_str);
+        let Some((dataflow, table)) = name.split_once('.') else {
+            return Err(CliError::usage(format!("{name:?} is not DATAFLOW.TABLE")));
+        };
+        Ok(Asked { dataflow, table, matches })
+    }
+
     fn text(&self, name: &str) -> Option<&str> {
         self.matches.get_one::<String>(name).map(String::as_str)
     }
 
+    /// The table that is asked for, under the settings that it was made with.
+    pub fn table(&self, settings: Option<BTreeMap<String, String>>) -> Result<Table, CliError> {
+        let dataflow = registry::dataflow(self.dataflow).ok_or_else(|| {
+            let names: Vec<&str> = registry::dataflows().iter().map(|dataflow| dataflow.definition().name).collect();
+            CliError::usage(format!("there is no dataflow {:?}", self.dataflow)).hint(nearest("dataflow", self.dataflow, &names))
+        })?;
+        let declared = dataflow.definition().settings;
+        let is_known = settings.is_some();
+        let settings = settings.unwrap_or_default();
+        let settings = declared.iter().filter_map(|setting| Some((setting.name, settings.get(setting.name)?)));
+        let settings = settings.fold(Settings::defaults(&declared), |all, (name, value)| all.with(name, value));
+        let graph = dataflow.graph(&settings).map_err(|error| CliError::failed(error.to_string()))?;
+        let mut tables = graph.tables();
+        tables.push(Table::rejected());
+        let names: Vec<&str> = tables.iter().map(|table| table.name).collect();
+        let hint = nearest("table", self.table, &names);
+        let Some(mut table) = tables.into_iter().find(|table| table.name == self.table) else {
+            return Err(CliError::usage(format!("{} has no table {:?}", self.dataflow, self.table)).hint(hint));
+        };
+        if !is_known {
+            // A run keeps no settings with its tables: labels may be others, and are texts then.
+            table
+                .columns
+                .iter_mut()
+                .filter(|column| matches!(column.kind, ColumnType::Label(_)))
+                .for_each(|column| column.kind = ColumnType::Text);
+        }
+        Ok(table)
+    }
+
     /// `COLUMN=VALUE`, as given.
-    fn conditions(&self) -> Result<Vec<(String, String)>, CliError> {
+    pub fn conditions(&self) -> Result<Vec<(String, String)>, CliError> {
         let given = self.matches.get_many::<String>("tags").into_iter().flatten();
         given
             .map(|given| {
@@ -89,6 +126,16 @@ impl Asked<'_> {
             })
             .collect()
     }
+}
+
+/// Opens the tables of a state.
+pub fn open_state(dir: &Path) -> Result<Reader, CliError> {
+    let path = State::tables(dir);
+    if !path.is_file() {
+        let error = CliError::failed(format!("the state {dir:?} has no tables"));
+        return Err(error.hint("`retally run DATAFLOW ... --state DIR` and `retally serve` make them"));
+    }
+    Ok(Reader::open(&path)?)
 }
 
 fn rows(asked: &Asked<'_>, state: Option<&String>, format: Text, out: &mut dyn Write) -> Result<(), Failed> {
@@ -118,14 +165,9 @@ fn rows_of_server(asked: &Asked<'_>, format: Text, out: &mut dyn Write) -> Resul
 }
 
 fn rows_of_state(asked: &Asked<'_>, dir: &Path, format: Text, out: &mut dyn Write) -> Result<(), Failed> {
-    let path = State::tables(dir);
-    if !path.is_file() {
-        let error = CliError::failed(format!("the state {dir:?} has no tables"));
-        return Err(error.hint("`retally run DATAFLOW ... --state DIR` and `retally serve` make them").into());
-    }
-    let mut reader = Reader::open(&path)?;
+    let mut reader = open_state(dir)?;
     let snapshot = reader.snapshot()?;
-    let table = table_of(asked, snapshot.settings(asked.dataflow)?)?;
+    let table = asked.table(snapshot.settings(asked.dataflow)?)?;
     let bad = |error: crate::sinks::live::read::BadQuestion| CliError::usage(error.to_string());
     let mut question = Question::default();
     question.limit = asked.matches.get_one::<u64>("limit").copied();
@@ -151,36 +193,6 @@ fn rows_of_state(asked: &Asked<'_>, dir: &Path, format: Text, out: &mut dyn Writ
     })?;
     format.end(&mut bytes);
     write(&mut bytes)
-}
-
-/// The table that is asked for, under the settings that it was made with.
-fn table_of(asked: &Asked<'_>, settings: Option<BTreeMap<String, String>>) -> Result<Table, CliError> {
-    let dataflow = registry::dataflow(asked.dataflow).ok_or_else(|| {
-        let names: Vec<&str> = registry::dataflows().iter().map(|dataflow| dataflow.definition().name).collect();
-        CliError::usage(format!("there is no dataflow {:?}", asked.dataflow)).hint(nearest("dataflow", asked.dataflow, &names))
-    })?;
-    let declared = dataflow.definition().settings;
-    let is_known = settings.is_some();
-    let settings = settings.unwrap_or_default();
-    let settings = declared.iter().filter_map(|setting| Some((setting.name, settings.get(setting.name)?)));
-    let settings = settings.fold(Settings::defaults(&declared), |all, (name, value)| all.with(name, value));
-    let graph = dataflow.graph(&settings).map_err(|error| CliError::failed(error.to_string()))?;
-    let mut tables = graph.tables();
-    tables.push(Table::rejected());
-    let names: Vec<&str> = tables.iter().map(|table| table.name).collect();
-    let hint = nearest("table", asked.table, &names);
-    let Some(mut table) = tables.into_iter().find(|table| table.name == asked.table) else {
-        return Err(CliError::usage(format!("{} has no table {:?}", asked.dataflow, asked.table)).hint(hint));
-    };
-    if !is_known {
-        // A run keeps no settings with its tables: labels may be others, and are texts then.
-        table
-            .columns
-            .iter_mut()
-            .filter(|column| matches!(column.kind, ColumnType::Label(_)))
-            .for_each(|column| column.kind = ColumnType::Text);
-    }
-    Ok(table)
 }
 
 /// Prints a head of rows, and how many there are.

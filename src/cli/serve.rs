@@ -2,17 +2,26 @@
 
 use super::error::{CliError, say, unless_broken_pipe};
 use super::{args, job, mapping};
+use crate::engine;
 use crate::registry;
 use crate::serve::http::auth::Tokens;
+use crate::serve::http::server::tls;
 use crate::serve::service::Limits;
+use crate::serve::sinks::Wanted;
 use crate::serve::{self, Options};
+use crate::shown;
+use crate::sinks::{Destination, Format};
 use clap::ArgMatches;
 use std::io::{Write, stdout};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 /// Where it listens, unless told otherwise.
 pub const LISTEN: &str = "127.0.0.1:7878";
+
+/// How often files are written, unless told otherwise.
+const EXPORT_EVERY: Duration = Duration::from_secs(3_600);
 
 /// Runs the command.
 pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
@@ -33,17 +42,62 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let listen = text("listen").cloned().or(mapping::read(matches)?.listen).unwrap_or_else(|| LISTEN.into());
     let tokens = text("tokens").map(|path| Tokens::read(Path::new(path))).transpose();
     let tokens = tokens.map_err(|why| CliError::usage(format!("--tokens {why}")))?;
-    let options =
-        Options { listen, state: job::state_of(matches)?, workers: job::cluster_of_one(matches)?, limits: limits(matches), tokens, told };
+    let tls = match (text("tls-cert"), text("tls-key")) {
+        (Some(certificates), Some(key)) => Some(tls(Path::new(certificates), Path::new(key)).map_err(CliError::usage)?),
+        _ => None,
+    };
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let told: fn(&str) = if text("log-format").is_some_and(|format| format == "json") { told_json } else { told };
+    let (state, workers, limits) = (job::state_of(matches)?, job::cluster_of_one(matches)?, limits(matches));
+    let options = Options { listen, state, workers, limits, sinks: sinks(matches, &names)?, tokens, tls, told };
     let listening = |address: SocketAddr| {
         // Nobody has to read it.
-        unless_broken_pipe(writeln!(stdout(), "listening on http://{address}").and_then(|()| stdout().flush())).ok();
+        unless_broken_pipe(writeln!(stdout(), "listening on {scheme}://{address}").and_then(|()| stdout().flush())).ok();
     };
     Ok(serve::run(dataflows, options, listening)?)
 }
 
+/// Where tables go besides, by flags and by the configuration file.
+fn sinks(matches: &ArgMatches, names: &[&String]) -> Result<Vec<Wanted>, CliError> {
+    let mut given: Vec<String> = matches.get_many::<String>("out").into_iter().flatten().cloned().collect();
+    if given.is_empty() {
+        given = mapping::read(matches)?.out(names);
+    }
+    let duration = |name: &str, usual: Duration| matches.get_one::<Duration>(name).copied().unwrap_or(usual);
+    let mut sinks: Vec<Wanted> = Vec::new();
+    for text in given {
+        let (path, format) = match text.split_once(':') {
+            Some((kind, path)) if let Some(format) = Format::named(kind) => (path.to_string(), format),
+            _ => (text.clone(), Format::default()),
+        };
+        let destination = Destination::parse(&path).map_err(|error| CliError::usage(error.to_string()).hint(error.hint))?;
+        if destination.has_files() && names.len() > 1 {
+            let error = CliError::usage(format!("--out {path:?} would hold the files of several dataflows"));
+            return Err(error.hint("a folder is of one dataflow: serve them apart, or give a database"));
+        }
+        if sinks.iter().any(|sink| sink.destination == destination) {
+            return Err(CliError::usage(format!("--out {:?} is given twice", shown::location(&path))));
+        }
+        sinks.push(Wanted {
+            shown: shown::location(&text).into_owned(),
+            destination,
+            format,
+            every: duration("export-every", EXPORT_EVERY),
+            replace: matches.get_flag("replace"),
+            silence_max: duration("network-timeout", job::NETWORK_TIMEOUT),
+        });
+    }
+    Ok(sinks)
+}
+
 fn told(what: &str) {
     say(&format!("note: {what}"));
+}
+
+/// For those who collect logs: an object a line.
+fn told_json(what: &str) {
+    let line = serde_json::json!({"time": engine::now().to_string(), "level": "info", "message": what});
+    say(&line.to_string());
 }
 
 fn limits(matches: &ArgMatches) -> Limits {
@@ -74,6 +128,11 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     };
     let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).filter(|number| *number > 0);
     number.ok_or_else(|| "give a number of bytes, such as 64MiB or 4GiB".into())
+}
+
+/// What is understood by the time between exports: `15m`.
+pub fn every(text: &str) -> Result<Duration, String> {
+    time_kept(text).map(|micros| Duration::from_micros(micros.unsigned_abs()))
 }
 
 /// What is understood by a long time: `30d`.

@@ -83,9 +83,18 @@ pub(super) fn check_split(split: &Split, file: &SourceFile, unpacked_bytes_max: 
         if let Format::Archive(archive) = split.format {
             return archive::check(file, archive, packing, split.range, unpacked_bytes_max);
         }
-        let mut stream = unpacked(InputFile::open_planned(file, 0, None)?, packing)?.take(unpacked_bytes_max.saturating_add(1));
-        let bytes = io::copy(&mut stream, &mut io::sink())?;
-        if bytes > unpacked_bytes_max { Err(too_large(unpacked_bytes_max)) } else { Ok(()) }
+        // What says that it may be cut is in the file itself: each part is looked at as it will be read.
+        let (from, until) = split.range;
+        let end = Some(until).filter(|until| *until != u64::MAX);
+        let packed = InputFile::open_planned(file, from, end)?.take(until - from);
+        let mut stream = unpacked(packed, packing)?.take(unpacked_bytes_max.saturating_add(1));
+        let mut last = LastByte(None);
+        let bytes = io::copy(&mut stream, &mut last)?;
+        match last.0 {
+            _ if bytes > unpacked_bytes_max => Err(too_large(unpacked_bytes_max)),
+            Some(byte) if end.is_some() && byte != b'\n' => Err(io::Error::new(ErrorKind::InvalidData, "it is cut within a line")),
+            _ => Ok(()),
+        }
     };
     checked().map_err(|error: io::Error| match error.kind() {
         // What unpackers say of what they unpack.
@@ -94,6 +103,20 @@ pub(super) fn check_split(split: &Split, file: &SourceFile, unpacked_bytes_max: 
         }
         _ => IngestError::Io { what: "read", path: name.clone(), source: error },
     })
+}
+
+/// Keeps the last byte of what is written.
+struct LastByte(Option<u8>);
+
+impl io::Write for LastByte {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 = bytes.last().copied().or(self.0);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! - [`service`] is what all parts share; [`http`] is the door
 //! - [`pipeline`] is the way of a batch: journal and engine side by side, tables, answer
 //! - [`recent`] keeps the last changes for those who follow them; [`metrics`] counts
+//! - [`sinks`] are databases and folders that get the tables besides
 //! - [`recovery`] decides what is done with what is there when it starts
 //!
 //! The journal is the truth, the tables are in SQLite, and memory is that of the graphs. Reads are answered from SQLite, as of one epoch:
@@ -17,6 +18,7 @@ pub mod pipeline;
 pub mod recent;
 pub mod recovery;
 pub mod service;
+pub mod sinks;
 
 use crate::engine::host::{self, Host};
 use crate::engine::{EngineError, Job, Passing};
@@ -30,13 +32,16 @@ use pipeline::Shared;
 use recovery::{Decision, Facts, Reached};
 use retally_core::Epoch;
 use service::{Limits, Phase, Served, Service};
+use sinks::{Further, Wanted};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::JoinHandle;
 use std::time::Duration;
+use tokio_rustls::TlsAcceptor;
 
 /// How long connections are given to end.
 const ENDING_MAX: Duration = Duration::from_secs(5);
@@ -44,7 +49,6 @@ const ENDING_MAX: Duration = Duration::from_secs(5);
 const HTTP_THREADS: usize = 2;
 
 /// What a service is.
-#[derive(Debug)]
 pub struct Options {
     /// Where it listens: HOST:PORT.
     pub listen: String,
@@ -54,8 +58,12 @@ pub struct Options {
     pub workers: usize,
     /// What it may be asked for.
     pub limits: Limits,
+    /// Where tables go besides.
+    pub sinks: Vec<Wanted>,
     /// Who may ask; nothing where all may.
     pub tokens: Option<Tokens>,
+    /// What proves who it is, where it is asked by HTTPS.
+    pub tls: Option<TlsAcceptor>,
     /// Says what happened to who runs it.
     pub told: fn(&str),
 }
@@ -119,7 +127,7 @@ pub fn run(dataflows: Vec<Served>, options: Options, listening: impl FnOnce(Sock
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(HTTP_THREADS).enable_all().thread_name("http").build()?;
     let listener = runtime.block_on(listen(&options))?;
     let address = listener.local_addr()?;
-    let answering = runtime.spawn(http::server::serve(listener, Arc::clone(&service), options.tokens));
+    let answering = runtime.spawn(http::server::serve(listener, Arc::clone(&service), options.tokens, options.tls));
     let (events, happened) = mpsc::channel();
     let (asked, ending) = (events.clone(), Arc::clone(&service));
     interrupt::listen_and_ask(move || {
@@ -150,7 +158,15 @@ pub fn run(dataflows: Vec<Served>, options: Options, listening: impl FnOnce(Sock
             move || pipeline::journal(&service, state, &host, &queue, &shared)
         })?;
         service.enter(Phase::Ready);
+        notify("READY=1");
     }
+    let writing: Vec<_> = (0..service.further.len())
+        .map(|number| {
+            let service = Arc::clone(&service);
+            let run = move || service.further.iter().skip(number).take(1).for_each(|further| further.run(&service));
+            std::thread::Builder::new().name(format!("sink-{number}")).spawn(run)
+        })
+        .collect::<io::Result<_>>()?;
 
     let ended = until_ended(&happened, &service, &shared);
     // A failure of the engine is why the others ended.
@@ -160,6 +176,8 @@ pub fn run(dataflows: Vec<Served>, options: Options, listening: impl FnOnce(Sock
         host.close()?;
     }
     ended?;
+    service.further.iter().for_each(Further::end);
+    writing.into_iter().for_each(|thread: JoinHandle<()>| drop(thread.join()));
     // Streams end by themselves, and requests have been answered.
     runtime.block_on(async { tokio::time::timeout(ENDING_MAX, answering).await.ok() });
     runtime.shutdown_timeout(ENDING_MAX);
@@ -171,7 +189,10 @@ fn until_ended(happened: &Receiver<Event>, service: &Service, shared: &Shared) -
     let (mut journal, mut tables) = (false, false);
     while !(journal && tables) {
         match happened.recv() {
-            Ok(Event::Asked) => service.tell("ending: what has been taken is finished"),
+            Ok(Event::Asked) => {
+                notify("STOPPING=1");
+                service.tell("ending: what has been taken is finished");
+            }
             Ok(Event::Journal(Ok(()))) => journal = true,
             Ok(Event::Commit(Ok(()))) if service.phase() == Phase::Ending => tables = true,
             // The engine is gone, and says why when it is closed.
@@ -189,6 +210,12 @@ fn until_ended(happened: &Receiver<Event>, service: &Service, shared: &Shared) -
         }
     }
     Ok(())
+}
+
+/// Tells systemd, where it wants to know.
+fn notify(state: &str) {
+    // Without it nothing is lost.
+    sd_notify::notify(&[sd_notify::NotifyState::Custom(state)]).ok();
 }
 
 fn spawn(

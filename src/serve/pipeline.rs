@@ -8,11 +8,12 @@
 //! the batches of the run.
 
 use super::ServeError;
-use super::recent::{EpochEvents, events};
+use super::recent::EpochChanges;
 use super::service::{Incoming, KeyGuard, Phase, Refused, Reply, Served, Service, Wait};
+use super::sinks::Changed;
 use crate::engine::host::{Completed, Host};
 use crate::engine::{Commit, EngineError};
-use crate::sinks::live::{BatchAnswer, BatchRow, Changes, Live, LiveEpoch, Sum};
+use crate::sinks::live::{BatchAnswer, BatchRow, Live, LiveEpoch, Sum};
 use crate::sinks::{Reached, SinkError};
 use crate::state::frame::{Answer, Answered, Frame};
 use crate::state::{State, StateError};
@@ -220,7 +221,7 @@ fn append(service: &Service, state: &mut State, host: &Host, run: Vec<Incoming>,
 struct Prepared<'s> {
     place: usize,
     served: &'s Served,
-    changes: Vec<(&'s Table, Run, Changes)>,
+    changes: Vec<(&'s Table, Run)>,
     rejected: Vec<RowBatch>,
     batch: BatchRow,
     answer: Answer,
@@ -264,17 +265,16 @@ pub fn commit(service: &Arc<Service>, mut live: Live, completed: &Completed, sha
 fn prepare<'s>(service: &'s Service, shared: &Shared, commit: Commit) -> Option<Prepared<'s>> {
     let Commit { dataflow: place, summary, mut changes, rejected, .. } = commit;
     let served = service.dataflows.get(place)?;
-    let changes: Vec<(&Table, Run, Changes)> = served
+    let changes: Vec<(&Table, Run)> = served
         .tables
         .iter()
         .filter_map(|table| {
             let run = consolidated(changes.remove(table.name)?);
-            let kept = Changes::of(table, &run);
-            (!run.is_empty()).then_some((table, run, kept))
+            (!run.is_empty()).then_some((table, run))
         })
         .collect();
     let count = |run: &Run| run.iter().map(|batch| batch.len() as u64).sum();
-    let changed = changes.iter().map(|(table, run, _)| (table.name.to_string(), count(run))).collect();
+    let changed = changes.iter().map(|(table, run)| (table.name.to_string(), count(run))).collect();
     let answer = Answer { accepted: summary.delivered + summary.retracted, late: summary.late, rejected: summary.rejected, changed };
     let known = shared.known();
     let mut batch = known.pending.get(&(place, summary.epoch))?.batch.clone();
@@ -289,7 +289,7 @@ fn apply(service: &Service, live: &mut Live, prepared: &[Prepared<'_>], shared: 
         .iter()
         .map(|Prepared { served, changes, rejected, batch, .. }| LiveEpoch {
             dataflow: served.name(),
-            changes: changes.iter().map(|(table, run, kept)| (*table, run, kept)).collect(),
+            changes: changes.iter().map(|(table, run)| (*table, run)).collect(),
             rejected,
             batch,
         })
@@ -323,12 +323,14 @@ fn answer(service: &Service, shared: &Shared, prepared: Vec<Prepared<'_>>) {
     let mut places = Vec::new();
     for Prepared { place, served, changes, batch, answer, .. } in &prepared {
         let name = served.name();
-        let tables = changes.iter().map(|(table, _, kept)| (table.name.to_string(), events(name, batch.epoch, table.name, kept))).collect();
-        served.recent.add(EpochEvents { epoch: batch.epoch, tables });
+        served.recent.add(EpochChanges::new(batch.epoch, changes.iter().map(|(table, run)| (table.name, run))));
         places.push((*place, batch.epoch));
         service.metrics.add(name, batch.epoch, answer);
     }
     service.publish(&places);
+    if !service.further.is_empty() {
+        prepared.iter().for_each(|prepared| hand_on(service, prepared));
+    }
     let mut known = shared.known();
     for Prepared { place, served, batch, answer, .. } in prepared {
         let Some(pending) = known.pending.remove(&(place, batch.epoch)) else { continue };
@@ -342,6 +344,13 @@ fn answer(service: &Service, shared: &Shared, prepared: Vec<Prepared<'_>>) {
     service.metrics.under_way.set(i64::try_from(known.pending.len()).unwrap_or(i64::MAX));
     drop(known);
     shared.changed.notify_all();
+}
+
+/// Hands an epoch to the further sinks.
+fn hand_on(service: &Service, prepared: &Prepared<'_>) {
+    let tables = prepared.changes.iter().map(|(table, run)| (table.name.to_string(), run.clone())).collect();
+    let changed = Arc::new(Changed { epoch: prepared.batch.epoch, tables, rejected: prepared.rejected.clone() });
+    service.further.iter().for_each(|further| further.push(prepared.place, &changed));
 }
 
 /// The tables of a dataflow as of what was taken up: compared, and brought to it where they are others.

@@ -3,6 +3,7 @@
 use super::Options;
 use super::metrics::Metrics;
 use super::recent::Recent;
+use super::sinks::Further;
 use crate::engine::Job;
 use crate::ingest::plan::Plan;
 use crate::sinks::live::read::Readers;
@@ -111,6 +112,8 @@ pub enum Wait {
     Durable,
     /// Its changes can be read.
     Visible,
+    /// And all further sinks have them.
+    Sinks,
 }
 
 /// A batch that has been kept and planned.
@@ -164,6 +167,8 @@ pub struct Service {
     pub readers: Readers,
     /// What it may be asked for.
     pub limits: Limits,
+    /// Where tables go besides.
+    pub further: Vec<Further>,
     /// What it counts.
     pub metrics: Metrics,
     /// When it began.
@@ -200,6 +205,7 @@ impl Service {
     /// A service that takes batches into a queue.
     pub fn new(dataflows: Vec<Served>, files: Files, readers: Readers, options: &Options, queue: SyncSender<Incoming>) -> Service {
         let Options { limits, workers, told, .. } = *options;
+        let further = options.sinks.iter().map(|wanted| Further::new(wanted.clone(), dataflows.len())).collect();
         let readable = watch::Sender::new(vec![None; dataflows.len()]);
         let metrics = Metrics::new(&limits);
         let (phase, queue) = (watch::Sender::new(Phase::Recovering), Mutex::new(Some(queue)));
@@ -208,6 +214,7 @@ impl Service {
             files,
             readers,
             limits,
+            further,
             metrics,
             began: Instant::now(),
             workers,

@@ -5,7 +5,7 @@
 
 mod state;
 
-pub use state::{Run, TableState, consolidated};
+pub use state::{Run, TableState, consolidated, merged_all};
 
 use retally_core::contract::{Graph, Table};
 use retally_core::key_chart::KeyChart;

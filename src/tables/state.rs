@@ -84,7 +84,11 @@ impl TableState {
 
 /// The changes of an epoch in order, each row once. They may come in several sorted batches with rows in common.
 pub fn consolidated(changes: Vec<RowBatch>) -> Run {
-    let mut runs: Vec<Run> = changes.into_iter().map(|batch| vec![Arc::new(batch)]).collect();
+    merged_all(changes.into_iter().map(|batch| vec![Arc::new(batch)]).collect())
+}
+
+/// The changes of several epochs as those of one.
+pub fn merged_all(mut runs: Vec<Run>) -> Run {
     // Batches of the same worker follow one another; merging by pairs keeps this at n log n for any number of them.
     while runs.len() > 1 {
         let mut pairs = runs.into_iter();

@@ -210,6 +210,14 @@ impl Ran {
         self.fails_with(1)
     }
 
+    /// It failed, after it had printed something with this in it.
+    #[track_caller]
+    pub fn fails_after(mut self, printed: &str) -> Failure {
+        assert!(self.stdout.contains(printed), "`retally {}` prints\n{}", self.words, self.stdout);
+        self.stdout.clear();
+        self.fails_with(1)
+    }
+
     /// It was asked for wrongly: exit code 2, and the same lines.
     #[track_caller]
     pub fn fails_as_wrong_usage(self) -> Failure {

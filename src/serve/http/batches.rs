@@ -267,8 +267,8 @@ impl Taking {
         let (place, served) = served(service, dataflow)?;
         let wait = match wait {
             Some("durable") => Wait::Durable,
-            // There are no further sinks.
-            None | Some("visible" | "sinks") => Wait::Visible,
+            None | Some("visible") => Wait::Visible,
+            Some("sinks") => Wait::Sinks,
             Some(other) => return Err(ApiError::bad("bad_value", format!("wait={other:?} is none of durable, visible and sinks"))),
         };
         match service.phase() {
@@ -380,6 +380,11 @@ impl Taking {
         let (reply, answer) = oneshot::channel();
         service.take(Incoming { dataflow: place, parts, plan, key, arrived, began, wait, reply })?;
         let reply = answer.await.map_err(|_| ApiError::from(Phase::Ending))??;
+        if wait == Wait::Sinks {
+            for further in &service.further {
+                further.has(place, reply.epoch).await;
+            }
+        }
         Ok(answered(&reply, false, began.elapsed().as_secs_f64() * 1_000.0))
     }
 }

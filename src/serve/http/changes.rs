@@ -9,7 +9,7 @@
 use super::error::ApiError;
 use super::{Shared, blocking, served, table};
 use crate::serve::recent::{change, reset};
-use crate::serve::service::{Phase, Service};
+use crate::serve::service::{Phase, Served, Service};
 use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
@@ -17,6 +17,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use retally_core::Epoch;
+use retally_core::contract::Table;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -43,6 +44,13 @@ struct Followed {
     tables: BTreeSet<&'static str>,
     /// The last epoch whose changes were sent.
     position: Epoch,
+}
+
+impl Followed {
+    /// Its tables, in the order of the dataflow.
+    fn tables<'s>(&self, served: &'s Served) -> impl Iterator<Item = &'s Table> {
+        served.tables.iter().filter(|table| self.tables.contains(table.name))
+    }
 }
 
 /// A stream of changes.
@@ -179,11 +187,13 @@ impl Stream {
     }
 
     fn kept(&self, dataflow: &Followed, last: Epoch) -> Option<(String, Epoch)> {
-        let epochs = self.service.dataflows.get(dataflow.place)?.recent.after(dataflow.position, last, EPOCHS_MAX)?;
+        let served = self.service.dataflows.get(dataflow.place)?;
+        let epochs = served.recent.after(dataflow.position, last, EPOCHS_MAX)?;
         let (mut text, mut position) = (String::new(), dataflow.position);
         for epoch in epochs {
-            let wanted = epoch.tables.iter().filter(|(table, _)| dataflow.tables.contains(table.as_str()));
-            wanted.for_each(|(_, events)| text.push_str(&String::from_utf8_lossy(events)));
+            let wanted = dataflow.tables(served);
+            let events = wanted.filter_map(|table| epoch.events(dataflow.name, table));
+            events.for_each(|events| text.push_str(&String::from_utf8_lossy(&events)));
             position = epoch.epoch;
         }
         (position > dataflow.position).then_some((text, position))
@@ -202,10 +212,11 @@ async fn read(service: Arc<Service>, dataflow: Followed, last: Epoch) -> Result<
                 return Ok((text, now));
             }
             let until = last.min(position + EPOCHS_MAX as u64);
-            snapshot.changes(name, (*position, until), |epoch, table, diff, row| match row {
-                _ if !tables.contains(table) => {}
-                Some(row) => change(&mut text, name, epoch, table, diff, row),
-                None => reset(&mut text, name, epoch, table),
+            let followed: Vec<&Table> =
+                service.dataflows.get(dataflow.place).into_iter().flat_map(|served| dataflow.tables(served)).collect();
+            snapshot.changes(name, &followed, (*position, until), |epoch, table, changed| match changed {
+                Some((diff, row)) => change(&mut text, name, epoch, table, diff, row),
+                None => reset(&mut text, name, epoch, table.name),
             })?;
             Ok((text, until))
         })

@@ -4,7 +4,7 @@ use crate::failure::Kind;
 use crate::ingest::IngestError;
 use crate::serve::service::{Phase, Refused};
 use crate::sinks::SinkError;
-use crate::sinks::live::read::BadQuestion;
+use crate::sinks::live::read::{BadQuestion, HistoryError};
 use crate::state::StateError;
 use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
@@ -111,6 +111,15 @@ fn of_input(error: &IngestError) -> ApiError {
 impl From<SinkError> for ApiError {
     fn from(error: SinkError) -> ApiError {
         ApiError::failed(error.to_string())
+    }
+}
+
+impl From<HistoryError> for ApiError {
+    fn from(error: HistoryError) -> ApiError {
+        match error {
+            HistoryError::Bad(error) => error.into(),
+            HistoryError::Sink(error) => error.into(),
+        }
     }
 }
 

@@ -3,11 +3,13 @@
 pub mod auth;
 mod batches;
 mod changes;
+mod charts;
 mod error;
 mod openapi;
 pub mod server;
 mod status;
 mod tables;
+mod why;
 
 use super::service::{Served, Service};
 use crate::ingest::nearest::nearest;
@@ -93,6 +95,24 @@ pub const ROUTES: &[Route] = &[
         takes: &[],
         gives: &[JSON, "text/csv"],
         handler: || get(tables::rows),
+    },
+    Route {
+        method: "get",
+        path: "/v1/{dataflow}/tables/{table}/why",
+        about: "How a row became what it is: each change of it with its batch, the last first",
+        parameters: &[("COLUMN", "The value of each column of the table's key")],
+        takes: &[],
+        gives: &[JSON],
+        handler: || get(why::why),
+    },
+    Route {
+        method: "get",
+        path: "/v1/{dataflow}/charts/{chart}",
+        about: "A chart of the tables as they are now: CHART.svg or CHART.png",
+        parameters: &[],
+        takes: &[],
+        gives: &["image/svg+xml", "image/png"],
+        handler: || get(charts::chart),
     },
     Route {
         method: "get",

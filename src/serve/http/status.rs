@@ -43,6 +43,7 @@ pub async fn status(State(service): Shared) -> Result<Json<Value>, ApiError> {
     })
     .await?;
     let metrics = &service.metrics;
+    let sinks: Vec<Value> = service.further.iter().map(|further| further.status(&service)).collect();
     let error = if let Phase::Stuck(why) = &phase { Some(why.clone()) } else { None };
     Ok(Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -55,6 +56,7 @@ pub async fn status(State(service): Shared) -> Result<Json<Value>, ApiError> {
         "batches_under_way": metrics.under_way.get(),
         "streams": metrics.streams.get(),
         "dataflows": dataflows,
+        "sinks": sinks,
     })))
 }
 

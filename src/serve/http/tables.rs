@@ -82,7 +82,7 @@ pub async fn rejected(
 }
 
 /// An error while the tables are those of other settings, or none.
-fn recovered(service: &Service, place: usize) -> Result<(), ApiError> {
+pub fn recovered(service: &Service, place: usize) -> Result<(), ApiError> {
     let is_readable = service.readable().borrow().get(place).is_some_and(Option::is_some);
     if is_readable { Ok(()) } else { Err(ApiError::later("recovering", "its tables are being made").hint("ask again in a moment")) }
 }

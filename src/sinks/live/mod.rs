@@ -9,14 +9,15 @@
 //! The changes of any number of epochs are one transaction ([`Live::apply`]), so that who reads sees whole epochs. It is read
 //! ([`read::Reader`]) while it is written, and neither waits for the other.
 
+pub mod changes;
 pub mod read;
 
 use super::cells::{Fraction, append_time};
 use super::relation::{Dialect, Relation, quoted};
 use super::relational::{self, Reached, Session};
 use super::sqlite::{Open, Sqlite};
-use super::{Deletions, SinkError, json};
-use crate::tables::{Run, TableState};
+use super::{Deletions, SinkError};
+use crate::tables::{Run, TableState, merged_all};
 use retally_core::Epoch;
 use retally_core::contract::Table;
 use retally_core::row::RowBatch;
@@ -26,16 +27,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// An epoch with more changes of a table is kept as one that must be read anew.
-pub const CHANGES_KEPT_MAX: usize = 100_000;
-
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS retally_batches (dataflow TEXT NOT NULL, epoch INTEGER NOT NULL, arrived TEXT NOT NULL, parts INTEGER NOT NULL,
     name TEXT, bytes INTEGER, \"key\" TEXT, body TEXT, accepted INTEGER, late INTEGER, rejected INTEGER, changed TEXT, ms REAL,
     PRIMARY KEY (dataflow, epoch)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS retally_batches_key ON retally_batches (dataflow, \"key\") WHERE \"key\" IS NOT NULL;
-CREATE TABLE IF NOT EXISTS retally_changes (dataflow TEXT NOT NULL, epoch INTEGER NOT NULL, \"table\" TEXT NOT NULL, place INTEGER NOT NULL,
-    diff INTEGER NOT NULL, \"row\" TEXT, PRIMARY KEY (dataflow, epoch, \"table\", place)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS retally_changes (dataflow TEXT NOT NULL, epoch INTEGER NOT NULL, \"table\" TEXT NOT NULL, \"rows\" BLOB,
+    PRIMARY KEY (dataflow, epoch, \"table\"));
 CREATE TABLE IF NOT EXISTS retally_tables (dataflow TEXT NOT NULL, \"table\" TEXT NOT NULL, epoch INTEGER NOT NULL, \"rows\" INTEGER NOT NULL,
     checksum INTEGER NOT NULL, PRIMARY KEY (dataflow, \"table\")) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS retally_feeds (dataflow TEXT PRIMARY KEY, changes_from INTEGER NOT NULL, settings TEXT) WITHOUT ROWID;
@@ -64,30 +62,6 @@ impl Sum {
             self.rows += diff;
             self.checksum = self.checksum.wrapping_add(xxh3_64(row).cast_signed().wrapping_mul(diff));
         }
-    }
-}
-
-/// What became of a table in an epoch, as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Changes {
-    /// Each row that came or went, as JSON, with its difference.
-    Rows(Vec<(i64, String)>),
-    /// Too many: the table must be read anew.
-    Reset,
-}
-
-impl Changes {
-    /// Those of a table.
-    pub fn of(table: &Table, run: &Run) -> Changes {
-        if run.iter().map(|batch| batch.len()).sum::<usize>() > CHANGES_KEPT_MAX {
-            return Changes::Reset;
-        }
-        let change = |(row, diff)| {
-            let mut text = Vec::new();
-            json::append_row(&mut text, table, row);
-            (diff, String::from_utf8_lossy(&text).into_owned())
-        };
-        Changes::Rows(run.iter().flat_map(|batch| batch.iter()).map(change).collect())
     }
 }
 
@@ -128,8 +102,8 @@ pub struct BatchAnswer {
 pub struct LiveEpoch<'e> {
     /// The dataflow.
     pub dataflow: &'static str,
-    /// What changed, in order, and as it is kept.
-    pub changes: Vec<(&'e Table, &'e Run, &'e Changes)>,
+    /// What changed, in order.
+    pub changes: Vec<(&'e Table, &'e Run)>,
     /// Rows that `rejected` gets.
     pub rejected: &'e [RowBatch],
     /// The batch.
@@ -241,23 +215,28 @@ impl Live {
     pub fn apply(&mut self, epochs: &[LiveEpoch<'_>]) -> Result<(), SinkError> {
         let Live { sqlite, sums } = self;
         let changed = sqlite.write(&mut |open| {
-            let mut changed: BTreeMap<(&str, &str), Sum> = BTreeMap::new();
+            let mut runs: BTreeMap<(&str, &str), (&Table, Vec<Run>)> = BTreeMap::new();
             let mut reached: BTreeMap<&str, (Epoch, Epoch)> = BTreeMap::new();
             for LiveEpoch { dataflow, changes, rejected, batch } in epochs {
-                for (table, run, kept) in changes {
-                    let before = || sums.get(&(dataflow.to_string(), table.name.to_string())).copied().unwrap_or_default();
-                    let sum = changed.entry((*dataflow, table.name)).or_insert_with(before);
-                    sum.add(run.iter().flat_map(|batch| batch.iter()));
-                    apply_changes(open, table, run)?;
-                    add_changes(open, dataflow, batch.epoch, table.name, kept)?;
+                for (table, run) in changes {
+                    runs.entry((*dataflow, table.name)).or_insert((*table, Vec::new())).1.push((*run).clone());
+                    add_changes(open, dataflow, batch.epoch, table.name, run)?;
                 }
                 add_rejected(open, dataflow, rejected)?;
                 add_batch(open, dataflow, batch, "REPLACE")?;
                 reached.entry(dataflow).or_insert((batch.epoch, batch.epoch)).1 = batch.epoch;
             }
-            for ((dataflow, table), sum) in &changed {
+            // What one epoch writes and the next one takes back is not written at all.
+            let mut changed: BTreeMap<(&str, &str), Sum> = BTreeMap::new();
+            for ((dataflow, name), (table, runs)) in runs {
+                let run = merged_all(runs);
+                let mut sum = sums.get(&(dataflow.to_string(), name.to_string())).copied().unwrap_or_default();
+                let is_empty = sum.rows == 0;
+                sum.add(run.iter().flat_map(|batch| batch.iter()));
+                apply_changes(open, table, &run, is_empty)?;
                 let epoch = reached.get(dataflow).map_or(0, |(_, last)| *last);
-                set_sum(open, dataflow, table, epoch, *sum)?;
+                set_sum(open, dataflow, name, epoch, sum)?;
+                changed.insert((dataflow, name), sum);
             }
             for (dataflow, (first, last)) in &reached {
                 run(open, "UPDATE retally_tables SET epoch = ?2 WHERE dataflow = ?1", params![dataflow, stored(*last)])?;
@@ -282,7 +261,7 @@ impl Live {
             };
             let by_time = epoch("SELECT max(epoch) FROM retally_batches WHERE dataflow = ?1 AND arrived < ?2", &text_of(before))?;
             let by_bytes = epoch(
-                "SELECT max(epoch) FROM (SELECT epoch, sum(length(\"row\") + 64) OVER (ORDER BY epoch DESC) AS bytes FROM retally_changes \
+                "SELECT max(epoch) FROM (SELECT epoch, sum(length(\"rows\") + 64) OVER (ORDER BY epoch DESC) AS bytes FROM retally_changes \
                  WHERE dataflow = ?1) WHERE bytes > ?2",
                 &stored(bytes_max),
             )?;
@@ -300,10 +279,14 @@ pub fn sum(state: &TableState) -> Sum {
     sum
 }
 
-fn apply_changes(open: &mut Open<'_>, table: &Table, changes: &Run) -> Result<(), SinkError> {
+/// Applies changes to a table, which has no rows or has some.
+fn apply_changes(open: &mut Open<'_>, table: &Table, changes: &Run, is_empty: bool) -> Result<(), SinkError> {
     let relation = Relation::new(Dialect::Sqlite, table, "");
     let (mut new, mut gone) = (Vec::new(), Vec::new());
     relation.sort_changes(changes.iter().flat_map(|batch| batch.iter()), &mut new, &mut gone);
+    if is_empty && gone.is_empty() {
+        return open.load(&quoted(relation.name), &relation, &mut new.into_iter()).map(drop);
+    }
     open.each(&relation.delete_one(), &relation, relation.key, &gone)?;
     if !relation.key_is_primary() {
         open.each(&relation.delete_one(), &relation, relation.key, &new)?;
@@ -312,17 +295,10 @@ fn apply_changes(open: &mut Open<'_>, table: &Table, changes: &Run) -> Result<()
     Ok(())
 }
 
-fn add_changes(open: &mut Open<'_>, dataflow: &str, epoch: Epoch, table: &str, changes: &Changes) -> Result<(), SinkError> {
-    let statement = "INSERT INTO retally_changes (dataflow, epoch, \"table\", place, diff, \"row\") VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-    match changes {
-        Changes::Reset => run(open, statement, params![dataflow, stored(epoch), table, 0, 0, None::<&str>]),
-        Changes::Rows(rows) => {
-            let mut add = |(place, (diff, row)): (i64, &(i64, String))| {
-                run(open, statement, params![dataflow, stored(epoch), table, place, diff, row])
-            };
-            (0..).zip(rows).try_for_each(&mut add)
-        }
-    }
+fn add_changes(open: &mut Open<'_>, dataflow: &str, epoch: Epoch, table: &str, changes: &Run) -> Result<(), SinkError> {
+    let kept = changes::kept(changes).map_err(|error| open.failed(&rusqlite::Error::ToSqlConversionFailure(error.into())))?;
+    let statement = "INSERT INTO retally_changes (dataflow, epoch, \"table\", \"rows\") VALUES (?1, ?2, ?3, ?4)";
+    run(open, statement, params![dataflow, stored(epoch), table, kept])
 }
 
 fn add_rejected(open: &mut Open<'_>, dataflow: &str, rejected: &[RowBatch]) -> Result<(), SinkError> {

@@ -4,11 +4,12 @@ use super::super::cells::append_day;
 use super::super::relation::quoted;
 use super::super::sqlite::failed;
 use super::super::{SinkError, csv, json};
-use super::stored;
+use super::{changes, stored};
+use crate::tables::TableState;
 use retally_core::Epoch;
 use retally_core::calendar::{Calendar, Day};
 use retally_core::contract::Table;
-use retally_core::row::{Column, ColumnType, Row};
+use retally_core::row::{Column, ColumnType, Row, RowBatch};
 use retally_core::time::Moment;
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params_from_iter};
@@ -74,6 +75,17 @@ pub enum BadQuestion {
     /// A range, where nothing has a time.
     #[error("{0} has no column of days or times")]
     NoTime(&'static str),
+}
+
+/// Why the history of a row can't be told.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    /// It is no row of the table.
+    #[error(transparent)]
+    Bad(#[from] BadQuestion),
+    /// The database could not be read.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
 }
 
 impl Question {
@@ -269,6 +281,22 @@ impl Snapshot<'_> {
         Ok(())
     }
 
+    /// The rows that are asked for.
+    pub fn state(&self, table: &Table, dataflow: &str, question: &Question) -> Result<TableState, SinkError> {
+        let (mut batches, mut batch) = (Vec::new(), RowBatch::default());
+        self.rows::<SinkError>(table, dataflow, question, |row| {
+            if batch.is_full_for(row.len()) {
+                batches.push(std::mem::take(&mut batch));
+            }
+            batch.push(row, 1);
+            Ok(())
+        })?;
+        batches.push(batch);
+        let mut state = TableState::new(table.clone());
+        state.apply(batches);
+        Ok(state)
+    }
+
     /// The order of rows: as in files, where texts do not sort as the database's do.
     fn order(&self, table: &Table, first: Option<(usize, bool)>, parameters: &mut Vec<Value>) -> rusqlite::Result<String> {
         let keys = (0..table.key_columns).filter(|place| first.is_none_or(|(first, _)| first != *place)).map(|place| (place, false));
@@ -297,26 +325,76 @@ impl Snapshot<'_> {
         self.transaction.query_row(&query, [], |_| Ok(())).optional().map(|found| found.is_some())
     }
 
-    /// Hands the changes of some tables in epochs of a range to `each`, in order: the epoch, the table, the difference, and the row as
-    /// JSON; nothing where the table must be read anew.
+    /// Hands the changes of tables in epochs of a range to `each`, in order: the epoch, the table, the difference and the row; no row where
+    /// the table must be read anew. Tables that are none of these are passed over.
     pub fn changes(
         &self,
         dataflow: &str,
+        tables: &[&Table],
         (after, until): (Epoch, Epoch),
-        mut each: impl FnMut(Epoch, &str, i64, Option<&str>),
+        mut each: impl FnMut(Epoch, &Table, Option<(i64, &[u8])>),
     ) -> Result<(), SinkError> {
-        let query = "SELECT epoch, \"table\", diff, \"row\" FROM retally_changes WHERE dataflow = ?1 AND epoch > ?2 AND epoch <= ?3 \
-                     ORDER BY epoch, \"table\", place";
+        let query = "SELECT epoch, \"table\", \"rows\" FROM retally_changes WHERE dataflow = ?1 AND epoch > ?2 AND epoch <= ?3 \
+                     ORDER BY epoch, \"table\"";
         let mut read = || {
             let mut statement = self.transaction.prepare(query)?;
             let mut rows = statement.query(rusqlite::params![dataflow, stored(after), stored(until)])?;
             while let Some(row) = rows.next()? {
-                let text = |place| Ok::<_, rusqlite::Error>(row.get_ref(place)?.as_str_or_null()?);
-                each(row.get::<_, i64>(0)?.unsigned_abs(), text(1)?.unwrap_or_default(), row.get(2)?, text(3)?);
+                let epoch = row.get::<_, i64>(0)?.unsigned_abs();
+                let name = row.get_ref(1)?.as_str()?;
+                let Some(table) = tables.iter().find(|table| table.name == name) else { continue };
+                match row.get_ref(2)?.as_blob_or_null()? {
+                    None => each(epoch, table, None),
+                    Some(kept) => changes::read(kept, |diff, row| each(epoch, table, Some((diff, row)))).map_err(not_read)?,
+                }
             }
             Ok(())
         };
         read().map_err(|error: rusqlite::Error| self.failed(&error))
+    }
+
+    /// The changes of the row with this key, the last first: each with its epoch and batch, and the row before and after.
+    pub fn history(&self, table: &Table, dataflow: &str, key: &[&str], limit: u64) -> Result<Vec<serde_json::Value>, HistoryError> {
+        let mut row = Row::default();
+        for (column, value) in table.columns.iter().zip(key) {
+            let is_missing = value.is_empty() && column.nullable;
+            let value = if is_missing { Value::Null } else { parsed(column, value)? };
+            row = append(row, column, 0, ValueRef::from(&value)).map_err(|error| self.failed(&error))?;
+        }
+        let query = "SELECT c.epoch, c.\"rows\", b.arrived, b.name, b.parts, b.\"key\", b.late FROM retally_changes AS c \
+                     LEFT JOIN retally_batches AS b ON b.dataflow = c.dataflow AND b.epoch = c.epoch \
+                     WHERE c.dataflow = ?1 AND c.\"table\" = ?2 AND c.\"rows\" IS NOT NULL ORDER BY c.epoch DESC";
+        let as_json = |row: &[u8]| serde_json::from_str::<serde_json::Value>(&changes::json(table, row)).unwrap_or_default();
+        let read = || -> rusqlite::Result<Vec<serde_json::Value>> {
+            let mut statement = self.transaction.prepare(query)?;
+            let mut rows = statement.query(rusqlite::params![dataflow, table.name])?;
+            let mut history: Vec<serde_json::Value> = Vec::new();
+            while let Some(found) = rows.next()? {
+                let (mut old, mut new) = (None, None);
+                let each = |diff, changed: &[u8]| {
+                    // A key ends where it ends: no other one begins with it.
+                    if changed.starts_with(&row.0) {
+                        *(if diff > 0 { &mut new } else { &mut old }) = Some(as_json(changed));
+                    }
+                };
+                changes::read(found.get_ref(1)?.as_blob()?, each).map_err(not_read)?;
+                if old.is_none() && new.is_none() {
+                    continue;
+                }
+                let arrived = found.get::<_, Option<String>>(2)?.and_then(|text| moment(&text)).map(|moment| moment.to_string());
+                let (name, parts) = (found.get::<_, Option<String>>(3)?, found.get::<_, Option<i64>>(4)?);
+                let (key, late) = (found.get::<_, Option<String>>(5)?, found.get::<_, Option<i64>>(6)?);
+                history.push(serde_json::json!({
+                    "epoch": found.get::<_, i64>(0)?, "arrived": arrived, "batch": {"name": name, "parts": parts, "key": key},
+                    "late": late.map(|late| late > 0), "old": old, "new": new,
+                }));
+                if history.len() as u64 >= limit {
+                    break;
+                }
+            }
+            Ok(history)
+        };
+        Ok(read().map_err(|error| self.failed(&error))?)
     }
 
     /// The last batches of a dataflow, the last one first, as JSON objects.
@@ -402,6 +480,10 @@ pub struct KnownBatch {
     pub body: String,
     /// What came of it.
     pub answer: super::BatchAnswer,
+}
+
+fn not_read(error: std::io::Error) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, error.into())
 }
 
 fn names(columns: &[Column]) -> String {

@@ -1,0 +1,140 @@
+//! `retally verify`: whether what a state holds is what follows from its journal.
+//!
+//! All files are read and compared with their names, all batches are applied as one in a plain run, and each table is compared with what
+//! stands in the state's database, row by row.
+
+use super::error::{CliError, say, unless_broken_pipe};
+use super::run::RunDriver;
+use super::{args, job, rows};
+use crate::cluster::Cluster;
+use crate::engine::{self, Commit, CommitError, Driver, EngineError, Job, Next};
+use crate::numbers::grouped;
+use crate::registry;
+use crate::sinks::live::read::{Question, Snapshot};
+use crate::state::{Of, State};
+use crate::tables::TableState;
+use clap::ArgMatches;
+use retally_core::contract::{Dataflow, Settings, Table};
+use retally_core::row::values;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Write, stdout};
+use std::path::Path;
+
+/// So many differences of a table are shown.
+const SHOWN_MAX: usize = 5;
+
+/// Runs the command.
+pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
+    let Some(dir) = args::state_dir(matches)? else { return Ok(()) };
+    if !dir.is_dir() {
+        return Err(crate::state::StateError::Missing(dir).into());
+    }
+    let workers = job::cluster_of_one(matches)?;
+    super::error::listen_to_signals()?;
+    let state = State::open(&dir)?;
+    state.check()?;
+    let names: BTreeSet<&str> = state.all_frames().iter().map(|frame| frame.dataflow.as_str()).collect();
+    let mut differ = 0;
+    for dataflow in names.iter().filter_map(|name| registry::dataflow(name)) {
+        differ += verify(&state, dataflow, &dir, workers)?;
+    }
+    match differ {
+        0 => unless_broken_pipe(writeln!(stdout(), "nothing differs")),
+        _ => {
+            let error = CliError::failed(format!("{} rows differ from what follows from the journal", grouped(&differ.to_string())));
+            Err(error.hint("delete tables.sqlite in that folder: it is made anew; and keep a copy for whoever looks into it"))
+        }
+    }
+}
+
+/// Compares the tables of a dataflow. Returns how many rows differ.
+fn verify(state: &State, dataflow: &dyn Dataflow, dir: &Path, workers: usize) -> Result<u64, CliError> {
+    let plain = dataflow.definition();
+    let mut reader = rows::open_state(dir)?;
+    let snapshot = reader.snapshot()?;
+    let kept = snapshot.settings(plain.name)?;
+    if kept.is_none() {
+        let name = plain.name;
+        say(&format!(
+            "note: the tables of {name} were written by a run, which keeps no settings with them: they are compared under the defaults"
+        ));
+    }
+    let kept = kept.unwrap_or_default();
+    let given = plain.settings.iter().filter_map(|setting| Some((setting.name, kept.get(setting.name)?)));
+    let settings = given.fold(Settings::defaults(&plain.settings), |all, (name, value)| all.with(name, value));
+    let mut definition = plain.clone();
+    let failed = |error: retally_core::contract::SettingError| CliError::failed(error.to_string());
+    let settings = dataflow.settle(&mut definition, settings, &[]).map_err(failed)?;
+    let graph = dataflow.graph(&settings).map_err(failed)?;
+    let tables: BTreeSet<String> = graph.tables().iter().map(|table| table.name.to_string()).collect();
+    let job = Job { rejected_kept: crate::ingest::rejected::KEPT_MAX, ..Job::new(definition, graph, settings, tables) };
+    let reached = snapshot.epoch(plain.name)?;
+    state.check_reached(plain.name, reached)?;
+    let Some((epoch, plan)) = state.replay(Of { plain: &plain, definition: &job.definition }, reached)? else { return Ok(0) };
+    let driver = Verifying { next: Some(Next::Replay(epoch, plan)), run: RunDriver::silent(&job, Vec::new()) };
+    let Some(Verifying { run, .. }) = engine::run(&job, &Cluster::local(workers), driver)? else { return Ok(0) };
+    let (mut differ, mut text) = (0, format!("{} as of batch {}:\n", plain.name, grouped(&epoch.to_string())));
+    for expected in run.tables.all() {
+        let (count, shown) = compare(expected, &snapshot, plain.name)?;
+        differ += count;
+        let (name, rows) = (expected.table().name, grouped(&expected.len().to_string()));
+        text += &match count {
+            0 => format!("  {name}: {rows} rows, as they should be\n"),
+            _ => format!("  {name}: {rows} rows should be there, and {} differ\n{shown}", grouped(&count.to_string())),
+        };
+    }
+    unless_broken_pipe(stdout().write_all(text.as_bytes()))?;
+    Ok(differ)
+}
+
+/// How many rows of a table are missing or too many, and the first of them.
+fn compare(expected: &TableState, snapshot: &Snapshot<'_>, dataflow: &str) -> Result<(u64, String), CliError> {
+    let table = expected.table();
+    let mut counts: BTreeMap<Vec<u8>, i64> = BTreeMap::new();
+    let found = snapshot.state(table, dataflow, &Question::default())?;
+    let (mut rows, mut others) = (expected.rows().peekable(), found.rows().peekable());
+    // Both are in order.
+    loop {
+        match (rows.peek(), others.peek()) {
+            (None, None) => break,
+            (Some(row), Some(other)) if row == other => drop((rows.next(), others.next())),
+            (Some(row), other) if other.is_none_or(|other| row < other) => {
+                *counts.entry(row.to_vec()).or_insert(0) += 1;
+                rows.next();
+            }
+            (_, Some(other)) => {
+                *counts.entry(other.to_vec()).or_insert(0) -= 1;
+                others.next();
+            }
+            (Some(_), None) => break,
+        }
+    }
+    let count = counts.values().map(|count| count.unsigned_abs()).sum();
+    let shown = counts.iter().take(SHOWN_MAX).map(|(row, count)| shown(table, row, *count)).collect();
+    Ok((count, shown))
+}
+
+fn shown(table: &Table, row: &[u8], count: i64) -> String {
+    let cells: Vec<String> = values(&table.columns, row).map(|value| super::table::shown_value(&value.to_string())).collect();
+    format!("    {}: {}\n", if count > 0 { "missing" } else { "too many" }, cells.join(", "))
+}
+
+/// Applies what is there, once.
+struct Verifying {
+    next: Option<Next>,
+    run: RunDriver,
+}
+
+impl Driver for Verifying {
+    fn next(&mut self) -> Result<Option<Next>, EngineError> {
+        Ok(self.next.take())
+    }
+
+    fn progress(&mut self, _: engine::summary::Progress) {}
+
+    fn commit(&mut self, commit: Commit) -> Result<(), CommitError> {
+        let Commit { changes, rejected, .. } = commit;
+        self.run.tables.apply(changes, rejected);
+        Ok(())
+    }
+}

@@ -1,0 +1,90 @@
+//! `retally why`: how a row became what it is.
+
+use super::client::Server;
+use super::error::{CliError, unless_broken_pipe};
+use super::rows::{Asked, open_state};
+use crate::numbers::grouped;
+use clap::ArgMatches;
+use serde_json::Value;
+use std::fmt::Write as _;
+use std::io::{Read, Write, stdout};
+use std::path::Path;
+
+/// So many changes are shown.
+const CHANGES_MAX: u64 = 20;
+
+/// Runs the command.
+pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
+    let asked = Asked::of(matches)?;
+    let conditions = asked.conditions()?;
+    let changes = match matches.get_one::<String>("state") {
+        Some(dir) => of_state(&asked, Path::new(dir), &conditions)?,
+        None => of_server(&asked, &Server::of(matches)?, &conditions)?,
+    };
+    let row: Vec<String> = conditions.iter().map(|(column, value)| format!("{column}={value}")).collect();
+    let mut text = format!("{}.{} {}: {} changes\n", asked.dataflow, asked.table, row.join(" "), grouped(&changes.len().to_string()));
+    for change in changes.iter().take(usize::try_from(CHANGES_MAX).unwrap_or(usize::MAX)) {
+        // Writing to a text can't fail.
+        append(&mut text, change, &conditions).ok();
+    }
+    unless_broken_pipe(stdout().write_all(text.as_bytes()))
+}
+
+fn append(text: &mut String, change: &Value, conditions: &[(String, String)]) -> std::fmt::Result {
+    let said = |value: &Value| match value {
+        Value::String(text) => super::terminal::escaped(text).to_string(),
+        Value::Null => "-".into(),
+        other => other.to_string(),
+    };
+    let at = |name: &str| said(change.get(name).unwrap_or(&Value::Null));
+    let batch = |name: &str| said(change.get("batch").and_then(|batch| batch.get(name)).unwrap_or(&Value::Null));
+    let late = if change.get("late").and_then(Value::as_bool) == Some(true) { ", with late records" } else { "" };
+    writeln!(text, "batch {} ({}), {}{late}", at("epoch"), batch("name"), at("arrived"))?;
+    let values = |side: &str| -> Option<Vec<(String, String)>> {
+        let row = change.get(side)?.as_object()?;
+        let shown = row.iter().filter(|(column, _)| conditions.iter().all(|(given, _)| given != *column));
+        Some(shown.map(|(column, value)| (column.clone(), said(value))).collect())
+    };
+    let row = |values: &[(String, String)]| values.iter().map(|(column, value)| format!("{column}={value}")).collect::<Vec<_>>().join(" ");
+    match (values("old"), values("new")) {
+        (None, Some(new)) => writeln!(text, "  it came: {}", row(&new)),
+        (Some(old), None) => writeln!(text, "  it went: {}", row(&old)),
+        (Some(old), Some(new)) => {
+            for ((column, before), (_, after)) in old.iter().zip(&new).filter(|(old, new)| old != new) {
+                writeln!(text, "  {column}: {before} → {after}")?;
+            }
+            Ok(())
+        }
+        (None, None) => Ok(()),
+    }
+}
+
+fn of_state(asked: &Asked<'_>, dir: &Path, conditions: &[(String, String)]) -> Result<Vec<Value>, CliError> {
+    let mut reader = open_state(dir)?;
+    let snapshot = reader.snapshot()?;
+    let settings = snapshot.settings(asked.dataflow)?;
+    if settings.is_none() {
+        let error = CliError::failed(format!("the state {dir:?} has no changes of {}", asked.dataflow));
+        return Err(error.hint("a service keeps them: retally serve"));
+    }
+    let table = asked.table(settings)?;
+    let key = table.columns.iter().take(table.key_columns);
+    let values: Option<Vec<&str>> =
+        key.clone().map(|column| conditions.iter().find(|(given, _)| given == column.name).map(|(_, value)| value.as_str())).collect();
+    let Some(values) = values.filter(|values| values.len() == conditions.len()) else {
+        let names: Vec<&str> = key.map(|column| column.name).collect();
+        let error = CliError::usage(format!("a row of {} is told by {}", asked.table, names.join(", ")));
+        return Err(error.hint("give a value for each of them, and for nothing else"));
+    };
+    snapshot.history(&table, asked.dataflow, &values, CHANGES_MAX).map_err(|error| CliError::failed(error.to_string()))
+}
+
+fn of_server(asked: &Asked<'_>, server: &Server, conditions: &[(String, String)]) -> Result<Vec<Value>, CliError> {
+    let path = format!("/v1/{}/tables/{}/why", asked.dataflow, asked.table);
+    let mut text = String::new();
+    let mut body = server.get(&path, conditions, &[])?.into_body().into_reader();
+    body.read_to_string(&mut text).map_err(|error| CliError::failed(format!("the answer was cut off: {error}")))?;
+    let answer: Value =
+        serde_json::from_str(&text).map_err(|error| CliError::failed(format!("the answer is none of a service: {error}")))?;
+    Ok(answer.get("changes").and_then(Value::as_array).cloned().unwrap_or_default())
+}
