@@ -695,3 +695,110 @@ fn https_with_a_certificate_of_its_own() {
     started.signal("TERM");
     started.finish().succeeds();
 }
+
+/// The number of files below a folder whose names say that they are CSV, and are not hidden.
+fn walked(folder: &std::path::Path) -> usize {
+    let is_hidden = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with('.');
+    let entries = fs::read_dir(folder).unwrap().map(Result::unwrap).filter(|entry| !is_hidden(entry));
+    let count = |path: std::path::PathBuf| {
+        if path.is_dir() { walked(&path) } else { usize::from(path.extension().is_some_and(|ending| ending == "csv")) }
+    };
+    entries.map(|entry| count(entry.path())).sum()
+}
+
+/// Waits until the tables are those of a run over what is in a folder.
+#[track_caller]
+fn follows(place: &Place, service: &Service, folder: &str) {
+    let words = format!("{} events={folder} servers=servers.csv -w 1 --out expected --replace", ONLINE.run());
+    let is_empty = place.names(folder).iter().all(|name| !name.ends_with(".csv"));
+    if !is_empty {
+        place.run(&words).succeeds();
+    }
+    let expected = if is_empty { "day,fleet_size,devices\n".into() } else { place.read("expected/online_daily.csv") };
+    let until = std::time::Instant::now() + Duration::from_secs(60);
+    let files = walked(&place.path(folder));
+    loop {
+        let status = service.get("/v1/status").ok();
+        let is_whole = status.json()["folders"][0]["files"] == files;
+        if is_whole && service.get("/v1/online/tables/online_daily?format=csv").ok().text == expected {
+            return;
+        }
+        let status = status.text;
+        assert!(std::time::Instant::now() < until, "the tables do not become those of the folder: {status}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_watched_folder_is_the_table() {
+    let place = Place::new();
+    place.write("servers.csv", table(&SERVERS, &ONLINE.servers));
+    place.write("drop/.hidden.csv", "no,columns\n1,2\n");
+    let file = |number: usize, from: usize, until: usize| {
+        // It appears in whole.
+        place.write(&format!("drop/{number}.tmp"), table(&EVENTS, &ONLINE.lines[from..until]));
+        fs::rename(place.path(&format!("drop/{number}.tmp")), place.path(&format!("drop/{number}.csv"))).unwrap();
+    };
+    let start = |workers: u32| {
+        let service = Service::of(&place, &ONLINE, &format!("-w {workers} --watch online.events=drop --settle 100ms"));
+        service.csv("/v1/online/servers", place.read("servers.csv")).ok();
+        service
+    };
+    file(0, 0, 400);
+    let service = start(2);
+    follows(&place, &service, "drop");
+    // Some more, one within another folder, one that grows, one that is renamed over, one that is gone.
+    file(1, 400, 800);
+    file(2, 800, 1_200);
+    place.write("drop/below/3.csv", table(&EVENTS, &ONLINE.lines[1_200..1_300]));
+    follows(&place, &service, "drop");
+    file(1, 500, 900);
+    let grown = place.read("drop/2.csv") + &rows(&ONLINE.lines[1_300..1_400]);
+    place.write("drop/2.csv", grown);
+    fs::remove_file(place.path("drop/0.csv")).unwrap();
+    follows(&place, &service, "drop");
+    // What is no file of the input is told of, and harms nothing.
+    place.write("drop/bad.csv", "no,columns\n1,2\n");
+    fs::rename(place.path("drop/below/3.csv"), place.path("drop/4.csv")).unwrap();
+    let until = std::time::Instant::now() + Duration::from_secs(30);
+    while service.get("/v1/status").ok().json()["folders"][0]["refused"] != 1 {
+        assert!(std::time::Instant::now() < until, "nobody says that a file is refused");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    fs::remove_file(place.path("drop/bad.csv")).unwrap();
+    follows(&place, &service, "drop");
+    // While nobody watches, and many at once.
+    service.kill();
+    fs::remove_file(place.path("drop/4.csv")).unwrap();
+    for (number, from) in (0..150).map(|number| (100 + number, number * 5)) {
+        file(number, from, from + 5);
+    }
+    let service = start(3);
+    follows(&place, &service, "drop");
+    let epochs =
+        |service: &Service| service.get("/v1/online/tables").ok().headers["retally-epoch"].to_str().unwrap().parse::<u64>().unwrap();
+    // Touched, and the same: nothing comes of it.
+    let before = epochs(&service);
+    fs::File::options().append(true).open(place.path("drop/100.csv")).unwrap().set_modified(std::time::SystemTime::now()).unwrap();
+    std::thread::sleep(Duration::from_millis(600));
+    assert_eq!(epochs(&service), before);
+    // All of them are gone; and a folder that is another one takes nothing back.
+    let names: Vec<String> = place.names("drop").into_iter().filter(|name| name.ends_with(".csv") && !name.starts_with('.')).collect();
+    names.iter().skip(1).for_each(|name| fs::remove_file(place.path(&format!("drop/{name}"))).unwrap());
+    follows(&place, &service, "drop");
+    let last = epochs(&service);
+    fs::rename(place.path("drop"), place.path("away")).unwrap();
+    fs::create_dir(place.path("drop")).unwrap();
+    let until = std::time::Instant::now() + Duration::from_secs(90);
+    while !service.get("/v1/status").ok().json()["folders"][0]["error"].to_string().contains("another folder") {
+        assert!(std::time::Instant::now() < until, "nobody says that the folder is another one");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(epochs(&service), last);
+    service.end();
+    place.run("serve online --state state --listen 127.0.0.1:0 --watch online.events=nothing").fails().names(&["there is no folder"]);
+    place
+        .run("serve online --state state --listen 127.0.0.1:0 --watch active.events=away")
+        .fails_as_wrong_usage()
+        .names(&["is not DATAFLOW.INPUT=DIR"]);
+}

@@ -117,6 +117,11 @@ fn serve() -> Command {
         .arg(flag("listen", "HOST:PORT", "Where it listens; port 0 finds a free one [default: 127.0.0.1:7878]"))
         .arg(flag("config", "FILE", "listen, state, and settings and mappings of dataflows, from a file such as retally.toml"))
         .arg(
+            flag("watch", "DATAFLOW.INPUT=DIR", "This folder is the table of the input: what appears in it is delivered, what is gone or changed is taken back")
+                .action(ArgAction::Append),
+        )
+        .arg(flag("settle", "DURATION", "Take a file of a watched folder when it has stayed the same for so long [default: 2s]").value_parser(super::serve::every))
+        .arg(
             flag("out", "DEST", "Where tables go besides: postgres://USER@HOST/DATABASE, sqlite:PATH, or a folder of files: csv:DIR, json:DIR, parquet:DIR")
                 .action(ArgAction::Append),
         )

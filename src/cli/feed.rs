@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 /// So long it is tried again; and so long, where the service was never reached: its address may be wrong.
 const TRIES_FOR: Duration = Duration::from_secs(120);
-const FIRST_TRIES_FOR: Duration = Duration::from_secs(10);
+const FIRST_TRIES_FOR: Duration = Duration::from_secs(5);
 /// The first pause, and the longest.
 const PAUSE: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(5);

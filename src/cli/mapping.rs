@@ -44,6 +44,9 @@ pub struct Section {
     /// Where a service writes its tables besides.
     #[serde(default)]
     out: Vec<String>,
+    /// The folders that a service watches, by input.
+    #[serde(default)]
+    watch: BTreeMap<String, String>,
     /// Settings, as they stand there.
     #[serde(flatten)]
     settings: BTreeMap<String, toml::Value>,
@@ -121,6 +124,14 @@ impl File {
             }
         }
         out
+    }
+}
+
+impl File {
+    /// The folders that a service of these dataflows watches, as `DATAFLOW.INPUT=DIR`.
+    pub fn watch(&self, names: &[&String]) -> Vec<String> {
+        let sections = names.iter().filter_map(|name| Some((name, self.dataflows.get(*name)?)));
+        sections.flat_map(|(name, section)| section.watch.iter().map(move |(input, dir)| format!("{name}.{input}={dir}"))).collect()
     }
 }
 

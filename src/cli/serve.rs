@@ -6,12 +6,14 @@ use crate::engine;
 use crate::registry;
 use crate::serve::http::auth::Tokens;
 use crate::serve::http::server::tls;
-use crate::serve::service::Limits;
+use crate::serve::service::{Limits, Served};
 use crate::serve::sinks::Wanted;
 use crate::serve::{self, Options};
 use crate::shown;
 use crate::sinks::{Destination, Format};
+use crate::state::folders::Folder;
 use clap::ArgMatches;
+use retally_core::contract::InputKind;
 use std::io::{Write, stdout};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -20,6 +22,8 @@ use std::time::Duration;
 /// Where it listens, unless told otherwise.
 pub const LISTEN: &str = "127.0.0.1:7878";
 
+/// How long a file of a watched folder must have stayed the same, unless told otherwise.
+const SETTLE: Duration = Duration::from_secs(2);
 /// How often files are written, unless told otherwise.
 const EXPORT_EVERY: Duration = Duration::from_secs(3_600);
 
@@ -49,12 +53,43 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let scheme = if tls.is_some() { "https" } else { "http" };
     let told: fn(&str) = if text("log-format").is_some_and(|format| format == "json") { told_json } else { told };
     let (state, workers, limits) = (job::state_of(matches)?, job::cluster_of_one(matches)?, limits(matches));
-    let options = Options { listen, state, workers, limits, sinks: sinks(matches, &names)?, tokens, tls, told };
+    let settle = matches.get_one::<Duration>("settle").copied().unwrap_or(SETTLE);
+    let (sinks, watched) = (sinks(matches, &names)?, watched(matches, &names, &dataflows)?);
+    let options = Options { listen, state, workers, limits, sinks, watched, settle, tokens, tls, told };
     let listening = |address: SocketAddr| {
         // Nobody has to read it.
         unless_broken_pipe(writeln!(stdout(), "listening on {scheme}://{address}").and_then(|()| stdout().flush())).ok();
     };
     Ok(serve::run(dataflows, options, listening)?)
+}
+
+/// The folders that are watched, by flags and by the configuration file.
+fn watched(matches: &ArgMatches, names: &[&String], dataflows: &[Served]) -> Result<Vec<(usize, Folder)>, CliError> {
+    let mut given: Vec<String> = matches.get_many::<String>("watch").into_iter().flatten().cloned().collect();
+    if given.is_empty() {
+        given = mapping::read(matches)?.watch(names);
+    }
+    let mut watched = Vec::new();
+    for text in given {
+        let wrong = || CliError::usage(format!("--watch {:?} is not DATAFLOW.INPUT=DIR", shown::location(&text)));
+        let (of, folder) = text.split_once('=').ok_or_else(wrong)?;
+        let (name, input) = of.split_once('.').ok_or_else(wrong)?;
+        let place = dataflows.iter().position(|served| served.name() == name);
+        let place = place.ok_or_else(|| wrong().hint(format!("{name:?} is not served")))?;
+        let definition = dataflows.get(place).map(|served| &served.job.definition).ok_or_else(wrong)?;
+        let batch = job::batch(definition, &[format!("{input}={folder}")])?;
+        let (input, path) = batch.folder().ok_or_else(wrong)?;
+        if definition.inputs.get(input).is_some_and(|input| input.kind != InputKind::Records) {
+            let error = CliError::usage("--watch is of folders with files of records");
+            return Err(error.hint("deliver a folder of datasets by a run with the same state"));
+        }
+        let path = path.trim_end_matches('/').to_string();
+        if !Path::new(&path).is_dir() {
+            return Err(CliError::failed(format!("--watch {of}: there is no folder {:?}", shown::location(&path))));
+        }
+        watched.push((place, Folder { input, path }));
+    }
+    Ok(watched)
 }
 
 /// Where tables go besides, by flags and by the configuration file.

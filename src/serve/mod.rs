@@ -4,6 +4,7 @@
 //! - [`pipeline`] is the way of a batch: journal and engine side by side, tables, answer
 //! - [`recent`] keeps the last changes for those who follow them; [`metrics`] counts
 //! - [`sinks`] are databases and folders that get the tables besides
+//! - [`watch`] delivers what is in folders
 //! - [`recovery`] decides what is done with what is there when it starts
 //!
 //! The journal is the truth, the tables are in SQLite, and memory is that of the graphs. Reads are answered from SQLite, as of one epoch:
@@ -19,6 +20,7 @@ pub mod recent;
 pub mod recovery;
 pub mod service;
 pub mod sinks;
+pub mod watch;
 
 use crate::engine::host::{self, Host};
 use crate::engine::{EngineError, Job, Passing};
@@ -26,6 +28,7 @@ use crate::interrupt;
 use crate::sinks::SinkError;
 use crate::sinks::live::read::Readers;
 use crate::sinks::live::{BatchRow, Live};
+use crate::state::folders::Folder;
 use crate::state::{State, StateError};
 use http::auth::Tokens;
 use pipeline::Shared;
@@ -42,6 +45,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio_rustls::TlsAcceptor;
+use watch::Watched;
 
 /// How long connections are given to end.
 const ENDING_MAX: Duration = Duration::from_secs(5);
@@ -60,6 +64,10 @@ pub struct Options {
     pub limits: Limits,
     /// Where tables go besides.
     pub sinks: Vec<Wanted>,
+    /// Folders that are watched: the dataflow's place, and the folder.
+    pub watched: Vec<(usize, Folder)>,
+    /// How long a file must have stayed the same before it is taken.
+    pub settle: Duration,
     /// Who may ask; nothing where all may.
     pub tokens: Option<Tokens>,
     /// What proves who it is, where it is asked by HTTPS.
@@ -151,6 +159,7 @@ pub fn run(dataflows: Vec<Served>, options: Options, listening: impl FnOnce(Sock
     })?;
     pipeline::catch_up(&service, &state, &host, &shared, &reached)?;
     let is_ready = shared.drained();
+    let watched = watched(&service, &state, &options.watched, options.settle)?;
     state.forget_frames();
     if is_ready {
         spawn("journal", &events, Event::Journal, {
@@ -167,6 +176,16 @@ pub fn run(dataflows: Vec<Served>, options: Options, listening: impl FnOnce(Sock
             std::thread::Builder::new().name(format!("sink-{number}")).spawn(run)
         })
         .collect::<io::Result<_>>()?;
+
+    for (number, folder) in watched.into_iter().enumerate() {
+        let service = Arc::clone(&service);
+        let run = move || {
+            if let Some(status) = service.watched.get(number) {
+                folder.run(&service, status);
+            }
+        };
+        std::thread::Builder::new().name(format!("folder-{number}")).spawn(run)?;
+    }
 
     let ended = until_ended(&happened, &service, &shared);
     // A failure of the engine is why the others ended.
@@ -274,6 +293,17 @@ fn take_up(
         reached.push(until);
     }
     Ok(reached)
+}
+
+/// The folders that are watched, with what the journal knows of them.
+fn watched(service: &Service, state: &State, folders: &[(usize, Folder)], settle: Duration) -> Result<Vec<Watched>, ServeError> {
+    let mut watched = Vec::new();
+    for (place, folder) in folders {
+        let Some(served) = service.dataflows.get(*place) else { continue };
+        let Some(input) = served.job.definition.inputs.get(folder.input) else { continue };
+        watched.push(Watched::new(*place, input, folder.clone(), settle, state.frames(served.name()))?);
+    }
+    Ok(watched)
 }
 
 /// Listens, where only those can come who may.

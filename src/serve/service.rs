@@ -4,6 +4,7 @@ use super::Options;
 use super::metrics::Metrics;
 use super::recent::Recent;
 use super::sinks::Further;
+use super::watch::WatchStatus;
 use crate::engine::Job;
 use crate::ingest::plan::Plan;
 use crate::sinks::live::read::Readers;
@@ -169,6 +170,8 @@ pub struct Service {
     pub limits: Limits,
     /// Where tables go besides.
     pub further: Vec<Further>,
+    /// How the watched folders are.
+    pub watched: Vec<WatchStatus>,
     /// What it counts.
     pub metrics: Metrics,
     /// When it began.
@@ -206,6 +209,7 @@ impl Service {
     pub fn new(dataflows: Vec<Served>, files: Files, readers: Readers, options: &Options, queue: SyncSender<Incoming>) -> Service {
         let Options { limits, workers, told, .. } = *options;
         let further = options.sinks.iter().map(|wanted| Further::new(wanted.clone(), dataflows.len())).collect();
+        let watched = options.watched.iter().map(|_| WatchStatus::default()).collect();
         let readable = watch::Sender::new(vec![None; dataflows.len()]);
         let metrics = Metrics::new(&limits);
         let (phase, queue) = (watch::Sender::new(Phase::Recovering), Mutex::new(Some(queue)));
@@ -215,6 +219,7 @@ impl Service {
             readers,
             limits,
             further,
+            watched,
             metrics,
             began: Instant::now(),
             workers,

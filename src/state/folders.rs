@@ -6,8 +6,8 @@
 //! # Limits
 //! A file of the same size and modification time is taken to be the same, as `rsync` and `make` do.
 
-use super::files::{made, shape};
-use super::frame::{Content, InFolder, Part};
+use super::files::{Files, made, shape};
+use super::frame::{Content, Frame, InFolder, Part};
 use super::{Kept, Of, State, StateError};
 use crate::ingest::batch::Arrival;
 use crate::ingest::file::{InputFile, size};
@@ -45,59 +45,97 @@ impl State {
             return Ok(difference);
         };
         let root = root(&folder.path)?;
-        let mut known = self.known(of.plain.name, input, &root);
-        let found = match paths::find(&folder.path, |_| true) {
-            // A folder may be empty.
-            Err(IngestError::NotFound { .. }) if std::fs::metadata(&folder.path).is_ok_and(|folder| folder.is_dir()) => {
-                paths::Found::default()
-            }
-            found => found?,
-        };
+        let mut known = known(self.frames(of.plain.name), input, &root);
+        let found = find(&folder.path)?;
         difference.there = found.files.len();
-        let kept = &mut difference.kept;
-        kept.notes.extend(plan::unnamed_note(&found));
-        kept.passed_over = found.passed_over;
-        let shape = shape(of.plain, input);
         for file in &found.files {
-            let (bytes, modified_ns) = seen(file)?;
-            let below = below(&root, file);
-            let before = known.remove(below.as_str());
-            if before.is_some_and(|before| is_same(before, bytes, modified_ns) && before.shape == shape) {
-                continue;
-            }
-            let blob = self.files.blobs().keep_file(file)?;
-            let content = Content::Blob(blob);
-            if before.is_some_and(|before| before.content == content && before.shape == shape) {
-                continue;
-            }
-            kept.parts.extend(before.map(retraction));
-            let folder = Some(InFolder { path: root.clone(), file: below, modified_ns });
-            kept.parts.push(Part { folder, ..made(input, 1, file, content, shape.clone(), arrival) });
+            let seen = Seen::of(&root, file)?;
+            let before = known.remove(&seen.below);
+            difference.kept.parts.extend(self.files.compare(of, input, &root, &seen, before.as_ref(), arrival)?);
         }
+        difference.kept.notes.extend(plan::unnamed_note(&found));
+        difference.kept.passed_over = found.passed_over;
         difference.gone = known.len();
-        kept.parts.extend(known.into_values().map(retraction));
+        difference.kept.parts.extend(known.values().map(retraction));
         Ok(difference)
-    }
-
-    /// The files of a folder that were delivered, by their places below it.
-    fn known(&self, dataflow: &str, input: &Input, root: &str) -> BTreeMap<&str, &Part> {
-        let mut known = BTreeMap::new();
-        for part in self.frames(dataflow).flat_map(|frame| &frame.parts).filter(|part| part.input == input.name) {
-            match part.folder.as_ref().filter(|folder| folder.path == root) {
-                Some(folder) if part.sign > 0 => known.insert(folder.file.as_str(), part),
-                Some(folder) => known.remove(folder.file.as_str()),
-                None => None,
-            };
-        }
-        known
     }
 }
 
-fn retraction(part: &Part) -> Part {
+/// A file of a folder, as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Where it is.
+    pub file: String,
+    /// Its place below the folder.
+    pub below: String,
+    /// Its size.
+    pub bytes: u64,
+    /// When it was modified, where that is known.
+    pub modified_ns: Option<i64>,
+}
+
+impl Seen {
+    /// Looks at a file of a folder.
+    pub fn of(root: &str, file: &str) -> Result<Seen, StateError> {
+        let (bytes, modified_ns) = seen(file)?;
+        Ok(Seen { file: file.into(), below: below(root, file), bytes, modified_ns })
+    }
+}
+
+impl Files {
+    /// What makes up for the difference between a file of a folder and what was delivered of it: nothing, where there is none. What is new is
+    /// kept.
+    pub fn compare(
+        &self,
+        of: Of<'_>,
+        input: &Input,
+        root: &str,
+        seen: &Seen,
+        before: Option<&Part>,
+        arrival: Arrival,
+    ) -> Result<Vec<Part>, StateError> {
+        let shape = shape(of.plain, input);
+        if before.is_some_and(|before| is_same(before, seen.bytes, seen.modified_ns) && before.shape == shape) {
+            return Ok(Vec::new());
+        }
+        let content = Content::Blob(self.blobs().keep_file(&seen.file)?);
+        if before.is_some_and(|before| before.content == content && before.shape == shape) {
+            return Ok(Vec::new());
+        }
+        let folder = Some(InFolder { path: root.into(), file: seen.below.clone(), modified_ns: seen.modified_ns });
+        let new = Part { folder, ..made(input, 1, &seen.file, content, shape, arrival) };
+        Ok(before.map(retraction).into_iter().chain([new]).collect())
+    }
+}
+
+/// The files of a folder, which may be empty.
+pub fn find(path: &str) -> Result<paths::Found, StateError> {
+    match paths::find(path, |_| true) {
+        Err(IngestError::NotFound { .. }) if std::fs::metadata(path).is_ok_and(|folder| folder.is_dir()) => Ok(paths::Found::default()),
+        found => Ok(found?),
+    }
+}
+
+/// The files of a folder that were delivered, by their places below it.
+pub fn known<'f>(frames: impl Iterator<Item = &'f Frame>, input: &Input, root: &str) -> BTreeMap<String, Part> {
+    let mut known = BTreeMap::new();
+    for part in frames.flat_map(|frame| &frame.parts).filter(|part| part.input == input.name) {
+        match part.folder.as_ref().filter(|folder| folder.path == root) {
+            Some(folder) if part.sign > 0 => drop(known.insert(folder.file.clone(), part.clone())),
+            Some(folder) => drop(known.remove(folder.file.as_str())),
+            None => {}
+        }
+    }
+    known
+}
+
+/// What takes a part back.
+pub fn retraction(part: &Part) -> Part {
     Part { sign: -1, ..part.clone() }
 }
 
-fn is_same(before: &Part, bytes: u64, modified_ns: Option<i64>) -> bool {
+/// Whether a file of this size and time is taken to be what was delivered.
+pub fn is_same(before: &Part, bytes: u64, modified_ns: Option<i64>) -> bool {
     let modified = before.folder.as_ref().and_then(|folder| folder.modified_ns);
     modified.is_some() && modified == modified_ns && before.blobs().iter().map(|blob| blob.bytes).sum::<u64>() == bytes
 }
@@ -126,7 +164,7 @@ fn below(root: &str, file: &str) -> String {
 }
 
 /// A folder by a name that is the same from wherever it is looked at.
-fn root(path: &str) -> Result<String, StateError> {
+pub fn root(path: &str) -> Result<String, StateError> {
     let failed = |cause| StateError::Input { path: path.into(), cause };
     match remote::place(path).map_err(failed)? {
         remote::Place::Local(local) => {

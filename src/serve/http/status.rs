@@ -3,6 +3,7 @@
 use super::error::ApiError;
 use super::{Shared, blocking};
 use crate::serve::service::Phase;
+use crate::serve::watch::WatchStatus;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -57,6 +58,7 @@ pub async fn status(State(service): Shared) -> Result<Json<Value>, ApiError> {
         "streams": metrics.streams.get(),
         "dataflows": dataflows,
         "sinks": sinks,
+        "folders": service.watched.iter().map(WatchStatus::value).collect::<Vec<_>>(),
     })))
 }
 

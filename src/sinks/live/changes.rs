@@ -97,7 +97,8 @@ mod tests {
             let expected: Vec<(Vec<u8>, i64)> = run.iter().flat_map(|batch| batch.iter()).map(|(row, diff)| (row.to_vec(), diff)).collect();
             assert!(found == expected, "{rows}");
             for cut in 1..bytes.len().min(200) {
-                read(&bytes[..bytes.len() - cut], |_, _| {}).map_or((), |()| assert!(rows <= 10, "{rows} {cut}"));
+                let is_read = read(&bytes[..bytes.len() - cut], |_, _| {}).is_ok();
+                assert!(!is_read || rows <= 10, "{rows} {cut}");
             }
         }
         assert_eq!(kept(&run(CHANGES_KEPT_MAX as u64 + 1)).unwrap(), None);

@@ -1,0 +1,302 @@
+//! Watched folders: the folder is the table. A file that appears is a batch, one that changed is a batch that takes back what it held and
+//! delivers what it holds, one that is gone is taken back.
+//!
+//! What a file held is known from the journal. Events of the system are hints: the folder is looked through when it starts, when there were
+//! events, and every minute, since network folders have none. A file is taken when it has stayed the same for a while. One that can't be
+//! read is told of once, and left until it changes.
+//!
+//! A folder that is another one than before (its disk is not mounted any more) takes nothing back.
+
+use super::service::{Incoming, Phase, Refused, Reply, Service, Wait};
+use crate::engine;
+use crate::state::StateError;
+use crate::state::folders::{self, Folder, Seen};
+use crate::state::frame::{Frame, Part};
+use notify::{Event, EventKind, RecursiveMode, Watcher};
+use retally_core::contract::Input;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// How often a folder is looked through, whatever the system says.
+const RESCAN_EVERY: Duration = Duration::from_secs(60);
+/// How often, where it says nothing: it can't, or files are not complete yet.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Events that come together are one.
+const TOGETHER: Duration = Duration::from_millis(50);
+/// So many batches of a folder are under way at a time.
+const UNDER_WAY_MAX: usize = 64;
+/// How long to wait when the service takes nothing.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A watched folder.
+#[derive(Debug)]
+pub struct Watched {
+    /// The dataflow's place.
+    dataflow: usize,
+    folder: Folder,
+    /// The folder by a name that is the same from wherever it is looked at.
+    root: String,
+    /// Which folder it is: another one in its place is not looked at.
+    identity: (u64, u64),
+    /// How long a file must have stayed the same.
+    settle: Duration,
+    /// What was delivered of it, by the place below it.
+    known: BTreeMap<String, Part>,
+    /// Files that were seen, and since when as they are.
+    seen: BTreeMap<String, (Seen, Instant)>,
+    /// Files that can't be read as they are.
+    refused: BTreeMap<String, Seen>,
+}
+
+/// How a watched folder is, for who asks.
+#[derive(Debug, Default)]
+pub struct WatchStatus(Mutex<Value>);
+
+impl WatchStatus {
+    /// As JSON.
+    pub fn value(&self) -> Value {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, value: Value) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = value;
+    }
+}
+
+impl Watched {
+    /// A folder, which is there, with what the journal knows of it.
+    pub fn new<'f>(
+        dataflow: usize,
+        input: &Input,
+        folder: Folder,
+        settle: Duration,
+        frames: impl Iterator<Item = &'f Frame>,
+    ) -> Result<Watched, StateError> {
+        let root = folders::root(&folder.path)?;
+        let identity = identity(&folder.path).map_err(|cause| StateError::Input { path: folder.path.clone(), cause })?;
+        let known = folders::known(frames, input, &root);
+        Ok(Watched { dataflow, folder, root, identity, settle, known, seen: BTreeMap::new(), refused: BTreeMap::new() })
+    }
+
+    /// Watches, until the service ends.
+    pub fn run(mut self, service: &Service, status: &WatchStatus) {
+        let (sender, events) = channel();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            // Looking at files is an event too.
+            if !matches!(&event, Ok(event) if matches!(event.kind, EventKind::Access(_))) {
+                sender.send(()).ok();
+            }
+        });
+        let watcher = watcher.and_then(|mut watcher| {
+            watcher.watch(Path::new(&self.folder.path), RecursiveMode::Recursive)?;
+            Ok(watcher)
+        });
+        if let Err(error) = &watcher {
+            service.tell(&format!("{:?} is looked through every {LOOK_EVERY:?}: {error}", self.folder.path));
+        }
+        let (mut said, mut scanned) = (None, None::<Instant>);
+        loop {
+            if service.phase() == Phase::Ending {
+                return;
+            }
+            let error = match self.scan(service) {
+                Ok(()) => None,
+                Err(error) => Some(error.to_string()),
+            };
+            if error != said {
+                error.iter().for_each(|error| service.tell(&format!("{:?}: {error}", self.folder.path)));
+                said.clone_from(&error);
+            }
+            status.set(json!({
+                "folder": self.folder.path, "files": self.known.len(), "refused": self.refused.len(),
+                "error": error.or_else(|| self.refused.keys().next().map(|file| format!("{file} can't be read"))),
+            }));
+            scanned = Some(Instant::now()).or(scanned);
+            self.wait(service, &events, watcher.is_ok(), scanned);
+        }
+    }
+
+    /// Waits until there is a reason to look again.
+    fn wait(&self, service: &Service, events: &Receiver<()>, has_events: bool, scanned: Option<Instant>) {
+        let is_settled = |(seen, _): &(Seen, Instant)| self.is_done(seen);
+        let is_waiting = !self.seen.values().all(is_settled) || !has_events;
+        loop {
+            match events.recv_timeout(LOOK_EVERY) {
+                Ok(()) => {
+                    std::thread::sleep(TOGETHER);
+                    while events.try_recv().is_ok() {}
+                    return;
+                }
+                Err(RecvTimeoutError::Timeout) if is_waiting || service.phase() == Phase::Ending => return,
+                Err(RecvTimeoutError::Timeout) if scanned.is_none_or(|scanned| scanned.elapsed() >= RESCAN_EVERY) => return,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return std::thread::sleep(LOOK_EVERY),
+            }
+        }
+    }
+
+    /// Whether a file is what was delivered, or is refused as it is.
+    fn is_done(&self, seen: &Seen) -> bool {
+        let is_known = self.known.get(&seen.below).is_some_and(|part| folders::is_same(part, seen.bytes, seen.modified_ns));
+        is_known || self.refused.get(&seen.below) == Some(seen)
+    }
+
+    /// Looks through the folder, and delivers what is new.
+    fn scan(&mut self, service: &Service) -> Result<(), StateError> {
+        if service.phase() != Phase::Ready {
+            return Ok(());
+        }
+        let now = identity(&self.folder.path).map_err(|cause| StateError::Input { path: self.folder.path.clone(), cause })?;
+        if now != self.identity {
+            let cause = std::io::Error::other("it is another folder than before: nothing is taken back");
+            return Err(StateError::Input { path: self.folder.path.clone(), cause });
+        }
+        let found = folders::find(&self.folder.path)?;
+        let mut there = BTreeSet::new();
+        let mut ready = Vec::new();
+        for file in &found.files {
+            // It may have gone meanwhile.
+            let Ok(seen) = Seen::of(&self.root, file) else { continue };
+            there.insert(seen.below.clone());
+            let since = match self.seen.get(&seen.below) {
+                Some((before, since)) if *before == seen => *since,
+                _ => Instant::now(),
+            };
+            self.seen.insert(seen.below.clone(), (seen.clone(), since));
+            if !self.is_done(&seen) && (since.elapsed() >= self.settle || self.is_old(&seen)) {
+                ready.push(seen);
+            }
+        }
+        self.seen.retain(|below, _| there.contains(below));
+        self.refused.retain(|below, _| there.contains(below));
+        let gone: Vec<String> = self.known.keys().filter(|below| !there.contains(*below)).cloned().collect();
+        let mut under_way = Vec::new();
+        for below in gone {
+            if let Some(part) = self.known.get(&below) {
+                let part = folders::retraction(part);
+                self.deliver(service, below, None, vec![part], &mut under_way)?;
+            }
+        }
+        for seen in ready {
+            self.take(service, seen, &mut under_way)?;
+        }
+        self.settle_all(&mut under_way);
+        Ok(())
+    }
+
+    /// Whether it was modified long enough ago.
+    fn is_old(&self, seen: &Seen) -> bool {
+        let now = engine::now().0.saturating_mul(1_000);
+        let settle = i64::try_from(self.settle.as_nanos()).unwrap_or(i64::MAX);
+        seen.modified_ns.is_some_and(|modified| now.saturating_sub(modified) >= settle)
+    }
+
+    /// Delivers a file.
+    fn take(&mut self, service: &Service, seen: Seen, under_way: &mut Vec<UnderWay>) -> Result<(), StateError> {
+        let Some(served) = service.dataflows.get(self.dataflow) else { return Ok(()) };
+        let Some(input) = served.job.definition.inputs.get(self.folder.input) else { return Ok(()) };
+        let arrival = engine::arrival(served.job.accept_from);
+        let before = self.known.get(&seen.below);
+        let parts = match service.files.compare(served.of(), input, &self.root, &seen, before, arrival) {
+            Ok(parts) => parts,
+            // It is being written, or has gone: the next look tells.
+            Err(StateError::Input { .. }) => {
+                self.seen.remove(&seen.below);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        if parts.is_empty() {
+            // Touched, and the same: it is known by its new time.
+            if let Some(part) = self.known.get_mut(&seen.below)
+                && let Some(folder) = &mut part.folder
+            {
+                folder.modified_ns = seen.modified_ns;
+            }
+            return Ok(());
+        }
+        self.deliver(service, seen.below.clone(), Some(seen), parts, under_way)
+    }
+
+    /// Plans a batch and hands it over. Where it can't be planned, the file is left until it changes.
+    fn deliver(
+        &mut self,
+        service: &Service,
+        below: String,
+        seen: Option<Seen>,
+        parts: Vec<Part>,
+        under_way: &mut Vec<UnderWay>,
+    ) -> Result<(), StateError> {
+        let Some(served) = service.dataflows.get(self.dataflow) else { return Ok(()) };
+        let plan = match (service.files.plan(served.of(), &parts.iter().collect::<Vec<_>>()), seen) {
+            (Ok(plan), _) => plan,
+            (Err(error), Some(seen)) => {
+                service.tell(&format!("{:?} is not taken: {error}", seen.file));
+                self.refused.insert(below, seen);
+                return Ok(());
+            }
+            (Err(error), None) => return Err(error),
+        };
+        let new = parts.last().filter(|part| part.sign > 0).cloned();
+        let mut incoming = Some((parts, plan));
+        while let Some((parts, plan)) = incoming.take() {
+            if under_way.len() >= UNDER_WAY_MAX {
+                self.settle_all(under_way);
+            }
+            let (reply, answer) = oneshot::channel();
+            let (arrived, began) = (engine::now(), Instant::now());
+            let batch = Incoming {
+                dataflow: self.dataflow,
+                parts: parts.clone(),
+                plan: plan.clone(),
+                key: None,
+                arrived,
+                began,
+                wait: Wait::Visible,
+                reply,
+            };
+            match service.take(batch) {
+                Ok(()) => under_way.push(UnderWay { below: below.clone(), new: new.clone(), answer }),
+                Err(Refused::Full(_)) => {
+                    std::thread::sleep(PAUSE);
+                    incoming = Some((parts, plan));
+                }
+                // It ends, or can't write: the next look, or the next start, tells.
+                Err(_) => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until all that was handed over is there, and knows it.
+    fn settle_all(&mut self, under_way: &mut Vec<UnderWay>) {
+        for UnderWay { below, new, answer } in under_way.drain(..) {
+            match (answer.blocking_recv(), new) {
+                (Ok(Ok(_)), Some(part)) => drop(self.known.insert(below, part)),
+                (Ok(Ok(_)), None) => drop(self.known.remove(&below)),
+                // Nothing of it is there: it is looked at again.
+                (Ok(Err(_)) | Err(_), _) => {}
+            }
+        }
+    }
+}
+
+/// A batch that was handed over.
+struct UnderWay {
+    below: String,
+    /// What is known of the file when it is there; nothing where the file is gone.
+    new: Option<Part>,
+    answer: oneshot::Receiver<Result<Reply, Refused>>,
+}
+
+/// What tells a folder from another in its place.
+fn identity(path: &str) -> std::io::Result<(u64, u64)> {
+    let folder = std::fs::metadata(path)?;
+    Ok((folder.dev(), folder.ino()))
+}
