@@ -12,6 +12,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const CSV: (&str, &str) = ("content-type", "text/csv");
@@ -369,18 +370,16 @@ struct Step {
     body: String,
 }
 
-/// Sends steps, each again and again until it is answered.
-fn send(asker: &Asker, steps: &[Step]) {
-    for Step { key, retract, body } in steps {
-        let path = format!("/v1/online/events?retract={retract}");
-        loop {
-            match asker.try_post(&path, &[CSV, ("idempotency-key", key)], body.as_bytes()) {
-                Some(answer) if answer.status == 200 => break,
-                Some(answer) => assert!(matches!(answer.status, 409 | 503), "{} {}", answer.status, answer.text),
-                None => {}
-            }
-            std::thread::sleep(Duration::from_millis(20));
+/// Sends a step, again and again until it is answered.
+fn send(asker: &Asker, round: u64, Step { key, retract, body }: &Step) {
+    let (path, key) = (format!("/v1/online/events?retract={retract}"), format!("{round} {key}"));
+    loop {
+        match asker.try_post(&path, &[CSV, ("idempotency-key", &key)], body.as_bytes()) {
+            Some(answer) if answer.status == 200 => return,
+            Some(answer) => assert!(matches!(answer.status, 409 | 503), "{} {}", answer.status, answer.text),
+            None => {}
         }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -410,18 +409,28 @@ fn whenever_it_is_killed_each_batch_counts_once() {
             if number % 2 == 0 { vec![step("once", false)] } else { vec![step("first", false), step("back", true), step("again", false)] }
         })
         .collect();
-    let steps = Arc::new(steps);
+    let (steps, is_over) = (Arc::new(steps), Arc::new(AtomicBool::new(false)));
     let clients: Vec<_> = (0..3)
         .map(|client| {
-            let (asker, steps) = (asker.clone(), Arc::clone(&steps));
+            let (asker, steps, is_over) = (asker.clone(), Arc::clone(&steps), Arc::clone(&is_over));
             std::thread::spawn(move || {
-                // What belongs together is of one client.
-                let own = |step: &&Step| step.key.split(' ').next().unwrap().parse::<usize>().unwrap() % 3 == client;
-                for step in steps.iter().filter(own) {
-                    send(&asker, std::slice::from_ref(step));
-                    // So that there is something to be killed in.
-                    std::thread::sleep(Duration::from_millis(3));
+                let mut sent = 0;
+                // All of it once, and again as long as services are killed: what is there already stays the same.
+                for round in 0.. {
+                    // What belongs together is of one client.
+                    let own = |step: &&Step| step.key.split(' ').next().unwrap().parse::<usize>().unwrap() % 3 == client;
+                    for step in steps.iter().filter(own) {
+                        // Not within what belongs together.
+                        if round > 0 && is_over.load(Ordering::Relaxed) && step.key.ends_with(['e', 't']) {
+                            return sent;
+                        }
+                        send(&asker, round, step);
+                        sent += 1;
+                        // So that there is something to be killed in.
+                        std::thread::sleep(Duration::from_millis(3));
+                    }
                 }
+                sent
             })
         })
         .collect();
@@ -431,9 +440,8 @@ fn whenever_it_is_killed_each_batch_counts_once() {
         service.kill();
         service = start(seed);
     }
-    for client in clients {
-        client.join().unwrap();
-    }
+    is_over.store(true, Ordering::Relaxed);
+    let sent: usize = clients.into_iter().map(|client| client.join().unwrap()).sum();
     service.same(&ONLINE);
     // The last batch changes something that is followed.
     let last = service.csv("/v1/online/events", table(&EVENTS, &["2023-02-01 00:00:00,1000,7,7,true".into()])).ok().json();
@@ -446,9 +454,9 @@ fn whenever_it_is_killed_each_batch_counts_once() {
     let mut sums = BTreeMap::new();
     add_up(&lines, &mut sums);
     adds_up(&service, "online", &FOLLOWED, &sums);
-    let batches = service.get("/v1/online/batches?limit=100000").ok().json();
+    let batches = service.get("/v1/online/batches?limit=10000000").ok().json();
     let keys: Vec<&str> = batches["batches"].as_array().unwrap().iter().filter_map(|batch| batch["key"].as_str()).collect();
-    assert_eq!(keys.len(), steps.len(), "each key came in once");
+    assert_eq!(keys.len(), sent, "each key came in once");
     service.end();
 }
 
@@ -801,4 +809,89 @@ fn a_watched_folder_is_the_table() {
         .run("serve online --state state --listen 127.0.0.1:0 --watch active.events=away")
         .fails_as_wrong_usage()
         .names(&["is not DATAFLOW.INPUT=DIR"]);
+}
+
+/// A body that says where it is cut, and lies: each part is looked at as it would be read.
+#[test]
+fn cuts_of_a_body_are_checked() {
+    let place = Place::new();
+    let service = Service::start(&place, "online -w 2");
+    let line = |number: usize| format!("2026-03-{:02} 08:00:00,{number},7,1,true\n", number % 28 + 1);
+    let text: String = "timestamp,device_id,user_id,server_id,connected\n".to_string() + &(0..300_000).map(line).collect::<String>();
+    let mut packed = Vec::new();
+    let mut packer = retally::ingest::cuts::Packer::new(&mut packed, true).unwrap();
+    packer.write_all(text.as_bytes()).unwrap();
+    packer.finish().unwrap();
+    let headers = [CSV, ("content-encoding", "zstd")];
+    // The list is at the end: entries of eight bytes, their number, and a mark of eight.
+    let first = packed.len() - 12 - 8 * u32::from_le_bytes(packed[packed.len() - 12..packed.len() - 8].try_into().unwrap()) as usize;
+    for shift in [1_u8, 3, 100] {
+        let mut wrong = packed.clone();
+        wrong[first] = wrong[first].wrapping_add(shift);
+        service.post("/v1/online/events", &headers, wrong).refused(400, "bad_body");
+    }
+    // A frame that ends within a line.
+    let (one, other) = text.split_at(text.len() / 2 + 5);
+    let mut frames = zstd::encode_all(one.as_bytes(), 1).unwrap();
+    let cut = frames.len() as u64;
+    frames.extend(zstd::encode_all(other.as_bytes(), 1).unwrap());
+    let list =
+        [0x184d_2a57_u32.to_le_bytes().as_slice(), &20_u32.to_le_bytes(), &cut.to_le_bytes(), &1_u32.to_le_bytes(), b"RtCuts1\n"].concat();
+    service.post("/v1/online/events", &headers, [frames.clone(), list].concat()).refused(400, "bad_body");
+    assert_eq!(service.get("/v1/online/tables").ok().headers["retally-epoch"], "0");
+    // Without a list it is read as a whole, and so is what was packed rightly.
+    assert_eq!(service.post("/v1/online/events", &headers, frames).ok().json()["accepted"], 300_000);
+    assert_eq!(service.post("/v1/online/events", &headers, packed).ok().json()["accepted"], 300_000);
+    service.end();
+}
+
+/// A disk that takes no more: batches are refused, reads go on, and what was answered is there.
+#[test]
+fn a_full_disk_refuses_batches_and_loses_none() {
+    let place = Place::new();
+    let set = ONLINE.set();
+    // Files may have so many blocks of 1,024 bytes; the journal is the first that has.
+    let limited = |blocks: u32| {
+        let program = place.command(&format!("serve online {set} -w 2 --state state --listen 127.0.0.1:0"));
+        let mut command = std::process::Command::new("bash");
+        command.current_dir(place.path("")).args(["-c", &format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\""), "bash"]);
+        command.arg(program.get_program()).args(program.get_args());
+        command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        crate::support::program::Started::new(command, "serve, limited")
+    };
+    let batches: Vec<String> = shuffled(&ONLINE.lines).chunks(20).map(|lines| table(&EVENTS, lines)).collect();
+    let mut taken = Vec::new();
+    let mut refused = 0;
+    for blocks in [300, 600] {
+        let started = limited(blocks);
+        let asker = Asker::new(started.line().strip_prefix("listening on ").unwrap().to_string());
+        asker.until_ready();
+        for (number, batch) in batches.iter().enumerate().skip(taken.len()).take(40) {
+            let key = format!("{number}");
+            match asker.try_post("/v1/online/events", &[CSV, ("idempotency-key", &key)], batch.as_bytes()) {
+                Some(answer) if answer.status == 200 => taken.push(number),
+                Some(answer) => {
+                    answer.refused(503, "disk");
+                    refused += 1;
+                    break;
+                }
+                None => break,
+            }
+        }
+        // Whoever reads is answered.
+        asker.get("/v1/online/tables/online_daily").ok();
+        started.signal("KILL");
+        started.finish();
+    }
+    let service = Service::of(&place, &ONLINE, "-w 1");
+    let epoch: u64 = service.get("/v1/online/tables").ok().headers["retally-epoch"].to_str().unwrap().parse().unwrap();
+    assert!(epoch >= taken.len() as u64, "{epoch} of {}", taken.len());
+    service.csv("/v1/online/servers", table(&SERVERS, &ONLINE.servers)).ok();
+    for (number, batch) in batches.iter().enumerate() {
+        let answer = service.post("/v1/online/events", &[CSV, ("idempotency-key", &number.to_string())], batch).ok().json();
+        assert!(answer["duplicate"] == true || !taken.contains(&number), "batch {number} was answered, and is not there");
+    }
+    service.same(&ONLINE);
+    service.end();
+    assert!(refused > 0, "the disk was never full: {} batches were taken", taken.len());
 }

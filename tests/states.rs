@@ -379,3 +379,66 @@ fn the_first_state_of_this_format_is_still_read() {
     assert_eq!(place.read("out/online_daily.csv"), "day,fleet_size,devices\n2026-03-02,1,1\n2026-03-03,2,2\n2026-03-04,2,2\n");
     assert!(place.read("out/rejected.csv").contains("events,events.csv,7,"));
 }
+
+/// Bytes of what is kept.
+fn kept_bytes(place: &Place) -> u64 {
+    let folders = ["journal", "snapshot", "blobs"].map(|folder| place.path(&format!("state/{folder}")));
+    let files = folders.iter().filter(|folder| folder.is_dir()).flat_map(|folder| fs::read_dir(folder).unwrap());
+    files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
+}
+
+#[test]
+fn what_was_taken_back_is_removed_by_compact() {
+    let place = Place::new();
+    place.run("compact --state state").fails().names(&["there is no state \"state\""]);
+    place.write("servers.csv", table(&SERVERS, &ONLINE.servers));
+    // Ten rounds of corrections in a folder, and the last one is right.
+    for round in 0..=10 {
+        let lines = if round == 10 { ONLINE.lines.clone() } else { shuffled(&ONLINE.lines).into_iter().skip(round * 7).collect() };
+        place.write("drop/events.csv", table(&EVENTS, &lines));
+        add(&place, &ONLINE, "servers=servers.csv --sync events=drop");
+    }
+    let before = kept_bytes(&place);
+    let said = place.run("compact --state state").succeeds().stdout;
+    assert!(said.starts_with("11 batches: "), "{said}");
+    let after = kept_bytes(&place);
+    let fresh = Place::new();
+    fresh.write("servers.csv", table(&SERVERS, &ONLINE.servers));
+    fresh.write("drop/events.csv", place.read("drop/events.csv"));
+    add(&fresh, &ONLINE, "servers=servers.csv --sync events=drop");
+    assert!(before > 3 * after && 2 * after <= 3 * kept_bytes(&fresh), "{before} before, {after} after, {} fresh", kept_bytes(&fresh));
+    // Nothing else has changed, and it goes on from there.
+    check(&place, &ONLINE, "-w 2");
+    let unchanged = place.run(&format!("{} --state state --sync events=drop", ONLINE.run())).succeeds();
+    assert!(!unchanged.stderr.contains("batch 12"), "{}", unchanged.stderr);
+    fs::remove_file(place.path("state/tables.sqlite")).unwrap();
+    check(&place, &ONLINE, "-w 1");
+    place.write("extra.csv", table(&EVENTS, &["2023-02-01 00:00:00,1000,7,7,true".into()]));
+    let added = add(&place, &ONLINE, "events=extra.csv");
+    assert!(added.stderr.contains("batch 12: "), "{}", added.stderr);
+    add(&place, &ONLINE, "events-=extra.csv");
+    place.run("compact --state state").succeeds();
+    check(&place, &ONLINE, "-w 3");
+    assert!(place.run("status --state state").succeeds().stdout.starts_with("online: epoch 13, "));
+}
+
+#[test]
+fn whoever_is_killed_while_it_compacts_loses_nothing() {
+    let place = Place::new();
+    let parts = ONLINE.write_parts(&place, 4);
+    parts.iter().for_each(|part| drop(add(&place, &ONLINE, part)));
+    let kills = std::env::var("KILL_RUNS").ok().map_or(8, |count| count.parse().unwrap());
+    for seed in 0..kills {
+        // Something to be removed, each time.
+        add(&place, &ONLINE, &parts[0]);
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let started = place.start("compact --state state");
+        std::thread::sleep(Duration::from_micros(random.random_range(0..12_000)));
+        started.signal("KILL");
+        started.finish();
+        let ran = place.run(&format!("{} --state state", ONLINE.run())).succeeds();
+        assert!(ran.stderr.contains(" 0 inserted, 0 updated, 0 deleted"), "seed {seed}: {}", ran.stderr);
+    }
+    place.run("compact --state state").succeeds();
+    check(&place, &ONLINE, "-w 2");
+}

@@ -73,6 +73,11 @@ pub fn command() -> Command {
         .subcommand(why())
         .subcommand(verify())
         .subcommand(
+            Command::new("compact").about("Fold the batches of a state into what they come to, and remove what was taken back").arg(
+                Arg::new("state").long("state").value_name("DIR").required(true).help("The folder of the state, which nobody has open"),
+            ),
+        )
+        .subcommand(
             Command::new("status")
                 .about("How a service is, or what is in a state: its batches, and what came of them")
                 .arg(state())

@@ -4,6 +4,7 @@ pub mod args;
 pub mod changes;
 mod check;
 mod client;
+mod compact;
 pub mod demo;
 pub mod error;
 mod feed;
@@ -101,6 +102,7 @@ pub fn main() -> ExitCode {
         Some(("follow", matches)) => follow::main(matches),
         Some(("why", matches)) => why::main(matches),
         Some(("verify", matches)) => verify::main(matches),
+        Some(("compact", matches)) => compact::main(matches),
         Some(("status", matches)) => status::main(matches),
         Some(("completions", matches)) => shell::completions(matches),
         Some(("man", _)) => shell::man(),

@@ -70,6 +70,14 @@ fn verify(state: &State, dataflow: &dyn Dataflow, dir: &Path, workers: usize) ->
     let job = Job { rejected_kept: crate::ingest::rejected::KEPT_MAX, ..Job::new(definition, graph, settings, tables) };
     let reached = snapshot.epoch(plain.name)?;
     state.check_reached(plain.name, reached)?;
+    if reached < state.folded(plain.name) {
+        let error = CliError::failed(format!(
+            "the tables of {} are those of batch {reached}, and the batches before {} are known as one",
+            plain.name,
+            state.folded(plain.name)
+        ));
+        return Err(error.hint("bring them up to date first: a run with --state, or a service"));
+    }
     let Some((epoch, plan)) = state.replay(Of { plain: &plain, definition: &job.definition }, reached)? else { return Ok(0) };
     let driver = Verifying { next: Some(Next::Replay(epoch, plan)), run: RunDriver::silent(&job, Vec::new()) };
     let Some(Verifying { run, .. }) = engine::run(&job, &Cluster::local(workers), driver)? else { return Ok(0) };

@@ -21,7 +21,7 @@ pub mod batch;
 pub mod blocks;
 pub mod body;
 pub mod csv;
-pub(crate) mod cuts;
+pub mod cuts;
 pub mod file;
 pub mod format;
 mod header;

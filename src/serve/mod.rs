@@ -254,7 +254,7 @@ fn look(state: &State, live: &mut Live, served: &Served) -> Result<Decision, Ser
     let tables = live.reached(name)?;
     let fingerprint = served.job.fingerprint();
     let tables = tables.map(|tables| Reached { epoch: tables.epoch, same_settings: tables.fingerprint == fingerprint });
-    let decision = recovery::decide(Facts { journal: state.epoch(name), tables });
+    let decision = recovery::decide(Facts { journal: state.epoch(name), folded: state.folded(name), tables });
     if let Decision::Refuse { tables } = decision {
         state.check_reached(name, tables)?;
     }

@@ -37,7 +37,7 @@ const POLL: Duration = Duration::from_secs(1);
 /// How long a commit that failed is put off.
 const PUT_OFF: Duration = Duration::from_millis(500);
 /// How often old changes are forgotten.
-const FORGET_EVERY: Duration = Duration::from_secs(60);
+const FORGET_EVERY: Duration = Duration::from_secs(600);
 
 /// What both threads know.
 #[derive(Debug, Default)]
@@ -93,6 +93,15 @@ impl Shared {
     /// Waits until all that is in the journal is in the tables. Not so, where something has failed.
     pub fn drained(&self) -> bool {
         !self.wait_until(|known| known.pending.is_empty() && known.replaying == 0).failed
+    }
+
+    /// Answers all that wait that it is not known when their batches can be read. They are in the journal, and are applied in the end.
+    fn refuse_all(&self, phase: &Phase) {
+        for pending in self.known().pending.values_mut().filter(|pending| pending.durable) {
+            if let Some((_, reply)) = pending.reply.take() {
+                reply.send(Err(Refused::Phase(phase.clone()))).ok();
+            }
+        }
     }
 
     fn add(&self, service: &Service, place: (usize, Epoch), pending: Pending) {
@@ -298,10 +307,11 @@ fn apply(service: &Service, live: &mut Live, prepared: &[Prepared<'_>], shared: 
     loop {
         match live.apply(&epochs) {
             Ok(()) => break,
-            // It was locked, or there is no space: that passes, or is mended by someone.
-            Err(error @ SinkError::Database { .. }) => {
+            // It was locked, or there is no space: that passes, or is mended by someone. What is in the journal is applied at the next start.
+            Err(error @ SinkError::Database { .. }) if service.phase() != Phase::Ending => {
                 service.tell(&format!("the tables can't be written: {error}; trying again"));
                 service.enter(Phase::Stuck(error.to_string()));
+                shared.refuse_all(&Phase::Stuck(error.to_string()));
                 std::thread::sleep(PUT_OFF);
                 if shared.known().failed {
                     return Ok(());

@@ -10,6 +10,8 @@ use retally_core::Epoch;
 pub struct Facts {
     /// The epoch of its last batch in the journal; 0 where there is none.
     pub journal: Epoch,
+    /// The epoch up to which they are known as one, and not one by one.
+    pub folded: Epoch,
     /// What the tables have reached; nothing where there are none.
     pub tables: Option<Reached>,
 }
@@ -41,8 +43,8 @@ pub enum Decision {
 pub fn decide(facts: Facts) -> Decision {
     match facts.tables {
         Some(tables) if tables.epoch > facts.journal => Decision::Refuse { tables: tables.epoch },
-        Some(Reached { epoch, same_settings: true }) => Decision::Compare(epoch),
-        Some(Reached { same_settings: false, .. }) | None => Decision::Make(facts.journal),
+        Some(Reached { epoch, same_settings: true }) if epoch >= facts.folded => Decision::Compare(epoch),
+        Some(_) | None => Decision::Make(facts.journal),
     }
 }
 
@@ -66,7 +68,11 @@ mod tests {
             (7, reached(8, false), Decision::Refuse { tables: 8 }),
             (0, reached(1, true), Decision::Refuse { tables: 1 }),
         ] {
-            assert_eq!(decide(Facts { journal, tables }), expected, "{journal} {tables:?}");
+            assert_eq!(decide(Facts { journal, folded: 0, tables }), expected, "{journal} {tables:?}");
+        }
+        // What is known as one can't be taken up in part.
+        for (folded, expected) in [(4, Decision::Compare(5)), (5, Decision::Compare(5)), (6, Decision::Make(7)), (7, Decision::Make(7))] {
+            assert_eq!(decide(Facts { journal: 7, folded, tables: reached(5, true) }), expected, "{folded}");
         }
     }
 }

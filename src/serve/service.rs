@@ -18,10 +18,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 /// How long the answer to a key is kept.
 const KEY_KEPT: i64 = 7 * DAY;
+
+/// So many tables are read at a time.
+const READS_MAX: usize = 64;
 
 /// A dataflow that is served.
 pub struct Served {
@@ -166,6 +169,8 @@ pub struct Service {
     pub files: Files,
     /// The tables.
     pub readers: Readers,
+    /// Tables that are read at a time.
+    pub reads: Arc<Semaphore>,
     /// What it may be asked for.
     pub limits: Limits,
     /// Where tables go besides.
@@ -217,6 +222,7 @@ impl Service {
             dataflows,
             files,
             readers,
+            reads: Arc::new(Semaphore::new(READS_MAX)),
             limits,
             further,
             watched,

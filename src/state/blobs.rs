@@ -14,6 +14,7 @@ use crate::ingest::format::{self, Content, Kind, Mark};
 use crate::staged::{Staged, sweep};
 use retally_core::split::{Archive, Packing};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Cursor, Read, Write};
 use std::path::{Path, PathBuf};
@@ -78,6 +79,20 @@ impl Blobs {
             staged.sync().and_then(|()| staged.publish_as(&path)).map_err(failed)?;
         }
         Ok(blob)
+    }
+
+    /// Removes all blobs but these.
+    pub fn retain(&self, needed: &BTreeSet<&str>) -> Result<(), StateError> {
+        let failed = StateError::io("list", &self.dir);
+        let names =
+            std::fs::read_dir(&self.dir).and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>());
+        for name in names.map_err(failed)? {
+            if name.to_str().is_none_or(|name| !needed.contains(name)) {
+                let path = self.dir.join(name);
+                std::fs::remove_file(&path).map_err(StateError::io("remove", &path))?;
+            }
+        }
+        Ok(())
     }
 
     /// An error where a blob is not there as it was kept: it is read to its end.

@@ -47,9 +47,9 @@ pub struct Opened {
     pub torn: u64,
 }
 
-/// Reads a journal that another process may be appending to. Returns all frames, and the bytes of a torn end.
-pub fn look(dir: &Path) -> Result<(Vec<Frame>, u64), StateError> {
-    let Found { frames, torn, .. } = find(dir)?;
+/// Reads a journal that another process may be appending to, behind the files that a snapshot stands for. Returns all frames, and the bytes of a torn end.
+pub fn look(dir: &Path, folded: u64) -> Result<(Vec<Frame>, u64), StateError> {
+    let Found { frames, torn, .. } = find(dir, folded)?;
     Ok((frames, torn.map_or(0, |(bytes, _)| bytes)))
 }
 
@@ -61,13 +61,14 @@ struct Found {
     torn: Option<(u64, u64)>,
 }
 
-fn find(dir: &Path) -> Result<Found, StateError> {
-    let segments = segments(dir)?;
+fn find(dir: &Path, folded: u64) -> Result<Found, StateError> {
+    let segments: Vec<u64> = segments(dir)?.into_iter().filter(|number| *number > folded).collect();
     let (mut frames, mut torn) = (Vec::new(), None);
     for (place, number) in segments.iter().enumerate() {
         let path = path(dir, *number);
-        if *number != place as u64 + 1 {
-            return Err(StateError::damaged(&path, format!("the file before it, {:08}.log, is missing", place + 1)));
+        let expected = folded + place as u64 + 1;
+        if *number != expected {
+            return Err(StateError::damaged(&path, format!("the file before it, {expected:08}.log, is missing")));
         }
         let bytes = std::fs::read(&path).map_err(StateError::io("read", &path))?;
         let whole = read(&path, &bytes, &mut frames)?;
@@ -82,11 +83,12 @@ fn find(dir: &Path) -> Result<Found, StateError> {
 }
 
 impl Journal {
-    /// Opens the journal in a folder, or begins one.
-    pub fn open(dir: &Path) -> Result<Opened, StateError> {
+    /// Opens the journal in a folder, or begins one. A snapshot stands for the files up to one, which are removed; 0 where there is none.
+    pub fn open(dir: &Path, folded: u64) -> Result<Opened, StateError> {
         std::fs::create_dir_all(dir).map_err(StateError::io("create", dir))?;
-        let Found { segments, frames, torn } = find(dir)?;
-        let segment = segments.last().copied().unwrap_or(1);
+        let Found { segments, frames, torn } = find(dir, folded)?;
+        remove(dir, folded)?;
+        let segment = segments.last().copied().unwrap_or(folded + 1);
         if let Some((_, whole)) = torn {
             let path = path(dir, segment);
             let file = OpenOptions::new().write(true).open(&path).map_err(StateError::io("open", &path))?;
@@ -95,6 +97,18 @@ impl Journal {
         let torn = torn.map_or(0, |(bytes, _)| bytes);
         let (file, bytes) = begin(dir, segment)?;
         Ok(Opened { journal: Journal { dir: dir.into(), segment, file, bytes, failed: false }, frames, torn })
+    }
+
+    /// The number of the last file.
+    pub fn segment(&self) -> u64 {
+        self.segment
+    }
+
+    /// Goes on in a new file behind those that a snapshot stands for, which are removed.
+    pub fn fold(&mut self, folded: u64) -> Result<(), StateError> {
+        (self.file, self.bytes) = begin(&self.dir, folded + 1)?;
+        self.segment = folded + 1;
+        remove(&self.dir, folded)
     }
 
     /// Writes frames one after the other. Where the disk does not take them, it is as it was before, and others may be written later.
@@ -134,6 +148,15 @@ impl Journal {
         }
         Ok(())
     }
+}
+
+/// Removes the files up to one.
+fn remove(dir: &Path, folded: u64) -> Result<(), StateError> {
+    for number in segments(dir)?.into_iter().filter(|number| *number <= folded) {
+        let path = path(dir, number);
+        std::fs::remove_file(&path).map_err(StateError::io("remove", &path))?;
+    }
+    Ok(())
 }
 
 /// Opens a file of the journal at its end; it and its name are on the disk.
@@ -235,12 +258,12 @@ mod tests {
     }
 
     fn epochs(dir: &Path) -> Result<(Vec<u64>, u64), String> {
-        let opened = Journal::open(dir).map_err(|error| error.to_string())?;
+        let opened = Journal::open(dir, 0).map_err(|error| error.to_string())?;
         Ok((opened.frames.iter().map(|frame| frame.epoch).collect(), opened.torn))
     }
 
     fn written(dir: &Path, until: u64) -> PathBuf {
-        let mut journal = Journal::open(dir).unwrap().journal;
+        let mut journal = Journal::open(dir, 0).unwrap().journal;
         (1..=until).for_each(|epoch| append(&mut journal, frame(epoch)));
         path(dir, 1)
     }
@@ -260,7 +283,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(epochs(dir.path()), Ok((vec![], 0)));
         written(dir.path(), 2);
-        let mut opened = Journal::open(dir.path()).unwrap();
+        let mut opened = Journal::open(dir.path(), 0).unwrap();
         assert_eq!(opened.frames, [frame(1), frame(2)]);
         append(&mut opened.journal, frame(3));
         assert_eq!(epochs(dir.path()), Ok((vec![1, 2, 3], 0)));

@@ -4,7 +4,7 @@
 //!
 //! - `format` says how it is written; another version is refused
 //! - `lock` is held by the one process that has it open
-//! - `journal/` ([`journal`]) has a frame ([`frame`]) for each batch, in order
+//! - `journal/` ([`journal`]) has a frame ([`frame`]) for each batch, in order; `snapshot/` ([`snapshot`]) what those before come to
 //! - `blobs/` ([`blobs`]) has the files that were delivered
 //! - `tables.sqlite` has the tables, and `points/` the points; both can be made anew from the rest
 //!
@@ -13,13 +13,14 @@
 //! a state are applied as one epoch when it is taken up ([`State::replay`]).
 //!
 //! # Limits
-//! Nothing is removed: a journal grows with what is delivered. A state holds any number of dataflows, and one process at a time has it open.
+//! Nothing is removed until somebody asks for it ([`State::compact`]). A state holds any number of dataflows, and one process at a time has it open.
 
 mod blobs;
 pub mod files;
 pub mod folders;
 pub mod frame;
 mod journal;
+mod snapshot;
 
 use crate::ingest::IngestError;
 use crate::ingest::plan::Plan;
@@ -32,12 +33,27 @@ use journal::{Journal, Opened};
 use retally_core::Epoch;
 use retally_core::contract::Definition;
 use retally_core::time::Moment;
+use snapshot::Snapshot;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// What stands in `format`.
 const FORMAT: &str = "retally 1\n";
+
+/// The folder of snapshots.
+const SNAPSHOT: &str = "snapshot";
+
+/// What came of folding the batches of a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compacted {
+    /// How many batches there were.
+    pub batches: u64,
+    /// The bytes of what is kept, before.
+    pub before: u64,
+    /// And after.
+    pub after: u64,
+}
 
 /// An open state.
 #[derive(Debug)]
@@ -48,6 +64,8 @@ pub struct State {
     frames: Vec<Frame>,
     /// The epoch of each dataflow's last batch.
     epochs: BTreeMap<String, Epoch>,
+    /// Likewise of those that a snapshot stands for.
+    folded: BTreeMap<String, Epoch>,
     torn: u64,
     _lock: Lock,
 }
@@ -173,9 +191,13 @@ impl State {
             let staged = Staged::of(&format, FORMAT.as_bytes()).and_then(Staged::publish);
             staged.map_err(StateError::io("write", &format))?;
         }
-        let Opened { journal, frames, torn } = Journal::open(&dir.join("journal"))?;
+        let Snapshot { segment, mut frames } = Snapshot::read(&dir.join(SNAPSHOT))?;
+        let folded = last_epochs(&frames);
+        let mut opened = Journal::open(&dir.join("journal"), segment)?;
+        frames.append(&mut opened.frames);
         let epochs = epochs(dir, &frames)?;
-        Ok(State { files: Files::open(dir)?, journal, frames, epochs, torn, _lock: lock })
+        let Opened { journal, torn, .. } = opened;
+        Ok(State { files: Files::open(dir)?, journal, frames, epochs, folded, torn, _lock: lock })
     }
 
     /// The batches of a state, in order, and the bytes of one that is not whole. Another process may have it open.
@@ -183,7 +205,10 @@ impl State {
         if !dir.is_dir() || !check_format(dir)? {
             return Err(StateError::Missing(dir.into()));
         }
-        journal::look(&dir.join("journal"))
+        let Snapshot { segment, mut frames } = Snapshot::read(&dir.join(SNAPSHOT))?;
+        let (mut others, torn) = journal::look(&dir.join("journal"), segment)?;
+        frames.append(&mut others);
+        Ok((frames, torn))
     }
 
     /// The folder.
@@ -224,6 +249,43 @@ impl State {
     /// The epoch of the last batch of a dataflow; 0 before the first.
     pub fn epoch(&self, dataflow: &str) -> Epoch {
         self.epochs.get(dataflow).copied().unwrap_or(0)
+    }
+
+    /// The epoch up to which the batches of a dataflow are known as one, and not one by one; 0 where each is.
+    pub fn folded(&self, dataflow: &str) -> Epoch {
+        self.folded.get(dataflow).copied().unwrap_or(0)
+    }
+
+    /// Folds the batches into what they come to, and removes all that is not needed any more. The state was just opened.
+    pub fn compact(&mut self) -> Result<Compacted, StateError> {
+        let dir = self.dir().to_path_buf();
+        let before = self.size()?;
+        let segment = self.journal.segment();
+        let snapshot = Snapshot::of(segment, &self.frames);
+        snapshot.write(&dir.join(SNAPSHOT))?;
+        // From here on, what it stands for is not needed: whoever is killed meanwhile leaves it to the next.
+        self.journal.fold(segment)?;
+        snapshot::remove_older(&dir.join(SNAPSHOT))?;
+        self.folded = last_epochs(&snapshot.frames);
+        let needed: BTreeSet<&str> =
+            snapshot.frames.iter().flat_map(|frame| &frame.parts).flat_map(|part| part.blobs()).map(|blob| blob.file.as_str()).collect();
+        self.files.blobs().retain(&needed)?;
+        let batches = snapshot.frames.len() as u64;
+        self.frames = snapshot.frames;
+        Ok(Compacted { batches, before, after: self.size()? })
+    }
+
+    /// The bytes of the journal, the snapshot and the blobs.
+    fn size(&self) -> Result<u64, StateError> {
+        let mut bytes = 0;
+        for folder in ["journal", SNAPSHOT, "blobs"] {
+            let folder = self.dir().join(folder);
+            for entry in std::fs::read_dir(&folder).into_iter().flatten() {
+                let size = entry.and_then(|entry| entry.metadata()).map_err(StateError::io("list", &folder))?;
+                bytes += size.len();
+            }
+        }
+        Ok(bytes)
     }
 
     /// An error where tables have an epoch that the journal does not know: its end is missing.
@@ -306,6 +368,11 @@ fn epochs(dir: &Path, frames: &[Frame]) -> Result<BTreeMap<String, Epoch>, State
         }
     }
     Ok(last)
+}
+
+/// The last epoch of each dataflow among some batches.
+fn last_epochs(frames: &[Frame]) -> BTreeMap<String, Epoch> {
+    frames.iter().map(|frame| (frame.dataflow.clone(), frame.epoch)).collect()
 }
 
 /// Whether a folder is a state; an error where it is something else.

@@ -129,8 +129,13 @@ async fn answer(
     let (question, text) = question(&table, asked)?;
     let (chunks, sent) = mpsc::channel::<Result<Bytes, std::io::Error>>(CHUNKS);
     let (began, epoch) = oneshot::channel();
+    // Others wait, so that slow ones do not keep all threads.
+    let permit = Arc::clone(&service.reads).acquire_owned().await;
     // It ends when all is read, or when nobody wants it any more.
-    let reading = tokio::task::spawn_blocking(move || read(&service, &dataflow, &table, &question, text, began, &chunks));
+    let reading = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        read(&service, &dataflow, &table, &question, text, began, &chunks)
+    });
     let Ok(epoch) = epoch.await else {
         return Err(match reading.await {
             Ok(Err(Ended::Failed(error))) => error,

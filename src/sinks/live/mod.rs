@@ -260,11 +260,13 @@ impl Live {
                 found.map_err(|error| open.failed(&error))
             };
             let by_time = epoch("SELECT max(epoch) FROM retally_batches WHERE dataflow = ?1 AND arrived < ?2", &text_of(before))?;
-            let by_bytes = epoch(
-                "SELECT max(epoch) FROM (SELECT epoch, sum(length(\"rows\") + 64) OVER (ORDER BY epoch DESC) AS bytes FROM retally_changes \
-                 WHERE dataflow = ?1) WHERE bytes > ?2",
-                &stored(bytes_max),
-            )?;
+            let bytes = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()";
+            let bytes: rusqlite::Result<i64> = open.transaction.query_row(bytes, [], |row| row.get(0));
+            // There can't be more changes than there is of the database.
+            let is_large = bytes.map_err(|error| open.failed(&error))?.unsigned_abs() > bytes_max;
+            let query = "SELECT max(epoch) FROM (SELECT epoch, sum(length(\"rows\") + 64) OVER (ORDER BY epoch DESC) AS bytes \
+                         FROM retally_changes WHERE dataflow = ?1) WHERE bytes > ?2";
+            let by_bytes = if is_large { epoch(query, &stored(bytes_max))? } else { None };
             let Some(until) = by_time.max(by_bytes) else { return Ok(()) };
             run(open, "DELETE FROM retally_changes WHERE dataflow = ?1 AND epoch <= ?2", params![dataflow, until])?;
             run(open, "UPDATE retally_feeds SET changes_from = max(changes_from, ?2) WHERE dataflow = ?1", params![dataflow, until])
