@@ -3,6 +3,7 @@
 //! What a dataflow takes, and what its help says of inputs, fields, tables and columns, comes from its definition.
 
 use super::error::CliError;
+use super::values;
 use crate::registry;
 use crate::shown;
 use crate::sinks::Format;
@@ -11,13 +12,11 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use retally_core::calendar::Calendar;
 use retally_core::contract::{AsOf, Dataflow, Definition, InputKind, Setting, Settings};
-use retally_core::duration::number_and_unit;
 use retally_core::ids::Ids;
 use retally_core::points::Measurement;
-use retally_core::time::{DAY, Moment, SECOND};
+use retally_core::time::Moment;
 use std::fmt::Write;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// The whole command line.
 pub fn command() -> Command {
@@ -125,12 +124,12 @@ fn serve() -> Command {
             flag("watch", "DATAFLOW.INPUT=DIR", "This folder is the table of the input: what appears in it is delivered, what is gone or changed is taken back")
                 .action(ArgAction::Append),
         )
-        .arg(flag("settle", "DURATION", "Take a file of a watched folder when it has stayed the same for so long [default: 2s]").value_parser(super::serve::every))
+        .arg(flag("settle", "DURATION", "Take a file of a watched folder when it has stayed the same for so long [default: 2s]").value_parser(values::every))
         .arg(
             flag("out", "DEST", "Where tables go besides: postgres://USER@HOST/DATABASE, sqlite:PATH, or a folder of files: csv:DIR, json:DIR, parquet:DIR")
                 .action(ArgAction::Append),
         )
-        .arg(flag("export-every", "DURATION", "How often the files of a folder are written; at the end they are too [default: 1h]").value_parser(super::serve::every))
+        .arg(flag("export-every", "DURATION", "How often the files of a folder are written; at the end they are too [default: 1h]").value_parser(values::every))
         .arg(
             Arg::new("replace")
                 .long("replace")
@@ -139,7 +138,7 @@ fn serve() -> Command {
         )
         .arg(
             flag("network-timeout", "DURATION", "Take a database server for gone that gives no sign of life for so long [default: 1m]")
-                .value_parser(network_timeout),
+                .value_parser(values::network_timeout),
         )
         .arg(flag("set", "DATAFLOW.SETTING=VALUE", "A setting of a dataflow").action(ArgAction::Append))
         .arg(flag("map", "DATAFLOW.INPUT.FIELD=COLUMN", "Where a field of an input is, as in `retally run`").action(ArgAction::Append))
@@ -148,10 +147,10 @@ fn serve() -> Command {
         .arg(flag("tls-cert", "FILE", "Answer by HTTPS: the certificates, in PEM").requires("tls-key"))
         .arg(flag("tls-key", "FILE", "And their key").requires("tls-cert"))
         .arg(flag("log-format", "FORMAT", "How it says on stderr what happens").value_parser(["text", "json"]).default_value("text"))
-        .arg(flag("max-body", "BYTES", "The largest body, as it comes [default: 256MiB]").value_parser(super::serve::bytes))
-        .arg(flag("max-unpacked", "BYTES", "The largest body when it is unpacked [default: 4GiB]").value_parser(super::serve::bytes))
+        .arg(flag("max-body", "BYTES", "The largest body, as it comes [default: 256MiB]").value_parser(values::bytes))
+        .arg(flag("max-unpacked", "BYTES", "The largest body when it is unpacked [default: 4GiB]").value_parser(values::bytes))
         .arg(flag("max-streams", "N", "So many streams of changes may be open [default: 10000]").value_parser(clap::value_parser!(u64)))
-        .arg(flag("keep-changes", "DURATION", "How long changes can be followed from [default: 30d]").value_parser(super::serve::time_kept))
+        .arg(flag("keep-changes", "DURATION", "How long changes can be followed from [default: 30d]").value_parser(values::time_kept))
         .arg(
             flag("workers", "N", "Workers of this process [default: the cores of the machine]")
                 .short('w')
@@ -360,7 +359,7 @@ fn run(dataflow: &dyn Dataflow) -> Command {
         )
         .arg(
             flag("network-timeout", "DURATION", "Give up a database server that gives no sign of life for so long; one that works may go on [default: 1m]")
-                .value_parser(network_timeout),
+                .value_parser(values::network_timeout),
         )
         .args(reading())
         .arg(Arg::new("quiet").short('q').long("quiet").action(ArgAction::SetTrue).help("No progress, no summaries"))
@@ -389,17 +388,6 @@ fn run(dataflow: &dyn Dataflow) -> Command {
                 .help_heading("Workers"),
         )
         .args(definition.settings.iter().map(setting))
-}
-
-/// A duration in microseconds.
-pub fn micros(text: &str) -> Option<i64> {
-    number_and_unit(text).and_then(|(number, unit)| number.parse::<i64>().ok()?.checked_mul(unit))
-}
-
-/// At least a second, and at most a day.
-fn network_timeout(text: &str) -> Result<Duration, String> {
-    let micros = micros(text).filter(|micros| (SECOND..=DAY).contains(micros)).and_then(|micros| u64::try_from(micros).ok());
-    micros.map(Duration::from_micros).ok_or_else(|| "give a duration from 1s to 1d, such as 90s or 5m".into())
 }
 
 fn inputs(help: &'static str) -> Arg {

@@ -21,8 +21,10 @@ pub mod shell;
 pub mod show;
 mod status;
 mod stored;
+mod suggest;
 pub mod table;
 pub mod terminal;
+mod values;
 mod verify;
 mod why;
 
@@ -96,7 +98,8 @@ pub fn main() -> ExitCode {
         Some(("check", matches)) => check::main(matches),
         Some(("demo", matches)) => demo::main(matches),
         Some(("generate", matches)) => generate::main(matches),
-        Some(("query", matches)) => query::main(matches),
+        Some(("query", matches)) if matches.contains_id("points") => query::main(matches),
+        Some(("query", matches)) => rows::main(matches),
         Some(("serve", matches)) => serve::main(matches),
         Some(("feed", matches)) => feed::main(matches),
         Some(("follow", matches)) => follow::main(matches),

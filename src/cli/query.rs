@@ -1,9 +1,10 @@
-//! `retally query`: points of a store; tables are for [`super::rows`].
+//! `retally query` of points of a store.
 //!
 //! Columns are the time, the tags and the fields; rows are sorted by time, then by tags. A range is from its first time on, and up to its
 //! last without it: ranges that follow one another share no point. Names that are not there are answered by those that are most like them.
 
 use super::error::{CliError, say, unless_broken_pipe};
+use super::suggest::nearest;
 use super::{show, table};
 use crate::points::Destination;
 use crate::points::store::merge::{FieldValue, StoredPoint};
@@ -20,13 +21,6 @@ use std::ops::RangeInclusive;
 
 /// More series are not read together: each has a block in memory.
 const SERIES_MAX: usize = 1_000;
-/// How many names are suggested.
-const NEAREST_MAX: usize = 3;
-/// Names that are less alike are not suggested.
-const NEAREST_LIKENESS: f64 = 0.6;
-/// How many names are listed where none is alike.
-const LISTED_MAX: usize = 10;
-
 /// What is asked for.
 struct Question {
     measurement: StoredMeasurement,
@@ -37,9 +31,6 @@ struct Question {
 /// Runs the command.
 pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let text = |name: &str| matches.get_one::<String>(name).map(String::as_str);
-    if text("points").is_none() {
-        return super::rows::main(matches);
-    }
     let range_ns = range(matches)?;
     let dir = match text("points").unwrap_or_default().parse() {
         Ok(Destination::Store(dir)) => dir,
@@ -112,24 +103,6 @@ fn no_series(store: &Store, name: &str, tags: &BTreeMap<String, String>) -> Resu
         }
     }
     Ok(CliError::failed(format!("no points of {name:?} have all of these tags")).hint("leave one out"))
-}
-
-/// A hint with the names that are most like one that is not there.
-pub(super) fn nearest(noun: &str, name: &str, names: &[impl AsRef<str>]) -> String {
-    let likeness = |other: &str| strsim::normalized_damerau_levenshtein(&name.to_lowercase(), &other.to_lowercase());
-    let mut alike: Vec<(f64, &str)> = names.iter().map(AsRef::as_ref).map(|other| (likeness(other), other)).collect();
-    alike.retain(|(likeness, _)| *likeness >= NEAREST_LIKENESS);
-    alike.sort_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(other.1)));
-    if names.is_empty() {
-        return format!("there is no {noun} at all");
-    }
-    if !alike.is_empty() {
-        let quoted: Vec<String> = alike.iter().take(NEAREST_MAX).map(|(_, other)| format!("{other:?}")).collect();
-        return format!("the nearest: {}", quoted.join(", "));
-    }
-    let listed: Vec<&str> = names.iter().map(AsRef::as_ref).take(LISTED_MAX).collect();
-    let more = if names.len() > LISTED_MAX { ", …" } else { "" };
-    format!("there are: {}{more}", listed.join(", "))
 }
 
 fn range(matches: &ArgMatches) -> Result<RangeInclusive<i64>, CliError> {
@@ -276,13 +249,5 @@ mod tests {
         assert_eq!(read("2023-11-14T22:13:20.12345678+01").unwrap(), "2023-11-14T21:13:20.123456780Z");
         assert_eq!(read("2023-11-14T22:13:20.12Z").unwrap(), "2023-11-14T22:13:20.120000Z");
         assert!(read("2026-07-99").is_err() && read("yesterday").is_err());
-    }
-
-    #[test]
-    fn names_are_suggested_that_are_near() {
-        let names = ["sensor_00001", "sensor_00002", "brush"];
-        assert_eq!(nearest("tag", "sensr_00001", &names), "the nearest: \"sensor_00001\", \"sensor_00002\"");
-        assert_eq!(nearest("tag", "xyz", &names), "there are: sensor_00001, sensor_00002, brush");
-        assert_eq!(nearest("tag", "xyz", &[""; 0]), "there is no tag at all");
     }
 }

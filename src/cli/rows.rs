@@ -2,7 +2,7 @@
 
 use super::client::Server;
 use super::error::{CliError, unless_broken_pipe};
-use super::query::nearest;
+use super::suggest::nearest;
 use super::{show, table};
 use crate::registry;
 use crate::sinks::SinkError;

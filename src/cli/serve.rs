@@ -1,13 +1,14 @@
 //! `retally serve`: dataflows that are kept right for as long as they are left alone.
 
 use super::error::{CliError, say, unless_broken_pipe};
-use super::{args, job, mapping};
+use super::{job, mapping};
 use crate::engine;
 use crate::registry;
+use crate::serve::further::Wanted;
 use crate::serve::http::auth::Tokens;
 use crate::serve::http::server::tls;
-use crate::serve::service::{Limits, Served};
-use crate::serve::sinks::Wanted;
+use crate::serve::limits::Limits;
+use crate::serve::service::Served;
 use crate::serve::{self, Options};
 use crate::shown;
 use crate::sinks::{Destination, Format};
@@ -148,42 +149,5 @@ fn limits(matches: &ArgMatches) -> Limits {
         connections: streams.saturating_add(usual.connections - usual.streams),
         changes_kept: matches.get_one::<i64>("keep-changes").copied().unwrap_or(usual.changes_kept),
         changes_bytes: usual.changes_bytes,
-    }
-}
-
-/// What is understood by a number of bytes: `64MiB`.
-pub fn bytes(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|character: char| !character.is_ascii_digit());
-    let unit = match text.get(digits.len()..).unwrap_or_default().trim() {
-        "" | "B" => 1,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        _ => return Err("give a number of bytes, such as 64MiB or 4GiB".into()),
-    };
-    let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).filter(|number| *number > 0);
-    number.ok_or_else(|| "give a number of bytes, such as 64MiB or 4GiB".into())
-}
-
-/// What is understood by the time between exports: `15m`.
-pub fn every(text: &str) -> Result<Duration, String> {
-    time_kept(text).map(|micros| Duration::from_micros(micros.unsigned_abs()))
-}
-
-/// What is understood by a long time: `30d`.
-pub fn time_kept(text: &str) -> Result<i64, String> {
-    args::micros(text).filter(|micros| *micros > 0).ok_or_else(|| "give a duration, such as 12h or 30d".into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_have_units() {
-        assert_eq!((bytes("7"), bytes("64MiB"), bytes("2 GiB")), (Ok(7), Ok(64 << 20), Ok(2 << 30)));
-        for wrong in ["", "0", "MiB", "1MB", "99999999999GiB", "-1"] {
-            assert!(bytes(wrong).is_err(), "{wrong}");
-        }
     }
 }

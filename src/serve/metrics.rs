@@ -1,6 +1,6 @@
 //! What a service counts, for Prometheus.
 
-use super::service::Limits;
+use super::limits::Limits;
 use crate::state::frame::Answer;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;

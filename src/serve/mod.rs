@@ -3,7 +3,7 @@
 //! - [`service`] is what all parts share; [`http`] is the door
 //! - [`pipeline`] is the way of a batch: journal and engine side by side, tables, answer
 //! - [`recent`] keeps the last changes for those who follow them; [`metrics`] counts
-//! - [`sinks`] are databases and folders that get the tables besides
+//! - [`sinks`] are databases and folders that get the tables besides; [`further`] is what they and the rest tell each other
 //! - [`watch`] delivers what is in folders
 //! - [`recovery`] decides what is done with what is there when it starts
 //!
@@ -11,9 +11,11 @@
 //! they wait for no batch, and no batch waits for them.
 //!
 //! # Limits
-//! One process. What is not understood is refused by name; everything has a limit ([`service::Limits`]).
+//! One process. What is not understood is refused by name; everything has a limit ([`limits::Limits`]).
 
+pub mod further;
 pub mod http;
+pub mod limits;
 pub mod metrics;
 pub mod pipeline;
 pub mod recent;
@@ -30,12 +32,13 @@ use crate::sinks::live::read::Readers;
 use crate::sinks::live::{BatchRow, Live};
 use crate::state::folders::Folder;
 use crate::state::{State, StateError};
+use further::{Further, Wanted};
 use http::auth::Tokens;
+use limits::Limits;
 use pipeline::Shared;
 use recovery::{Decision, Facts, Reached};
 use retally_core::Epoch;
-use service::{Limits, Phase, Served, Service};
-use sinks::{Further, Wanted};
+use service::{Phase, Served, Service};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -172,7 +175,7 @@ pub fn run(dataflows: Vec<Served>, options: Options, listening: impl FnOnce(Sock
     let writing: Vec<_> = (0..service.further.len())
         .map(|number| {
             let service = Arc::clone(&service);
-            let run = move || service.further.iter().skip(number).take(1).for_each(|further| further.run(&service));
+            let run = move || service.further.iter().skip(number).take(1).for_each(|further| sinks::run(further, &service));
             std::thread::Builder::new().name(format!("sink-{number}")).spawn(run)
         })
         .collect::<io::Result<_>>()?;

@@ -8,9 +8,9 @@
 //! the batches of the run.
 
 use super::ServeError;
+use super::further::Changed;
 use super::recent::EpochChanges;
 use super::service::{Incoming, KeyGuard, Phase, Refused, Reply, Served, Service, Wait};
-use super::sinks::Changed;
 use crate::engine::host::{Completed, Host};
 use crate::engine::{Commit, EngineError};
 use crate::sinks::live::{BatchAnswer, BatchRow, Live, LiveEpoch, Sum};

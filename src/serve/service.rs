@@ -1,10 +1,10 @@
 //! What the parts of a service share: where batches go in, and what can be read.
 
 use super::Options;
+use super::further::{Further, WatchStatus};
+use super::limits::Limits;
 use super::metrics::Metrics;
 use super::recent::Recent;
-use super::sinks::Further;
-use super::watch::WatchStatus;
 use crate::engine::Job;
 use crate::ingest::plan::Plan;
 use crate::sinks::live::read::Readers;
@@ -60,39 +60,6 @@ impl Served {
     /// For what batches are kept and planned.
     pub fn of(&self) -> Of<'_> {
         Of { plain: &self.plain, definition: &self.job.definition }
-    }
-}
-
-/// What a service may be asked for at a time.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Bytes of a body, as it comes.
-    pub body: u64,
-    /// Bytes of a body when it is unpacked.
-    pub unpacked: u64,
-    /// Batches that wait for the journal.
-    pub waiting: usize,
-    /// Streams of changes.
-    pub streams: usize,
-    /// Connections.
-    pub connections: usize,
-    /// How long changes are kept, in microseconds.
-    pub changes_kept: i64,
-    /// Bytes of changes that are kept of a dataflow.
-    pub changes_bytes: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            body: 256 << 20,
-            unpacked: 4 << 30,
-            waiting: 1_024,
-            streams: 10_000,
-            connections: 12_000,
-            changes_kept: 30 * DAY,
-            changes_bytes: 10 << 30,
-        }
     }
 }
 

@@ -7,6 +7,7 @@
 //!
 //! A folder that is another one than before (its disk is not mounted any more) takes nothing back.
 
+use super::further::WatchStatus;
 use super::service::{Incoming, Phase, Refused, Reply, Service, Wait};
 use crate::engine;
 use crate::state::StateError;
@@ -14,12 +15,11 @@ use crate::state::folders::{self, Folder, Seen};
 use crate::state::frame::{Frame, Part};
 use notify::{Event, EventKind, RecursiveMode, Watcher};
 use retally_core::contract::Input;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -52,21 +52,6 @@ pub struct Watched {
     seen: BTreeMap<String, (Seen, Instant)>,
     /// Files that can't be read as they are.
     refused: BTreeMap<String, Seen>,
-}
-
-/// How a watched folder is, for who asks.
-#[derive(Debug, Default)]
-pub struct WatchStatus(Mutex<Value>);
-
-impl WatchStatus {
-    /// As JSON.
-    pub fn value(&self) -> Value {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set(&self, value: Value) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = value;
-    }
 }
 
 impl Watched {

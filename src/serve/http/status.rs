@@ -2,8 +2,8 @@
 
 use super::error::ApiError;
 use super::{Shared, blocking};
-use crate::serve::service::Phase;
-use crate::serve::watch::WatchStatus;
+use crate::serve::further::WatchStatus;
+use crate::serve::service::{Phase, Served};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -44,7 +44,8 @@ pub async fn status(State(service): Shared) -> Result<Json<Value>, ApiError> {
     })
     .await?;
     let metrics = &service.metrics;
-    let sinks: Vec<Value> = service.further.iter().map(|further| further.status(&service)).collect();
+    let (names, readable) = (|| service.dataflows.iter().map(Served::name), service.readable().borrow().clone());
+    let sinks: Vec<Value> = service.further.iter().map(|further| further.status(names(), &readable)).collect();
     let error = if let Phase::Stuck(why) = &phase { Some(why.clone()) } else { None };
     Ok(Json(json!({
         "version": env!("CARGO_PKG_VERSION"),

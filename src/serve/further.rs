@@ -1,0 +1,201 @@
+//! What a service and its further sinks and watched folders tell each other.
+
+use crate::sinks::{Destination, Format};
+use crate::tables::Run;
+use retally_core::Epoch;
+use retally_core::row::RowBatch;
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// More bytes of changes of a dataflow do not wait for a sink.
+const BYTES_MAX: usize = 64 << 20;
+
+/// What a further sink is.
+#[derive(Clone)]
+pub struct Wanted {
+    /// Where it is.
+    pub destination: Destination,
+    /// How it is called, without secrets.
+    pub shown: String,
+    /// How its files are written, where it has files.
+    pub format: Format,
+    /// How often these are written.
+    pub every: Duration,
+    /// Whether anything may be deleted there at first.
+    pub replace: bool,
+    /// How long a server may be silent.
+    pub silence_max: Duration,
+}
+
+/// The changes of an epoch.
+#[derive(Debug)]
+pub struct Changed {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// By table, in order.
+    pub tables: BTreeMap<String, Run>,
+    /// Rows that `rejected` gets.
+    pub rejected: Vec<RowBatch>,
+}
+
+impl Changed {
+    fn bytes(&self) -> usize {
+        self.tables.values().flatten().map(|batch| batch.bytes()).chain(self.rejected.iter().map(RowBatch::bytes)).sum()
+    }
+}
+
+/// What is to be told of an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reported {
+    /// It is known, or there is none.
+    Nothing,
+    /// It is another one than before.
+    New,
+    /// There is none any more.
+    Over,
+}
+
+/// A further sink.
+pub struct Further {
+    wanted: Wanted,
+    known: Mutex<Known>,
+    changed: Condvar,
+    reached: watch::Sender<Vec<Option<Epoch>>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// What waits, by dataflow.
+    waiting: Vec<Waiting>,
+    ending: bool,
+    error: Option<String>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Waiting {
+    epochs: VecDeque<Arc<Changed>>,
+    bytes: usize,
+}
+
+impl Further {
+    /// A sink for so many dataflows.
+    pub fn new(wanted: Wanted, dataflows: usize) -> Further {
+        let known = Known { waiting: vec![Waiting::default(); dataflows], ..Known::default() };
+        Further { wanted, known: Mutex::new(known), changed: Condvar::new(), reached: watch::Sender::new(vec![None; dataflows]) }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An epoch of a dataflow is there. It waits, unless that is too much.
+    pub fn push(&self, place: usize, changed: &Arc<Changed>) {
+        let mut known = self.known();
+        if let Some(waiting) = known.waiting.get_mut(place).filter(|_| !self.wanted.destination.has_files()) {
+            waiting.bytes += changed.bytes();
+            waiting.epochs.push_back(Arc::clone(changed));
+            if waiting.bytes > BYTES_MAX {
+                *waiting = Waiting::default();
+            }
+        }
+        drop(known);
+        self.changed.notify_all();
+    }
+
+    /// An error that is new is told; without one, that it is over.
+    pub fn report(&self, error: Option<&str>) -> Reported {
+        let before = std::mem::replace(&mut self.known().error, error.map(String::from));
+        match (before, error) {
+            (None, None) => Reported::Nothing,
+            (Some(_), None) => Reported::Over,
+            (before, Some(error)) if before.as_deref() == Some(error) => Reported::Nothing,
+            (_, Some(_)) => Reported::New,
+        }
+    }
+
+    /// Waits a while, unless it ends.
+    pub fn pause(&self, pause: Duration) {
+        let is_going_on = |known: &mut Known| !known.ending;
+        drop(self.changed.wait_timeout_while(self.known(), pause, is_going_on));
+    }
+
+    /// Waits for an epoch, or a while. Returns whether it ends.
+    pub fn wait(&self, wait: Duration) -> bool {
+        let known = self.known();
+        if known.ending {
+            return true;
+        }
+        self.changed.wait_timeout(known, wait).unwrap_or_else(PoisonError::into_inner).0.ending
+    }
+
+    /// What it is.
+    pub fn wanted(&self) -> &Wanted {
+        &self.wanted
+    }
+
+    /// It has a dataflow up to an epoch.
+    pub fn set_reached(&self, place: usize, epoch: Option<Epoch>) {
+        self.reached.send_modify(|all| all.iter_mut().skip(place).take(1).for_each(|reached| *reached = epoch));
+    }
+
+    /// No more epochs come: what is there is written once more.
+    pub fn end(&self) {
+        self.known().ending = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until it has an epoch of a dataflow.
+    pub async fn has(&self, place: usize, epoch: Epoch) {
+        let mut reached = self.reached.subscribe();
+        let has = |reached: &Vec<Option<Epoch>>| reached.get(place).copied().flatten().is_some_and(|reached| reached >= epoch);
+        reached.wait_for(has).await.ok();
+    }
+
+    /// How it is, where these epochs of these dataflows can be read.
+    pub fn status<'n>(&self, names: impl Iterator<Item = &'n str>, readable: &[Option<Epoch>]) -> Value {
+        let all = self.reached.borrow().clone();
+        let mut dataflows = Map::new();
+        for (place, name) in names.enumerate() {
+            let [reached, readable] = [&all, readable].map(|epochs| epochs.get(place).copied().flatten());
+            let behind = readable.unwrap_or(0).saturating_sub(reached.unwrap_or(0));
+            dataflows.insert(name.into(), json!({"reached": reached, "behind": behind}));
+        }
+        json!({"place": self.wanted.shown, "dataflows": dataflows, "error": self.known().error})
+    }
+
+    /// The epochs that follow one, where none between is missing.
+    pub fn following(&self, place: usize, epoch: Epoch) -> Option<Vec<Arc<Changed>>> {
+        let known = self.known();
+        let following: Vec<Arc<Changed>> =
+            known.waiting.get(place)?.epochs.iter().filter(|changed| changed.epoch > epoch).map(Arc::clone).collect();
+        following.first().is_some_and(|first| first.epoch == epoch + 1).then_some(following)
+    }
+
+    /// It has all up to an epoch.
+    pub fn forget(&self, place: usize, epoch: Epoch) {
+        let mut known = self.known();
+        let Some(waiting) = known.waiting.get_mut(place) else { return };
+        while let Some(first) = waiting.epochs.pop_front_if(|first| first.epoch <= epoch) {
+            waiting.bytes -= first.bytes();
+        }
+    }
+}
+
+/// How a watched folder is, for who asks.
+#[derive(Debug, Default)]
+pub struct WatchStatus(Mutex<Value>);
+
+impl WatchStatus {
+    /// As JSON.
+    pub fn value(&self) -> Value {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// It is so now.
+    pub fn set(&self, value: Value) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = value;
+    }
+}

@@ -1,0 +1,36 @@
+//! What a service may be asked for at a time.
+
+use retally_core::time::DAY;
+
+/// What a service may be asked for at a time.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of a body, as it comes.
+    pub body: u64,
+    /// Bytes of a body when it is unpacked.
+    pub unpacked: u64,
+    /// Batches that wait for the journal.
+    pub waiting: usize,
+    /// Streams of changes.
+    pub streams: usize,
+    /// Connections.
+    pub connections: usize,
+    /// How long changes are kept, in microseconds.
+    pub changes_kept: i64,
+    /// Bytes of changes that are kept of a dataflow.
+    pub changes_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            body: 256 << 20,
+            unpacked: 4 << 30,
+            waiting: 1_024,
+            streams: 10_000,
+            connections: 12_000,
+            changes_kept: 30 * DAY,
+            changes_bytes: 10 << 30,
+        }
+    }
+}
