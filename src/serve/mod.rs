@@ -158,7 +158,12 @@ pub fn run(dataflows: Vec<Served>, options: Options, listening: impl FnOnce(Sock
     let made: Vec<bool> = decisions.iter().map(|decision| matches!(decision, Decision::Make(_))).collect();
     spawn("tables", &events, Event::Commit, {
         let (service, shared) = (Arc::clone(&service), Arc::clone(&shared));
-        move || pipeline::commit(&service, live, &completed, &shared, &made)
+        move || {
+            let ended = pipeline::commit(&service, live, &completed, &shared, &made);
+            // Whoever waits for what is under way waits in vain.
+            shared.fail();
+            ended
+        }
     })?;
     pipeline::catch_up(&service, &state, &host, &shared, &reached)?;
     let is_ready = shared.drained();
@@ -190,10 +195,10 @@ pub fn run(dataflows: Vec<Served>, options: Options, listening: impl FnOnce(Sock
         std::thread::Builder::new().name(format!("folder-{number}")).spawn(run)?;
     }
 
-    let ended = until_ended(&happened, &service, &shared);
-    // A failure of the engine is why the others ended.
-    if let Some(host) = Arc::into_inner(host)
-        && ended.is_ok()
+    let ended = until_ended(&happened, &service, &shared, is_ready);
+    // Where the engine has failed, that is why the others ended.
+    if !matches!(ended, Err(ServeError::State(_) | ServeError::Sink(_)))
+        && let Some(host) = Arc::into_inner(host)
     {
         host.close()?;
     }
@@ -206,32 +211,35 @@ pub fn run(dataflows: Vec<Served>, options: Options, listening: impl FnOnce(Sock
     Ok(())
 }
 
-/// Waits until both threads have ended, because they were asked to or because one has failed.
-fn until_ended(happened: &Receiver<Event>, service: &Service, shared: &Shared) -> Result<(), ServeError> {
-    let (mut journal, mut tables) = (false, false);
+/// Waits until both threads have ended, because they were asked to or because one has failed; the first of them only where it `has_begun`.
+fn until_ended(happened: &Receiver<Event>, service: &Service, shared: &Shared, has_begun: bool) -> Result<(), ServeError> {
+    let (mut journal, mut tables) = (!has_begun, false);
+    let mut first = None;
     while !(journal && tables) {
-        match happened.recv() {
-            Ok(Event::Asked) => {
+        let Ok(event) = happened.recv() else { break };
+        let ended = match event {
+            Event::Asked => {
                 notify("STOPPING=1");
                 service.tell("ending: what has been taken is finished");
+                continue;
             }
-            Ok(Event::Journal(Ok(()))) => journal = true,
-            Ok(Event::Commit(Ok(()))) if service.phase() == Phase::Ending => tables = true,
-            // The engine is gone, and says why when it is closed.
-            Ok(Event::Commit(Ok(()))) => {
-                shared.fail();
-                service.end();
-                return Ok(());
+            Event::Journal(ended) => {
+                journal = true;
+                ended
             }
-            Ok(Event::Journal(Err(error)) | Event::Commit(Err(error))) => {
-                shared.fail();
-                service.end();
-                return Err(error);
+            Event::Commit(ended) => {
+                tables = true;
+                ended
             }
-            Err(_) => return Ok(()),
+        };
+        // Of one that ends before it was asked to, the other has to hear.
+        if ended.is_err() || service.phase() != Phase::Ending {
+            shared.fail();
+            service.end();
         }
+        first = first.or(ended.err());
     }
-    Ok(())
+    first.map_or(Ok(()), Err)
 }
 
 /// Tells systemd, where it wants to know.

@@ -66,7 +66,7 @@ struct Pending {
     /// The disk has it.
     durable: bool,
     reply: Option<(Wait, oneshot::Sender<Result<Reply, Refused>>)>,
-    _key: Option<KeyGuard>,
+    key: Option<KeyGuard>,
 }
 
 impl Shared {
@@ -148,7 +148,7 @@ pub fn catch_up(service: &Service, state: &State, host: &Host, shared: &Shared, 
             return Ok(());
         }
         let plan = service.files.plan(served.of(), &frame.parts.iter().collect::<Vec<_>>())?;
-        let pending = Pending { batch: batch_row(frame), began: Instant::now(), durable: true, reply: None, _key: None };
+        let pending = Pending { batch: batch_row(frame), began: Instant::now(), durable: true, reply: None, key: None };
         shared.add(service, (place, frame.epoch), pending);
         host.offer(place, plan, Instant::now())?;
     }
@@ -204,7 +204,7 @@ fn append(service: &Service, state: &mut State, host: &Host, run: Vec<Incoming>,
     for (incoming, batch) in rest {
         let Incoming { dataflow, plan, key, began, wait, reply, .. } = incoming;
         let epoch = batch.epoch;
-        let pending = Pending { batch, began, durable: false, reply: Some((wait, reply)), _key: key.map(|(_, guard)| guard) };
+        let pending = Pending { batch, began, durable: false, reply: Some((wait, reply)), key: key.map(|(_, guard)| guard) };
         shared.add(service, (dataflow, epoch), pending);
         let offered = host.offer(dataflow, plan, began)?;
         assert_eq!(offered, epoch, "the engine and the journal number batches alike");
@@ -343,10 +343,12 @@ fn answer(service: &Service, shared: &Shared, prepared: Vec<Prepared<'_>>) {
     }
     let mut known = shared.known();
     for Prepared { place, served, batch, answer, .. } in prepared {
-        let Some(pending) = known.pending.remove(&(place, batch.epoch)) else { continue };
+        let Some(Pending { began, reply, key, .. }) = known.pending.remove(&(place, batch.epoch)) else { continue };
         known.answered.push(Answered { dataflow: served.name().into(), epoch: batch.epoch, answer: answer.clone() });
-        service.metrics.visible.observe(pending.began.elapsed().as_secs_f64());
-        if let Some((_, reply)) = pending.reply {
+        service.metrics.visible.observe(began.elapsed().as_secs_f64());
+        // Whoever is answered may send it again at once.
+        drop(key);
+        if let Some((_, reply)) = reply {
             // Whoever asked may have gone.
             reply.send(Ok(Reply { epoch: batch.epoch, answer: Some(answer) })).ok();
         }

@@ -130,6 +130,13 @@ impl Format {
     }
 }
 
+/// A table as the bytes of a Parquet file.
+pub fn parquet(state: &TableState) -> io::Result<Vec<u8>> {
+    let mut file = Vec::new();
+    parquet::write(state, &mut file)?;
+    Ok(file)
+}
+
 /// Why tables were not written. Until the last of them is complete, nothing is replaced.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {

@@ -145,11 +145,19 @@ impl Files {
             }
             let (accept_from, accept_until) = first.accepts();
             let batch = Batch { parts: parts.iter().filter_map(|part| self.source(&shaped, part)).collect() };
-            let mut planned = plan::plan(&shaped, &batch, Arrival { accept_from, accept_until })?;
+            let planned = plan::plan(&shaped, &batch, Arrival { accept_from, accept_until });
+            let mut planned = planned.map_err(|error| self.missing(parts).unwrap_or(error.into()))?;
             planned.shape(&shaped.inputs, &of.definition.inputs);
             plan.append(planned);
         }
         Ok(plan)
+    }
+
+    /// That a file is not there any more which was kept.
+    fn missing(&self, parts: &[&Part]) -> Option<StateError> {
+        let blobs = parts.iter().flat_map(|part| part.blobs()).filter(|blob| blob.file != MISSING);
+        let path = blobs.map(|blob| PathBuf::from(self.blobs.path(blob))).find(|path| !path.exists())?;
+        Some(StateError::damaged(&path, "it is missing".into()))
     }
 
     fn source(&self, definition: &Definition, part: &Part) -> Option<batch::Part> {

@@ -56,9 +56,11 @@ impl Answer {
     }
 }
 
-/// A port that nobody listens on.
+/// A port that nobody listens on, of those that no connection is given by the system: it is free again after a restart.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let first = 20_000 + std::process::id() % 10_000;
+    let mut ports = (first..).map(|port| u16::try_from(port % 12_000 + 20_000).unwrap());
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 impl Service {

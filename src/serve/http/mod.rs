@@ -93,7 +93,7 @@ pub const ROUTES: &[Route] = &[
         about: "Rows, sorted as in CSV, as of the epoch in the header Retally-Epoch",
         parameters: tables::PARAMETERS,
         takes: &[],
-        gives: &[JSON, "text/csv"],
+        gives: &[JSON, "text/csv", "application/vnd.apache.parquet"],
         handler: || get(tables::rows),
     },
     Route {

@@ -3,6 +3,7 @@
 use super::error::ApiError;
 use super::{Shared, blocking, served, table};
 use crate::serve::service::Service;
+use crate::sinks;
 use crate::sinks::live::read::{Question, Text, kind};
 use axum::Json;
 use axum::body::{Body, Bytes};
@@ -25,7 +26,7 @@ const CHUNKS: usize = 4;
 
 /// What may be asked of a table.
 pub const PARAMETERS: &[(&str, &str)] = &[
-    ("format", "json or csv [json]"),
+    ("format", "json, csv or parquet [json]"),
     ("COLUMN", "Only rows with this value in the column; given more than once, with any of them"),
     ("from", "From this time or day on, by the first column of times or days"),
     ("to", "Up to this time or day, without it"),
@@ -88,8 +89,8 @@ pub fn recovered(service: &Service, place: usize) -> Result<(), ApiError> {
 }
 
 /// What is asked of a table.
-fn question(table: &Table, asked: &[(String, String)]) -> Result<(Question, Text), ApiError> {
-    let (mut question, mut text) = (Question::default(), Text::Json);
+fn question(table: &Table, asked: &[(String, String)]) -> Result<(Question, Form), ApiError> {
+    let (mut question, mut form) = (Question::default(), Form::Text(Text::Json));
     let number = |name: &str, value: &str| {
         value.parse::<u64>().map_err(|_| ApiError::bad("bad_value", format!("{name}={value:?} is no number of rows")))
     };
@@ -98,10 +99,11 @@ fn question(table: &Table, asked: &[(String, String)]) -> Result<(Question, Text
     for (name, value) in asked {
         match name.as_str() {
             "format" => {
-                text = match value.as_str() {
-                    "json" => Text::Json,
-                    "csv" => Text::Csv,
-                    _ => return Err(ApiError::bad("bad_value", format!("format={value:?} is neither json nor csv"))),
+                form = match value.as_str() {
+                    "json" => Form::Text(Text::Json),
+                    "csv" => Form::Text(Text::Csv),
+                    "parquet" => Form::Parquet,
+                    _ => return Err(ApiError::bad("bad_value", format!("format={value:?} is none of json, csv and parquet"))),
                 }
             }
             "limit" => question.limit = Some(number(name, value)?),
@@ -116,7 +118,7 @@ fn question(table: &Table, asked: &[(String, String)]) -> Result<(Question, Text
         question.only(table, column, &values)?;
     }
     question.range(table, from, to)?;
-    Ok((question, text))
+    Ok((question, form))
 }
 
 async fn answer(
@@ -126,7 +128,8 @@ async fn answer(
     asked: &[(String, String)],
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
-    let (question, text) = question(&table, asked)?;
+    let (question, form) = question(&table, asked)?;
+    let Form::Text(text) = form else { return parquet(service, dataflow, table, question).await };
     let (chunks, sent) = mpsc::channel::<Result<Bytes, std::io::Error>>(CHUNKS);
     let (began, epoch) = oneshot::channel();
     // Others wait, so that slow ones do not keep all threads.
@@ -153,6 +156,26 @@ async fn answer(
     };
     let chunks = stream::unfold(sent, |mut sent| async move { Some((sent.recv().await?, sent)) });
     Ok((marks, [(CONTENT_TYPE, kind)], Body::from_stream(chunks)).into_response())
+}
+
+/// The rows as a file. Its columns are collected before they are written, so they are in memory; they are in the order of files.
+async fn parquet(service: Arc<Service>, dataflow: String, table: Table, question: Question) -> Result<Response, ApiError> {
+    let _permit = Arc::clone(&service.reads).acquire_owned().await;
+    blocking(move || {
+        let (epoch, state) = service
+            .readers
+            .read(|snapshot| Ok::<_, ApiError>((snapshot.epoch(&dataflow)?, snapshot.state(&table, &dataflow, &question)?)))?;
+        let file = sinks::parquet(&state).map_err(|error| ApiError::failed(error.to_string()))?;
+        let marks = [("retally-epoch", epoch.to_string()), (ETAG.as_str(), format!("\"{epoch}\""))];
+        Ok((marks, [(CONTENT_TYPE, "application/vnd.apache.parquet")], file).into_response())
+    })
+    .await
+}
+
+/// How rows are sent.
+enum Form {
+    Text(Text),
+    Parquet,
 }
 
 /// Why rows are not read any further.
