@@ -106,6 +106,12 @@ fn a_batch_is_answered_with_what_it_did() {
     let rejected = service.get("/v1/online/rejected").ok().json();
     let sources: Vec<&str> = rejected.as_array().unwrap().iter().map(|row| row["source"].as_str().unwrap()).collect();
     assert_eq!(sources, ["-", "gateway 7"]);
+    for from in [format!("--server {}", service.address), "--state state".into()] {
+        let list = |words: &str| place.run(&format!("rejected list online {words} {from}")).succeeds().stdout;
+        assert!(list("").starts_with("online.rejected: 2 rows\n"), "{}", list(""));
+        let only = list("'source=gateway 7' --format csv");
+        assert!(only.lines().count() == 2 && only.contains(",gateway 7,2,"), "{only}");
+    }
     service.end();
 }
 
@@ -933,4 +939,51 @@ fn what_is_damaged_is_named_at_the_start_and_nothing_hangs() {
     let ran = start();
     assert_eq!(ran.code, Some(1), "{}", ran.stderr);
     assert!(ran.stderr.contains("is damaged: its last batch of online is number 0"), "{}", ran.stderr);
+}
+
+/// More than a shell allows a process to have open, at first.
+const STREAMS: usize = 1_500;
+
+#[test]
+fn many_streams_hear_of_a_change() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    // This process has an end of each, too.
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    let streams = STREAMS.min(usize::try_from(hard).unwrap_or(usize::MAX).saturating_sub(200));
+    let place = Place::new();
+    let service = Service::start(&place, "online -w 2");
+    let address = service.address.strip_prefix("http://").unwrap().to_string();
+    let open = |_| {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        stream.write_all(b"GET /v1/changes?tables=online.online_daily HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream
+    };
+    let mut all: Vec<TcpStream> = (0..streams).map(open).collect();
+    let until = std::time::Instant::now() + Duration::from_secs(60);
+    while service.get("/v1/status").ok().json()["streams"] != streams {
+        assert!(std::time::Instant::now() < until, "{}", service.get("/v1/status").text);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    service.csv("/v1/online/events", table(&EVENTS, &["2026-03-01 00:00:00,77,77,77,true".into()])).ok();
+    for stream in &mut all {
+        let (mut text, mut block) = (String::new(), [0; 2048]);
+        while !text.contains("id: online:1\n") {
+            let length = stream.read(&mut block).unwrap();
+            assert!(length > 0, "a stream ends: {text}");
+            text += &String::from_utf8_lossy(&block[..length]);
+        }
+        assert!(text.contains("\"devices\":1"), "{text}");
+    }
+    // Whoever goes is not counted any more.
+    drop(all);
+    let until = std::time::Instant::now() + Duration::from_secs(60);
+    while service.get("/v1/status").ok().json()["streams"] != 0 {
+        service.csv("/v1/online/events", table(&EVENTS, &["2026-03-01 00:00:00,77,77,77,true".into()])).ok();
+        assert!(std::time::Instant::now() < until, "{}", service.get("/v1/status").text);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    service.end();
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
 }

@@ -70,6 +70,7 @@ pub fn command() -> Command {
         .subcommand(query())
         .subcommand(follow())
         .subcommand(why())
+        .subcommand(rejected())
         .subcommand(verify())
         .subcommand(
             Command::new("compact").about("Fold the batches of a state into what they come to, and remove what was taken back").arg(
@@ -226,29 +227,51 @@ fn verify() -> Command {
         )
 }
 
+fn rejected() -> Command {
+    let list = Command::new("list")
+        .about("Records that were refused, with their place and the reason")
+        .arg(
+            Arg::new("dataflow")
+                .value_name("DATAFLOW")
+                .required(true)
+                .value_parser(PossibleValuesParser::new(names()))
+                .help("Which dataflow"),
+        )
+        .arg(conditions("Only records with this value: input, source, line, reason or raw"))
+        .args(server())
+        .arg(state())
+        .args(shown());
+    Command::new("rejected").about("Records that a service refused").subcommand_required(true).arg_required_else_help(true).subcommand(list)
+}
+
+/// `COLUMN=VALUE`, any number of them.
+fn conditions(help: &'static str) -> Arg {
+    Arg::new("tags").value_name("COLUMN=VALUE").num_args(0..).help(help)
+}
+
+/// Which rows are shown, and how.
+fn shown() -> [Arg; 3] {
+    let flag = |name: &'static str, value: &'static str, help: &'static str| Arg::new(name).long(name).value_name(value).help(help);
+    [
+        flag("limit", "N", "So many at most, the first ones [default: 12 for a table, else all]").value_parser(clap::value_parser!(u64)),
+        flag("order", "COLUMN", "By this column first; -COLUMN: its greatest first").allow_hyphen_values(true),
+        flag("format", "FORMAT", "How they are printed").value_parser(["table", "csv", "json"]).default_value("table"),
+    ]
+}
+
 fn query() -> Command {
     let flag = |name: &'static str, value: &'static str, help: &'static str| Arg::new(name).long(name).value_name(value).help(help);
     Command::new("query")
         .about("Rows of a table of a service or a state, or points of a store, within a range of time")
         .arg(Arg::new("measurement").value_name("DATAFLOW.TABLE").required(true).help("Which table; with --points, which measurement"))
-        .arg(
-            Arg::new("tags")
-                .value_name("COLUMN=VALUE")
-                .num_args(0..)
-                .help("Only rows with this value; a column that is given more than once has any of them. Of points: a tag, and they have all"),
-        )
+        .arg(conditions("Only rows with this value; a column that is given more than once has any of them. Of points: a tag, and they have all"))
         .args(server())
         .arg(state())
         .arg(flag("points", "DEST", "The store that a run wrote: store:DIR").conflicts_with_all(["server", "state"]))
         .arg(flag("from", "TIME", "From this time on, or from the beginning of this day"))
         .arg(flag("to", "TIME", "Up to this time, or to the beginning of this day, without it"))
-        .arg(
-            flag("limit", "N", "This many points at most, the first ones [default: 12 for a table, else all]")
-                .value_parser(clap::value_parser!(u64)),
-        )
-        .arg(flag("order", "COLUMN", "Rows by this column first; -COLUMN: its greatest first").allow_hyphen_values(true).conflicts_with("points"))
-        .arg(flag("format", "FORMAT", "How they are printed").value_parser(["table", "csv", "json"]).default_value("table"))
-        .arg(flag("timezone", "IANA", "The zone of times without an offset, and of days").default_value("UTC"))
+        .args(shown())
+        .arg(flag("timezone", "IANA", "With --points: the zone of times without an offset, and of days").default_value("UTC").requires("points"))
         .after_help(
             "Examples:\n  retally query online.online_daily fleet_size=1 --from 2026-03-01\n  retally query brushing.settings toothbrush_id=t1 --points store:points\n  \
              retally query brushing.brushing dataset_id=d1 --from 2026-03-01 --to 2026-03-02 --format csv --points store:points",

@@ -103,6 +103,7 @@ pub fn main() -> ExitCode {
         Some(("serve", matches)) => serve::main(matches),
         Some(("feed", matches)) => feed::main(matches),
         Some(("follow", matches)) => follow::main(matches),
+        Some(("rejected", matches)) => rows::rejected(matches),
         Some(("why", matches)) => why::main(matches),
         Some(("verify", matches)) => verify::main(matches),
         Some(("compact", matches)) => compact::main(matches),

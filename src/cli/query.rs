@@ -31,6 +31,9 @@ struct Question {
 /// Runs the command.
 pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let text = |name: &str| matches.get_one::<String>(name).map(String::as_str);
+    if text("order").is_some() {
+        return Err(CliError::usage("points are in the order of time, and have no other").hint("leave --order out"));
+    }
     let range_ns = range(matches)?;
     let dir = match text("points").unwrap_or_default().parse() {
         Ok(Destination::Store(dir)) => dir,

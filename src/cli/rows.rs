@@ -15,6 +15,9 @@ use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Read, Write, stdout};
 use std::path::Path;
 
+/// The table of refused records.
+const REJECTED: &str = "rejected";
+
 /// What is asked for: `DATAFLOW.TABLE`, and what else was said.
 pub struct Asked<'m> {
     /// The dataflow.
@@ -26,18 +29,28 @@ pub struct Asked<'m> {
 
 /// Prints rows of a table.
 pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
-    let asked = Asked::of(matches)?;
+    print(&Asked::of(matches)?, matches)
+}
+
+/// Prints the records that were refused.
+pub fn rejected(matches: &ArgMatches) -> Result<(), CliError> {
+    let Some(("list", matches)) = matches.subcommand() else { return Ok(()) };
+    let dataflow = matches.get_one::<String>("dataflow").map_or("", String::as_str);
+    print(&Asked { dataflow, table: REJECTED, matches }, matches)
+}
+
+fn print(asked: &Asked<'_>, matches: &ArgMatches) -> Result<(), CliError> {
     let state = matches.get_one::<String>("state");
     match matches.get_one::<String>("format").map(String::as_str) {
         Some("table") | None => {
             let mut text = Vec::new();
-            rows(&asked, state, Text::Csv, &mut text)?;
+            rows(asked, state, Text::Csv, &mut text)?;
             print_table(&format!("{}.{}", asked.dataflow, asked.table), &text)
         }
         Some(format) => {
             let format = if format == "csv" { Text::Csv } else { Text::Json };
             let mut out = BufWriter::new(stdout().lock());
-            match rows(&asked, state, format, &mut out) {
+            match rows(asked, state, format, &mut out) {
                 Err(Failed::Written(error)) => unless_broken_pipe(Err(error)),
                 Err(error) => Err(error.into()),
                 Ok(()) => unless_broken_pipe(out.flush()),
@@ -83,7 +96,8 @@ impl<'m> Asked<'m> {
     }
 
     fn text(&self, name: &str) -> Option<&str> {
-        self.matches.get_one::<String>(name).map(String::as_str)
+        // Not every command has them all.
+        self.matches.try_get_one::<String>(name).ok().flatten().map(String::as_str)
     }
 
     /// The table that is asked for, under the settings that it was made with.
@@ -154,7 +168,8 @@ fn rows_of_server(asked: &Asked<'_>, format: Text, out: &mut dyn Write) -> Resul
         parameters.extend(asked.text(name).map(|value| (name.to_string(), value.to_string())));
     }
     parameters.extend(asked.matches.get_one::<u64>("limit").map(|limit| ("limit".to_string(), limit.to_string())));
-    let response = server.get(&format!("/v1/{}/tables/{}", asked.dataflow, asked.table), &parameters, &[])?;
+    let path = if asked.table == REJECTED { REJECTED.into() } else { format!("tables/{}", asked.table) };
+    let response = server.get(&format!("/v1/{}/{path}", asked.dataflow), &parameters, &[])?;
     let mut body = response.into_body().into_reader();
     let mut block = vec![0; 64 << 10];
     loop {

@@ -35,6 +35,7 @@ use crate::state::{State, StateError};
 use further::{Further, Wanted};
 use http::auth::Tokens;
 use limits::Limits;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use pipeline::Shared;
 use recovery::{Decision, Facts, Reached};
 use retally_core::Epoch;
@@ -116,6 +117,7 @@ enum Event {
 
 /// Serves until a signal asks it to end. `listening` is called when it takes requests.
 pub fn run(dataflows: Vec<Served>, options: Options, listening: impl FnOnce(SocketAddr)) -> Result<(), ServeError> {
+    raise_open_files();
     let dir = options.state.clone();
     let mut state = State::open(&dir)?;
     if state.torn() > 0 {
@@ -240,6 +242,14 @@ fn until_ended(happened: &Receiver<Event>, service: &Service, shared: &Shared, h
         first = first.or(ended.err());
     }
     first.map_or(Ok(()), Err)
+}
+
+/// As many files and connections may be open as the system allows: shells give a process few at first.
+fn raise_open_files() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // Where that is refused, fewer streams can be open.
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).ok();
+    }
 }
 
 /// Tells systemd, where it wants to know.
