@@ -13,11 +13,11 @@ use super::recent::EpochChanges;
 use super::service::{Incoming, KeyGuard, Phase, Refused, Reply, Served, Service, Wait};
 use crate::engine::host::{Completed, Host};
 use crate::engine::{Commit, EngineError};
-use crate::sinks::live::{BatchAnswer, BatchRow, Live, LiveEpoch, Sum};
+use crate::sinks::live::{BatchAnswer, BatchRow, Live, LiveEpoch};
 use crate::sinks::{Reached, SinkError};
 use crate::state::frame::{Answer, Answered, Frame};
 use crate::state::{State, StateError};
-use crate::tables::{Run, TableState, consolidated};
+use crate::tables::{Run, Tables, consolidated};
 use retally_core::Epoch;
 use retally_core::contract::Table;
 use retally_core::row::RowBatch;
@@ -93,15 +93,6 @@ impl Shared {
     /// Waits until all that is in the journal is in the tables. Not so, where something has failed.
     pub fn drained(&self) -> bool {
         !self.wait_until(|known| known.pending.is_empty() && known.replaying == 0).failed
-    }
-
-    /// Answers all that wait that it is not known when their batches can be read. They are in the journal, and are applied in the end.
-    fn refuse_all(&self, phase: &Phase) {
-        for pending in self.known().pending.values_mut().filter(|pending| pending.durable) {
-            if let Some((_, reply)) = pending.reply.take() {
-                reply.send(Err(Refused::Phase(phase.clone()))).ok();
-            }
-        }
     }
 
     fn add(&self, service: &Service, place: (usize, Epoch), pending: Pending) {
@@ -311,7 +302,6 @@ fn apply(service: &Service, live: &mut Live, prepared: &[Prepared<'_>], shared: 
             Err(error @ SinkError::Database { .. }) if service.phase() != Phase::Ending => {
                 service.tell(&format!("the tables can't be written: {error}; trying again"));
                 service.enter(Phase::Stuck(error.to_string()));
-                shared.refuse_all(&Phase::Stuck(error.to_string()));
                 std::thread::sleep(PUT_OFF);
                 if shared.known().failed {
                     return Ok(());
@@ -371,35 +361,20 @@ pub fn take_up(
     live: &mut Live,
     place: usize,
     epoch: Epoch,
-    mut changes: BTreeMap<String, Vec<RowBatch>>,
+    changes: BTreeMap<String, Vec<RowBatch>>,
     rejected: Vec<RowBatch>,
     is_made: bool,
 ) -> Result<(), ServeError> {
     let Some(served) = service.dataflows.get(place) else { return Ok(()) };
-    let runs: Vec<(&Table, Run)> =
-        served.tables.iter().map(|table| (table, consolidated(changes.remove(table.name).unwrap_or_default()))).collect();
-    let sum = |run: &Run| {
-        let mut sum = Sum::default();
-        sum.add(run.iter().flat_map(|batch| batch.iter()));
-        sum
-    };
-    let sums: BTreeMap<&str, Sum> = runs.iter().map(|(table, run)| (table.name, sum(run))).collect();
-    let holds = live.holds(served.name(), epoch, &sums)?;
-    if is_made || !holds {
-        if !is_made {
-            service.tell(&format!("the tables of {} are not those of batch {epoch}: they are made anew", served.name()));
-        }
-        let mut states: Vec<TableState> = Vec::new();
-        for (table, run) in runs {
-            let mut state = TableState::new(table.clone());
-            state.apply(run.into_iter().map(|batch| Arc::try_unwrap(batch).unwrap_or_else(|shared| (*shared).clone())).collect());
-            states.push(state);
-        }
-        let mut refused = TableState::new(Table::rejected());
-        refused.apply(rejected);
-        states.push(refused);
-        let reached = Reached { dataflow: served.name().into(), epoch, fingerprint: served.job.fingerprint() };
-        live.bring(&states.iter().collect::<Vec<_>>(), &reached)?;
+    let mut tables = Tables::new(&*served.job.graph, &served.job.tables);
+    tables.apply(changes, rejected);
+    let reached = Reached { dataflow: served.name().into(), epoch, fingerprint: served.job.fingerprint() };
+    let is_other = !is_made && !live.holds(&tables.all(), &reached)?;
+    if is_other {
+        service.tell(&format!("the tables of {} are not those of batch {epoch}: they are made anew", served.name()));
+    }
+    if is_made || is_other {
+        live.bring(&tables.all(), &reached)?;
     }
     service.publish(&[(place, epoch)]);
     service.metrics.reached(served.name(), epoch);

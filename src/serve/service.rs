@@ -230,6 +230,13 @@ impl Service {
         self.phases().wait_for(|phase| *phase == Phase::Ending).await.ok();
     }
 
+    /// Waits until the tables can't be written. Returns why.
+    pub async fn stuck(&self) -> Phase {
+        let is_so = |phase: &Phase| matches!(phase, Phase::Stuck(_));
+        // Whoever sends is here as long as this is.
+        self.phases().wait_for(is_so).await.map_or(Phase::Ending, |phase| phase.clone())
+    }
+
     /// Goes over to another phase; from the last one there is no way back.
     pub fn enter(&self, phase: Phase) {
         self.phase.send_if_modified(|now| {
@@ -275,18 +282,25 @@ impl Service {
         crate::engine::now().plus(-KEY_KEPT)
     }
 
-    /// Takes a batch, which is answered by its `reply`.
+    fn queue(&self) -> Result<SyncSender<Incoming>, Refused> {
+        locked(&self.queue).clone().ok_or(Refused::Phase(Phase::Ending))
+    }
+
+    /// Takes a batch, which is answered by its `reply`; none where too many wait.
     pub fn take(&self, incoming: Incoming) -> Result<(), Refused> {
-        let queue = locked(&self.queue);
-        let Some(queue) = queue.as_ref() else { return Err(Refused::Phase(Phase::Ending)) };
-        match queue.try_send(incoming) {
-            Ok(()) => {
-                self.metrics.waiting.inc();
-                Ok(())
-            }
-            Err(TrySendError::Full(_)) => Err(Refused::Full(self.limits.waiting)),
-            Err(TrySendError::Disconnected(_)) => Err(Refused::Phase(Phase::Ending)),
-        }
+        self.queue()?.try_send(incoming).map_err(|error| match error {
+            TrySendError::Full(_) => Refused::Full(self.limits.waiting),
+            TrySendError::Disconnected(_) => Refused::Phase(Phase::Ending),
+        })?;
+        self.metrics.waiting.inc();
+        Ok(())
+    }
+
+    /// Takes a batch as soon as not too many wait.
+    pub fn take_in_turn(&self, incoming: Incoming) -> Result<(), Refused> {
+        self.queue()?.send(incoming).map_err(|_| Refused::Phase(Phase::Ending))?;
+        self.metrics.waiting.inc();
+        Ok(())
     }
 
     /// How long it has been there.

@@ -31,8 +31,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const TOGETHER: Duration = Duration::from_millis(50);
 /// So many batches of a folder are under way at a time.
 const UNDER_WAY_MAX: usize = 64;
-/// How long to wait when the service takes nothing.
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// A watched folder.
 #[derive(Debug)]
@@ -85,7 +83,7 @@ impl Watched {
         if let Err(error) = &watcher {
             service.tell(&format!("{:?} is looked through every {LOOK_EVERY:?}: {error}", self.folder.path));
         }
-        let (mut said, mut scanned) = (None, None::<Instant>);
+        let mut said = None;
         loop {
             if service.phase() == Phase::Ending {
                 return;
@@ -102,13 +100,13 @@ impl Watched {
                 "folder": self.folder.path, "files": self.known.len(), "refused": self.refused.len(),
                 "error": error.or_else(|| self.refused.keys().next().map(|file| format!("{file} can't be read"))),
             }));
-            scanned = Some(Instant::now()).or(scanned);
-            self.wait(service, &events, watcher.is_ok(), scanned);
+            self.wait(service, &events, watcher.is_ok());
         }
     }
 
     /// Waits until there is a reason to look again.
-    fn wait(&self, service: &Service, events: &Receiver<()>, has_events: bool, scanned: Option<Instant>) {
+    fn wait(&self, service: &Service, events: &Receiver<()>, has_events: bool) {
+        let began = Instant::now();
         let is_settled = |(seen, _): &(Seen, Instant)| self.is_done(seen);
         let is_waiting = !self.seen.values().all(is_settled) || !has_events;
         loop {
@@ -119,7 +117,7 @@ impl Watched {
                     return;
                 }
                 Err(RecvTimeoutError::Timeout) if is_waiting || service.phase() == Phase::Ending => return,
-                Err(RecvTimeoutError::Timeout) if scanned.is_none_or(|scanned| scanned.elapsed() >= RESCAN_EVERY) => return,
+                Err(RecvTimeoutError::Timeout) if began.elapsed() >= RESCAN_EVERY => return,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return std::thread::sleep(LOOK_EVERY),
             }
@@ -160,19 +158,16 @@ impl Watched {
         }
         self.seen.retain(|below, _| there.contains(below));
         self.refused.retain(|below, _| there.contains(below));
-        let gone: Vec<String> = self.known.keys().filter(|below| !there.contains(*below)).cloned().collect();
+        let gone = self.known.iter().filter(|(below, _)| !there.contains(*below));
+        let gone: Vec<(String, Part)> = gone.map(|(below, part)| (below.clone(), folders::retraction(part))).collect();
         let mut under_way = Vec::new();
-        for below in gone {
-            if let Some(part) = self.known.get(&below) {
-                let part = folders::retraction(part);
-                self.deliver(service, below, None, vec![part], &mut under_way)?;
-            }
-        }
-        for seen in ready {
-            self.take(service, seen, &mut under_way)?;
-        }
+        let delivered = gone
+            .into_iter()
+            .try_for_each(|(below, part)| self.deliver(service, below, None, vec![part], &mut under_way))
+            .and_then(|()| ready.into_iter().try_for_each(|seen| self.take(service, seen, &mut under_way)));
+        // What was handed over is there, whatever came of the rest.
         self.settle_all(&mut under_way);
-        Ok(())
+        delivered
     }
 
     /// Whether it was modified long enough ago.
@@ -228,33 +223,16 @@ impl Watched {
             }
             (Err(error), None) => return Err(error),
         };
+        if under_way.len() >= UNDER_WAY_MAX {
+            self.settle_all(under_way);
+        }
         let new = parts.last().filter(|part| part.sign > 0).cloned();
-        let mut incoming = Some((parts, plan));
-        while let Some((parts, plan)) = incoming.take() {
-            if under_way.len() >= UNDER_WAY_MAX {
-                self.settle_all(under_way);
-            }
-            let (reply, answer) = oneshot::channel();
-            let (arrived, began) = (engine::now(), Instant::now());
-            let batch = Incoming {
-                dataflow: self.dataflow,
-                parts: parts.clone(),
-                plan: plan.clone(),
-                key: None,
-                arrived,
-                began,
-                wait: Wait::Visible,
-                reply,
-            };
-            match service.take(batch) {
-                Ok(()) => under_way.push(UnderWay { below: below.clone(), new: new.clone(), answer }),
-                Err(Refused::Full(_)) => {
-                    std::thread::sleep(PAUSE);
-                    incoming = Some((parts, plan));
-                }
-                // It ends, or can't write: the next look, or the next start, tells.
-                Err(_) => return Ok(()),
-            }
+        let (reply, answer) = oneshot::channel();
+        let (dataflow, arrived, began) = (self.dataflow, engine::now(), Instant::now());
+        let batch = Incoming { dataflow, parts, plan, key: None, arrived, began, wait: Wait::Visible, reply };
+        // Where it ends, the next start tells.
+        if service.take_in_turn(batch).is_ok() {
+            under_way.push(UnderWay { below, new, answer });
         }
         Ok(())
     }

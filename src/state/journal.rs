@@ -178,10 +178,14 @@ fn path(dir: &Path, segment: u64) -> PathBuf {
 
 /// The numbers of the files, in order.
 fn segments(dir: &Path) -> Result<Vec<u64>, StateError> {
-    let failed = StateError::io("list", dir);
+    numbered(dir, ".log")
+}
+
+/// The numbers of the files in a folder whose names are a number and this ending, in order.
+pub fn numbered(dir: &Path, ending: &str) -> Result<Vec<u64>, StateError> {
     let names = std::fs::read_dir(dir).and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>());
-    let number = |name: std::ffi::OsString| name.to_str()?.strip_suffix(".log")?.parse().ok();
-    let mut numbers: Vec<u64> = names.map_err(failed)?.into_iter().filter_map(number).collect();
+    let number = |name: std::ffi::OsString| name.to_str()?.strip_suffix(ending)?.parse().ok();
+    let mut numbers: Vec<u64> = names.map_err(StateError::io("list", dir))?.into_iter().filter_map(number).collect();
     numbers.sort_unstable();
     Ok(numbers)
 }

@@ -9,6 +9,7 @@
 
 use super::StateError;
 use super::frame::{Frame, Part};
+use super::journal::numbered;
 use crate::staged::{Staged, sweep};
 use retally_core::Epoch;
 use serde::{Deserialize, Serialize};
@@ -105,18 +106,22 @@ impl<'f> Net<'f> {
     fn add(&mut self, part: &'f Part) {
         let place = *self.places.entry(identity(part)).or_insert(self.parts.len());
         let Some((known, count)) = self.parts.get_mut(place) else { return self.parts.push((part, i64::from(part.sign))) };
-        // The name under which it came last, and its folder.
+        // The name under which it came last, and when its file was modified.
         *known = part;
         // Of a dataset the last delivery counts.
         *count = if part.dataset().is_some() { i64::from(part.sign > 0) } else { *count + i64::from(part.sign) };
     }
 }
 
-/// What makes parts the same, whatever they are called: what they hold, and how that is read; of a dataset its key.
+/// What makes parts the same, whatever they are called: what they hold, how that is read, and their place in a folder that is a table, by
+/// which they are taken back; of a dataset its key.
 fn identity(part: &Part) -> String {
     let text = match part.dataset() {
         Some((input, key)) => serde_json::to_string(&(input, key)),
-        None => serde_json::to_string(&(&part.input, &part.content, &part.shape, part.accept_from, part.accept_until)),
+        None => {
+            let place = part.folder.as_ref().map(|folder| (&folder.path, &folder.file));
+            serde_json::to_string(&(&part.input, &part.content, &part.shape, part.accept_from, part.accept_until, place))
+        }
     };
     // Texts and numbers are written without fail.
     text.unwrap_or_default()
@@ -128,20 +133,13 @@ fn path(dir: &Path, number: u64) -> PathBuf {
 
 /// Those that are there, in order.
 fn numbers(dir: &Path) -> Result<Vec<u64>, StateError> {
-    let entries = match std::fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(StateError::io("list", dir))?,
-    };
-    let number = |entry: std::fs::DirEntry| entry.file_name().to_str()?.strip_suffix(ENDING)?.parse().ok();
-    let mut numbers: Vec<u64> = entries.filter_map(Result::ok).filter_map(number).collect();
-    numbers.sort_unstable();
-    Ok(numbers)
+    if dir.try_exists().map_err(StateError::io("list", dir))? { numbered(dir, ENDING) } else { Ok(Vec::new()) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::frame::{Blob, Content};
+    use crate::state::frame::{Blob, Content, InFolder};
 
     fn part(file: &str, sign: i8, until: i64) -> Part {
         let content = Content::Blob(Blob { file: file.into(), bytes: 1 });
@@ -174,6 +172,23 @@ mod tests {
         let mut more = folded.frames.clone();
         more.push(frame("a", 4, vec![part("w", 1, 1), part("y", -1, 1)]));
         assert_eq!(signs(Snapshot::of(8, &more).frames.last().unwrap()), [of("y", 1), of("z", 1), of("z", -1)]);
+    }
+
+    /// Two files of a folder that hold the same: each is taken back by its own name.
+    #[test]
+    fn files_of_a_folder_are_told_by_their_places() {
+        let of = |file: &str, sign, modified| {
+            let folder = Some(InFolder { path: "drop".into(), file: file.into(), modified_ns: Some(modified) });
+            Part { folder, ..part("x", sign, 1) }
+        };
+        let files = |frames: &[Frame]| -> Vec<(String, i8)> {
+            let last = Snapshot::of(1, frames).frames.pop().unwrap();
+            last.parts.into_iter().map(|part| (part.folder.unwrap().file, part.sign)).collect()
+        };
+        let both = frame("a", 1, vec![of("one", 1, 7), of("two", 1, 7)]);
+        assert_eq!(files(std::slice::from_ref(&both)), [("one".into(), 1), ("two".into(), 1)]);
+        // One was touched, and then taken away.
+        assert_eq!(files(&[both, frame("a", 2, vec![of("one", -1, 9)])]), [("two".into(), 1)]);
     }
 
     #[test]

@@ -17,12 +17,11 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt};
 use retally_core::Epoch;
-use retally_core::contract::{Input, InputKind};
+use retally_core::contract::InputKind;
 use retally_core::time::Moment;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -322,18 +321,19 @@ impl Taking {
             }
             small.extend_from_slice(&chunk);
         }
-        let input = self.input(place)?;
-        let is_text = matches!(input.kind, InputKind::Records);
-        let (parts, plan, sent) = match (more, kind) {
-            (None, Kind { format: Some(format), packing: "", .. }) if is_text && std::str::from_utf8(&small).is_ok() => {
-                self.hash.update(&small);
-                let text = String::from_utf8(small).unwrap_or_default();
-                let content = Content::Inline(Inline { format, text });
-                let part = self.service.files.part(self.served().of(), &input, sign, name, content, self.arrival);
-                let plan = self.service.files.plan(self.served().of(), &[&part])?;
+        let service = Arc::clone(&self.service);
+        let served = service.dataflows.get(self.place).ok_or_else(|| ApiError::failed("the dataflow is gone"))?;
+        let input = served.job.definition.inputs.get(place).ok_or_else(|| ApiError::failed("the input is gone"))?;
+        let is_small = more.is_none() && kind.packing.is_empty() && matches!(input.kind, InputKind::Records);
+        let (parts, plan, sent) = match (kind.format.filter(|_| is_small), String::from_utf8(small)) {
+            (Some(format), Ok(text)) => {
+                self.hash.update(&text);
+                let part = service.files.part(served.of(), input, sign, name, Content::Inline(Inline { format, text }), self.arrival);
+                let plan = service.files.plan(served.of(), &[&part])?;
                 (vec![part], plan, None)
             }
-            (more, kind) => {
+            (_, small) => {
+                let small = small.map_or_else(std::string::FromUtf8Error::into_bytes, String::into_bytes);
                 let (chunks, received) = mpsc::channel::<Bytes>(CHUNKS);
                 let (service, of_place, arrival, name) = (Arc::clone(&self.service), self.place, self.arrival, name.to_string());
                 let keeping = tokio::task::spawn_blocking(move || {
@@ -357,10 +357,6 @@ impl Taking {
         Ok(())
     }
 
-    fn input(&self, place: usize) -> Result<Input, ApiError> {
-        self.served().job.definition.inputs.get(place).cloned().ok_or_else(|| ApiError::failed("the input is gone"))
-    }
-
     /// Hands it on, and waits until it is as far as was asked for.
     async fn finish(self, began: Instant, wait: Wait) -> Result<Response, ApiError> {
         let Taking { service, place, key, arrived, parts, plan, hash, bytes, .. } = self;
@@ -379,7 +375,12 @@ impl Taking {
         };
         let (reply, answer) = oneshot::channel();
         service.take(Incoming { dataflow: place, parts, plan, key, arrived, began, wait, reply })?;
-        let reply = answer.await.map_err(|_| ApiError::from(Phase::Ending))??;
+        let reply = tokio::select! {
+            biased;
+            answer = answer => answer.map_err(|_| ApiError::from(Phase::Ending))??,
+            // It is in the journal, or about to be, and is applied in the end: nobody waits here until then.
+            stuck = service.stuck(), if wait != Wait::Durable => return Err(stuck.into()),
+        };
         if wait == Wait::Sinks {
             for further in &service.further {
                 further.has(place, reply.epoch).await;
@@ -394,7 +395,7 @@ impl Taking {
 struct Answered<'a> {
     epoch: Epoch,
     #[serde(flatten)]
-    answer: Option<Came<'a>>,
+    answer: Option<&'a Answer>,
     /// In place of what came of it, where that was not waited for.
     #[serde(skip_serializing_if = "Option::is_none")]
     durable: Option<bool>,
@@ -402,21 +403,8 @@ struct Answered<'a> {
     ms: f64,
 }
 
-#[derive(Debug, Serialize)]
-struct Came<'a> {
-    accepted: u64,
-    late: u64,
-    rejected: u64,
-    changed: &'a BTreeMap<String, u64>,
-}
-
 fn answered(reply: &Reply, duplicate: bool, ms: f64) -> Response {
-    let answer = reply.answer.as_ref().map(|Answer { accepted, late, rejected, changed }| Came {
-        accepted: *accepted,
-        late: *late,
-        rejected: *rejected,
-        changed,
-    });
+    let answer = reply.answer.as_ref();
     let durable = answer.is_none().then_some(true);
     Json(Answered { epoch: reply.epoch, answer, durable, duplicate, ms: (ms * 100.0).round() / 100.0 }).into_response()
 }

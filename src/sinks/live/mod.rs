@@ -141,8 +141,9 @@ impl Live {
         self.sqlite.read(|open| relational::reached(open, dataflow))
     }
 
-    /// Whether these are what the tables of a dataflow hold as of an epoch.
-    pub fn holds(&mut self, dataflow: &str, epoch: Epoch, sums: &BTreeMap<&str, Sum>) -> Result<bool, SinkError> {
+    /// Whether these rows are what the tables of a dataflow hold as of an epoch.
+    pub fn holds(&mut self, tables: &[&TableState], reached: &Reached) -> Result<bool, SinkError> {
+        let sums = sums(tables);
         self.sqlite.read(|open| {
             let mut statement = open
                 .transaction
@@ -150,7 +151,7 @@ impl Live {
                 .map_err(|error| open.failed(&error))?;
             let mut found = BTreeMap::new();
             let mut read = || {
-                let mut rows = statement.query(params![dataflow, stored(epoch)])?;
+                let mut rows = statement.query(params![reached.dataflow, stored(reached.epoch)])?;
                 while let Some(row) = rows.next()? {
                     found.insert(row.get::<_, String>(0)?, Sum { rows: row.get(1)?, checksum: row.get(2)? });
                 }
@@ -164,8 +165,7 @@ impl Live {
     /// Brings the tables of a dataflow to their rows. Changes before are not kept: who followed them reads the tables anew.
     pub fn bring(&mut self, tables: &[&TableState], reached: &Reached) -> Result<(), SinkError> {
         let dataflow = reached.dataflow.as_str();
-        let sums: BTreeMap<&str, Sum> =
-            tables.iter().filter(|state| state.table().key_columns > 0).map(|state| (state.table().name, sum(state))).collect();
+        let sums = sums(tables);
         self.sqlite.write(&mut |open| {
             for state in tables {
                 // A table of other settings or of another version is ours all the same.
@@ -274,11 +274,14 @@ impl Live {
     }
 }
 
-/// The sum of a table.
-pub fn sum(state: &TableState) -> Sum {
-    let mut sum = Sum::default();
-    sum.add(state.rows().map(|row| (row, 1)));
-    sum
+/// The sums of tables; `rejected`, which is about deliveries, has none.
+fn sums<'t>(tables: &[&'t TableState]) -> BTreeMap<&'t str, Sum> {
+    let sum = |state: &&'t TableState| {
+        let mut sum = Sum::default();
+        sum.add(state.rows().map(|row| (row, 1)));
+        (state.table().name, sum)
+    };
+    tables.iter().filter(|state| state.table().key_columns > 0).map(sum).collect()
 }
 
 /// Applies changes to a table, which has no rows or has some.
