@@ -42,7 +42,12 @@ pub fn load_average() -> f64 {
 
 /// A line of this process's `/proc/self/status`, in bytes.
 pub fn status_bytes(name: &str) -> u64 {
-    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status_bytes_of("self", name)
+}
+
+/// A line of a process's `/proc/PROCESS/status`, in bytes.
+pub fn status_bytes_of(process: &str, name: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     line.and_then(|value| value.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1_024
 }

@@ -102,9 +102,7 @@ impl Service {
     }
 
     fn rss(&self) -> f64 {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        line.and_then(|value| value.trim().trim_end_matches(" kB").parse::<f64>().ok()).unwrap_or(0.0) * 1_024.0
+        machine::status_bytes_of(&self.child.id().to_string(), "VmRSS") as f64
     }
 
     fn end(mut self, signal: Signal) -> Result<()> {

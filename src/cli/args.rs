@@ -15,6 +15,7 @@ use retally_core::contract::{AsOf, Dataflow, Definition, InputKind, Setting, Set
 use retally_core::ids::Ids;
 use retally_core::points::Measurement;
 use retally_core::time::Moment;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -47,13 +48,7 @@ pub fn command() -> Command {
         .subcommand(
             Command::new("demo")
                 .about("Generate input, run it, feed a late batch, and show what changed")
-                .arg(
-                    Arg::new("dataflow")
-                        .value_name("DATAFLOW")
-                        .value_parser(PossibleValuesParser::new(names()))
-                        .default_value("online")
-                        .help("Which dataflow"),
-                )
+                .arg(dataflow().default_value("online"))
                 .arg(out_dir("Where input, tables and charts go [default: a new folder below the system's temporary one]").required(false)),
         )
         .subcommand(
@@ -73,9 +68,9 @@ pub fn command() -> Command {
         .subcommand(rejected())
         .subcommand(verify())
         .subcommand(
-            Command::new("compact").about("Fold the batches of a state into what they come to, and remove what was taken back").arg(
-                Arg::new("state").long("state").value_name("DIR").required(true).help("The folder of the state, which nobody has open"),
-            ),
+            Command::new("compact")
+                .about("Fold the batches of a state into what they come to, and remove what was taken back")
+                .arg(own_state()),
         )
         .subcommand(
             Command::new("status")
@@ -91,15 +86,33 @@ pub fn command() -> Command {
         .subcommand(Command::new("man").about("The man page, in roff"))
 }
 
+/// A flag with a value.
+fn flag(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value).help(help)
+}
+
+/// Which dataflow.
+fn dataflow() -> Arg {
+    Arg::new("dataflow").value_name("DATAFLOW").value_parser(PossibleValuesParser::new(names())).help("Which dataflow")
+}
+
+/// The workers of a process.
+fn workers() -> Arg {
+    flag("workers", "N", "Workers of this process [default: the cores of the machine]").short('w').value_parser(clap::value_parser!(u64))
+}
+
+/// The folder of a state that is opened.
+fn own_state() -> Arg {
+    flag("state", "DIR", "The folder of the state, which nobody has open").required(true)
+}
+
 /// The folder of a state that is read.
 fn state() -> Arg {
-    let arg = Arg::new("state").long("state").value_name("DIR").conflicts_with("server");
-    arg.help("The folder of a state, instead of a service; one may have it open")
+    flag("state", "DIR", "The folder of a state, instead of a service; one may have it open").conflicts_with("server")
 }
 
 /// Which service, and who asks.
 fn server() -> [Arg; 2] {
-    let flag = |name: &'static str, value: &'static str, help: &'static str| Arg::new(name).long(name).value_name(value).help(help);
     [
         flag("server", "URL", "Where the service is [default: http://127.0.0.1:7878]"),
         flag("token-file", "FILE", "A file with the secret of a token"),
@@ -107,7 +120,6 @@ fn server() -> [Arg; 2] {
 }
 
 fn serve() -> Command {
-    let flag = |name: &'static str, value: &'static str, help: &'static str| Arg::new(name).long(name).value_name(value).help(help);
     Command::new("serve")
         .about("Keep dataflows right for as long as it is left alone: batches in by HTTP, tables and changes out")
         .arg(
@@ -152,11 +164,7 @@ fn serve() -> Command {
         .arg(flag("max-unpacked", "BYTES", "The largest body when it is unpacked [default: 4GiB]").value_parser(values::bytes))
         .arg(flag("max-streams", "N", "So many streams of changes may be open [default: 10000]").value_parser(clap::value_parser!(u64)))
         .arg(flag("keep-changes", "DURATION", "How long changes can be followed from [default: 30d]").value_parser(values::time_kept))
-        .arg(
-            flag("workers", "N", "Workers of this process [default: the cores of the machine]")
-                .short('w')
-                .value_parser(clap::value_parser!(u64)),
-        )
+        .arg(workers())
         .after_help(
             "Examples:\n  retally serve online --state state\n  curl -H 'content-type: text/csv' --data-binary @events.csv http://127.0.0.1:7878/v1/online/events\n  \
              curl -N 'http://127.0.0.1:7878/v1/changes?tables=online.online_daily'",
@@ -166,13 +174,7 @@ fn serve() -> Command {
 fn feed() -> Command {
     Command::new("feed")
         .about("Send a batch to a service, and show what it changed")
-        .arg(
-            Arg::new("dataflow")
-                .value_name("DATAFLOW")
-                .required(true)
-                .value_parser(PossibleValuesParser::new(names()))
-                .help("Which dataflow"),
-        )
+        .arg(dataflow().required(true))
         .arg(inputs("Records: a file, a folder, a glob or s3://BUCKET/PREFIX; INPUT-=PATH retracts them"))
         .args(server())
         .arg(
@@ -187,7 +189,6 @@ fn feed() -> Command {
 }
 
 fn follow() -> Command {
-    let flag = |name: &'static str, value: &'static str, help: &'static str| Arg::new(name).long(name).value_name(value).help(help);
     Command::new("follow")
         .about("Changes of a service's tables as they come, a JSON object a line")
         .arg(Arg::new("tables").value_name("DATAFLOW.TABLE").num_args(1..).required(true).help("Which tables"))
@@ -202,13 +203,7 @@ fn why() -> Command {
     Command::new("why")
         .about("How a row of a table became what it is: its changes, each with its batch, the last first")
         .arg(Arg::new("measurement").value_name("DATAFLOW.TABLE").required(true).help("Which table"))
-        .arg(
-            Arg::new("tags")
-                .value_name("COLUMN=VALUE")
-                .num_args(1..)
-                .required(true)
-                .help("Which row: a value for each column of the table's key"),
-        )
+        .arg(conditions("Which row: a value for each column of the table's key").num_args(1..).required(true))
         .args(server())
         .arg(state())
 }
@@ -216,27 +211,14 @@ fn why() -> Command {
 fn verify() -> Command {
     Command::new("verify")
         .about("Compute everything that a state holds anew from its journal, and compare: exit code 1 where anything differs")
-        .arg(Arg::new("state").long("state").value_name("DIR").required(true).help("The folder of the state, which nobody has open"))
-        .arg(
-            Arg::new("workers")
-                .long("workers")
-                .short('w')
-                .value_name("N")
-                .value_parser(clap::value_parser!(u64))
-                .help("Workers of this process [default: the cores of the machine]"),
-        )
+        .arg(own_state())
+        .arg(workers())
 }
 
 fn rejected() -> Command {
     let list = Command::new("list")
         .about("Records that were refused, with their place and the reason")
-        .arg(
-            Arg::new("dataflow")
-                .value_name("DATAFLOW")
-                .required(true)
-                .value_parser(PossibleValuesParser::new(names()))
-                .help("Which dataflow"),
-        )
+        .arg(dataflow().required(true))
         .arg(conditions("Only records with this value: input, source, line, reason or raw"))
         .args(server())
         .arg(state())
@@ -251,7 +233,6 @@ fn conditions(help: &'static str) -> Arg {
 
 /// Which rows are shown, and how.
 fn shown() -> [Arg; 3] {
-    let flag = |name: &'static str, value: &'static str, help: &'static str| Arg::new(name).long(name).value_name(value).help(help);
     [
         flag("limit", "N", "So many at most, the first ones [default: 12 for a table, else all]").value_parser(clap::value_parser!(u64)),
         flag("order", "COLUMN", "By this column first; -COLUMN: its greatest first").allow_hyphen_values(true),
@@ -260,7 +241,6 @@ fn shown() -> [Arg; 3] {
 }
 
 fn query() -> Command {
-    let flag = |name: &'static str, value: &'static str, help: &'static str| Arg::new(name).long(name).value_name(value).help(help);
     Command::new("query")
         .about("Rows of a table of a service or a state, or points of a store, within a range of time")
         .arg(Arg::new("measurement").value_name("DATAFLOW.TABLE").required(true).help("Which table; with --points, which measurement"))
@@ -319,7 +299,6 @@ fn setting(setting: &Setting) -> Arg {
 
 fn run(dataflow: &dyn Dataflow) -> Command {
     let definition = dataflow.definition();
-    let flag = |name: &'static str, value: &'static str, help: &'static str| Arg::new(name).long(name).value_name(value).help(help);
     let number = || ValueParser::from(clap::value_parser!(u64));
     Command::new(definition.name)
         .about(definition.about)
@@ -386,12 +365,7 @@ fn run(dataflow: &dyn Dataflow) -> Command {
         )
         .args(reading())
         .arg(Arg::new("quiet").short('q').long("quiet").action(ArgAction::SetTrue).help("No progress, no summaries"))
-        .arg(
-            flag("workers", "N", "Workers of this process [default: the cores of the machine]")
-                .short('w')
-                .value_parser(number())
-                .help_heading("Workers"),
-        )
+        .arg(workers().help_heading("Workers"))
         .arg(
             flag("processes", "N", "Processes that run together")
                 .short('n')
@@ -501,6 +475,12 @@ fn describe(dataflow: &dyn Dataflow) -> String {
     // Writing to a string can't fail.
     inputs().ok();
     text
+}
+
+/// The values of `declared` settings that are known by name; of others the defaults.
+pub fn known_settings(declared: &[Setting], known: BTreeMap<String, String>) -> Settings {
+    let given = declared.iter().filter_map(|setting| Some((setting.name, known.get(setting.name)?)));
+    given.fold(Settings::defaults(declared), |settings, (name, value)| settings.with(name, value))
 }
 
 /// The values of `declared` settings: as given on the command line, or in a file, or by default.

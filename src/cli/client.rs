@@ -5,6 +5,7 @@ use super::serve::LISTEN;
 use crate::client;
 use crate::shown;
 use clap::ArgMatches;
+use serde_json::Value;
 use std::io::Read;
 use std::time::Duration;
 use ureq::http::Uri;
@@ -82,6 +83,14 @@ impl Server {
         if status == 200 { Ok(response) } else { Err(failed(status, response.into_body()).error) }
     }
 
+    /// Gets the JSON at a path.
+    pub fn json(&self, path: &str, asked: &[(String, String)]) -> Result<Value, CliError> {
+        let mut text = String::new();
+        let mut body = self.get(path, asked, &[])?.into_body().into_reader();
+        body.read_to_string(&mut text).map_err(|error| CliError::failed(format!("the answer was cut off: {error}")))?;
+        serde_json::from_str(&text).map_err(|error| CliError::failed(format!("the answer is none of a service: {error}")))
+    }
+
     /// It does not answer.
     pub fn unreachable(&self, error: &ureq::Error) -> CliError {
         let error = CliError::failed(format!("could not ask the service at {}: {error}", self.base));
@@ -94,7 +103,7 @@ pub fn failed(status: u16, body: Body) -> Failed {
     let mut text = String::new();
     // What can't be read says nothing.
     body.into_reader().take(ERROR_BYTES_MAX).read_to_string(&mut text).ok();
-    let answer: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    let answer: Value = serde_json::from_str(&text).unwrap_or_default();
     let said = |name: &str| answer.get("error").and_then(|error| error.get(name)?.as_str()).map(String::from);
     let error = CliError::failed(said("message").unwrap_or_else(|| format!("the service answered with status {status}")));
     let error = match said("hint") {

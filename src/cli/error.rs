@@ -12,6 +12,7 @@ use crate::points::PointsError;
 use crate::points::store::StoreError;
 use crate::serve::ServeError;
 use crate::sinks::SinkError;
+use crate::sinks::live::read::{BadQuestion, HistoryError};
 use crate::state::StateError;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -172,6 +173,21 @@ impl From<ServeError> for CliError {
             ServeError::System(_) => "see how many threads and open files a process may have (ulimit -a)",
         };
         CliError::failed(error.to_string()).hint(hint)
+    }
+}
+
+impl From<BadQuestion> for CliError {
+    fn from(error: BadQuestion) -> Self {
+        CliError { hint: error.hint().map(String::from), ..CliError::usage(error.to_string()) }
+    }
+}
+
+impl From<HistoryError> for CliError {
+    fn from(error: HistoryError) -> Self {
+        match error {
+            HistoryError::Bad(error) => error.into(),
+            HistoryError::Sink(error) => error.into(),
+        }
     }
 }
 

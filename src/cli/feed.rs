@@ -40,11 +40,7 @@ struct File {
     path: String,
     /// What it is called.
     name: String,
-    /// What it holds, and how it is packed when it is sent.
-    content_type: &'static str,
-    encoding: &'static str,
-    /// It is text, and packed on the way; newlines in it may be in quotes.
-    packed: Option<bool>,
+    sent: Sent,
     bytes: u64,
 }
 
@@ -85,31 +81,33 @@ fn files(definition: &Definition, inputs: &[String]) -> Result<Vec<File>, CliErr
         let found = paths::find(path, |_| true).map_err(|error| CliError::from(crate::engine::EngineError::from(error)))?;
         for file in found.files {
             let shown = shown::location(&file).into_owned();
-            let Some(Sent { content_type, encoding, packed }) = format::kind(&file).and_then(|kind| Sent::of(kind, &file)) else {
+            let Some(sent) = format::kind(&file).and_then(Sent::of) else {
                 let error = CliError::usage(format!("{shown:?} can't be sent to a service"));
                 return Err(error.hint("CSV and JSON can, plain or with .gz or .zst, and Parquet"));
             };
             let bytes = std::fs::metadata(&file).map_or(0, |file| file.len());
-            files.push(File { part: name.clone(), path: file, name: shown, content_type, encoding, packed, bytes });
+            files.push(File { part: name.clone(), path: file, name: shown, sent, bytes });
         }
     }
     Ok(files)
 }
 
 /// How a file is sent.
+#[derive(Clone, Copy, Debug)]
 struct Sent {
+    /// What it holds, and how it is packed when it is sent.
     content_type: &'static str,
     encoding: &'static str,
+    /// It is text, and packed on the way; newlines in it may be in quotes.
     packed: Option<bool>,
 }
 
 impl Sent {
     /// A file of some kind, where a service takes it.
-    fn of(kind: Kind, path: &str) -> Option<Sent> {
-        let is_lines = !path.to_ascii_lowercase().contains(".json") || path.to_ascii_lowercase().contains(".jsonl");
+    fn of(kind: Kind) -> Option<Sent> {
         let content_type = match kind.content {
             Content::Csv => "text/csv",
-            Content::Json if is_lines => "application/x-ndjson",
+            // By line or not: it is looked at.
             Content::Json => "application/json",
             Content::Parquet => "application/vnd.apache.parquet",
             Content::Archive(_) => return None,
@@ -210,10 +208,11 @@ fn write(mut to: PipeWriter, files: &[File], boundary: &str, bar: &ProgressBar) 
         let name: String =
             file.name.chars().map(|character| if matches!(character, '"' | '\r' | '\n' | '\\') { '_' } else { character }).collect();
         let disposition = format!("Content-Disposition: form-data; name=\"{}\"; filename=\"{name}\"", file.part);
-        let (kind, encoding) = (file.content_type, file.encoding);
-        write!(to, "--{boundary}\r\n{disposition}\r\nContent-Type: {kind}\r\nContent-Encoding: {encoding}\r\n\r\n").map_err(failed)?;
+        let Sent { content_type, encoding, packed } = file.sent;
+        write!(to, "--{boundary}\r\n{disposition}\r\nContent-Type: {content_type}\r\nContent-Encoding: {encoding}\r\n\r\n")
+            .map_err(failed)?;
         let from = InputFile::open(&file.path).map_err(failed)?;
-        match file.packed {
+        match packed {
             None => copy(from, &mut to, bar),
             Some(has_quotes) => Packer::new(&mut to, has_quotes).and_then(|mut packer| {
                 copy(from, &mut packer, bar)?;

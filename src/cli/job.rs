@@ -52,10 +52,14 @@ pub fn reading(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Reading,
     definition.inputs.iter_mut().for_each(|input| input.files = files.clone());
     let settings = args::settings(&definition.settings, section.settings(), matches);
     let settings = dataflow.settle(&mut definition, settings, &given(matches)).map_err(|error| CliError::usage(error.to_string()))?;
-    let not_before = matches.get_one::<String>("not-before");
-    let accept_from =
-        not_before.map_or(Ok(Moment::NOT_BEFORE), |text| args::time("not-before", text, &settings)).map_err(CliError::usage)?;
+    let accept_from = accept_from(matches, &settings)?;
     Ok(Reading { definition, settings, accept_from })
+}
+
+/// From when on events are accepted.
+fn accept_from(matches: &ArgMatches, settings: &Settings) -> Result<Moment, CliError> {
+    let not_before = matches.get_one::<String>("not-before");
+    not_before.map_or(Ok(Moment::NOT_BEFORE), |text| args::time("not-before", text, settings)).map_err(CliError::usage)
 }
 
 /// The job of a command line.
@@ -108,9 +112,7 @@ pub fn served(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Served, C
     // All of them may come, but for those that a layout does without.
     let given = if is_wide { &[][..] } else { &inputs };
     let settings = dataflow.settle(&mut definition, settings, given).map_err(|error| CliError::usage(error.to_string()))?;
-    let not_before = matches.get_one::<String>("not-before");
-    let accept_from =
-        not_before.map_or(Ok(Moment::NOT_BEFORE), |text| args::time("not-before", text, &settings)).map_err(CliError::usage)?;
+    let accept_from = accept_from(matches, &settings)?;
     let graph = dataflow.graph(&settings).map_err(|error| CliError::usage(error.to_string()))?;
     let tables = graph.tables().iter().map(|table| table.name.to_string()).collect();
     let dir: PathBuf = state_of(matches)?;

@@ -125,9 +125,7 @@ impl File {
         }
         out
     }
-}
 
-impl File {
     /// The folders that a service of these dataflows watches, as `DATAFLOW.INPUT=DIR`.
     pub fn watch(&self, names: &[&String]) -> Vec<String> {
         let sections = names.iter().filter_map(|name| Some((name, self.dataflows.get(*name)?)));

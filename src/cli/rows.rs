@@ -1,5 +1,6 @@
 //! `retally query` of tables: those of a service, or of the state of one.
 
+use super::args;
 use super::client::Server;
 use super::error::{CliError, unless_broken_pipe};
 use super::suggest::nearest;
@@ -9,7 +10,7 @@ use crate::sinks::SinkError;
 use crate::sinks::live::read::{Question, Reader, Text};
 use crate::state::State;
 use clap::ArgMatches;
-use retally_core::contract::{Settings, Table};
+use retally_core::contract::Table;
 use retally_core::row::ColumnType;
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Read, Write, stdout};
@@ -108,9 +109,7 @@ impl<'m> Asked<'m> {
         })?;
         let declared = dataflow.definition().settings;
         let is_known = settings.is_some();
-        let settings = settings.unwrap_or_default();
-        let settings = declared.iter().filter_map(|setting| Some((setting.name, settings.get(setting.name)?)));
-        let settings = settings.fold(Settings::defaults(&declared), |all, (name, value)| all.with(name, value));
+        let settings = args::known_settings(&declared, settings.unwrap_or_default());
         let graph = dataflow.graph(&settings).map_err(|error| CliError::failed(error.to_string()))?;
         let mut tables = graph.tables();
         tables.push(Table::rejected());
@@ -183,16 +182,14 @@ fn rows_of_state(asked: &Asked<'_>, dir: &Path, format: Text, out: &mut dyn Writ
     let mut reader = open_state(dir)?;
     let snapshot = reader.snapshot()?;
     let table = asked.table(snapshot.settings(asked.dataflow)?)?;
-    let bad = |error: crate::sinks::live::read::BadQuestion| CliError::usage(error.to_string());
-    let mut question = Question::default();
+    let (mut question, conditions) = (Question::default(), asked.conditions()?);
     question.limit = asked.matches.get_one::<u64>("limit").copied();
-    let mut values: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    asked.conditions()?.into_iter().for_each(|(column, value)| values.entry(column).or_default().push(value));
-    for (column, values) in values {
-        question.only(&table, &column, &values).map_err(bad)?;
-    }
-    question.range(&table, asked.text("from"), asked.text("to")).map_err(bad)?;
-    asked.text("order").map_or(Ok(()), |order| question.order(&table, order)).map_err(bad)?;
+    let mut ask = || {
+        question.conditions(&table, conditions.iter().map(|(column, value)| (column.as_str(), value.as_str())))?;
+        question.range(&table, asked.text("from"), asked.text("to"))?;
+        asked.text("order").map_or(Ok(()), |order| question.order(&table, order))
+    };
+    ask().map_err(CliError::from)?;
     let mut bytes = Vec::new();
     let mut write = |bytes: &mut Vec<u8>| {
         let written = out.write_all(bytes).map_err(Failed::Written);

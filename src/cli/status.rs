@@ -11,7 +11,7 @@ use clap::ArgMatches;
 use retally_core::time::Moment;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Write, stdout};
+use std::io::{Write, stdout};
 
 /// So many batches of each dataflow are shown, the last ones.
 const BATCHES_SHOWN: usize = 10;
@@ -38,13 +38,7 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
 
 /// How a service is, and its last batches.
 fn of_service(server: &Server) -> Result<(), CliError> {
-    let get = |path: &str, asked: &[(String, String)]| -> Result<Value, CliError> {
-        let mut text = String::new();
-        let mut body = server.get(path, asked, &[])?.into_body().into_reader();
-        body.read_to_string(&mut text).map_err(|error| CliError::failed(format!("the answer was cut off: {error}")))?;
-        serde_json::from_str(&text).map_err(|error| CliError::failed(format!("the answer is none of a service: {error}")))
-    };
-    let status = get("/v1/status", &[])?;
+    let status = server.json("/v1/status", &[])?;
     let said = |value: &Value, name: &str| match value.get(name) {
         Some(Value::String(text)) => text.clone(),
         Some(Value::Number(number)) => grouped(&number.to_string()),
@@ -62,7 +56,7 @@ fn of_service(server: &Server) -> Result<(), CliError> {
         text += &format!("{name}: epoch {epoch}, {records} records accepted, {late} late, {rejected} rejected\n");
     }
     for (name, _) in dataflows.into_iter().flatten() {
-        let batches = get(&format!("/v1/{name}/batches"), &[("limit".into(), BATCHES_SHOWN.to_string())])?;
+        let batches = server.json(&format!("/v1/{name}/batches"), &[("limit".into(), BATCHES_SHOWN.to_string())])?;
         let batches = batches.get("batches").and_then(Value::as_array).cloned().unwrap_or_default();
         let row = |batch: &Value| {
             let changed: u64 =

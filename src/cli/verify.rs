@@ -14,7 +14,7 @@ use crate::sinks::live::read::{Question, Snapshot};
 use crate::state::{Of, State};
 use crate::tables::TableState;
 use clap::ArgMatches;
-use retally_core::contract::{Dataflow, Settings, Table};
+use retally_core::contract::{Dataflow, Table};
 use retally_core::row::values;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Write, stdout};
@@ -59,9 +59,7 @@ fn verify(state: &State, dataflow: &dyn Dataflow, dir: &Path, workers: usize) ->
             "note: the tables of {name} were written by a run, which keeps no settings with them: they are compared under the defaults"
         ));
     }
-    let kept = kept.unwrap_or_default();
-    let given = plain.settings.iter().filter_map(|setting| Some((setting.name, kept.get(setting.name)?)));
-    let settings = given.fold(Settings::defaults(&plain.settings), |all, (name, value)| all.with(name, value));
+    let settings = args::known_settings(&plain.settings, kept.unwrap_or_default());
     let mut definition = plain.clone();
     let failed = |error: retally_core::contract::SettingError| CliError::failed(error.to_string());
     let settings = dataflow.settle(&mut definition, settings, &[]).map_err(failed)?;

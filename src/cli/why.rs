@@ -7,7 +7,7 @@ use crate::numbers::grouped;
 use clap::ArgMatches;
 use serde_json::Value;
 use std::fmt::Write as _;
-use std::io::{Read, Write, stdout};
+use std::io::{Write, stdout};
 use std::path::Path;
 
 /// So many changes are shown.
@@ -68,23 +68,11 @@ fn of_state(asked: &Asked<'_>, dir: &Path, conditions: &[(String, String)]) -> R
         return Err(error.hint("a service keeps them: retally serve"));
     }
     let table = asked.table(settings)?;
-    let key = table.columns.iter().take(table.key_columns);
-    let values: Option<Vec<&str>> =
-        key.clone().map(|column| conditions.iter().find(|(given, _)| given == column.name).map(|(_, value)| value.as_str())).collect();
-    let Some(values) = values.filter(|values| values.len() == conditions.len()) else {
-        let names: Vec<&str> = key.map(|column| column.name).collect();
-        let error = CliError::usage(format!("a row of {} is told by {}", asked.table, names.join(", ")));
-        return Err(error.hint("give a value for each of them, and for nothing else"));
-    };
-    snapshot.history(&table, asked.dataflow, &values, CHANGES_MAX).map_err(|error| CliError::failed(error.to_string()))
+    Ok(snapshot.history(&table, asked.dataflow, conditions, CHANGES_MAX)?)
 }
 
 fn of_server(asked: &Asked<'_>, server: &Server, conditions: &[(String, String)]) -> Result<Vec<Value>, CliError> {
     let path = format!("/v1/{}/tables/{}/why", asked.dataflow, asked.table);
-    let mut text = String::new();
-    let mut body = server.get(&path, conditions, &[])?.into_body().into_reader();
-    body.read_to_string(&mut text).map_err(|error| CliError::failed(format!("the answer was cut off: {error}")))?;
-    let answer: Value =
-        serde_json::from_str(&text).map_err(|error| CliError::failed(format!("the answer is none of a service: {error}")))?;
+    let answer = server.json(&path, conditions)?;
     Ok(answer.get("changes").and_then(Value::as_array).cloned().unwrap_or_default())
 }

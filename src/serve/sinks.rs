@@ -156,7 +156,7 @@ impl Writer<'_> {
 }
 
 /// All rows of a dataflow's tables, and their epoch.
-pub fn rows(service: &Service, place: usize) -> Result<(Vec<TableState>, Epoch), SinkError> {
+fn rows(service: &Service, place: usize) -> Result<(Vec<TableState>, Epoch), SinkError> {
     let Some(served) = service.dataflows.get(place) else { return Ok((Vec::new(), 0)) };
     service.readers.read(|snapshot| {
         let rejected = Table::rejected();

@@ -70,7 +70,7 @@ pub async fn stream(State(service): Shared, Query(asked): Query<Asked>, headers:
     let now = readable.borrow_and_update().clone();
     for dataflow in &mut followed {
         let last = now.get(dataflow.place).copied().flatten();
-        dataflow.position = last.ok_or_else(|| ApiError::later("recovering", "its tables are being made").hint("ask again in a moment"))?;
+        dataflow.position = last.ok_or_else(ApiError::recovering)?;
     }
     if let Some(since) = since {
         go_back(&mut followed, &since)?;
@@ -138,7 +138,7 @@ impl Drop for Stream {
 
 impl Stream {
     /// What is sent next; nothing when the service ends.
-    async fn next(&mut self) -> Option<Result<Bytes, ApiErrorText>> {
+    async fn next(&mut self) -> Option<Result<Bytes, BrokenOff>> {
         let mut text = String::new();
         if std::mem::replace(&mut self.is_new, false) {
             self.progress(&mut text);
@@ -165,7 +165,7 @@ impl Stream {
                         self.progress(&mut text);
                     }
                     // Who follows asks again from where it was.
-                    Err(_) => return Some(Err(ApiErrorText)),
+                    Err(_) => return Some(Err(BrokenOff)),
                 }
             }
             if !text.is_empty() {
@@ -227,4 +227,4 @@ async fn read(service: Arc<Service>, dataflow: Followed, last: Epoch) -> Result<
 /// A stream that breaks off.
 #[derive(Debug, thiserror::Error)]
 #[error("the changes could not be read")]
-struct ApiErrorText;
+struct BrokenOff;

@@ -41,6 +41,11 @@ impl ApiError {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
     }
 
+    /// Its tables are being made.
+    pub fn recovering() -> ApiError {
+        ApiError::later("recovering", "its tables are being made").hint("ask again in a moment")
+    }
+
     /// Something is wrong here.
     pub fn failed(message: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", message)
@@ -129,7 +134,8 @@ impl From<BadQuestion> for ApiError {
             BadQuestion::Column { .. } => "unknown_column",
             BadQuestion::Value { .. } => "bad_value",
             BadQuestion::NoTime(_) => "no_time",
+            BadQuestion::Key { .. } => "not_a_key",
         };
-        ApiError::bad(code, error.to_string())
+        ApiError { hint: error.hint().map(String::from), ..ApiError::bad(code, error.to_string()) }
     }
 }

@@ -22,6 +22,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use error::ApiError;
+use retally_core::Epoch;
 use retally_core::contract::Table;
 use std::sync::Arc;
 
@@ -228,6 +229,18 @@ fn served<'s>(service: &'s Service, name: &str) -> Result<(usize, &'s Served), A
         let names: Vec<&str> = service.dataflows.iter().map(Served::name).collect();
         ApiError::missing("unknown_dataflow", format!("{name:?} is not served")).hint(there_are(name, &names))
     })
+}
+
+/// The dataflow of this name; not while its tables are those of other settings, or none.
+fn readable<'s>(service: &'s Service, name: &str) -> Result<&'s Served, ApiError> {
+    let (place, served) = served(service, name)?;
+    let is_readable = service.readable().borrow().get(place).is_some_and(Option::is_some);
+    if is_readable { Ok(served) } else { Err(ApiError::recovering()) }
+}
+
+/// As of which epoch something is.
+fn marks(epoch: Epoch) -> [(&'static str, String); 2] {
+    [("retally-epoch", epoch.to_string()), ("etag", format!("\"{epoch}\""))]
 }
 
 /// The table of this name.

@@ -1,21 +1,20 @@
 //! Rows of tables, from SQLite, as of one epoch. They are sent as they are read.
 
 use super::error::ApiError;
-use super::{Shared, blocking, served, table};
+use super::{Shared, blocking, marks, readable, table};
 use crate::serve::service::Service;
 use crate::sinks;
 use crate::sinks::live::read::{Question, Text, kind};
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
-use axum::http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use axum::http::header::{CONTENT_TYPE, IF_NONE_MATCH};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use retally_core::Epoch;
 use retally_core::contract::Table;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
@@ -38,8 +37,7 @@ pub const PARAMETERS: &[(&str, &str)] = &[
 /// `/v1/{dataflow}/tables`
 pub async fn list(State(service): Shared, Path(name): Path<String>) -> Result<Response, ApiError> {
     blocking(move || {
-        let (place, served) = served(&service, &name)?;
-        recovered(&service, place)?;
+        let served = readable(&service, &name)?;
         let (epoch, counts) = service.readers.read(|snapshot| Ok::<_, ApiError>((snapshot.epoch(&name)?, snapshot.row_counts(&name)?)))?;
         let about = |table: &Table| {
             let columns: Vec<Value> = (0..)
@@ -64,8 +62,7 @@ pub async fn rows(
     Query(asked): Query<Vec<(String, String)>>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let (place, served) = served(&service, &dataflow)?;
-    recovered(&service, place)?;
+    let served = readable(&service, &dataflow)?;
     let table = table(served, &name)?.clone();
     answer(service, dataflow, table, &asked, &headers).await
 }
@@ -77,15 +74,8 @@ pub async fn rejected(
     Query(asked): Query<Vec<(String, String)>>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let (place, _) = served(&service, &dataflow)?;
-    recovered(&service, place)?;
+    readable(&service, &dataflow)?;
     answer(service, dataflow, Table::rejected(), &asked, &headers).await
-}
-
-/// An error while the tables are those of other settings, or none.
-pub fn recovered(service: &Service, place: usize) -> Result<(), ApiError> {
-    let is_readable = service.readable().borrow().get(place).is_some_and(Option::is_some);
-    if is_readable { Ok(()) } else { Err(ApiError::later("recovering", "its tables are being made").hint("ask again in a moment")) }
 }
 
 /// What is asked of a table.
@@ -94,7 +84,7 @@ fn question(table: &Table, asked: &[(String, String)]) -> Result<(Question, Form
     let number = |name: &str, value: &str| {
         value.parse::<u64>().map_err(|_| ApiError::bad("bad_value", format!("{name}={value:?} is no number of rows")))
     };
-    let mut values: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut conditions = Vec::new();
     let (mut from, mut to) = (None, None);
     for (name, value) in asked {
         match name.as_str() {
@@ -111,12 +101,10 @@ fn question(table: &Table, asked: &[(String, String)]) -> Result<(Question, Form
             "order" => question.order(table, value)?,
             "from" => from = Some(value.as_str()),
             "to" => to = Some(value.as_str()),
-            column => values.entry(column).or_default().push(value.clone()),
+            column => conditions.push((column, value.as_str())),
         }
     }
-    for (column, values) in values {
-        question.only(table, column, &values)?;
-    }
+    question.conditions(table, conditions.into_iter())?;
     question.range(table, from, to)?;
     Ok((question, form))
 }
@@ -145,8 +133,8 @@ async fn answer(
             _ => ApiError::failed("the tables could not be read"),
         });
     };
-    let tag = format!("\"{epoch}\"");
-    let marks = [("retally-epoch", epoch.to_string()), (ETAG.as_str(), tag.clone())];
+    let marks = marks(epoch);
+    let [_, (_, tag)] = &marks;
     if headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes()) {
         return Ok((StatusCode::NOT_MODIFIED, marks).into_response());
     }
@@ -166,8 +154,7 @@ async fn parquet(service: Arc<Service>, dataflow: String, table: Table, question
             .readers
             .read(|snapshot| Ok::<_, ApiError>((snapshot.epoch(&dataflow)?, snapshot.state(&table, &dataflow, &question)?)))?;
         let file = sinks::parquet(&state).map_err(|error| ApiError::failed(error.to_string()))?;
-        let marks = [("retally-epoch", epoch.to_string()), (ETAG.as_str(), format!("\"{epoch}\""))];
-        Ok((marks, [(CONTENT_TYPE, "application/vnd.apache.parquet")], file).into_response())
+        Ok((marks(epoch), [(CONTENT_TYPE, "application/vnd.apache.parquet")], file).into_response())
     })
     .await
 }

@@ -72,6 +72,14 @@ pub enum BadQuestion {
         /// What it holds, in words.
         kind: String,
     },
+    /// A row is told by its key, and this is another one.
+    #[error("a row of {table} is told by {columns}")]
+    Key {
+        /// The table.
+        table: &'static str,
+        /// The columns of its key.
+        columns: String,
+    },
     /// A range, where nothing has a time.
     #[error("{0} has no column of days or times")]
     NoTime(&'static str),
@@ -88,9 +96,23 @@ pub enum HistoryError {
     Sink(#[from] SinkError),
 }
 
+impl BadQuestion {
+    /// What one can do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        matches!(self, BadQuestion::Key { .. }).then_some("give a value for each of them, and for nothing else")
+    }
+}
+
 impl Question {
+    /// Only rows that have these values in these columns; of a column that is given more than once, any of them.
+    pub fn conditions<'g>(&mut self, table: &Table, given: impl Iterator<Item = (&'g str, &'g str)>) -> Result<(), BadQuestion> {
+        let mut values: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        given.for_each(|(column, value)| values.entry(column).or_default().push(value));
+        values.iter().try_for_each(|(column, values)| self.only(table, column, values))
+    }
+
     /// Only rows whose column has one of these values; an empty one is a missing one.
-    pub fn only(&mut self, table: &Table, column: &str, values: &[String]) -> Result<(), BadQuestion> {
+    fn only(&mut self, table: &Table, column: &str, values: &[&str]) -> Result<(), BadQuestion> {
         let (_, column) = named(table, column)?;
         let mut conditions = Vec::new();
         for value in values {
@@ -353,10 +375,24 @@ impl Snapshot<'_> {
         read().map_err(|error: rusqlite::Error| self.failed(&error))
     }
 
-    /// The changes of the row with this key, the last first: each with its epoch and batch, and the row before and after.
-    pub fn history(&self, table: &Table, dataflow: &str, key: &[&str], limit: u64) -> Result<Vec<serde_json::Value>, HistoryError> {
+    /// The changes of the row with this key, a value for each of its columns, the last first: each with its epoch and batch, and the row
+    /// before and after.
+    pub fn history(
+        &self,
+        table: &Table,
+        dataflow: &str,
+        key: &[(String, String)],
+        limit: u64,
+    ) -> Result<Vec<serde_json::Value>, HistoryError> {
+        let columns = table.columns.iter().take(table.key_columns);
+        let value_of = |column: &Column| Some(key.iter().find(|(given, _)| given == column.name)?.1.as_str());
+        let values: Option<Vec<&str>> = columns.clone().map(value_of).collect();
+        let Some(values) = values.filter(|values| values.len() == key.len()) else {
+            let names: Vec<&str> = columns.map(|column| column.name).collect();
+            return Err(BadQuestion::Key { table: table.name, columns: names.join(", ") }.into());
+        };
         let mut row = Row::default();
-        for (column, value) in table.columns.iter().zip(key) {
+        for (column, value) in columns.zip(values) {
             let is_missing = value.is_empty() && column.nullable;
             let value = if is_missing { Value::Null } else { parsed(column, value)? };
             row = append(row, column, 0, ValueRef::from(&value)).map_err(|error| self.failed(&error))?;
