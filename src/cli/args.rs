@@ -163,6 +163,10 @@ fn serve() -> Command {
         .arg(flag("max-body", "BYTES", "The largest body, as it comes [default: 256MiB]").value_parser(values::bytes))
         .arg(flag("max-unpacked", "BYTES", "The largest body when it is unpacked [default: 4GiB]").value_parser(values::bytes))
         .arg(flag("max-streams", "N", "So many streams of changes may be open [default: 10000]").value_parser(clap::value_parser!(u64)))
+        .arg(
+            flag("compact-after", "BYTES", "Fold the journal after so much was delivered, and half of what there was [default: 64MiB]")
+                .value_parser(values::bytes),
+        )
         .arg(flag("keep-changes", "DURATION", "How long changes can be followed from [default: 30d]").value_parser(values::time_kept))
         .arg(workers())
         .after_help(

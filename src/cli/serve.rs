@@ -144,6 +144,7 @@ fn limits(matches: &ArgMatches) -> Limits {
     Limits {
         body: number("max-body", usual.body),
         unpacked: number("max-unpacked", usual.unpacked),
+        fold_after: number("compact-after", usual.fold_after),
         waiting: usual.waiting,
         streams,
         connections: streams.saturating_add(usual.connections - usual.streams),

@@ -9,6 +9,8 @@ pub struct Limits {
     pub body: u64,
     /// Bytes of a body when it is unpacked.
     pub unpacked: u64,
+    /// Bytes delivered after which the journal is folded; and half of what it had then.
+    pub fold_after: u64,
     /// Batches that wait for the journal.
     pub waiting: usize,
     /// Streams of changes.
@@ -26,6 +28,7 @@ impl Default for Limits {
         Limits {
             body: 256 << 20,
             unpacked: 4 << 30,
+            fold_after: 64 << 20,
             waiting: 1_024,
             streams: 10_000,
             connections: 12_000,

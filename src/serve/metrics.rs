@@ -41,6 +41,8 @@ pub struct Metrics {
     pub changed: Family<OfDataflow, Counter>,
     /// The epoch that can be read.
     pub epoch: Family<OfDataflow, Gauge>,
+    /// How often the journal was folded.
+    pub folds: Counter,
     /// Requests answered.
     pub requests: Family<OfAnswer, Counter>,
     /// Batches that wait for the journal.
@@ -75,6 +77,7 @@ impl Metrics {
             rejected: Family::default(),
             changed: Family::default(),
             epoch: Family::default(),
+            folds: Counter::default(),
             requests: Family::default(),
             waiting: Gauge::default(),
             under_way: Gauge::default(),
@@ -91,6 +94,7 @@ impl Metrics {
         registry.register("records_rejected", "Records refused", metrics.rejected.clone());
         registry.register("rows_changed", "Rows of tables that came or went", metrics.changed.clone());
         registry.register("epoch", "The last epoch that can be read", metrics.epoch.clone());
+        registry.register("journal_folds", "How often the journal was folded into a snapshot", metrics.folds.clone());
         registry.register("requests", "Requests answered, by status", metrics.requests.clone());
         registry.register("batches_waiting", "Batches that wait for the journal", metrics.waiting.clone());
         registry.register("batches_under_way", "Batches in the journal whose changes can't be read yet", metrics.under_way.clone());

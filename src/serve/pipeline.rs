@@ -8,6 +8,7 @@
 //! the batches of the run.
 
 use super::ServeError;
+use super::folding::Folding;
 use super::further::Changed;
 use super::recent::EpochChanges;
 use super::service::{Incoming, KeyGuard, Phase, Refused, Reply, Served, Service, Wait};
@@ -95,6 +96,12 @@ impl Shared {
         !self.wait_until(|known| known.pending.is_empty() && known.replaying == 0).failed
     }
 
+    /// Waits until the tables have the epochs of each dataflow up to these. Not so, where something has failed.
+    pub fn applied(&self, until: &[Epoch]) -> bool {
+        let is_behind = |(place, epoch): &(usize, Epoch)| until.get(*place).is_none_or(|until| epoch > until);
+        !self.wait_until(|known| known.pending.keys().all(is_behind)).failed
+    }
+
     fn add(&self, service: &Service, place: (usize, Epoch), pending: Pending) {
         let mut known = self.known();
         known.pending.insert(place, pending);
@@ -147,7 +154,14 @@ pub fn catch_up(service: &Service, state: &State, host: &Host, shared: &Shared, 
 }
 
 /// Takes batches until nobody can offer any more.
-pub fn journal(service: &Service, mut state: State, host: &Host, queue: &Receiver<Incoming>, shared: &Shared) -> Result<(), ServeError> {
+pub fn journal(
+    service: &Service,
+    mut state: State,
+    host: &Host,
+    queue: &Receiver<Incoming>,
+    shared: &Arc<Shared>,
+) -> Result<(), ServeError> {
+    let mut folding = Folding::default();
     while let Ok(first) = queue.recv() {
         let room = shared.room().min(RUN_MAX);
         if room == 0 {
@@ -156,6 +170,7 @@ pub fn journal(service: &Service, mut state: State, host: &Host, queue: &Receive
         let run: Vec<Incoming> = std::iter::once(first).chain(queue.try_iter()).take(room).collect();
         service.metrics.waiting.dec_by(i64::try_from(run.len()).unwrap_or(i64::MAX));
         append(service, &mut state, host, run, shared)?;
+        folding.look(service, &mut state, shared)?;
     }
     if shared.drained() {
         // What came of the last batches.
@@ -164,6 +179,7 @@ pub fn journal(service: &Service, mut state: State, host: &Host, queue: &Receive
         state.sync()?;
     }
     host.end();
+    folding.end(service);
     Ok(())
 }
 

@@ -18,6 +18,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Cursor, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 /// So much is read at a time.
 const BLOCK_BYTES: usize = 256 << 10;
@@ -75,20 +76,26 @@ impl Blobs {
         checked().map_err(input)?;
         let blob = Blob { file: hex(hash) + &ending, bytes };
         let path = self.dir.join(&blob.file);
-        if !path.exists() {
+        // One that is there is kept once more: whoever removes what nobody needs sees that.
+        let is_there = || File::open(&path).and_then(|file| file.set_modified(SystemTime::now())).is_ok();
+        if !is_there() {
             staged.sync().and_then(|()| staged.publish_as(&path)).map_err(failed)?;
         }
         Ok(blob)
     }
 
-    /// Removes all blobs but these.
-    pub fn retain(&self, needed: &BTreeSet<&str>) -> Result<(), StateError> {
+    /// Removes all blobs but these, and those that were kept later than some time ago: they may be of batches that are on their way.
+    pub fn retain(&self, needed: &BTreeSet<&str>, grace: Duration) -> Result<(), StateError> {
         let failed = StateError::io("list", &self.dir);
         let names =
             std::fs::read_dir(&self.dir).and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>());
         for name in names.map_err(failed)? {
-            if name.to_str().is_none_or(|name| !needed.contains(name)) {
-                let path = self.dir.join(name);
+            let path = self.dir.join(&name);
+            let is_old = || {
+                let modified = std::fs::metadata(&path).and_then(|about| about.modified());
+                grace.is_zero() || modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age >= grace))
+            };
+            if name.to_str().is_none_or(|name| !needed.contains(name)) && is_old() {
                 std::fs::remove_file(&path).map_err(StateError::io("remove", &path))?;
             }
         }

@@ -41,29 +41,27 @@ pub struct Journal {
 pub struct Opened {
     /// The journal, to be appended to.
     pub journal: Journal,
-    /// All frames, in order.
-    pub frames: Vec<Frame>,
     /// The bytes of a torn end, which were cut off.
     pub torn: u64,
 }
 
-/// Reads a journal that another process may be appending to, behind the files that a snapshot stands for. Returns all frames, and the bytes of a torn end.
-pub fn look(dir: &Path, folded: u64) -> Result<(Vec<Frame>, u64), StateError> {
-    let Found { frames, torn, .. } = find(dir, folded)?;
-    Ok((frames, torn.map_or(0, |(bytes, _)| bytes)))
+/// Reads a journal that another process may be appending to: of the files behind the one up to which a snapshot stands for them, those up to
+/// another. Adds its frames to those of the snapshot, and returns the bytes of a torn end.
+pub fn look(dir: &Path, folded: u64, until: u64, frames: &mut Vec<Frame>) -> Result<u64, StateError> {
+    let Found { torn, .. } = find(dir, folded, until, frames)?;
+    Ok(torn.map_or(0, |(bytes, _)| bytes))
 }
 
 /// What is in a journal.
 struct Found {
     segments: Vec<u64>,
-    frames: Vec<Frame>,
     /// The bytes of a torn end, and where it begins in the last file.
     torn: Option<(u64, u64)>,
 }
 
-fn find(dir: &Path, folded: u64) -> Result<Found, StateError> {
-    let segments: Vec<u64> = segments(dir)?.into_iter().filter(|number| *number > folded).collect();
-    let (mut frames, mut torn) = (Vec::new(), None);
+fn find(dir: &Path, folded: u64, until: u64, frames: &mut Vec<Frame>) -> Result<Found, StateError> {
+    let segments: Vec<u64> = segments(dir)?.into_iter().filter(|number| *number > folded && *number <= until).collect();
+    let mut torn = None;
     for (place, number) in segments.iter().enumerate() {
         let path = path(dir, *number);
         let expected = folded + place as u64 + 1;
@@ -71,7 +69,7 @@ fn find(dir: &Path, folded: u64) -> Result<Found, StateError> {
             return Err(StateError::damaged(&path, format!("the file before it, {expected:08}.log, is missing")));
         }
         let bytes = std::fs::read(&path).map_err(StateError::io("read", &path))?;
-        let whole = read(&path, &bytes, &mut frames)?;
+        let whole = read(&path, &bytes, frames)?;
         if whole < bytes.len() {
             if place + 1 < segments.len() {
                 return Err(StateError::damaged(&path, format!("it ends within a frame at byte {whole}, and others follow it")));
@@ -79,14 +77,15 @@ fn find(dir: &Path, folded: u64) -> Result<Found, StateError> {
             torn = Some(((bytes.len() - whole) as u64, whole as u64));
         }
     }
-    Ok(Found { segments, frames, torn })
+    Ok(Found { segments, torn })
 }
 
 impl Journal {
-    /// Opens the journal in a folder, or begins one. A snapshot stands for the files up to one, which are removed; 0 where there is none.
-    pub fn open(dir: &Path, folded: u64) -> Result<Opened, StateError> {
+    /// Opens the journal in a folder, or begins one. A snapshot stands for the files up to one, which are removed; 0 where there is none. The
+    /// frames behind it are added to those that it has.
+    pub fn open(dir: &Path, folded: u64, frames: &mut Vec<Frame>) -> Result<Opened, StateError> {
         std::fs::create_dir_all(dir).map_err(StateError::io("create", dir))?;
-        let Found { segments, frames, torn } = find(dir, folded)?;
+        let Found { segments, torn } = find(dir, folded, u64::MAX, frames)?;
         remove(dir, folded)?;
         let segment = segments.last().copied().unwrap_or(folded + 1);
         if let Some((_, whole)) = torn {
@@ -96,19 +95,15 @@ impl Journal {
         }
         let torn = torn.map_or(0, |(bytes, _)| bytes);
         let (file, bytes) = begin(dir, segment)?;
-        Ok(Opened { journal: Journal { dir: dir.into(), segment, file, bytes, failed: false }, frames, torn })
+        Ok(Opened { journal: Journal { dir: dir.into(), segment, file, bytes, failed: false }, torn })
     }
 
-    /// The number of the last file.
-    pub fn segment(&self) -> u64 {
-        self.segment
-    }
-
-    /// Goes on in a new file behind those that a snapshot stands for, which are removed.
-    pub fn fold(&mut self, folded: u64) -> Result<(), StateError> {
-        (self.file, self.bytes) = begin(&self.dir, folded + 1)?;
-        self.segment = folded + 1;
-        remove(&self.dir, folded)
+    /// Goes on in a new file. Returns the number of the last one, to which nothing is added any more.
+    pub fn seal(&mut self) -> Result<u64, StateError> {
+        let sealed = self.segment;
+        (self.file, self.bytes) = begin(&self.dir, sealed + 1)?;
+        self.segment = sealed + 1;
+        Ok(sealed)
     }
 
     /// Writes frames one after the other. Where the disk does not take them, it is as it was before, and others may be written later.
@@ -143,15 +138,14 @@ impl Journal {
             return Err(failed(cause));
         }
         if self.bytes >= SEGMENT_BYTES {
-            (self.file, self.bytes) = begin(&self.dir, self.segment + 1)?;
-            self.segment += 1;
+            self.seal()?;
         }
         Ok(())
     }
 }
 
-/// Removes the files up to one.
-fn remove(dir: &Path, folded: u64) -> Result<(), StateError> {
+/// Removes the files up to one, for which a snapshot stands.
+pub fn remove(dir: &Path, folded: u64) -> Result<(), StateError> {
     for number in segments(dir)?.into_iter().filter(|number| *number <= folded) {
         let path = path(dir, number);
         std::fs::remove_file(&path).map_err(StateError::io("remove", &path))?;
@@ -262,12 +256,13 @@ mod tests {
     }
 
     fn epochs(dir: &Path) -> Result<(Vec<u64>, u64), String> {
-        let opened = Journal::open(dir, 0).map_err(|error| error.to_string())?;
-        Ok((opened.frames.iter().map(|frame| frame.epoch).collect(), opened.torn))
+        let mut frames = Vec::new();
+        let opened = Journal::open(dir, 0, &mut frames).map_err(|error| error.to_string())?;
+        Ok((frames.iter().map(|frame| frame.epoch).collect(), opened.torn))
     }
 
     fn written(dir: &Path, until: u64) -> PathBuf {
-        let mut journal = Journal::open(dir, 0).unwrap().journal;
+        let mut journal = Journal::open(dir, 0, &mut Vec::new()).unwrap().journal;
         (1..=until).for_each(|epoch| append(&mut journal, frame(epoch)));
         path(dir, 1)
     }
@@ -287,8 +282,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(epochs(dir.path()), Ok((vec![], 0)));
         written(dir.path(), 2);
-        let mut opened = Journal::open(dir.path(), 0).unwrap();
-        assert_eq!(opened.frames, [frame(1), frame(2)]);
+        let mut frames = Vec::new();
+        let mut opened = Journal::open(dir.path(), 0, &mut frames).unwrap();
+        assert_eq!(frames, [frame(1), frame(2)]);
         append(&mut opened.journal, frame(3));
         assert_eq!(epochs(dir.path()), Ok((vec![1, 2, 3], 0)));
     }

@@ -13,13 +13,14 @@
 //! a state are applied as one epoch when it is taken up ([`State::replay`]).
 //!
 //! # Limits
-//! Nothing is removed until somebody asks for it ([`State::compact`]). A state holds any number of dataflows, and one process at a time has it open.
+//! Nothing is removed but what a snapshot stands for ([`State::compact`], [`State::seal`]). A state holds any number of dataflows, and one process at a time has it open.
 
 mod blobs;
 pub mod files;
 pub mod folders;
 pub mod frame;
 mod journal;
+mod lines;
 mod snapshot;
 
 use crate::ingest::IngestError;
@@ -28,7 +29,7 @@ use crate::lock::{Lock, LockError};
 use crate::shown;
 use crate::staged::{Staged, is_temporary, why};
 use files::{Files, MISSING};
-use frame::{Answer, Answered, Blob, Entry, Frame, Part};
+use frame::{Answer, Answered, Blob, Content, Entry, Frame, Part};
 use journal::{Journal, Opened};
 use retally_core::Epoch;
 use retally_core::contract::Definition;
@@ -37,9 +38,13 @@ use snapshot::Snapshot;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What stands in `format`.
 const FORMAT: &str = "retally 1\n";
+
+/// What a part takes in a journal, besides what was delivered: about so many bytes.
+const FRAME_BYTES: u64 = 200;
 
 /// The folder of snapshots.
 const SNAPSHOT: &str = "snapshot";
@@ -67,6 +72,10 @@ pub struct State {
     /// Likewise of those that a snapshot stands for.
     folded: BTreeMap<String, Epoch>,
     torn: u64,
+    /// Bytes that were delivered, as far as a snapshot has them.
+    folded_bytes: u64,
+    /// And behind it.
+    behind_bytes: u64,
     _lock: Lock,
 }
 
@@ -167,6 +176,37 @@ impl StateError {
     }
 }
 
+/// The part of a journal to which nothing is added any more. A process does one thing with it at a time.
+#[derive(Debug)]
+pub struct Sealed {
+    files: Files,
+    segment: u64,
+}
+
+impl Sealed {
+    /// Folds its batches into what they come to, and removes what is not needed any more, but no files that were kept within the `grace`.
+    /// Returns how many batches they were. Whoever is killed meanwhile leaves the rest to the next.
+    pub fn fold(self, grace: Duration) -> Result<u64, StateError> {
+        let Sealed { files, segment } = self;
+        let (snapshots, journal) = (files.dir().join(SNAPSHOT), files.dir().join("journal"));
+        let Snapshot { segment: folded, mut frames } = Snapshot::read(&snapshots)?;
+        journal::look(&journal, folded, segment, &mut frames)?;
+        let snapshot = Snapshot::of(segment, &frames, &mut |name, text| files.keep_stream(name, text.as_bytes()))?;
+        drop(frames);
+        snapshot.write(&snapshots)?;
+        // From here on, what it stands for is not needed.
+        journal::remove(&journal, segment)?;
+        snapshot::remove_older(&snapshots)?;
+        let Snapshot { mut frames, .. } = snapshot;
+        let batches = frames.len() as u64;
+        // Those that came meanwhile need theirs.
+        journal::look(&journal, segment, u64::MAX, &mut frames)?;
+        let blobs = frames.iter().flat_map(|frame| &frame.parts).flat_map(|part| part.blobs());
+        files.blobs().retain(&blobs.map(|blob| blob.file.as_str()).collect(), grace)?;
+        Ok(batches)
+    }
+}
+
 impl Kept {
     /// Adds those of another.
     pub fn append(&mut self, mut other: Kept) {
@@ -181,10 +221,7 @@ impl State {
     pub fn open(dir: &Path) -> Result<State, StateError> {
         std::fs::create_dir_all(dir).map_err(StateError::io("create", dir))?;
         check_format(dir)?;
-        let lock = Lock::take(&dir.join("lock")).map_err(|error| match error {
-            LockError::Held(holder) => StateError::InUse { dir: dir.into(), holder },
-            LockError::Io(cause) => StateError::Io { what: "lock", path: dir.into(), cause },
-        })?;
+        let lock = State::lock(dir)?;
         // Another process may have begun it meanwhile.
         if !check_format(dir)? {
             let format = dir.join("format");
@@ -192,12 +229,20 @@ impl State {
             staged.map_err(StateError::io("write", &format))?;
         }
         let Snapshot { segment, mut frames } = Snapshot::read(&dir.join(SNAPSHOT))?;
-        let folded = last_epochs(&frames);
-        let mut opened = Journal::open(&dir.join("journal"), segment)?;
-        frames.append(&mut opened.frames);
+        let (folded, folded_bytes, batches) = (last_epochs(&frames), delivered(&frames), frames.len());
+        let Opened { journal, torn } = Journal::open(&dir.join("journal"), segment, &mut frames)?;
         let epochs = epochs(dir, &frames)?;
-        let Opened { journal, torn, .. } = opened;
-        Ok(State { files: Files::open(dir)?, journal, frames, epochs, folded, torn, _lock: lock })
+        let behind_bytes = delivered(frames.get(batches..).unwrap_or_default());
+        let files = Files::open(dir)?;
+        Ok(State { files, journal, frames, epochs, folded, torn, folded_bytes, behind_bytes, _lock: lock })
+    }
+
+    /// Keeps other processes from having a state open.
+    pub fn lock(dir: &Path) -> Result<Lock, StateError> {
+        Lock::take(&dir.join("lock")).map_err(|error| match error {
+            LockError::Held(holder) => StateError::InUse { dir: dir.into(), holder },
+            LockError::Io(cause) => StateError::Io { what: "lock", path: dir.into(), cause },
+        })
     }
 
     /// The batches of a state, in order, and the bytes of one that is not whole. Another process may have it open.
@@ -206,8 +251,7 @@ impl State {
             return Err(StateError::Missing(dir.into()));
         }
         let Snapshot { segment, mut frames } = Snapshot::read(&dir.join(SNAPSHOT))?;
-        let (mut others, torn) = journal::look(&dir.join("journal"), segment)?;
-        frames.append(&mut others);
+        let torn = journal::look(&dir.join("journal"), segment, u64::MAX, &mut frames)?;
         Ok((frames, torn))
     }
 
@@ -258,21 +302,25 @@ impl State {
 
     /// Folds the batches into what they come to, and removes all that is not needed any more. The state was just opened.
     pub fn compact(&mut self) -> Result<Compacted, StateError> {
-        let dir = self.dir().to_path_buf();
         let before = self.size()?;
-        let segment = self.journal.segment();
-        let snapshot = Snapshot::of(segment, &self.frames);
-        snapshot.write(&dir.join(SNAPSHOT))?;
-        // From here on, what it stands for is not needed: whoever is killed meanwhile leaves it to the next.
-        self.journal.fold(segment)?;
-        snapshot::remove_older(&dir.join(SNAPSHOT))?;
-        self.folded = last_epochs(&snapshot.frames);
-        let needed: BTreeSet<&str> =
-            snapshot.frames.iter().flat_map(|frame| &frame.parts).flat_map(|part| part.blobs()).map(|blob| blob.file.as_str()).collect();
-        self.files.blobs().retain(&needed)?;
-        let batches = snapshot.frames.len() as u64;
-        self.frames = snapshot.frames;
+        let sealed = self.seal()?;
+        let batches = sealed.fold(Duration::ZERO)?;
+        let Snapshot { frames, .. } = Snapshot::read(&self.dir().join(SNAPSHOT))?;
+        self.folded = last_epochs(&frames);
+        self.frames = frames;
         Ok(Compacted { batches, before, after: self.size()? })
+    }
+
+    /// Whether so much has been delivered since it was folded that it is worth doing again: as much as this, and half of what there was then.
+    pub fn is_due(&self, least: u64) -> bool {
+        self.behind_bytes >= least.max(self.folded_bytes / 2)
+    }
+
+    /// Ends the last file of the journal: all up to it can be folded, while batches are appended to the next.
+    pub fn seal(&mut self) -> Result<Sealed, StateError> {
+        let segment = self.journal.seal()?;
+        self.folded_bytes += std::mem::take(&mut self.behind_bytes);
+        Ok(Sealed { files: self.files.clone(), segment })
     }
 
     /// The bytes of the journal, the snapshot and the blobs.
@@ -327,9 +375,11 @@ impl State {
     /// Writes batches, whose epochs follow those before, and what came of earlier ones. They are there when [`State::sync`] has returned.
     /// After [`StateError::Io`] the journal is as it was before.
     pub fn write(&mut self, frames: Vec<Frame>, answered: &[Answered]) -> Result<(), StateError> {
+        let bytes = delivered(&frames);
         let last: Vec<(String, Epoch)> = frames.iter().map(|frame| (frame.dataflow.clone(), frame.epoch)).collect();
         let entries: Vec<Entry> = frames.into_iter().map(Entry::Batch).chain(answered.iter().cloned().map(Entry::Answered)).collect();
         self.journal.write(&entries)?;
+        self.behind_bytes += bytes;
         self.epochs.extend(last);
         Ok(())
     }
@@ -368,6 +418,16 @@ fn epochs(dir: &Path, frames: &[Frame]) -> Result<BTreeMap<String, Epoch>, State
         }
     }
     Ok(last)
+}
+
+/// Bytes that were delivered with some batches. What a frame says besides counts a little.
+fn delivered(frames: &[Frame]) -> u64 {
+    let bytes = |part: &Part| match &part.content {
+        Content::Inline(inline) => inline.text.len() as u64,
+        Content::Refused { raw, .. } => raw.len() as u64,
+        Content::Blob(_) | Content::Dataset { .. } => part.blobs().iter().map(|blob| blob.bytes).sum(),
+    };
+    frames.iter().flat_map(|frame| &frame.parts).map(|part| FRAME_BYTES + bytes(part)).sum()
 }
 
 /// The last epoch of each dataflow among some batches.

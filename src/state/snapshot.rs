@@ -4,11 +4,12 @@
 //! what it stands for is removed after it is on the disk, and what a process that was killed left of that is removed by the next.
 //!
 //! # Limits
-//! What is folded are files, not records: a file that was delivered and taken back under the same bounds of the clock is gone. Of a dataset
-//! that came several times the last delivery remains.
+//! Of small batches lines are folded ([`super::lines`]), and otherwise files: a file that was delivered and taken back under the same bounds
+//! of the clock is gone. Of a dataset that came several times the last delivery remains.
 
 use super::StateError;
-use super::frame::{Frame, Part};
+use super::frame::{Blob, Frame, Part};
+use super::lines::Lines;
 use super::journal::numbered;
 use crate::staged::{Staged, sweep};
 use retally_core::Epoch;
@@ -44,12 +45,22 @@ impl Snapshot {
         if snapshot.segment == number { Ok(snapshot) } else { Err(damaged("it stands for other files than its name says".into())) }
     }
 
-    /// What some batches come to, which are all that there are.
-    pub fn of(segment: u64, frames: &[Frame]) -> Snapshot {
+    /// What some batches come to, which are all that there are. New files are kept under a name by `keep`.
+    pub fn of(
+        segment: u64,
+        frames: &[Frame],
+        keep: &mut impl FnMut(&str, &str) -> Result<Blob, StateError>,
+    ) -> Result<Snapshot, StateError> {
+        let mut small: BTreeMap<&str, Lines<'_>> = BTreeMap::new();
+        let large: Vec<&Frame> = frames.iter().filter(|frame| !small.entry(&frame.dataflow).or_default().add(frame)).collect();
+        let mut new = Vec::new();
+        for (dataflow, lines) in small {
+            new.extend(lines.parts(keep)?.into_iter().map(|part| (dataflow, part)));
+        }
         let mut net: BTreeMap<&str, Net<'_>> = BTreeMap::new();
-        for frame in frames {
-            let net = net.entry(&frame.dataflow).or_default();
-            frame.parts.iter().for_each(|part| net.add(part));
+        let parts = large.iter().flat_map(|frame| frame.parts.iter().map(|part| (frame.dataflow.as_str(), part)));
+        for (dataflow, part) in parts.chain(new.iter().map(|(dataflow, part)| (*dataflow, part))) {
+            net.entry(dataflow).or_default().add(part);
         }
         let last: BTreeMap<&str, Epoch> = frames.iter().map(|frame| (frame.dataflow.as_str(), frame.epoch)).collect();
         let folded = |frame: &Frame| {
@@ -62,7 +73,7 @@ impl Snapshot {
             };
             Frame { parts: parts.flat_map(times).collect(), ..frame.clone() }
         };
-        Snapshot { segment, frames: frames.iter().map(folded).collect() }
+        Ok(Snapshot { segment, frames: frames.iter().map(folded).collect() })
     }
 
     /// Writes it. When this returns, the disk has it.
@@ -151,6 +162,10 @@ mod tests {
         Frame { dataflow: dataflow.into(), epoch, arrived: 0, parts, key: None, answer: None }
     }
 
+    fn of(segment: u64, frames: &[Frame]) -> Snapshot {
+        Snapshot::of(segment, frames, &mut |name, _| panic!("{name} is made of files")).unwrap()
+    }
+
     #[test]
     fn what_was_taken_back_is_gone_and_the_rest_is_in_the_last_batch() {
         let frames = [
@@ -160,35 +175,35 @@ mod tests {
             // Under other bounds of the clock, other records may have been refused.
             frame("a", 3, vec![part("z", -1, 3), part("w", -1, 1)]),
         ];
-        let folded = Snapshot::of(7, &frames);
+        let folded = of(7, &frames);
         let signs = |frame: &Frame| frame.parts.iter().map(|part| (part.name.clone(), part.sign)).collect::<Vec<_>>();
-        let of = |file: &str, sign| (format!("{file}.csv"), sign);
+        let is = |file: &str, sign| (format!("{file}.csv"), sign);
         assert_eq!(folded.frames.iter().map(|frame| frame.epoch).collect::<Vec<_>>(), [1, 1, 2, 3]);
         assert_eq!(signs(&folded.frames[0]), []);
-        assert_eq!(signs(&folded.frames[1]), [of("x", 1)]);
-        assert_eq!(signs(&folded.frames[3]), [of("y", 1), of("y", 1), of("z", 1), of("z", -1), of("w", -1)]);
+        assert_eq!(signs(&folded.frames[1]), [is("x", 1)]);
+        assert_eq!(signs(&folded.frames[3]), [is("y", 1), is("y", 1), is("z", 1), is("z", -1), is("w", -1)]);
         // What it comes to comes to itself, and more can be added.
-        assert_eq!(Snapshot::of(7, &folded.frames), folded);
+        assert_eq!(of(7, &folded.frames), folded);
         let mut more = folded.frames.clone();
         more.push(frame("a", 4, vec![part("w", 1, 1), part("y", -1, 1)]));
-        assert_eq!(signs(Snapshot::of(8, &more).frames.last().unwrap()), [of("y", 1), of("z", 1), of("z", -1)]);
+        assert_eq!(signs(of(8, &more).frames.last().unwrap()), [is("y", 1), is("z", 1), is("z", -1)]);
     }
 
     /// Two files of a folder that hold the same: each is taken back by its own name.
     #[test]
     fn files_of_a_folder_are_told_by_their_places() {
-        let of = |file: &str, sign, modified| {
+        let in_folder = |file: &str, sign, modified| {
             let folder = Some(InFolder { path: "drop".into(), file: file.into(), modified_ns: Some(modified) });
             Part { folder, ..part("x", sign, 1) }
         };
         let files = |frames: &[Frame]| -> Vec<(String, i8)> {
-            let last = Snapshot::of(1, frames).frames.pop().unwrap();
+            let last = of(1, frames).frames.pop().unwrap();
             last.parts.into_iter().map(|part| (part.folder.unwrap().file, part.sign)).collect()
         };
-        let both = frame("a", 1, vec![of("one", 1, 7), of("two", 1, 7)]);
+        let both = frame("a", 1, vec![in_folder("one", 1, 7), in_folder("two", 1, 7)]);
         assert_eq!(files(std::slice::from_ref(&both)), [("one".into(), 1), ("two".into(), 1)]);
         // One was touched, and then taken away.
-        assert_eq!(files(&[both, frame("a", 2, vec![of("one", -1, 9)])]), [("two".into(), 1)]);
+        assert_eq!(files(&[both, frame("a", 2, vec![in_folder("one", -1, 9)])]), [("two".into(), 1)]);
     }
 
     #[test]
@@ -196,8 +211,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().join("snapshot");
         assert_eq!(Snapshot::read(&dir).unwrap(), Snapshot::default());
-        let old = Snapshot::of(2, &[frame("a", 1, vec![part("x", 1, 1)])]);
-        let new = Snapshot::of(5, &[frame("a", 1, vec![part("y", 1, 1)])]);
+        let old = of(2, &[frame("a", 1, vec![part("x", 1, 1)])]);
+        let new = of(5, &[frame("a", 1, vec![part("y", 1, 1)])]);
         old.write(&dir).unwrap();
         new.write(&dir).unwrap();
         assert_eq!(Snapshot::read(&dir).unwrap(), new);

@@ -1,0 +1,62 @@
+//! Folding the journal while batches are taken.
+//!
+//! What is folded is sealed, so a thread of its own does it, and nobody waits for it. Where it fails, that is said, nothing is lost, and it is
+//! tried again when as much has come once more.
+
+use super::ServeError;
+use super::pipeline::Shared;
+use super::service::Service;
+use crate::state::{Sealed, State, StateError};
+use retally_core::Epoch;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Files that were kept within so long may be of batches that are not in the journal yet, or are being read.
+const GRACE: Duration = Duration::from_secs(3_600);
+
+/// What is being folded, where anything is.
+#[derive(Default)]
+pub struct Folding {
+    thread: Option<JoinHandle<Folded>>,
+}
+
+impl Folding {
+    /// Begins where it is time to, and nothing is being folded.
+    pub fn look(&mut self, service: &Service, state: &mut State, shared: &Arc<Shared>) -> Result<(), ServeError> {
+        if self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return Ok(());
+        }
+        self.end(service);
+        if state.is_due(service.limits.fold_after) {
+            let until = service.dataflows.iter().map(|served| state.epoch(served.name())).collect();
+            self.thread = Some(begin(state.seal()?, Arc::clone(shared), until)?);
+        }
+        Ok(())
+    }
+
+    /// Waits until nothing is being folded.
+    pub fn end(&mut self, service: &Service) {
+        match self.thread.take().map(JoinHandle::join) {
+            None => {}
+            // It ended before the tables had what was to be folded.
+            Some(Ok(None)) => {}
+            Some(Ok(Some(Ok(batches)))) => {
+                service.metrics.folds.inc();
+                service.tell(&format!("the journal has been folded: {batches} batches are a snapshot"));
+            }
+            Some(Ok(Some(Err(error)))) => service.tell(&format!("the journal could not be folded, and is kept as it is: {error}")),
+            Some(Err(_)) => service.tell("the journal could not be folded, and is kept as it is"),
+        }
+    }
+}
+
+/// How many batches were folded, where any were.
+type Folded = Option<Result<u64, StateError>>;
+
+fn begin(sealed: Sealed, shared: Arc<Shared>, until: Vec<Epoch>) -> io::Result<JoinHandle<Folded>> {
+    // What the tables have reached must not be in the middle of what is known as one: they would be made anew at the next start.
+    let fold = move || shared.applied(&until).then(|| sealed.fold(GRACE));
+    std::thread::Builder::new().name("folding".into()).spawn(fold)
+}
