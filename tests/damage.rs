@@ -80,7 +80,7 @@ fn where_nothing_can_be_read_a_damaged_state_is_refused() {
     place.write(journal, &flipped);
     // Of other settings: the tables are not those that are asked for.
     let start = |settings: &str| place.run(&format!("serve online {settings} --state state --listen 127.0.0.1:0"));
-    start("--set timezone=Asia/Tokyo").fails().names(&[journal, "is damaged"]);
+    start("--set online.timezone=Asia/Tokyo").fails().names(&[journal, "is damaged"]);
     fs::remove_file(place.path("state/tables.sqlite")).unwrap();
     start(&ONLINE.set()).fails().names(&[journal, "is damaged"]);
 }

@@ -291,6 +291,7 @@ fn split(delivery: &Delivery, sequence: u64) -> Split {
         packing: Packing::Plain,
         encoding: None,
         shape: None,
+        only: Vec::new(),
         accept_from: Moment::FIRST,
         accept_until: Moment::LAST,
         late: Late::Before(Moment::FIRST),

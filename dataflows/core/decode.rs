@@ -6,6 +6,7 @@
 //! exactly when every split of it has been read.
 
 use crate::calendar::Calendar;
+use crate::condition::all_hold;
 use crate::definition::{Input, Shape};
 use crate::gather::gather;
 use crate::points::Points;
@@ -366,6 +367,9 @@ impl Reading {
         let more = match &mut self.reader {
             Err(error) => Err(error.clone()),
             Ok(reader) => reader.read(&mut |line: Line<'_>| match read_record::<R>(line, split, context) {
+                // What was refused is no record, and can't be meant.
+                _ if !split.only.is_empty() && !line.record.is_ok_and(|raw| all_hold(&split.only, raw, R::FIELDS, context)) => {}
+                Err(_) if !split.only.is_empty() => {}
                 Ok(record) => {
                     done.accepted += 1;
                     if let Some(time) = record.time().filter(|_| sign > 0) {

@@ -11,6 +11,7 @@
 
 pub mod calendar;
 pub mod chart;
+pub mod condition;
 pub mod context;
 pub mod contract;
 pub mod decode;

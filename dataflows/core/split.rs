@@ -4,6 +4,7 @@
 //! one reads it. Files are opened by the runtime, through [`Opener`]: this crate does no I/O.
 
 use crate::Epoch;
+use crate::condition::Condition;
 use crate::definition::{Input, Shape, Wide};
 use crate::noticed::Notice;
 use crate::reasons::Reasons;
@@ -37,6 +38,8 @@ pub struct Split {
     pub encoding: Option<String>,
     /// How its file becomes records, where that is not as the input of the job says.
     pub shape: Option<Arc<Shape>>,
+    /// Which of its records are meant: those of which all this holds.
+    pub only: Vec<Condition>,
     /// Events earlier than this are refused: a clock that was never set.
     pub accept_from: Moment,
     /// Events later than this are refused: the batch's arrival and a day.

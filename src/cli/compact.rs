@@ -3,9 +3,11 @@
 use super::args;
 use super::error::{CliError, listen_to_signals, unless_broken_pipe};
 use crate::numbers::grouped;
+use crate::registry;
 use crate::state::{Compacted, State, StateError};
 use clap::ArgMatches;
 use indicatif::HumanBytes;
+use retally_core::contract::Dataflow;
 use std::io::{Write, stdout};
 
 /// Runs the command.
@@ -15,7 +17,19 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
         return Err(StateError::Missing(dir).into());
     }
     listen_to_signals()?;
-    let Compacted { batches, before, after } = State::open(&dir)?.compact()?;
+    let plain = |name: &str| registry::dataflow(name).map(Dataflow::definition);
+    let Compacted { batches, before, after, erased, holding } = State::open(&dir)?.compact(&plain)?;
     let line = format!("{} batches: {} before, {} now", grouped(&batches.to_string()), HumanBytes(before), HumanBytes(after));
-    unless_broken_pipe(writeln!(stdout(), "{line}"))
+    unless_broken_pipe(writeln!(stdout(), "{line}"))?;
+    if erased > 0 {
+        let line = format!("what was forgotten is not in {} files any more, which were written anew", grouped(&erased.to_string()));
+        unless_broken_pipe(writeln!(stdout(), "{line}"))?;
+    }
+    match holding.first() {
+        None => Ok(()),
+        Some(first) => {
+            let message = format!("what was forgotten is still in {} files, {first:?} the first", holding.len());
+            Err(CliError::failed(message).hint("they are no text, or were delivered again: take them back, and deliver them without it"))
+        }
+    }
 }

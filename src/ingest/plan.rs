@@ -263,6 +263,7 @@ fn split(part: &Part, sequence: u64, location: Location, arrival: Arrival) -> Sp
         packing: Packing::Plain,
         encoding: None,
         shape: None,
+        only: Vec::new(),
         accept_from: arrival.accept_from,
         accept_until: arrival.accept_until,
         late: Late::Before(Moment::FIRST),

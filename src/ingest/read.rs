@@ -138,6 +138,13 @@ struct Opened {
 }
 
 impl FileOpener {
+    /// What stands before the first record of a file, of which this is the first split: so many bytes of its text.
+    pub fn head(&self, split: &Split, bytes: u64) -> Result<Vec<u8>, SplitError> {
+        let mut head = Vec::new();
+        let read = self.open_stream(split).and_then(|opened| opened.stream.take(bytes).read_to_end(&mut head));
+        read.map(|_| head).map_err(|error| could_not(&format!("read {}", self.named(&split.location)), &error))
+    }
+
     fn open_stream(&self, split: &Split) -> io::Result<Opened> {
         let read = Arc::new(AtomicU64::new(0));
         let (from, mut until) = split.range;

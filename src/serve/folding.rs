@@ -6,8 +6,9 @@
 use super::ServeError;
 use super::pipeline::Shared;
 use super::service::Service;
-use crate::state::{Sealed, State, StateError};
+use crate::state::{Folded, Sealed, State, StateError};
 use retally_core::Epoch;
+use retally_core::contract::Definition;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -19,7 +20,7 @@ const GRACE: Duration = Duration::from_secs(3_600);
 /// What is being folded, where anything is.
 #[derive(Default)]
 pub struct Folding {
-    thread: Option<JoinHandle<Folded>>,
+    thread: Option<JoinHandle<Ended>>,
 }
 
 impl Folding {
@@ -31,7 +32,8 @@ impl Folding {
         self.end(service);
         if state.is_due(service.limits.fold_after) {
             let until = service.dataflows.iter().map(|served| state.epoch(served.name())).collect();
-            self.thread = Some(begin(state.seal()?, Arc::clone(shared), until)?);
+            let plain = service.dataflows.iter().map(|served| served.plain.clone()).collect();
+            self.thread = Some(begin(state.seal()?, Arc::clone(shared), until, plain)?);
         }
         Ok(())
     }
@@ -42,9 +44,15 @@ impl Folding {
             None => {}
             // It ended before the tables had what was to be folded.
             Some(Ok(None)) => {}
-            Some(Ok(Some(Ok(batches)))) => {
+            Some(Ok(Some(Ok(Folded { batches, erased, holding })))) => {
                 service.metrics.folds.inc();
                 service.tell(&format!("the journal has been folded: {batches} batches are a snapshot"));
+                if erased > 0 {
+                    service.tell(&format!("what was forgotten is not in {erased} files any more, which have been written anew"));
+                }
+                holding
+                    .iter()
+                    .for_each(|name| service.tell(&format!("what was forgotten is still in {name:?}, which can't be written anew")));
             }
             Some(Ok(Some(Err(error)))) => service.tell(&format!("the journal could not be folded, and is kept as it is: {error}")),
             Some(Err(_)) => service.tell("the journal could not be folded, and is kept as it is"),
@@ -52,11 +60,12 @@ impl Folding {
     }
 }
 
-/// How many batches were folded, where any were.
-type Folded = Option<Result<u64, StateError>>;
+/// What came of it, where anything was folded.
+type Ended = Option<Result<Folded, StateError>>;
 
-fn begin(sealed: Sealed, shared: Arc<Shared>, until: Vec<Epoch>) -> io::Result<JoinHandle<Folded>> {
+fn begin(sealed: Sealed, shared: Arc<Shared>, until: Vec<Epoch>, plain: Vec<Definition>) -> io::Result<JoinHandle<Ended>> {
+    let known = move |name: &str| plain.iter().find(|plain| plain.name == name).cloned();
     // What the tables have reached must not be in the middle of what is known as one: they would be made anew at the next start.
-    let fold = move || shared.applied(&until).then(|| sealed.fold(GRACE));
+    let fold = move || shared.applied(&until).then(|| sealed.fold(GRACE, &known));
     std::thread::Builder::new().name("folding".into()).spawn(fold)
 }

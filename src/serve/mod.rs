@@ -148,6 +148,7 @@ pub fn run(dataflows: Vec<Served>, mut options: Options, listening: impl FnOnce(
         && error.is_damage()
         && service.phase() == Phase::Recovering
     {
+        let _lock = State::lock(&options.state)?;
         damaged::remain(&service, error, &happened);
     }
     door.close();

@@ -1,13 +1,14 @@
 //! The files of a state: keeping what is delivered, and planning what was kept. Any thread may.
 
 use super::blobs::Blobs;
-use super::frame::{Blob, Content, KeptShape, Part};
+use super::frame::{Blob, Content, KeptShape, Only, Part};
 use super::{Kept, Of, StateError};
 use crate::ingest::batch::{self, Arrival, Batch, Body, Source};
 use crate::ingest::jobs::{self, BadJob, Job};
 use crate::ingest::plan::{self, Plan, STDIN, is_pipe};
 use crate::ingest::{paths, streams};
 use crate::shown;
+use retally_core::condition::Condition;
 use retally_core::contract::{Definition, Input, InputKind};
 use retally_core::split::{Dataset, RefusedJob};
 use std::collections::BTreeMap;
@@ -129,7 +130,8 @@ impl Files {
             let mut shapes: BTreeMap<&str, &Option<KeptShape>> = BTreeMap::new();
             let mut count = 0;
             for part in rest {
-                if part.accepts() != first.accepts() || *shapes.entry(&part.input).or_insert(&part.shape) != &part.shape {
+                let is_other = part.accepts() != first.accepts() || part.only != first.only;
+                if is_other || *shapes.entry(&part.input).or_insert(&part.shape) != &part.shape {
                     break;
                 }
                 count += 1;
@@ -149,9 +151,23 @@ impl Files {
             let planned = plan::plan(&shaped, &batch, Arrival { accept_from, accept_until });
             let mut planned = planned.map_err(|error| self.missing(parts).unwrap_or(error.into()))?;
             planned.shape(&shaped.inputs, &of.definition.inputs);
+            if !first.only.is_empty() {
+                for split in &mut planned.splits {
+                    split.only = self.conditions(&shaped, split.input, &first.only)?;
+                }
+            }
             plan.append(planned);
         }
         Ok(plan)
+    }
+
+    fn conditions(&self, definition: &Definition, input: usize, only: &[Only]) -> Result<Vec<Condition>, StateError> {
+        let input = definition.inputs.get(input);
+        let condition = |only: &Only| {
+            let unknown = || format!("a batch of {} is of records with a field {:?} that they don't have", definition.name, only.field);
+            input.and_then(|input| only.condition(input)).ok_or_else(|| StateError::damaged(&self.dir.join("journal"), unknown()))
+        };
+        only.iter().map(condition).collect()
     }
 
     /// That a file is not there any more which was kept.
@@ -196,5 +212,6 @@ pub(super) fn made(input: &Input, sign: isize, name: &str, content: Content, sha
         accept_until: arrival.accept_until.0,
         shape,
         folder: None,
+        only: Vec::new(),
     }
 }

@@ -5,6 +5,7 @@
 //! what they hold.
 
 use retally_core::Epoch;
+use retally_core::condition::Condition;
 use retally_core::definition::{FileOptions, Input, Shape, TextFormat};
 use retally_core::field::Field;
 use retally_core::mapping::{Mapping, Rule};
@@ -82,6 +83,28 @@ pub struct Part {
     /// The folder that it is a file of, where that folder is the table of its input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folder: Option<InFolder>,
+    /// Which of its records are meant: those of which all this holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<Only>,
+}
+
+/// Records of which a field holds a value. The field has its name here, whatever place it gets in later versions.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Only {
+    /// The field.
+    pub field: String,
+    /// What it holds.
+    pub value: String,
+    /// Whether that is the text itself, and not also the same number or UUID written otherwise.
+    pub exact: bool,
+}
+
+impl Only {
+    /// What it says of records of an input; nothing where that has no such field.
+    pub fn condition(&self, input: &Input) -> Option<Condition> {
+        let place = input.fields.iter().position(|known| known.name == self.field)?;
+        Some(Condition { place, value: self.value.clone(), exact: self.exact })
+    }
 }
 
 /// How a file becomes records. Fields have their names here, whatever place they get in later versions.

@@ -98,6 +98,7 @@ impl Filling<'_, '_> {
             accept_until: Moment::LAST.0,
             shape: self.shape.clone(),
             folder: None,
+            only: Vec::new(),
         });
         self.text.clear();
         Ok(())
@@ -109,7 +110,7 @@ fn lines(part: &Part) -> Option<(Kind<'_>, Vec<&str>)> {
     let Content::Inline(Inline { format, text }) = &part.content else { return None };
     let plain = FileOptions { format: None, ..FileOptions::default() };
     let is_plain = part.shape.as_ref().is_none_or(|shape| FileOptions { format: None, ..shape.files.clone() } == plain);
-    if !is_plain || part.folder.is_some() || text.starts_with('\u{feff}') {
+    if !is_plain || part.folder.is_some() || !part.only.is_empty() || text.starts_with('\u{feff}') {
         return None;
     }
     let mut lines: Vec<&str> = text.lines().collect();
@@ -130,7 +131,17 @@ mod tests {
 
     fn part(input: &str, sign: i8, format: InlineFormat, text: &str) -> Part {
         let content = Content::Inline(Inline { format, text: text.into() });
-        Part { input: input.into(), sign, name: "x".into(), content, accept_from: 0, accept_until: 9, shape: None, folder: None }
+        Part {
+            input: input.into(),
+            sign,
+            name: "x".into(),
+            content,
+            accept_from: 0,
+            accept_until: 9,
+            shape: None,
+            folder: None,
+            only: Vec::new(),
+        }
     }
 
     fn frame(accepted: u64, rejected: u64, parts: Vec<Part>) -> Frame {

@@ -16,8 +16,10 @@
 //! Nothing is removed but what a snapshot stands for ([`State::compact`], [`State::seal`]). A state holds any number of dataflows, and one process at a time has it open.
 
 mod blobs;
+mod erase;
 pub mod files;
 pub mod folders;
+pub mod forget;
 pub mod frame;
 mod journal;
 mod lines;
@@ -29,12 +31,12 @@ use crate::lock::{Lock, LockError};
 use crate::shown;
 use crate::staged::{Staged, is_temporary, why};
 use files::{Files, MISSING};
-use frame::{Answer, Answered, Blob, Content, Entry, Frame, Part};
+use frame::{Answer, Answered, Blob, Content, Entry, Frame, Only, Part};
 use journal::{Journal, Opened};
 use retally_core::Epoch;
 use retally_core::contract::Definition;
 use retally_core::time::Moment;
-use snapshot::Snapshot;
+use snapshot::{Snapshot, Tools};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -50,7 +52,7 @@ const FRAME_BYTES: u64 = 200;
 const SNAPSHOT: &str = "snapshot";
 
 /// What came of folding the batches of a state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compacted {
     /// How many batches there were.
     pub batches: u64,
@@ -58,6 +60,21 @@ pub struct Compacted {
     pub before: u64,
     /// And after.
     pub after: u64,
+    /// Files that were written anew, without what was forgotten.
+    pub erased: u64,
+    /// The names of files that can't be, and still hold what was forgotten.
+    pub holding: Vec<String>,
+}
+
+/// What came of folding a part of the journal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Folded {
+    /// How many batches there were.
+    pub batches: u64,
+    /// Files that were written anew, without what was forgotten.
+    pub erased: u64,
+    /// The names of files that can't be, and still hold what was forgotten.
+    pub holding: Vec<String>,
 }
 
 /// An open state.
@@ -185,13 +202,13 @@ pub struct Sealed {
 
 impl Sealed {
     /// Folds its batches into what they come to, and removes what is not needed any more, but no files that were kept within the `grace`.
-    /// Returns how many batches they were. Whoever is killed meanwhile leaves the rest to the next.
-    pub fn fold(self, grace: Duration) -> Result<u64, StateError> {
+    /// Whoever is killed meanwhile leaves the rest to the next.
+    pub fn fold(self, grace: Duration, plain: &dyn Fn(&str) -> Option<Definition>) -> Result<Folded, StateError> {
         let Sealed { files, segment } = self;
         let (snapshots, journal) = (files.dir().join(SNAPSHOT), files.dir().join("journal"));
         let Snapshot { segment: folded, mut frames } = Snapshot::read(&snapshots)?;
         journal::look(&journal, folded, segment, &mut frames)?;
-        let snapshot = Snapshot::of(segment, &frames, &mut |name, text| files.keep_stream(name, text.as_bytes()))?;
+        let (snapshot, erased) = Snapshot::of(segment, &frames, &mut Writing { files: &files, plain })?;
         drop(frames);
         snapshot.write(&snapshots)?;
         // From here on, what it stands for is not needed.
@@ -203,7 +220,24 @@ impl Sealed {
         journal::look(&journal, segment, u64::MAX, &mut frames)?;
         let blobs = frames.iter().flat_map(|frame| &frame.parts).flat_map(|part| part.blobs());
         files.blobs().retain(&blobs.map(|blob| blob.file.as_str()).collect(), grace)?;
-        Ok(batches)
+        Ok(Folded { batches, erased: erased.files, holding: erased.holding })
+    }
+}
+
+/// Writes files while a state is folded.
+struct Writing<'f> {
+    files: &'f Files,
+    plain: &'f dyn Fn(&str) -> Option<Definition>,
+}
+
+impl Tools for Writing<'_> {
+    fn keep(&mut self, name: &str, text: &str) -> Result<Blob, StateError> {
+        self.files.keep_stream(name, text.as_bytes())
+    }
+
+    fn erase(&mut self, dataflow: &str, part: &Part, forgotten: &[Only]) -> Result<Option<Option<Content>>, StateError> {
+        let Some(plain) = (self.plain)(dataflow) else { return Ok(None) };
+        erase::erased(self.files, &plain, part, forgotten)
     }
 }
 
@@ -300,15 +334,16 @@ impl State {
         self.folded.get(dataflow).copied().unwrap_or(0)
     }
 
-    /// Folds the batches into what they come to, and removes all that is not needed any more. The state was just opened.
-    pub fn compact(&mut self) -> Result<Compacted, StateError> {
+    /// Folds the batches into what they come to, and removes all that is not needed any more. The state was just opened. `plain` knows
+    /// dataflows by their names.
+    pub fn compact(&mut self, plain: &dyn Fn(&str) -> Option<Definition>) -> Result<Compacted, StateError> {
         let before = self.size()?;
         let sealed = self.seal()?;
-        let batches = sealed.fold(Duration::ZERO)?;
+        let Folded { batches, erased, holding } = sealed.fold(Duration::ZERO, plain)?;
         let Snapshot { frames, .. } = Snapshot::read(&self.dir().join(SNAPSHOT))?;
         self.folded = last_epochs(&frames);
         self.frames = frames;
-        Ok(Compacted { batches, before, after: self.size()? })
+        Ok(Compacted { batches, before, after: self.size()?, erased, holding })
     }
 
     /// Whether so much has been delivered since it was folded that it is worth doing again: as much as this, and half of what there was then.

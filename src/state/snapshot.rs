@@ -8,13 +8,13 @@
 //! of the clock is gone. Of a dataset that came several times the last delivery remains.
 
 use super::StateError;
-use super::frame::{Blob, Frame, Part};
-use super::lines::Lines;
+use super::frame::{Blob, Content, Frame, Only, Part};
 use super::journal::numbered;
+use super::lines::Lines;
 use crate::staged::{Staged, sweep};
 use retally_core::Epoch;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -45,35 +45,44 @@ impl Snapshot {
         if snapshot.segment == number { Ok(snapshot) } else { Err(damaged("it stands for other files than its name says".into())) }
     }
 
-    /// What some batches come to, which are all that there are. New files are kept under a name by `keep`.
-    pub fn of(
-        segment: u64,
-        frames: &[Frame],
-        keep: &mut impl FnMut(&str, &str) -> Result<Blob, StateError>,
-    ) -> Result<Snapshot, StateError> {
+    /// What some batches come to, which are all that there are; and what came of what was forgotten.
+    pub fn of(segment: u64, frames: &[Frame], tools: &mut impl Tools) -> Result<(Snapshot, Erased), StateError> {
+        let parts = frames.iter().flat_map(|frame| &frame.parts);
+        let forgotten: HashSet<String> = parts.filter(|part| !part.only.is_empty()).map(whole).collect();
+        let is_whole = |frame: &Frame| forgotten.is_empty() || frame.parts.iter().all(|part| !forgotten.contains(&whole(part)));
         let mut small: BTreeMap<&str, Lines<'_>> = BTreeMap::new();
-        let large: Vec<&Frame> = frames.iter().filter(|frame| !small.entry(&frame.dataflow).or_default().add(frame)).collect();
-        let mut new = Vec::new();
+        let (mut large, mut new) = (Vec::new(), Vec::new());
+        for frame in frames {
+            if !is_whole(frame) || !small.entry(&frame.dataflow).or_default().add(frame) {
+                large.push(frame);
+            }
+        }
         for (dataflow, lines) in small {
-            new.extend(lines.parts(keep)?.into_iter().map(|part| (dataflow, part)));
+            let parts = lines.parts(&mut |name, text| tools.keep(name, text))?;
+            new.extend(parts.into_iter().map(|part| (dataflow, part)));
         }
         let mut net: BTreeMap<&str, Net<'_>> = BTreeMap::new();
         let parts = large.iter().flat_map(|frame| frame.parts.iter().map(|part| (frame.dataflow.as_str(), part)));
         for (dataflow, part) in parts.chain(new.iter().map(|(dataflow, part)| (*dataflow, part))) {
             net.entry(dataflow).or_default().add(part);
         }
+        let mut erased = Erased::default();
+        let mut left: BTreeMap<&str, Vec<(Part, i64)>> = BTreeMap::new();
+        for (dataflow, net) in net {
+            left.insert(dataflow, net.erase(dataflow, tools, &mut erased)?);
+        }
         let last: BTreeMap<&str, Epoch> = frames.iter().map(|frame| (frame.dataflow.as_str(), frame.epoch)).collect();
         let folded = |frame: &Frame| {
             let is_last = last.get(frame.dataflow.as_str()) == Some(&frame.epoch);
-            let parts = net.get(frame.dataflow.as_str()).filter(|_| is_last).into_iter().flat_map(|net| &net.parts);
-            let times = |(part, count): &(&Part, i64)| {
+            let parts = left.get(frame.dataflow.as_str()).filter(|_| is_last).into_iter().flatten();
+            let times = |(part, count): &(Part, i64)| {
                 let sign = if *count < 0 { -1 } else { 1 };
                 let count = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
-                std::iter::repeat_n(Part { sign, ..(*part).clone() }, count)
+                std::iter::repeat_n(Part { sign, ..part.clone() }, count)
             };
             Frame { parts: parts.flat_map(times).collect(), ..frame.clone() }
         };
-        Ok(Snapshot { segment, frames: frames.iter().map(folded).collect() })
+        Ok((Snapshot { segment, frames: frames.iter().map(folded).collect() }, erased))
     }
 
     /// Writes it. When this returns, the disk has it.
@@ -92,6 +101,24 @@ impl Snapshot {
         };
         write().map_err(StateError::io("write", &path)).map(drop)
     }
+}
+
+/// What writes files of a state while it is folded.
+pub trait Tools {
+    /// Keeps a text as a file of this name.
+    fn keep(&mut self, name: &str, text: &str) -> Result<Blob, StateError>;
+    /// Writes a file of a dataflow anew, without the records of which one of these holds. Nothing, where it can't; where none is left, there is
+    /// no file.
+    fn erase(&mut self, dataflow: &str, part: &Part, forgotten: &[Only]) -> Result<Option<Option<Content>>, StateError>;
+}
+
+/// What came of what was forgotten.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Erased {
+    /// How many files were written anew.
+    pub files: u64,
+    /// The names of those that still hold what was forgotten: they can't be written anew.
+    pub holding: Vec<String>,
 }
 
 /// Removes all but the newest.
@@ -122,20 +149,71 @@ impl<'f> Net<'f> {
         // Of a dataset the last delivery counts.
         *count = if part.dataset().is_some() { i64::from(part.sign > 0) } else { *count + i64::from(part.sign) };
     }
+
+    /// Writes the files anew of which records were taken back because they were forgotten, and for good.
+    fn erase(self, dataflow: &str, tools: &mut impl Tools, erased: &mut Erased) -> Result<Vec<(Part, i64)>, StateError> {
+        // With each file, what was forgotten of it.
+        let mut forgotten: BTreeMap<String, Vec<(&Part, i64)>> = BTreeMap::new();
+        for (part, count) in self.parts.iter().filter(|(part, count)| !part.only.is_empty() && *count != 0) {
+            forgotten.entry(whole(part)).or_default().push((part, *count));
+        }
+        let mut left = Vec::new();
+        for (part, count) in self.parts.iter().filter(|(part, count)| part.only.is_empty() && *count != 0) {
+            let of = if forgotten.is_empty() { None } else { forgotten.remove(&whole(part)) };
+            let Some(of) = of else {
+                left.push(((*part).clone(), *count));
+                continue;
+            };
+            let content = match conditions(&of, *count) {
+                Some(conditions) => tools.erase(dataflow, part, &conditions)?,
+                None => None,
+            };
+            match content {
+                Some(content) => {
+                    erased.files += 1;
+                    left.extend(content.map(|content| (Part { content, ..(*part).clone() }, *count)));
+                }
+                None => {
+                    erased.holding.push(part.name.clone());
+                    left.push(((*part).clone(), *count));
+                    left.extend(of.into_iter().map(|(part, count)| (part.clone(), count)));
+                }
+            }
+        }
+        left.extend(forgotten.into_values().flatten().map(|(part, count)| (part.clone(), count)));
+        Ok(left)
+    }
+}
+
+/// What was forgotten of a file that counts so often, where all of it was: each record that is meant by some of the conditions is not there
+/// any more. Not so, where the file has been delivered again since.
+fn conditions(of: &[(&Part, i64)], whole: i64) -> Option<Vec<Only>> {
+    // What two conditions have in common was taken back twice, and given back once; and so on.
+    let is_for_good = |(part, count): &(&Part, i64)| *count == if part.only.len() % 2 == 0 { whole } else { -whole };
+    let single = |(part, _): &(&Part, i64)| if let [only] = part.only.as_slice() { Some(only.clone()) } else { None };
+    of.iter().all(is_for_good).then(|| of.iter().filter_map(single).collect())
 }
 
 /// What makes parts the same, whatever they are called: what they hold, how that is read, and their place in a folder that is a table, by
 /// which they are taken back; of a dataset its key.
 fn identity(part: &Part) -> String {
-    let text = match part.dataset() {
-        Some((input, key)) => serde_json::to_string(&(input, key)),
+    whole(part) + &text(&part.only)
+}
+
+/// The same, whichever of its records are meant.
+fn whole(part: &Part) -> String {
+    match part.dataset() {
+        Some(dataset) => text(&dataset),
         None => {
             let place = part.folder.as_ref().map(|folder| (&folder.path, &folder.file));
-            serde_json::to_string(&(&part.input, &part.content, &part.shape, part.accept_from, part.accept_until, place))
+            text(&(&part.input, &part.content, &part.shape, part.accept_from, part.accept_until, place))
         }
-    };
+    }
+}
+
+fn text(what: &impl Serialize) -> String {
     // Texts and numbers are written without fail.
-    text.unwrap_or_default()
+    serde_json::to_string(what).unwrap_or_default()
 }
 
 fn path(dir: &Path, number: u64) -> PathBuf {
@@ -155,7 +233,17 @@ mod tests {
     fn part(file: &str, sign: i8, until: i64) -> Part {
         let content = Content::Blob(Blob { file: file.into(), bytes: 1 });
         let name = format!("{file}.csv");
-        Part { input: "events".into(), sign, name, content, accept_from: 0, accept_until: until, shape: None, folder: None }
+        Part {
+            input: "events".into(),
+            sign,
+            name,
+            content,
+            accept_from: 0,
+            accept_until: until,
+            shape: None,
+            folder: None,
+            only: Vec::new(),
+        }
     }
 
     fn frame(dataflow: &str, epoch: Epoch, parts: Vec<Part>) -> Frame {
@@ -163,7 +251,54 @@ mod tests {
     }
 
     fn of(segment: u64, frames: &[Frame]) -> Snapshot {
-        Snapshot::of(segment, frames, &mut |name, _| panic!("{name} is made of files")).unwrap()
+        let (snapshot, erased) = Snapshot::of(segment, frames, &mut Files).unwrap();
+        assert_eq!(erased, Erased::default());
+        snapshot
+    }
+
+    /// Files that are written anew have a name with what was forgotten; those named `stuck` can't be.
+    struct Files;
+
+    impl Tools for Files {
+        fn keep(&mut self, name: &str, _: &str) -> Result<Blob, StateError> {
+            panic!("{name} is made of files")
+        }
+
+        fn erase(&mut self, _: &str, part: &Part, forgotten: &[Only]) -> Result<Option<Option<Content>>, StateError> {
+            let Content::Blob(blob) = &part.content else { panic!("{part:?}") };
+            let values: Vec<&str> = forgotten.iter().map(|only| only.value.as_str()).collect();
+            let file = format!("{}-{}", blob.file, values.join("-"));
+            let is_empty = values.contains(&"all");
+            Ok((blob.file != "stuck").then(|| (!is_empty).then_some(Content::Blob(Blob { file, bytes: 1 }))))
+        }
+    }
+
+    #[test]
+    fn what_was_forgotten_is_erased_where_all_of_it_was() {
+        let only = |value: &str| Only { field: "id".into(), value: value.into(), exact: false };
+        let of = |file: &str, sign, values: &[&str]| Part { only: values.iter().map(|value| only(value)).collect(), ..part(file, sign, 1) };
+        let frames = [
+            frame(
+                "a",
+                1,
+                vec![of("x", 1, &[]), of("y", 1, &[]), of("z", 1, &[]), of("stuck", 1, &[]), of("w", 1, &[]), of("gone", 1, &[])],
+            ),
+            frame("a", 2, vec![of("x", -1, &["7"]), of("z", -1, &["7"]), of("stuck", -1, &["7"]), of("w", -1, &["all"])]),
+            // And another of the same, with what both have in common.
+            frame("a", 3, vec![of("x", -1, &["8"]), of("x", 1, &["7", "8"]), of("gone", -1, &["8"])]),
+            // Delivered again, and taken back as a whole.
+            frame("a", 4, vec![of("z", 1, &[]), of("gone", -1, &[]), of("gone", 1, &["8"])]),
+        ];
+        let (snapshot, erased) = Snapshot::of(1, &frames, &mut Files).unwrap();
+        let file = |part: &Part| match &part.content {
+            Content::Blob(blob) => (blob.file.clone(), part.sign, part.only.len()),
+            _ => panic!("{part:?}"),
+        };
+        let left: Vec<_> = snapshot.frames.last().unwrap().parts.iter().map(file).collect();
+        let is = |file: &str, sign, only| (file.to_string(), sign, only);
+        let z = [is("z", 1, 0), is("z", 1, 0), is("z", -1, 1)];
+        assert_eq!(left, [&[is("x-7-8", 1, 0), is("y", 1, 0)], &z[..], &[is("stuck", 1, 0), is("stuck", -1, 1)]].concat());
+        assert_eq!(erased, Erased { files: 2, holding: vec!["z.csv".into(), "stuck.csv".into()] });
     }
 
     #[test]

@@ -362,6 +362,7 @@ fn inline(delivery: &Delivery, epoch: Epoch, sequence: u64) -> Split {
         packing: Packing::Plain,
         encoding: None,
         shape: None,
+        only: Vec::new(),
         accept_from: Moment::FIRST,
         accept_until: Moment::LAST,
         late: Late::Before(Moment::FIRST),
