@@ -296,6 +296,7 @@ fn split(delivery: &Delivery, sequence: u64) -> Split {
         late: Late::Before(Moment::FIRST),
         alone: false,
         rejected_kept: u64::MAX,
+        only: None,
     }
 }
 

@@ -349,8 +349,9 @@ impl Reading {
         let done = &mut self.done;
         let more = match &mut self.reader {
             Err(error) => Err(error.clone()),
-            Ok(reader) => reader.read(&mut |line: Line<'_>| match read_record::<R>(line, split, context) {
-                Ok(record) => {
+            Ok(reader) => reader.read(&mut |line: Line<'_>| match split.counts(&line).then(|| read_record::<R>(line, split, context)) {
+                None => {}
+                Some(Ok(record)) => {
                     done.accepted += 1;
                     if let Some(time) = record.time().filter(|_| sign > 0) {
                         if time < split.late.before() {
@@ -362,7 +363,7 @@ impl Reading {
                     }
                     records.give((record, epoch, sign));
                 }
-                Err(reason) => {
+                Some(Err(reason)) => {
                     done.rejected += 1;
                     if reported.has_room(epoch, split) {
                         let rejected = rejected(line, split, &reason);

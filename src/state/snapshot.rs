@@ -10,6 +10,7 @@
 use super::StateError;
 use super::frame::{Frame, Part};
 use super::journal::numbered;
+use crate::ingest::plan::Origin;
 use crate::staged::{Staged, sweep};
 use retally_core::Epoch;
 use serde::{Deserialize, Serialize};
@@ -49,18 +50,14 @@ impl Snapshot {
         let mut net: BTreeMap<&str, Net<'_>> = BTreeMap::new();
         for frame in frames {
             let net = net.entry(&frame.dataflow).or_default();
-            frame.parts.iter().for_each(|part| net.add(part));
+            frame.parts.iter().enumerate().for_each(|(place, part)| net.add(part, frame.origin(place)));
         }
         let last: BTreeMap<&str, Epoch> = frames.iter().map(|frame| (frame.dataflow.as_str(), frame.epoch)).collect();
         let folded = |frame: &Frame| {
             let is_last = last.get(frame.dataflow.as_str()) == Some(&frame.epoch);
-            let parts = net.get(frame.dataflow.as_str()).filter(|_| is_last).into_iter().flat_map(|net| &net.parts);
-            let times = |(part, count): &(&Part, i64)| {
-                let sign = if *count < 0 { -1 } else { 1 };
-                let count = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
-                std::iter::repeat_n(Part { sign, ..(*part).clone() }, count)
-            };
-            Frame { parts: parts.flat_map(times).collect(), ..frame.clone() }
+            let parts = net.get(frame.dataflow.as_str()).filter(|_| is_last).into_iter().flat_map(|net| net.parts.iter().flatten());
+            let own = |(part, origin): &(&Part, Origin)| Part { origin: Some(*origin), ..(*part).clone() };
+            Frame { parts: parts.map(own).collect(), ..frame.clone() }
         };
         Snapshot { segment, frames: frames.iter().map(folded).collect() }
     }
@@ -96,20 +93,26 @@ pub fn remove_older(dir: &Path) -> Result<(), StateError> {
 /// What the parts of a dataflow come to.
 #[derive(Default)]
 struct Net<'f> {
-    /// Each with how often it was delivered more than taken back, in the order in which they came first.
-    parts: Vec<(&'f Part, i64)>,
+    /// Those that are the same together, as often as they were delivered more than taken back or the other way round; in the order in which
+    /// they came first.
+    parts: Vec<Vec<(&'f Part, Origin)>>,
     /// Where they are, by what makes them the same.
     places: HashMap<String, usize>,
 }
 
 impl<'f> Net<'f> {
-    fn add(&mut self, part: &'f Part) {
+    fn add(&mut self, part: &'f Part, origin: Origin) {
         let place = *self.places.entry(identity(part)).or_insert(self.parts.len());
-        let Some((known, count)) = self.parts.get_mut(place) else { return self.parts.push((part, i64::from(part.sign))) };
-        // The name under which it came last, and when its file was modified.
-        *known = part;
-        // Of a dataset the last delivery counts.
-        *count = if part.dataset().is_some() { i64::from(part.sign > 0) } else { *count + i64::from(part.sign) };
+        let Some(same) = self.parts.get_mut(place) else { return self.parts.push(vec![(part, origin)]) };
+        if part.dataset().is_some() {
+            // The last delivery counts.
+            same.clear();
+            same.extend((part.sign > 0).then_some((part, origin)));
+        } else if same.last().is_some_and(|(last, _)| last.sign != part.sign) {
+            same.pop();
+        } else {
+            same.push((part, origin));
+        }
     }
 }
 
@@ -120,7 +123,8 @@ fn identity(part: &Part) -> String {
         Some((input, key)) => serde_json::to_string(&(input, key)),
         None => {
             let place = part.folder.as_ref().map(|folder| (&folder.path, &folder.file));
-            serde_json::to_string(&(&part.input, &part.content, &part.shape, part.accept_from, part.accept_until, place))
+            let lines = part.again.as_ref().map(|again| &again.lines);
+            serde_json::to_string(&(&part.input, &part.content, &part.shape, part.accept_from, part.accept_until, place, lines))
         }
     };
     // Texts and numbers are written without fail.
@@ -144,7 +148,18 @@ mod tests {
     fn part(file: &str, sign: i8, until: i64) -> Part {
         let content = Content::Blob(Blob { file: file.into(), bytes: 1 });
         let name = format!("{file}.csv");
-        Part { input: "events".into(), sign, name, content, accept_from: 0, accept_until: until, shape: None, folder: None }
+        Part {
+            input: "events".into(),
+            sign,
+            name,
+            content,
+            accept_from: 0,
+            accept_until: until,
+            shape: None,
+            folder: None,
+            again: None,
+            origin: None,
+        }
     }
 
     fn frame(dataflow: &str, epoch: Epoch, parts: Vec<Part>) -> Frame {

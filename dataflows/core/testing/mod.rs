@@ -364,6 +364,7 @@ fn inline(delivery: &Delivery, epoch: Epoch, sequence: u64) -> Split {
         late: Late::Before(Moment::FIRST),
         alone: false,
         rejected_kept: u64::MAX,
+        only: None,
     }
 }
 
