@@ -25,6 +25,7 @@ mod objects;
 mod own_data;
 mod points;
 mod processes;
+mod replay;
 mod secrets;
 mod sensors;
 mod serve;

@@ -291,12 +291,13 @@ fn split(delivery: &Delivery, sequence: u64) -> Split {
         packing: Packing::Plain,
         encoding: None,
         shape: None,
-        only: Vec::new(),
+        conditions: Vec::new(),
         accept_from: Moment::FIRST,
         accept_until: Moment::LAST,
         late: Late::Before(Moment::FIRST),
         alone: false,
         rejected_kept: u64::MAX,
+        only: None,
     }
 }
 

@@ -366,11 +366,13 @@ impl Reading {
         let done = &mut self.done;
         let more = match &mut self.reader {
             Err(error) => Err(error.clone()),
-            Ok(reader) => reader.read(&mut |line: Line<'_>| match read_record::<R>(line, split, context) {
+            Ok(reader) => reader.read(&mut |line: Line<'_>| match split.counts(&line).then(|| read_record::<R>(line, split, context)) {
+                None => {}
                 // What was refused is no record, and can't be meant.
-                _ if !split.only.is_empty() && !line.record.is_ok_and(|raw| all_hold(&split.only, raw, R::FIELDS, context)) => {}
-                Err(_) if !split.only.is_empty() => {}
-                Ok(record) => {
+                _ if !split.conditions.is_empty() && !line.record.is_ok_and(|raw| all_hold(&split.conditions, raw, R::FIELDS, context)) => {
+                }
+                Some(Err(_)) if !split.conditions.is_empty() => {}
+                Some(Ok(record)) => {
                     done.accepted += 1;
                     if let Some(time) = record.time().filter(|_| sign > 0) {
                         if time < split.late.before() {
@@ -382,7 +384,7 @@ impl Reading {
                     }
                     send((record, epoch, sign));
                 }
-                Err(reason) => {
+                Some(Err(reason)) => {
                     done.rejected += 1;
                     if reported.has_room(epoch, split) {
                         let rejected = rejected(line, split, &reason);

@@ -288,4 +288,13 @@ impl Table {
         ];
         Table::new("rejected", "records that could not be read", 0, columns)
     }
+
+    /// The same as a service has it: with the batch, and a text that says which record it is. Neither is known of what a run has written.
+    pub fn rejected_by_batch() -> Table {
+        use crate::row::ColumnType::{Text, UInt};
+        let mut table = Table::rejected();
+        table.columns.push(Column::nullable("batch", UInt, "the batch that it came with"));
+        table.columns.push(Column::nullable("id", Text, "batch, part and line: what `rejected replay` takes"));
+        table
+    }
 }

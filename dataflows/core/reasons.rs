@@ -53,7 +53,7 @@ impl Reasons {
 }
 
 /// A reason without the values in it: texts in quotes, times (but for one that is an example), and places in a line.
-fn kind(reason: &str) -> String {
+pub fn kind(reason: &str) -> String {
     let mut words: Vec<&str> = Vec::new();
     let unquoted = without_quoted(reason);
     for word in unquoted.split(' ') {

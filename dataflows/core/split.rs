@@ -39,7 +39,7 @@ pub struct Split {
     /// How its file becomes records, where that is not as the input of the job says.
     pub shape: Option<Arc<Shape>>,
     /// Which of its records are meant: those of which all this holds.
-    pub only: Vec<Condition>,
+    pub conditions: Vec<Condition>,
     /// Events earlier than this are refused: a clock that was never set.
     pub accept_from: Moment,
     /// Events later than this are refused: the batch's arrival and a day.
@@ -50,6 +50,28 @@ pub struct Split {
     pub alone: bool,
     /// So many refused records of the batch are kept: no reader reports more of them one by one.
     pub rejected_kept: u64,
+    /// Only these lines count, where not all of them do.
+    pub only: Option<Arc<Lines>>,
+}
+
+/// Lines of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lines(Vec<(String, u64)>);
+
+impl Lines {
+    /// Lines by the file of an archive that they stand in (empty where there is none), and their numbers in it, from 0.
+    pub fn new(lines: impl Iterator<Item = (String, u64)>) -> Lines {
+        let mut lines: Vec<(String, u64)> = lines.collect();
+        lines.sort_unstable();
+        lines.dedup();
+        Lines(lines)
+    }
+
+    /// Whether a line is among them.
+    pub fn has(&self, member: Option<&str>, number: u64) -> bool {
+        let sought = (member.unwrap_or_default(), number);
+        self.0.binary_search_by(|(member, number)| (member.as_str(), *number).cmp(&sought)).is_ok()
+    }
 }
 
 /// What tells late events: those that are earlier than the latest event of the epochs before.
@@ -164,6 +186,11 @@ impl Split {
         } else {
             Ok(())
         }
+    }
+
+    /// Whether a line of it counts.
+    pub fn counts(&self, line: &Line<'_>) -> bool {
+        self.only.as_ref().is_none_or(|only| only.has(line.member, line.number))
     }
 
     /// The number of the worker that reads it, modulo the number of workers. Batches of one split each go around the workers.

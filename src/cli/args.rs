@@ -181,14 +181,7 @@ fn feed() -> Command {
         .arg(dataflow().required(true))
         .arg(inputs("Records: a file, a folder, a glob or s3://BUCKET/PREFIX; INPUT-=PATH retracts them"))
         .args(server())
-        .arg(
-            Arg::new("wait")
-                .long("wait")
-                .value_name("UNTIL")
-                .value_parser(["durable", "visible", "sinks"])
-                .default_value("visible")
-                .help("How far the batch must be: the disk has it, its changes can be read, or every sink has them"),
-        )
+        .arg(wait())
         .arg(Arg::new("quiet").short('q').long("quiet").action(ArgAction::SetTrue).help("No progress, no summary"))
 }
 
@@ -223,11 +216,42 @@ fn rejected() -> Command {
     let list = Command::new("list")
         .about("Records that were refused, with their place and the reason")
         .arg(dataflow().required(true))
-        .arg(conditions("Only records with this value: input, source, line, reason or raw"))
+        .arg(conditions("Only records with this value: input, source, line, reason, raw, batch or id"))
         .args(server())
         .arg(state())
         .args(shown());
-    Command::new("rejected").about("Records that a service refused").subcommand_required(true).arg_required_else_help(true).subcommand(list)
+    let replay = Command::new("replay")
+        .about("Deliver refused records once more, as a batch, under the settings of now: those that are good leave `rejected`")
+        .arg(dataflow().required(true))
+        .arg(
+            Arg::new("ids")
+                .value_name("ID")
+                .num_args(1..)
+                .conflicts_with("reason")
+                .help("Which records: BATCH.PART.LINE, as the list has them"),
+        )
+        .arg(
+            flag("reason", "TEXT", "All with this reason; … in it stands for any value, as summaries have it")
+                .required_unless_present("ids"),
+        )
+        .arg(wait())
+        .args(server());
+    Command::new("rejected")
+        .about("Records that a service refused")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(list)
+        .subcommand(replay)
+}
+
+/// How long a batch is waited for.
+fn wait() -> Arg {
+    Arg::new("wait")
+        .long("wait")
+        .value_name("UNTIL")
+        .value_parser(["durable", "visible", "sinks"])
+        .default_value("visible")
+        .help("How far the batch must be: the disk has it, its changes can be read, or every sink has them")
 }
 
 /// `COLUMN=VALUE`, any number of them.

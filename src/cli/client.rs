@@ -91,6 +91,28 @@ impl Server {
         serde_json::from_str(&text).map_err(|error| CliError::failed(format!("the answer is none of a service: {error}")))
     }
 
+    /// Posts JSON to a path, and returns the JSON that is answered.
+    pub fn post(&self, path: &str, asked: &[(&str, &str)], headers: &[(&str, &str)], body: &Value) -> Result<Value, CliError> {
+        let mut request = self.agent.post(self.url(path)).header("content-type", "application/json");
+        for (name, value) in asked {
+            request = request.query(*name, *value);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(authorization) = self.authorization() {
+            request = request.header("authorization", authorization);
+        }
+        let response = request.send(body.to_string()).map_err(|error| self.unreachable(&error))?;
+        let status = response.status().as_u16();
+        if status != 200 {
+            return Err(failed(status, response.into_body()).error);
+        }
+        let text = response.into_body().read_to_string();
+        let text = text.map_err(|error| CliError::failed(format!("the answer was cut off: {error}")))?;
+        serde_json::from_str(&text).map_err(|error| CliError::failed(format!("the answer is none of a service: {error}")))
+    }
+
     /// It does not answer.
     pub fn unreachable(&self, error: &ureq::Error) -> CliError {
         let error = CliError::failed(format!("could not ask the service at {}: {error}", self.base));

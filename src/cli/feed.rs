@@ -242,7 +242,7 @@ fn bar(bytes: u64, is_quiet: bool) -> ProgressBar {
 }
 
 /// What came of a batch, in words.
-fn shown_answer(answer: &Value) -> String {
+pub fn shown_answer(answer: &Value) -> String {
     let number = |name: &str| indicatif::HumanCount(answer.get(name).and_then(Value::as_u64).unwrap_or(0));
     let epoch = number("epoch");
     if answer.get("durable").is_some() {

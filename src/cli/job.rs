@@ -84,7 +84,17 @@ pub fn job(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Job, CliErro
     let rejected_max = matches.get_one::<u64>("max-rejected").copied();
     let rejected_kept = matches.get_one::<u64>("keep-rejected").copied().unwrap_or(KEPT_MAX);
     let points = points(&*graph, matches)?;
-    Ok(Job { definition, graph: Arc::from(graph), settings, tables, accept_from, rejected_kept, rejected_max, points })
+    Ok(Job {
+        definition,
+        graph: Arc::from(graph),
+        settings,
+        tables,
+        accept_from,
+        rejected_kept,
+        rejected_by_batch: false,
+        rejected_max,
+        points,
+    })
 }
 
 /// A dataflow of a service, with the settings of a configuration file and of `--set`.
@@ -117,7 +127,8 @@ pub fn served(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Served, C
     let tables = graph.tables().iter().map(|table| table.name.to_string()).collect();
     let dir: PathBuf = state_of(matches)?;
     let points = if graph.measurements().is_empty() { Destination::Nowhere } else { Destination::Store(State::points(&dir)) };
-    let job = Job { accept_from, rejected_kept: KEPT_MAX, points, ..Job::new(definition, graph, settings, tables) };
+    let job =
+        Job { accept_from, rejected_kept: KEPT_MAX, rejected_by_batch: true, points, ..Job::new(definition, graph, settings, tables) };
     Ok(Served::new(plain, job))
 }
 

@@ -14,6 +14,7 @@ pub mod job;
 mod mapping;
 pub mod progress;
 pub mod query;
+mod replay;
 mod rows;
 pub mod run;
 pub mod serve;

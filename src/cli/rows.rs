@@ -4,7 +4,7 @@ use super::args;
 use super::client::Server;
 use super::error::{CliError, unless_broken_pipe};
 use super::suggest::nearest;
-use super::{show, table};
+use super::{replay, show, table};
 use crate::registry;
 use crate::sinks::SinkError;
 use crate::sinks::live::read::{Question, Reader, Text};
@@ -35,7 +35,11 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
 
 /// Prints the records that were refused.
 pub fn rejected(matches: &ArgMatches) -> Result<(), CliError> {
-    let Some(("list", matches)) = matches.subcommand() else { return Ok(()) };
+    let matches = match matches.subcommand() {
+        Some(("list", matches)) => matches,
+        Some(("replay", matches)) => return replay::main(matches),
+        _ => return Ok(()),
+    };
     let dataflow = matches.get_one::<String>("dataflow").map_or("", String::as_str);
     print(&Asked { dataflow, table: REJECTED, matches }, matches)
 }
@@ -181,7 +185,10 @@ fn rows_of_server(asked: &Asked<'_>, format: Text, out: &mut dyn Write) -> Resul
 fn rows_of_state(asked: &Asked<'_>, dir: &Path, format: Text, out: &mut dyn Write) -> Result<(), Failed> {
     let mut reader = open_state(dir)?;
     let snapshot = reader.snapshot()?;
-    let table = asked.table(snapshot.settings(asked.dataflow)?)?;
+    let mut table = asked.table(snapshot.settings(asked.dataflow)?)?;
+    if asked.table == REJECTED && snapshot.has_batches_of_rejected()? {
+        table = Table::rejected_by_batch();
+    }
     let (mut question, conditions) = (Question::default(), asked.conditions()?);
     question.limit = asked.matches.get_one::<u64>("limit").copied();
     let mut ask = || {

@@ -1,6 +1,7 @@
 //! What workers send to worker 0, by epoch.
 
 use super::errors::EngineError;
+use crate::ingest::plan::Plan;
 use crate::ingest::rejected::Refused;
 use crate::points::PointsError;
 use retally_core::Epoch;
@@ -49,6 +50,8 @@ pub struct EpochReports {
     pub done: Vec<Done>,
     /// Refused records.
     pub rejected: Refused,
+    /// Those of parts that were refused before, and leave the table `rejected`.
+    pub undone: Refused,
     /// Files of archives that were passed over.
     pub passed_over: Vec<String>,
     /// What people should know of.
@@ -58,19 +61,26 @@ pub struct EpochReports {
 impl EpochReports {
     /// Of an epoch of which so many refused records are kept.
     pub fn new(rejected_kept: u64) -> EpochReports {
-        EpochReports { rejected: Refused::new(rejected_kept), ..EpochReports::default() }
+        EpochReports { rejected: Refused::new(rejected_kept), undone: Refused::new(rejected_kept), ..EpochReports::default() }
     }
 
-    /// Adds a report. One that ends the run is an error.
-    pub fn add(&mut self, report: Report) -> Result<(), EngineError> {
+    /// Adds a report of a planned batch. One that ends the run is an error.
+    pub fn add(&mut self, report: Report, plan: &Plan) -> Result<(), EngineError> {
+        let is_undone = |sequence| plan.part_of(sequence).is_some_and(|part| part.undone);
         match report {
             Report::Progress { bytes, records, refused } => {
                 self.bytes += bytes;
                 self.records += records;
                 self.rejected.add_count(refused);
             }
+            Report::Rejected(rejected) if is_undone(rejected.sequence) => self.undone.push(&rejected),
             Report::Rejected(rejected) => self.rejected.push(&rejected),
             Report::PassedOver { members, .. } => self.passed_over.extend(members),
+            Report::Done(mut done) if is_undone(done.sequence) => {
+                // They are no records of this batch.
+                (done.accepted, done.late, done.rejected) = (0, 0, 0);
+                self.done.push(done);
+            }
             Report::Done(mut done) => {
                 self.rejected.add_reasons(std::mem::take(&mut done.reasons));
                 self.done.push(done);

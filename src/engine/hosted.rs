@@ -16,6 +16,7 @@ use super::summary::{Progress, Summary};
 use super::unread::Unread;
 use crate::ingest::plan::Plan;
 use crate::ingest::read::FileOpener;
+use crate::ingest::rejected::there;
 use retally_core::Epoch;
 use retally_core::contract::Table;
 use retally_core::decode::Inputs;
@@ -48,7 +49,7 @@ pub struct Commit {
     pub summary: Summary,
     /// The changes by table, each table's in sorted batches that may have rows in common.
     pub changes: BTreeMap<String, Vec<RowBatch>>,
-    /// Rows that the table `rejected` gets, sorted.
+    /// Rows that the table `rejected` gets or loses, sorted; with their batches, where the job wants them.
     pub rejected: Vec<RowBatch>,
     /// A file that has records of which none could be read, where there is one.
     pub unread: Option<Unread>,
@@ -185,7 +186,7 @@ impl Hosted {
         if !reports.is_empty() {
             for (epoch, report) in reports {
                 let flight = usize::try_from(epoch.saturating_sub(first)).ok().and_then(|place| self.flights.get_mut(place));
-                flight.map_or(Ok(()), |flight| flight.reports.add(report))?;
+                flight.map_or(Ok(()), |flight| flight.reports.add(report, &flight.offer.plan))?;
             }
             self.check_rejected()?;
             self.feed();
@@ -218,7 +219,10 @@ impl Hosted {
         summary.notes.sort_unstable();
         summary.passed_over.append(&mut reports.passed_over);
         summary.passed_over.sort_unstable();
-        let rejected = reports.rejected.rows(&self.job.definition, &plan, &reports.done);
+        let batch = self.job.rejected_by_batch.then_some(epoch);
+        let rejected = reports.rejected.rows(&reports.undone, &self.job.definition, &plan, &reports.done, batch);
+        // Of batches that are applied as one, what left again was never there.
+        let rejected = if is_replay { there(rejected) } else { rejected };
         let unread = notices.unread(&reports);
         Commit { dataflow: self.place, summary, changes, rejected, unread, is_replay }
     }

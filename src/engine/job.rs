@@ -24,6 +24,8 @@ pub struct Job {
     pub accept_from: Moment,
     /// So many refused records of a batch are kept as rows of the table `rejected`; all are counted.
     pub rejected_kept: u64,
+    /// The rows of `rejected` say with which batch they came, and which record they are.
+    pub rejected_by_batch: bool,
     /// The run fails when more records are refused.
     pub rejected_max: Option<u64>,
     /// Where points go.
@@ -40,6 +42,7 @@ impl Job {
             tables,
             accept_from: Moment::FIRST,
             rejected_kept: 1_000,
+            rejected_by_batch: false,
             rejected_max: None,
             points: Destination::Nowhere,
         }

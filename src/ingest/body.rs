@@ -172,7 +172,7 @@ mod tests {
             while reader.read(&mut each).unwrap() {}
             done.push(Done { sequence: split.sequence, lines: reader.lines_read(), ..Done::default() });
         }
-        let rows = refused.rows(&definition(), plan, &done);
+        let rows = refused.rows(&Refused::default(), &definition(), plan, &done, None);
         let columns = retally_core::contract::Table::rejected().columns;
         let row = |(row, _): (&[u8], i64)| {
             let values: Vec<String> = retally_core::row::values(&columns, row).map(|value| value.to_string()).collect();

@@ -25,9 +25,16 @@ const CELL_CHARS_SHOWN_MAX: usize = 60;
 pub struct Headers {
     with: Option<(String, Columns)>,
     without: Option<String>,
+    /// Some may, and others not: they came with batches of their own.
+    any: bool,
 }
 
 impl Headers {
+    /// Of files that came with several batches.
+    pub fn any() -> Headers {
+        Headers { any: true, ..Headers::default() }
+    }
+
     /// Adds a file. Where the header of the first one counts for all, a file without one gets its columns.
     pub fn add(&mut self, name: &str, format: &mut Format, first_header: bool) -> Result<(), IngestError> {
         let Format::Csv(columns) = format else { return Ok(()) };
@@ -42,7 +49,9 @@ impl Headers {
             self.without.get_or_insert_with(|| name.into());
         }
         match (&self.with, &self.without) {
-            (Some((with, _)), Some(without)) => Err(IngestError::MixedHeaders { with: with.clone(), without: without.clone() }),
+            (Some((with, _)), Some(without)) if !self.any => {
+                Err(IngestError::MixedHeaders { with: with.clone(), without: without.clone() })
+            }
             _ => Ok(()),
         }
     }

@@ -23,10 +23,12 @@ use super::quotes::has_quote;
 use super::streams;
 use super::unpack::unpacked;
 use crate::shown;
+use retally_core::Epoch;
 use retally_core::contract::{Definition, Input, InputKind};
 use retally_core::definition::Shape;
-use retally_core::split::{Archive, Dataset, Format, Late, Location, Packing, RefusedJob, SourceFile, Split, Version};
+use retally_core::split::{Archive, Dataset, Format, Late, Lines, Location, Packing, RefusedJob, SourceFile, Split, Version};
 use retally_core::time::Moment;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read};
 use std::sync::Arc;
@@ -47,11 +49,33 @@ pub struct PlannedFile {
     pub first_split: u64,
 }
 
+/// Which part of which batch something came with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Origin {
+    /// The batch; 0 for the one that is planned.
+    pub batch: Epoch,
+    /// The part's number in it, from 1.
+    pub part: u64,
+}
+
+/// A part of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlannedPart {
+    /// Its splits are those from this number on, up to those of the next part.
+    pub first_split: u64,
+    /// Where the table `rejected` says that its records come from.
+    pub origin: Origin,
+    /// Its records were refused before, and what is refused of them now leaves `rejected`.
+    pub undone: bool,
+}
+
 /// What becomes of a batch.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// The splits.
     pub splits: Vec<Split>,
+    /// The parts, in order.
+    pub parts: Vec<PlannedPart>,
     /// The files, in order.
     pub files: Vec<PlannedFile>,
     /// Files in folders that were passed over.
@@ -79,11 +103,32 @@ impl Plan {
         let first = self.splits.len() as u64;
         other.splits.iter_mut().for_each(|split| split.sequence += first);
         other.files.iter_mut().for_each(|file| file.first_split += first);
+        other.parts.iter_mut().for_each(|part| part.first_split += first);
         self.splits.append(&mut other.splits);
+        self.parts.append(&mut other.parts);
         self.files.append(&mut other.files);
         self.passed_over.append(&mut other.passed_over);
         self.notes.append(&mut other.notes);
         self.bytes += other.bytes;
+    }
+
+    /// The part that a split is of.
+    pub fn part_of(&self, sequence: u64) -> Option<&PlannedPart> {
+        let behind = self.parts.partition_point(|part| part.first_split <= sequence);
+        self.parts.get(behind.checked_sub(1)?)
+    }
+
+    /// So many parts of the batch come before those of this plan.
+    pub fn number_behind(&mut self, parts: usize) {
+        let own = self.parts.iter_mut().filter(|part| part.origin.batch == 0);
+        own.for_each(|part| part.origin.part += parts as u64);
+    }
+
+    /// Only these lines of its file count. It is read as a whole: which line is which is known from its beginning.
+    pub fn only(&mut self, lines: Lines) {
+        self.splits.truncate(1);
+        let only = Some(Arc::new(lines));
+        self.splits.iter_mut().for_each(|split| (split.range, split.only) = ((0, u64::MAX), only.clone()));
     }
 
     /// Says how the files of inputs become records where that is not as a job has it. The plan was made for these inputs.
@@ -121,10 +166,21 @@ fn identified(file: &SourceFile) -> Result<SourceFile, IngestError> {
 /// Plans a batch. Any thread may: what a plan leaves open (its epoch, which events are late, who reads which dataset) is filled in when it
 /// is fed.
 pub fn plan(definition: &Definition, batch: &Batch, arrival: Arrival) -> Result<Plan, IngestError> {
+    planned(definition, batch, arrival, Headers::default)
+}
+
+/// Plans a batch that was planned before, maybe together with others: what was taken then is taken now.
+pub fn plan_again(definition: &Definition, batch: &Batch, arrival: Arrival) -> Result<Plan, IngestError> {
+    planned(definition, batch, arrival, Headers::any)
+}
+
+fn planned(definition: &Definition, batch: &Batch, arrival: Arrival, headers_of: fn() -> Headers) -> Result<Plan, IngestError> {
     let mut plan = Plan::default();
     let mut headers: BTreeMap<usize, Headers> = BTreeMap::new();
-    for part in &batch.parts {
+    for (part, number) in batch.parts.iter().zip(1..) {
         let Some(input) = definition.inputs.get(part.input) else { continue };
+        let origin = Origin { batch: 0, part: number };
+        plan.parts.push(PlannedPart { first_split: plan.splits.len() as u64, origin, undone: false });
         if let (InputKind::Datasets(files), Source::Path(path)) = (input.kind, &part.source) {
             for mut queue in jobs::open(path, files)? {
                 add_jobs(&mut plan, part, &mut *queue, arrival)?;
@@ -132,7 +188,7 @@ pub fn plan(definition: &Definition, batch: &Batch, arrival: Arrival) -> Result<
             continue;
         }
         let looker = Looker::new(input);
-        let headers = headers.entry(part.input).or_default();
+        let headers = headers.entry(part.input).or_insert_with(headers_of);
         let mut add = |plan: &mut Plan, name: &str, mut looked: Looked| -> Result<(), IngestError> {
             headers.add(name, &mut looked.format, input.files.first_header)?;
             add(plan, part, name, looked, arrival);
@@ -263,12 +319,13 @@ fn split(part: &Part, sequence: u64, location: Location, arrival: Arrival) -> Sp
         packing: Packing::Plain,
         encoding: None,
         shape: None,
-        only: Vec::new(),
+        conditions: Vec::new(),
         accept_from: arrival.accept_from,
         accept_until: arrival.accept_until,
         late: Late::Before(Moment::FIRST),
         alone: false,
         rejected_kept: u64::MAX,
+        only: None,
     }
 }
 

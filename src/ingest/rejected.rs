@@ -5,13 +5,16 @@
 //!
 //! The first lines are kept, by the order of splits and of lines in them: which ones does not depend on who came first.
 
-use super::plan::{Plan, PlannedFile};
-use retally_core::contract::Definition;
+use super::plan::{Origin, Plan, PlannedFile};
+use retally_core::Epoch;
+use retally_core::contract::{Definition, Table};
 use retally_core::reasons::Reasons;
-use retally_core::row::{Row, RowBatch};
+use retally_core::row::{Column, ColumnType, Row, RowBatch, batches};
 use retally_core::split::{Done, RAW_BYTES_MAX, REJECTED_BYTES_MAX, Rejected};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
 
 /// The bytes of a page of packed lines.
 const PAGE_BYTES: usize = 1 << 20;
@@ -203,11 +206,16 @@ impl Refused {
         Some(format!("{}{line}: {}", source(&file.name, first.member), String::from_utf8_lossy(first.reason)))
     }
 
-    /// The rows, when all splits have been read: a reader knows the line in its split, and now it is known in the file.
-    pub fn rows(&self, definition: &Definition, plan: &Plan, done: &[Done]) -> Vec<RowBatch> {
+    /// The rows, when all splits have been read: a reader knows the line in its split, and now it is known in the file. Those that are
+    /// `undone` leave. With a `batch` they are those of [`retally_core::contract::Table::rejected_by_batch`], of this batch where no other
+    /// is known.
+    pub fn rows(&self, undone: &Refused, definition: &Definition, plan: &Plan, done: &[Done], batch: Option<Epoch>) -> Vec<RowBatch> {
         let places = Places::new(definition, plan, done);
-        if self.members {
-            return retally_core::row::batches(self.lines().filter_map(|kept| places.row(&kept)).collect());
+        if self.members || undone.kept > 0 || batch.is_some() {
+            let rows = |refused: &Refused, diff: isize| {
+                refused.lines().filter_map(|kept| Some((places.row(&kept, batch)?, diff))).collect::<Vec<(Row, isize)>>()
+            };
+            return batches([rows(self, 1), rows(undone, -1)].concat());
         }
         let mut lines: Vec<(Place, &[u8], &[u8])> = Vec::with_capacity(usize::try_from(self.kept).unwrap_or(0));
         lines.extend(self.lines().filter_map(|kept| Some((places.of(&kept)?, kept.reason, kept.raw))));
@@ -234,6 +242,72 @@ impl Refused {
     }
 }
 
+/// Which refused record: the part that it came with, its line, and the file of an archive that it stands in, or nothing.
+///
+/// As a text it is `BATCH.PART.LINE`, and `:FILE` behind that for one of an archive.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RecordId {
+    /// The part.
+    pub origin: Origin,
+    /// The line, from 1.
+    pub line: u64,
+    /// The file of an archive.
+    pub member: String,
+}
+
+impl fmt::Display for RecordId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RecordId { origin: Origin { batch, part }, line, member } = self;
+        write!(f, "{batch}.{part}.{line}")?;
+        if member.is_empty() { Ok(()) } else { write!(f, ":{member}") }
+    }
+}
+
+impl FromStr for RecordId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<RecordId, String> {
+        let read = || {
+            let (numbers, member) = text.split_once(':').unwrap_or((text, ""));
+            let mut numbers = numbers.split('.').map(|number| number.parse::<u64>().ok().filter(|number| *number > 0));
+            let (batch, part, line) = (numbers.next()??, numbers.next()??, numbers.next()??);
+            numbers.next().is_none().then(|| RecordId { origin: Origin { batch, part }, line, member: member.into() })
+        };
+        read().ok_or_else(|| format!("{text:?} is no id of a record: BATCH.PART.LINE"))
+    }
+}
+
+/// Rows of the table `rejected` without their batches and ids.
+pub fn without_batches(rows: &[RowBatch]) -> Vec<RowBatch> {
+    let columns = Table::rejected().columns;
+    let mut plain: Vec<(Row, isize)> = Vec::new();
+    for (row, diff) in rows.iter().flat_map(RowBatch::iter) {
+        plain.push((Row(row.get(..width(&columns, row)).unwrap_or(row).to_vec()), isize::try_from(diff).unwrap_or(isize::MAX)));
+    }
+    batches(plain)
+}
+
+/// The bytes of a row that these columns take up, of which none is nullable.
+fn width(columns: &[Column], row: &[u8]) -> usize {
+    columns.iter().fold(0, |start, column| match column.kind {
+        ColumnType::UInt => start + 8,
+        _ => {
+            // A text ends with two zero bytes; one within it is followed by another byte.
+            let rest = row.get(start..).unwrap_or_default();
+            start + memchr::memmem::find(rest, &[0, 0]).map_or(rest.len(), |end| end + 2)
+        }
+    })
+}
+
+/// The rows that are there, of those that came and of those that left: none is there less than never.
+pub fn there(rows: Vec<RowBatch>) -> Vec<RowBatch> {
+    if rows.iter().flat_map(RowBatch::iter).all(|(_, diff)| diff > 0) {
+        return rows;
+    }
+    let there = rows.iter().flat_map(RowBatch::iter).filter(|(_, diff)| *diff > 0);
+    batches(there.map(|(row, diff)| (Row(row.to_vec()), isize::try_from(diff).unwrap_or(isize::MAX))).collect())
+}
+
 /// A refused line.
 struct Kept<'a> {
     sequence: u64,
@@ -256,6 +330,7 @@ struct Places<'a> {
     names: Vec<(&'a str, &'a str)>,
     /// For each split its file, and the line of the file that it begins with.
     splits: Vec<Place>,
+    plan: &'a Plan,
 }
 
 impl<'a> Places<'a> {
@@ -277,15 +352,20 @@ impl<'a> Places<'a> {
             place
         });
         let splits = splits.collect();
-        Places { names, splits }
+        Places { names, splits, plan }
     }
 
-    /// The row of a line that may stand in an archive, where lines are counted by file.
-    fn row(&self, kept: &Kept) -> Option<(Row, isize)> {
+    /// The row of a line that may stand in an archive, where lines are counted by file; with its batch and id, where it came with one.
+    fn row(&self, kept: &Kept, batch: Option<Epoch>) -> Option<Row> {
         let place = self.of(kept)?;
         let (input, name) = self.names.get(place.file)?;
         let line = if kept.member.is_empty() { place.line } else { kept.line + 1 };
-        Some((row(input, &source(name, kept.member), line, kept.reason, kept.raw), 1))
+        let row = row(input, &source(name, kept.member), line, kept.reason, kept.raw);
+        let Some(batch) = batch else { return Some(row) };
+        let Origin { batch: known, part } = self.plan.part_of(kept.sequence)?.origin;
+        let batch = if known > 0 { known } else { batch };
+        let id = RecordId { origin: Origin { batch, part }, line, member: String::from_utf8_lossy(kept.member).into_owned() };
+        Some(row.optional(Some(batch), Row::uint).optional(Some(id.to_string()), |row, id| row.text(&id)))
     }
 
     fn of(&self, kept: &Kept) -> Option<Place> {

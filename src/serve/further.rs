@@ -1,6 +1,7 @@
 //! What a service and its further sinks and watched folders tell each other.
 
 use crate::sinks::{Destination, Format};
+use crate::state::frame::Part;
 use crate::tables::Run;
 use retally_core::Epoch;
 use retally_core::row::RowBatch;
@@ -8,7 +9,7 @@ use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{MutexGuard as MutexGuardOfTokio, watch};
 
 /// More bytes of changes of a dataflow do not wait for a sink.
 const BYTES_MAX: usize = 64 << 20;
@@ -37,7 +38,7 @@ pub struct Changed {
     pub epoch: Epoch,
     /// By table, in order.
     pub tables: BTreeMap<String, Run>,
-    /// Rows that `rejected` gets.
+    /// Rows that `rejected` gets or loses.
     pub rejected: Vec<RowBatch>,
 }
 
@@ -184,18 +185,39 @@ impl Further {
     }
 }
 
-/// How a watched folder is, for who asks.
+/// How a watched folder is, for who asks; and what others deliver of it.
 #[derive(Debug, Default)]
-pub struct WatchStatus(Mutex<Value>);
+pub struct WatchStatus {
+    /// The dataflow's place.
+    pub dataflow: usize,
+    value: Mutex<Value>,
+    /// Lines of its files that were delivered once more, and that who watches does not know of yet.
+    again: tokio::sync::Mutex<Vec<Part>>,
+}
 
 impl WatchStatus {
+    /// That of a folder of a dataflow.
+    pub fn of(dataflow: usize) -> WatchStatus {
+        WatchStatus { dataflow, ..WatchStatus::default() }
+    }
+
     /// As JSON.
     pub fn value(&self) -> Value {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.value.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// It is so now.
     pub fn set(&self, value: Value) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = value;
+        *self.value.lock().unwrap_or_else(PoisonError::into_inner) = value;
+    }
+
+    /// What was delivered once more. As long as this is held, nothing else is delivered of the folder. For a thread of its own.
+    pub fn again(&self) -> MutexGuardOfTokio<'_, Vec<Part>> {
+        self.again.blocking_lock()
+    }
+
+    /// Likewise, for who may not hold up a thread.
+    pub async fn hold(&self) -> MutexGuardOfTokio<'_, Vec<Part>> {
+        self.again.lock().await
     }
 }

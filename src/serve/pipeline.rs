@@ -14,6 +14,7 @@ use super::recent::EpochChanges;
 use super::service::{Incoming, KeyGuard, Phase, Refused, Reply, Served, Service, Wait};
 use crate::engine::host::{Completed, Host};
 use crate::engine::{Commit, EngineError};
+use crate::ingest::rejected::without_batches;
 use crate::sinks::live::{BatchAnswer, BatchRow, Live, LiveEpoch};
 use crate::sinks::{Reached, SinkError};
 use crate::state::frame::{Answer, Answered, Frame};
@@ -145,7 +146,8 @@ pub fn catch_up(service: &Service, state: &State, host: &Host, shared: &Shared, 
         if shared.room() == 0 {
             return Ok(());
         }
-        let plan = service.files.plan(served.of(), &frame.parts.iter().collect::<Vec<_>>())?;
+        let parts: Vec<_> = frame.parts.iter().enumerate().map(|(place, part)| (frame.origin(place), part)).collect();
+        let plan = service.files.plan_again(served.of(), &parts)?;
         let pending = Pending { batch: batch_row(frame), began: Instant::now(), durable: true, reply: None, key: None };
         shared.add(service, (place, frame.epoch), pending);
         host.offer(place, plan, Instant::now())?;
@@ -367,7 +369,7 @@ fn answer(service: &Service, shared: &Shared, prepared: Vec<Prepared<'_>>) {
 /// Hands an epoch to the further sinks.
 fn hand_on(service: &Service, prepared: &Prepared<'_>) {
     let tables = prepared.changes.iter().map(|(table, run)| (table.name.to_string(), run.clone())).collect();
-    let changed = Arc::new(Changed { epoch: prepared.batch.epoch, tables, rejected: prepared.rejected.clone() });
+    let changed = Arc::new(Changed { epoch: prepared.batch.epoch, tables, rejected: without_batches(&prepared.rejected) });
     service.further.iter().for_each(|further| further.push(prepared.place, &changed));
 }
 
@@ -383,14 +385,16 @@ pub fn take_up(
 ) -> Result<(), ServeError> {
     let Some(served) = service.dataflows.get(place) else { return Ok(()) };
     let mut tables = Tables::new(&*served.job.graph, &served.job.tables);
-    tables.apply(changes, rejected);
+    tables.apply(changes, Vec::new());
     let reached = Reached { dataflow: served.name().into(), epoch, fingerprint: served.job.fingerprint() };
     let is_other = !is_made && !live.holds(&tables.all(), &reached)?;
     if is_other {
         service.tell(&format!("the tables of {} are not those of batch {epoch}: they are made anew", served.name()));
     }
     if is_made || is_other {
-        live.bring(&tables.all(), &reached)?;
+        live.bring(&tables.all(), &rejected, &reached)?;
+    } else {
+        live.bring_rejected(served.name(), &rejected)?;
     }
     service.publish(&[(place, epoch)]);
     service.metrics.reached(served.name(), epoch);

@@ -146,6 +146,8 @@ pub struct Service {
     pub further: Vec<Further>,
     /// How the watched folders are.
     pub watched: Vec<WatchStatus>,
+    /// Held by who delivers refused records once more: each once at a time.
+    pub replaying: tokio::sync::Mutex<()>,
     /// What it counts.
     pub metrics: Metrics,
     /// When it began.
@@ -183,7 +185,7 @@ impl Service {
     pub fn new(dataflows: Vec<Served>, files: Files, readers: Readers, options: &Options, queue: SyncSender<Incoming>) -> Service {
         let Options { limits, workers, told, .. } = *options;
         let further = options.sinks.iter().map(|wanted| Further::new(wanted.clone(), dataflows.len())).collect();
-        let watched = options.watched.iter().map(|_| WatchStatus::default()).collect();
+        let watched = options.watched.iter().map(|(dataflow, _)| WatchStatus::of(*dataflow)).collect();
         let readable = watch::Sender::new(vec![None; dataflows.len()]);
         let metrics = Metrics::new(&limits);
         let (phase, queue) = (watch::Sender::new(Phase::Recovering), Mutex::new(Some(queue)));
@@ -195,6 +197,7 @@ impl Service {
             limits,
             further,
             watched,
+            replaying: tokio::sync::Mutex::default(),
             metrics,
             began: Instant::now(),
             workers,

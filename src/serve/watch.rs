@@ -11,7 +11,7 @@ use super::further::WatchStatus;
 use super::service::{Incoming, Phase, Refused, Reply, Service, Wait};
 use crate::engine;
 use crate::state::StateError;
-use crate::state::folders::{self, Folder, Seen};
+use crate::state::folders::{self, Folder, Known, Seen};
 use crate::state::frame::{Frame, Part};
 use notify::{Event, EventKind, RecursiveMode, Watcher};
 use retally_core::contract::Input;
@@ -45,7 +45,7 @@ pub struct Watched {
     /// How long a file must have stayed the same.
     settle: Duration,
     /// What was delivered of it, by the place below it.
-    known: BTreeMap<String, Part>,
+    known: BTreeMap<String, Known>,
     /// Files that were seen, and since when as they are.
     seen: BTreeMap<String, (Seen, Instant)>,
     /// Files that can't be read as they are.
@@ -88,10 +88,14 @@ impl Watched {
             if service.phase() == Phase::Ending {
                 return;
             }
+            // While it is looked through, nothing of it is delivered once more.
+            let mut again = status.again();
+            again.drain(..).for_each(|part| self.learn(part));
             let error = match self.scan(service) {
                 Ok(()) => None,
                 Err(error) => Some(error.to_string()),
             };
+            drop(again);
             if error != said {
                 error.iter().for_each(|error| service.tell(&format!("{:?}: {error}", self.folder.path)));
                 said.clone_from(&error);
@@ -101,6 +105,14 @@ impl Watched {
                 "error": error.or_else(|| self.refused.keys().next().map(|file| format!("{file} can't be read"))),
             }));
             self.wait(service, &events, watcher.is_ok());
+        }
+    }
+
+    /// Lines of a file were delivered once more.
+    fn learn(&mut self, part: Part) {
+        let Some(folder) = part.folder.as_ref().filter(|folder| folder.path == self.root) else { return };
+        if let Some(known) = self.known.get_mut(&folder.file).filter(|known| known.part.input == part.input) {
+            known.again.push(part);
         }
     }
 
@@ -126,7 +138,7 @@ impl Watched {
 
     /// Whether a file is what was delivered, or is refused as it is.
     fn is_done(&self, seen: &Seen) -> bool {
-        let is_known = self.known.get(&seen.below).is_some_and(|part| folders::is_same(part, seen.bytes, seen.modified_ns));
+        let is_known = self.known.get(&seen.below).is_some_and(|known| folders::is_same(&known.part, seen.bytes, seen.modified_ns));
         is_known || self.refused.get(&seen.below) == Some(seen)
     }
 
@@ -159,11 +171,11 @@ impl Watched {
         self.seen.retain(|below, _| there.contains(below));
         self.refused.retain(|below, _| there.contains(below));
         let gone = self.known.iter().filter(|(below, _)| !there.contains(*below));
-        let gone: Vec<(String, Part)> = gone.map(|(below, part)| (below.clone(), folders::retraction(part))).collect();
+        let gone: Vec<(String, Vec<Part>)> = gone.map(|(below, known)| (below.clone(), known.retraction())).collect();
         let mut under_way = Vec::new();
         let delivered = gone
             .into_iter()
-            .try_for_each(|(below, part)| self.deliver(service, below, None, vec![part], &mut under_way))
+            .try_for_each(|(below, parts)| self.deliver(service, below, None, parts, &mut under_way))
             .and_then(|()| ready.into_iter().try_for_each(|seen| self.take(service, seen, &mut under_way)));
         // What was handed over is there, whatever came of the rest.
         self.settle_all(&mut under_way);
@@ -194,8 +206,8 @@ impl Watched {
         };
         if parts.is_empty() {
             // Touched, and the same: it is known by its new time.
-            if let Some(part) = self.known.get_mut(&seen.below)
-                && let Some(folder) = &mut part.folder
+            if let Some(known) = self.known.get_mut(&seen.below)
+                && let Some(folder) = &mut known.part.folder
             {
                 folder.modified_ns = seen.modified_ns;
             }
@@ -226,7 +238,7 @@ impl Watched {
         if under_way.len() >= UNDER_WAY_MAX {
             self.settle_all(under_way);
         }
-        let new = parts.last().filter(|part| part.sign > 0).cloned();
+        let new = parts.last().filter(|part| part.sign > 0 && part.again.is_none()).cloned();
         let (reply, answer) = oneshot::channel();
         let (dataflow, arrived, began) = (self.dataflow, engine::now(), Instant::now());
         let batch = Incoming { dataflow, parts, plan, key: None, arrived, began, wait: Wait::Visible, reply };
@@ -241,7 +253,7 @@ impl Watched {
     fn settle_all(&mut self, under_way: &mut Vec<UnderWay>) {
         for UnderWay { below, new, answer } in under_way.drain(..) {
             match (answer.blocking_recv(), new) {
-                (Ok(Ok(_)), Some(part)) => drop(self.known.insert(below, part)),
+                (Ok(Ok(_)), Some(part)) => drop(self.known.insert(below, Known::new(part))),
                 (Ok(Ok(_)), None) => drop(self.known.remove(&below)),
                 // Nothing of it is there: it is looked at again.
                 (Ok(Err(_)) | Err(_), _) => {}

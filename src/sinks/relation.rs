@@ -13,6 +13,8 @@ use retally_core::row::ColumnType;
 
 /// The column that says whose the rows of a shared table are.
 const OWNER: &str = "dataflow";
+/// The columns that a service adds to `rejected`.
+const OF_SERVICE: [&str; 2] = ["batch", "id"];
 /// The temporary table of rows that are true now.
 const NEW: &str = "retally_new";
 /// The temporary table of keys that are gone.
@@ -133,7 +135,10 @@ impl Relation {
                 Some(_) => {}
             }
         }
-        if let Some((name, _)) = existing.columns.iter().find(|(name, _)| self.columns.iter().all(|column| column.name != name)) {
+        // A service adds columns of its own to a table of its state that nothing identifies, and a run leaves them empty.
+        let is_of_service = |name: &str| self.key == 0 && self.dialect == Dialect::Sqlite && OF_SERVICE.contains(&name);
+        let is_other = |name: &str| self.columns.iter().all(|column| column.name != name) && !is_of_service(name);
+        if let Some((name, _)) = existing.columns.iter().find(|(name, _)| is_other(name)) {
             return Err(foreign(format!("it has a column {name:?} that is none of ours")));
         }
         let mut key: Vec<&str> = self.key_columns().iter().map(|column| column.name).collect();

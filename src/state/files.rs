@@ -5,12 +5,12 @@ use super::frame::{Blob, Content, KeptShape, Only, Part};
 use super::{Kept, Of, StateError};
 use crate::ingest::batch::{self, Arrival, Batch, Body, Source};
 use crate::ingest::jobs::{self, BadJob, Job};
-use crate::ingest::plan::{self, Plan, STDIN, is_pipe};
-use crate::ingest::{paths, streams};
+use crate::ingest::plan::{self, Origin, Plan, STDIN, is_pipe};
+use crate::ingest::{IngestError, paths, streams};
 use crate::shown;
 use retally_core::condition::Condition;
 use retally_core::contract::{Definition, Input, InputKind};
-use retally_core::split::{Dataset, RefusedJob};
+use retally_core::split::{Dataset, Lines, RefusedJob};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,9 @@ use std::sync::Arc;
 
 /// The blob of a stream that could not be read: there is none of this name.
 pub(super) const MISSING: &str = "missing";
+
+/// Plans a batch.
+type Planner = fn(&Definition, &Batch, Arrival) -> Result<Plan, IngestError>;
 
 /// What was delivered to a state.
 #[derive(Clone, Debug)]
@@ -121,17 +124,30 @@ impl Files {
         }
     }
 
-    /// Plans parts that were kept.
+    /// Plans the parts of a new batch, which were kept.
     pub fn plan(&self, of: Of<'_>, parts: &[&Part]) -> Result<Plan, StateError> {
+        let parts: Vec<(Origin, &Part)> = (1..).map(|part| Origin { batch: 0, part }).zip(parts.iter().copied()).collect();
+        self.planned(of, &parts, plan::plan)
+    }
+
+    /// Plans parts that were planned before.
+    pub fn plan_again(&self, of: Of<'_>, parts: &[(Origin, &Part)]) -> Result<Plan, StateError> {
+        self.planned(of, parts, plan::plan_again)
+    }
+
+    fn planned(&self, of: Of<'_>, parts: &[(Origin, &Part)], how: Planner) -> Result<Plan, StateError> {
         let mut plan = Plan::default();
         let mut rest = parts;
-        while let Some(first) = rest.first() {
+        while let Some((_, first)) = rest.first() {
             // What is accepted, and how the files of an input become records, is said for a whole plan.
             let mut shapes: BTreeMap<&str, &Option<KeptShape>> = BTreeMap::new();
             let mut count = 0;
-            for part in rest {
-                let is_other = part.accepts() != first.accepts() || part.only != first.only;
-                if is_other || *shapes.entry(&part.input).or_insert(&part.shape) != &part.shape {
+            for (_, part) in rest {
+                let is_other = part.accepts() != first.accepts()
+                    || part.only != first.only
+                    || *shapes.entry(&part.input).or_insert(&part.shape) != &part.shape;
+                // Of a file of which some lines count, no other one knows anything.
+                if is_other || (count > 0 && (first.again.is_some() || part.again.is_some())) {
                     break;
                 }
                 count += 1;
@@ -147,14 +163,22 @@ impl Files {
                 }
             }
             let (accept_from, accept_until) = first.accepts();
-            let batch = Batch { parts: parts.iter().filter_map(|part| self.source(&shaped, part)).collect() };
-            let planned = plan::plan(&shaped, &batch, Arrival { accept_from, accept_until });
-            let mut planned = planned.map_err(|error| self.missing(parts).unwrap_or(error.into()))?;
+            let (origins, parts): (Vec<(Origin, &Part)>, Vec<batch::Part>) =
+                parts.iter().filter_map(|part| Some((*part, self.source(&shaped, part.1)?))).unzip();
+            let planned = how(&shaped, &Batch { parts }, Arrival { accept_from, accept_until });
+            let mut planned = planned.map_err(|error| self.missing(origins.iter().map(|(_, part)| *part)).unwrap_or(error.into()))?;
             planned.shape(&shaped.inputs, &of.definition.inputs);
             if !first.only.is_empty() {
                 for split in &mut planned.splits {
-                    split.only = self.conditions(&shaped, split.input, &first.only)?;
+                    split.conditions = self.conditions(&shaped, split.input, &first.only)?;
                 }
+            }
+            for (planned, (origin, part)) in planned.parts.iter_mut().zip(&origins) {
+                let undoes = part.again.as_ref().and_then(|again| again.undoes);
+                (planned.origin, planned.undone) = (undoes.unwrap_or(*origin), undoes.is_some());
+            }
+            if let Some(again) = first.again.as_ref().filter(|again| !again.lines.is_empty()) {
+                planned.only(Lines::new(again.lines.iter().map(|of| (of.member.clone(), of.line.saturating_sub(1)))));
             }
             plan.append(planned);
         }
@@ -171,8 +195,8 @@ impl Files {
     }
 
     /// That a file is not there any more which was kept.
-    fn missing(&self, parts: &[&Part]) -> Option<StateError> {
-        let blobs = parts.iter().flat_map(|part| part.blobs()).filter(|blob| blob.file != MISSING);
+    fn missing<'p>(&self, parts: impl Iterator<Item = &'p Part>) -> Option<StateError> {
+        let blobs = parts.flat_map(Part::blobs).filter(|blob| blob.file != MISSING);
         let path = blobs.map(|blob| PathBuf::from(self.blobs.path(blob))).find(|path| !path.exists())?;
         Some(StateError::damaged(&path, "it is missing".into()))
     }
@@ -213,5 +237,7 @@ pub(super) fn made(input: &Input, sign: isize, name: &str, content: Content, sha
         shape,
         folder: None,
         only: Vec::new(),
+        again: None,
+        origin: None,
     }
 }

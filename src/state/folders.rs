@@ -7,7 +7,7 @@
 //! A file of the same size and modification time is taken to be the same, as `rsync` and `make` do.
 
 use super::files::{Files, made, shape};
-use super::frame::{Content, Frame, InFolder, Part};
+use super::frame::{Again, Content, Frame, InFolder, Part};
 use super::{Kept, Of, State, StateError};
 use crate::ingest::batch::Arrival;
 use crate::ingest::file::{InputFile, size};
@@ -56,7 +56,7 @@ impl State {
         difference.kept.notes.extend(plan::unnamed_note(&found));
         difference.kept.passed_over = found.passed_over;
         difference.gone = known.len();
-        difference.kept.parts.extend(known.values().map(retraction));
+        difference.kept.parts.extend(known.values().flat_map(Known::retraction));
         Ok(difference)
     }
 }
@@ -91,10 +91,10 @@ impl Files {
         input: &Input,
         root: &str,
         seen: &Seen,
-        before: Option<&Part>,
+        known: Option<&Known>,
         arrival: Arrival,
     ) -> Result<Vec<Part>, StateError> {
-        let shape = shape(of.plain, input);
+        let (shape, before) = (shape(of.plain, input), known.map(|known| &known.part));
         if before.is_some_and(|before| is_same(before, seen.bytes, seen.modified_ns) && before.shape == shape) {
             return Ok(Vec::new());
         }
@@ -104,7 +104,7 @@ impl Files {
         }
         let folder = Some(InFolder { path: root.into(), file: seen.below.clone(), modified_ns: seen.modified_ns });
         let new = Part { folder, ..made(input, 1, &seen.file, content, shape, arrival) };
-        Ok(before.map(retraction).into_iter().chain([new]).collect())
+        Ok(known.map(Known::retraction).into_iter().flatten().chain([new]).collect())
     }
 }
 
@@ -117,21 +117,44 @@ pub fn find(path: &str) -> Result<paths::Found, StateError> {
 }
 
 /// The files of a folder that were delivered, by their places below it.
-pub fn known<'f>(frames: impl Iterator<Item = &'f Frame>, input: &Input, root: &str) -> BTreeMap<String, Part> {
+pub fn known<'f>(frames: impl Iterator<Item = &'f Frame>, input: &Input, root: &str) -> BTreeMap<String, Known> {
     let mut known = BTreeMap::new();
     for part in frames.flat_map(|frame| &frame.parts).filter(|part| part.input == input.name) {
-        match part.folder.as_ref().filter(|folder| folder.path == root) {
-            Some(folder) if part.sign > 0 => drop(known.insert(folder.file.clone(), part.clone())),
-            Some(folder) => drop(known.remove(folder.file.as_str())),
-            None => {}
+        let Some(folder) = part.folder.as_ref().filter(|folder| folder.path == root) else { continue };
+        if part.again.is_some() {
+            known.get_mut(folder.file.as_str()).into_iter().for_each(|known: &mut Known| known.again.push(part.clone()));
+        } else if part.sign > 0 {
+            known.insert(folder.file.clone(), Known::new(part.clone()));
+        } else {
+            known.remove(folder.file.as_str());
         }
     }
     known
 }
 
-/// What takes a part back.
-pub fn retraction(part: &Part) -> Part {
-    Part { sign: -1, ..part.clone() }
+/// A file of a folder as it was delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// The file.
+    pub part: Part,
+    /// Lines of it that were refused, and delivered once more.
+    pub again: Vec<Part>,
+}
+
+impl Known {
+    /// A file that was just delivered.
+    pub fn new(part: Part) -> Known {
+        Known { part, again: Vec::new() }
+    }
+
+    /// What takes it back.
+    pub fn retraction(&self) -> Vec<Part> {
+        let back = |part: &Part| {
+            let again = part.again.as_ref().map(|again| Again { undoes: None, ..again.clone() });
+            Part { sign: -part.sign, origin: None, again, ..part.clone() }
+        };
+        self.again.iter().chain([&self.part]).map(back).collect()
+    }
 }
 
 /// Whether a file of this size and time is taken to be what was delivered.

@@ -75,7 +75,8 @@ impl Files {
         let mut records = 0;
         for split in &self.plan(of, &[part])?.splits {
             each_line(split, &input, &mut |line| {
-                records += u64::from(line.record.is_ok_and(|raw| all_hold(&split.only, raw, input.fields, &context)));
+                records +=
+                    u64::from(split.counts(&line) && line.record.is_ok_and(|raw| all_hold(&split.conditions, raw, input.fields, &context)));
                 Ok(())
             })?;
         }

@@ -4,6 +4,7 @@
 //! not in its frame: what counts as too early or too late is, how the files become records is, and so are the files, by the hash of
 //! what they hold.
 
+use crate::ingest::plan::Origin;
 use retally_core::Epoch;
 use retally_core::condition::Condition;
 use retally_core::definition::{FileOptions, Input, Shape, TextFormat};
@@ -86,6 +87,12 @@ pub struct Part {
     /// Which of its records are meant: those of which all this holds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub only: Vec<Only>,
+    /// It is about records that were refused before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<Again>,
+    /// The batch and part that it was, where it is folded into another batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
 
 /// Records of which a field holds a value. The field has its name here, whatever place it gets in later versions.
@@ -105,6 +112,26 @@ impl Only {
         let place = input.fields.iter().position(|known| known.name == self.field)?;
         Some(Condition { place, value: self.value.clone(), exact: self.exact })
     }
+}
+
+/// What of a part is delivered once more, or undone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Again {
+    /// These lines of it alone; all of it, where there are none.
+    pub lines: Vec<LineOf>,
+    /// The part that they came with: what is refused of them leaves the table `rejected`. Without it they are delivered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<Origin>,
+}
+
+/// A line of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LineOf {
+    /// Its number, from 1.
+    pub line: u64,
+    /// The file of an archive that it stands in, or nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub member: String,
 }
 
 /// How a file becomes records. Fields have their names here, whatever place they get in later versions.

@@ -52,6 +52,19 @@ pub fn look(dir: &Path, folded: u64, until: u64, frames: &mut Vec<Frame>) -> Res
     Ok(torn.map_or(0, |(bytes, _)| bytes))
 }
 
+/// Hands each batch of a journal that another process or thread may be appending to, behind the files that a snapshot stands for, in order.
+/// What came of batches is not known of those. A file at a time is in memory.
+pub fn each(dir: &Path, folded: u64, mut each: impl FnMut(&Frame)) -> Result<(), StateError> {
+    for number in segments(dir)?.into_iter().filter(|number| *number > folded) {
+        let path = path(dir, number);
+        let bytes = std::fs::read(&path).map_err(StateError::io("read", &path))?;
+        let mut frames = Vec::new();
+        read(&path, &bytes, &mut frames)?;
+        frames.iter().for_each(&mut each);
+    }
+    Ok(())
+}
+
 /// What is in a journal.
 struct Found {
     segments: Vec<u64>,

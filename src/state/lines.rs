@@ -99,6 +99,8 @@ impl Filling<'_, '_> {
             shape: self.shape.clone(),
             folder: None,
             only: Vec::new(),
+            again: None,
+            origin: None,
         });
         self.text.clear();
         Ok(())
@@ -110,7 +112,7 @@ fn lines(part: &Part) -> Option<(Kind<'_>, Vec<&str>)> {
     let Content::Inline(Inline { format, text }) = &part.content else { return None };
     let plain = FileOptions { format: None, ..FileOptions::default() };
     let is_plain = part.shape.as_ref().is_none_or(|shape| FileOptions { format: None, ..shape.files.clone() } == plain);
-    if !is_plain || part.folder.is_some() || !part.only.is_empty() || text.starts_with('\u{feff}') {
+    if !is_plain || part.folder.is_some() || !part.only.is_empty() || part.again.is_some() || text.starts_with('\u{feff}') {
         return None;
     }
     let mut lines: Vec<&str> = text.lines().collect();
@@ -141,6 +143,8 @@ mod tests {
             shape: None,
             folder: None,
             only: Vec::new(),
+            again: None,
+            origin: None,
         }
     }
 

@@ -15,6 +15,7 @@
 //! # Limits
 //! Nothing is removed but what a snapshot stands for ([`State::compact`], [`State::seal`]). A state holds any number of dataflows, and one process at a time has it open.
 
+pub mod again;
 mod blobs;
 mod erase;
 pub mod files;
@@ -26,7 +27,7 @@ mod lines;
 mod snapshot;
 
 use crate::ingest::IngestError;
-use crate::ingest::plan::Plan;
+use crate::ingest::plan::{Origin, Plan};
 use crate::lock::{Lock, LockError};
 use crate::shown;
 use crate::staged::{Staged, is_temporary, why};
@@ -391,8 +392,9 @@ impl State {
             |part: &&Part| part.dataset().is_none_or(|key| part.sign > 0 && last.get(&key).is_some_and(|last| std::ptr::eq(*last, *part)));
         let mut replay = Plan::default();
         for frame in frames() {
-            let parts: Vec<&Part> = frame.parts.iter().filter(counts).collect();
-            replay.append(self.files.plan(of, &parts)?);
+            let parts = frame.parts.iter().enumerate().map(|(place, part)| (frame.origin(place), part));
+            let parts: Vec<(Origin, &Part)> = parts.filter(|(_, part)| counts(part)).collect();
+            replay.append(self.files.plan_again(of, &parts)?);
         }
         let epoch = frames().last().map_or(0, |frame| frame.epoch);
         Ok((epoch > 0).then_some((epoch, replay)))

@@ -11,8 +11,8 @@ use super::StateError;
 use super::frame::{Blob, Content, Frame, Only, Part};
 use super::journal::numbered;
 use super::lines::Lines;
+use crate::ingest::plan::Origin;
 use crate::staged::{Staged, sweep};
-use retally_core::Epoch;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
@@ -48,8 +48,9 @@ impl Snapshot {
     /// What some batches come to, which are all that there are; and what came of what was forgotten.
     pub fn of(segment: u64, frames: &[Frame], tools: &mut impl Tools) -> Result<(Snapshot, Erased), StateError> {
         let parts = frames.iter().flat_map(|frame| &frame.parts);
-        let forgotten: HashSet<String> = parts.filter(|part| !part.only.is_empty()).map(whole).collect();
-        let is_whole = |frame: &Frame| forgotten.is_empty() || frame.parts.iter().all(|part| !forgotten.contains(&whole(part)));
+        let besides = parts.filter(|part| !part.only.is_empty() || part.again.is_some());
+        let partly: HashSet<String> = besides.map(whole).collect();
+        let is_whole = |frame: &Frame| partly.is_empty() || frame.parts.iter().all(|part| !partly.contains(&whole(part)));
         let mut small: BTreeMap<&str, Lines<'_>> = BTreeMap::new();
         let (mut large, mut new) = (Vec::new(), Vec::new());
         for frame in frames {
@@ -61,26 +62,25 @@ impl Snapshot {
             let parts = lines.parts(&mut |name, text| tools.keep(name, text))?;
             new.extend(parts.into_iter().map(|part| (dataflow, part)));
         }
+        let last: BTreeMap<&str, &Frame> = frames.iter().map(|frame| (frame.dataflow.as_str(), frame)).collect();
         let mut net: BTreeMap<&str, Net<'_>> = BTreeMap::new();
-        let parts = large.iter().flat_map(|frame| frame.parts.iter().map(|part| (frame.dataflow.as_str(), part)));
-        for (dataflow, part) in parts.chain(new.iter().map(|(dataflow, part)| (*dataflow, part))) {
-            net.entry(dataflow).or_default().add(part);
+        for frame in large {
+            let net = net.entry(&frame.dataflow).or_default();
+            frame.parts.iter().enumerate().for_each(|(place, part)| net.add(part, frame.origin(place)));
+        }
+        for ((dataflow, part), number) in new.iter().zip(1..) {
+            let origin = last.get(dataflow).map(|last| Origin { batch: last.epoch, part: last.parts.len() as u64 + number });
+            net.entry(dataflow).or_default().add(part, origin.unwrap_or_default());
         }
         let mut erased = Erased::default();
-        let mut left: BTreeMap<&str, Vec<(Part, i64)>> = BTreeMap::new();
+        let mut left: BTreeMap<&str, Vec<Part>> = BTreeMap::new();
         for (dataflow, net) in net {
             left.insert(dataflow, net.erase(dataflow, tools, &mut erased)?);
         }
-        let last: BTreeMap<&str, Epoch> = frames.iter().map(|frame| (frame.dataflow.as_str(), frame.epoch)).collect();
         let folded = |frame: &Frame| {
-            let is_last = last.get(frame.dataflow.as_str()) == Some(&frame.epoch);
-            let parts = left.get(frame.dataflow.as_str()).filter(|_| is_last).into_iter().flatten();
-            let times = |(part, count): &(Part, i64)| {
-                let sign = if *count < 0 { -1 } else { 1 };
-                let count = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
-                std::iter::repeat_n(Part { sign, ..part.clone() }, count)
-            };
-            Frame { parts: parts.flat_map(times).collect(), ..frame.clone() }
+            let is_last = last.get(frame.dataflow.as_str()).is_some_and(|last| last.epoch == frame.epoch);
+            let parts = left.get(frame.dataflow.as_str()).filter(|_| is_last).cloned().unwrap_or_default();
+            Frame { parts, ..frame.clone() }
         };
         Ok((Snapshot { segment, frames: frames.iter().map(folded).collect() }, erased))
     }
@@ -134,70 +134,92 @@ pub fn remove_older(dir: &Path) -> Result<(), StateError> {
 /// What the parts of a dataflow come to.
 #[derive(Default)]
 struct Net<'f> {
-    /// Each with how often it was delivered more than taken back, in the order in which they came first.
-    parts: Vec<(&'f Part, i64)>,
+    /// Those that are the same together, as often as they were delivered more than taken back or the other way round; in the order in which
+    /// they came first.
+    parts: Vec<Vec<(&'f Part, Origin)>>,
     /// Where they are, by what makes them the same.
     places: HashMap<String, usize>,
 }
 
 impl<'f> Net<'f> {
-    fn add(&mut self, part: &'f Part) {
+    fn add(&mut self, part: &'f Part, origin: Origin) {
         let place = *self.places.entry(identity(part)).or_insert(self.parts.len());
-        let Some((known, count)) = self.parts.get_mut(place) else { return self.parts.push((part, i64::from(part.sign))) };
-        // The name under which it came last, and when its file was modified.
-        *known = part;
-        // Of a dataset the last delivery counts.
-        *count = if part.dataset().is_some() { i64::from(part.sign > 0) } else { *count + i64::from(part.sign) };
+        let Some(same) = self.parts.get_mut(place) else { return self.parts.push(vec![(part, origin)]) };
+        if part.dataset().is_some() {
+            // The last delivery counts.
+            same.clear();
+            same.extend((part.sign > 0).then_some((part, origin)));
+        } else if same.last().is_some_and(|(last, _)| last.sign != part.sign) {
+            same.pop();
+        } else {
+            same.push((part, origin));
+        }
     }
 
     /// Writes the files anew of which records were taken back because they were forgotten, and for good.
-    fn erase(self, dataflow: &str, tools: &mut impl Tools, erased: &mut Erased) -> Result<Vec<(Part, i64)>, StateError> {
-        // With each file, what was forgotten of it.
-        let mut forgotten: BTreeMap<String, Vec<(&Part, i64)>> = BTreeMap::new();
-        for (part, count) in self.parts.iter().filter(|(part, count)| !part.only.is_empty() && *count != 0) {
-            forgotten.entry(whole(part)).or_default().push((part, *count));
+    fn erase(self, dataflow: &str, tools: &mut impl Tools, erased: &mut Erased) -> Result<Vec<Part>, StateError> {
+        // With each file, what else is said of it: records of it that were forgotten, or lines that were delivered once more.
+        let mut besides: BTreeMap<String, Vec<&[(&Part, Origin)]>> = BTreeMap::new();
+        let is_besides = |part: &Part| !part.only.is_empty() || part.again.is_some();
+        let mut files = Vec::new();
+        for same in &self.parts {
+            match same.first() {
+                Some((part, _)) if is_besides(part) => besides.entry(whole(part)).or_default().push(same),
+                Some((part, _)) => files.push((part, same)),
+                None => {}
+            }
         }
         let mut left = Vec::new();
-        for (part, count) in self.parts.iter().filter(|(part, count)| part.only.is_empty() && *count != 0) {
-            let of = if forgotten.is_empty() { None } else { forgotten.remove(&whole(part)) };
-            let Some(of) = of else {
-                left.push(((*part).clone(), *count));
-                continue;
-            };
-            let content = match conditions(&of, *count) {
-                Some(conditions) => tools.erase(dataflow, part, &conditions)?,
+        for (part, same) in files {
+            let of = if besides.is_empty() { None } else { besides.remove(&whole(part)) };
+            let forgotten = of.as_deref().and_then(|of| conditions(of, same));
+            let content = match &forgotten {
+                Some(forgotten) => tools.erase(dataflow, part, forgotten)?,
                 None => None,
             };
+            let own = |(part, origin): &(&Part, Origin)| Part { origin: Some(*origin), ..(*part).clone() };
             match content {
                 Some(content) => {
                     erased.files += 1;
-                    left.extend(content.map(|content| (Part { content, ..(*part).clone() }, *count)));
+                    let content = content.as_ref();
+                    left.extend(content.into_iter().flat_map(|content| same.iter().map(|of| Part { content: content.clone(), ..own(of) })));
                 }
                 None => {
-                    erased.holding.push(part.name.clone());
-                    left.push(((*part).clone(), *count));
-                    left.extend(of.into_iter().map(|(part, count)| (part.clone(), count)));
+                    let of = of.unwrap_or_default();
+                    if of.iter().copied().flatten().any(|(part, _)| !part.only.is_empty()) {
+                        erased.holding.push(part.name.clone());
+                    }
+                    left.extend(same.iter().chain(of.into_iter().flatten()).map(own));
                 }
             }
         }
-        left.extend(forgotten.into_values().flatten().map(|(part, count)| (part.clone(), count)));
+        let own = |(part, origin): &(&Part, Origin)| Part { origin: Some(*origin), ..(*part).clone() };
+        left.extend(besides.into_values().flatten().flatten().map(own));
         Ok(left)
     }
 }
 
-/// What was forgotten of a file that counts so often, where all of it was: each record that is meant by some of the conditions is not there
-/// any more. Not so, where the file has been delivered again since.
-fn conditions(of: &[(&Part, i64)], whole: i64) -> Option<Vec<Only>> {
-    // What two conditions have in common was taken back twice, and given back once; and so on.
-    let is_for_good = |(part, count): &(&Part, i64)| *count == if part.only.len() % 2 == 0 { whole } else { -whole };
-    let single = |(part, _): &(&Part, i64)| if let [only] = part.only.as_slice() { Some(only.clone()) } else { None };
-    of.iter().all(is_for_good).then(|| of.iter().filter_map(single).collect())
+/// What was forgotten of a file, where all of it was: each record that is meant by some of the conditions is not there any more. Nothing,
+/// where the file has been delivered again since, or lines of it have.
+fn conditions(of: &[&[(&Part, Origin)]], file: &[(&Part, Origin)]) -> Option<Vec<Only>> {
+    let count = |same: &[(&Part, Origin)]| same.iter().map(|(part, _)| i64::from(part.sign)).sum::<i64>();
+    let file = count(file);
+    let mut conditions = Vec::new();
+    for same in of {
+        let (part, _) = same.first().filter(|(part, _)| part.again.is_none())?;
+        // What two conditions have in common was taken back twice, and given back once; and so on.
+        if count(same) != if part.only.len() % 2 == 0 { file } else { -file } {
+            return None;
+        }
+        conditions.extend(part.only.first().filter(|_| part.only.len() == 1).cloned());
+    }
+    Some(conditions)
 }
 
 /// What makes parts the same, whatever they are called: what they hold, how that is read, and their place in a folder that is a table, by
 /// which they are taken back; of a dataset its key.
 fn identity(part: &Part) -> String {
-    whole(part) + &text(&part.only)
+    whole(part) + &text(&(&part.only, part.again.as_ref().map(|again| &again.lines)))
 }
 
 /// The same, whichever of its records are meant.
@@ -243,10 +265,12 @@ mod tests {
             shape: None,
             folder: None,
             only: Vec::new(),
+            again: None,
+            origin: None,
         }
     }
 
-    fn frame(dataflow: &str, epoch: Epoch, parts: Vec<Part>) -> Frame {
+    fn frame(dataflow: &str, epoch: u64, parts: Vec<Part>) -> Frame {
         Frame { dataflow: dataflow.into(), epoch, arrived: 0, parts, key: None, answer: None }
     }
 

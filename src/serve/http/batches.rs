@@ -138,10 +138,10 @@ async fn take_several(service: &Arc<Service>, dataflow: &str, asked: &Asked, req
 
 /// A body that is passed over where its batch is refused.
 #[derive(Clone)]
-struct Lent(Arc<Mutex<BodyDataStream>>);
+pub(super) struct Lent(Arc<Mutex<BodyDataStream>>);
 
 impl Lent {
-    fn new(body: Body) -> Lent {
+    pub(super) fn new(body: Body) -> Lent {
         Lent(Arc::new(Mutex::new(body.into_data_stream())))
     }
 }
@@ -155,7 +155,7 @@ impl Stream for Lent {
 }
 
 /// Where a batch is refused, reads what still comes of its body, up to a limit: who is still sending does not hear an answer.
-async fn or_pass_over(mut body: Lent, taken: impl Future<Output = Result<Response, ApiError>>) -> Result<Response, ApiError> {
+pub(super) async fn or_pass_over(mut body: Lent, taken: impl Future<Output = Result<Response, ApiError>>) -> Result<Response, ApiError> {
     let taken = taken.await;
     if taken.is_err() {
         let read = async {
@@ -247,7 +247,7 @@ fn too_large(limit: u64) -> ApiError {
 }
 
 /// A batch that is being received.
-struct Taking {
+pub(super) struct Taking {
     service: Arc<Service>,
     place: usize,
     key: Option<(String, KeyGuard)>,
@@ -262,7 +262,12 @@ struct Taking {
 }
 
 impl Taking {
-    fn begin(service: &Arc<Service>, dataflow: &str, headers: &HeaderMap, wait: Option<&str>) -> Result<(Taking, Wait), ApiError> {
+    pub(super) fn begin(
+        service: &Arc<Service>,
+        dataflow: &str,
+        headers: &HeaderMap,
+        wait: Option<&str>,
+    ) -> Result<(Taking, Wait), ApiError> {
         let (place, served) = served(service, dataflow)?;
         let wait = match wait {
             Some("durable") => Wait::Durable,
@@ -297,7 +302,7 @@ impl Taking {
         Ok((taking, wait))
     }
 
-    fn served(&self) -> &Served {
+    pub(super) fn served(&self) -> &Served {
         // Its place was found there.
         self.service.dataflows.get(self.place).unwrap_or_else(|| unreachable!("dataflow {} is served", self.place))
     }
@@ -352,27 +357,58 @@ impl Taking {
         };
         self.hash.update(format!("\n{} {sign} {}\n", input.name, sent.unwrap_or_default()));
         self.bytes = body.bytes;
-        self.parts.extend(parts);
-        self.plan.append(plan);
+        self.add_planned(parts, plan);
         Ok(())
     }
 
     /// Hands it on, and waits until it is as far as was asked for.
-    async fn finish(self, began: Instant, wait: Wait) -> Result<Response, ApiError> {
-        let Taking { service, place, key, arrived, parts, plan, hash, bytes, .. } = self;
-        if bytes == 0 {
+    async fn finish(mut self, began: Instant, wait: Wait) -> Result<Response, ApiError> {
+        if self.bytes == 0 {
             return Err(ApiError::bad("empty", "the body is empty"));
         }
-        let key = match key {
-            None => None,
-            Some((key, guard)) => {
-                let body: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-                if let Some(answer) = known(&service, place, &key, &body).await? {
-                    return Ok(answer);
-                }
-                Some((Key { key, body }, guard))
-            }
+        let key = match self.settle_key().await? {
+            Keyed::Known(answer) => return Ok(*answer),
+            Keyed::New(key) => key,
         };
+        let reply = self.hand_on(key, began, wait).await?;
+        Ok(answered(&reply, None, false, began.elapsed().as_secs_f64() * 1_000.0))
+    }
+
+    /// Adds to what tells the batch from another under the same key.
+    pub(super) fn hash(&mut self, sent: &[u8]) {
+        self.hash.update(sent);
+    }
+
+    /// Adds parts that are kept, with their plan.
+    pub(super) fn add_planned(&mut self, parts: Vec<Part>, mut plan: Plan) {
+        plan.number_behind(self.parts.len());
+        self.parts.extend(parts);
+        self.plan.append(plan);
+    }
+
+    /// When it arrived, for what is accepted.
+    pub(super) fn arrival(&self) -> Arrival {
+        self.arrival
+    }
+
+    /// The dataflow's place.
+    pub(super) fn place(&self) -> usize {
+        self.place
+    }
+
+    /// Looks whether the batch came before under its key, when all of it has been received.
+    pub(super) async fn settle_key(&mut self) -> Result<Keyed, ApiError> {
+        let Some((key, guard)) = self.key.take() else { return Ok(Keyed::New(None)) };
+        let body: String = std::mem::take(&mut self.hash).finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        match known(&self.service, self.place, &key, &body).await? {
+            Some(answer) => Ok(Keyed::Known(Box::new(answer))),
+            None => Ok(Keyed::New(Some((Key { key, body }, guard)))),
+        }
+    }
+
+    /// Hands it on, and waits until it is as far as was asked for.
+    pub(super) async fn hand_on(self, key: Option<(Key, KeyGuard)>, began: Instant, wait: Wait) -> Result<Reply, ApiError> {
+        let Taking { service, place, arrived, parts, plan, .. } = self;
         let (reply, answer) = oneshot::channel();
         service.take(Incoming { dataflow: place, parts, plan, key, arrived, began, wait, reply })?;
         let reply = tokio::select! {
@@ -386,8 +422,16 @@ impl Taking {
                 further.has(place, reply.epoch).await;
             }
         }
-        Ok(answered(&reply, false, began.elapsed().as_secs_f64() * 1_000.0))
+        Ok(reply)
     }
+}
+
+/// Whether a batch came before under its key.
+pub(super) enum Keyed {
+    /// It did: its answer.
+    Known(Box<Response>),
+    /// It did not, or has none.
+    New(Option<(Key, KeyGuard)>),
 }
 
 /// What a batch is answered with.
@@ -399,14 +443,23 @@ struct Answered<'a> {
     /// In place of what came of it, where that was not waited for.
     #[serde(skip_serializing_if = "Option::is_none")]
     durable: Option<bool>,
+    #[serde(flatten)]
+    again: Option<Again>,
     duplicate: bool,
     ms: f64,
 }
 
-fn answered(reply: &Reply, duplicate: bool, ms: f64) -> Response {
+/// How many records were delivered once more, and how many could not be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Again {
+    pub(super) replayed: u64,
+    pub(super) left: u64,
+}
+
+pub(super) fn answered(reply: &Reply, again: Option<Again>, duplicate: bool, ms: f64) -> Response {
     let answer = reply.answer.as_ref();
     let durable = answer.is_none().then_some(true);
-    Json(Answered { epoch: reply.epoch, answer, durable, duplicate, ms: (ms * 100.0).round() / 100.0 }).into_response()
+    Json(Answered { epoch: reply.epoch, answer, durable, again, duplicate, ms: (ms * 100.0).round() / 100.0 }).into_response()
 }
 
 /// The answer to a batch that came before under the same key.
@@ -426,7 +479,7 @@ async fn known(service: &Arc<Service>, place: usize, key: &str, body: &str) -> R
     let changed = serde_json::from_str(&answer.changed).unwrap_or_default();
     let (accepted, late, rejected) = (answer.accepted, answer.late, answer.rejected);
     let reply = Reply { epoch: found.epoch, answer: Some(Answer { accepted, late, rejected, changed }) };
-    Ok(Some(answered(&reply, true, answer.ms)))
+    Ok(Some(answered(&reply, None, true, answer.ms)))
 }
 
 /// Keeps a body as a file, and plans it.

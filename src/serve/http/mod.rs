@@ -6,6 +6,7 @@ mod changes;
 mod charts;
 mod error;
 mod openapi;
+mod replay;
 pub mod server;
 mod status;
 mod tables;
@@ -118,11 +119,20 @@ pub const ROUTES: &[Route] = &[
     Route {
         method: "get",
         path: "/v1/{dataflow}/rejected",
-        about: "Records that were refused, with batch, place and reason",
+        about: "Records that were refused, with batch, place, reason and id",
         parameters: tables::PARAMETERS,
         takes: &[],
         gives: &[JSON, "text/csv"],
         handler: || get(tables::rejected),
+    },
+    Route {
+        method: "post",
+        path: "/v1/{dataflow}/rejected/replay",
+        about: "Delivers refused records once more, as a batch, under the settings of now: {\"ids\": [\"7.1.12\"]}, or {\"reason\": \"…\"}",
+        parameters: &[OF_BATCHES],
+        takes: &[JSON],
+        gives: &[JSON],
+        handler: || post(replay::replay),
     },
     Route {
         method: "get",

@@ -75,7 +75,7 @@ pub async fn rejected(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     readable(&service, &dataflow)?;
-    answer(service, dataflow, Table::rejected(), &asked, &headers).await
+    answer(service, dataflow, Table::rejected_by_batch(), &asked, &headers).await
 }
 
 /// What is asked of a table.

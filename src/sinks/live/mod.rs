@@ -11,6 +11,7 @@
 
 pub mod changes;
 pub mod read;
+mod rejected;
 
 use super::cells::{Fraction, append_time};
 use super::relation::{Dialect, Relation, quoted};
@@ -104,7 +105,7 @@ pub struct LiveEpoch<'e> {
     pub dataflow: &'static str,
     /// What changed, in order.
     pub changes: Vec<(&'e Table, &'e Run)>,
-    /// Rows that `rejected` gets.
+    /// Rows that `rejected` gets or loses, with their batches.
     pub rejected: &'e [RowBatch],
     /// The batch.
     pub batch: &'e BatchRow,
@@ -116,6 +117,7 @@ impl Live {
         let mut sqlite = Sqlite::open(path, std::iter::empty())?.live();
         let sums = sqlite.write(&mut |open| {
             open.transaction.execute_batch(SCHEMA).map_err(|error| open.failed(&error))?;
+            rejected::prepare(open)?;
             let mut sums = BTreeMap::new();
             let mut read = || {
                 let mut statement = open.transaction.prepare("SELECT dataflow, \"table\", \"rows\", checksum FROM retally_tables")?;
@@ -162,12 +164,14 @@ impl Live {
         })
     }
 
-    /// Brings the tables of a dataflow to their rows. Changes before are not kept: who followed them reads the tables anew.
-    pub fn bring(&mut self, tables: &[&TableState], reached: &Reached) -> Result<(), SinkError> {
+    /// Brings the tables of a dataflow to their rows, and `rejected` to its own. Changes before are not kept: who followed them reads the
+    /// tables anew.
+    pub fn bring(&mut self, tables: &[&TableState], rejected: &[RowBatch], reached: &Reached) -> Result<(), SinkError> {
         let dataflow = reached.dataflow.as_str();
         let sums = sums(tables);
+        let tables: Vec<&TableState> = tables.iter().copied().filter(|state| state.table().key_columns > 0).collect();
         self.sqlite.write(&mut |open| {
-            for state in tables {
+            for state in &tables {
                 // A table of other settings or of another version is ours all the same.
                 let relation = Relation::new(Dialect::Sqlite, state.table(), dataflow);
                 let existing = open.existing(relation.name)?;
@@ -175,7 +179,8 @@ impl Live {
                     open.execute(&format!("DROP TABLE {}", quoted(relation.name)))?;
                 }
             }
-            relational::bring(open, tables, reached, Deletions::Any)?;
+            relational::bring(open, &tables, reached, Deletions::Any)?;
+            rejected::bring(open, dataflow, rejected)?;
             run(open, "DELETE FROM retally_changes WHERE dataflow = ?1", [dataflow])?;
             run(open, "DELETE FROM retally_tables WHERE dataflow = ?1", [dataflow])?;
             for (table, sum) in &sums {
@@ -188,6 +193,13 @@ impl Live {
         self.sums.retain(|(of, _), _| of != dataflow);
         self.sums.extend(sums.into_iter().map(|(table, sum)| ((dataflow.to_string(), table.to_string()), sum)));
         Ok(())
+    }
+
+    /// Gives the rows of `rejected` their batches, where some have none: a run has written them.
+    pub fn bring_rejected(&mut self, dataflow: &str, rejected: &[RowBatch]) -> Result<(), SinkError> {
+        self.sqlite.write(&mut |open| {
+            if rejected::is_whole(open, dataflow)? { Ok(()) } else { rejected::bring(open, dataflow, rejected) }
+        })
     }
 
     /// Writes down the settings of a dataflow, as a JSON object.
@@ -222,7 +234,7 @@ impl Live {
                     runs.entry((*dataflow, table.name)).or_insert((*table, Vec::new())).1.push((*run).clone());
                     add_changes(open, dataflow, batch.epoch, table.name, run)?;
                 }
-                add_rejected(open, dataflow, rejected)?;
+                rejected::apply(open, dataflow, rejected)?;
                 add_batch(open, dataflow, batch, "REPLACE")?;
                 reached.entry(dataflow).or_insert((batch.epoch, batch.epoch)).1 = batch.epoch;
             }
@@ -304,15 +316,6 @@ fn add_changes(open: &mut Open<'_>, dataflow: &str, epoch: Epoch, table: &str, c
     let kept = changes::kept(changes).map_err(|error| open.failed(&rusqlite::Error::ToSqlConversionFailure(error.into())))?;
     let statement = "INSERT INTO retally_changes (dataflow, epoch, \"table\", \"rows\") VALUES (?1, ?2, ?3, ?4)";
     run(open, statement, params![dataflow, stored(epoch), table, kept])
-}
-
-fn add_rejected(open: &mut Open<'_>, dataflow: &str, rejected: &[RowBatch]) -> Result<(), SinkError> {
-    if rejected.iter().all(RowBatch::is_empty) {
-        return Ok(());
-    }
-    let relation = Relation::new(Dialect::Sqlite, &Table::rejected(), dataflow);
-    let times = |(row, diff)| std::iter::repeat_n(row, usize::try_from(diff).unwrap_or(0));
-    open.load(&quoted(relation.name), &relation, &mut rejected.iter().flat_map(RowBatch::iter).flat_map(times)).map(drop)
 }
 
 fn add_batch(open: &mut Open<'_>, dataflow: &str, batch: &BatchRow, otherwise: &str) -> Result<(), SinkError> {

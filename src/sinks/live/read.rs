@@ -5,15 +5,17 @@ use super::super::relation::quoted;
 use super::super::sqlite::failed;
 use super::super::{SinkError, csv, json};
 use super::{changes, stored};
+use crate::ingest::rejected::RecordId;
 use crate::tables::TableState;
 use retally_core::Epoch;
 use retally_core::calendar::{Calendar, Day};
 use retally_core::contract::Table;
+use retally_core::reasons::kind as kind_of_reason;
 use retally_core::row::{Column, ColumnType, Row, RowBatch};
 use retally_core::time::Moment;
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params_from_iter};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use uuid::Uuid;
@@ -459,6 +461,40 @@ impl Snapshot<'_> {
             rows.collect::<rusqlite::Result<_>>()
         };
         read().map_err(|error| self.failed(&error))
+    }
+
+    /// Whether `rejected` says with which batch each record came: not so where runs alone have written it.
+    pub fn has_batches_of_rejected(&self) -> Result<bool, SinkError> {
+        let query = "SELECT 1 FROM pragma_table_info('rejected') WHERE name = 'id'";
+        self.transaction.query_row(query, [], |_| Ok(())).optional().map(|found| found.is_some()).map_err(|error| self.failed(&error))
+    }
+
+    /// Whether a record with this id was refused, and still is.
+    pub fn is_rejected(&self, dataflow: &str, id: &RecordId) -> Result<bool, SinkError> {
+        let query = "SELECT 1 FROM rejected WHERE id = ?1 AND dataflow = ?2 LIMIT 1";
+        let found = self.transaction.query_row(query, rusqlite::params![id.to_string(), dataflow], |_| Ok(())).optional();
+        found.map(|found| found.is_some()).map_err(|error| self.failed(&error))
+    }
+
+    /// The records that were refused for a reason, or for one of this kind: a reason without its values. At most so many.
+    pub fn rejected_for(&self, dataflow: &str, reason: &str, records_max: usize) -> Result<BTreeSet<RecordId>, SinkError> {
+        let read = || {
+            let mut statement = self.transaction.prepare("SELECT id, reason FROM rejected WHERE dataflow = ?1 AND id IS NOT NULL")?;
+            let (mut rows, mut found) = (statement.query([dataflow])?, BTreeSet::new());
+            while let Some(row) = rows.next()? {
+                let found_for = row.get_ref(1)?.as_str()?;
+                if (found_for == reason || kind_of_reason(found_for) == reason)
+                    && let Ok(id) = row.get_ref(0)?.as_str()?.parse()
+                {
+                    found.insert(id);
+                }
+                if found.len() >= records_max {
+                    break;
+                }
+            }
+            Ok(found)
+        };
+        read().map_err(|error: rusqlite::Error| self.failed(&error))
     }
 
     /// What was fed to a dataflow in all.
