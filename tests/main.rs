@@ -16,6 +16,7 @@ mod destinations;
 mod errors;
 mod files;
 mod folding;
+mod forget;
 mod formats;
 mod fuzz;
 mod help;

@@ -66,6 +66,7 @@ pub fn command() -> Command {
         .subcommand(follow())
         .subcommand(why())
         .subcommand(rejected())
+        .subcommand(forget())
         .subcommand(verify())
         .subcommand(
             Command::new("compact")
@@ -252,6 +253,24 @@ fn wait() -> Arg {
         .value_parser(["durable", "visible", "sinks"])
         .default_value("visible")
         .help("How far the batch must be: the disk has it, its changes can be read, or every sink has them")
+}
+
+fn forget() -> Command {
+    Command::new("forget")
+        .about("Take back all records of a device, a user or a sensor, and erase them when the state is next compacted")
+        .arg(dataflow().required(true))
+        .arg(Arg::new("input").value_name("INPUT").required(true).help("Of which input, such as events"))
+        .arg(Arg::new("which").value_name("FIELD=VALUE").required(true).help("Which records: those of which this field holds this value"))
+        .arg(
+            Arg::new("exact")
+                .long("exact")
+                .action(ArgAction::SetTrue)
+                .help("The value is the text itself, and not also the same number or UUID written otherwise (usual with ids=text)"),
+        )
+        .args(server())
+        .arg(flag("state", "DIR", "The folder of a state that nobody has open, instead of a service").conflicts_with("server"))
+        .arg(wait())
+        .after_help("Example:\n  retally forget online events device_id=17 --state state\n  retally compact --state state")
 }
 
 /// `COLUMN=VALUE`, any number of them.

@@ -9,6 +9,7 @@ pub mod demo;
 pub mod error;
 mod feed;
 mod follow;
+mod forget;
 pub mod generate;
 pub mod job;
 mod mapping;
@@ -107,6 +108,7 @@ pub fn main() -> ExitCode {
         Some(("rejected", matches)) => rows::rejected(matches),
         Some(("why", matches)) => why::main(matches),
         Some(("verify", matches)) => verify::main(matches),
+        Some(("forget", matches)) => forget::main(matches),
         Some(("compact", matches)) => compact::main(matches),
         Some(("status", matches)) => status::main(matches),
         Some(("completions", matches)) => shell::completions(matches),

@@ -146,8 +146,8 @@ pub struct Service {
     pub further: Vec<Further>,
     /// How the watched folders are.
     pub watched: Vec<WatchStatus>,
-    /// Held by who delivers refused records once more: each once at a time.
-    pub replaying: tokio::sync::Mutex<()>,
+    /// Held by who takes back or delivers once more what came before: each once at a time.
+    pub looking_back: tokio::sync::Mutex<()>,
     /// What it counts.
     pub metrics: Metrics,
     /// When it began.
@@ -197,7 +197,7 @@ impl Service {
             limits,
             further,
             watched,
-            replaying: tokio::sync::Mutex::default(),
+            looking_back: tokio::sync::Mutex::default(),
             metrics,
             began: Instant::now(),
             workers,

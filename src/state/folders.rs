@@ -120,7 +120,8 @@ pub fn find(path: &str) -> Result<paths::Found, StateError> {
 pub fn known<'f>(frames: impl Iterator<Item = &'f Frame>, input: &Input, root: &str) -> BTreeMap<String, Known> {
     let mut known = BTreeMap::new();
     for part in frames.flat_map(|frame| &frame.parts).filter(|part| part.input == input.name) {
-        let Some(folder) = part.folder.as_ref().filter(|folder| folder.path == root) else { continue };
+        // What was forgotten of a file is no other file.
+        let Some(folder) = part.folder.as_ref().filter(|folder| folder.path == root && part.only.is_empty()) else { continue };
         if part.again.is_some() {
             known.get_mut(folder.file.as_str()).into_iter().for_each(|known: &mut Known| known.again.push(part.clone()));
         } else if part.sign > 0 {

@@ -8,11 +8,12 @@
 
 use super::erase::{Context, each_line, part_context};
 use super::files::Files;
-use super::frame::{Content, Frame, Only, Part};
-use super::{Of, StateError};
+use super::frame::{Content, Only, Part};
+use super::snapshot::whole_lines;
+use super::{Of, State, StateError};
 use retally_core::condition::all_hold;
 use retally_core::contract::{Input, InputKind};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A batch that takes back all records of which a field holds a value.
 #[derive(Clone, Debug, Default)]
@@ -23,44 +24,75 @@ pub struct Forgetting {
     pub records: u64,
 }
 
+/// Why nothing is taken back.
+#[derive(Debug, thiserror::Error)]
+pub enum ForgetError {
+    /// Records are not told by this.
+    #[error("the records of {input} have no {field:?}; they are told by {}", known.join(", "))]
+    Field {
+        /// The input.
+        input: &'static str,
+        /// What was given.
+        field: String,
+        /// What there is.
+        known: Vec<&'static str>,
+    },
+    /// There are no such records.
+    #[error("no record of {input} has {field} = {value:?}")]
+    None {
+        /// The input.
+        input: &'static str,
+        /// The field.
+        field: String,
+        /// What it should hold.
+        value: String,
+    },
+    /// The state can't be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
 impl Files {
-    /// The batch that takes back all records of an input of which this holds, that are in some batches.
-    pub fn forget<'f>(
-        &self,
-        of: Of<'_>,
-        frames: impl Iterator<Item = &'f Frame>,
-        input: &Input,
-        only: &Only,
-    ) -> Result<Forgetting, StateError> {
-        let parts = frames.flat_map(|frame| &frame.parts).filter(|part| part.input == input.name);
-        match input.kind {
-            InputKind::Records => self.forget_records(of, parts, only),
-            InputKind::Datasets(files) => {
-                let place = files.keys.iter().position(|key| *key == only.field);
-                Ok(forget_datasets(parts, place, &only.value))
-            }
+    /// The batch that takes back all records of an input of which this holds, that are in the journal.
+    pub fn forget(&self, of: Of<'_>, input: &Input, only: &Only) -> Result<Forgetting, ForgetError> {
+        let known: Vec<&'static str> = match input.kind {
+            InputKind::Records => input.fields.iter().map(|field| field.name).collect(),
+            InputKind::Datasets(files) => files.keys.to_vec(),
+        };
+        let Some(place) = known.iter().position(|known| *known == only.field) else {
+            return Err(ForgetError::Field { input: input.name, field: only.field.clone(), known });
+        };
+        let (frames, _) = State::look(self.dir())?;
+        let parts = frames.iter().filter(|frame| frame.dataflow == of.plain.name).flat_map(|frame| &frame.parts);
+        let parts = parts.filter(|part| part.input == input.name);
+        let forgetting = match input.kind {
+            InputKind::Records => self.forget_records(of, parts, only)?,
+            InputKind::Datasets(_) => forget_datasets(parts, place, &only.value),
+        };
+        if forgetting.parts.is_empty() {
+            return Err(ForgetError::None { input: input.name, field: only.field.clone(), value: only.value.clone() });
         }
+        Ok(forgetting)
     }
 
     fn forget_records<'f>(&self, of: Of<'_>, parts: impl Iterator<Item = &'f Part>, only: &Only) -> Result<Forgetting, StateError> {
-        let mut forgetting = Forgetting::default();
-        // A file that was delivered more than once is read once.
-        let mut known: HashMap<String, u64> = HashMap::new();
+        // Of each file, how often those of its records count that hold this and, in part, what was forgotten before.
+        let mut files: BTreeMap<String, (&Part, BTreeMap<BTreeSet<Only>, i64>)> = BTreeMap::new();
         for part in parts {
-            let mut mine = Part { sign: -part.sign, ..part.clone() };
-            mine.only.push(only.clone());
-            let what = serde_json::to_string(&(&mine.content, &mine.shape, &mine.only)).unwrap_or_default();
-            let records = match known.get(&what) {
-                Some(records) => *records,
-                None => {
-                    let records = self.count(of, &mine)?;
-                    known.insert(what, records);
-                    records
+            let (_, counts) = files.entry(whole_lines(part)).or_insert_with(|| (part, BTreeMap::new()));
+            let meant = part.only.iter().chain([only]).cloned().collect();
+            *counts.entry(meant).or_default() += i64::from(part.sign);
+        }
+        let mut forgetting = Forgetting::default();
+        for (part, counts) in files.into_values() {
+            for (meant, count) in counts.into_iter().filter(|(_, count)| *count != 0) {
+                let (sign, times) = (if count > 0 { -1 } else { 1 }, count.unsigned_abs());
+                let mine = Part { sign, only: meant.into_iter().collect(), origin: None, ..part.clone() };
+                let records = self.count(of, &mine)? * times;
+                if records > 0 {
+                    forgetting.records += records;
+                    forgetting.parts.extend(std::iter::repeat_n(mine, usize::try_from(times).unwrap_or(usize::MAX)));
                 }
-            };
-            if records > 0 {
-                forgetting.records += records;
-                forgetting.parts.push(mine);
             }
         }
         Ok(forgetting)
@@ -85,11 +117,11 @@ impl Files {
 }
 
 /// Of a dataset the last delivery counts: it is taken back.
-fn forget_datasets<'f>(parts: impl Iterator<Item = &'f Part>, place: Option<usize>, value: &str) -> Forgetting {
+fn forget_datasets<'f>(parts: impl Iterator<Item = &'f Part>, place: usize, value: &str) -> Forgetting {
     let mut last: Vec<&Part> = Vec::new();
     for part in parts {
         let Some((_, key)) = part.dataset() else { continue };
-        if place.and_then(|place| key.get(place)).is_none_or(|found| found != value) {
+        if key.get(place).is_none_or(|found| found != value) {
             continue;
         }
         match last.iter_mut().find(|other| other.dataset() == part.dataset()) {

@@ -219,10 +219,15 @@ fn conditions(of: &[&[(&Part, Origin)]], file: &[(&Part, Origin)]) -> Option<Vec
 /// What makes parts the same, whatever they are called: what they hold, how that is read, and their place in a folder that is a table, by
 /// which they are taken back; of a dataset its key.
 fn identity(part: &Part) -> String {
-    whole(part) + &text(&(&part.only, part.again.as_ref().map(|again| &again.lines)))
+    whole_lines(part) + &text(&part.only)
 }
 
-/// The same, whichever of its records are meant.
+/// The same, whichever of its records are meant, of the same lines.
+pub fn whole_lines(part: &Part) -> String {
+    whole(part) + &text(&part.again.as_ref().map(|again| &again.lines))
+}
+
+/// The same, whichever of its records and lines are meant.
 fn whole(part: &Part) -> String {
     match part.dataset() {
         Some(dataset) => text(&dataset),

@@ -188,7 +188,7 @@ pub struct Listed {
 }
 
 /// The place of the input of this name.
-fn input_named(served: &Served, name: &str) -> Result<usize, ApiError> {
+pub(super) fn input_named(served: &Served, name: &str) -> Result<usize, ApiError> {
     let inputs = &served.job.definition.inputs;
     inputs.iter().position(|input| input.name == name).ok_or_else(|| {
         let names: Vec<&str> = inputs.iter().map(|input| input.name).collect();

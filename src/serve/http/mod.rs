@@ -5,6 +5,7 @@ mod batches;
 mod changes;
 mod charts;
 mod error;
+mod forget;
 mod openapi;
 mod replay;
 pub mod server;
@@ -61,6 +62,15 @@ pub const ROUTES: &[Route] = &[
         takes: BODIES,
         gives: &[JSON],
         handler: || post(batches::one),
+    },
+    Route {
+        method: "post",
+        path: "/v1/{dataflow}/{input}/forget",
+        about: "Takes back all records of which a field holds a value, as a batch: {\"field\": \"device_id\", \"value\": \"17\"}",
+        parameters: &[OF_BATCHES],
+        takes: &[JSON],
+        gives: &[JSON],
+        handler: || post(forget::forget),
     },
     Route {
         method: "post",

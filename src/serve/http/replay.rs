@@ -12,7 +12,7 @@ use crate::ingest::rejected::RecordId;
 use crate::serve::service::{Phase, Served, Service, Wait};
 use crate::state::again::Delivered;
 use crate::state::frame::{Content, Part};
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
@@ -34,7 +34,7 @@ const INLINE_BYTES_MAX: usize = 32 << 20;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Asked {
-    wait: Option<String>,
+    pub(super) wait: Option<String>,
 }
 
 /// Which records, as JSON.
@@ -67,16 +67,21 @@ pub async fn replay(
 async fn take(service: Arc<Service>, dataflow: String, asked: Asked, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
     let began = Instant::now();
     let (mut taking, wait) = Taking::begin(&service, &dataflow, &headers, asked.wait.as_deref())?;
-    let body = tokio::time::timeout(BODY_MAX, to_bytes(body, BODY_BYTES_MAX)).await;
-    let body = body.map_err(|_| ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not come within a minute"))?;
-    let cut = |error| ApiError::bad("bad_body", format!("the body was cut off, or has more than {BODY_BYTES_MAX} bytes: {error}"));
-    let body = body.map_err(cut)?;
+    let body = small_body(body).await?;
     let chosen = chosen(&body)?;
     taking.hash(b"replay ");
     taking.hash(&body);
     // Whoever asked may go away: what has begun is finished.
     let finishing = tokio::spawn(finish(service, taking, chosen, began, wait));
     finishing.await.unwrap_or_else(|error| Err(ApiError::failed(error.to_string())))
+}
+
+/// A body that says which records are meant.
+pub async fn small_body(body: Body) -> Result<Bytes, ApiError> {
+    let body = tokio::time::timeout(BODY_MAX, to_bytes(body, BODY_BYTES_MAX)).await;
+    let body = body.map_err(|_| ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not come within a minute"))?;
+    let cut = |error| ApiError::bad("bad_body", format!("the body was cut off, or has more than {BODY_BYTES_MAX} bytes: {error}"));
+    body.map_err(cut)
 }
 
 fn chosen(body: &[u8]) -> Result<Chosen, ApiError> {
@@ -101,7 +106,7 @@ async fn finish(service: Arc<Service>, mut taking: Taking, chosen: Chosen, began
     };
     let (place, arrival) = (taking.place(), taking.arrival());
     // Until its changes can be read, the records look as if nobody had asked for them.
-    let _one = service.replaying.lock().await;
+    let _one = service.looking_back.lock().await;
     if service.phase() != Phase::Ready {
         return Err(service.phase().into());
     }

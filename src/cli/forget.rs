@@ -1,0 +1,72 @@
+//! `retally forget`: takes back all records of a device, a user or a sensor.
+
+use super::args;
+use super::client::Server;
+use super::error::{CliError, unless_broken_pipe};
+use super::feed::shown_answer;
+use crate::engine;
+use crate::registry;
+use crate::state::forget::{ForgetError, Forgetting};
+use crate::state::frame::{Answer, Only};
+use crate::state::{Of, State, StateError};
+use clap::ArgMatches;
+use indicatif::HumanCount;
+use serde_json::{Value, json};
+use std::io::{Write, stdout};
+use std::path::Path;
+use uuid::Uuid;
+
+/// Runs the command.
+pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
+    let text = |name: &str| matches.get_one::<String>(name).map_or("", String::as_str);
+    let (dataflow, input, which) = (text("dataflow"), text("input"), text("which"));
+    let (field, value) = which.split_once('=').ok_or_else(|| CliError::usage(format!("{which:?} is not FIELD=VALUE")))?;
+    let exact = matches.get_flag("exact");
+    let shown = match args::state_dir(matches)? {
+        Some(dir) => of_state(&dir, dataflow, input, Only { field: field.into(), value: value.into(), exact })?,
+        None => {
+            let (wait, key) = (text("wait"), Uuid::new_v4().to_string());
+            let which =
+                if exact { json!({"field": field, "value": value, "exact": true}) } else { json!({"field": field, "value": value}) };
+            let path = format!("/v1/{dataflow}/{input}/forget");
+            let answer = Server::of(matches)?.post(&path, &[("wait", wait)], &[("idempotency-key", &key)], &which)?;
+            let records = answer.get("accepted").and_then(Value::as_u64);
+            let records = records.map_or(String::new(), |records| format!("took back {} records\n", HumanCount(records)));
+            records + &shown_answer(&answer) + "what they were in is written anew when the service next folds its journal\n"
+        }
+    };
+    unless_broken_pipe(stdout().write_all(shown.as_bytes()))
+}
+
+/// Adds the batch to a state that nobody has open. Tables follow when it is next taken up.
+fn of_state(dir: &Path, dataflow: &str, input: &str, only: Only) -> Result<String, CliError> {
+    if !dir.is_dir() {
+        return Err(StateError::Missing(dir.into()).into());
+    }
+    let Some(known) = registry::dataflow(dataflow) else { return Ok(String::new()) };
+    let plain = known.definition();
+    let inputs: Vec<&str> = plain.inputs.iter().map(|input| input.name).collect();
+    let declared = plain.inputs.iter().find(|declared| declared.name == input);
+    let declared = declared.ok_or_else(|| CliError::usage(format!("{dataflow} has no input {input:?}, but {}", inputs.join(" and "))))?;
+    super::error::listen_to_signals()?;
+    let mut state = State::open(dir)?;
+    let Forgetting { parts, records } = state.files().forget(Of { plain: &plain, definition: &plain }, declared, &only)?;
+    let files = parts.len() as u64;
+    let answer = Answer { accepted: records, ..Answer::default() };
+    let epoch = state.append(dataflow, parts, engine::now(), answer)?;
+    Ok(format!(
+        "batch {epoch}: took back {} records, in {} files\nthe tables follow with the next run or service on this state, and `retally compact` writes the files anew\n",
+        HumanCount(records),
+        HumanCount(files)
+    ))
+}
+
+impl From<ForgetError> for CliError {
+    fn from(error: ForgetError) -> CliError {
+        match error {
+            ForgetError::State(error) => error.into(),
+            ForgetError::Field { .. } => CliError::usage(error.to_string()),
+            ForgetError::None { .. } => CliError::failed(error.to_string()),
+        }
+    }
+}
