@@ -14,6 +14,7 @@ mod databases;
 mod databases_refuse;
 mod destinations;
 mod errors;
+mod faults;
 mod files;
 mod folding;
 mod forget;

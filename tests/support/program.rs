@@ -111,6 +111,12 @@ impl Started {
         String::from_utf8(line).unwrap().trim_end().to_string()
     }
 
+    /// The first line that it prints, where it prints any before it ends.
+    pub fn first_line(&self) -> Option<String> {
+        let line = self.stdout.recv_timeout(Duration::from_secs(RUN_SECONDS_MAX)).ok()?;
+        Some(String::from_utf8(line).unwrap().trim_end().to_string())
+    }
+
     /// The lines that it has printed since.
     pub fn lines(&self) -> Vec<String> {
         self.stdout.try_iter().map(|line| String::from_utf8(line).unwrap().trim_end().to_string()).collect()

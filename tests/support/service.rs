@@ -116,6 +116,20 @@ impl Asker {
         Asker { address, agent: config.build().new_agent() }
     }
 
+    /// Whether it takes batches in the end: it does not where it ends before.
+    pub fn gets_ready(&self) -> bool {
+        let until = Instant::now() + READY_MAX;
+        loop {
+            assert!(Instant::now() < until, "the service does not get ready");
+            match self.try_get("/readyz", &[]) {
+                None => return false,
+                Some(answer) if answer.status == 200 => return true,
+                Some(answer) if answer.text == "damaged" => return false,
+                Some(_) => std::thread::sleep(Duration::from_millis(5)),
+            }
+        }
+    }
+
     #[track_caller]
     pub fn until_ready(&self) {
         let until = Instant::now() + READY_MAX;
