@@ -24,6 +24,7 @@ mod own_data;
 mod points;
 mod processes;
 mod secrets;
+mod secured;
 mod sensors;
 mod serve;
 mod states;
