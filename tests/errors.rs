@@ -45,7 +45,8 @@ fn wrong_usage_says_what_would_be_right() {
     run("events=events.csv --out sqlite:", &["\"sqlite:\"", "path is missing"], "sqlite:PATH");
     run("events=events.csv --out mysql://me:secret@host/db", &["\"mysql://…\"", "no such kind of destination"], "postgres://");
     run("events=events.csv --out postgres://me:secret@host:port/db", &["no URL of PostgreSQL"], "%40");
-    run("events=events.csv --out 'postgres://me:secret@host/db?sslmode=require'", &["TLS"], "sslmode=disable");
+    run("events=events.csv --out 'postgres://me:secret@host/db?sslmode=verify'", &["no such sslmode"], "verify-full");
+    run("events=events.csv --out 'postgres://me:secret@host/db?sslcert=x'", &["client certificates"], "sslmode is ");
     run("events=events.csv --out sqlite:x --format csv", &["--format is of files"], "leave --format out");
     run("events=events.csv --out postgres://me@host/db --format json", &["--format is of files"], "leave --format out");
     run("events=events.csv -n 2 -p 2", &["process 2 of 2"], "the first process is 0");

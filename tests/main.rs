@@ -29,6 +29,7 @@ mod points;
 mod processes;
 mod replay;
 mod secrets;
+mod secured;
 mod sensors;
 mod serve;
 mod states;

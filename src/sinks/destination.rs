@@ -50,6 +50,8 @@ impl Destination {
                 None => Ok(Destination::Postgres(text.into())),
                 Some((why, hint)) => unknown(why, hint),
             },
+            _ if text.starts_with("changes:") => unknown("a file of changes is of a service", "give it to retally serve; of a run, --changes FILE"),
+            _ if text.starts_with("webhook:") => unknown("webhooks are of a service", "give it to retally serve"),
             Some(_) => unknown(NO_SUCH_KIND, KINDS),
             None if is_parameters(text) => unknown("parameters of a connection are not read", "give postgres://USER@HOST/DATABASE"),
             // A folder that is there is meant, whatever it is called.
@@ -138,7 +140,7 @@ mod tests {
         let parse = |text: &str| Destination::parse(text).unwrap_or_else(|error| panic!("{error}"));
         assert!(parse("out/tables") == Destination::Directory("out/tables".into()));
         assert!(parse("sqlite:/a/b.sqlite") == Destination::Sqlite("/a/b.sqlite".into()));
-        for url in ["postgres://me:secret@host/db", "postgresql://host:5433/db?sslmode=disable"] {
+        for url in ["postgres://me:secret@host/db", "postgresql://host:5433/db?sslmode=disable", "postgres://host/db?sslmode=verify-full"] {
             assert!(parse(url) == Destination::Postgres(url.into()));
         }
         assert_eq!(error("sqlite:"), "can't write tables to \"sqlite:\": the path is missing");
@@ -166,7 +168,7 @@ mod tests {
             "postgres://host:port/db?password=hunter2",
             "postgres://host/db?hunter2",
             "postgres://host/db?hunter2=1",
-            "postgres://me:hunter2@host/db?sslmode=verify-full",
+            "postgres://me:hunter2@host/db?sslmode=verify-fully",
             "postgres://me%ff:hunter2@host/db",
             "postgres:/me:hunter2@host/db",
             "postgres//me:hunter2@host/db",

@@ -19,6 +19,7 @@ mod relation;
 mod relational;
 mod server;
 mod sqlite;
+mod tls;
 
 pub use changes::ChangesWriter;
 pub use destination::{Destination, UnknownDestination};

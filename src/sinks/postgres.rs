@@ -2,16 +2,16 @@
 //!
 //! Tables are made and looked for in the first schema of the user's search path. All that a run writes is one transaction: rows come by
 //! COPY, other writers wait, and readers see the tables of before until it is committed. The password is in the URL or in `PGPASSWORD`, and
-//! is never shown.
+//! is never shown. Connections are encrypted where the server takes that, or as `sslmode` says ([`super::tls`]).
 //!
 //! # Limits
-//! No TLS: `sslmode=require` is refused, and `prefer`, the default, goes without. A key of more than about 2,700 bytes does not fit into
-//! PostgreSQL's index.
+//! A key of more than about 2,700 bytes does not fit into PostgreSQL's index.
 
 use super::copy::{self, TooLarge};
 use super::relation::{Dialect, Existing, Relation, quoted};
 use super::relational::{self, PROGRESS, Reached, Session};
-use super::server::{Became, Connection, ServerError};
+use super::server::{Became, Connection, ServerError, Way};
+use super::tls::{self, Asked, Tls};
 use super::{Applied, Deletions, Sink, SinkError};
 use crate::interrupt::Section;
 use crate::lock::host;
@@ -20,7 +20,7 @@ use retally_core::contract::Table;
 use retally_core::row::RowBatch;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::Host;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Config, Statement};
@@ -40,7 +40,7 @@ const BUFFER_BYTES: usize = 1 << 17;
 
 /// A database on a server.
 pub struct Postgres {
-    config: Config,
+    way: Way,
     place: String,
     /// How long a server may be silent.
     silence_max: Duration,
@@ -62,7 +62,9 @@ impl Postgres {
 
     /// The same, on a network where a server that is silent for so long counts as gone.
     pub fn open_within<'t>(url: &str, tables: impl Iterator<Item = &'t Table>, silence_max: Duration) -> Result<Postgres, SinkError> {
-        let mut config: Config = url.parse().map_err(|error| failed("postgres://…", &ServerError::Postgres(error)))?;
+        let refused = |place: &str, why: String, hint| SinkError::Database { place: place.into(), why, hint };
+        let (rest, asked) = Asked::take(url, tls::variable).map_err(|(why, hint)| refused("postgres://…", why.into(), hint))?;
+        let mut config: Config = rest.parse().map_err(|error| failed("postgres://…", &ServerError::Postgres(error)))?;
         if config.get_password().is_none()
             && let Some(password) = std::env::var_os("PGPASSWORD")
         {
@@ -79,7 +81,11 @@ impl Postgres {
             let name: String = format!("retally {} on {}", std::process::id(), host());
             config.application_name(name.chars().filter(char::is_ascii).take(NAME_BYTES_MAX).collect::<String>());
         }
-        let mut postgres = Postgres { place: place(&config), config, silence_max, kept: None };
+        let place = place(&config);
+        let tls =
+            Tls::new(&asked).map_err(|why| refused(&place, why, "nothing was written; sslrootcert is a file of certificates in PEM"))?;
+        tls.configure(&mut config);
+        let mut postgres = Postgres { way: Way { config, tls }, place, silence_max, kept: None };
         postgres.read(|session| relational::check(session, tables))?;
         Ok(postgres)
     }
@@ -89,7 +95,7 @@ impl Postgres {
         match self.kept.take().filter(|kept| kept.connection.is_alive()) {
             Some(kept) => Ok(kept),
             None => {
-                let connection = Connection::open(&self.config, self.silence_max).map_err(|error| failed(&self.place, &error))?;
+                let connection = Connection::open(&self.way, self.silence_max).map_err(|error| failed(&self.place, &error))?;
                 Ok(Kept { connection, prepared: BTreeMap::new() })
             }
         }
@@ -155,7 +161,7 @@ impl Postgres {
 
     /// Who writes, in words.
     fn writer(&self) -> Option<String> {
-        let connection = Connection::open(&self.config, self.silence_max).ok()?;
+        let connection = Connection::open(&self.way, self.silence_max).ok()?;
         let query = format!(
             "SELECT a.application_name, coalesce(host(a.client_addr), 'its own host'), coalesce(to_char(a.xact_start AT TIME ZONE 'UTC', \
              'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), '?') FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.granted \
@@ -326,13 +332,10 @@ fn is_shutdown(code: &SqlState) -> bool {
 
 /// Why a URL can't be used, and what would be right. It may not be shown.
 pub(super) fn why_not(url: &str) -> Option<(&'static str, &'static str)> {
-    let parsed = url.parse::<Config>();
-    if url.contains("sslmode=verify") || parsed.as_ref().is_ok_and(|config| config.get_ssl_mode() == SslMode::Require) {
-        return Some((
-            "it asks for TLS, which this program does not speak",
-            "give sslmode=disable, and reach the server by a tunnel or a closed network",
-        ));
-    }
+    let parsed = match Asked::take(url, tls::variable) {
+        Ok((rest, _)) => rest.parse::<Config>(),
+        Err(not_that) => return Some(not_that),
+    };
     let sound = parsed.is_ok_and(|config| {
         let named = |host: &Host| {
             matches!(host, Host::Tcp(name) if !name.is_empty() && !name.contains(['@', ':', ' '])) || matches!(host, Host::Unix(_))
@@ -365,6 +368,7 @@ const AWAY: &str = "nothing was written; see that the server runs and can be rea
 fn failed(place: &str, error: &ServerError) -> SinkError {
     let hint = match error {
         ServerError::Postgres(refused) => refused.code().map_or(AWAY, hint),
+        ServerError::Tls { hint, .. } => hint,
         ServerError::Silent(_) => "nothing was written; see that the server runs and can be reached, or wait for longer: --network-timeout",
     };
     SinkError::Database { place: place.into(), why: error.to_string(), hint }

@@ -7,6 +7,7 @@
 //! # Limits
 //! A process of the server that is stopped looks as if it worked. So a statement may take [`WORK_LIMITS`] times the limit at most.
 
+use super::tls::Tls;
 use std::error::Error as _;
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -15,7 +16,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, CopyInSink, Error, NoTls, Row, Statement};
+use tokio_postgres::{Client, Config, CopyInSink, Error, Row, Statement};
 
 use bytes::Bytes;
 use futures_util::SinkExt;
@@ -38,6 +39,22 @@ pub(super) enum ServerError {
     Postgres(Error),
     /// The server gives no answer.
     Silent(String),
+    /// The connection could not be encrypted, or the server has not shown who it is.
+    Tls {
+        /// Why.
+        why: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
+}
+
+/// How a server is reached.
+#[derive(Clone)]
+pub(super) struct Way {
+    /// Where it is, and who asks.
+    pub(super) config: Config,
+    /// How that is secured.
+    pub(super) tls: Tls,
 }
 
 impl From<Error> for ServerError {
@@ -50,7 +67,7 @@ impl std::fmt::Display for ServerError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             ServerError::Postgres(error) => f.write_str(&chain(error)),
-            ServerError::Silent(why) => f.write_str(why),
+            ServerError::Silent(why) | ServerError::Tls { why, .. } => f.write_str(why),
         }
     }
 }
@@ -86,7 +103,7 @@ pub(super) struct Connection {
     /// Gone when the connection ends.
     client: Option<Client>,
     driving: JoinHandle<()>,
-    config: Config,
+    way: Way,
     /// The server's process that works for it.
     pid: i32,
     limit: Duration,
@@ -96,10 +113,10 @@ type Parameters<'p> = &'p [&'p (dyn ToSql + Sync)];
 
 impl Connection {
     /// Connects. Whatever is awaited later gives up a server that is silent for so long as `limit`.
-    pub(super) fn open(config: &Config, limit: Duration) -> Result<Connection, ServerError> {
+    pub(super) fn open(way: &Way, limit: Duration) -> Result<Connection, ServerError> {
         let runtime = runtime()?;
-        let (client, driving) = runtime.block_on(connect(config, limit))?;
-        let mut connection = Connection { runtime, client: Some(client), driving, config: config.clone(), pid: 0, limit };
+        let (client, driving) = runtime.block_on(connect(way, limit))?;
+        let mut connection = Connection { runtime, client: Some(client), driving, way: way.clone(), pid: 0, limit };
         // A server that is told to looks whether its client is still there, also while it works: from version 14 on.
         let checks = "SELECT set_config(name, '5s', false) FROM pg_settings WHERE name = 'client_connection_check_interval'";
         connection.query(checks, &[])?;
@@ -153,7 +170,7 @@ impl Connection {
         self.runtime.block_on(async {
             let until = Instant::now() + self.limit;
             loop {
-                let why = match status(&self.config, self.limit, transaction).await {
+                let why = match status(&self.way, self.limit, transaction).await {
                     Ok(Some(status)) if status == "committed" => return Became::Done,
                     Ok(Some(status)) if status == "aborted" => return Became::NotDone,
                     Ok(Some(_)) => "the server is not done with it".to_string(),
@@ -182,7 +199,7 @@ impl Connection {
                     Ok(done) => return Ok(done?),
                     Err(_) if began.elapsed() >= self.limit.saturating_mul(WORK_LIMITS) => {
                         let cancel = self.client()?.cancel_token();
-                        timeout(CLOSE_WAIT, cancel.cancel_query(NoTls)).await.ok();
+                        timeout(CLOSE_WAIT, cancel.cancel_query(self.way.tls.connector())).await.ok();
                         return Err(ServerError::Silent(format!("the server was not done after {:.0?}", began.elapsed())));
                     }
                     Err(_) => {
@@ -200,7 +217,7 @@ impl Connection {
     async fn is_working(&self) -> Result<(), ServerError> {
         let silent = |why: String| ServerError::Silent(format!("the server has given no answer for {:?}, and {why}", self.limit));
         let asked = async {
-            let (client, _driving) = connect(&self.config, self.limit).await?;
+            let (client, _driving) = connect(&self.way, self.limit).await?;
             let query = "SELECT state = 'active' AND wait_event IS DISTINCT FROM 'ClientRead' FROM pg_stat_activity WHERE pid = $1";
             Ok(client.query_opt(query, &[&self.pid]).await?.map(|row| row.try_get::<_, Option<bool>>(0)))
         };
@@ -249,9 +266,9 @@ fn runtime() -> Result<Runtime, ServerError> {
     built.map_err(|error| ServerError::Silent(format!("could not wait for a connection: {error}")))
 }
 
-async fn connect(config: &Config, limit: Duration) -> Result<(Client, JoinHandle<()>), ServerError> {
+async fn connect(way: &Way, limit: Duration) -> Result<(Client, JoinHandle<()>), ServerError> {
     let wait = limit.min(CONNECT_WAIT);
-    match timeout(wait, config.connect(NoTls)).await {
+    match timeout(wait, way.tls.connect(&way.config)).await {
         Ok(connected) => {
             let (client, connection) = connected?;
             // Its end is noticed by whoever waits for an answer.
@@ -263,9 +280,9 @@ async fn connect(config: &Config, limit: Duration) -> Result<(Client, JoinHandle
 }
 
 /// The server's word for what became of a transaction; nothing where it has forgotten it.
-async fn status(config: &Config, limit: Duration, transaction: &str) -> Result<Option<String>, ServerError> {
+async fn status(way: &Way, limit: Duration, transaction: &str) -> Result<Option<String>, ServerError> {
     let asked = async {
-        let (client, _driving) = connect(config, limit).await?;
+        let (client, _driving) = connect(way, limit).await?;
         Ok(client.query_one("SELECT txid_status($1::text::bigint)", &[&transaction]).await?.try_get(0)?)
     };
     let silent = || ServerError::Silent(format!("the server has given no answer for {limit:?}"));

@@ -31,6 +31,8 @@ pub struct Server {
     folder: TempDir,
     process: Option<Child>,
     port: u16,
+    /// What it is started with besides: `name=value`.
+    pub settings: Vec<String>,
 }
 
 impl Server {
@@ -44,7 +46,7 @@ impl Server {
                 chown(&path, Some(owner), Some(owner)).unwrap();
             }
         }
-        let mut server = Server { folder, process: None, port: 0 };
+        let mut server = Server { folder, process: None, port: 0, settings: Vec::new() };
         let mut command = server.command("initdb");
         command.args(["--no-sync", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--username", USER, "--pwfile"]);
         let made = command.arg(server.folder.path().join("password")).arg("-D").arg(server.data()).output().unwrap();
@@ -54,7 +56,7 @@ impl Server {
             server.port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             server.run()
         });
-        assert!(started, "the server does not start: {}", fs::read_to_string(server.folder.path().join("log")).unwrap_or_default());
+        assert!(started, "the server does not start: {}", server.log());
         server.client("postgres").batch_execute("CREATE DATABASE tables").unwrap();
         server
     }
@@ -65,6 +67,7 @@ impl Server {
         let mut command = self.command("postgres");
         command.arg("-D").arg(self.data()).args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1"]);
         command.args(["-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "shared_buffers=16MB", "-c", "max_connections=20"]);
+        command.args(self.settings.iter().flat_map(|setting| ["-c", setting]));
         self.process = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
         let until = Instant::now() + Duration::from_secs(START_SECONDS_MAX);
         while Instant::now() < until {
@@ -77,6 +80,28 @@ impl Server {
             std::thread::sleep(Duration::from_millis(10));
         }
         false
+    }
+
+    /// Ends the process, and starts it with other settings.
+    pub fn restart(&mut self, settings: &[&str]) {
+        self.kill();
+        self.settings = settings.iter().map(ToString::to_string).collect();
+        assert!(self.run(), "the server does not start: {}", self.log());
+    }
+
+    /// What it has said since it was started.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Writes a file among its own, which nobody else may read.
+    pub fn write(&self, name: &str, text: &str) {
+        let path = self.data().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        if let Some(owner) = owner() {
+            chown(&path, Some(owner), Some(owner)).unwrap();
+        }
     }
 
     /// Ends the process as a loss of power would.
