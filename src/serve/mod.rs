@@ -3,7 +3,8 @@
 //! - [`service`] is what all parts share; [`http`] is the door
 //! - [`pipeline`] is the way of a batch: journal and engine side by side, tables, answer
 //! - [`recent`] keeps the last changes for those who follow them; [`metrics`] counts
-//! - [`sinks`] are databases and folders that get the tables besides; [`further`] is what they and the rest tell each other
+//! - [`sinks`] are databases, folders and servers that get the tables or their changes besides; [`out`] says which, and [`further`] is what
+//!   they and the rest tell each other
 //! - [`watch`] delivers what is in folders
 //! - [`recovery`] decides what is done with what is there when it starts
 //!
@@ -17,6 +18,7 @@ pub mod further;
 pub mod http;
 pub mod limits;
 pub mod metrics;
+pub mod out;
 pub mod pipeline;
 pub mod recent;
 pub mod recovery;
@@ -169,6 +171,7 @@ pub fn run(dataflows: Vec<Served>, options: Options, listening: impl FnOnce(Sock
     })?;
     pipeline::catch_up(&service, &state, &host, &shared, &reached)?;
     let is_ready = shared.drained();
+    let began = service.readable().borrow().clone();
     let watched = watched(&service, &state, &options.watched, options.settle)?;
     state.forget_frames();
     if is_ready {
@@ -181,8 +184,8 @@ pub fn run(dataflows: Vec<Served>, options: Options, listening: impl FnOnce(Sock
     }
     let writing: Vec<_> = (0..service.further.len())
         .map(|number| {
-            let service = Arc::clone(&service);
-            let run = move || service.further.iter().skip(number).take(1).for_each(|further| sinks::run(further, &service));
+            let (service, began) = (Arc::clone(&service), began.clone());
+            let run = move || service.further.iter().skip(number).take(1).for_each(|further| sinks::run(further, &service, &began));
             std::thread::Builder::new().name(format!("sink-{number}")).spawn(run)
         })
         .collect::<io::Result<_>>()?;
