@@ -140,7 +140,7 @@ fn serve() -> Command {
         )
         .arg(flag("settle", "DURATION", "Take a file of a watched folder when it has stayed the same for so long [default: 2s]").value_parser(values::every))
         .arg(
-            flag("out", "DEST", "Where tables go besides: postgres://USER@HOST/DATABASE, sqlite:PATH, or a folder of files: csv:DIR, json:DIR, parquet:DIR")
+            flag("out", "DEST", "Where tables go besides: postgres://USER@HOST/DATABASE, sqlite:PATH, or a folder of files: csv:DIR, json:DIR, parquet:DIR; changes:FILE gets each change of them, and a server those of a table: webhook:URL#DATAFLOW.TABLE?COLUMN=VALUE")
                 .action(ArgAction::Append),
         )
         .arg(flag("export-every", "DURATION", "How often the files of a folder are written; at the end they are too [default: 1h]").value_parser(values::every))
@@ -154,6 +154,8 @@ fn serve() -> Command {
             flag("network-timeout", "DURATION", "Take a database server for gone that gives no sign of life for so long [default: 1m]")
                 .value_parser(values::network_timeout),
         )
+        .arg(flag("webhook-secret-file", "FILE", "Sign what webhooks are sent with the secret in this file"))
+        .arg(flag("webhook-retry", "DURATION", "How long a webhook is tried again before it is given up [default: 1d]").value_parser(values::every))
         .arg(flag("set", "DATAFLOW.SETTING=VALUE", "A setting of a dataflow").action(ArgAction::Append))
         .arg(flag("map", "DATAFLOW.INPUT.FIELD=COLUMN", "Where a field of an input is, as in `retally run`").action(ArgAction::Append))
         .arg(flag("not-before", "TIME", "Refuse events before this time: a clock that was never set").default_value("2000-01-01"))

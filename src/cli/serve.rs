@@ -8,6 +8,7 @@ use crate::serve::further::Wanted;
 use crate::serve::http::auth::Tokens;
 use crate::serve::http::server::tls;
 use crate::serve::limits::Limits;
+use crate::serve::out::{Out, Webhook};
 use crate::serve::service::Served;
 use crate::serve::{self, Options};
 use crate::shown;
@@ -18,6 +19,7 @@ use retally_core::contract::InputKind;
 use std::io::{Write, stdout};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Where it listens, unless told otherwise.
@@ -27,6 +29,10 @@ pub const LISTEN: &str = "127.0.0.1:7878";
 const SETTLE: Duration = Duration::from_secs(2);
 /// How often files are written, unless told otherwise.
 const EXPORT_EVERY: Duration = Duration::from_secs(3_600);
+/// How long a webhook is tried again, unless told otherwise.
+const WEBHOOK_RETRY: Duration = Duration::from_secs(86_400);
+/// A secret has as many bytes at least.
+const SECRET_BYTES_MIN: usize = 16;
 
 /// Runs the command.
 pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
@@ -55,7 +61,7 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let told: fn(&str) = if text("log-format").is_some_and(|format| format == "json") { told_json } else { told };
     let (state, workers, limits) = (job::state_of(matches)?, job::cluster_of_one(matches)?, limits(matches));
     let settle = matches.get_one::<Duration>("settle").copied().unwrap_or(SETTLE);
-    let (sinks, watched) = (sinks(matches, &names)?, watched(matches, &names, &dataflows)?);
+    let (sinks, watched) = (sinks(matches, &names, &dataflows)?, watched(matches, &names, &dataflows)?);
     let options = Options { listen, state, workers, limits, sinks, watched, settle, tokens, tls, told };
     let listening = |address: SocketAddr| {
         // Nobody has to read it.
@@ -94,36 +100,74 @@ fn watched(matches: &ArgMatches, names: &[&String], dataflows: &[Served]) -> Res
 }
 
 /// Where tables go besides, by flags and by the configuration file.
-fn sinks(matches: &ArgMatches, names: &[&String]) -> Result<Vec<Wanted>, CliError> {
+fn sinks(matches: &ArgMatches, names: &[&String], dataflows: &[Served]) -> Result<Vec<Wanted>, CliError> {
     let mut given: Vec<String> = matches.get_many::<String>("out").into_iter().flatten().cloned().collect();
     if given.is_empty() {
         given = mapping::read(matches)?.out(names);
     }
     let duration = |name: &str, usual: Duration| matches.get_one::<Duration>(name).copied().unwrap_or(usual);
+    let secret = secret(matches)?;
     let mut sinks: Vec<Wanted> = Vec::new();
     for text in given {
-        let (path, format) = match text.split_once(':') {
-            Some((kind, path)) if let Some(format) = Format::named(kind) => (path.to_string(), format),
-            _ => (text.clone(), Format::default()),
-        };
-        let destination = Destination::parse(&path).map_err(|error| CliError::usage(error.to_string()).hint(error.hint))?;
-        if destination.has_files() && names.len() > 1 {
-            let error = CliError::usage(format!("--out {path:?} would hold the files of several dataflows"));
-            return Err(error.hint("a folder is of one dataflow: serve them apart, or give a database"));
+        let (out, shown) = out(&text, names, dataflows)?;
+        if sinks.iter().any(|sink| sink.out.is_same(&out)) {
+            return Err(CliError::usage(format!("--out {shown:?} is given twice")).hint(match out {
+                Out::Webhook(_) => "of one table a server can't tell them apart: give its URL another query, such as ?n=2",
+                _ => "give it once",
+            }));
         }
-        if sinks.iter().any(|sink| sink.destination == destination) {
-            return Err(CliError::usage(format!("--out {:?} is given twice", shown::location(&path))));
-        }
+        let is_webhook = matches!(out, Out::Webhook(_));
         sinks.push(Wanted {
-            shown: shown::location(&text).into_owned(),
-            destination,
-            format,
+            out,
+            shown,
             every: duration("export-every", EXPORT_EVERY),
             replace: matches.get_flag("replace"),
             silence_max: duration("network-timeout", job::NETWORK_TIMEOUT),
+            patience: is_webhook.then(|| duration("webhook-retry", WEBHOOK_RETRY)),
+            secret: secret.clone().filter(|_| is_webhook),
         });
     }
     Ok(sinks)
+}
+
+/// Where something goes, and how that is shown.
+fn out(text: &str, names: &[&String], dataflows: &[Served]) -> Result<(Out, String), CliError> {
+    match text.split_once(':') {
+        Some(("changes", "")) => return Err(CliError::usage("--out changes: does not name a file").hint("give changes:FILE")),
+        Some(("changes", path)) if shown::has_secret(path) => {
+            return Err(CliError::usage("--out changes: names no file of this machine").hint("give changes:FILE"));
+        }
+        Some(("changes", path)) => return Ok((Out::Changes(path.into()), text.into())),
+        Some(("webhook", given)) => {
+            let webhook = Webhook::parse(given, dataflows).map_err(|error| CliError::usage(error.to_string()).hint(error.hint))?;
+            let shown = webhook.shown();
+            return Ok((Out::Webhook(Box::new(webhook)), shown));
+        }
+        _ => {}
+    }
+    let (path, format) = match text.split_once(':') {
+        Some((kind, path)) if let Some(format) = Format::named(kind) => (path, format),
+        _ => (text, Format::default()),
+    };
+    let destination = Destination::parse(path).map_err(|error| CliError::usage(error.to_string()).hint(error.hint))?;
+    if destination.has_files() && names.len() > 1 {
+        let error = CliError::usage(format!("--out {path:?} would hold the files of several dataflows"));
+        return Err(error.hint("a folder is of one dataflow: serve them apart, or give a database"));
+    }
+    Ok((Out::Tables(destination, format), shown::location(text).into_owned()))
+}
+
+/// What requests are signed with.
+fn secret(matches: &ArgMatches) -> Result<Option<Arc<[u8]>>, CliError> {
+    let Some(path) = matches.get_one::<String>("webhook-secret-file") else { return Ok(None) };
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|error| CliError::usage(format!("could not read --webhook-secret-file {path:?}: {error}")))?;
+    let secret = text.trim_end_matches(['\r', '\n']);
+    if secret.len() < SECRET_BYTES_MIN {
+        return Err(CliError::usage(format!("--webhook-secret-file {path:?} has less than {SECRET_BYTES_MIN} bytes"))
+            .hint("openssl rand -hex 32 makes a secret"));
+    }
+    Ok(Some(secret.as_bytes().into()))
 }
 
 fn told(what: &str) {

@@ -55,6 +55,8 @@ fn of_service(server: &Server) -> Result<(), CliError> {
         let (epoch, records, late, rejected) = (of("epoch"), of("records"), of("late"), of("rejected"));
         text += &format!("{name}: epoch {epoch}, {records} records accepted, {late} late, {rejected} rejected\n");
     }
+    let sinks = status.get("sinks").and_then(Value::as_array);
+    sinks.into_iter().flatten().for_each(|about| text += &sink(about));
     for (name, _) in dataflows.into_iter().flatten() {
         let batches = server.json(&format!("/v1/{name}/batches"), &[("limit".into(), BATCHES_SHOWN.to_string())])?;
         let batches = batches.get("batches").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -72,6 +74,20 @@ fn of_service(server: &Server) -> Result<(), CliError> {
         text += &format!("\n{}", table::render_cells(&format!("last batches of {name}"), &COLUMNS, shown.into_iter(), count, None));
     }
     unless_broken_pipe(stdout().write_all(text.as_bytes()))
+}
+
+/// A further sink in a line, and what is wrong with it in another one.
+fn sink(about: &Value) -> String {
+    let dataflows = about.get("dataflows").and_then(Value::as_object);
+    let behind = |(name, of): (&String, &Value)| match of.get("behind").and_then(Value::as_u64) {
+        Some(0) => format!("{name} has all"),
+        behind => format!("{name} behind by {} epochs", grouped(&behind.unwrap_or(0).to_string())),
+    };
+    let all: Vec<String> = dataflows.into_iter().flatten().map(behind).collect();
+    let place = about.get("place").and_then(Value::as_str).unwrap_or_default();
+    let given_up = if about.get("failed").and_then(Value::as_bool) == Some(true) { ", given up" } else { "" };
+    let error = about.get("error").and_then(Value::as_str).map(|error| format!("  {error}\n")).unwrap_or_default();
+    format!("sink {place}: {}{given_up}\n{error}", all.join(", "))
 }
 
 /// A dataflow in a line.

@@ -1,6 +1,6 @@
 //! What a service and its further sinks and watched folders tell each other.
 
-use crate::sinks::{Destination, Format};
+use super::out::Out;
 use crate::state::frame::Part;
 use crate::tables::Run;
 use retally_core::Epoch;
@@ -18,17 +18,19 @@ const BYTES_MAX: usize = 64 << 20;
 #[derive(Clone)]
 pub struct Wanted {
     /// Where it is.
-    pub destination: Destination,
+    pub out: Out,
     /// How it is called, without secrets.
     pub shown: String,
-    /// How its files are written, where it has files.
-    pub format: Format,
-    /// How often these are written.
+    /// How often it is written, where it is written as a whole.
     pub every: Duration,
     /// Whether anything may be deleted there at first.
     pub replace: bool,
     /// How long a server may be silent.
     pub silence_max: Duration,
+    /// How long it is tried again before it is given up; without end where that is nothing.
+    pub patience: Option<Duration>,
+    /// What requests are signed with.
+    pub secret: Option<Arc<[u8]>>,
 }
 
 /// The changes of an epoch.
@@ -73,6 +75,7 @@ struct Known {
     waiting: Vec<Waiting>,
     ending: bool,
     error: Option<String>,
+    failed: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -95,7 +98,7 @@ impl Further {
     /// An epoch of a dataflow is there. It waits, unless that is too much.
     pub fn push(&self, place: usize, changed: &Arc<Changed>) {
         let mut known = self.known();
-        if let Some(waiting) = known.waiting.get_mut(place).filter(|_| !self.wanted.destination.has_files()) {
+        if let Some(waiting) = known.waiting.get_mut(place).filter(|_| self.wanted.out.takes_epochs()) {
             waiting.bytes += changed.bytes();
             waiting.epochs.push_back(Arc::clone(changed));
             if waiting.bytes > BYTES_MAX {
@@ -115,6 +118,16 @@ impl Further {
             (before, Some(error)) if before.as_deref() == Some(error) => Reported::Nothing,
             (_, Some(_)) => Reported::New,
         }
+    }
+
+    /// It is not tried again.
+    pub fn give_up(&self) {
+        self.known().failed = true;
+    }
+
+    /// Whether no more is to be begun.
+    pub fn is_ending(&self) -> bool {
+        self.known().ending
     }
 
     /// Waits a while, unless it ends.
@@ -148,8 +161,11 @@ impl Further {
         self.changed.notify_all();
     }
 
-    /// Waits until it has an epoch of a dataflow.
+    /// Waits until it has an epoch of a dataflow, where it is told of any.
     pub async fn has(&self, place: usize, epoch: Epoch) {
+        if !self.wanted.out.follows(place) {
+            return;
+        }
         let mut reached = self.reached.subscribe();
         let has = |reached: &Vec<Option<Epoch>>| reached.get(place).copied().flatten().is_some_and(|reached| reached >= epoch);
         reached.wait_for(has).await.ok();
@@ -159,12 +175,13 @@ impl Further {
     pub fn status<'n>(&self, names: impl Iterator<Item = &'n str>, readable: &[Option<Epoch>]) -> Value {
         let all = self.reached.borrow().clone();
         let mut dataflows = Map::new();
-        for (place, name) in names.enumerate() {
+        for (place, name) in names.enumerate().filter(|(place, _)| self.wanted.out.follows(*place)) {
             let [reached, readable] = [&all, readable].map(|epochs| epochs.get(place).copied().flatten());
             let behind = readable.unwrap_or(0).saturating_sub(reached.unwrap_or(0));
             dataflows.insert(name.into(), json!({"reached": reached, "behind": behind}));
         }
-        json!({"place": self.wanted.shown, "dataflows": dataflows, "error": self.known().error})
+        let known = self.known();
+        json!({"place": self.wanted.shown, "dataflows": dataflows, "error": known.error, "failed": known.failed})
     }
 
     /// The epochs that follow one, where none between is missing.

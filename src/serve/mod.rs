@@ -4,7 +4,8 @@
 //! - [`pipeline`] is the way of a batch: journal and engine side by side, tables, answer
 //! - [`folding`] keeps the journal from growing for ever
 //! - [`recent`] keeps the last changes for those who follow them; [`metrics`] counts
-//! - [`sinks`] are databases and folders that get the tables besides; [`further`] is what they and the rest tell each other
+//! - [`sinks`] are databases, folders and servers that get the tables or their changes besides; [`out`] says which, and [`further`] is what
+//!   they and the rest tell each other
 //! - [`watch`] delivers what is in folders
 //! - [`recovery`] decides what is done with what is there when it starts; [`damaged`] is what is left to do where that can't be read
 //!
@@ -21,6 +22,7 @@ pub mod further;
 pub mod http;
 pub mod limits;
 pub mod metrics;
+pub mod out;
 pub mod pipeline;
 pub mod recent;
 pub mod recovery;
@@ -214,6 +216,7 @@ fn work(
     })?;
     pipeline::catch_up(service, &state, &host, &shared, &reached)?;
     let is_ready = shared.drained();
+    let began = service.readable().borrow().clone();
     let mut writing = Vec::new();
     if is_ready {
         let watched = watched(service, &state, &options.watched, options.settle)?;
@@ -224,7 +227,7 @@ fn work(
         })?;
         service.enter(Phase::Ready);
         notify("READY=1");
-        writing = start_sinks(service)?;
+        writing = start_sinks(service, &began)?;
         start_watching(service, watched)?;
     }
     let ended = until_ended(happened, service, &shared, is_ready);
@@ -240,10 +243,11 @@ fn work(
     Ok(())
 }
 
-fn start_sinks(service: &Arc<Service>) -> io::Result<Vec<JoinHandle<()>>> {
+/// Starts the further sinks, which have seen nothing of what was taken up before these epochs.
+fn start_sinks(service: &Arc<Service>, began: &[Option<Epoch>]) -> io::Result<Vec<JoinHandle<()>>> {
     let start = |number| {
-        let service = Arc::clone(service);
-        let run = move || service.further.iter().skip(number).take(1).for_each(|further| sinks::run(further, &service));
+        let (service, began) = (Arc::clone(service), began.to_vec());
+        let run = move || service.further.iter().skip(number).take(1).for_each(|further| sinks::run(further, &service, &began));
         std::thread::Builder::new().name(format!("sink-{number}")).spawn(run)
     };
     (0..service.further.len()).map(start).collect()

@@ -15,6 +15,7 @@ use retally_core::Epoch;
 use retally_core::contract::{Definition, Table};
 use retally_core::time::{DAY, Moment};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -134,6 +135,8 @@ pub enum Refused {
 pub struct Service {
     /// What is served.
     pub dataflows: Vec<Served>,
+    /// The folder of its state.
+    pub state: PathBuf,
     /// Where files are kept.
     pub files: Files,
     /// The tables.
@@ -191,6 +194,7 @@ impl Service {
         let (phase, queue) = (watch::Sender::new(Phase::Recovering), Mutex::new(Some(queue)));
         Service {
             dataflows,
+            state: options.state.clone(),
             files,
             readers,
             reads: Arc::new(Semaphore::new(READS_MAX)),

@@ -50,7 +50,9 @@ impl Destination {
                 None => Ok(Destination::Postgres(text.into())),
                 Some((why, hint)) => unknown(why, hint),
             },
-            _ if text.starts_with("changes:") => unknown("a file of changes is of a service", "give it to retally serve; of a run, --changes FILE"),
+            _ if text.starts_with("changes:") => {
+                unknown("a file of changes is of a service", "give it to retally serve; of a run, --changes FILE")
+            }
             _ if text.starts_with("webhook:") => unknown("webhooks are of a service", "give it to retally serve"),
             Some(_) => unknown(NO_SUCH_KIND, KINDS),
             None if is_parameters(text) => unknown("parameters of a connection are not read", "give postgres://USER@HOST/DATABASE"),

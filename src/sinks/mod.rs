@@ -5,6 +5,7 @@
 
 mod buffer;
 mod cells;
+pub mod change_log;
 pub mod changes;
 mod copy;
 mod csv;
@@ -184,6 +185,16 @@ pub enum SinkError {
         /// What to do about it.
         hint: &'static str,
     },
+    /// A server could not be reached, or was lost. Its database is as it was before.
+    #[error("could not write tables to {place:?}: {why}")]
+    Away {
+        /// The database, without its password.
+        place: String,
+        /// What went wrong.
+        why: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
     /// The connection broke off at the very end of a transaction. It may be there, in whole, or not at all.
     #[error("could not learn whether tables were written to {place:?}: {why}")]
     Undecided {
@@ -251,7 +262,7 @@ impl SinkError {
     /// What one can do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            SinkError::Database { hint, .. } => Some(hint),
+            SinkError::Database { hint, .. } | SinkError::Away { hint, .. } => Some(hint),
             SinkError::Undecided { .. } => Some("run again: what is there is compared, and stays where it is right"),
             SinkError::WouldDelete { .. } => Some("give the files of all days, or say that these rows may go: --replace"),
             SinkError::Meddled { .. } => Some("nothing was written; drop or disable what stands on that table, or give another database"),
@@ -275,6 +286,7 @@ impl SinkError {
             | SinkError::Write { .. }
             | SinkError::InUse { .. }
             | SinkError::Database { .. }
+            | SinkError::Away { .. }
             | SinkError::WouldDelete { .. }
             | SinkError::Meddled { .. }
             | SinkError::OtherSettings { .. }

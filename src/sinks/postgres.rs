@@ -366,12 +366,16 @@ fn place(config: &Config) -> String {
 const AWAY: &str = "nothing was written; see that the server runs and can be reached, and run again";
 
 fn failed(place: &str, error: &ServerError) -> SinkError {
+    let refused = |code| SinkError::Database { place: place.into(), why: error.to_string(), hint: hint(code) };
     let hint = match error {
-        ServerError::Postgres(refused) => refused.code().map_or(AWAY, hint),
+        ServerError::Postgres(error) => match error.code() {
+            Some(code) if !is_shutdown(code) => return refused(code),
+            Some(_) | None => AWAY,
+        },
         ServerError::Tls { hint, .. } => hint,
         ServerError::Silent(_) => "nothing was written; see that the server runs and can be reached, or wait for longer: --network-timeout",
     };
-    SinkError::Database { place: place.into(), why: error.to_string(), hint }
+    SinkError::Away { place: place.into(), why: error.to_string(), hint }
 }
 
 fn hint(code: &SqlState) -> &'static str {
@@ -382,7 +386,6 @@ fn hint(code: &SqlState) -> &'static str {
         SqlState::LOCK_NOT_AVAILABLE => "nothing was written; another process is writing: run again when it is done",
         SqlState::DISK_FULL => "nothing was written; make room on the server and run again",
         SqlState::READ_ONLY_SQL_TRANSACTION => "give the address of the server that takes writes",
-        SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN | SqlState::CANNOT_CONNECT_NOW => AWAY,
         _ => "nothing was written",
     }
 }

@@ -339,7 +339,9 @@ mod tests {
         let error = |text: Option<&str>| {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("roots.pem");
-            text.map(|text| std::fs::write(&path, text).unwrap());
+            if let Some(text) = text {
+                std::fs::write(&path, text).unwrap();
+            }
             Tls::new(&Asked { mode: Mode::VerifyFull, roots: Some(Roots::File(path)) }).err().unwrap()
         };
         assert!(error(None).ends_with("roots.pem\": no such file or directory"), "{}", error(None));

@@ -6,6 +6,7 @@ pub mod parquet;
 pub mod postgres_server;
 pub mod program;
 pub mod proxy;
+pub mod receiver;
 pub mod s3_server;
 pub mod service;
 pub mod sqlite_file;

@@ -10,6 +10,7 @@
 //! ([`read::Reader`]) while it is written, and neither waits for the other.
 
 pub mod changes;
+pub mod filter;
 pub mod read;
 mod rejected;
 

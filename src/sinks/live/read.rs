@@ -153,12 +153,12 @@ impl Question {
     }
 }
 
-fn named<'t>(table: &'t Table, name: &str) -> Result<(usize, &'t Column), BadQuestion> {
+pub(super) fn named<'t>(table: &'t Table, name: &str) -> Result<(usize, &'t Column), BadQuestion> {
     let found = table.columns.iter().enumerate().find(|(_, column)| column.name == name);
     found.ok_or_else(|| BadQuestion::Column { table: table.name, column: name.into() })
 }
 
-fn bad_value(column: &Column, value: &str) -> BadQuestion {
+pub(super) fn bad_value(column: &Column, value: &str) -> BadQuestion {
     BadQuestion::Value { column: column.name, value: value.into(), kind: kind(&column.kind) }
 }
 
@@ -178,7 +178,7 @@ pub fn kind(kind: &ColumnType) -> String {
 }
 
 /// A value as the database has it.
-fn parsed(column: &Column, value: &str) -> Result<Value, BadQuestion> {
+pub(super) fn parsed(column: &Column, value: &str) -> Result<Value, BadQuestion> {
     let bad = || bad_value(column, value);
     let time = |text: &str| Calendar::utc().parse(text.as_bytes()).ok();
     Ok(match &column.kind {
@@ -377,6 +377,27 @@ impl Snapshot<'_> {
         read().map_err(|error: rusqlite::Error| self.failed(&error))
     }
 
+    /// The tables of which the changes in epochs of a range are not kept row by row.
+    pub fn not_kept(&self, dataflow: &str, (after, until): (Epoch, Epoch)) -> Result<BTreeSet<String>, SinkError> {
+        let query =
+            "SELECT DISTINCT \"table\" FROM retally_changes WHERE dataflow = ?1 AND epoch > ?2 AND epoch <= ?3 AND \"rows\" IS NULL";
+        let read = || {
+            let mut statement = self.transaction.prepare(query)?;
+            let rows = statement.query_map(rusqlite::params![dataflow, stored(after), stored(until)], |row| row.get(0))?;
+            rows.collect::<rusqlite::Result<_>>()
+        };
+        read().map_err(|error| self.failed(&error))
+    }
+
+    /// The first epoch of a range in which a table has changed.
+    pub fn next_change(&self, dataflow: &str, table: &Table, (after, until): (Epoch, Epoch)) -> Result<Option<Epoch>, SinkError> {
+        let query = "SELECT epoch FROM retally_changes WHERE dataflow = ?1 AND epoch > ?2 AND epoch <= ?3 AND \"table\" = ?4 \
+                     ORDER BY epoch LIMIT 1";
+        let parameters = rusqlite::params![dataflow, stored(after), stored(until), table.name];
+        let found = self.transaction.query_row(query, parameters, |row| row.get::<_, i64>(0)).optional();
+        found.map(|found| found.map(i64::unsigned_abs)).map_err(|error| self.failed(&error))
+    }
+
     /// The changes of the row with this key, a value for each of its columns, the last first: each with its epoch and batch, and the row
     /// before and after.
     pub fn history(
@@ -568,7 +589,7 @@ fn moment(text: &str) -> Option<Moment> {
 }
 
 /// Appends a value as it is in a row.
-fn append(row: Row, column: &Column, place: usize, value: ValueRef<'_>) -> rusqlite::Result<Row> {
+pub(super) fn append(row: Row, column: &Column, place: usize, value: ValueRef<'_>) -> rusqlite::Result<Row> {
     if column.nullable {
         if value == ValueRef::Null {
             return Ok(row.optional(None::<()>, |row, ()| row));
