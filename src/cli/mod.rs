@@ -17,6 +17,7 @@ pub mod query;
 mod rows;
 pub mod run;
 pub mod serve;
+mod serve_demo;
 pub mod shell;
 pub mod show;
 mod status;

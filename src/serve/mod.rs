@@ -4,6 +4,7 @@
 //! - [`pipeline`] is the way of a batch: journal and engine side by side, tables, answer
 //! - [`recent`] keeps the last changes for those who follow them; [`metrics`] counts
 //! - [`sinks`] are databases and folders that get the tables besides; [`further`] is what they and the rest tell each other
+//! - [`demo`] delivers what was generated
 //! - [`watch`] delivers what is in folders
 //! - [`recovery`] decides what is done with what is there when it starts
 //!
@@ -13,6 +14,7 @@
 //! # Limits
 //! One process. What is not understood is refused by name; everything has a limit ([`limits::Limits`]).
 
+pub mod demo;
 pub mod further;
 pub mod http;
 pub mod limits;
@@ -32,6 +34,7 @@ use crate::sinks::live::read::Readers;
 use crate::sinks::live::{BatchRow, Live};
 use crate::state::folders::Folder;
 use crate::state::{State, StateError};
+use demo::Demo;
 use further::{Further, Wanted};
 use http::auth::Tokens;
 use limits::Limits;
@@ -70,6 +73,8 @@ pub struct Options {
     pub sinks: Vec<Wanted>,
     /// Folders that are watched: the dataflow's place, and the folder.
     pub watched: Vec<(usize, Folder)>,
+    /// What keeps arriving of itself.
+    pub demo: Vec<Demo>,
     /// How long a file must have stayed the same before it is taken.
     pub settle: Duration,
     /// Who may ask; nothing where all may.
@@ -195,6 +200,13 @@ pub fn run(dataflows: Vec<Served>, options: Options, listening: impl FnOnce(Sock
             }
         };
         std::thread::Builder::new().name(format!("folder-{number}")).spawn(run)?;
+    }
+
+    if is_ready {
+        for demo in options.demo {
+            let service = Arc::clone(&service);
+            std::thread::Builder::new().name("demo".into()).spawn(move || demo.run(&service))?;
+        }
     }
 
     let ended = until_ended(&happened, &service, &shared, is_ready);
