@@ -52,12 +52,25 @@ const CATEGORIES_MAX: usize = 8;
 type Key = (u64, String);
 
 impl Figure {
-    /// Reads the tables. A table that is not there has no rows.
+    /// Reads the tables, and puts areas and bars on top of one another. A table that is not there has no rows.
     pub(super) fn read<'t>(chart: &Chart, tables: &dyn Fn(&str) -> Option<&'t TableState>) -> Result<Figure, ChartError> {
-        let today = chart.today.and_then(tables).and_then(last_day);
-        let mut figure = Figure { counts: true, today, ..Figure::default() };
+        let mut figure = Figure::read_flat(chart, tables)?;
         // Areas stand on those of the layers before.
         let mut stack = BTreeMap::new();
+        for layer in &mut figure.layers {
+            match layer.kind {
+                Kind::Area => pile(&mut layer.series, &mut stack),
+                Kind::Bars => pile(&mut layer.series, &mut BTreeMap::new()),
+                Kind::Line | Kind::Band => {}
+            }
+        }
+        Ok(figure)
+    }
+
+    /// Reads the tables; each series has its own values. A layer whose table is not there is left out.
+    pub(super) fn read_flat<'t>(chart: &Chart, tables: &dyn Fn(&str) -> Option<&'t TableState>) -> Result<Figure, ChartError> {
+        let today = chart.today.and_then(tables).and_then(last_day);
+        let mut figure = Figure { counts: true, today, ..Figure::default() };
         for layer in &chart.layers {
             let Some(state) = tables(layer.table) else { continue };
             if layer.mark == Mark::Count {
@@ -71,12 +84,7 @@ impl Figure {
                 keep_days_before(&mut rows, today, before);
             }
             let kind = kind(&layer.mark);
-            let mut series: Vec<_> = rows.into_iter().map(|((_, name), days)| (figure.place(&name, &columns.labels), days)).collect();
-            match kind {
-                Kind::Area => pile(&mut series, &mut stack),
-                Kind::Bars => pile(&mut series, &mut BTreeMap::new()),
-                Kind::Line | Kind::Band => {}
-            }
+            let series = rows.into_iter().map(|((_, name), days)| (figure.place(&name, &columns.labels), days)).collect();
             figure.layers.push(Marks { kind, series });
         }
         Ok(figure)

@@ -14,10 +14,13 @@ mod colors;
 mod figure;
 mod layout;
 mod names;
+mod numbers;
 mod picture;
 mod png;
 mod text;
 mod timeline;
+
+pub use numbers::{LayerNumbers, Numbers, SeriesNumbers, numbers};
 
 use crate::staged::{Staged, sweep, why};
 use crate::tables::{TableState, Tables};

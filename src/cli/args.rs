@@ -127,9 +127,16 @@ fn serve() -> Command {
             Arg::new("dataflows")
                 .value_name("DATAFLOW")
                 .num_args(1..)
-                .required(true)
+                .required_unless_present("demo")
                 .value_parser(PossibleValuesParser::new(names()))
-                .help("Which dataflows"),
+                .help("Which dataflows; with --demo, online, usage, active and sensors unless some are named"),
+        )
+        .arg(
+            flag("demo", "SEED", "Show what it does: generated data keeps arriving, in a state that is gone in the end unless --state names one")
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("1")
+                .value_parser(clap::value_parser!(u64)),
         )
         .arg(flag("state", "DIR", "The folder of what it is given and what follows from it; `retally run --state` takes it too"))
         .arg(flag("listen", "HOST:PORT", "Where it listens; port 0 finds a free one [default: 127.0.0.1:7878]"))

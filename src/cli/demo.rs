@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 /// How many events or datasets are kept back for the late batch.
 const LATE_EVENTS: &str = "5";
 /// The folder of what comes late, in that of generated input.
-const LATE: &str = "late";
+pub const LATE: &str = "late";
 /// How many changed rows of a table are shown.
 const CHANGES_MAX: usize = 8;
 

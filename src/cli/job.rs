@@ -19,7 +19,7 @@ use retally_core::contract::{Dataflow, Definition, Graph, Settings, Table};
 use retally_core::definition::{FileOptions, TextFormat};
 use retally_core::time::Moment;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,8 +97,8 @@ pub fn job(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Job, CliErro
     })
 }
 
-/// A dataflow of a service, with the settings of a configuration file and of `--set`.
-pub fn served(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Served, CliError> {
+/// A dataflow of a service whose state is in `dir`, with the settings of a configuration file and of `--set`.
+pub fn served(dataflow: &dyn Dataflow, matches: &ArgMatches, dir: &Path) -> Result<Served, CliError> {
     let plain = dataflow.definition();
     let mut definition = plain.clone();
     let own = |flag: &str| -> Vec<String> {
@@ -125,8 +125,7 @@ pub fn served(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Served, C
     let accept_from = accept_from(matches, &settings)?;
     let graph = dataflow.graph(&settings).map_err(|error| CliError::usage(error.to_string()))?;
     let tables = graph.tables().iter().map(|table| table.name.to_string()).collect();
-    let dir: PathBuf = state_of(matches)?;
-    let points = if graph.measurements().is_empty() { Destination::Nowhere } else { Destination::Store(State::points(&dir)) };
+    let points = if graph.measurements().is_empty() { Destination::Nowhere } else { Destination::Store(State::points(dir)) };
     let job =
         Job { accept_from, rejected_kept: KEPT_MAX, rejected_by_batch: true, points, ..Job::new(definition, graph, settings, tables) };
     Ok(Served::new(plain, job))

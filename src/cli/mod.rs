@@ -19,6 +19,7 @@ mod replay;
 mod rows;
 pub mod run;
 pub mod serve;
+mod serve_demo;
 pub mod shell;
 pub mod show;
 mod status;

@@ -1,7 +1,7 @@
 //! `retally serve`: dataflows that are kept right for as long as they are left alone.
 
 use super::error::{CliError, say, unless_broken_pipe};
-use super::{job, mapping};
+use super::{job, mapping, serve_demo};
 use crate::engine;
 use crate::registry;
 use crate::serve::further::Wanted;
@@ -36,7 +36,13 @@ const SECRET_BYTES_MIN: usize = 16;
 
 /// Runs the command.
 pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
-    let names: Vec<&String> = matches.get_many::<String>("dataflows").into_iter().flatten().collect();
+    let seed = matches.get_one::<u64>("demo").copied();
+    let given = matches.get_many::<String>("dataflows").into_iter().flatten().cloned();
+    let mut names: Vec<String> = given.collect();
+    if names.is_empty() {
+        names = registry::DEMO.map(String::from).to_vec();
+    }
+    let names: Vec<&String> = names.iter().collect();
     if let Some(twice) = names.iter().enumerate().find(|(place, name)| names.iter().skip(place + 1).any(|other| other == *name)) {
         return Err(CliError::usage(format!("{} is named twice", twice.1)));
     }
@@ -48,7 +54,14 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
         }
     }
     let dataflows = names.iter().filter_map(|name| registry::dataflow(name));
-    let dataflows = dataflows.map(|dataflow| job::served(dataflow, matches)).collect::<Result<Vec<_>, _>>()?;
+    // Where nobody says where, what a demonstration is given is gone with it.
+    let folder =
+        seed.map(|_| tempfile::tempdir().map_err(|error| CliError::failed(format!("could not create a folder: {error}")))).transpose()?;
+    let state = match (job::state_of(matches), &folder) {
+        (Err(_), Some(folder)) => folder.path().join("state"),
+        (state, _) => state?,
+    };
+    let dataflows = dataflows.map(|dataflow| job::served(dataflow, matches, &state)).collect::<Result<Vec<_>, _>>()?;
     let text = |name: &str| matches.get_one::<String>(name);
     let listen = text("listen").cloned().or(mapping::read(matches)?.listen).unwrap_or_else(|| LISTEN.into());
     let tokens = text("tokens").map(|path| Tokens::read(Path::new(path))).transpose();
@@ -59,13 +72,22 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     };
     let scheme = if tls.is_some() { "https" } else { "http" };
     let told: fn(&str) = if text("log-format").is_some_and(|format| format == "json") { told_json } else { told };
-    let (state, workers, limits) = (job::state_of(matches)?, job::cluster_of_one(matches)?, limits(matches));
+    let (workers, limits) = (job::cluster_of_one(matches)?, limits(matches));
     let settle = matches.get_one::<Duration>("settle").copied().unwrap_or(SETTLE);
     let (sinks, watched) = (sinks(matches, &names, &dataflows)?, watched(matches, &names, &dataflows)?);
-    let options = Options { listen, state, workers, limits, sinks, watched, settle, tokens, tls, told };
+    let demo = match (seed, &folder) {
+        (Some(seed), Some(folder)) => serve_demo::generate(&names, seed, folder.path())?,
+        _ => Vec::new(),
+    };
+    let options = Options { listen, state, workers, limits, sinks, watched, demo, settle, tokens, tls, told };
     let listening = |address: SocketAddr| {
         // Nobody has to read it.
         unless_broken_pipe(writeln!(stdout(), "listening on {scheme}://{address}").and_then(|()| stdout().flush())).ok();
+        if seed.is_some() {
+            told(&format!(
+                "open {scheme}://{address} in a browser: generated data arrives for half an hour, corrections for longer; Ctrl-C ends it"
+            ));
+        }
     };
     Ok(serve::run(dataflows, options, listening)?)
 }

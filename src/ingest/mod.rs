@@ -20,6 +20,7 @@ pub mod archive;
 pub mod batch;
 pub mod blocks;
 pub mod body;
+pub mod check;
 pub mod csv;
 pub mod cuts;
 pub mod file;

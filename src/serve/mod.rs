@@ -6,6 +6,7 @@
 //! - [`recent`] keeps the last changes for those who follow them; [`metrics`] counts
 //! - [`sinks`] are databases, folders and servers that get the tables or their changes besides; [`out`] says which, and [`further`] is what
 //!   they and the rest tell each other
+//! - [`demo`] delivers what was generated
 //! - [`watch`] delivers what is in folders
 //! - [`recovery`] decides what is done with what is there when it starts; [`damaged`] is what is left to do where that can't be read
 //!
@@ -16,6 +17,7 @@
 //! One process. What is not understood is refused by name; everything has a limit ([`limits::Limits`]).
 
 mod damaged;
+pub mod demo;
 mod door;
 mod folding;
 pub mod further;
@@ -38,6 +40,7 @@ use crate::sinks::live::read::Readers;
 use crate::sinks::live::{BatchRow, Live};
 use crate::state::folders::Folder;
 use crate::state::{State, StateError};
+use demo::Demo;
 use door::Door;
 use further::{Further, Wanted};
 use http::auth::Tokens;
@@ -72,6 +75,8 @@ pub struct Options {
     pub sinks: Vec<Wanted>,
     /// Folders that are watched: the dataflow's place, and the folder.
     pub watched: Vec<(usize, Folder)>,
+    /// What keeps arriving of itself.
+    pub demo: Vec<Demo>,
     /// How long a file must have stayed the same before it is taken.
     pub settle: Duration,
     /// Who may ask; nothing where all may.
@@ -145,7 +150,7 @@ pub fn run(dataflows: Vec<Served>, mut options: Options, listening: impl FnOnce(
     let (events, happened) = mpsc::channel();
     ask(&service, &events)?;
     listening(door.address());
-    let ended = work(&service, found, &options, &events, &happened, queue);
+    let ended = work(&service, found, &mut options, &events, &happened, queue);
     if let Err(error) = &ended
         && error.is_damage()
         && service.phase() == Phase::Recovering
@@ -194,7 +199,7 @@ fn ask(service: &Arc<Service>, events: &Sender<Event>) -> io::Result<()> {
 fn work(
     service: &Arc<Service>,
     found: Found,
-    options: &Options,
+    options: &mut Options,
     events: &Sender<Event>,
     happened: &Receiver<Event>,
     queue: Receiver<Incoming>,
@@ -229,6 +234,10 @@ fn work(
         notify("READY=1");
         writing = start_sinks(service, &began)?;
         start_watching(service, watched)?;
+        for demo in std::mem::take(&mut options.demo) {
+            let service = Arc::clone(service);
+            std::thread::Builder::new().name("demo".into()).spawn(move || demo.run(&service))?;
+        }
     }
     let ended = until_ended(happened, service, &shared, is_ready);
     // Where the engine has failed, that is why the others ended.

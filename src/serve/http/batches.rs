@@ -57,12 +57,12 @@ pub struct Asked {
 
 /// What a body is, by its headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Kind {
+pub(super) struct Kind {
     /// The ending of a file that holds it.
-    ending: &'static str,
+    pub(super) ending: &'static str,
     /// What it holds, where it is text.
     format: Option<InlineFormat>,
-    packing: &'static str,
+    pub(super) packing: &'static str,
 }
 
 /// `POST /v1/{dataflow}/{input}`
@@ -199,7 +199,7 @@ pub(super) fn input_named(served: &Served, name: &str) -> Result<usize, ApiError
 type Header<'h> = Option<&'h axum::http::HeaderValue>;
 
 /// What a body is.
-fn kind(content: Header<'_>, encoding: Header<'_>) -> Result<Kind, ApiError> {
+pub(super) fn kind(content: Header<'_>, encoding: Header<'_>) -> Result<Kind, ApiError> {
     let unsupported = |what: &str| ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", what.to_string());
     let text = |header: Header<'_>| header.and_then(|header| header.to_str().ok()).unwrap_or_default().trim().to_ascii_lowercase();
     let packing = match text(encoding).as_str() {

@@ -1,53 +1,148 @@
-//! `/v1/{dataflow}/charts/{chart}.svg|png`: a chart of the tables as they are now.
+//! `/v1/{dataflow}/charts/{chart}.svg|png|json`: a chart of the tables as they are now, as a picture or as numbers.
 
 use super::error::ApiError;
-use super::{Shared, blocking, readable, there_are};
+use super::first::First;
+use super::{Shared, blocking, marks, readable, there_are};
 use crate::charts;
+use crate::charts::Numbers;
 use crate::serve::service::{Served, Service};
-use crate::sinks::live::read::Question;
+use crate::sinks::live::read::{Question, Snapshot};
 use crate::tables::TableState;
-use axum::extract::{Path, State};
-use axum::http::header::CONTENT_TYPE;
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::header::{CONTENT_TYPE, IF_NONE_MATCH};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use retally_core::Epoch;
+use retally_core::chart::{Chart, Mark};
+use retally_core::contract::Table;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// One chart is drawn at a time: it takes a processor and the rows of its tables.
+/// One picture is drawn at a time: it takes a processor and the rows of its tables.
 static DRAWING: Mutex<()> = Mutex::new(());
 
+/// What may be asked of a chart.
+pub const PARAMETERS: &[(&str, &str)] =
+    &[("first", "true: of CHART.json, also the values that each day had when it was over, before late events moved them")];
+
+/// What stands behind `?`.
+#[derive(Debug, Deserialize)]
+pub struct Asked {
+    #[serde(default)]
+    first: bool,
+}
+
+/// A chart as numbers.
+#[derive(Debug, Serialize)]
+struct Answered {
+    epoch: Epoch,
+    #[serde(flatten)]
+    now: Numbers,
+    /// The same with the values that each day had first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first: Option<Numbers>,
+    /// From which epoch on changes are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changes_from: Option<Epoch>,
+}
+
 /// `/v1/{dataflow}/charts/{chart}`
-pub async fn chart(State(service): Shared, Path((dataflow, file)): Path<(String, String)>) -> Result<Response, ApiError> {
+pub async fn chart(
+    State(service): Shared,
+    Path((dataflow, file)): Path<(String, String)>,
+    Query(asked): Query<Asked>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    // Others wait: each holds the rows of its tables.
+    let _permit = Arc::clone(&service.reads).acquire_owned().await;
+    let known = headers.get(IF_NONE_MATCH).and_then(|known| known.to_str().ok()).map(String::from);
     blocking(move || {
         let served = readable(&service, &dataflow)?;
-        let (epoch, bytes) = drawn(&service, served, &file)?;
-        let kind = if file.ends_with(".png") { "image/png" } else { "image/svg+xml" };
+        let (chart, ending) = named(served, &file)?;
+        if ending == "json" {
+            return numbers(&service, served, &chart, asked.first, known.as_deref());
+        }
+        let (epoch, bytes) = drawn(&service, served, &chart, &file)?;
+        let kind = if ending == "png" { "image/png" } else { "image/svg+xml" };
         Ok(([("retally-epoch", epoch.to_string())], [(CONTENT_TYPE, kind)], bytes).into_response())
     })
     .await
 }
 
-fn drawn(service: &Service, served: &Served, file: &str) -> Result<(Epoch, Vec<u8>), ApiError> {
+/// The chart that a file is of, and the file's ending.
+fn named<'f>(served: &Served, file: &'f str) -> Result<(Chart, &'f str), ApiError> {
     let charts = served.job.graph.charts();
-    let name = file.strip_suffix(".svg").or_else(|| file.strip_suffix(".png"));
-    let Some(chart) = charts.iter().find(|chart| Some(chart.name) == name) else {
-        let names: Vec<String> = charts.iter().map(|chart| format!("{}.svg", chart.name)).collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let error = ApiError::missing("unknown_chart", format!("{} has no chart {file:?}", served.name()));
-        return Err(error.hint(format!("{}, and the same as .png", there_are(file, &names))));
-    };
-    let (epoch, tables) = service.readers.read(|snapshot| {
-        let mut tables: BTreeMap<&str, TableState> = BTreeMap::new();
-        for table in &served.tables {
-            if chart.today == Some(table.name) || chart.layers.iter().any(|layer| layer.table == table.name) {
-                tables.insert(table.name, snapshot.state(table, served.name(), &Question::default())?);
-            }
-        }
-        Ok::<_, ApiError>((snapshot.epoch(served.name())?, tables))
-    })?;
+    let found = file.rsplit_once('.').filter(|(_, ending)| matches!(*ending, "svg" | "png" | "json"));
+    if let Some((name, ending)) = found
+        && let Some(chart) = charts.iter().find(|chart| chart.name == name)
+    {
+        return Ok((chart.clone(), ending));
+    }
+    let names: Vec<String> = charts.iter().map(|chart| format!("{}.svg", chart.name)).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let error = ApiError::missing("unknown_chart", format!("{} has no chart {file:?}", served.name()));
+    Err(error.hint(format!("{}, and the same as .png and .json", there_are(file, &names))))
+}
+
+/// The tables of a chart.
+fn tables_of<'s>(served: &'s Served, chart: &Chart) -> impl Iterator<Item = &'s Table> {
+    let is_of = |table: &&Table| chart.today == Some(table.name) || chart.layers.iter().any(|layer| layer.table == table.name);
+    served.tables.iter().filter(is_of)
+}
+
+type States = BTreeMap<&'static str, TableState>;
+
+fn states(snapshot: &Snapshot<'_>, served: &Served, chart: &Chart) -> Result<States, ApiError> {
+    let state = |table: &Table| Ok((table.name, snapshot.state(table, served.name(), &Question::default())?));
+    tables_of(served, chart).map(state).collect()
+}
+
+fn drawn(service: &Service, served: &Served, chart: &Chart, file: &str) -> Result<(Epoch, Vec<u8>), ApiError> {
+    let read = service.readers.read(|snapshot| Ok::<_, ApiError>((snapshot.epoch(served.name())?, states(snapshot, served, chart)?)));
+    let (epoch, tables) = read?;
     let _drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
     let failed = |error: std::io::Error| ApiError::failed(error.to_string());
     let folder = tempfile::tempdir().map_err(failed)?;
     charts::draw(chart, &|name| tables.get(name), folder.path()).map_err(|error| ApiError::failed(error.to_string()))?;
     Ok((epoch, std::fs::read(folder.path().join(file)).map_err(failed)?))
+}
+
+fn numbers(service: &Service, served: &Served, chart: &Chart, with_first: bool, known: Option<&str>) -> Result<Response, ApiError> {
+    service.readers.read(|snapshot| {
+        let marks = marks(snapshot.epoch(served.name())?);
+        let [_, (_, tag)] = &marks;
+        if known == Some(tag) {
+            return Ok((StatusCode::NOT_MODIFIED, marks).into_response());
+        }
+        let failed = |error: charts::ChartError| ApiError::failed(error.to_string());
+        let now = states(snapshot, served, chart)?;
+        let mut answered = Answered {
+            epoch: snapshot.epoch(served.name())?,
+            now: charts::numbers(chart, &|name| now.get(name)).map_err(failed)?,
+            first: None,
+            changes_from: None,
+        };
+        if with_first {
+            let first = first(snapshot, served, chart, now)?;
+            answered.first = Some(charts::numbers(chart, &|name| first.get(name)).map_err(failed)?);
+            answered.changes_from = Some(snapshot.changes_from(served.name())?);
+        }
+        Ok((marks, Json(answered)).into_response())
+    })
+}
+
+/// The tables of a chart with the rows that each day had first.
+fn first(snapshot: &Snapshot<'_>, served: &Served, chart: &Chart, mut now: States) -> Result<States, ApiError> {
+    for table in tables_of(served, chart) {
+        // Of one that is there for the day of as-of alone, the rows as they are will do.
+        let layer = chart.layers.iter().find(|layer| layer.table == table.name && layer.mark != Mark::Count);
+        let Some((mut first, state)) = layer.and_then(|layer| Some((First::new(table, layer.x)?, now.get(table.name)?))) else { continue };
+        snapshot.changes(served.name(), &[table], (0, Epoch::MAX), |epoch, _, change| first.take(epoch, change))?;
+        let mut rows = TableState::new(table.clone());
+        rows.apply(first.finish(state.rows()));
+        now.insert(table.name, rows);
+    }
+    Ok(now)
 }

@@ -4,28 +4,35 @@ pub mod auth;
 mod batches;
 mod changes;
 mod charts;
+mod check;
+mod dataflows;
 mod error;
+mod first;
 mod forget;
 mod openapi;
+mod page;
 mod replay;
 pub mod server;
+pub mod session;
 mod status;
 mod tables;
 mod why;
 
 use super::service::{Served, Service};
 use crate::ingest::nearest::nearest;
-use auth::{Access, Tokens};
-use axum::Router;
+use auth::Access;
 use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::HeaderValue;
 use axum::http::StatusCode;
-use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use axum::http::header::WWW_AUTHENTICATE;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
+use axum::{Extension, Router};
 use error::ApiError;
 use retally_core::Epoch;
 use retally_core::contract::Table;
+use session::Guard;
 use std::sync::Arc;
 
 /// The parts of a path of more than one.
@@ -71,6 +78,15 @@ pub const ROUTES: &[Route] = &[
         takes: &[JSON],
         gives: &[JSON],
         handler: || post(forget::forget),
+    },
+    Route {
+        method: "post",
+        path: "/v1/{dataflow}/{input}/check",
+        about: "What is understood of a body, and what would be refused: its first records are read, and nothing is kept",
+        parameters: &[("name", "What the body is called")],
+        takes: BODIES,
+        gives: &[JSON],
+        handler: || post(check::one),
     },
     Route {
         method: "post",
@@ -120,10 +136,10 @@ pub const ROUTES: &[Route] = &[
     Route {
         method: "get",
         path: "/v1/{dataflow}/charts/{chart}",
-        about: "A chart of the tables as they are now: CHART.svg or CHART.png",
-        parameters: &[],
+        about: "A chart of the tables as they are now: CHART.svg, CHART.png, or its numbers as CHART.json",
+        parameters: charts::PARAMETERS,
         takes: &[],
-        gives: &["image/svg+xml", "image/png"],
+        gives: &["image/svg+xml", "image/png", JSON],
         handler: || get(charts::chart),
     },
     Route {
@@ -155,6 +171,42 @@ pub const ROUTES: &[Route] = &[
         takes: &[],
         gives: &["text/event-stream"],
         handler: || get(changes::stream),
+    },
+    Route {
+        method: "get",
+        path: "/v1/dataflows",
+        about: "What is served: inputs, tables, charts and settings of each dataflow",
+        parameters: &[],
+        takes: &[],
+        gives: &[JSON],
+        handler: || get(dataflows::list),
+    },
+    Route {
+        method: "post",
+        path: "/v1/login",
+        about: "Begins a session of a browser by a token, as {\"token\":\"SECRET\"}: a cookie",
+        parameters: &[],
+        takes: &[JSON],
+        gives: &[JSON],
+        handler: || post(session::login),
+    },
+    Route {
+        method: "post",
+        path: "/v1/logout",
+        about: "Ends it",
+        parameters: &[],
+        takes: &[],
+        gives: &[JSON],
+        handler: || post(session::logout),
+    },
+    Route {
+        method: "get",
+        path: "/v1/session",
+        about: "Whether tokens are needed, and what who asks may do: read, write or nothing",
+        parameters: &[],
+        takes: &[],
+        gives: &[JSON],
+        handler: || get(session::session),
     },
     Route {
         method: "get",
@@ -204,10 +256,11 @@ pub const ROUTES: &[Route] = &[
 ];
 
 /// All routes.
-pub fn router(service: Arc<Service>, tokens: Option<Tokens>) -> Router {
+pub fn router(service: Arc<Service>, guard: Guard) -> Router {
     let router = ROUTES.iter().fold(Router::new(), |router, route| router.route(route.path, (route.handler)()));
-    let guard = (Arc::clone(&service), tokens.map(Arc::new));
+    let guard = Arc::new(guard);
     router
+        .merge(page::routes())
         .fallback(|| async { ApiError::missing("no_route", "there is nothing at this path").hint("GET /openapi.json says what there is") })
         .method_not_allowed_fallback(|| async {
             ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method", "this path has no such method")
@@ -215,29 +268,27 @@ pub fn router(service: Arc<Service>, tokens: Option<Tokens>) -> Router {
         })
         // Ours are counted as they come.
         .layer(DefaultBodyLimit::disable())
-        .layer(axum::middleware::from_fn_with_state(guard, guarded))
+        .layer(axum::middleware::from_fn_with_state((Arc::clone(&service), Arc::clone(&guard)), guarded))
+        .layer(Extension(guard))
         .with_state(service)
 }
 
+/// Whether everybody may ask: who looks after a service need not know what is in it, and who logs in has nothing yet.
+fn is_open(path: &str) -> bool {
+    page::is_of(path) || matches!(path, "/healthz" | "/readyz" | "/v1/session" | "/v1/login" | "/v1/logout")
+}
+
 /// Lets those in who may, and counts.
-async fn guarded(State((service, tokens)): State<(Arc<Service>, Option<Arc<Tokens>>)>, request: Request, next: Next) -> Response {
-    let needed = if request.method() == axum::http::Method::GET { Access::Read } else { Access::Write };
-    // Who looks after a service need not know what is in it.
-    let is_open = matches!(request.uri().path(), "/healthz" | "/readyz");
-    let response = match tokens {
-        Some(tokens) if !is_open => {
-            let given = request.headers().get(AUTHORIZATION).and_then(|header| tokens.access(header.as_bytes()));
-            match given {
-                Some(given) if given >= needed => next.run(request).await,
-                Some(_) => ApiError::new(StatusCode::FORBIDDEN, "read_only", "this token may only read").into_response(),
-                None => {
-                    let error = ApiError::new(StatusCode::UNAUTHORIZED, "token", "a token is needed").hint("Authorization: Bearer SECRET");
-                    ([(WWW_AUTHENTICATE, "Bearer")], error).into_response()
-                }
-            }
-        }
-        _ => next.run(request).await,
+async fn guarded(State((service, guard)): State<(Arc<Service>, Arc<Guard>)>, request: Request, next: Next) -> Response {
+    let needed = if request.method().is_safe() { Access::Read } else { Access::Write };
+    let checked = if is_open(request.uri().path()) { Ok(()) } else { guard.check(request.headers(), needed) };
+    let mut response = match checked {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
     };
+    if response.status() == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     service.metrics.answered(response.status().as_u16());
     response
 }

@@ -1,6 +1,7 @@
 //! Connections: how many, how long a request may take to say what it wants, and how they end.
 
 use super::auth::Tokens;
+use super::session::Guard;
 use crate::serve::service::Service;
 use axum::Router;
 use hyper::server::conn::http1;
@@ -30,7 +31,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers requests until the service ends.
 pub async fn serve(listener: TcpListener, service: Arc<Service>, tokens: Option<Tokens>, tls: Option<TlsAcceptor>) {
-    let router = super::router(Arc::clone(&service), tokens);
+    let router = super::router(Arc::clone(&service), Guard::new(tokens, tls.is_some()));
     let permits = Arc::new(Semaphore::new(service.limits.connections));
     let mut open = JoinSet::new();
     loop {

@@ -1,0 +1,172 @@
+//! What is understood of a file, and what would be refused: a look at its first records, before anything is built of them.
+
+use super::format::packing_name;
+use super::plan::{Plan, PlannedFile};
+use super::read::FileOpener;
+use retally_core::contract::{Graph, Input, InputKind};
+use retally_core::ids::Ids;
+use retally_core::mapping::{Origin, Rule};
+use retally_core::record::{Context, Refusal, texts};
+use retally_core::split::{Archive, Format, Line, Location, Opener, Split, SplitError};
+use retally_core::texts::Texts;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// So many records of each file are read.
+const RECORDS_MAX: u64 = 1_000;
+/// So many are shown as they are read.
+const SAMPLES_MAX: usize = 5;
+
+/// What was seen of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Checked {
+    /// The input.
+    pub input: &'static str,
+    /// Its name.
+    pub name: String,
+    /// What it is, in words.
+    pub format: String,
+    /// Each field, and where its values come from, in words.
+    pub fields: Vec<(&'static str, String)>,
+    /// Of a file of datasets, how many there are; they are read as a whole, and nothing else is known of them.
+    pub datasets: Option<usize>,
+    /// Records that can be read.
+    pub accepted: u64,
+    /// Records that are refused.
+    pub refused: u64,
+    /// Whether there is more behind what was read.
+    pub more: bool,
+    /// The first records, as they are read: a text for each field.
+    pub samples: Vec<Vec<String>>,
+    /// Why records are refused, in the order of the lines where that came first.
+    pub reasons: Vec<Reason>,
+    /// The zone in which times without an offset were read; nothing where there are none.
+    pub zone: Option<String>,
+}
+
+/// Why records are refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    /// The reason.
+    pub reason: String,
+    /// How many records.
+    pub records: u64,
+    /// The line of the first of them.
+    pub line: u64,
+}
+
+/// Looks at the file with this place in a plan, which was made for this input.
+///
+/// # Errors
+/// The file can't be opened or read.
+pub fn check(graph: &dyn Graph, input: &Input, plan: &Plan, place: usize) -> Result<Checked, SplitError> {
+    let Some(file) = plan.files.get(place) else { return Ok(Checked::default()) };
+    let mut checked = Checked { input: input.name, name: file.name.clone(), ..Checked::default() };
+    let splits = splits(plan, file, place);
+    let Some(split) = splits.first() else { return Ok(checked) };
+    if matches!(input.kind, InputKind::Datasets(_)) {
+        checked.datasets = Some(splits.iter().filter(|split| matches!(split.location, Location::Dataset(_))).count());
+        return Ok(checked);
+    }
+    checked.format = format(split);
+    checked.fields = input.fields.iter().enumerate().map(|(place, field)| (field.name, origin(input, place, split))).collect();
+    let calendar = graph.calendar();
+    let context = match graph.ids() {
+        Ids::Declared => input.context(calendar.clone()),
+        Ids::Text => input.context(calendar.clone()).with_text_ids(Texts::of_workers(1)),
+    };
+    // Line numbers are those of the first split alone; the others are read only where that one is short.
+    let mut reader = FileOpener::default().open(split, input)?;
+    let mut reasons = BTreeMap::new();
+    while reader.read(&mut |line| checked.add(&line, split, input, &context, &mut reasons))? && !checked.more {}
+    checked.reasons = reasons.into_iter().map(|(reason, (records, line))| Reason { reason, records, line }).collect();
+    checked.reasons.sort_by_key(|reason| (reason.line, reason.records));
+    checked.zone = context.noticed.take().local_times.then(|| calendar.name().to_string());
+    Ok(checked)
+}
+
+/// The splits of a file.
+fn splits<'p>(plan: &'p Plan, file: &PlannedFile, place: usize) -> &'p [Split] {
+    let number = |split: u64| usize::try_from(split).unwrap_or(usize::MAX);
+    let until = plan.files.get(place + 1).map_or(plan.splits.len(), |next| number(next.first_split));
+    plan.splits.get(number(file.first_split)..until).unwrap_or_default()
+}
+
+impl Checked {
+    fn add(&mut self, line: &Line<'_>, split: &Split, input: &Input, context: &Context, reasons: &mut BTreeMap<String, (u64, u64)>) {
+        if self.accepted + self.refused >= RECORDS_MAX {
+            self.more = true;
+            return;
+        }
+        let record = line.record.map_err(Refusal::from).and_then(|raw| {
+            let time = (input.read)(raw, context)?;
+            time.map_or(Ok(()), |time| split.accepts(time))?;
+            Ok(raw)
+        });
+        match record {
+            Ok(raw) => {
+                self.accepted += 1;
+                if self.samples.len() < SAMPLES_MAX {
+                    self.samples.extend(texts(raw, input.fields, context));
+                }
+            }
+            Err(reason) => {
+                self.refused += 1;
+                reasons.entry(reason.into_owned()).or_insert((0, line.number + 1)).0 += 1;
+            }
+        }
+    }
+}
+
+/// What a file is, in words.
+fn format(split: &Split) -> String {
+    let format = match &split.format {
+        Format::Csv(columns) => {
+            let delimiter = match columns.delimiter {
+                b'\t' => "tabs".into(),
+                other => format!("{:?}", char::from(other)),
+            };
+            let header = match columns.head_lines {
+                _ if !columns.header => "without a header".to_string(),
+                line => format!("with a header that ends in line {line}"),
+            };
+            format!("CSV, {} columns between {delimiter}, {header}", columns.places.len())
+        }
+        Format::JsonLines => "JSON objects by line".into(),
+        Format::Json { wrapper: None } => "JSON objects, one after the other or in arrays".into(),
+        Format::Json { wrapper: Some(key) } => format!("JSON objects in the array {key:?} of others"),
+        Format::Parquet => "Parquet".into(),
+        Format::Archive(Archive::Zip) => "a zip archive".into(),
+        Format::Archive(Archive::Tar) => "a tar archive".into(),
+    };
+    let packing = packing_name(split.packing).map(|name| format!(", packed with {name}")).unwrap_or_default();
+    let encoding = split.encoding.as_ref().map(|name| format!(", {name}")).unwrap_or_default();
+    format!("{format}{packing}{encoding}")
+}
+
+/// Where a field's values come from, in words.
+fn origin(input: &Input, place: usize, split: &Split) -> String {
+    let Rule { origin, time, truth } = input.mapping.rule(place).cloned().unwrap_or_default();
+    let name = input.fields.get(place).map_or("", |field| input.mapping.name(place, field));
+    let mut text = match (&origin, &split.format) {
+        (Origin::Constant(value), _) => format!("is always {value:?}"),
+        (Origin::Absent, _) => "is not there".into(),
+        (_, Format::Csv(columns)) => {
+            let from = columns.copies.iter().find(|(_, to)| *to == place).map_or(place, |(from, _)| *from);
+            match columns.places.iter().position(|column| *column == Some(from)) {
+                Some(column) if columns.header => format!("is column {}, {name:?}", column + 1),
+                Some(column) => format!("is column {}", column + 1),
+                None => "is not there".into(),
+            }
+        }
+        _ => format!("is under {name:?}"),
+    };
+    if let Some(format) = time {
+        write!(text, ", a time as {format}").ok();
+    }
+    if let Some(truth) = truth {
+        write!(text, ", true as {}, false as {}", truth.yes.join(" or "), truth.no.join(" or ")).ok();
+    }
+    text
+}

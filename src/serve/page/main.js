@@ -1,0 +1,159 @@
+// The page: its frame, which view is shown, and what happens when something arrives.
+
+import { dataflows, tables, whenUnknown } from './api.js'
+import { batches } from './batches.js'
+import { dataflow } from './dataflow.js'
+import { failure, h, put } from './dom.js'
+import { feed } from './feed.js'
+import { time } from './format.js'
+import { follow, onProgress, onState, stop } from './live.js'
+import { overview } from './overview.js'
+import { rejected } from './rejected.js'
+import { hasSensors, sensors } from './sensors.js'
+import { hasTokens, loadSession, login, logout } from './session.js'
+import { applyTheme, otherTheme } from './theme.js'
+import { link, listen, place } from './url.js'
+import { showWhy } from './why.js'
+
+const VIEWS = { overview, dataflow, sensors, rejected, feed, batches }
+const app = document.querySelector('#app')
+const main = document.querySelector('#main')
+const nav = h('nav', { class: 'nav', 'aria-label': 'Views' })
+const state = h('div', { class: 'state', role: 'status' })
+const banner = h('div', { class: 'banner', role: 'alert', hidden: true })
+const tools = h('div', { class: 'tools' })
+
+let view = {}
+let shown
+let showing = 0
+
+function frame() {
+  put(tools, h('button', { type: 'button', class: 'quiet', title: 'light or dark', 'aria-label': 'Light or dark', onclick: otherTheme }, '◐'),
+    hasTokens() && h('button', { type: 'button', class: 'quiet small', onclick: logout }, 'Log out'))
+  put(app, h('header', { class: 'top' }, h('a', { class: 'brand', href: link('overview') }, h('img', { src: '/page/icon.svg', alt: '', width: 24, height: 24 }), 'retally'), nav, state, tools), banner, main)
+}
+
+async function showNav() {
+  const { view: now, name } = place()
+  const all = await dataflows()
+  const entry = (path, label, is) => h('a', { href: link(path), 'aria-current': is ? 'page' : undefined }, label)
+  put(nav, entry('overview', 'Overview', now === 'overview'),
+    h('span', { class: 'group' }, all.map((about) => entry(`dataflow/${about.name}`, about.name, now === 'dataflow' && name === about.name))),
+    h('span', { class: 'group' }, hasSensors(all) && entry('sensors', 'Sensors', now === 'sensors'), [['rejected', 'Rejected'], ['feed', 'Feed'], ['batches', 'Batches']].map(([path, label]) => entry(path, label, now === path))))
+}
+
+/** Shows what the address says: another view, or the same one changed. */
+async function show() {
+  applyTheme()
+  const now = place()
+  const text = `${now.view}/${now.names.join('/')}`
+  showWhy()
+  if (text === shown) {
+    await showNav()
+    return view.change?.()
+  }
+  shown = text
+  showing += 1
+  const mine = showing
+  view = {}
+  try {
+    await showNav()
+    const root = h('div', { class: 'view', 'data-view': now.view })
+    document.title = `${now.name || now.view} · retally`
+    put(main, root)
+    scrollTo(0, 0)
+    const made = await (VIEWS[now.view] ?? missing)(root, now)
+    if (mine === showing) view = made
+  } catch (error) {
+    if (error.status !== 401) put(main, failure(error))
+    shown = undefined
+  }
+  return undefined
+}
+
+async function missing(root) {
+  put(root, failure(new Error('there is no such view')), h('p', null, h('a', { href: link('overview') }, 'Overview')))
+  return {}
+}
+
+/** One table of each dataflow is followed, the smallest: its progress says that there is something new. */
+async function followAll() {
+  const followed = []
+  for (const about of await dataflows()) {
+    const sizes = (await tables(about.name)).map((one) => [one.rows ?? 0, one.name]).sort((a, b) => a[0] - b[0])
+    if (sizes.length) followed.push(`${about.name}.${sizes[0][1]}`)
+  }
+  follow(followed)
+}
+
+let updating
+let waiting
+
+/** Shows what is new; while that goes on, what comes next waits. */
+async function update(moved) {
+  if (updating) {
+    waiting = waiting === undefined ? moved : { ...waiting, ...moved }
+    return
+  }
+  updating = true
+  try {
+    await view.update?.(moved)
+  } finally {
+    updating = false
+  }
+  if (waiting !== undefined) {
+    const next = waiting
+    waiting = undefined
+    update(next)
+  }
+}
+
+function showState({ live, since, resumed, first }) {
+  const word = live ? 'Live' : first ? 'Connecting' : 'Cut off'
+  put(state, h('i', { class: `dot ${live ? 'ok' : first ? '' : 'bad'}` }), word)
+  banner.hidden = live || first
+  if (!live && !first) put(banner, `Cut off since ${time(since.toISOString())}. What is shown may be old; trying again…`)
+  if (resumed) show().then(() => update(undefined))
+}
+
+async function begin() {
+  applyTheme()
+  let session
+  try {
+    session = await loadSession()
+  } catch (error) {
+    put(main, failure(error))
+    setTimeout(begin, 2000)
+    return
+  }
+  if (!session.access) {
+    shown = undefined
+    stop()
+    put(app, main)
+    login(main, begin)
+    return
+  }
+  frame()
+  await show()
+  try {
+    await followAll()
+  } catch (error) {
+    put(main, failure(error))
+    setTimeout(begin, 2000)
+  }
+}
+
+let asking = false
+whenUnknown(() => {
+  // The session has ended.
+  if (asking) return
+  asking = true
+  setTimeout(() => {
+    asking = false
+    begin()
+  })
+})
+onState(showState)
+onProgress(update)
+listen(show)
+begin()
