@@ -26,6 +26,14 @@ fn failing(place: &Place, calls: &str, error: &str, k: usize, files: &[&str], wo
     Started::new(command, words)
 }
 
+/// A place with the same folders as another.
+fn copy(place: &Place, folders: &[&str]) -> Place {
+    let copy = Place::new();
+    let copied = Command::new("cp").arg("-a").args(folders).arg(copy.path(".")).current_dir(place.path(".")).status();
+    assert!(copied.unwrap().success());
+    copy
+}
+
 fn was_hit(place: &Place) -> bool {
     place.read("trace").contains("(INJECTED)")
 }
@@ -68,9 +76,7 @@ fn whichever_call_of_a_run_fails_nothing_is_lost() {
     ] {
         for k in 1..CALLS_MAX {
             let what = format!("{calls} {error} {k}");
-            let place = Place::new();
-            let copied = Command::new("cp").args(["-a", "state", "out"]).arg(place.path(".")).current_dir(base.path(".")).status();
-            assert!(copied.unwrap().success());
+            let place = copy(&base, &["state", "out"]);
             place.write("second.csv", table(&EVENTS, &second));
             let words = "run online --state state events=second.csv --out out -w 1";
             let ran = failing(&place, calls, error, k, &[], words).finish();
@@ -98,6 +104,9 @@ fn whichever_call_of_a_service_fails_what_was_answered_is_there() {
     let batches: Vec<Vec<String>> = (0..5).map(|batch| (batch * 4..batch * 4 + 4).map(line).collect()).collect();
     let expected = tables_of(&batches.concat());
     let journal = "state/journal/00000001.log";
+    // `strace` knows files that are there when it starts.
+    let base = Place::new();
+    crate::support::service::Service::start(&base, "online -w 1").end();
     let mut hits = 0;
     for (calls, error, files) in [
         ("write", "ENOSPC", &[journal][..]),
@@ -107,7 +116,7 @@ fn whichever_call_of_a_service_fails_what_was_answered_is_there() {
     ] {
         for k in (1..CALLS_MAX).step_by(if files[0] == journal { 1 } else { 3 }) {
             let what = format!("{calls} {error} {k} {files:?}");
-            let place = Place::new();
+            let place = copy(&base, &["state"]);
             let started = failing(&place, calls, error, k, files, "serve online -w 1 --state state --listen 127.0.0.1:0");
             let key = |number: usize| number.to_string();
             let mut answered = Vec::new();
