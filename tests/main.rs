@@ -27,6 +27,7 @@ mod replay;
 mod secrets;
 mod sensors;
 mod serve;
+mod service_points;
 mod states;
 mod support;
 mod terminal;

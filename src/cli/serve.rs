@@ -43,6 +43,10 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     }
     let dataflows = names.iter().filter_map(|name| registry::dataflow(name));
     let dataflows = dataflows.map(|dataflow| job::served(dataflow, matches)).collect::<Result<Vec<_>, _>>()?;
+    if let Some((first, second)) = two_in_a_file(&dataflows) {
+        let error = CliError::usage(format!("--points would hold the points of {first} and {second} in one file"));
+        return Err(error.hint("serve them apart, or give a store or a server"));
+    }
     let text = |name: &str| matches.get_one::<String>(name);
     let listen = text("listen").cloned().or(mapping::read(matches)?.listen).unwrap_or_else(|| LISTEN.into());
     let tokens = text("tokens").map(|path| Tokens::read(Path::new(path))).transpose();
@@ -62,6 +66,12 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
         unless_broken_pipe(writeln!(stdout(), "listening on {scheme}://{address}").and_then(|()| stdout().flush())).ok();
     };
     Ok(serve::run(dataflows, options, listening)?)
+}
+
+/// Two dataflows whose points would go to the same file, where there are two.
+fn two_in_a_file(dataflows: &[Served]) -> Option<(&'static str, &'static str)> {
+    let mut of_files = dataflows.iter().filter(|served| matches!(served.job.points, crate::points::Destination::File(_))).map(Served::name);
+    of_files.next().zip(of_files.next())
 }
 
 /// The folders that are watched, by flags and by the configuration file.

@@ -27,6 +27,9 @@ pub mod watch;
 use crate::engine::host::{self, Host};
 use crate::engine::{EngineError, Job, Passing};
 use crate::interrupt;
+use crate::points::store::outlet::OpenStore;
+use crate::points::store::{Store, StoreError};
+use crate::points::{Destination, PointsError};
 use crate::sinks::SinkError;
 use crate::sinks::live::read::Readers;
 use crate::sinks::live::{BatchRow, Live};
@@ -128,9 +131,10 @@ pub fn run(dataflows: Vec<Served>, options: Options, listening: impl FnOnce(Sock
     }
     let mut live = Live::open(&State::tables(&dir))?;
     let decisions = dataflows.iter().map(|served| look(&state, &mut live, served)).collect::<Result<Vec<_>, _>>()?;
-    let jobs: Vec<Job> = dataflows.iter().map(|served| served.job.clone()).collect();
+    let (store, jobs) = open_store(&dataflows)?;
     let (sender, queue) = mpsc::sync_channel(options.limits.waiting);
     let service = Arc::new(Service::new(dataflows, state.files().clone(), Readers::new(live.path()), &options, sender));
+    service.set_store(store);
     for (place, decision) in decisions.iter().enumerate() {
         if let Decision::Compare(epoch) = decision {
             service.publish(&[(place, *epoch)]);
@@ -204,6 +208,7 @@ pub fn run(dataflows: Vec<Served>, options: Options, listening: impl FnOnce(Sock
     {
         host.close()?;
     }
+    service.set_store(None);
     ended?;
     service.further.iter().for_each(Further::end);
     writing.into_iter().for_each(|thread: JoinHandle<()>| drop(thread.join()));
@@ -242,6 +247,26 @@ fn until_ended(happened: &Receiver<Event>, service: &Service, shared: &Shared, h
         first = first.or(ended.err());
     }
     first.map_or(Ok(()), Err)
+}
+
+/// Opens the store of points, where dataflows have one. What is there of their points is written anew: what has changed since the process
+/// before this one ended is not known.
+fn open_store(dataflows: &[Served]) -> Result<(Option<Arc<Store>>, Vec<Job>), ServeError> {
+    let failed = |error: StoreError| EngineError::from(PointsError::from(error));
+    let (mut open, mut jobs): (Option<OpenStore>, Vec<Job>) = (None, Vec::new());
+    for served in dataflows {
+        let mut job = served.job.clone();
+        if let Destination::Store(dir) = &job.points {
+            let store = match &open {
+                Some(open) => open.clone(),
+                None => open.insert(OpenStore::open(dir).map_err(failed)?).clone(),
+            };
+            job.graph.measurements().iter().try_for_each(|measurement| store.store().clear(measurement.name)).map_err(failed)?;
+            job.points = Destination::Open(store);
+        }
+        jobs.push(job);
+    }
+    Ok((open.map(|open| Arc::clone(open.store())), jobs))
 }
 
 /// As many files and connections may be open as the system allows: shells give a process few at first.

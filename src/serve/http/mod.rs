@@ -6,6 +6,7 @@ mod changes;
 mod charts;
 mod error;
 mod openapi;
+mod points;
 mod replay;
 pub mod server;
 mod status;
@@ -115,6 +116,15 @@ pub const ROUTES: &[Route] = &[
         takes: &[],
         gives: &["image/svg+xml", "image/png"],
         handler: || get(charts::chart),
+    },
+    Route {
+        method: "get",
+        path: "/v1/{dataflow}/points/{measurement}",
+        about: "Points of the embedded store, in the order of time",
+        parameters: points::PARAMETERS,
+        takes: &[],
+        gives: &[JSON],
+        handler: || get(points::points),
     },
     Route {
         method: "get",
