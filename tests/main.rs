@@ -33,6 +33,7 @@ mod secrets;
 mod secured;
 mod sensors;
 mod serve;
+mod service_points;
 mod states;
 mod support;
 mod terminal;

@@ -264,11 +264,13 @@ fn rows_are_chosen_ordered_and_paged() {
 #[test]
 fn each_route_of_the_description_is_there() {
     let place = Place::new();
-    let service = Service::start(&place, "active -w 1");
+    let service = Service::start(&place, "active sensors -w 1");
     let document = service.get("/openapi.json").ok().json();
     for (path, calls) in document["paths"].as_object().unwrap() {
+        let dataflow = if path.contains("{measurement}") { "sensors" } else { "active" };
         let filled = path
-            .replace("{dataflow}", "active")
+            .replace("{dataflow}", dataflow)
+            .replace("{measurement}", "measurements")
             .replace("{table}", "active_rolling")
             .replace("{input}", "events")
             .replace("{chart}", "active_users.svg");
@@ -910,49 +912,80 @@ fn a_full_disk_refuses_batches_and_loses_none() {
     assert!(refused > 0, "the disk was never full: {} batches were taken", taken.len());
 }
 
-/// More than a shell allows a process to have open, at first.
-const STREAMS: usize = 1_500;
+/// As many as a service takes; of them, as the system allows.
+const STREAMS: usize = 10_000;
+/// A stream costs no more than this.
+const STREAM_BYTES_MAX: u64 = 64 << 10;
+
+/// The memory of a process, in bytes.
+fn memory(id: u32) -> u64 {
+    let pages = fs::read_to_string(format!("/proc/{id}/statm")).unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4_096
+}
 
 #[test]
-fn many_streams_hear_of_a_change() {
+fn ten_thousand_streams_hear_of_a_change_and_one_more_is_told_to_come_later() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     // This process has an end of each, too.
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
     let streams = STREAMS.min(usize::try_from(hard).unwrap_or(usize::MAX).saturating_sub(200));
     let place = Place::new();
-    let service = Service::start(&place, "online -w 2");
+    let service = Service::start(&place, &format!("online -w 2 --max-streams {streams}"));
     let address = service.address.strip_prefix("http://").unwrap().to_string();
-    let open = |_| {
+    let ask = |path: &str| {
         let mut stream = TcpStream::connect(&address).unwrap();
-        stream.write_all(b"GET /v1/changes?tables=online.online_daily HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         stream
     };
-    let mut all: Vec<TcpStream> = (0..streams).map(open).collect();
-    let until = std::time::Instant::now() + Duration::from_secs(60);
-    while service.get("/v1/status").ok().json()["streams"] != streams {
-        assert!(std::time::Instant::now() < until, "{}", service.get("/v1/status").text);
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    service.csv("/v1/online/events", table(&EVENTS, &["2026-03-01 00:00:00,77,77,77,true".into()])).ok();
+    let path = "/v1/changes?tables=online.online_daily";
+    let until = |is_so: &dyn Fn() -> bool| {
+        let until = std::time::Instant::now() + Duration::from_secs(120);
+        while !is_so() {
+            assert!(std::time::Instant::now() < until, "{}", service.get("/v1/status").text);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let event = |day: usize| table(&EVENTS, &[format!("2026-03-{day:02} 00:00:00,77,77,77,true")]);
+    // What a service needs in any case is there.
+    service.csv("/v1/online/events", event(1)).ok();
+    let before = memory(service.started.id());
+    let mut all: Vec<TcpStream> = (0..streams).map(|_| ask(path)).collect();
+    until(&|| service.get("/v1/status").ok().json()["streams"] == streams);
+    // One more is told to come later; reads and batches go on.
+    let refused = service.try_get(path, &[]).unwrap();
+    assert!(refused.headers.contains_key("retry-after"), "{refused:?}");
+    refused.refused(503, "streams");
+    assert_eq!(service.get("/v1/online/tables/online_daily").ok().headers["retally-epoch"], "1");
+    let epoch = service.csv("/v1/online/events", event(2)).ok().json()["epoch"].clone();
+    assert_eq!(epoch, 2);
     for stream in &mut all {
         let (mut text, mut block) = (String::new(), [0; 2048]);
-        while !text.contains("id: online:1\n") {
+        while !text.contains("id: online:2\n") {
             let length = stream.read(&mut block).unwrap();
             assert!(length > 0, "a stream ends: {text}");
             text += &String::from_utf8_lossy(&block[..length]);
         }
         assert!(text.contains("\"devices\":1"), "{text}");
     }
+    let each = memory(service.started.id()).saturating_sub(before) / streams as u64;
+    println!("{streams} streams of {each} bytes each");
+    assert!(each < STREAM_BYTES_MAX, "a stream takes {each} bytes");
+    // Whoever goes makes room for another.
+    drop(all.pop());
+    until(&|| {
+        service.csv("/v1/online/events", event(3)).ok();
+        service.get("/v1/status").ok().json()["streams"] == streams - 1
+    });
+    all.push(ask(path));
+    until(&|| service.get("/v1/status").ok().json()["streams"] == streams);
     // Whoever goes is not counted any more.
     drop(all);
-    let until = std::time::Instant::now() + Duration::from_secs(60);
-    while service.get("/v1/status").ok().json()["streams"] != 0 {
-        service.csv("/v1/online/events", table(&EVENTS, &["2026-03-01 00:00:00,77,77,77,true".into()])).ok();
-        assert!(std::time::Instant::now() < until, "{}", service.get("/v1/status").text);
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    until(&|| {
+        service.csv("/v1/online/events", event(4)).ok();
+        service.get("/v1/status").ok().json()["streams"] == 0
+    });
     service.end();
     setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
 }

@@ -150,6 +150,7 @@ fn serve() -> Command {
             flag("out", "DEST", "Where tables go besides: postgres://USER@HOST/DATABASE, sqlite:PATH, or a folder of files: csv:DIR, json:DIR, parquet:DIR; changes:FILE gets each change of them, and a server those of a table: webhook:URL#DATAFLOW.TABLE?COLUMN=VALUE")
                 .action(ArgAction::Append),
         )
+        .arg(flag("points", "DEST", "Where points go: store:DIR, read by `retally query` and by HTTP; http://HOST:PORT/..., a server that takes line protocol; file:PATH, which is written when the service ends [default: the store in the folder of the state]"))
         .arg(flag("export-every", "DURATION", "How often the files of a folder are written; at the end they are too [default: 1h]").value_parser(values::every))
         .arg(
             Arg::new("replace")

@@ -125,7 +125,11 @@ pub fn served(dataflow: &dyn Dataflow, matches: &ArgMatches, dir: &Path) -> Resu
     let accept_from = accept_from(matches, &settings)?;
     let graph = dataflow.graph(&settings).map_err(|error| CliError::usage(error.to_string()))?;
     let tables = graph.tables().iter().map(|table| table.name.to_string()).collect();
-    let points = if graph.measurements().is_empty() { Destination::Nowhere } else { Destination::Store(State::points(dir)) };
+    let points = match matches.get_one::<String>("points") {
+        _ if graph.measurements().is_empty() => Destination::Nowhere,
+        Some(given) => destination(given)?,
+        None => Destination::Store(State::points(dir)),
+    };
     let job =
         Job { accept_from, rejected_kept: KEPT_MAX, rejected_by_batch: true, points, ..Job::new(definition, graph, settings, tables) };
     Ok(Served::new(plain, job))
@@ -182,6 +186,13 @@ fn with_pieces(graph: &dyn Graph, mut tables: BTreeSet<String>, charts: bool) ->
     Ok(tables)
 }
 
+fn destination(given: &str) -> Result<Destination, CliError> {
+    given.parse().map_err(|error: PointsError| {
+        CliError::usage(error.to_string())
+            .hint("give store:DIR, file:PATH, or the URL of a server that takes line protocol: http://HOST:PORT/PATH")
+    })
+}
+
 /// Where points go: as given; otherwise into the folder of the tables.
 fn points(graph: &dyn Graph, matches: &ArgMatches) -> Result<Destination, CliError> {
     if graph.measurements().is_empty() {
@@ -189,10 +200,7 @@ fn points(graph: &dyn Graph, matches: &ArgMatches) -> Result<Destination, CliErr
     }
     let text = |name: &str| matches.get_one::<String>(name);
     match (text("points"), text("out")) {
-        (Some(dest), _) => dest.parse().map_err(|error: PointsError| {
-            CliError::usage(error.to_string())
-                .hint("give store:DIR, file:PATH, or the URL of a server that takes line protocol: http://HOST:PORT/PATH")
-        }),
+        (Some(given), _) => destination(given),
         (None, Some(out)) => match sinks::Destination::parse(out) {
             Ok(sinks::Destination::Directory(dir)) => Ok(Destination::File(dir.join("points.lp"))),
             _ => Ok(Destination::Nowhere),

@@ -7,26 +7,16 @@ use super::error::{CliError, say, unless_broken_pipe};
 use super::suggest::nearest;
 use super::{show, table};
 use crate::points::Destination;
+use crate::points::store::Store;
+use crate::points::store::ask::{self, AskError, Question, parse_time, time_text};
 use crate::points::store::merge::{FieldValue, StoredPoint};
-use crate::points::store::series::{StoredMeasurement, StoredSeries};
-use crate::points::store::{Store, StoreError};
 use crate::registry;
 use clap::ArgMatches;
 use retally_core::calendar::Calendar;
-use retally_core::time::{Moment, SECOND};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write, stdout};
 use std::ops::RangeInclusive;
-
-/// More series are not read together: each has a block in memory.
-const SERIES_MAX: usize = 1_000;
-/// What is asked for.
-struct Question {
-    measurement: StoredMeasurement,
-    series: Vec<StoredSeries>,
-    range_ns: RangeInclusive<i64>,
-}
 
 /// Runs the command.
 pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
@@ -64,48 +54,25 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
 
 /// What the words ask for, in this store.
 fn question(store: &Store, name: &str, matches: &ArgMatches, range_ns: RangeInclusive<i64>) -> Result<Question, CliError> {
-    let Some(measurement) = store.measurement(name)? else {
-        let names: Vec<String> = store.measurements()?.into_iter().map(|measurement| measurement.name).collect();
-        return Err(CliError::usage(format!("the store has no measurement {name:?}")).hint(nearest("measurement", name, &names)));
-    };
     let mut tags = BTreeMap::new();
     for given in matches.get_many::<String>("tags").into_iter().flatten() {
         let Some((tag, value)) = given.split_once('=') else {
-            return Err(CliError::usage(format!("{given:?} is not TAG=VALUE")).hint(nearest("tag", given, &measurement.tags)));
+            let known = store.measurement(name)?.map(|measurement| measurement.tags).unwrap_or_default();
+            return Err(CliError::usage(format!("{given:?} is not TAG=VALUE")).hint(nearest("tag", given, &known)));
         };
-        if !measurement.tags.iter().any(|known| known == tag) {
-            return Err(CliError::usage(format!("{name:?} has no tag {tag:?}")).hint(nearest("tag", tag, &measurement.tags)));
-        }
         tags.insert(tag.to_string(), value.to_string());
     }
-    let mut series = store.series(name, &tags)?;
-    if series.is_empty() {
-        return Err(no_series(store, name, &tags)?);
-    }
-    if series.len() > SERIES_MAX {
-        let free: Vec<&str> = measurement.tags.iter().filter(|tag| !tags.contains_key(*tag)).map(String::as_str).collect();
-        return Err(CliError::usage(format!(
-            "{} series of {name:?} have these tags, and at most {SERIES_MAX} are read together",
-            series.len()
-        ))
-        .hint(format!("say more tags: {}", free.join(", "))));
-    }
-    let values = |series: &StoredSeries| measurement.tags.iter().map(|tag| series.tags.get(tag).cloned()).collect::<Vec<_>>();
-    series.sort_by_key(values);
-    Ok(Question { measurement, series, range_ns })
-}
-
-/// Which of the tags is the one that no series has, and what comes near to it.
-fn no_series(store: &Store, name: &str, tags: &BTreeMap<String, String>) -> Result<CliError, StoreError> {
-    for (tag, value) in tags {
-        let others: BTreeSet<String> =
-            store.series(name, &BTreeMap::new())?.into_iter().filter_map(|mut series| series.tags.remove(tag)).collect();
-        if !others.contains(value) && !value.is_empty() {
-            let others: Vec<String> = others.into_iter().collect();
-            return Ok(CliError::failed(format!("no points of {name:?} have {tag}={value:?}")).hint(nearest("value", value, &others)));
+    store.question(name, &tags, range_ns).map_err(|error| {
+        let said = error.to_string();
+        match error {
+            AskError::Measurement { name, known } => CliError::usage(said).hint(nearest("measurement", &name, &known)),
+            AskError::Tag { tag, known, .. } => CliError::usage(said).hint(nearest("tag", &tag, &known)),
+            AskError::Series { free, .. } => CliError::usage(said).hint(format!("say more tags: {}", free.join(", "))),
+            AskError::Value { value, known, .. } => CliError::failed(said).hint(nearest("value", &value, &known)),
+            AskError::Together(_) => CliError::failed(said).hint("leave one out"),
+            AskError::Store(error) => error.into(),
         }
-    }
-    Ok(CliError::failed(format!("no points of {name:?} have all of these tags")).hint("leave one out"))
+    })
 }
 
 fn range(matches: &ArgMatches) -> Result<RangeInclusive<i64>, CliError> {
@@ -118,29 +85,7 @@ fn range(matches: &ArgMatches) -> Result<RangeInclusive<i64>, CliError> {
         let parsed = parse_time(text, &calendar).map_err(|error| CliError::usage(format!("--{name} {text:?} {error}")));
         parsed.map(Some)
     };
-    let (from, to) = (time("from")?, time("to")?);
-    Ok(from.unwrap_or(i64::MIN)..=to.map_or(i64::MAX, |to| to.saturating_sub(1)))
-}
-
-/// Nanoseconds of a time, or of the beginning of a day.
-fn parse_time(text: &str, calendar: &Calendar) -> Result<i64, retally_core::time::TimeError> {
-    let day = if text.len() == "2026-01-31".len() { format!("{text}T00:00:00") } else { text.to_string() };
-    let moment = calendar.parse(day.as_bytes())?;
-    // What comes behind microseconds is cut there, and counts here.
-    let fraction = text.split_once('.').map_or("", |(_, fraction)| fraction);
-    let digits = fraction.bytes().take_while(u8::is_ascii_digit).map(|digit| i64::from(digit - b'0')).skip(6);
-    let nanos = digits.chain(std::iter::repeat(0)).take(3).fold(0, |nanos, digit| nanos * 10 + digit);
-    Ok(moment.0 * 1_000 + nanos)
-}
-
-/// A time as tables have it, with nine digits where six are not enough.
-fn time_text(time_ns: i64) -> String {
-    let (micros, nanos) = (time_ns.div_euclid(1_000), time_ns.rem_euclid(1_000));
-    if nanos == 0 {
-        return Moment(micros).to_string();
-    }
-    let whole = Moment(micros - micros.rem_euclid(SECOND)).to_string();
-    format!("{}.{:09}Z", whole.trim_end_matches('Z'), time_ns.rem_euclid(1_000_000_000))
+    Ok(ask::range(time("from")?, time("to")?))
 }
 
 impl Question {
@@ -224,33 +169,4 @@ fn print_table(store: &Store, question: &Question, name: &str, points: Points) -
     }
     let text = table::render_cells(name, &question.columns(), shown.iter().map(|point| question.texts(point)), rows, None);
     unless_broken_pipe(stdout().write_all(text.as_bytes()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_have_nine_digits_where_they_need_them() {
-        for (time_ns, text) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (1_500_000, "1970-01-01T00:00:00.001500Z"),
-            (1_700_000_000_123_456_789, "2023-11-14T22:13:20.123456789Z"),
-            (-1, "1969-12-31T23:59:59.999999999Z"),
-        ] {
-            assert_eq!(time_text(time_ns), text);
-        }
-    }
-
-    #[test]
-    fn times_and_days_are_read_in_a_zone_down_to_nanoseconds() {
-        let berlin = Calendar::named("Europe/Berlin").unwrap();
-        let read = |text: &str| parse_time(text, &berlin).map(time_text).map_err(|error| error.to_string());
-        assert_eq!(read("2026-07-01").unwrap(), "2026-06-30T22:00:00Z");
-        assert_eq!(read("2026-07-01 00:00:01").unwrap(), "2026-06-30T22:00:01Z");
-        assert_eq!(read("2023-11-14T22:13:20.123456789Z").unwrap(), "2023-11-14T22:13:20.123456789Z");
-        assert_eq!(read("2023-11-14T22:13:20.12345678+01").unwrap(), "2023-11-14T21:13:20.123456780Z");
-        assert_eq!(read("2023-11-14T22:13:20.12Z").unwrap(), "2023-11-14T22:13:20.120000Z");
-        assert!(read("2026-07-99").is_err() && read("yesterday").is_err());
-    }
 }

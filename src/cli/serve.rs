@@ -62,6 +62,10 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
         (state, _) => state?,
     };
     let dataflows = dataflows.map(|dataflow| job::served(dataflow, matches, &state)).collect::<Result<Vec<_>, _>>()?;
+    if let Some((first, second)) = two_in_a_file(&dataflows) {
+        let error = CliError::usage(format!("--points would hold the points of {first} and {second} in one file"));
+        return Err(error.hint("serve them apart, or give a store or a server"));
+    }
     let text = |name: &str| matches.get_one::<String>(name);
     let listen = text("listen").cloned().or(mapping::read(matches)?.listen).unwrap_or_else(|| LISTEN.into());
     let tokens = text("tokens").map(|path| Tokens::read(Path::new(path))).transpose();
@@ -90,6 +94,12 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
         }
     };
     Ok(serve::run(dataflows, options, listening)?)
+}
+
+/// Two dataflows whose points would go to the same file, where there are two.
+fn two_in_a_file(dataflows: &[Served]) -> Option<(&'static str, &'static str)> {
+    let mut of_files = dataflows.iter().filter(|served| matches!(served.job.points, crate::points::Destination::File(_))).map(Served::name);
+    of_files.next().zip(of_files.next())
 }
 
 /// The folders that are watched, by flags and by the configuration file.

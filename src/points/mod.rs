@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use store::StoreError;
+use store::outlet::OpenStore;
 
 /// Where points go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub enum Destination {
     Http(Target),
     /// The embedded store in a folder.
     Store(PathBuf),
+    /// One that this process has open.
+    Open(OpenStore),
 }
 
 /// An open destination.
@@ -142,7 +145,7 @@ impl Destination {
             Destination::Nowhere => "nowhere".into(),
             Destination::File(_) => "file".into(),
             Destination::Http(target) => target.agreement(),
-            Destination::Store(_) => "store".into(),
+            Destination::Store(_) | Destination::Open(_) => "store".into(),
         }
     }
 
@@ -153,6 +156,7 @@ impl Destination {
             Destination::File(path) => Ok(Box::new(file::open(path, process)?)),
             Destination::Http(target) => Ok(Box::new(http::open(target, http::Patience::default())?)),
             Destination::Store(path) => Ok(Box::new(store::outlet::open(path)?)),
+            Destination::Open(store) => Ok(Box::new(store.outlet())),
         }
     }
 }

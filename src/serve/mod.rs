@@ -35,6 +35,9 @@ pub mod watch;
 use crate::engine::host::{self, Host};
 use crate::engine::{EngineError, Job, Passing};
 use crate::interrupt;
+use crate::points::store::outlet::OpenStore;
+use crate::points::store::{Store, StoreError};
+use crate::points::{Destination, PointsError};
 use crate::sinks::SinkError;
 use crate::sinks::live::read::Readers;
 use crate::sinks::live::{BatchRow, Live};
@@ -134,13 +137,14 @@ enum Event {
 /// Where the state is damaged, what the tables hold can still be read, and the error is returned when it ends.
 pub fn run(dataflows: Vec<Served>, mut options: Options, listening: impl FnOnce(SocketAddr)) -> Result<(), ServeError> {
     raise_open_files();
-    let found = match find(&dataflows, &options) {
+    let mut found = match find(&dataflows, &options) {
         Err(error) if error.is_damage() => return damaged::run(dataflows, options, listening, error),
         found => found?,
     };
     let (sender, queue) = mpsc::sync_channel(options.limits.waiting);
     let readers = Readers::new(found.live.path());
     let service = Arc::new(Service::new(dataflows, found.state.files().clone(), readers, &options, sender));
+    service.set_store(found.store.take());
     for (place, decision) in found.decisions.iter().enumerate() {
         if let Decision::Compare(epoch) = decision {
             service.publish(&[(place, *epoch)]);
@@ -167,6 +171,9 @@ struct Found {
     state: State,
     live: Live,
     decisions: Vec<Decision>,
+    jobs: Vec<Job>,
+    /// The store of points, where dataflows have one.
+    store: Option<Arc<Store>>,
 }
 
 fn find(dataflows: &[Served], options: &Options) -> Result<Found, ServeError> {
@@ -178,7 +185,8 @@ fn find(dataflows: &[Served], options: &Options) -> Result<Found, ServeError> {
     }
     let mut live = Live::open(&State::tables(dir))?;
     let decisions = dataflows.iter().map(|served| look(&state, &mut live, served)).collect::<Result<_, _>>()?;
-    Ok(Found { state, live, decisions })
+    let (store, jobs) = open_store(dataflows)?;
+    Ok(Found { state, live, decisions, jobs, store })
 }
 
 /// Has signals ask the service to end.
@@ -204,8 +212,7 @@ fn work(
     happened: &Receiver<Event>,
     queue: Receiver<Incoming>,
 ) -> Result<(), ServeError> {
-    let Found { mut state, mut live, decisions } = found;
-    let jobs: Vec<Job> = service.dataflows.iter().map(|served| served.job.clone()).collect();
+    let Found { mut state, mut live, decisions, jobs, .. } = found;
     let (host, completed) = host::start(jobs, options.workers, Passing::Values)?;
     let (host, shared) = (Arc::new(host), Arc::new(Shared::default()));
     let reached = take_up(service, &state, &mut live, &host, &shared, &decisions)?;
@@ -246,6 +253,7 @@ fn work(
     {
         host.close()?;
     }
+    service.set_store(None);
     ended?;
     service.further.iter().for_each(Further::end);
     writing.into_iter().for_each(|thread: JoinHandle<()>| drop(thread.join()));
@@ -306,6 +314,26 @@ fn until_ended(happened: &Receiver<Event>, service: &Service, shared: &Shared, h
         first = first.or(ended.err());
     }
     first.map_or(Ok(()), Err)
+}
+
+/// Opens the store of points, where dataflows have one. What is there of their points is written anew: what has changed since the process
+/// before this one ended is not known.
+fn open_store(dataflows: &[Served]) -> Result<(Option<Arc<Store>>, Vec<Job>), ServeError> {
+    let failed = |error: StoreError| EngineError::from(PointsError::from(error));
+    let (mut open, mut jobs): (Option<OpenStore>, Vec<Job>) = (None, Vec::new());
+    for served in dataflows {
+        let mut job = served.job.clone();
+        if let Destination::Store(dir) = &job.points {
+            let store = match &open {
+                Some(open) => open.clone(),
+                None => open.insert(OpenStore::open(dir).map_err(failed)?).clone(),
+            };
+            job.graph.measurements().iter().try_for_each(|measurement| store.store().clear(measurement.name)).map_err(failed)?;
+            job.points = Destination::Open(store);
+        }
+        jobs.push(job);
+    }
+    Ok((open.map(|open| Arc::clone(open.store())), jobs))
 }
 
 /// As many files and connections may be open as the system allows: shells give a process few at first.

@@ -25,6 +25,7 @@ use retally_core::contract::Table;
 use retally_core::row::RowBatch;
 use retally_core::time::Moment;
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -209,19 +210,29 @@ fn append(service: &Service, state: &mut State, host: &Host, run: Vec<Incoming>,
             return Ok(());
         }
     }
-    let mut written = Vec::new();
+    let (mut written, mut later) = (Vec::new(), Vec::new());
+    let offer = |(place, epoch): (usize, Epoch), plan, began| -> Result<(), ServeError> {
+        let offered = host.offer(place, plan, began)?;
+        assert_eq!(offered, epoch, "the engine and the journal number batches alike");
+        Ok(())
+    };
     for (incoming, batch) in rest {
         let Incoming { dataflow, plan, key, began, wait, reply, .. } = incoming;
-        let epoch = batch.epoch;
+        let place = (dataflow, batch.epoch);
         let pending = Pending { batch, began, durable: false, reply: Some((wait, reply)), key: key.map(|(_, guard)| guard) };
-        shared.add(service, (dataflow, epoch), pending);
-        let offered = host.offer(dataflow, plan, began)?;
-        assert_eq!(offered, epoch, "the engine and the journal number batches alike");
-        written.push((dataflow, epoch));
+        shared.add(service, place, pending);
+        if service.dataflows.get(dataflow).is_some_and(Served::writes_points) {
+            // Points leave as they are computed, and none may be of a batch that is not there after all.
+            later.push((place, plan, began));
+        } else {
+            offer(place, plan, began)?;
+        }
+        written.push(place);
     }
     let began = Instant::now();
     state.sync()?;
     service.metrics.sync.observe(began.elapsed().as_secs_f64());
+    later.into_iter().try_for_each(|(place, plan, began)| offer(place, plan, began))?;
     let mut known = shared.known();
     for place in written {
         let Some(pending) = known.pending.get_mut(&place) else { continue };
@@ -396,6 +407,7 @@ pub fn take_up(
     } else {
         live.bring_rejected(served.name(), &rejected)?;
     }
+    served.has_points.store(true, Ordering::Release);
     service.publish(&[(place, epoch)]);
     service.metrics.reached(served.name(), epoch);
     Ok(())

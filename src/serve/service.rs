@@ -7,6 +7,8 @@ use super::metrics::Metrics;
 use super::recent::Recent;
 use crate::engine::Job;
 use crate::ingest::plan::Plan;
+use crate::points::Destination;
+use crate::points::store::Store;
 use crate::sinks::live::read::Readers;
 use crate::state::Of;
 use crate::state::files::Files;
@@ -16,6 +18,7 @@ use retally_core::contract::{Definition, Table};
 use retally_core::time::{DAY, Moment};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -37,13 +40,20 @@ pub struct Served {
     pub tables: Vec<Table>,
     /// The changes of its last epochs.
     pub recent: Recent,
+    /// Its points are what follows from the journal.
+    pub has_points: AtomicBool,
 }
 
 impl Served {
     /// A dataflow with these settings.
     pub fn new(plain: Definition, job: Job) -> Served {
         let tables = job.graph.tables().into_iter().filter(|table| job.tables.contains(table.name)).collect();
-        Served { plain, job, tables, recent: Recent::default() }
+        Served { plain, job, tables, recent: Recent::default(), has_points: AtomicBool::new(false) }
+    }
+
+    /// Whether it writes points: then it must not get a batch before the disk has it.
+    pub fn writes_points(&self) -> bool {
+        self.job.points != Destination::Nowhere
     }
 
     /// Its name.
@@ -62,6 +72,16 @@ impl Served {
     pub fn of(&self) -> Of<'_> {
         Of { plain: &self.plain, definition: &self.job.definition }
     }
+}
+
+/// Where the points of a dataflow are.
+pub enum PointsOf {
+    /// In this store.
+    Store(Arc<Store>),
+    /// Not in a store of this service.
+    Elsewhere,
+    /// They are being written.
+    Later,
 }
 
 /// What a service does.
@@ -141,6 +161,8 @@ pub struct Service {
     pub files: Files,
     /// The tables.
     pub readers: Readers,
+    /// The store of points, until it ends.
+    store: Mutex<Option<Arc<Store>>>,
     /// Tables that are read at a time.
     pub reads: Arc<Semaphore>,
     /// What it may be asked for.
@@ -197,6 +219,7 @@ impl Service {
             state: options.state.clone(),
             files,
             readers,
+            store: Mutex::default(),
             reads: Arc::new(Semaphore::new(READS_MAX)),
             limits,
             further,
@@ -210,6 +233,21 @@ impl Service {
             readable,
             queue,
             keys: Arc::default(),
+        }
+    }
+
+    /// Its points are in this store, until there is none any more.
+    pub fn set_store(&self, store: Option<Arc<Store>>) {
+        *locked(&self.store) = store;
+    }
+
+    /// Where the points of a dataflow are.
+    pub fn points_of(&self, name: &str) -> PointsOf {
+        let served = self.dataflows.iter().find(|served| served.name() == name);
+        match (served.map(|served| (&served.job.points, served.has_points.load(Ordering::Acquire))), locked(&self.store).clone()) {
+            (Some((Destination::Store(_), true)), Some(store)) => PointsOf::Store(store),
+            (Some((Destination::Store(_), _)), _) => PointsOf::Later,
+            _ => PointsOf::Elsewhere,
         }
     }
 

@@ -15,6 +15,7 @@
 //! One process at a time, be it to read: the tree is locked. Blocks that lose points are not joined with their neighbours. The name of a
 //! series, with its tags, takes [`SERIES_BYTES_MAX`] at most.
 
+pub mod ask;
 pub mod block;
 mod lock;
 pub mod merge;
@@ -25,9 +26,10 @@ pub mod series;
 pub mod write;
 
 use fjall::config::{BlockSizePolicy, FilterPolicy};
-use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable};
 use lock::{LOCK_FILE, Lock};
 use seal::Seal;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -55,6 +57,9 @@ const TREE_MADE: &str = "version";
 const LIBRARIES: [&str; 6] = ["/fjall-", "/lsm-tree-", "/sfa-", "/byteview-", "/lz4_flex-", "/varint-rs-"];
 /// The stores that this process has open.
 static OPEN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// So many blocks are removed at once.
+const CLEARED_TOGETHER: usize = 4_096;
 
 /// Of what is read, this is kept in memory.
 const CACHE_BYTES: u64 = 32 << 20;
@@ -197,6 +202,24 @@ impl Store {
     pub fn flush(&self) -> Result<(), StoreError> {
         let keyspaces = [&self.measurements, &self.series, &self.blocks];
         keyspaces.into_iter().try_for_each(Keyspace::rotate_memtable_and_wait).map_err(self.failed("write"))
+    }
+
+    /// Removes all points of a measurement, and its series.
+    pub fn clear(&self, measurement: &str) -> Result<(), StoreError> {
+        let failed = |error| self.failed("write")(error);
+        for series in self.series(measurement, &BTreeMap::new())? {
+            let (first, last) = (block_key(series.number, i64::MIN), block_key(series.number, i64::MAX));
+            let mut batch = self.tree.batch();
+            for (number, entry) in self.tree.snapshot().range(&self.blocks, first..=last).enumerate() {
+                batch.remove(&self.blocks, entry.key().map_err(self.failed("read"))?);
+                if number % CLEARED_TOGETHER == CLEARED_TOGETHER - 1 {
+                    std::mem::replace(&mut batch, self.tree.batch()).commit().map_err(failed)?;
+                }
+            }
+            batch.remove(&self.series, series::stored_key(measurement, &series.tags));
+            batch.commit().map_err(failed)?;
+        }
+        Ok(())
     }
 
     fn open_tree(dir: &Path, lock: Lock) -> Result<Store, StoreError> {

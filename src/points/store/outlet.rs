@@ -8,10 +8,11 @@ use super::{Store, StoreError};
 use crate::points::{Dropped, Outlet, PointsError};
 use retally_core::points::{Offered, PointBatch, PointWriter, Points, Series};
 use std::collections::VecDeque;
+use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 /// How many messages wait for the thread.
@@ -43,26 +44,74 @@ struct Queue {
     shared: Arc<Shared>,
 }
 
-/// A store behind a queue.
-pub struct Stored {
+/// A store that this process writes: the workers of any number of dataflows, by a thread that it starts; and that it reads meanwhile.
+#[derive(Clone)]
+pub struct OpenStore {
+    store: Arc<Store>,
     queue: Queue,
-    thread: JoinHandle<()>,
+    ending: Arc<Mutex<Ending>>,
 }
 
-/// Opens the store in a folder, which is made where there is none, and starts the thread that writes it.
-pub fn open(dir: &Path) -> Result<Stored, StoreError> {
-    let mut writer = Writer::new(Store::create(dir)?)?;
-    let (sender, receiver) = sync_channel(QUEUE_MESSAGES);
-    let queue = Queue { sender, shared: Arc::default() };
-    let shared = Arc::clone(&queue.shared);
-    let thread = std::thread::spawn(move || {
-        if let Err(error) = write_all(&receiver, &mut writer, &shared) {
-            // Set before the receiver goes: who finds nobody at the other end finds the reason.
-            shared.failure.set(error.to_string()).ok();
-        }
-    });
-    Ok(Stored { queue, thread })
+/// The thread, and how many outlets there are that have not ended.
+struct Ending {
+    outlets: usize,
+    thread: Option<JoinHandle<()>>,
 }
+
+/// A store as one dataflow writes it.
+pub struct Stored(OpenStore);
+
+/// Opens the store in a folder, which is made where there is none.
+pub fn open(dir: &Path) -> Result<Stored, StoreError> {
+    Ok(OpenStore::open(dir)?.outlet())
+}
+
+impl OpenStore {
+    /// Opens the store in a folder, which is made where there is none, and starts the thread that writes it.
+    pub fn open(dir: &Path) -> Result<OpenStore, StoreError> {
+        let store = Arc::new(Store::create(dir)?);
+        let mut writer = Writer::new(Arc::clone(&store))?;
+        let (sender, receiver) = sync_channel(QUEUE_MESSAGES);
+        let queue = Queue { sender, shared: Arc::default() };
+        let shared = Arc::clone(&queue.shared);
+        let thread = std::thread::spawn(move || {
+            if let Err(error) = write_all(&receiver, &mut writer, &shared) {
+                // Set before the receiver goes: who finds nobody at the other end finds the reason.
+                shared.failure.set(error.to_string()).ok();
+            }
+        });
+        Ok(OpenStore { store, queue, ending: Arc::new(Mutex::new(Ending { outlets: 0, thread: Some(thread) })) })
+    }
+
+    /// The store, without the points that wait to be written.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// For a dataflow more. When all of them have ended, the thread ends.
+    pub fn outlet(&self) -> Stored {
+        self.ending().outlets += 1;
+        Stored(self.clone())
+    }
+
+    fn ending(&self) -> MutexGuard<'_, Ending> {
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for OpenStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OpenStore")
+    }
+}
+
+impl PartialEq for OpenStore {
+    fn eq(&self, other: &OpenStore) -> bool {
+        Arc::ptr_eq(&self.store, &other.store)
+    }
+}
+
+impl Eq for OpenStore {}
 
 fn write_all(receiver: &Receiver<Message>, writer: &mut Writer, shared: &Shared) -> Result<(), StoreError> {
     let mut asking = Vec::new();
@@ -100,14 +149,19 @@ impl Shared {
 
 impl Outlet for Stored {
     fn points(&self) -> Arc<dyn Points> {
-        Arc::new(self.queue.clone())
+        Arc::new(self.0.queue.clone())
     }
 
     fn finish(self: Box<Self>) -> Result<Dropped, PointsError> {
-        let ended = self.queue.sender.send(Message::End).is_ok() && self.thread.join().is_ok();
-        match self.queue.shared.failure.get() {
+        let Stored(open) = *self;
+        let mut ending = open.ending();
+        ending.outlets -= 1;
+        // What others wrote has settled with their epochs.
+        let last = if ending.outlets == 0 { ending.thread.take() } else { None };
+        let ended = last.is_none_or(|thread| open.queue.sender.send(Message::End).is_ok() && thread.join().is_ok());
+        match open.queue.shared.failure.get() {
             None if ended => Ok(Dropped::default()),
-            _ => Err(PointsError::Write(self.queue.shared.failure())),
+            _ => Err(PointsError::Write(open.queue.shared.failure())),
         }
     }
 }

@@ -118,6 +118,11 @@ pub fn series_key(series: &Series) -> Result<Vec<u8>, StoreError> {
     if key.len() > SERIES_BYTES_MAX { Err(StoreError::TagsTooLong { measurement: series.measurement.name.into() }) } else { Ok(key) }
 }
 
+/// The key of a series that is stored.
+pub(super) fn stored_key(measurement: &str, tags: &BTreeMap<String, String>) -> Vec<u8> {
+    key(measurement, &tags.iter().map(|(tag, value)| (tag.as_str(), value.as_str())).collect())
+}
+
 fn key(measurement: &str, tags: &BTreeMap<&str, &str>) -> Vec<u8> {
     // Text and maps of text can always be written.
     serde_json::to_vec(&(measurement, tags)).unwrap_or_default()

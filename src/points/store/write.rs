@@ -24,7 +24,7 @@ const NUMBERS_MAX: usize = 100_000;
 
 /// Writes points into a store.
 pub struct Writer {
-    store: Store,
+    store: Arc<Store>,
     last_number: u64,
     numbers: HashMap<Vec<u8>, u64>,
     /// What came last, and its numbers: mostly the next is the same.
@@ -57,7 +57,8 @@ struct Waiting {
 
 impl Writer {
     /// Writes into this store.
-    pub fn new(store: Store) -> Result<Writer, StoreError> {
+    pub fn new(store: impl Into<Arc<Store>>) -> Result<Writer, StoreError> {
+        let store = store.into();
         let last_number = store.last_number()?;
         let (numbers, waiting) = (HashMap::new(), BTreeMap::new());
         Ok(Writer { store, last_number, numbers, latest: None, measurements: Vec::new(), waiting, waiting_bytes: 0 })

@@ -11,6 +11,7 @@ mod first;
 mod forget;
 mod openapi;
 mod page;
+mod points;
 mod replay;
 pub mod server;
 pub mod session;
@@ -141,6 +142,15 @@ pub const ROUTES: &[Route] = &[
         takes: &[],
         gives: &["image/svg+xml", "image/png", JSON],
         handler: || get(charts::chart),
+    },
+    Route {
+        method: "get",
+        path: "/v1/{dataflow}/points/{measurement}",
+        about: "Points of the embedded store, in the order of time",
+        parameters: points::PARAMETERS,
+        takes: &[],
+        gives: &[JSON],
+        handler: || get(points::points),
     },
     Route {
         method: "get",
