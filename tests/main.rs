@@ -21,6 +21,7 @@ mod kills;
 mod law;
 mod objects;
 mod own_data;
+mod page;
 mod points;
 mod processes;
 mod secrets;
