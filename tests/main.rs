@@ -26,6 +26,7 @@ mod kills;
 mod law;
 mod objects;
 mod own_data;
+mod page;
 mod points;
 mod processes;
 mod replay;

@@ -23,7 +23,36 @@ macro_rules! files {
 }
 
 static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
-    let files: &[(&str, &[u8])] = &files!["index.html",];
+    let files: &[(&str, &[u8])] = &files![
+        "api.js",
+        "base.css",
+        "batches.js",
+        "chart.css",
+        "chart.js",
+        "chartcard.js",
+        "dataflow.js",
+        "dom.js",
+        "feed.js",
+        "figure.js",
+        "format.js",
+        "icon.svg",
+        "index.html",
+        "live.js",
+        "main.js",
+        "names.js",
+        "overview.js",
+        "parts.css",
+        "reasons.js",
+        "rejected.js",
+        "scale.js",
+        "sensors.js",
+        "session.js",
+        "switcher.js",
+        "table.js",
+        "theme.js",
+        "url.js",
+        "why.js",
+    ];
     files.iter().map(|(name, bytes)| File::new(name, bytes)).collect()
 });
 

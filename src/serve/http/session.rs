@@ -46,9 +46,9 @@ struct Session {
 
 /// What a request is let in with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Let {
+enum Admission {
     /// All may ask.
-    In,
+    Open,
     /// A token comes with it.
     Token(Access),
     /// A browser has logged in.
@@ -63,12 +63,12 @@ impl Guard {
         Guard { tokens, secure, sessions: Mutex::default() }
     }
 
-    fn let_in(&self, headers: &HeaderMap) -> Let {
-        let Some(tokens) = &self.tokens else { return Let::In };
+    fn admission(&self, headers: &HeaderMap) -> Admission {
+        let Some(tokens) = &self.tokens else { return Admission::Open };
         if let Some(header) = headers.get(AUTHORIZATION) {
-            return tokens.access(header.as_bytes()).map_or(Let::Unknown, Let::Token);
+            return tokens.access(header.as_bytes()).map_or(Admission::Unknown, Admission::Token);
         }
-        cookie(headers).and_then(|id| self.session(id)).map_or(Let::Unknown, Let::Session)
+        cookie(headers).and_then(|id| self.session(id)).map_or(Admission::Unknown, Admission::Session)
     }
 
     /// Lets a request in, or refuses it.
@@ -77,18 +77,18 @@ impl Guard {
             let error = ApiError::new(StatusCode::FORBIDDEN, "other_origin", why);
             Err(error.hint("open the page of the service itself, or send a token: Authorization: Bearer SECRET"))
         };
-        let (let_in, origin) = (self.let_in(headers), origin(headers));
-        if needed == Access::Write && !matches!(let_in, Let::Token(_)) && origin == Some(false) {
+        let (admission, origin) = (self.admission(headers), origin(headers));
+        if needed == Access::Write && !matches!(admission, Admission::Token(_)) && origin == Some(false) {
             return foreign("a page of another origin asks for it");
         }
-        match let_in {
-            Let::In => Ok(()),
-            Let::Token(given) | Let::Session(given) if given < needed => {
+        match admission {
+            Admission::Open => Ok(()),
+            Admission::Token(given) | Admission::Session(given) if given < needed => {
                 Err(ApiError::new(StatusCode::FORBIDDEN, "read_only", "this token may only read"))
             }
-            Let::Session(_) if needed == Access::Write && origin.is_none() => foreign("nothing says which page asks for it"),
-            Let::Token(_) | Let::Session(_) => Ok(()),
-            Let::Unknown => {
+            Admission::Session(_) if needed == Access::Write && origin.is_none() => foreign("nothing says which page asks for it"),
+            Admission::Token(_) | Admission::Session(_) => Ok(()),
+            Admission::Unknown => {
                 let error = ApiError::new(StatusCode::UNAUTHORIZED, "token", "a token is needed");
                 Err(error.hint("Authorization: Bearer SECRET; in a browser, log in"))
             }
@@ -177,10 +177,10 @@ pub async fn logout(Extension(guard): Extension<Arc<Guard>>, headers: HeaderMap)
 
 /// `GET /v1/session`
 pub async fn session(Extension(guard): Extension<Arc<Guard>>, headers: HeaderMap) -> Response {
-    let access = match guard.let_in(&headers) {
-        Let::In => Some(Access::Write),
-        Let::Token(access) | Let::Session(access) => Some(access),
-        Let::Unknown => None,
+    let access = match guard.admission(&headers) {
+        Admission::Open => Some(Access::Write),
+        Admission::Token(access) | Admission::Session(access) => Some(access),
+        Admission::Unknown => None,
     };
     about(&guard, access).into_response()
 }

@@ -1,7 +1,7 @@
 // What the service is asked for. Whole numbers that a float can't hold stay texts, so that no id loses a digit.
 
 /** Why something was refused, as the service says it. */
-export class Refused extends Error {
+class Refused extends Error {
   constructor(status, error) {
     super(error?.message ?? `the service answers with ${status}`)
     Object.assign(this, { status, code: error?.code, hint: error?.hint })
@@ -31,7 +31,9 @@ async function ask(path, options) {
   let error
   try {
     error = parse(await response.text()).error
-  } catch { /* It is not from the service. */ }
+  } catch {
+    /* It is not from the service. */
+  }
   if (response.status === 401 && !path.startsWith('/v1/login')) unknown.forEach((listener) => listener())
   throw new Refused(response.status, error)
 }
@@ -65,10 +67,13 @@ let served
 
 /** What is served: asked once. */
 export function dataflows() {
-  served ??= get('/v1/dataflows').then((answer) => answer.dataflows, (error) => {
-    served = undefined
-    throw error
-  })
+  served ??= get('/v1/dataflows').then(
+    (answer) => answer.dataflows,
+    (error) => {
+      served = undefined
+      throw error
+    },
+  )
   return served
 }
 

@@ -33,7 +33,10 @@ export class Chart {
     if (!this.figure || !width) return
     this.picture.setAttribute('viewBox', `0 0 ${width} ${height}`)
     this.picture.setAttribute('height', height)
-    this.picture.setAttribute('aria-label', `${this.figure.title}. ${this.compact ? '' : 'Arrow keys show values, Enter tells why, plus and minus zoom.'}`)
+    this.picture.setAttribute(
+      'aria-label',
+      `${this.figure.title}. ${this.compact ? '' : 'Arrow keys show values, Enter tells why, plus and minus zoom.'}`,
+    )
     const margin = this.compact ? { ...MARGIN, left: 40, top: 8, right: 8, bottom: 22 } : MARGIN
     const all = extent(this.figure)
     if (!all) {
@@ -50,50 +53,79 @@ export class Chart {
     this.drawn = { drawn, x, y, zoom, all, width, height, margin, places: placesOf(drawn, zoom) }
     const clip = `clip-${(Chart.count = (Chart.count ?? 0) + 1)}`
     const [left, right, top, bottom] = [margin.left, width - margin.right, margin.top, height - margin.bottom]
-    put(this.picture,
-      svg('defs', null, svg('clipPath', { id: clip }, svg('rect', { x: left, y: 0, width: Math.max(right - left, 0), height: bottom + 1 }))),
+    put(
+      this.picture,
+      svg(
+        'defs',
+        null,
+        svg('clipPath', { id: clip }, svg('rect', { x: left, y: 0, width: Math.max(right - left, 0), height: bottom + 1 })),
+      ),
       this.grid(values, isLog, y, left, right),
       this.axis(zoom, x, bottom, right - left),
-      svg('g', { 'clip-path': `url(#${clip})` },
+      svg(
+        'g',
+        { 'clip-path': `url(#${clip})` },
         drawn.map((shape) => draw(shape, x, y, this.figure.step, bottom)),
-        this.today(x, top, bottom)),
+        this.today(x, top, bottom),
+      ),
       (this.cursor = svg('g', { class: 'cursor' })),
-      (this.selection = svg('rect', { class: 'selection', y: top, height: bottom - top, visibility: 'hidden' })))
+      (this.selection = svg('rect', { class: 'selection', y: top, height: bottom - top, visibility: 'hidden' })),
+    )
     if (this.at !== undefined) this.point(this.at)
   }
 
   grid(values, isLog, y, left, right) {
     const marks = isLog ? logTicks(...values) : ticks(...values, Math.max(2, Math.round(this.height / 56)), this.figure.counts)
-    return svg('g', { class: 'rules' }, marks.map((mark) => [
-      svg('line', { x1: left, x2: right, y1: y(mark), y2: y(mark), class: mark === 0 ? 'zero' : undefined }),
-      svg('text', { x: left - 8, y: y(mark) + 4, 'text-anchor': 'end' }, tick(mark)),
-    ]))
+    return svg(
+      'g',
+      { class: 'rules' },
+      marks.map((mark) => [
+        svg('line', { x1: left, x2: right, y1: y(mark), y2: y(mark), class: mark === 0 ? 'zero' : undefined }),
+        svg('text', { x: left - 8, y: y(mark) + 4, 'text-anchor': 'end' }, tick(mark)),
+      ]),
+    )
   }
 
   axis(zoom, x, bottom, width) {
     const text = (at, label, anchor) => svg('text', { x: x(at), y: bottom + 18, 'text-anchor': anchor ?? 'middle' }, label)
     if (!this.figure.isDated) {
       const room = Math.max(3, Math.floor(width / this.figure.categories.length / 7))
-      return svg('g', { class: 'axis' }, this.figure.categories.map((name, place) => {
-        const label = text(place, name.length > room ? `${name.slice(0, room - 1)}…` : name)
-        label.append(svg('title', null, name))
-        return label
-      }))
+      return svg(
+        'g',
+        { class: 'axis' },
+        this.figure.categories.map((name, place) => {
+          const label = text(place, name.length > room ? `${name.slice(0, room - 1)}…` : name)
+          label.append(svg('title', null, name))
+          return label
+        }),
+      )
     }
     const { marks, unit } = timeTicks(...zoom, Math.max(2, Math.floor(width / 95)))
     const edge = (at) => (x(at) > this.drawn.width - 40 ? 'end' : 'middle')
-    return svg('g', { class: 'axis' }, marks.map((mark, place) => [
-      svg('line', { x1: x(mark), x2: x(mark), y1: bottom, y2: bottom + 4 }),
-      text(mark, timeLabel(mark, unit, place === 0), edge(mark)),
-    ]))
+    return svg(
+      'g',
+      { class: 'axis' },
+      marks.map((mark, place) => [
+        svg('line', { x1: x(mark), x2: x(mark), y1: bottom, y2: bottom + 4 }),
+        text(mark, timeLabel(mark, unit, place === 0), edge(mark)),
+      ]),
+    )
   }
 
   today(x, top, bottom) {
     const { today, step } = this.figure
     if (today === undefined) return undefined
     const at = x(today)
-    return svg('g', { class: 'today' }, svg('rect', { x: x(today - step / 2), y: top, width: Math.max(x(today + step / 2) - x(today - step / 2), 1), height: bottom - top },
-      svg('title', null, 'the day of as-of: it is not over')), svg('line', { x1: at, x2: at, y1: top, y2: bottom }))
+    return svg(
+      'g',
+      { class: 'today' },
+      svg(
+        'rect',
+        { x: x(today - step / 2), y: top, width: Math.max(x(today + step / 2) - x(today - step / 2), 1), height: bottom - top },
+        svg('title', null, 'the day of as-of: it is not over'),
+      ),
+      svg('line', { x1: at, x2: at, y1: top, y2: bottom }),
+    )
   }
 
   listen() {
@@ -119,7 +151,9 @@ export class Chart {
       if (Math.abs(drag.to - drag.from) < DRAG_MIN) this.pick(event.clientY - this.picture.getBoundingClientRect().top)
       else this.zoom([drag.from, drag.to].sort((a, b) => a - b).map(this.drawn.x.invert))
     })
-    box.addEventListener('pointercancel', () => { this.drag = undefined })
+    box.addEventListener('pointercancel', () => {
+      this.drag = undefined
+    })
     box.addEventListener('dblclick', () => this.on.zoom?.(undefined))
     box.addEventListener('keydown', (event) => this.key(event))
     box.addEventListener('blur', () => this.clear())
@@ -142,7 +176,10 @@ export class Chart {
   }
 
   zoomBy(factor) {
-    const { zoom: [from, until], all } = this.drawn
+    const {
+      zoom: [from, until],
+      all,
+    } = this.drawn
     const middle = this.at ?? (from + until) / 2
     const wanted = [middle - (middle - from) * factor, middle + (until - middle) * factor]
     this.zoom(wanted[0] <= all[0] && wanted[1] >= all[1] ? undefined : wanted)
@@ -164,7 +201,8 @@ export class Chart {
     this.drag.to = to
     const [left, right] = [Math.min(this.drag.from, to), Math.max(this.drag.from, to)]
     if (right - left < DRAG_MIN) return
-    for (const [name, value] of Object.entries({ x: left, width: right - left, visibility: 'visible' })) this.selection.setAttribute(name, value)
+    for (const [name, value] of Object.entries({ x: left, width: right - left, visibility: 'visible' }))
+      this.selection.setAttribute(name, value)
   }
 
   near(place) {
@@ -185,8 +223,13 @@ export class Chart {
     if (at === undefined || !drawn || x(at) < margin.left - 1 || x(at) > width - margin.right + 1) return this.clear()
     this.at = at
     const values = valuesAt(drawn, at)
-    put(this.cursor, svg('line', { x1: x(at), x2: x(at), y1: margin.top, y2: height - margin.bottom }),
-      values.filter(({ shape }) => shape.kind !== 'band').map(({ shape, y: value }) => svg('circle', { cx: x(at), cy: y(value), r: 3.5, class: `s${shape.place % 8}` })))
+    put(
+      this.cursor,
+      svg('line', { x1: x(at), x2: x(at), y1: margin.top, y2: height - margin.bottom }),
+      values
+        .filter(({ shape }) => shape.kind !== 'band')
+        .map(({ shape, y: value }) => svg('circle', { cx: x(at), cy: y(value), r: 3.5, class: `s${shape.place % 8}` })),
+    )
     put(this.tip, this.told(at, values))
     this.tip.hidden = false
     const box = this.tip.getBoundingClientRect()
@@ -211,24 +254,41 @@ export class Chart {
     const sum = piled.reduce((total, { value }) => total + value, 0)
     return [
       h('div', { class: 'tip-title' }, title, at === figure.today && h('span', { class: 'muted' }, ' · not over')),
-      h('table', null, rows.map((row) => h('tr', null,
-        h('td', null, h('i', { class: `swatch s${row.shape.place % 8} ${row.shape.kind}` }), row.shape.name),
-        h('td', { class: 'number' }, text(row), moved(row)))),
-      piled.length > 1 && h('tr', { class: 'sum' }, h('td', null, 'together'), h('td', { class: 'number' }, exact(sum)))),
+      h(
+        'table',
+        null,
+        rows.map((row) =>
+          h(
+            'tr',
+            null,
+            h('td', null, h('i', { class: `swatch s${row.shape.place % 8} ${row.shape.kind}` }), row.shape.name),
+            h('td', { class: 'number' }, text(row), moved(row)),
+          ),
+        ),
+        piled.length > 1 && h('tr', { class: 'sum' }, h('td', null, 'together'), h('td', { class: 'number' }, exact(sum))),
+      ),
     ]
   }
 
   /** Picks the series that is nearest to a height, or the uppermost one. */
   pick(height) {
     if (this.at === undefined) return
-    const values = valuesAt(this.drawn.drawn, this.at).filter(({ shape }) => !shape.dashed && shape.kind !== 'band')
+    const all = valuesAt(this.drawn.drawn, this.at).filter(({ shape }) => !shape.dashed && shape.kind !== 'band')
+    // What is zero may be no row at all.
+    const there = all.filter(({ value }) => value !== 0)
+    const values = there.length ? there : all
     const { y } = this.drawn
     const distance = ({ shape, index, y: value }) => {
       if (height === undefined) return 0
       const [top, bottom] = [y(value), shape.low ? y(shape.low[index]) : y(value)]
       return height < top ? top - height : Math.max(height - bottom, 0)
     }
-    const [best] = values.reverse().map((value) => [distance(value), value]).sort((a, b) => a[0] - b[0])[0]?.slice(1) ?? []
+    const [best] =
+      values
+        .reverse()
+        .map((value) => [distance(value), value])
+        .sort((a, b) => a[0] - b[0])[0]
+        ?.slice(1) ?? []
     if (best) this.on.pick?.({ at: this.at, layer: best.shape.layer, name: best.shape.name, value: best.value })
   }
 }
@@ -244,11 +304,13 @@ const d = (number) => Math.round(number * 10) / 10
 /** A path through points; it breaks where more than a step lies between them. */
 function path(x, y, points, gap) {
   let last
-  return points.map(([at, value]) => {
-    const begins = last === undefined || at - last > gap
-    last = at
-    return `${begins ? 'M' : 'L'}${d(x(at))} ${d(y(value))}`
-  }).join('')
+  return points
+    .map(([at, value]) => {
+      const begins = last === undefined || at - last > gap
+      last = at
+      return `${begins ? 'M' : 'L'}${d(x(at))} ${d(y(value))}`
+    })
+    .join('')
 }
 
 function draw(shape, x, y, step, bottom) {

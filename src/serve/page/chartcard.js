@@ -12,7 +12,9 @@ import { change, place } from './url.js'
 export function chartState(name) {
   const { parameters } = place()
   const flag = (kind) => parameters.get(`${kind}.${name}`) === '1'
-  const [from, until] = (parameters.get(`zoom.${name}`) ?? '').split('..').map((text) => (text ? instant(text.replace('T', ' ')) : undefined))
+  const [from, until] = (parameters.get(`zoom.${name}`) ?? '')
+    .split('..')
+    .map((text) => (text ? instant(text.replace('T', ' ')) : undefined))
   return {
     off: new Set(parameters.getAll(`off.${name}`)),
     log: flag('log'),
@@ -35,9 +37,14 @@ export class ChartCard {
     this.switches = h('div', { class: 'switches' })
     this.body = h('div', { class: 'chart-place' })
     this.note = h('p', { class: 'muted small', hidden: true })
-    this.element = h('section', { class: 'card chart-card', 'aria-label': about.title },
+    this.element = h(
+      'section',
+      { class: 'card chart-card', 'aria-label': about.title },
       h('header', { class: 'card-head' }, h('div', null, h('h3', null, about.title), h('p', { class: 'muted small unit' }, about.y_label))),
-      h('div', { class: 'chart-bar' }, this.legend, this.switches), this.body, this.note)
+      h('div', { class: 'chart-bar' }, this.legend, this.switches),
+      this.body,
+      this.note,
+    )
     this.chart = new Chart(this.body, { height: 300, on: { zoom: (range) => zoomTo(about.name, range), pick } })
   }
 
@@ -56,7 +63,10 @@ export class ChartCard {
 
   /** Shows what the address says. */
   show() {
-    const { numbers, about: { name } } = this
+    const {
+      numbers,
+      about: { name },
+    } = this
     if (!numbers) return undefined
     const state = chartState(name)
     if (state.first && !numbers.first) return this.load()
@@ -77,25 +87,49 @@ export class ChartCard {
       if (!next.delete(series)) next.add(series)
       change({ [`off.${name}`]: [...next] }, true)
     }
-    const entries = [...there].sort(([a], [b]) => a - b).map(([index, kind]) => {
-      const series = numbers.names[index]
-      return h('button', { class: 'entry', type: 'button', 'aria-pressed': String(!off.has(series)), title: 'show or hide', onclick: () => toggle(series) },
-        h('i', { class: `swatch s${index % 8} ${kind}` }), series)
-    })
+    const entries = [...there]
+      .sort(([a], [b]) => a - b)
+      .map(([index, kind]) => {
+        const series = numbers.names[index]
+        return h(
+          'button',
+          {
+            class: 'entry',
+            type: 'button',
+            'aria-pressed': String(!off.has(series)),
+            title: 'show or hide',
+            onclick: () => toggle(series),
+          },
+          h('i', { class: `swatch s${index % 8} ${kind}` }),
+          series,
+        )
+      })
     keepFocus(this.legend, entries.length > 1 ? entries : [])
   }
 
   showSwitches(numbers, state) {
     const { name } = this.about
-    const flag = (kind, is, label, title) => h('button', {
-      type: 'button', class: 'switch', 'aria-pressed': String(is), title, onclick: () => change({ [`${kind}.${name}`]: kind === 'flat' ? is : !is }, true),
-    }, label)
-    keepFocus(this.switches, [
-      state.zoom && h('button', { type: 'button', class: 'switch on', onclick: () => zoomTo(name, undefined) }, 'Reset zoom'),
-      canStack(numbers) && !state.log && flag('flat', state.stacked, 'Stacked', 'series on top of one another'),
-      canLog(numbers) && flag('log', state.log, 'Log', 'a logarithmic axis'),
-      hasFirst(numbers) && flag('first', state.first, 'First values', 'what each day had when it was over, before late events moved it'),
-    ].filter(Boolean))
+    const flag = (kind, is, label, title) =>
+      h(
+        'button',
+        {
+          type: 'button',
+          class: 'switch',
+          'aria-pressed': String(is),
+          title,
+          onclick: () => change({ [`${kind}.${name}`]: kind === 'flat' ? is : !is }, true),
+        },
+        label,
+      )
+    keepFocus(
+      this.switches,
+      [
+        state.zoom && h('button', { type: 'button', class: 'switch on', onclick: () => zoomTo(name, undefined) }, 'Reset zoom'),
+        canStack(numbers) && !state.log && flag('flat', state.stacked, 'Stacked', 'series on top of one another'),
+        canLog(numbers) && flag('log', state.log, 'Log', 'a logarithmic axis'),
+        hasFirst(numbers) && flag('first', state.first, 'First values', 'what each day had when it was over, before late events moved it'),
+      ].filter(Boolean),
+    )
   }
 }
 
@@ -111,9 +145,10 @@ function keepFocus(element, children) {
 export function moved(numbers) {
   const add = (of) => {
     const days = new Map()
-    for (const layer of of.layers) for (const series of layer.series) {
-      series.days.forEach((day, index) => days.set(`${series.place} ${day}`, [day, series.values[index]]))
-    }
+    for (const layer of of.layers)
+      for (const series of layer.series) {
+        series.days.forEach((day, index) => days.set(`${series.place} ${day}`, [day, series.values[index]]))
+      }
     return days
   }
   const [now, first] = [add(numbers), add(numbers.first)]

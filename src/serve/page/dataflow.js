@@ -21,18 +21,48 @@ export async function dataflow(root, { name }) {
   const table = new TableView(name)
   const tabs = h('nav', { class: 'tabs', 'aria-label': 'Tables' })
   const meaning = h('p', { class: 'muted' })
-  put(root,
-    h('header', { class: 'view-head' }, h('div', null, h('h1', null, name), h('p', { class: 'muted' }, about.about)),
-      h('nav', { class: 'links', 'aria-label': 'More' }, h('a', { href: link(`batches/${name}`) }, 'Batches'), h('a', { href: link(`rejected/${name}`) }, 'Rejected'), h('a', { href: link(`feed/${name}`) }, 'Feed'))),
-    h('div', { class: 'charts' }, cards.map((card) => card.element)),
-    h('section', { class: 'card', id: 'tables' }, h('h2', null, 'Tables'), tabs, meaning, table.element))
+  put(
+    root,
+    h(
+      'header',
+      { class: 'view-head' },
+      h('div', null, h('h1', null, name), h('p', { class: 'muted' }, about.about)),
+      h(
+        'nav',
+        { class: 'links', 'aria-label': 'More' },
+        h('a', { href: link(`batches/${name}`) }, 'Batches'),
+        h('a', { href: link(`rejected/${name}`) }, 'Rejected'),
+        h('a', { href: link(`feed/${name}`) }, 'Feed'),
+      ),
+    ),
+    h(
+      'div',
+      { class: 'charts' },
+      cards.map((card) => card.element),
+    ),
+    h('section', { class: 'card', id: 'tables' }, h('h2', null, 'Tables'), tabs, meaning, table.element),
+  )
   const showTabs = async () => {
     const wanted = place().parameters.get('table') ?? about.tables[0]?.name
     const all = await tables(name)
     const focused = tabs.contains(document.activeElement) && document.activeElement.dataset.table
-    put(tabs, all.map((one) => h('button', {
-      type: 'button', class: 'tab', 'data-table': one.name, 'aria-current': one.name === wanted ? 'true' : undefined, onclick: () => change({ table: one.name, ...without() }),
-    }, one.name, h('span', { class: 'muted' }, ` ${count(one.rows)}`))))
+    put(
+      tabs,
+      all.map((one) =>
+        h(
+          'button',
+          {
+            type: 'button',
+            class: 'tab',
+            'data-table': one.name,
+            'aria-current': one.name === wanted ? 'true' : undefined,
+            onclick: () => change({ table: one.name, ...without() }),
+          },
+          one.name,
+          h('span', { class: 'muted' }, ` ${count(one.rows)}`),
+        ),
+      ),
+    )
     if (focused) [...tabs.children].find((tab) => tab.dataset.table === focused)?.focus()
     put(meaning, all.find((one) => one.name === wanted)?.about)
   }

@@ -34,6 +34,10 @@ export const badge = (text, kind, title) => h('span', { class: `badge ${kind}`, 
 
 /** What is shown where something went wrong. */
 export function failure(error) {
-  return h('div', { class: 'notice bad', role: 'alert' },
-    h('strong', null, error.message || String(error)), error.hint && h('span', { class: 'muted' }, ` ${error.hint}`))
+  return h(
+    'div',
+    { class: 'notice bad', role: 'alert' },
+    h('strong', null, error.message || String(error)),
+    error.hint && h('span', { class: 'muted' }, ` ${error.hint}`),
+  )
 }

@@ -21,8 +21,15 @@ export function figure(numbers) {
     })),
   }))
   return {
-    layers, isDated, names: numbers.names, categories: numbers.categories, counts: numbers.counts, yLabel: numbers.y_label,
-    title: numbers.title, today: numbers.today ? instant(numbers.today) : undefined, step: isDated ? DAY : 1,
+    layers,
+    isDated,
+    names: numbers.names,
+    categories: numbers.categories,
+    counts: numbers.counts,
+    yLabel: numbers.y_label,
+    title: numbers.title,
+    today: numbers.today ? instant(numbers.today) : undefined,
+    step: isDated ? DAY : 1,
   }
 }
 
@@ -33,7 +40,9 @@ export const canStack = (numbers) => numbers.layers.some((layer) => ['area', 'ba
 export const hasFirst = (numbers) => numbers.categories.length === 0 && numbers.layers.every((layer) => layer.kind !== 'band')
 
 /** Whether a logarithm makes sense: there are values, and none is below zero. */
-export const canLog = (numbers) => numbers.categories.length === 0 && numbers.layers.every((layer) => layer.series.every((series) => series.values.every((value) => value >= 0)))
+export const canLog = (numbers) =>
+  numbers.categories.length === 0 &&
+  numbers.layers.every((layer) => layer.series.every((series) => series.values.every((value) => value >= 0)))
 
 /**
  * The shapes of a figure: each series of each layer with the places, and from which value to which it goes there. Series in `off` are left
@@ -70,7 +79,8 @@ function allDays(series) {
 
 function shape(layer, series, base, stacked, days) {
   const about = { kind: layer.kind, place: series.place, name: series.name, layer, own: series.y }
-  if (layer.kind === 'line' || layer.kind === 'band') return { ...about, x: series.x, y: layer.kind === 'band' ? series.highs : series.y, low: layer.kind === 'band' ? series.y : undefined }
+  if (layer.kind === 'line' || layer.kind === 'band')
+    return { ...about, x: series.x, y: layer.kind === 'band' ? series.highs : series.y, low: layer.kind === 'band' ? series.y : undefined }
   if (!stacked) {
     // Side by side they would hide one another.
     const kind = layer.kind === 'area' ? 'line' : layer.kind
@@ -124,8 +134,12 @@ export function range(drawn, [from, until], isLog) {
 
 /** What stands at a place: the nearest one at which there is anything, and each series' value there. */
 export function valuesAt(drawn, at) {
-  return drawn.map((shape) => {
-    const index = shape.x.indexOf(at)
-    return index < 0 ? undefined : { shape, index, value: shape.own[index], y: shape.y[index], high: shape.layer.kind === 'band' ? shape.y[index] : undefined }
-  }).filter(Boolean)
+  return drawn
+    .map((shape) => {
+      const index = shape.x.indexOf(at)
+      return index < 0
+        ? undefined
+        : { shape, index, value: shape.own[index], y: shape.y[index], high: shape.layer.kind === 'band' ? shape.y[index] : undefined }
+    })
+    .filter(Boolean)
 }

@@ -8,7 +8,8 @@ const short = new Intl.NumberFormat('en-US', { notation: 'compact', maximumFract
 export const exact = (number) => (typeof number === 'number' ? exactly.format(number) : String(number))
 
 /** A count in full, and from a million on in short. */
-export const count = (number) => (number === null || number === undefined ? '–' : number >= 1e6 ? short.format(number) : whole.format(number))
+export const count = (number) =>
+  number === null || number === undefined ? '–' : number >= 1e6 ? short.format(number) : whole.format(number)
 
 /** A number beside an axis. */
 export function tick(number) {
@@ -44,7 +45,11 @@ export function time(text) {
 export function duration(ms) {
   if (ms < 1000) return `${Math.round(ms * 10) / 10} ms`
   const seconds = ms / 1000
-  for (const [size, noun] of [[86400, 'day'], [3600, 'hour'], [60, 'minute']]) {
+  for (const [size, noun] of [
+    [86400, 'day'],
+    [3600, 'hour'],
+    [60, 'minute'],
+  ]) {
     if (seconds >= size) return many(Math.floor(seconds / size), noun)
   }
   return `${Math.round(seconds * 10) / 10} s`

@@ -73,7 +73,9 @@ async function cut() {
       const status = await get('/v1/status')
       const known = last.split(',').every((part) => Number(part.split(':')[1]) <= (status.dataflows[part.split(':')[0]]?.epoch ?? -1))
       if (!known) last = ''
-    } catch { /* It is away. */ }
+    } catch {
+      /* It is away. */
+    }
   }
   timer = setTimeout(open, wait)
 }

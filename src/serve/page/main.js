@@ -28,18 +28,49 @@ let shown
 let showing = 0
 
 function frame() {
-  put(tools, h('button', { type: 'button', class: 'quiet', title: 'light or dark', 'aria-label': 'Light or dark', onclick: otherTheme }, '◐'),
-    hasTokens() && h('button', { type: 'button', class: 'quiet small', onclick: logout }, 'Log out'))
-  put(app, h('header', { class: 'top' }, h('a', { class: 'brand', href: link('overview') }, h('img', { src: '/page/icon.svg', alt: '', width: 24, height: 24 }), 'retally'), nav, state, tools), banner, main)
+  put(
+    tools,
+    h('button', { type: 'button', class: 'quiet', title: 'light or dark', 'aria-label': 'Light or dark', onclick: otherTheme }, '◐'),
+    hasTokens() && h('button', { type: 'button', class: 'quiet small', onclick: logout }, 'Log out'),
+  )
+  put(
+    app,
+    h(
+      'header',
+      { class: 'top' },
+      h('a', { class: 'brand', href: link('overview') }, h('img', { src: '/page/icon.svg', alt: '', width: 24, height: 24 }), 'retally'),
+      nav,
+      state,
+      tools,
+    ),
+    banner,
+    main,
+  )
 }
 
 async function showNav() {
   const { view: now, name } = place()
   const all = await dataflows()
   const entry = (path, label, is) => h('a', { href: link(path), 'aria-current': is ? 'page' : undefined }, label)
-  put(nav, entry('overview', 'Overview', now === 'overview'),
-    h('span', { class: 'group' }, all.map((about) => entry(`dataflow/${about.name}`, about.name, now === 'dataflow' && name === about.name))),
-    h('span', { class: 'group' }, hasSensors(all) && entry('sensors', 'Sensors', now === 'sensors'), [['rejected', 'Rejected'], ['feed', 'Feed'], ['batches', 'Batches']].map(([path, label]) => entry(path, label, now === path))))
+  put(
+    nav,
+    entry('overview', 'Overview', now === 'overview'),
+    h(
+      'span',
+      { class: 'group' },
+      all.map((about) => entry(`dataflow/${about.name}`, about.name, now === 'dataflow' && name === about.name)),
+    ),
+    h(
+      'span',
+      { class: 'group' },
+      hasSensors(all) && entry('sensors', 'Sensors', now === 'sensors'),
+      [
+        ['rejected', 'Rejected'],
+        ['feed', 'Feed'],
+        ['batches', 'Batches'],
+      ].map(([path, label]) => entry(path, label, now === path)),
+    ),
+  )
 }
 
 /** Shows what the address says: another view, or the same one changed. */

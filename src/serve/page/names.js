@@ -17,9 +17,17 @@ export function distance(a, b, limit = Infinity) {
 export function nearestNames(known, text, most) {
   const wanted = text.trim().toLowerCase()
   if (!wanted) return [known.slice(0, most), true]
-  const has = known.filter((sensor) => sensor.sensor_name.toLowerCase().includes(wanted) || sensor.sensor_uuid.toLowerCase().startsWith(wanted))
+  const has = known.filter(
+    (sensor) => sensor.sensor_name.toLowerCase().includes(wanted) || sensor.sensor_uuid.toLowerCase().startsWith(wanted),
+  )
   if (has.length) return [has.slice(0, most), true]
   const limit = Math.max(2, Math.floor(wanted.length / 2))
   const near = known.map((sensor) => [distance(wanted, sensor.sensor_name.toLowerCase(), limit), sensor]).filter(([far]) => far <= limit)
-  return [near.sort((a, b) => a[0] - b[0]).slice(0, 5).map(([, sensor]) => sensor), false]
+  return [
+    near
+      .sort((a, b) => a[0] - b[0])
+      .slice(0, 5)
+      .map(([, sensor]) => sensor),
+    false,
+  ]
 }

@@ -4,7 +4,7 @@ import { dataflows, get } from './api.js'
 import { Chart } from './chart.js'
 import { badge, failure, h, put } from './dom.js'
 import { figure } from './figure.js'
-import { count, duration, many, moment, time } from './format.js'
+import { count, duration, many, time } from './format.js'
 import { link } from './url.js'
 
 /** The view. */
@@ -21,7 +21,10 @@ export async function overview(root) {
   const showStatus = async () => {
     try {
       const status = await get('/v1/status')
-      put(service, `${status.phase}, up for ${duration(status.uptime_s * 1000)}, ${many(status.workers, 'worker')}, version ${status.version}`)
+      put(
+        service,
+        `${status.phase}, up for ${duration(status.uptime_s * 1000)}, ${many(status.workers, 'worker')}, version ${status.version}`,
+      )
       if (status.error) service.append(' ', badge(status.error, 'bad'))
       cards.forEach((card, name) => card.showStatus(status.dataflows[name] ?? {}, status))
       put(further, places(status))
@@ -29,7 +32,8 @@ export async function overview(root) {
       put(further, failure(error))
     }
   }
-  const update = (moved) => Promise.all([showStatus(), ...[...cards].filter(([name]) => !moved || name in moved).map(([, card]) => card.load())])
+  const update = (moved) =>
+    Promise.all([showStatus(), ...[...cards].filter(([name]) => !moved || name in moved).map(([, card]) => card.load())])
   await update()
   return { update }
 }
@@ -43,10 +47,24 @@ class Card {
     this.last = h('p', { class: 'small last-batch' })
     this.sinks = h('p', { class: 'small muted' })
     const place = h('div', { class: 'chart-place' })
-    this.element = h('article', { class: 'card overview-card' },
-      h('header', { class: 'card-head' }, h('div', null, h('h2', null, h('a', { href: link(`dataflow/${about.name}`), class: 'stretched' }, about.name)), h('p', { class: 'muted small' }, about.about))),
+    this.element = h(
+      'article',
+      { class: 'card overview-card' },
+      h(
+        'header',
+        { class: 'card-head' },
+        h(
+          'div',
+          null,
+          h('h2', null, h('a', { href: link(`dataflow/${about.name}`), class: 'stretched' }, about.name)),
+          h('p', { class: 'muted small' }, about.about),
+        ),
+      ),
       chart ? [h('p', { class: 'small unit muted' }, chart.title), place] : this.sizes,
-      this.facts, this.last, this.sinks)
+      this.facts,
+      this.last,
+      this.sinks,
+    )
     if (chart) this.chart = new Chart(place, { height: 150, compact: true })
   }
 
@@ -61,16 +79,26 @@ class Card {
       this.showFacts()
     }
     const [batch] = batches?.batches ?? []
-    put(this.last, batch ? [h('b', null, `Batch ${batch.epoch}`), ` ${time(batch.arrived)}: `, effect(batch.changed)] : h('span', { class: 'muted' }, 'No batch has come.'))
+    put(
+      this.last,
+      batch
+        ? [h('b', null, `Batch ${batch.epoch}`), ` ${time(batch.arrived)}: `, effect(batch.changed)]
+        : h('span', { class: 'muted' }, 'No batch has come.'),
+    )
   }
 
   showStatus(about, { sinks }) {
     this.about = about
-    const sizes = Object.entries(about.tables ?? {}).map(([name, rows]) => h('li', null, h('b', null, count(rows)), name.slice(name.indexOf('_') + 1).replaceAll('_', ' ')))
+    const sizes = Object.entries(about.tables ?? {}).map(([name, rows]) =>
+      h('li', null, h('b', null, count(rows)), name.slice(name.indexOf('_') + 1).replaceAll('_', ' ')),
+    )
     put(this.sizes, sizes)
     this.showFacts()
-    const of = sinks.map((sink) => [sink.sink ?? sink.to, sink.dataflows?.[this.name]]).filter(([, lag]) => lag?.behind > 0)
-    put(this.sinks, of.map(([to, lag]) => `${to} is ${many(lag.behind, 'batch')} behind. `))
+    const of = sinks.map((sink) => [sink.place, sink.dataflows?.[this.name]]).filter(([, lag]) => lag?.behind > 0)
+    put(
+      this.sinks,
+      of.map(([to, lag]) => `${to} is ${many(lag.behind, 'batch')} behind. `),
+    )
   }
 
   showFacts() {
@@ -78,8 +106,13 @@ class Card {
     if (!about) return
     const fact = (name, value, kind) => h('div', null, h('dt', null, name), h('dd', { class: kind }, value))
     const rejected = about.rejected > 0 ? h('a', { href: link(`rejected/${this.name}`) }, count(about.rejected)) : count(about.rejected)
-    put(this.facts, fact('records', count(about.records)), fact('late', count(about.late), about.late > 0 && 'warn'),
-      fact('rejected', rejected, about.rejected > 0 && 'bad'), fact('as of', this.asOf ?? '–'))
+    put(
+      this.facts,
+      fact('records', count(about.records)),
+      fact('late', count(about.late), about.late > 0 && 'warn'),
+      fact('rejected', rejected, about.rejected > 0 && 'bad'),
+      fact('as of', this.asOf ?? '–'),
+    )
   }
 }
 
@@ -90,23 +123,50 @@ function lastDay(numbers) {
 }
 
 /** What a batch changed, in words. */
-export function effect(changed) {
+function effect(changed) {
   const rows = Object.entries(changed ?? {}).filter(([, number]) => number > 0)
   if (!rows.length) return 'it changed nothing'
   const sum = rows.reduce((total, [, number]) => total + number, 0)
   const [name, most] = rows.sort((a, b) => b[1] - a[1])[0]
-  return h('span', { title: rows.map(([table, number]) => `${table}: ${number}`).join('\n') }, `${many(sum, 'row')} in ${many(rows.length, 'table')}`, rows.length > 1 ? `, most in ${name} (${count(most)})` : ` (${name})`)
+  return h(
+    'span',
+    { title: rows.map(([table, number]) => `${table}: ${number}`).join('\n') },
+    `${many(sum, 'row')} in ${many(rows.length, 'table')}`,
+    rows.length > 1 ? `, most in ${name} (${count(most)})` : ` (${name})`,
+  )
 }
 
 function places({ sinks, folders }) {
   if (!sinks.length && !folders.length) return undefined
-  const lag = (sink) => Object.entries(sink.dataflows ?? {}).map(([name, { reached, behind }]) => h('span', { class: 'lag' }, `${name}: batch ${reached ?? '–'} `, behind > 0 ? badge(`${count(behind)} behind`, 'warn') : badge('there', 'ok')))
+  const lag = (sink) =>
+    Object.entries(sink.dataflows ?? {}).map(([name, { reached, behind }]) =>
+      h(
+        'span',
+        { class: 'lag' },
+        `${name}: batch ${reached ?? '–'} `,
+        behind > 0 ? badge(`${count(behind)} behind`, 'warn') : badge('there', 'ok'),
+      ),
+    )
   const row = (name, state, error) => h('tr', null, h('td', null, name), h('td', null, state), h('td', null, error && badge(error, 'bad')))
-  return h('section', { class: 'card' }, h('h2', null, 'Sources and sinks'), h('div', { class: 'scroll' }, h('table', { class: 'rows plain' },
-    h('tbody', null,
-      sinks.map((sink) => row(sink.sink ?? sink.to ?? 'sink', lag(sink), sink.error ?? sink.last_error)),
-      folders.map((folder) => row(folder.folder ?? 'folder', Object.entries(folder).filter(([name, value]) => typeof value === 'number' && name !== 'folder').map(([name, value]) => `${name.replaceAll('_', ' ')}: ${count(value)} `), folder.error ?? folder.last_error))))))
+  return h(
+    'section',
+    { class: 'card' },
+    h('h2', null, 'Sources and sinks'),
+    h(
+      'div',
+      { class: 'scroll' },
+      h(
+        'table',
+        { class: 'rows plain' },
+        h(
+          'tbody',
+          null,
+          sinks.map((sink) => row(sink.place, lag(sink), sink.error)),
+          folders.map((folder) =>
+            row(folder.folder, [many(folder.files, 'file'), folder.refused > 0 && `, ${count(folder.refused)} refused`], folder.error),
+          ),
+        ),
+      ),
+    ),
+  )
 }
-
-/** The day of a point, as tables have it. */
-export const dayOf = (at) => moment(at, true)

@@ -16,8 +16,25 @@ export async function rejected(root, { name }) {
   const all = await dataflows()
   const of = all.find((about) => about.name === name) ?? all[0]
   const body = h('div')
-  put(root, h('header', { class: 'view-head' }, h('div', null, h('h1', null, 'Rejected'), h('p', { class: 'muted' }, 'Records that could not be read, by reason. After a fix, of the data or of a mapping, they can be read again.'))),
-    switcher('rejected', all, of), body)
+  put(
+    root,
+    h(
+      'header',
+      { class: 'view-head' },
+      h(
+        'div',
+        null,
+        h('h1', null, 'Rejected'),
+        h(
+          'p',
+          { class: 'muted' },
+          'Records that could not be read, by reason. After a fix, of the data or of a mapping, they can be read again.',
+        ),
+      ),
+    ),
+    switcher('rejected', all, of),
+    body,
+  )
   const results = new Map()
   const update = async (moved) => {
     if (moved && !(of.name in moved)) return
@@ -42,7 +59,10 @@ function reasons(dataflow, rows, results, update) {
   }
   const sorted = [...groups.values()].sort((a, b) => b.length - a.length)
   const of = rows.length >= LOOKED_MAX ? `the first ${count(rows.length)} records` : many(rows.length, 'record')
-  return [h('p', { class: 'muted' }, `${of}, ${many(sorted.length, 'reason')}`), sorted.map((group) => reason(dataflow, group, results, update))]
+  return [
+    h('p', { class: 'muted' }, `${of}, ${many(sorted.length, 'reason')}`),
+    sorted.map((group) => reason(dataflow, group, results, update)),
+  ]
 }
 
 function reason(dataflow, group, results, update) {
@@ -56,7 +76,9 @@ function reason(dataflow, group, results, update) {
     put(told, 'Reading them again…')
     try {
       const answer = await postJson(`/v1/${dataflow}/rejected/replay`, { reason: text })
-      const facts = Object.entries(answer).filter(([, value]) => typeof value === 'number').map(([name, value]) => `${name.replaceAll('_', ' ')}: ${count(value)}`)
+      const facts = Object.entries(answer)
+        .filter(([, value]) => typeof value === 'number')
+        .map(([name, value]) => `${name.replaceAll('_', ' ')}: ${count(value)}`)
       put(told, `Replayed. ${facts.join(', ')}`)
       await update()
     } catch (error) {
@@ -64,10 +86,52 @@ function reason(dataflow, group, results, update) {
     }
     event.target.disabled = !mayWrite()
   }
-  return h('section', { class: 'card reason' },
-    h('header', { class: 'card-head' }, h('div', null, h('h3', null, text), h('p', { class: 'muted small' }, `${many(group.length, 'record')} of ${input}`)),
-      h('button', { type: 'button', disabled: !mayWrite(), title: whyNot() ?? 'reads these records again', onclick: replay }, mayWrite() ? 'Replay' : 'Replay needs a write token')),
-    h('div', { class: 'scroll' }, h('table', { class: 'rows plain samples' }, h('thead', null, h('tr', null, [['source'], ['line', 'number'], ['record']].map(([head, side]) => h('th', { scope: 'col', class: side }, head)))),
-      h('tbody', null, group.slice(0, SAMPLES_MAX).map((row) => h('tr', null, h('td', null, row.source), h('td', { class: 'number' }, row.line), h('td', null, h('code', null, row.raw ?? ''))))))),
-    group.length > SAMPLES_MAX && h('p', { class: 'muted small' }, `and ${count(group.length - SAMPLES_MAX)} more`), told)
+  return h(
+    'section',
+    { class: 'card reason' },
+    h(
+      'header',
+      { class: 'card-head' },
+      h('div', null, h('h3', null, text), h('p', { class: 'muted small' }, `${many(group.length, 'record')} of ${input}`)),
+      h(
+        'button',
+        { type: 'button', disabled: !mayWrite(), title: whyNot() ?? 'reads these records again', onclick: replay },
+        mayWrite() ? 'Replay' : 'Replay needs a write token',
+      ),
+    ),
+    h(
+      'div',
+      { class: 'scroll' },
+      h(
+        'table',
+        { class: 'rows plain samples' },
+        h(
+          'thead',
+          null,
+          h(
+            'tr',
+            null,
+            [['source'], ['line', 'number'], ['record']].map(([head, side]) => h('th', { scope: 'col', class: side }, head)),
+          ),
+        ),
+        h(
+          'tbody',
+          null,
+          group
+            .slice(0, SAMPLES_MAX)
+            .map((row) =>
+              h(
+                'tr',
+                null,
+                h('td', null, row.source),
+                h('td', { class: 'number' }, row.line),
+                h('td', null, h('code', null, row.raw ?? '')),
+              ),
+            ),
+        ),
+      ),
+    ),
+    group.length > SAMPLES_MAX && h('p', { class: 'muted small' }, `and ${count(group.length - SAMPLES_MAX)} more`),
+    told,
+  )
 }

@@ -34,12 +34,32 @@ export function logTicks(low, high) {
 }
 
 const months = (count) => ({ months: count })
-const LENGTHS = [SECOND, 5 * SECOND, 15 * SECOND, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 7 * DAY,
-  months(1), months(3), months(6), months(12), months(24), months(60), months(120)]
+const LENGTHS = [
+  SECOND,
+  5 * SECOND,
+  15 * SECOND,
+  MINUTE,
+  5 * MINUTE,
+  15 * MINUTE,
+  HOUR,
+  3 * HOUR,
+  6 * HOUR,
+  12 * HOUR,
+  DAY,
+  2 * DAY,
+  7 * DAY,
+  months(1),
+  months(3),
+  months(6),
+  months(12),
+  months(24),
+  months(60),
+  months(120),
+]
 
 /** Times from `low` to `high`, in milliseconds of UTC, and how fine they are: `year`, `month`, `day` or `clock`. */
 export function timeTicks(low, high, wanted) {
-  const length = (step) => step.months ? step.months * 30.4 * DAY : step
+  const length = (step) => (step.months ? step.months * 30.4 * DAY : step)
   const step = LENGTHS.find((candidate) => (high - low) / length(candidate) <= wanted) ?? months(240)
   const marks = []
   if (step.months) {

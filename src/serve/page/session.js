@@ -33,8 +33,19 @@ export function login(root, then) {
       secret.select()
     }
   }
-  put(root, h('form', { class: 'card login', onsubmit: submit }, h('h1', null, 'retally'), h('p', { class: 'muted' }, 'This service wants to know who asks.'),
-    h('label', { for: 'token' }, 'Token'), secret, h('button', { type: 'submit', class: 'primary' }, 'Log in'), told))
+  put(
+    root,
+    h(
+      'form',
+      { class: 'card login', onsubmit: submit },
+      h('h1', null, 'retally'),
+      h('p', { class: 'muted' }, 'This service wants to know who asks.'),
+      h('label', { for: 'token' }, 'Token'),
+      secret,
+      h('button', { type: 'submit', class: 'primary' }, 'Log in'),
+      told,
+    ),
+  )
   secret.focus()
 }
 

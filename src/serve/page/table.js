@@ -51,7 +51,9 @@ export class TableView {
     this.text = text
     this.showFilters(question)
     try {
-      const rows = await get(`/v1/${this.dataflow}/tables/${about.name}${query({ ...this.conditions(question), limit: PAGE + 1, offset: (question.page - 1) * PAGE })}`)
+      const rows = await get(
+        `/v1/${this.dataflow}/tables/${about.name}${query({ ...this.conditions(question), limit: PAGE + 1, offset: (question.page - 1) * PAGE })}`,
+      )
       if (this.text !== text) return
       this.showRows(rows, question, isSame)
       this.showFoot(rows, question)
@@ -78,23 +80,53 @@ export class TableView {
     if (this.bar.contains(document.activeElement) && document.activeElement.matches('input')) return
     const { columns } = this.about
     const dated = columns.find(isDated)
-    const date = (name, value, label) => h('label', null, h('span', null, label), h('input', {
-      type: 'date', value: (value ?? '').slice(0, 10), onchange: (event) => change({ [name]: event.target.value, page: undefined }),
-    }))
-    const select = h('select', { 'aria-label': 'column' }, columns.map((column) => h('option', { value: column.name }, column.name)))
+    const date = (name, value, label) =>
+      h(
+        'label',
+        null,
+        h('span', null, label),
+        h('input', {
+          type: 'date',
+          value: (value ?? '').slice(0, 10),
+          onchange: (event) => change({ [name]: event.target.value, page: undefined }),
+        }),
+      )
+    const select = h(
+      'select',
+      { 'aria-label': 'column' },
+      columns.map((column) => h('option', { value: column.name }, column.name)),
+    )
     const value = h('input', { type: 'text', placeholder: 'value', 'aria-label': 'value', autocomplete: 'off' })
     const add = (event) => {
       event.preventDefault()
       const known = filters.filter(([column]) => column === select.value).map(([, given]) => given)
       change({ [`f.${select.value}`]: [...new Set([...known, value.value])], page: undefined })
     }
-    const remove = ([column, given]) => change({
-      [`f.${column}`]: filters.filter(([name, other]) => name === column && other !== given).map(([, other]) => other), page: undefined,
-    })
-    put(this.bar,
+    const remove = ([column, given]) =>
+      change({
+        [`f.${column}`]: filters.filter(([name, other]) => name === column && other !== given).map(([, other]) => other),
+        page: undefined,
+      })
+    put(
+      this.bar,
       dated && [date('from', from, `${dated.name} from`), date('to', to, 'before')],
-      h('form', { class: 'add-filter', onsubmit: add }, select, h('span', { class: 'muted' }, '='), value, h('button', { type: 'submit' }, 'Filter')),
-      filters.map((filter) => h('button', { type: 'button', class: 'chip', title: 'remove this filter', onclick: () => remove(filter) }, `${filter[0]} = ${filter[1] || 'none'} `, h('span', { 'aria-hidden': 'true' }, '✕'))))
+      h(
+        'form',
+        { class: 'add-filter', onsubmit: add },
+        select,
+        h('span', { class: 'muted' }, '='),
+        value,
+        h('button', { type: 'submit' }, 'Filter'),
+      ),
+      filters.map((filter) =>
+        h(
+          'button',
+          { type: 'button', class: 'chip', title: 'remove this filter', onclick: () => remove(filter) },
+          `${filter[0]} = ${filter[1] || 'none'} `,
+          h('span', { 'aria-hidden': 'true' }, '✕'),
+        ),
+      ),
+    )
   }
 
   showRows(rows, question, isSame) {
@@ -108,25 +140,50 @@ export class TableView {
     const heads = columns.map((column) => {
       const [up, down] = [sort === column.name, sort === `-${column.name}`]
       const next = up ? `-${column.name}` : column.name
-      return h('th', { scope: 'col', class: isNumber(column) ? 'number' : undefined, 'aria-sort': up ? 'ascending' : down ? 'descending' : undefined },
-        h('button', { type: 'button', title: column.about, onclick: () => change({ sort: next, page: undefined }) }, column.name, h('span', { class: 'arrow', 'aria-hidden': 'true' }, up ? '▲' : down ? '▼' : '')))
+      return h(
+        'th',
+        { scope: 'col', class: isNumber(column) ? 'number' : undefined, 'aria-sort': up ? 'ascending' : down ? 'descending' : undefined },
+        h(
+          'button',
+          { type: 'button', title: column.about, onclick: () => change({ sort: next, page: undefined }) },
+          column.name,
+          h('span', { class: 'arrow', 'aria-hidden': 'true' }, up ? '▲' : down ? '▼' : ''),
+        ),
+      )
     })
     const body = [...this.rows].map(([id, row]) => {
       const old = isSame && keys.length ? before.get(id) : undefined
       const isNew = isSame && keys.length > 0 && before.size > 0 && !old
-      return h('tr', { class: isNew ? 'new' : undefined, 'data-key': id, ...(keys.length ? this.opens(row, keys) : {}) }, columns.map((column) => this.cell(row, column, old)))
+      return h(
+        'tr',
+        { class: isNew ? 'new' : undefined, 'data-key': id, ...(keys.length ? this.opens(row, keys) : {}) },
+        columns.map((column) => this.cell(row, column, old)),
+      )
     })
-    put(this.body, h('table', { class: 'rows' }, h('thead', null, h('tr', null, heads)), h('tbody', null, body)),
-      !rows.length && h('p', { class: 'empty-rows muted' }, 'No rows.'))
+    put(
+      this.body,
+      h('table', { class: 'rows' }, h('thead', null, h('tr', null, heads)), h('tbody', null, body)),
+      !rows.length && h('p', { class: 'empty-rows muted' }, 'No rows.'),
+    )
     if (focused) [...this.body.querySelectorAll('tr')].find((row) => row.dataset.key === focused)?.focus()
   }
 
   opens(row, keys) {
-    const open = () => why(this.dataflow, this.about.name, Object.fromEntries(keys.map((column) => [column.name, row[column.name] === null ? '' : String(row[column.name])])))
+    const open = () =>
+      why(
+        this.dataflow,
+        this.about.name,
+        Object.fromEntries(keys.map((column) => [column.name, row[column.name] === null ? '' : String(row[column.name])])),
+      )
     return {
-      tabindex: 0, title: 'Why? Click, or press Enter', onclick: () => getSelection().isCollapsed && open(),
+      tabindex: 0,
+      title: 'Why? Click, or press Enter',
+      onclick: () => getSelection().isCollapsed && open(),
       onkeydown: (event) => {
-        if (event.key === 'Enter') open()
+        if (event.key === 'Enter') {
+          event.preventDefault()
+          open()
+        }
         const next = { ArrowDown: 'nextElementSibling', ArrowUp: 'previousElementSibling' }[event.key]
         if (!next) return
         event.target[next]?.focus()
@@ -141,8 +198,12 @@ export class TableView {
     const changed = old !== undefined && was !== value
     const text = value === null ? h('span', { class: 'muted' }, '–') : String(cell(value))
     const classes = [isNumber(column) && 'number', changed && 'flash'].filter(Boolean).join(' ')
-    return h('td', { class: classes || undefined, title: typeof value === 'number' && !Number.isInteger(value) ? String(value) : undefined },
-      changed && h('s', { class: 'old' }, was === null ? 'none' : String(cell(was))), text)
+    return h(
+      'td',
+      { class: classes || undefined, title: typeof value === 'number' && !Number.isInteger(value) ? String(value) : undefined },
+      changed && h('s', { class: 'old' }, was === null ? 'none' : String(cell(was))),
+      text,
+    )
   }
 
   showFoot(rows, question) {
@@ -151,13 +212,34 @@ export class TableView {
     const there = Math.min(rows.length, PAGE)
     const isWhole = !question.filters.length && !question.from && !question.to
     const of = isWhole && about.rows !== null ? ` of ${count(about.rows)}` : rows.length > PAGE ? ' of more' : ''
-    const page = (number, label, is) => h('button', { type: 'button', disabled: !is, onclick: () => change({ page: number > 1 ? number : undefined }) }, label)
-    const download = (format, label) => h('a', {
-      href: `/v1/${this.dataflow}/tables/${about.name}${query({ format, ...this.conditions(question) })}`, download: `${about.name}.${format}`,
-    }, label)
-    put(this.foot,
+    const page = (number, label, is) =>
+      h('button', { type: 'button', disabled: !is, onclick: () => change({ page: number > 1 ? number : undefined }) }, label)
+    const download = (format, label) =>
+      h(
+        'a',
+        {
+          href: `/v1/${this.dataflow}/tables/${about.name}${query({ format, ...this.conditions(question) })}`,
+          download: `${about.name}.${format}`,
+        },
+        label,
+      )
+    put(
+      this.foot,
       h('span', { class: 'muted' }, there ? `${count(first + 1)}–${count(first + there)}${of}` : ''),
-      h('span', { class: 'pages' }, page(question.page - 1, '← Before', question.page > 1), page(question.page + 1, 'Next →', rows.length > PAGE)),
-      h('span', { class: 'downloads' }, h('span', { class: 'muted' }, 'Download'), download('csv', 'CSV'), download('json', 'JSON'), download('parquet', 'Parquet')))
+      h(
+        'span',
+        { class: 'pages' },
+        page(question.page - 1, '← Before', question.page > 1),
+        page(question.page + 1, 'Next →', rows.length > PAGE),
+      ),
+      h(
+        'span',
+        { class: 'downloads' },
+        h('span', { class: 'muted' }, 'Download'),
+        download('csv', 'CSV'),
+        download('json', 'JSON'),
+        download('parquet', 'Parquet'),
+      ),
+    )
   }
 }

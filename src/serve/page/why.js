@@ -37,10 +37,17 @@ export async function showWhy() {
   before = document.activeElement
   const body = h('div', { class: 'why-body', 'aria-live': 'polite' }, h('p', { class: 'muted' }, 'Looking…'))
   const button = h('button', { type: 'button', class: 'quiet', 'aria-label': 'Close', onclick: close }, '✕')
-  panel = h('aside', { class: 'why', role: 'dialog', 'aria-label': 'Why', tabindex: '-1', onkeydown: onKey },
+  panel = h(
+    'aside',
+    { class: 'why', role: 'dialog', 'aria-label': 'Why', tabindex: '-1', onkeydown: onKey },
     h('header', null, h('div', null, h('h2', null, 'Why?'), h('p', { class: 'muted small' }, `${dataflow}.${table}`)), button),
-    h('dl', { class: 'key' }, Object.entries(key).map(([name, value]) => [h('dt', null, name), h('dd', null, value === '' ? 'none' : value)])),
-    body)
+    h(
+      'dl',
+      { class: 'key' },
+      Object.entries(key).map(([name, value]) => [h('dt', null, name), h('dd', null, value === '' ? 'none' : value)]),
+    ),
+    body,
+  )
   document.body.append(panel)
   button.focus()
   try {
@@ -66,21 +73,38 @@ function onKey(event) {
 function told(answer, key) {
   const { changes, changes_from: from } = answer
   const since = from > 0 && h('p', { class: 'muted small' }, `Changes are kept from batch ${from + 1} on.`)
-  if (!changes.length) return [h('p', null, 'No change of this row is kept: it has been as it is since before that, or it never was there.'), since]
+  if (!changes.length)
+    return [h('p', null, 'No change of this row is kept: it has been as it is since before that, or it never was there.'), since]
   const moved = changes.length - 1
   const summary = moved ? `It has changed ${many(moved, 'time')} since it was first there.` : 'It came once, and has not changed since.'
-  return [h('p', null, summary), h('ol', { class: 'history' }, changes.map((one) => h('li', null, head(one, key), difference(one, key)))), since]
+  return [
+    h('p', null, summary),
+    h(
+      'ol',
+      { class: 'history' },
+      changes.map((one) => h('li', null, head(one, key), difference(one, key))),
+    ),
+    since,
+  ]
 }
 
 function head({ epoch, arrived, batch, late }, key) {
   const lag = behind(arrived, key)
-  return h('div', { class: 'history-head' },
+  return h(
+    'div',
+    { class: 'history-head' },
     h('strong', null, `Batch ${epoch}`),
     late && badge('late records', 'warn', 'this batch had records that came late'),
     h('span', { class: 'muted' }, time(arrived)),
-    h('div', { class: 'small' }, batch.name && batch.name !== '-' ? `from ${batch.name}` : 'without a name', batch.parts > 1 && ` in ${batch.parts} parts`,
-      batch.key && h('span', { class: 'muted' }, ` · key ${batch.key}`)),
-    lag && h('div', { class: 'muted small' }, lag))
+    h(
+      'div',
+      { class: 'small' },
+      batch.name && batch.name !== '-' ? `from ${batch.name}` : 'without a name',
+      batch.parts > 1 && ` in ${batch.parts} parts`,
+      batch.key && h('span', { class: 'muted' }, ` · key ${batch.key}`),
+    ),
+    lag && h('div', { class: 'muted small' }, lag),
+  )
 }
 
 /** How long after its day a change arrived, in words. */
@@ -97,10 +121,24 @@ function difference({ old, new: now }, key) {
   const row = (name) => {
     const changed = old && now && old[name] !== now[name]
     if (old && now && !changed) return undefined
-    return h('tr', null, h('th', { scope: 'row' }, name),
-      h('td', null, old && h('s', { class: 'old', title: String(old[name]) }, value(old, name)), old && now && ' → ', now && h('b', { title: String(now[name]) }, value(now, name)), now && old && typeof now[name] === 'number' && gain(now[name] - old[name])))
+    return h(
+      'tr',
+      null,
+      h('th', { scope: 'row' }, name),
+      h(
+        'td',
+        null,
+        old && h('s', { class: 'old', title: String(old[name]) }, value(old, name)),
+        old && now && ' → ',
+        now && h('b', { title: String(now[name]) }, value(now, name)),
+        now && old && typeof now[name] === 'number' && gain(now[name] - old[name]),
+      ),
+    )
   }
-  return [h('p', { class: 'small what' }, old ? (now ? 'It changed:' : 'It went:') : 'It came:'), h('table', { class: 'difference' }, names.map(row))]
+  return [
+    h('p', { class: 'small what' }, old ? (now ? 'It changed:' : 'It went:') : 'It came:'),
+    h('table', { class: 'difference' }, names.map(row)),
+  ]
 }
 
 const gain = (number) => h('span', { class: `gain ${number < 0 ? 'down' : 'up'}` }, `${number < 0 ? '−' : '+'}${cell(Math.abs(number))}`)
