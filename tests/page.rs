@@ -191,7 +191,7 @@ fn by_keyboard_alone() {
     let focused = "document.activeElement";
     browser.key("Tab");
     browser.until(&format!("{focused}.className === 'skip'"));
-    let mut until = |browser: &mut Browser, is_there: &str| {
+    let until = |browser: &mut Browser, is_there: &str| {
         let mut pressed = 0;
         while browser.value(is_there) != true {
             browser.key("Tab");
