@@ -12,7 +12,7 @@ const DEVICE: &str = "9182736450";
 const JSON: (&str, &str) = ("content-type", "application/json");
 
 fn line(day: u64, hour: u64) -> String {
-    format!("2023-01-{day:02} {hour:02}:00:00,{DEVICE},7,7,{}", hour % 2 == 0)
+    format!("2023-01-{day:02} {hour:02}:00:00,{DEVICE},7,7,{}", hour.is_multiple_of(2))
 }
 
 /// Whether any file of a state holds a text, however it is packed.

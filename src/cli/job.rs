@@ -9,7 +9,7 @@ use crate::ingest::batch::{Batch, Part, Source};
 use crate::ingest::rejected::KEPT_MAX;
 use crate::ingest::unpack;
 use crate::points::{Destination, PointsError};
-use crate::serve::service::Served;
+use crate::serve::served::Served;
 use crate::shown;
 use crate::sinks::{self, Format, Sink};
 use crate::state::State;

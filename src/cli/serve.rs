@@ -9,7 +9,7 @@ use crate::serve::http::auth::Tokens;
 use crate::serve::http::server::tls;
 use crate::serve::limits::Limits;
 use crate::serve::out::{Out, Webhook};
-use crate::serve::service::Served;
+use crate::serve::served::Served;
 use crate::serve::{self, Options};
 use crate::shown;
 use crate::sinks::{Destination, Format};

@@ -3,7 +3,8 @@
 //! Nothing is mended here, and nothing is passed over: the file is named, and whoever runs the service restores the state from a backup.
 
 use super::door::Door;
-use super::service::{Phase, Served, Service};
+use super::served::Served;
+use super::service::{Phase, Service};
 use super::{Event, Options, ServeError, ask, notify};
 use crate::sinks::live::Live;
 use crate::sinks::live::read::Readers;

@@ -4,13 +4,10 @@
 //! tried again when as much has come once more.
 
 use super::ServeError;
-use super::pipeline::Shared;
 use super::service::Service;
-use crate::state::{Folded, Sealed, State, StateError};
+use crate::state::{Folded, State, StateError};
 use retally_core::Epoch;
 use retally_core::contract::Definition;
-use std::io;
-use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -24,16 +21,28 @@ pub struct Folding {
 }
 
 impl Folding {
-    /// Begins where it is time to, and nothing is being folded.
-    pub fn look(&mut self, service: &Service, state: &mut State, shared: &Arc<Shared>) -> Result<(), ServeError> {
+    /// Begins where it is time to, and nothing is being folded; but not before the tables have all that is sealed, for which `applied` waits: it
+    /// gets the epoch of each dataflow, and says whether that came to be.
+    pub fn look(
+        &mut self,
+        service: &Service,
+        state: &mut State,
+        applied: impl FnOnce(&[Epoch]) -> bool + Send + 'static,
+    ) -> Result<(), ServeError> {
         if self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
             return Ok(());
         }
         self.end(service);
         if state.is_due(service.limits.fold_after) {
-            let until = service.dataflows.iter().map(|served| state.epoch(served.name())).collect();
-            let plain = service.dataflows.iter().map(|served| served.plain.clone()).collect();
-            self.thread = Some(begin(state.seal()?, Arc::clone(shared), until, plain)?);
+            let until: Vec<Epoch> = service.dataflows.iter().map(|served| state.epoch(served.name())).collect();
+            let plain: Vec<Definition> = service.dataflows.iter().map(|served| served.plain.clone()).collect();
+            let sealed = state.seal()?;
+            // What the tables have reached must not be in the middle of what is known as one: they would be made anew at the next start.
+            let fold = move || {
+                let known = |name: &str| plain.iter().find(|plain| plain.name == name).cloned();
+                applied(&until).then(|| sealed.fold(GRACE, &known))
+            };
+            self.thread = Some(std::thread::Builder::new().name("folding".into()).spawn(fold)?);
         }
         Ok(())
     }
@@ -62,10 +71,3 @@ impl Folding {
 
 /// What came of it, where anything was folded.
 type Ended = Option<Result<Folded, StateError>>;
-
-fn begin(sealed: Sealed, shared: Arc<Shared>, until: Vec<Epoch>, plain: Vec<Definition>) -> io::Result<JoinHandle<Ended>> {
-    let known = move |name: &str| plain.iter().find(|plain| plain.name == name).cloned();
-    // What the tables have reached must not be in the middle of what is known as one: they would be made anew at the next start.
-    let fold = move || shared.applied(&until).then(|| sealed.fold(GRACE, &known));
-    std::thread::Builder::new().name("folding".into()).spawn(fold)
-}

@@ -6,7 +6,7 @@
 //! # Limits
 //! Of the URL of a webhook nothing but its host is shown: paths of webhooks are secrets as a rule.
 
-use super::service::Served;
+use super::served::Served;
 use crate::ingest::nearest::nearest;
 use crate::shown::HIDDEN;
 use crate::sinks::live::filter::Filter;

@@ -11,7 +11,8 @@ use super::ServeError;
 use super::folding::Folding;
 use super::further::Changed;
 use super::recent::EpochChanges;
-use super::service::{Incoming, KeyGuard, Phase, Refused, Reply, Served, Service, Wait};
+use super::served::Served;
+use super::service::{Incoming, KeyGuard, Phase, Refused, Reply, Service, Wait};
 use crate::engine::host::{Completed, Host};
 use crate::engine::{Commit, EngineError};
 use crate::ingest::rejected::without_batches;
@@ -173,7 +174,8 @@ pub fn journal(
         let run: Vec<Incoming> = std::iter::once(first).chain(queue.try_iter()).take(room).collect();
         service.metrics.waiting.dec_by(i64::try_from(run.len()).unwrap_or(i64::MAX));
         append(service, &mut state, host, run, shared)?;
-        folding.look(service, &mut state, shared)?;
+        let applied = Arc::clone(shared);
+        folding.look(service, &mut state, move |until| applied.applied(until))?;
     }
     if shared.drained() {
         // What came of the last batches.

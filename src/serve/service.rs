@@ -4,21 +4,18 @@ use super::Options;
 use super::further::{Further, WatchStatus};
 use super::limits::Limits;
 use super::metrics::Metrics;
-use super::recent::Recent;
-use crate::engine::Job;
+use super::served::{PointsOf, Served};
 use crate::ingest::plan::Plan;
 use crate::points::Destination;
 use crate::points::store::Store;
 use crate::sinks::live::read::Readers;
-use crate::state::Of;
 use crate::state::files::Files;
 use crate::state::frame::{Answer, Key, Part};
 use retally_core::Epoch;
-use retally_core::contract::{Definition, Table};
 use retally_core::time::{DAY, Moment};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,60 +26,6 @@ const KEY_KEPT: i64 = 7 * DAY;
 
 /// So many tables are read at a time.
 const READS_MAX: usize = 64;
-
-/// A dataflow that is served.
-pub struct Served {
-    /// Its definition without what people say of their files.
-    pub plain: Definition,
-    /// What is run.
-    pub job: Job,
-    /// Its tables, in its order.
-    pub tables: Vec<Table>,
-    /// The changes of its last epochs.
-    pub recent: Recent,
-    /// Its points are what follows from the journal.
-    pub has_points: AtomicBool,
-}
-
-impl Served {
-    /// A dataflow with these settings.
-    pub fn new(plain: Definition, job: Job) -> Served {
-        let tables = job.graph.tables().into_iter().filter(|table| job.tables.contains(table.name)).collect();
-        Served { plain, job, tables, recent: Recent::default(), has_points: AtomicBool::new(false) }
-    }
-
-    /// Whether it writes points: then it must not get a batch before the disk has it.
-    pub fn writes_points(&self) -> bool {
-        self.job.points != Destination::Nowhere
-    }
-
-    /// Its name.
-    pub fn name(&self) -> &'static str {
-        self.plain.name
-    }
-
-    /// Its settings, as a JSON object.
-    pub fn settings(&self) -> String {
-        let settings = &self.job.definition.settings;
-        let texts: BTreeMap<&str, &str> = settings.iter().map(|setting| (setting.name, self.job.settings.text(setting.name))).collect();
-        serde_json::to_string(&texts).unwrap_or_default()
-    }
-
-    /// For what batches are kept and planned.
-    pub fn of(&self) -> Of<'_> {
-        Of { plain: &self.plain, definition: &self.job.definition }
-    }
-}
-
-/// Where the points of a dataflow are.
-pub enum PointsOf {
-    /// In this store.
-    Store(Arc<Store>),
-    /// Not in a store of this service.
-    Elsewhere,
-    /// They are being written.
-    Later,
-}
 
 /// What a service does.
 #[derive(Clone, Debug, PartialEq, Eq)]

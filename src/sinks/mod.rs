@@ -19,6 +19,7 @@ mod postgres;
 mod relation;
 mod relational;
 mod server;
+mod server_error;
 mod sqlite;
 mod tls;
 

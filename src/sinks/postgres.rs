@@ -10,7 +10,8 @@
 use super::copy::{self, TooLarge};
 use super::relation::{Dialect, Existing, Relation, quoted};
 use super::relational::{self, PROGRESS, Reached, Session};
-use super::server::{Became, Connection, ServerError, Way};
+use super::server::{Became, Connection, Way};
+use super::server_error::ServerError;
 use super::tls::{self, Asked, Tls};
 use super::{Applied, Deletions, Sink, SinkError};
 use crate::interrupt::Section;

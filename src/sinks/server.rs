@@ -7,8 +7,8 @@
 //! # Limits
 //! A process of the server that is stopped looks as if it worked. So a statement may take [`WORK_LIMITS`] times the limit at most.
 
+use super::server_error::ServerError;
 use super::tls::Tls;
-use std::error::Error as _;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
@@ -32,22 +32,6 @@ const ANSWER_WAIT: Duration = Duration::from_secs(5);
 /// How often a server that is not there, or not done, is asked again what became of a transaction.
 const ASK_EVERY: Duration = Duration::from_millis(200);
 
-/// Why something could not be done.
-#[derive(Debug)]
-pub(super) enum ServerError {
-    /// The server refused, or the connection is lost.
-    Postgres(Error),
-    /// The server gives no answer.
-    Silent(String),
-    /// The connection could not be encrypted, or the server has not shown who it is.
-    Tls {
-        /// Why.
-        why: String,
-        /// What to do about it.
-        hint: &'static str,
-    },
-}
-
 /// How a server is reached.
 #[derive(Clone)]
 pub(super) struct Way {
@@ -55,35 +39,6 @@ pub(super) struct Way {
     pub(super) config: Config,
     /// How that is secured.
     pub(super) tls: Tls,
-}
-
-impl From<Error> for ServerError {
-    fn from(error: Error) -> ServerError {
-        ServerError::Postgres(error)
-    }
-}
-
-impl std::fmt::Display for ServerError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            ServerError::Postgres(error) => f.write_str(&chain(error)),
-            ServerError::Silent(why) | ServerError::Tls { why, .. } => f.write_str(why),
-        }
-    }
-}
-
-/// An error with its causes: the head says what was tried, and the end why not.
-fn chain(error: &Error) -> String {
-    if let Some(refused) = error.as_db_error() {
-        return refused.message().into();
-    }
-    let mut why = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        why = format!("{why}: {cause}");
-        source = cause.source();
-    }
-    why.trim_end_matches('.').into()
 }
 
 /// What became of a transaction.

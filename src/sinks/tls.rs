@@ -15,7 +15,7 @@
 //! Names are those of a certificate's `subjectAltName`: its common name is not looked at. There are no client certificates and no
 //! revocation lists. Through a Unix socket nothing is encrypted.
 
-use super::server::ServerError;
+use super::server_error::ServerError;
 use reqwest::Url;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};

@@ -9,7 +9,8 @@
 use super::error::ApiError;
 use super::{Shared, blocking, served, table};
 use crate::serve::recent::{change, reset};
-use crate::serve::service::{Phase, Served, Service};
+use crate::serve::served::Served;
+use crate::serve::service::{Phase, Service};
 use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;

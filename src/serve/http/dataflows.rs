@@ -1,7 +1,7 @@
 //! `/v1/dataflows`: what is served: inputs, tables, charts and settings.
 
 use super::Shared;
-use crate::serve::service::Served;
+use crate::serve::served::Served;
 use axum::Json;
 use axum::extract::State;
 use retally_core::contract::{Input, InputKind, Table};

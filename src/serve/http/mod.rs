@@ -19,7 +19,8 @@ mod status;
 mod tables;
 mod why;
 
-use super::service::{Served, Service};
+use super::served::Served;
+use super::service::Service;
 use crate::ingest::nearest::nearest;
 use auth::Access;
 use axum::extract::{DefaultBodyLimit, Request, State};

@@ -3,7 +3,8 @@
 use super::error::ApiError;
 use super::{Shared, blocking};
 use crate::serve::further::WatchStatus;
-use crate::serve::service::{Phase, Served};
+use crate::serve::served::Served;
+use crate::serve::service::Phase;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
