@@ -1,7 +1,7 @@
 //! Further sinks of a service: a file of all changes, and databases that others are in the way of.
 
 use crate::databases::Database;
-use crate::support::known::{EVENTS, Known, ONLINE, SERVERS, shuffled, table};
+use crate::support::known::{ACTIVE, EVENTS, Known, ONLINE, SERVERS, rows, shuffled, table};
 use crate::support::postgres_server::{PASSWORD_IN_URL, Server};
 use crate::support::program::Place;
 use crate::support::service::{Asker, Service, free_port};
@@ -106,6 +106,7 @@ const TABLES: [&str; 6] =
     ["online_daily", "online_rolling_28d", "online_intervals", "online_summary", "online_projection", "online_issues"];
 
 const CSV: (&str, &str) = ("content-type", "text/csv");
+const JSONL: (&str, &str) = ("content-type", "application/x-ndjson");
 
 /// Sends a batch until it is answered: as many times as it takes.
 pub fn send(asker: &Asker, key: &str, body: &str, wait: &str) {
@@ -242,6 +243,48 @@ fn a_file_that_was_put_away_or_torn_goes_on() {
     service.end();
 }
 
+#[test]
+fn a_file_has_several_dataflows() {
+    let place = Place::new();
+    let start = || Service::start(&place, "online active -w 2 --out changes:changes.jsonl");
+    let service = start();
+    let online = |day: u32| table(&EVENTS, &[format!("2026-03-{day:02} 08:00:00,{day},7,1,true")]);
+    service.csv("/v1/online/events?wait=sinks", online(1)).ok();
+    let (first, second) = ACTIVE.lines.split_at(ACTIVE.lines.len() / 2);
+    let active = |lines: &[String]| drop(service.post("/v1/active/events?wait=sinks", &[JSONL], rows(lines)).ok());
+    active(first);
+    service.csv("/v1/online/events?wait=sinks", online(2)).ok();
+    active(second);
+    service.kill();
+    let service = start();
+    service.csv("/v1/online/events?wait=sinks", online(3)).ok();
+    let text = place.read("changes.jsonl");
+    let progress: Vec<&str> = text.lines().filter(|line| line.starts_with("{\"progress\"")).collect();
+    assert!(
+        progress.last().unwrap().starts_with("{\"progress\":{\"active\":2,\"online\":3},\"fingerprint\":{\"active\":\""),
+        "{progress:?}"
+    );
+    // Each of them adds up by itself, and neither was begun anew.
+    for (dataflow, tables) in [("online", TABLES.as_slice()), ("active", &["active_user_table", "active_rolling", "active_issues"])] {
+        let mut sums: BTreeMap<(String, String), i64> = BTreeMap::new();
+        let mut resets = 0;
+        for line in text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).filter(|line| line["dataflow"] == dataflow) {
+            match line["diff"].as_i64() {
+                None => resets += 1,
+                Some(diff) => *sums.entry((line["table"].to_string(), line["row"].to_string())).or_insert(0) += diff,
+            }
+        }
+        sums.retain(|_, sum| *sum != 0);
+        let rows = |table: &&str| {
+            let rows = service.get(&format!("/v1/{dataflow}/tables/{table}")).ok().json().as_array().unwrap().clone();
+            rows.into_iter().map(|row| ((format!("\"{table}\""), row.to_string()), 1)).collect::<Vec<_>>()
+        };
+        let expected: BTreeMap<_, _> = tables.iter().flat_map(rows).collect();
+        assert!(sums == expected && resets == tables.len(), "{dataflow}: {} of {}, {resets}", sums.len(), expected.len());
+    }
+    service.end();
+}
+
 /// Only the table with too many changes is written anew, and the others go on.
 #[test]
 fn an_epoch_with_too_many_changes_of_a_table_resets_that_table() {
@@ -325,9 +368,18 @@ fn a_database_that_others_are_in_the_way_of_is_followed_again() {
     feed("visible");
     feed("visible");
     fails("lock timeout");
+    // As those hear of it who watch it.
+    let metric = |name: &str, labels: &str| {
+        let text = service.get("/metrics").ok().text;
+        let start = format!("retally_{name}{{sink=\"postgres://127.0.0.1:{}/tables\"{labels}}} ", server.port());
+        let line = text.lines().find_map(|line| line.strip_prefix(&start)).unwrap_or_else(|| panic!("{start}: {text}"));
+        line.parse::<u64>().unwrap()
+    };
+    assert_eq!((metric("sink_epochs_behind", ",dataflow=\"online\""), metric("sink_error", "")), (2, 1));
     service.get("/v1/online/tables/online_daily").ok();
     holding.rollback().unwrap();
     follows();
+    assert_eq!((metric("sink_epochs_behind", ",dataflow=\"online\""), metric("sink_error", "")), (0, 0));
     same("online_daily");
     // A column is dropped, and put there again without what was in it.
     server.execute("ALTER TABLE online_daily DROP COLUMN devices");

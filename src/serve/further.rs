@@ -1,5 +1,6 @@
 //! What a service and its further sinks and watched folders tell each other.
 
+use super::metrics::Metrics;
 use super::out::Out;
 use crate::state::frame::Part;
 use crate::tables::Run;
@@ -171,14 +172,27 @@ impl Further {
         reached.wait_for(has).await.ok();
     }
 
+    /// What it has reached of a dataflow that it follows, and how far it is behind, where these epochs can be read.
+    fn behind(&self, place: usize, readable: &[Option<Epoch>]) -> Option<(Option<Epoch>, u64)> {
+        let of = |epochs: &[Option<Epoch>]| epochs.get(place).copied().flatten();
+        let reached = of(&self.reached.borrow());
+        let behind = of(readable).unwrap_or(0).saturating_sub(reached.unwrap_or(0));
+        self.wanted.out.follows(place).then_some((reached, behind))
+    }
+
+    /// Counts how it is, where these epochs of these dataflows can be read.
+    pub fn count(&self, metrics: &Metrics, names: impl Iterator<Item = &'static str>, readable: &[Option<Epoch>]) {
+        let behind = names.enumerate().filter_map(|(place, name)| Some((name, self.behind(place, readable)?.1)));
+        metrics.sink(&self.wanted.shown, behind, self.known().error.is_some());
+    }
+
     /// How it is, where these epochs of these dataflows can be read.
     pub fn status<'n>(&self, names: impl Iterator<Item = &'n str>, readable: &[Option<Epoch>]) -> Value {
-        let all = self.reached.borrow().clone();
         let mut dataflows = Map::new();
-        for (place, name) in names.enumerate().filter(|(place, _)| self.wanted.out.follows(*place)) {
-            let [reached, readable] = [&all, readable].map(|epochs| epochs.get(place).copied().flatten());
-            let behind = readable.unwrap_or(0).saturating_sub(reached.unwrap_or(0));
-            dataflows.insert(name.into(), json!({"reached": reached, "behind": behind}));
+        for (place, name) in names.enumerate() {
+            if let Some((reached, behind)) = self.behind(place, readable) {
+                dataflows.insert(name.into(), json!({"reached": reached, "behind": behind}));
+            }
         }
         let known = self.known();
         json!({"place": self.wanted.shown, "dataflows": dataflows, "error": known.error, "failed": known.failed})

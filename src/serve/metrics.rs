@@ -25,6 +25,22 @@ pub struct OfAnswer {
     pub status: u16,
 }
 
+/// Which further sink.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfSink {
+    /// Where it is, without secrets.
+    pub sink: String,
+}
+
+/// What a further sink has of a dataflow.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfSinkAndDataflow {
+    /// Where it is, without secrets.
+    pub sink: String,
+    /// The dataflow.
+    pub dataflow: &'static str,
+}
+
 /// What a service counts.
 #[derive(Debug)]
 pub struct Metrics {
@@ -53,6 +69,10 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Open streams.
     pub streams: Gauge,
+    /// Epochs that can be read, and that a further sink has not got.
+    pub sink_behind: Family<OfSinkAndDataflow, Gauge>,
+    /// 1 where a further sink has an error.
+    pub sink_error: Family<OfSink, Gauge>,
     /// Seconds that a sync of the journal takes.
     pub sync: Histogram,
     /// Seconds that a commit of the tables takes.
@@ -83,6 +103,8 @@ impl Metrics {
             under_way: Gauge::default(),
             connections: Gauge::default(),
             streams: Gauge::default(),
+            sink_behind: Family::default(),
+            sink_error: Family::default(),
             sync: latencies(),
             commit: latencies(),
             visible: latencies(),
@@ -100,6 +122,8 @@ impl Metrics {
         registry.register("batches_under_way", "Batches in the journal whose changes can't be read yet", metrics.under_way.clone());
         registry.register("connections", "Open connections", metrics.connections.clone());
         registry.register("streams", "Open streams of changes", metrics.streams.clone());
+        registry.register("sink_epochs_behind", "Epochs that can be read, and a further sink has not got", metrics.sink_behind.clone());
+        registry.register("sink_error", "1 where a further sink has an error, and is tried again or given up", metrics.sink_error.clone());
         registry.register_with_unit("journal_sync", "Time of a sync of the journal", Unit::Seconds, metrics.sync.clone());
         registry.register_with_unit("tables_commit", "Time of a commit of the tables", Unit::Seconds, metrics.commit.clone());
         registry.register_with_unit(
@@ -142,6 +166,15 @@ impl Metrics {
     /// An epoch can be read.
     pub fn reached(&self, dataflow: &'static str, epoch: Epoch) {
         self.epoch.get_or_create(&OfDataflow { dataflow }).set(i64::try_from(epoch).unwrap_or(i64::MAX));
+    }
+
+    /// How a further sink is.
+    pub fn sink(&self, sink: &str, behind: impl Iterator<Item = (&'static str, u64)>, has_error: bool) {
+        for (dataflow, epochs) in behind {
+            let of = OfSinkAndDataflow { sink: sink.into(), dataflow };
+            self.sink_behind.get_or_create(&of).set(i64::try_from(epochs).unwrap_or(i64::MAX));
+        }
+        self.sink_error.get_or_create(&OfSink { sink: sink.into() }).set(i64::from(has_error));
     }
 
     /// As Prometheus reads them.

@@ -82,5 +82,8 @@ pub async fn ready(State(service): Shared) -> (StatusCode, &'static str) {
 
 /// `/metrics`
 pub async fn metrics(State(service): Shared) -> impl IntoResponse {
+    let readable = service.readable().borrow().clone();
+    let names = || service.dataflows.iter().map(Served::name);
+    service.further.iter().for_each(|further| further.count(&service.metrics, names(), &readable));
     ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], service.metrics.text())
 }
