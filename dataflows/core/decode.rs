@@ -282,9 +282,31 @@ struct Reading {
     pending: Pending,
     reader: Result<Box<dyn SplitReader>, SplitError>,
     done: Done,
+    at: At,
     bytes_reported: u64,
     accepted_reported: u64,
     refused_reported: u64,
+}
+
+/// Where the last record stood that was read.
+#[derive(Default)]
+struct At {
+    member: Option<String>,
+    line: Option<u64>,
+    /// Its number in the line, from 0.
+    nth: u64,
+}
+
+impl At {
+    /// Goes on to the next record. Returns whether it counts.
+    fn counts(&mut self, line: &Line<'_>, split: &Split) -> bool {
+        if self.member.as_deref() != line.member {
+            (self.member, self.line) = (line.member.map(String::from), None);
+        }
+        self.nth = if self.line == Some(line.number) { self.nth + 1 } else { 0 };
+        self.line = Some(line.number);
+        split.counts(line, self.nth)
+    }
 }
 
 /// What a worker has reported one by one of the refused records of an epoch.
@@ -317,7 +339,7 @@ impl Reading {
     fn open(pending: Pending, opener: &dyn Opener, input: &Input) -> Reading {
         let reader = opener.open(&pending.split, input);
         let done = Done { sequence: pending.split.sequence, ..Done::default() };
-        Reading { pending, reader, done, bytes_reported: 0, accepted_reported: 0, refused_reported: 0 }
+        Reading { pending, reader, done, at: At::default(), bytes_reported: 0, accepted_reported: 0, refused_reported: 0 }
     }
 
     fn is_ready(&self) -> bool {
@@ -346,34 +368,36 @@ impl Reading {
         let (epoch, sign) = (*record_capability.time(), split.sign);
         let mut records = records.session(record_capability);
         let mut reports = reports.session(report_capability);
-        let done = &mut self.done;
+        let (done, at) = (&mut self.done, &mut self.at);
         let more = match &mut self.reader {
             Err(error) => Err(error.clone()),
-            Ok(reader) => reader.read(&mut |line: Line<'_>| match split.counts(&line).then(|| read_record::<R>(line, split, context)) {
-                None => {}
-                Some(Ok(record)) => {
-                    done.accepted += 1;
-                    if let Some(time) = record.time().filter(|_| sign > 0) {
-                        if time < split.late.before() {
-                            done.late += 1;
-                        } else if matches!(split.late, Late::Open(_)) {
-                            done.undecided.push(time);
+            Ok(reader) => {
+                reader.read(&mut |line: Line<'_>| match at.counts(&line, split).then(|| read_record::<R>(line, split, context)) {
+                    None => {}
+                    Some(Ok(record)) => {
+                        done.accepted += 1;
+                        if let Some(time) = record.time().filter(|_| sign > 0) {
+                            if time < split.late.before() {
+                                done.late += 1;
+                            } else if matches!(split.late, Late::Open(_)) {
+                                done.undecided.push(time);
+                            }
+                            done.latest = done.latest.max(Some(time));
                         }
-                        done.latest = done.latest.max(Some(time));
+                        records.give((record, epoch, sign));
                     }
-                    records.give((record, epoch, sign));
-                }
-                Some(Err(reason)) => {
-                    done.rejected += 1;
-                    if reported.has_room(epoch, split) {
-                        let rejected = rejected(line, split, &reason);
-                        reported.add(&rejected);
-                        reports.give(Report::Rejected(rejected));
-                    } else {
-                        done.reasons.add(&reason);
+                    Some(Err(reason)) => {
+                        done.rejected += 1;
+                        if reported.has_room(epoch, split) {
+                            let rejected = rejected(line, at.nth, split, &reason);
+                            reported.add(&rejected);
+                            reports.give(Report::Rejected(rejected));
+                        } else {
+                            done.reasons.add(&reason);
+                        }
                     }
-                }
-            }),
+                })
+            }
         };
         if let Ok(reader) = &mut self.reader {
             let bytes = reader.bytes_read();
@@ -414,7 +438,7 @@ fn read_record<R: Record>(line: Line<'_>, split: &Split, context: &Context) -> R
 }
 
 #[cold]
-fn rejected(line: Line<'_>, split: &Split, reason: &str) -> Rejected {
+fn rejected(line: Line<'_>, nth: u64, split: &Split, reason: &str) -> Rejected {
     let raw = line.bytes.get(..RAW_BYTES_MAX).unwrap_or(line.bytes).to_vec();
-    Rejected { sequence: split.sequence, member: line.member.map(String::from), line: line.number, reason: reason.into(), raw }
+    Rejected { sequence: split.sequence, member: line.member.map(String::from), line: line.number, nth, reason: reason.into(), raw }
 }
