@@ -107,13 +107,13 @@ fn whichever_call_of_a_service_fails_what_was_answered_is_there() {
     // `strace` knows files that are there when it starts.
     let base = Place::new();
     crate::support::service::Service::start(&base, "online -w 1").end();
-    let mut hits = 0;
     for (calls, error, files) in [
         ("write", "ENOSPC", &[journal][..]),
         ("fsync,fdatasync", "EIO", &[journal]),
         ("pwrite64", "ENOSPC", &["state/tables.sqlite", "state/tables.sqlite-wal"]),
         ("fsync,fdatasync", "EIO", &["state/tables.sqlite", "state/tables.sqlite-wal"]),
     ] {
+        let mut hits = 0;
         for k in (1..CALLS_MAX).step_by(if files[0] == journal { 1 } else { 3 }) {
             let what = format!("{calls} {error} {k} {files:?}");
             let place = copy(&base, &["state"]);
@@ -158,6 +158,6 @@ fn whichever_call_of_a_service_fails_what_was_answered_is_there() {
             }
             service.end();
         }
+        assert!(hits > 0, "{calls} of {files:?} never failed");
     }
-    assert!(hits > 15, "{hits}");
 }

@@ -74,7 +74,7 @@ fn a_device_is_forgotten_whatever_its_records_came_in() {
     place.run("forget online gadgets device_id=7 --state state").fails_as_wrong_usage().names(&["\"gadgets\"", "events"]);
     let said = place.run(&format!("forget online events device_id={DEVICE} --state state")).succeeds().stdout;
     // The file in JSON was delivered twice and taken back once, in batches of their own.
-    assert!(said.contains("took back 10 records, in 7 files"), "{said}");
+    assert!(said.contains("took back 14 records, in 7 files"), "{said}");
     check(&place);
     place.run(&format!("forget online events device_id={DEVICE} --state state")).fails().names(&["no record of events has device_id"]);
 
@@ -103,18 +103,18 @@ fn what_two_things_that_were_forgotten_have_in_common_is_taken_back_once() {
     let mut lines = ONLINE.lines.clone();
     let of = |day: u64, device: u64, user: u64| format!("2023-01-{day:02} 08:00:00,{device},{user},7,true");
     // A device of two users, and a user of two devices.
-    lines.extend([of(1, 777_001, 888_001), of(2, 777_001, 888_002), of(3, 777_002, 888_002)]);
+    lines.extend([of(1, 7_770_010_077, 888_001), of(2, 7_770_010_077, 888_002), of(3, 7_770_020_077, 888_002)]);
     place.write("events.csv", table(&EVENTS, &lines));
     run("servers=servers.csv events=events.csv");
-    place.run("forget online events device_id=777001 --state state").succeeds();
+    place.run("forget online events device_id=7770010077 --state state").succeeds();
     place.run("forget online events user_id=888002 --state state").succeeds();
     check(&place);
     let said = place.run("compact --state state").succeeds().stdout;
     assert!(said.contains("what was forgotten is not in 1 files any more"), "{said}");
-    assert!(holds(&place, "77700").is_empty());
+    assert_eq!((holds(&place, "7770010077"), holds(&place, "7770020077")), (vec![], vec![]));
     check(&place);
     // The record that both have in common comes again: it is there, as any other is.
-    place.write("again.csv", table(&EVENTS, &[of(2, 777_001, 888_002)]));
+    place.write("again.csv", table(&EVENTS, &[of(2, 7_770_010_077, 888_002)]));
     run("events=again.csv");
     run("events-=again.csv");
     check(&place);

@@ -270,8 +270,14 @@ impl Worker {
         let dataset = match &split.location {
             Location::Dataset(dataset) => dataset,
             Location::Refused(job) => {
-                let rejected =
-                    Rejected { sequence: split.sequence, member: None, line: job.line, reason: job.reason.clone(), raw: job.raw.clone() };
+                let rejected = Rejected {
+                    sequence: split.sequence,
+                    member: None,
+                    line: job.line,
+                    nth: 0,
+                    reason: job.reason.clone(),
+                    raw: job.raw.clone(),
+                };
                 let done = Done { sequence: split.sequence, rejected: 1, ..Done::default() };
                 let reports = vec![Report::Rejected(rejected), Report::Done(done)];
                 self.said.push(Said { held: held.clone(), jobs: Vec::new(), reports });
@@ -470,7 +476,7 @@ fn said(split: &Split, held: &Held, notes: &[String], rejected: Vec<Rejected>, s
 fn rejected(split: &Split, key: &[String], stream: usize, skipped: SkippedLine) -> Rejected {
     let name = crate::FILES.streams.get(stream).map_or("", |(_, file)| *file);
     let member = Some(format!("{}/{name}", key.join("/")));
-    Rejected { sequence: split.sequence, member, line: skipped.line, reason: skipped.reason.text().into(), raw: skipped.raw }
+    Rejected { sequence: split.sequence, member, line: skipped.line, nth: 0, reason: skipped.reason.text().into(), raw: skipped.raw }
 }
 
 fn not_taken_back(key: &[String], why: &str) -> String {

@@ -301,9 +301,31 @@ struct Reading {
     pending: Pending,
     reader: Result<Box<dyn SplitReader>, SplitError>,
     done: Done,
+    at: At,
     bytes_reported: u64,
     accepted_reported: u64,
     refused_reported: u64,
+}
+
+/// Where the last record stood that was read.
+#[derive(Default)]
+pub struct At {
+    member: Option<String>,
+    line: Option<u64>,
+    /// Its number in the line, from 0.
+    nth: u64,
+}
+
+impl At {
+    /// Goes on to the next record. Returns whether it counts.
+    pub fn counts(&mut self, line: &Line<'_>, split: &Split) -> bool {
+        if self.member.as_deref() != line.member {
+            (self.member, self.line) = (line.member.map(String::from), None);
+        }
+        self.nth = if self.line == Some(line.number) { self.nth + 1 } else { 0 };
+        self.line = Some(line.number);
+        split.counts(line, self.nth)
+    }
 }
 
 /// What a worker has reported one by one of the refused records of an epoch.
@@ -336,7 +358,7 @@ impl Reading {
     fn open(pending: Pending, opener: &dyn Opener, input: &Input) -> Reading {
         let reader = opener.open(&pending.split, input);
         let done = Done { sequence: pending.split.sequence, ..Done::default() };
-        Reading { pending, reader, done, bytes_reported: 0, accepted_reported: 0, refused_reported: 0 }
+        Reading { pending, reader, done, at: At::default(), bytes_reported: 0, accepted_reported: 0, refused_reported: 0 }
     }
 
     fn is_ready(&self) -> bool {
@@ -363,38 +385,38 @@ impl Reading {
         let split = &self.pending.split;
         let (epoch, sign) = (split.epoch, split.sign);
         let mut report = |of: Report| report((epoch, of));
-        let done = &mut self.done;
+        let (done, at) = (&mut self.done, &mut self.at);
         let more = match &mut self.reader {
             Err(error) => Err(error.clone()),
-            Ok(reader) => reader.read(&mut |line: Line<'_>| match split.counts(&line).then(|| read_record::<R>(line, split, context)) {
-                None => {}
-                // What was refused is no record, and can't be meant.
-                _ if !split.conditions.is_empty() && !line.record.is_ok_and(|raw| all_hold(&split.conditions, raw, R::FIELDS, context)) => {
-                }
-                Some(Err(_)) if !split.conditions.is_empty() => {}
-                Some(Ok(record)) => {
-                    done.accepted += 1;
-                    if let Some(time) = record.time().filter(|_| sign > 0) {
-                        if time < split.late.before() {
-                            done.late += 1;
-                        } else if matches!(split.late, Late::Open(_)) {
-                            done.undecided.push(time);
+            Ok(reader) => {
+                reader.read(&mut |line: Line<'_>| match at.counts(&line, split).then(|| read_record::<R>(line, split, context)) {
+                    None => {}
+                    // What was refused is no record, and can't be meant.
+                    Some(read) if !split.conditions.is_empty() && (read.is_err() || !is_meant::<R>(line, split, context)) => {}
+                    Some(Ok(record)) => {
+                        done.accepted += 1;
+                        if let Some(time) = record.time().filter(|_| sign > 0) {
+                            if time < split.late.before() {
+                                done.late += 1;
+                            } else if matches!(split.late, Late::Open(_)) {
+                                done.undecided.push(time);
+                            }
+                            done.latest = done.latest.max(Some(time));
                         }
-                        done.latest = done.latest.max(Some(time));
+                        send((record, epoch, sign));
                     }
-                    send((record, epoch, sign));
-                }
-                Some(Err(reason)) => {
-                    done.rejected += 1;
-                    if reported.has_room(epoch, split) {
-                        let rejected = rejected(line, split, &reason);
-                        reported.add(&rejected);
-                        report(Report::Rejected(rejected));
-                    } else {
-                        done.reasons.add(&reason);
+                    Some(Err(reason)) => {
+                        done.rejected += 1;
+                        if reported.has_room(epoch, split) {
+                            let rejected = rejected(line, at.nth, split, &reason);
+                            reported.add(&rejected);
+                            report(Report::Rejected(rejected));
+                        } else {
+                            done.reasons.add(&reason);
+                        }
                     }
-                }
-            }),
+                })
+            }
         };
         let before = self.bytes_reported;
         if let Ok(reader) = &mut self.reader {
@@ -428,6 +450,11 @@ impl Reading {
     }
 }
 
+/// Whether a line is one of the records that a split is of, where it is not of all.
+fn is_meant<R: Record>(line: Line<'_>, split: &Split, context: &Context) -> bool {
+    line.record.is_ok_and(|raw| all_hold(&split.conditions, raw, R::FIELDS, context))
+}
+
 fn read_record<R: Record>(line: Line<'_>, split: &Split, context: &Context) -> Result<R, Refusal> {
     let record = R::decode_raw(line.record?, context)?;
     match record.time() {
@@ -437,7 +464,7 @@ fn read_record<R: Record>(line: Line<'_>, split: &Split, context: &Context) -> R
 }
 
 #[cold]
-fn rejected(line: Line<'_>, split: &Split, reason: &str) -> Rejected {
+fn rejected(line: Line<'_>, nth: u64, split: &Split, reason: &str) -> Rejected {
     let raw = line.bytes.get(..RAW_BYTES_MAX).unwrap_or(line.bytes).to_vec();
-    Rejected { sequence: split.sequence, member: line.member.map(String::from), line: line.number, reason: reason.into(), raw }
+    Rejected { sequence: split.sequence, member: line.member.map(String::from), line: line.number, nth, reason: reason.into(), raw }
 }

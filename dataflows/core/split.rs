@@ -50,27 +50,28 @@ pub struct Split {
     pub alone: bool,
     /// So many refused records of the batch are kept: no reader reports more of them one by one.
     pub rejected_kept: u64,
-    /// Only these lines count, where not all of them do.
+    /// Only these records count, where not all of them do.
     pub only: Option<Arc<Lines>>,
 }
 
-/// Lines of a file.
+/// Records of a file, by where they stand.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lines(Vec<(String, u64)>);
+pub struct Lines(Vec<(String, u64, u64)>);
 
 impl Lines {
-    /// Lines by the file of an archive that they stand in (empty where there is none), and their numbers in it, from 0.
-    pub fn new(lines: impl Iterator<Item = (String, u64)>) -> Lines {
-        let mut lines: Vec<(String, u64)> = lines.collect();
+    /// Records by the file of an archive that they stand in (empty where there is none), their lines in it, and their numbers in the line,
+    /// both from 0.
+    pub fn new(records: impl Iterator<Item = (String, u64, u64)>) -> Lines {
+        let mut lines: Vec<(String, u64, u64)> = records.collect();
         lines.sort_unstable();
         lines.dedup();
         Lines(lines)
     }
 
-    /// Whether a line is among them.
-    pub fn has(&self, member: Option<&str>, number: u64) -> bool {
-        let sought = (member.unwrap_or_default(), number);
-        self.0.binary_search_by(|(member, number)| (member.as_str(), *number).cmp(&sought)).is_ok()
+    /// Whether the record of this number in its line is among them.
+    pub fn has(&self, line: &Line<'_>, nth: u64) -> bool {
+        let sought = (line.member.unwrap_or_default(), line.number, nth);
+        self.0.binary_search_by(|(member, number, nth)| (member.as_str(), *number, *nth).cmp(&sought)).is_ok()
     }
 }
 
@@ -188,9 +189,9 @@ impl Split {
         }
     }
 
-    /// Whether a line of it counts.
-    pub fn counts(&self, line: &Line<'_>) -> bool {
-        self.only.as_ref().is_none_or(|only| only.has(line.member, line.number))
+    /// Whether the record of this number in its line counts.
+    pub fn counts(&self, line: &Line<'_>, nth: u64) -> bool {
+        self.only.as_ref().is_none_or(|only| only.has(line, nth))
     }
 
     /// The number of the worker that reads it, modulo the number of workers. Batches of one split each go around the workers.
@@ -446,6 +447,8 @@ pub struct Rejected {
     pub member: Option<String>,
     /// The line in the split, or in the archive's file, from 0.
     pub line: u64,
+    /// Its number in the line, from 0: objects of an array may share one.
+    pub nth: u64,
     /// Why.
     pub reason: String,
     /// Its first bytes, at most [`RAW_BYTES_MAX`].

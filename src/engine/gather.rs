@@ -52,6 +52,8 @@ pub struct EpochReports {
     pub rejected: Refused,
     /// Those of parts that were refused before, and leave the table `rejected`.
     pub undone: Refused,
+    /// Records of those parts that other settings accept by now: they are undone and delivered again, and are no news.
+    pub undone_accepted: u64,
     /// Files of archives that were passed over.
     pub passed_over: Vec<String>,
     /// What people should know of.
@@ -78,6 +80,7 @@ impl EpochReports {
             Report::PassedOver { members, .. } => self.passed_over.extend(members),
             Report::Done(mut done) if is_undone(done.sequence) => {
                 // They are no records of this batch.
+                self.undone_accepted += done.accepted;
                 (done.accepted, done.late, done.rejected) = (0, 0, 0);
                 self.done.push(done);
             }

@@ -206,6 +206,9 @@ impl Hosted {
         }
         let changes = self.gathered.borrow_mut().take_changes(epoch, &self.tables);
         let mut summary = Summary::new(epoch, &plan, &reports.done, arrived.elapsed());
+        if reports.undone_accepted > 0 {
+            summary.leave_out(reports.undone_accepted);
+        }
         let notices = Notices::new(&self.job, &plan, &reports.done);
         summary.reasons = reports.rejected.reasons_counted().clone();
         summary.notes.append(&mut reports.notes);

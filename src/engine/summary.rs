@@ -82,4 +82,12 @@ impl Summary {
         }
         summary
     }
+
+    /// So many records were there before, and have been delivered again.
+    pub fn leave_out(&mut self, records: u64) {
+        let delivered = self.delivered.min(records);
+        self.delivered -= delivered;
+        self.retracted = self.retracted.saturating_sub(records - delivered);
+        self.late = self.late.min(self.delivered);
+    }
 }

@@ -165,6 +165,7 @@ mod tests {
                     sequence: split.sequence,
                     member: None,
                     line: line.number,
+                    nth: 0,
                     reason: reason.into(),
                     raw: line.bytes.to_vec(),
                 }),

@@ -56,6 +56,7 @@ struct Page {
 struct Packed {
     sequence: u64,
     line: u64,
+    nth: u64,
     start: usize,
     member_end: usize,
     reason_end: usize,
@@ -157,8 +158,8 @@ impl Refused {
         page.bytes.extend_from_slice(reason);
         let reason_end = page.bytes.len();
         page.bytes.extend_from_slice(raw);
-        let (sequence, line, end) = (rejected.sequence, rejected.line, page.bytes.len());
-        page.lines.push(Packed { sequence, line, start, member_end, reason_end, end });
+        let (sequence, line, nth, end) = (rejected.sequence, rejected.line, rejected.nth, page.bytes.len());
+        page.lines.push(Packed { sequence, line, nth, start, member_end, reason_end, end });
         self.kept += 1;
         self.bytes += rejected.bytes();
     }
@@ -178,6 +179,7 @@ impl Refused {
             page.lines.iter().map(|packed| Kept {
                 sequence: packed.sequence,
                 line: packed.line,
+                nth: packed.nth,
                 member: page.bytes.get(packed.start..packed.member_end).unwrap_or_default(),
                 reason: page.bytes.get(packed.member_end..packed.reason_end).unwrap_or_default(),
                 raw: page.bytes.get(packed.reason_end..packed.end).unwrap_or_default(),
@@ -244,21 +246,27 @@ impl Refused {
 
 /// Which refused record: the part that it came with, its line, and the file of an archive that it stands in, or nothing.
 ///
-/// As a text it is `BATCH.PART.LINE`, and `:FILE` behind that for one of an archive.
+/// As a text it is `BATCH.PART.LINE`, for others of the same line `BATCH.PART.LINE.2` and so on, and `:FILE` behind that for one of an
+/// archive.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RecordId {
     /// The part.
     pub origin: Origin,
     /// The line, from 1.
     pub line: u64,
+    /// Its number in the line, from 0.
+    pub nth: u64,
     /// The file of an archive.
     pub member: String,
 }
 
 impl fmt::Display for RecordId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let RecordId { origin: Origin { batch, part }, line, member } = self;
+        let RecordId { origin: Origin { batch, part }, line, nth, member } = self;
         write!(f, "{batch}.{part}.{line}")?;
+        if *nth > 0 {
+            write!(f, ".{}", nth + 1)?;
+        }
         if member.is_empty() { Ok(()) } else { write!(f, ":{member}") }
     }
 }
@@ -271,7 +279,8 @@ impl FromStr for RecordId {
             let (numbers, member) = text.split_once(':').unwrap_or((text, ""));
             let mut numbers = numbers.split('.').map(|number| number.parse::<u64>().ok().filter(|number| *number > 0));
             let (batch, part, line) = (numbers.next()??, numbers.next()??, numbers.next()??);
-            numbers.next().is_none().then(|| RecordId { origin: Origin { batch, part }, line, member: member.into() })
+            let nth = numbers.next().unwrap_or(Some(1))? - 1;
+            numbers.next().is_none().then(|| RecordId { origin: Origin { batch, part }, line, nth, member: member.into() })
         };
         read().ok_or_else(|| format!("{text:?} is no id of a record: BATCH.PART.LINE"))
     }
@@ -312,6 +321,7 @@ pub fn there(rows: Vec<RowBatch>) -> Vec<RowBatch> {
 struct Kept<'a> {
     sequence: u64,
     line: u64,
+    nth: u64,
     member: &'a [u8],
     reason: &'a [u8],
     raw: &'a [u8],
@@ -364,7 +374,8 @@ impl<'a> Places<'a> {
         let Some(batch) = batch else { return Some(row) };
         let Origin { batch: known, part } = self.plan.part_of(kept.sequence)?.origin;
         let batch = if known > 0 { known } else { batch };
-        let id = RecordId { origin: Origin { batch, part }, line, member: String::from_utf8_lossy(kept.member).into_owned() };
+        let id =
+            RecordId { origin: Origin { batch, part }, line, nth: kept.nth, member: String::from_utf8_lossy(kept.member).into_owned() };
         Some(row.optional(Some(batch), Row::uint).optional(Some(id.to_string()), |row, id| row.text(&id)))
     }
 
@@ -405,7 +416,7 @@ mod tests {
     use super::*;
 
     fn refused(sequence: u64, line: u64, raw: usize) -> Rejected {
-        Rejected { sequence, member: None, line, reason: format!("id \"{line}\" is none"), raw: vec![b'x'; raw] }
+        Rejected { sequence, member: None, line, nth: 0, reason: format!("id \"{line}\" is none"), raw: vec![b'x'; raw] }
     }
 
     /// However the lines of several splits come: the first are kept, by their number and by their bytes.

@@ -90,7 +90,7 @@ impl Files {
         }
         let lines: Vec<LineOf> = match &part.content {
             Content::Refused { .. } => Vec::new(),
-            _ => lines.iter().map(|id| LineOf { line: id.line, member: id.member.clone() }).collect(),
+            _ => lines.iter().map(|id| LineOf { line: id.line, nth: id.nth, member: id.member.clone() }).collect(),
         };
         let undone =
             Part { sign: -part.sign, origin: None, again: Some(Again { lines: lines.clone(), undoes: Some(origin) }), ..part.clone() };

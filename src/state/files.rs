@@ -178,7 +178,7 @@ impl Files {
                 (planned.origin, planned.undone) = (undoes.unwrap_or(*origin), undoes.is_some());
             }
             if let Some(again) = first.again.as_ref().filter(|again| !again.lines.is_empty()) {
-                planned.only(Lines::new(again.lines.iter().map(|of| (of.member.clone(), of.line.saturating_sub(1)))));
+                planned.only(Lines::new(again.lines.iter().map(|of| (of.member.clone(), of.line.saturating_sub(1), of.nth))));
             }
             plan.append(planned);
         }

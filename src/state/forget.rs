@@ -13,6 +13,8 @@ use super::snapshot::whole_lines;
 use super::{Of, State, StateError};
 use retally_core::condition::all_hold;
 use retally_core::contract::{Input, InputKind};
+use retally_core::decode::At;
+use retally_core::split::Line;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A batch that takes back all records of which a field holds a value.
@@ -106,9 +108,10 @@ impl Files {
         let Context { input, context } = part_context(of.plain, part)?;
         let mut records = 0;
         for split in &self.plan(of, &[part])?.splits {
+            let mut at = At::default();
+            let is_meant = |line: Line<'_>| line.record.is_ok_and(|raw| all_hold(&split.conditions, raw, input.fields, &context));
             each_line(split, &input, &mut |line| {
-                records +=
-                    u64::from(split.counts(&line) && line.record.is_ok_and(|raw| all_hold(&split.conditions, raw, input.fields, &context)));
+                records += u64::from(at.counts(&line, split) && is_meant(line));
                 Ok(())
             })?;
         }

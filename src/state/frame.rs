@@ -124,11 +124,18 @@ pub struct Again {
     pub undoes: Option<Origin>,
 }
 
-/// A line of a file.
+fn is_first(nth: &u64) -> bool {
+    *nth == 0
+}
+
+/// A record of a file, by where it stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LineOf {
     /// Its number, from 1.
     pub line: u64,
+    /// The record's number in it, from 0.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub nth: u64,
     /// The file of an archive that it stands in, or nothing.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub member: String,
