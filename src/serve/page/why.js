@@ -94,7 +94,8 @@ function head({ epoch, arrived, batch, late }, key) {
     'div',
     { class: 'history-head' },
     h('strong', null, `Batch ${epoch}`),
-    late && badge('late records', 'warn', 'this batch had records that came late'),
+    ' ',
+    late && [badge('late records', 'warn', 'this batch had records that came late'), ' '],
     h('span', { class: 'muted' }, time(arrived)),
     h(
       'div',
