@@ -24,7 +24,9 @@ export async function showWhy() {
   panel?.remove()
   panel = undefined
   if (!given) {
-    before?.focus?.()
+    // Its row may have been drawn anew meanwhile.
+    const row = () => [...document.querySelectorAll('tr[data-key]')].find((one) => one.dataset.key === before?.dataset.key)
+    ;(before?.isConnected ? before : row())?.focus()
     return
   }
   let question
