@@ -55,8 +55,9 @@ fn each_view_opens_without_a_complaint() {
     let place = Place::new();
     let (service, mut browser) = start(&place, "");
     let values = |hour: u32| if hour == 40 { 99.0 } else { f64::from(hour % 24) };
-    let lines: Vec<String> =
-        (0..240).map(|hour| format!("2026-03-{:02}T{:02}:00:00Z,Boiler,{}", hour / 24 + 1, hour % 24, values(hour))).collect();
+    let lines: Vec<String> = (0..240)
+        .map(|hour| format!("2026-03-{:02}T{:02}:00:00Z,67e55044-10b1-426f-9247-bb680e5fe0c8,{}", hour / 24 + 1, hour % 24, values(hour)))
+        .collect();
     service.csv("/v1/sensors/data", format!("timestamp,sensor_uuid,sensor_value\n{}\n", lines.join("\n")));
     for (view, until) in [
         ("overview", "document.querySelectorAll('.overview-card').length === 3 && document.querySelector('.overview-card path.area')"),
@@ -413,9 +414,9 @@ fn names_are_never_markup() {
     service.end();
 }
 
-/// What a function of a file of the page gives.
+/// What an expression gives, in which `of` is a file of the page.
 fn gives(browser: &mut Browser, file: &str, call: &str) -> Value {
-    browser.value(&format!("import('/page/{file}').then((of) => of.{call})"))
+    browser.value(&format!("import('/page/{file}').then((of) => {call})"))
 }
 
 #[test]
@@ -426,32 +427,36 @@ fn our_own_drawing_is_right() {
     browser.open(&at(&service, "overview"), "document.querySelector('h1')");
     let day = 86_400_000i64;
     for (file, call, expect) in [
-        ("scale.js", "ticks(0, 103, 5)".into(), json!([0, 25, 50, 75, 100])),
-        ("scale.js", "ticks(-0.3, 0.3, 3)".into(), json!([-0.2, 0, 0.2])),
-        ("scale.js", "ticks(0, 2, 5, true)".into(), json!([0, 1, 2])),
-        ("scale.js", "ticks(7, 7, 5)".into(), json!([7])),
-        ("scale.js", "logTicks(1, 100)".into(), json!([1, 2, 5, 10, 20, 50, 100])),
-        ("scale.js", "logTicks(1, 100000)".into(), json!([1, 10, 100, 1000, 10000, 100_000])),
-        ("scale.js", format!("timeTicks(0, {}, 5)", 21 * day), json!({"marks": [4 * day, 11 * day, 18 * day], "unit": "day"})),
-        ("scale.js", format!("timeTicks(0, {}, 4)", 100 * day), json!({"marks": [0, 31 * day, 59 * day, 90 * day], "unit": "month"})),
-        ("scale.js", "timeLabel(Date.UTC(2026, 0, 1), 'month')".into(), json!("Jan 2026")),
-        ("scale.js", "[scale([0, 10], [100, 200])(5), scale([0, 10], [100, 200]).invert(150)]".into(), json!([150, 5])),
-        ("scale.js", "[scale([1, 100], [0, 2], true)(10), scale([1, 100], [0, 2], true).invert(1)]".into(), json!([1, 10])),
-        ("scale.js", "[nearest([], 1), nearest([1, 5, 9], 3), nearest([1, 5, 9], 8), nearest([1], 7)]".into(), json!([-1, 0, 2, 0])),
+        ("scale.js", "of.ticks(0, 103, 5)".into(), json!([0, 25, 50, 75, 100])),
+        ("scale.js", "of.ticks(-0.3, 0.3, 3)".into(), json!([-0.2, 0, 0.2])),
+        ("scale.js", "of.ticks(0, 2, 5, true)".into(), json!([0, 1, 2])),
+        ("scale.js", "of.ticks(7, 7, 5)".into(), json!([7])),
+        ("scale.js", "of.logTicks(1, 100)".into(), json!([1, 2, 5, 10, 20, 50, 100])),
+        ("scale.js", "of.logTicks(1, 100000)".into(), json!([1, 10, 100, 1000, 10000, 100_000])),
+        ("scale.js", format!("of.timeTicks(0, {}, 5)", 21 * day), json!({"marks": [4 * day, 11 * day, 18 * day], "unit": "day"})),
+        ("scale.js", format!("of.timeTicks(0, {}, 4)", 100 * day), json!({"marks": [0, 31 * day, 59 * day, 90 * day], "unit": "month"})),
+        ("scale.js", "of.timeLabel(Date.UTC(2026, 0, 1), 'month')".into(), json!("Jan 2026")),
+        ("scale.js", "[of.scale([0, 10], [100, 200])(5), of.scale([0, 10], [100, 200]).invert(150)]".into(), json!([150, 5])),
+        ("scale.js", "[of.scale([1, 100], [0, 2], true)(10), of.scale([1, 100], [0, 2], true).invert(1)]".into(), json!([1, 10])),
+        (
+            "scale.js",
+            "[of.nearest([], 1), of.nearest([1, 5, 9], 3), of.nearest([1, 5, 9], 8), of.nearest([1], 7)]".into(),
+            json!([-1, 0, 2, 0]),
+        ),
         (
             "format.js",
-            "[exact(1234567.125), exact(0.1), count(1234567), tick(1500000)]".into(),
+            "[of.exact(1234567.125), of.exact(0.1), of.count(1234567), of.tick(1500000)]".into(),
             json!(["1,234,567.125", "0.1", "1.2M", "1.5M"]),
         ),
-        ("format.js", "[moment(0, true), instant('1970-01-02'), duration(90000)]".into(), json!(["1970-01-01", day, "1 minute"])),
-        ("names.js", "[distance('kitten', 'sitting'), distance('a', 'bcde', 2)]".into(), json!([3, 3])),
+        ("format.js", "[of.moment(0, true), of.instant('1970-01-02'), of.duration(90000)]".into(), json!(["1970-01-01", day, "1 minute"])),
+        ("names.js", "[of.distance('kitten', 'sitting'), of.distance('a', 'bcde', 2)]".into(), json!([3, 3])),
         (
             "reasons.js",
-            r#"kind('timestamp "x\\"y" is no time (column 3), 2026-01-01 like 2026-03-01')"#.into(),
+            r#"of.kind('timestamp "x\\"y" is no time (column 3), 2026-01-01 like 2026-03-01')"#.into(),
             json!(r#"timestamp "…" is no time (column …) … like 2026-03-01"#),
         ),
-        ("feed.js", "kindOf('a.CSV.gz')".into(), json!({"content-type": "text/csv", "content-encoding": "gzip"})),
-        ("api.js", "parse('[18446744073709551615, 1, 1.5]')".into(), json!(["18446744073709551615", 1, 1.5])),
+        ("feed.js", "of.kindOf('a.CSV.gz')".into(), json!({"content-type": "text/csv", "content-encoding": "gzip"})),
+        ("api.js", "of.parse('[18446744073709551615, 1, 1.5]')".into(), json!(["18446744073709551615", 1, 1.5])),
     ] {
         assert_eq!(gives(&mut browser, file, &call), expect, "{call}");
     }
@@ -464,7 +469,7 @@ fn our_own_drawing_is_right() {
     });
     let shapes = |off: &str, stacked: bool| {
         format!(
-            "shapes(of.figure({numbers}), {{ off: new Set({off}), stacked: {stacked} }}).map(({{ kind, low, y }}) => [kind, low ?? null, y])"
+            "of.shapes(of.figure({numbers}), {{ off: new Set({off}), stacked: {stacked} }}).map(({{ kind, low, y }}) => [kind, low ?? null, y])"
         )
     };
     assert_eq!(

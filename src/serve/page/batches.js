@@ -77,7 +77,7 @@ function table(dataflow, rows, isNew) {
       h('td', { class: 'number' }, batch.late ? badge(count(batch.late), 'warn') : '0'),
       h('td', { class: 'number' }, batch.rejected ? badge(count(batch.rejected), 'bad') : '0'),
       h('td', { class: 'number nowrap' }, batch.ms !== null && batch.ms !== undefined ? took(batch.ms) : '–'),
-      h('td', null, changes(dataflow, batch.changed)),
+      h('td', { class: 'changed' }, changes(dataflow, batch.changed)),
     )
   return h(
     'div',

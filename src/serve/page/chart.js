@@ -308,7 +308,8 @@ function path(x, y, points, gap) {
     .map(([at, value]) => {
       const begins = last === undefined || at - last > gap
       last = at
-      return `${begins ? 'M' : 'L'}${d(x(at))} ${d(y(value))}`
+      // A point that stands alone is a dot.
+      return `${begins ? 'M' : 'L'}${d(x(at))} ${d(y(value))}${begins ? 'h0' : ''}`
     })
     .join('')
 }

@@ -162,5 +162,5 @@ export function moved(numbers) {
   const days = new Set(changes.map(([day]) => day)).size
   const [day, series, difference] = changes.sort((a, b) => Math.abs(b[2]) - Math.abs(a[2]))[0]
   const sign = difference > 0 ? '+' : '−'
-  return `Dashed: the first values. ${days} ${days === 1 ? 'day has' : 'days have'} moved since they were over, the most ${day} (${series}): ${sign}${exact(Math.abs(difference))}.`
+  return `Dashed: the first values. ${days === 1 ? '1 day has moved since it was over' : `${days} days have moved since they were over`}, the most ${day} (${series}): ${sign}${exact(Math.abs(difference))}.`
 }

@@ -71,6 +71,9 @@ async function showNav() {
       ].map(([path, label]) => entry(path, label, now === path)),
     ),
   )
+  // On a phone there is no room for all of them.
+  const current = nav.querySelector('[aria-current]')
+  if (current) nav.scrollLeft = Math.max(0, current.offsetLeft + current.offsetWidth - nav.offsetLeft - nav.clientWidth)
 }
 
 /** Shows what the address says: another view, or the same one changed. */

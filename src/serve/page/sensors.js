@@ -228,7 +228,12 @@ class One {
     ]
     put(
       this.head,
-      h('div', null, h('h2', null, summary.sensor_name || id), h('p', { class: 'muted small' }, id)),
+      h(
+        'div',
+        null,
+        h('h2', null, summary.sensor_name || id),
+        summary.sensor_name && summary.sensor_name !== id && h('p', { class: 'muted small' }, id),
+      ),
       this.reset,
       h(
         'dl',

@@ -201,7 +201,7 @@ export class TableView {
     return h(
       'td',
       { class: classes || undefined, title: typeof value === 'number' && !Number.isInteger(value) ? String(value) : undefined },
-      changed && h('s', { class: 'old' }, was === null ? 'none' : String(cell(was))),
+      changed && [h('s', { class: 'old' }, was === null ? 'none' : String(cell(was))), ' '],
       text,
     )
   }

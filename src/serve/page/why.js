@@ -24,7 +24,9 @@ export async function showWhy() {
   panel?.remove()
   panel = undefined
   if (!given) {
-    before?.focus?.()
+    // Its row may have been drawn anew meanwhile.
+    const row = () => [...document.querySelectorAll('tr[data-key]')].find((one) => one.dataset.key === before?.dataset.key)
+    ;(before?.isConnected ? before : row())?.focus()
     return
   }
   let question
@@ -94,7 +96,8 @@ function head({ epoch, arrived, batch, late }, key) {
     'div',
     { class: 'history-head' },
     h('strong', null, `Batch ${epoch}`),
-    late && badge('late records', 'warn', 'this batch had records that came late'),
+    ' ',
+    late && [badge('late records', 'warn', 'this batch had records that came late'), ' '],
     h('span', { class: 'muted' }, time(arrived)),
     h(
       'div',
