@@ -22,7 +22,7 @@ const HOLDER_BYTES_MAX: u64 = 4096;
 
 /// A lock that is held.
 #[derive(Debug)]
-pub(crate) struct Lock {
+pub struct Lock {
     file: File,
     path: PathBuf,
     _temporary: Temporary,
@@ -30,7 +30,7 @@ pub(crate) struct Lock {
 
 /// Why there is none.
 #[derive(Debug)]
-pub(crate) enum LockError {
+pub enum LockError {
     /// Another process has it: which one, in words.
     Held(String),
     /// Its file can't be opened.

@@ -9,6 +9,7 @@ mod archives;
 mod brushing;
 mod charts;
 mod cli;
+mod damage;
 mod databases;
 mod databases_refuse;
 mod destinations;

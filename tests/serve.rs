@@ -910,37 +910,6 @@ fn a_full_disk_refuses_batches_and_loses_none() {
     assert!(refused > 0, "the disk was never full: {} batches were taken", taken.len());
 }
 
-#[test]
-fn what_is_damaged_is_named_at_the_start_and_nothing_hangs() {
-    let place = Place::new();
-    let text = rows(&ONLINE.lines).repeat(8);
-    let service = Service::of(&place, &ONLINE, "-w 2");
-    service.csv("/v1/online/events", EVENTS.join(",") + "\n" + &text).ok();
-    service.end();
-    let blob = place.names("state/blobs").into_iter().next().unwrap();
-    let whole = fs::read(place.path(&format!("state/blobs/{blob}"))).unwrap();
-    let start = || place.run(&format!("serve online {} --state state --listen 127.0.0.1:0", ONLINE.set()));
-    let fails = |what: &str| {
-        let ran = start();
-        assert_eq!(ran.code, Some(1), "{what}: {}", ran.stderr);
-        assert!(ran.stderr.contains(&blob), "{what}: {}", ran.stderr);
-    };
-    let mut flipped = whole.clone();
-    flipped[whole.len() / 2] ^= 1;
-    place.write(&format!("state/blobs/{blob}"), &flipped);
-    fails("a flipped bit");
-    fs::remove_file(place.path(&format!("state/blobs/{blob}"))).unwrap();
-    fails("a missing file");
-    place.write(&format!("state/blobs/{blob}"), &whole);
-    let service = Service::of(&place, &ONLINE, "-w 1");
-    service.end();
-    // What the tables know and the journal does not.
-    fs::remove_file(place.path("state/journal/00000001.log")).unwrap();
-    let ran = start();
-    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
-    assert!(ran.stderr.contains("is damaged: its last batch of online is number 0"), "{}", ran.stderr);
-}
-
 /// More than a shell allows a process to have open, at first.
 const STREAMS: usize = 1_500;
 

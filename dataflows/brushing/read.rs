@@ -49,7 +49,7 @@ pub fn datasets<'s>(inputs: &Inputs<'s>, name: &str, rules: &Rules) -> Collectio
     let (jobs, job_stream) = builder.new_output();
     let (reports, report_stream) = builder.new_output();
     let mut jobs = OutputBuilder::<_, CapacityContainerBuilder<Vec<(DatasetOutcome, Epoch, isize)>>>::from(jobs);
-    let mut reports = OutputBuilder::<_, CapacityContainerBuilder<Vec<Report>>>::from(reports);
+    let mut reports = OutputBuilder::<_, CapacityContainerBuilder<Vec<(Epoch, Report)>>>::from(reports);
     let (opener, points, rules) = (inputs.opener(), Arc::clone(inputs.points()), rules.clone());
     builder.build(move |capabilities| {
         drop(capabilities);
@@ -57,9 +57,8 @@ pub fn datasets<'s>(inputs: &Inputs<'s>, name: &str, rules: &Rules) -> Collectio
         move |_frontiers| {
             input.for_each(|capability, splits| {
                 for split in splits.drain(..) {
-                    if let (Some(jobs), Some(reports)) = (capability.retain_least(0), capability.retain_least(1)) {
-                        worker.queue.push_back(Pending { split, held: Held { jobs, reports } });
-                    }
+                    let (jobs, reports) = (capability.delayed(&split.epoch, 0), capability.delayed(&split.epoch, 1));
+                    worker.queue.push_back(Pending { split, held: Held { jobs, reports } });
                 }
             });
             let next = worker.step();
@@ -67,7 +66,7 @@ pub fn datasets<'s>(inputs: &Inputs<'s>, name: &str, rules: &Rules) -> Collectio
             for said in worker.said.drain(..) {
                 let epoch = *said.held.jobs.time();
                 jobs.session(&said.held.jobs).give_iterator(said.jobs.into_iter().map(|(job, diff)| (job, epoch, diff)));
-                reports.session(&said.held.reports).give_iterator(said.reports.into_iter());
+                reports.session(&said.held.reports).give_iterator(said.reports.into_iter().map(|report| (epoch, report)));
             }
             match next {
                 Activity::Busy => activator.activate(),

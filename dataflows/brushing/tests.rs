@@ -216,11 +216,11 @@ fn run(config: Config, settings: &Settings, memory: &Memory, store: &Store, batc
             let mut outputs = Outputs::new(graph.tables().iter().map(|table| table.name.to_string()).collect());
             graph.build(&inputs, &mut outputs);
             let names = outputs.names();
-            let rows = outputs.gather(&inputs, &graph.tables(), move |_, changes| {
+            let rows = outputs.gather(&inputs, &graph.tables(), move |changes| {
                 let named = changes.drain(..).map(|change| (change.epoch, names[change.table].clone(), change.rows));
                 found.lock().unwrap().extend(named);
             });
-            inputs.gather_reports(move |_, reports| reported.lock().unwrap().append(reports));
+            inputs.gather_reports(move |reports| reported.lock().unwrap().extend(reports.drain(..).map(|(_, report)| report)));
             (handle, rows.probe().0)
         });
         if worker.index() != 0 {

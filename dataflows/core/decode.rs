@@ -25,7 +25,6 @@ use timely::dataflow::Scope;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::generic::OutputBuilder;
-use timely::dataflow::operators::generic::OutputBuilderSession;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::vec::{Filter, Map};
 use timely::dataflow::operators::{Capability, Concatenate};
@@ -37,11 +36,11 @@ pub struct Inputs<'s> {
     opener: Rc<dyn Opener>,
     calendar: Calendar,
     points: Arc<dyn Points>,
-    reports: RefCell<Vec<VecStream<'s, Report>>>,
+    reports: RefCell<Vec<VecStream<'s, (Epoch, Report)>>>,
     /// Where ids are texts.
     texts: Option<Arc<Texts>>,
     /// For which epochs the texts are there that other processes read.
-    heard: RefCell<Vec<VecStream<'s, Report>>>,
+    heard: RefCell<Vec<VecStream<'s, (Epoch, Report)>>>,
 }
 
 impl<'s> Inputs<'s> {
@@ -127,8 +126,8 @@ impl<'s> Inputs<'s> {
         Rc::clone(&self.opener)
     }
 
-    /// What a reader of datasets says about its splits.
-    pub fn add_reports(&self, reports: VecStream<'s, Report>) {
+    /// What a reader of datasets says about its splits, each with its epoch.
+    pub fn add_reports(&self, reports: VecStream<'s, (Epoch, Report)>) {
         self.reports.borrow_mut().push(reports);
     }
 
@@ -138,7 +137,7 @@ impl<'s> Inputs<'s> {
     }
 
     /// Gathers what the readers report, once all inputs are built: see [`gather`].
-    pub fn gather_reports(self, take: impl FnMut(Epoch, &mut Vec<Report>) + 'static) -> VecStream<'s, ()> {
+    pub fn gather_reports(self, take: impl FnMut(&mut Vec<(Epoch, Report)>) + 'static) -> VecStream<'s, ()> {
         let reports = self.reports.take();
         gather(self.splits.scope().concatenate(reports), "gather reports", take)
     }
@@ -146,6 +145,11 @@ impl<'s> Inputs<'s> {
 
 /// How many splits are asked for ahead of the one that is read.
 const ANNOUNCED_MAX: usize = 16;
+/// An activation reads at least so many bytes, if they are there: small batches that wait go through the graph together, which costs little
+/// more than one.
+const ACTIVATION_BYTES: u64 = 64 << 10;
+/// A split counts for so many bytes at least: opening it takes time, too.
+const SPLIT_BYTES_LEAST: u64 = 1 << 10;
 /// When a reader would wait, others work, and it is asked again after this.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(1);
 
@@ -164,6 +168,8 @@ struct Pending {
 struct News {
     /// A worker of that process.
     worker: u64,
+    /// The epoch of its batch.
+    epoch: Epoch,
     /// The split's place in its batch.
     sequence: u64,
     id: u64,
@@ -171,18 +177,23 @@ struct News {
 }
 
 /// Adds the texts that other processes read. Reports those that can't be told from one that is there.
-fn hear<'s>(news: VecStream<'s, News>, texts: Arc<Texts>) -> VecStream<'s, Report> {
-    news.unary::<CapacityContainerBuilder<Vec<Report>>, _, _, _>(Exchange::new(|news: &News| news.worker), "hear of ids", |_, _| {
-        move |input, output| {
-            input.for_each(|capability, news| {
-                for News { sequence, id, text, .. } in news.drain(..) {
-                    if let Err(same) = texts.add(id, &text) {
-                        output.session(&capability).give(Report::Failed { sequence, error: format!("of two ids, {same}").into() });
+fn hear<'s>(news: VecStream<'s, News>, texts: Arc<Texts>) -> VecStream<'s, (Epoch, Report)> {
+    news.unary::<CapacityContainerBuilder<Vec<(Epoch, Report)>>, _, _, _>(
+        Exchange::new(|news: &News| news.worker),
+        "hear of ids",
+        |_, _| {
+            move |input, output| {
+                input.for_each(|capability, news| {
+                    for News { epoch, sequence, id, text, .. } in news.drain(..) {
+                        if let Err(same) = texts.add(id, &text) {
+                            let failed = Report::Failed { sequence, error: format!("of two ids, {same}").into() };
+                            output.session(&capability).give((epoch, failed));
+                        }
                     }
-                }
-            });
-        }
-    })
+                });
+            }
+        },
+    )
 }
 
 fn decode<'s, R: Record>(
@@ -190,7 +201,7 @@ fn decode<'s, R: Record>(
     mut shapes: Shapes<impl Fn(&Input) -> Context + 'static>,
     opener: Rc<dyn Opener>,
     others: Vec<u64>,
-) -> (Collection<'s, R>, VecStream<'s, Report>, VecStream<'s, News>) {
+) -> (Collection<'s, R>, VecStream<'s, (Epoch, Report)>, VecStream<'s, News>) {
     let scope = splits.scope();
     let mut builder = OperatorBuilder::new(format!("decode {}", shapes.declared.0.name), scope);
     let activator = scope.activator_for(builder.operator_info().address);
@@ -199,7 +210,7 @@ fn decode<'s, R: Record>(
     let (reports, report_stream) = builder.new_output();
     let (news, news_stream) = builder.new_output();
     let mut records = OutputBuilder::<_, CapacityContainerBuilder<Vec<Update<R>>>>::from(records);
-    let mut reports = OutputBuilder::<_, CapacityContainerBuilder<Vec<Report>>>::from(reports);
+    let mut reports = OutputBuilder::<_, CapacityContainerBuilder<Vec<(Epoch, Report)>>>::from(reports);
     let mut news = OutputBuilder::<_, CapacityContainerBuilder<Vec<News>>>::from(news);
 
     builder.build(move |capabilities| {
@@ -210,35 +221,44 @@ fn decode<'s, R: Record>(
         move |_frontiers| {
             input.for_each(|capability, splits| {
                 for split in splits.drain(..) {
-                    let retain = |output| capability.retain_least(output);
-                    if let (Some(records), Some(reports), Some(news)) = (retain(0), retain(1), retain(2)) {
-                        queue.push_back(Pending { split, records, reports, news });
-                    }
+                    let held = |output| capability.delayed(&split.epoch, output);
+                    let (records, reports, news) = (held(0), held(1), held(2));
+                    queue.push_back(Pending { split, records, reports, news });
                 }
             });
-            if current.is_none() {
-                current = queue.pop_front().map(|pending| {
-                    let (input, _) = shapes.add(&pending.split);
-                    Reading::open(pending, &*opener, input)
-                });
-                queue.iter().take(ANNOUNCED_MAX).for_each(|pending| opener.announce(&pending.split));
-            }
-            if let Some(reading) = &mut current {
+            // What is read in an activation goes together, as of the first epoch in it.
+            let Some(first) = current.as_ref().map(|reading| &reading.pending).or_else(|| queue.front()) else { return };
+            let (first_records, first_reports, first_news) = (first.records.clone(), first.reports.clone(), first.news.clone());
+            let (mut records, mut reports, mut news) = (records.activate(), reports.activate(), news.activate());
+            let (mut records, mut reports, mut news) =
+                (records.session(&first_records), reports.session(&first_reports), news.session(&first_news));
+            let (mut send, mut report) = (|record| records.give(record), |of| reports.give(of));
+            let mut left = ACTIVATION_BYTES;
+            while left > 0 {
+                if current.is_none() {
+                    current = queue.pop_front().map(|pending| {
+                        let (input, _) = shapes.add(&pending.split);
+                        Reading::open(pending, &*opener, input)
+                    });
+                    queue.iter().take(ANNOUNCED_MAX).for_each(|pending| opener.announce(&pending.split));
+                }
+                let Some(reading) = &mut current else { return };
                 if !reading.is_ready() {
                     activator.activate_after(LOOK_AGAIN_AFTER);
                     return;
                 }
                 let (_, context) = shapes.of(&reading.pending.split);
-                let more = reading.step::<R>(context, &mut reported, &mut records.activate(), &mut reports.activate());
+                let (more, bytes) = reading.step::<R>(context, &mut reported, &mut send, &mut report);
                 if !others.is_empty() {
-                    reading.tell(context, &others, &mut news.activate());
+                    reading.tell(context, &others, &mut |new| news.give(new));
                 }
                 if !more {
                     current = None;
                 }
-                if current.is_some() || !queue.is_empty() {
-                    activator.activate();
-                }
+                left = left.saturating_sub(bytes.max(SPLIT_BYTES_LEAST));
+            }
+            if current.is_some() || !queue.is_empty() {
+                activator.activate();
             }
         }
     });
@@ -274,8 +294,6 @@ impl<C: Fn(&Input) -> Context> Shapes<C> {
         self.of(split)
     }
 }
-
-type Session<'a, D> = OutputBuilderSession<'a, Epoch, CapacityContainerBuilder<Vec<D>>>;
 
 /// The split being read.
 struct Reading {
@@ -325,27 +343,25 @@ impl Reading {
     }
 
     /// Tells other processes of the ids that were new in the last block.
-    fn tell(&self, context: &Context, others: &[u64], news: &mut Session<'_, News>) {
+    fn tell(&self, context: &Context, others: &[u64], send: &mut impl FnMut(News)) {
         let new = context.ids.as_ref().map(Interner::take_new).unwrap_or_default();
-        let sequence = self.pending.split.sequence;
-        let mut news = news.session(&self.pending.news);
+        let (epoch, sequence) = (self.pending.split.epoch, self.pending.split.sequence);
         for (id, text) in new {
-            news.give_iterator(others.iter().map(|worker| News { worker: *worker, sequence, id, text: text.clone() }));
+            others.iter().for_each(|worker| send(News { worker: *worker, epoch, sequence, id, text: text.clone() }));
         }
     }
 
-    /// Reads a block. Returns whether there is more.
+    /// Reads a block. Returns whether there is more, and the bytes that it read.
     fn step<R: Record>(
         &mut self,
         context: &Context,
         reported: &mut Reported,
-        records: &mut Session<'_, Update<R>>,
-        reports: &mut Session<'_, Report>,
-    ) -> bool {
-        let Pending { split, records: record_capability, reports: report_capability, .. } = &self.pending;
-        let (epoch, sign) = (*record_capability.time(), split.sign);
-        let mut records = records.session(record_capability);
-        let mut reports = reports.session(report_capability);
+        send: &mut impl FnMut(Update<R>),
+        report: &mut impl FnMut((Epoch, Report)),
+    ) -> (bool, u64) {
+        let split = &self.pending.split;
+        let (epoch, sign) = (split.epoch, split.sign);
+        let mut report = |of: Report| report((epoch, of));
         let done = &mut self.done;
         let more = match &mut self.reader {
             Err(error) => Err(error.clone()),
@@ -360,20 +376,21 @@ impl Reading {
                         }
                         done.latest = done.latest.max(Some(time));
                     }
-                    records.give((record, epoch, sign));
+                    send((record, epoch, sign));
                 }
                 Err(reason) => {
                     done.rejected += 1;
                     if reported.has_room(epoch, split) {
                         let rejected = rejected(line, split, &reason);
                         reported.add(&rejected);
-                        reports.give(Report::Rejected(rejected));
+                        report(Report::Rejected(rejected));
                     } else {
                         done.reasons.add(&reason);
                     }
                 }
             }),
         };
+        let before = self.bytes_reported;
         if let Ok(reader) = &mut self.reader {
             let bytes = reader.bytes_read();
             let refused = done.reasons.total();
@@ -386,21 +403,22 @@ impl Reading {
             self.accepted_reported = done.accepted;
             self.refused_reported = refused;
             done.lines = reader.lines_read();
-            reports.give(progress);
+            report(progress);
             let members = reader.passed_over();
             if !members.is_empty() {
-                reports.give(Report::PassedOver { sequence: split.sequence, members });
+                report(Report::PassedOver { sequence: split.sequence, members });
             }
         }
+        let bytes = self.bytes_reported - before;
         match more {
-            Ok(true) => return true,
+            Ok(true) => return (true, bytes),
             Ok(false) => {
                 done.notice = context.noticed.take();
-                reports.give(Report::Done(std::mem::take(done)));
+                report(Report::Done(std::mem::take(done)));
             }
-            Err(error) => reports.give(Report::Failed { sequence: split.sequence, error }),
+            Err(error) => report(Report::Failed { sequence: split.sequence, error }),
         }
-        false
+        (false, bytes)
     }
 }
 

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::Concatenate;
 use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::operators::{Capability, Concatenate};
 
 /// Changes of a table in an epoch; one worker's, sorted and consolidated.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -63,12 +63,7 @@ impl<'s> Outputs<'s> {
     ///
     /// # Panics
     /// When a wanted table was not published, which is a bug of the dataflow.
-    pub fn gather(
-        self,
-        inputs: &Inputs<'s>,
-        tables: &[Table],
-        take: impl FnMut(Epoch, &mut Vec<Published>) + 'static,
-    ) -> VecStream<'s, ()> {
+    pub fn gather(self, inputs: &Inputs<'s>, tables: &[Table], take: impl FnMut(&mut Vec<Published>) + 'static) -> VecStream<'s, ()> {
         let missing: Vec<_> = self.wanted.iter().filter(|name| self.tables.iter().all(|(table, _)| table != *name)).collect();
         assert!(missing.is_empty(), "the dataflow did not publish {missing:?}");
         let streams = self.tables.into_iter().enumerate().map(|(place, (name, rows))| {
@@ -95,7 +90,7 @@ fn consolidated<'s>(
     finish: impl Fn(&mut [(Row, isize)]) + 'static,
 ) -> VecStream<'s, Published> {
     rows.inner.unary_frontier(Pipeline, &format!("publish {table}"), |_, _| {
-        let mut stash = BTreeMap::new();
+        let mut stash: BTreeMap<Epoch, (Capability<Epoch>, Vec<(Row, isize)>)> = BTreeMap::new();
         move |(input, frontier), output| {
             input.for_each(|capability, data| {
                 for (row, epoch, diff) in data.drain(..) {
@@ -103,15 +98,18 @@ fn consolidated<'s>(
                     rows.push((row, diff));
                 }
             });
+            // Epochs that are complete go together.
+            let Some(first) = stash.first_entry().map(|entry| entry.get().0.clone()) else { return };
+            let mut session = output.session(&first);
             while let Some(entry) = stash.first_entry() {
                 if frontier.frontier().less_equal(entry.key()) {
                     break;
                 }
                 let epoch = *entry.key();
-                let (capability, mut rows) = entry.remove();
+                let (_, mut rows) = entry.remove();
                 finish(&mut rows);
                 let batches = crate::row::batches(rows);
-                output.session(&capability).give_iterator(batches.into_iter().map(|rows| Published { table: place, epoch, rows }));
+                session.give_iterator(batches.into_iter().map(|rows| Published { table: place, epoch, rows }));
             }
         }
     })

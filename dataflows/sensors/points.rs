@@ -78,11 +78,11 @@ pub fn write<'s>(
     shelf: Shelf,
     titles: Titles,
     points: Arc<dyn Points>,
-) -> VecStream<'s, Report> {
+) -> VecStream<'s, (Epoch, Report)> {
     let scope = moved.scope();
     // To the worker that has the sensor.
     let route = Exchange::new(|((sensor, _), _, _): &((Sensor, String), Epoch, isize)| retally_core::hash::hash(sensor));
-    moved.inner.binary_frontier::<_, CapacityContainerBuilder<Vec<Report>>, _, _, _, _>(
+    moved.inner.binary_frontier::<_, CapacityContainerBuilder<Vec<(Epoch, Report)>>, _, _, _, _>(
         names.inner,
         Pipeline,
         route,
@@ -123,7 +123,7 @@ pub fn write<'s>(
                     Ok(false) => activator.activate_after(RETRY_AFTER),
                     Err(error) => {
                         if let Some(capability) = held.first() {
-                            output.session(capability).give(Report::PointsFailed(error));
+                            output.session(capability).give((*capability.time(), Report::PointsFailed(error)));
                         }
                         desk.give_up();
                         held.clear();

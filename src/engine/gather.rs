@@ -19,14 +19,11 @@ pub struct Gathered {
 }
 
 impl Gathered {
-    /// Adds changes of an epoch.
-    pub fn add_changes(&mut self, epoch: Epoch, changes: &mut Vec<Published>) {
-        self.changes.entry(epoch).or_default().append(changes);
-    }
-
-    /// Adds reports of an epoch.
-    pub fn add_reports(&mut self, epoch: Epoch, reports: &mut Vec<Report>) {
-        self.reports.extend(reports.drain(..).map(|report| (epoch, report)));
+    /// Adds changes.
+    pub fn add_changes(&mut self, changes: &mut Vec<Published>) {
+        for change in changes.drain(..) {
+            self.changes.entry(change.epoch).or_default().push(change);
+        }
     }
 
     /// Takes the changes of an epoch that is complete, by table.

@@ -121,10 +121,10 @@ impl Hosted {
             let tables = outputs.names();
             let arrived = Rc::clone(&gathered);
             let published: Vec<Table> = job.graph.tables().into_iter().chain(job.graph.key_charts().iter().map(KeyChart::pieces)).collect();
-            let changes = outputs.gather(&inputs, &published, move |epoch, changes| arrived.borrow_mut().add_changes(epoch, changes));
+            let changes = outputs.gather(&inputs, &published, move |changes| arrived.borrow_mut().add_changes(changes));
             changes.probe_with(&probe);
             let arrived = Rc::clone(&gathered);
-            let reports = inputs.gather_reports(move |epoch, reports| arrived.borrow_mut().add_reports(epoch, reports));
+            let reports = inputs.gather_reports(move |reports| arrived.borrow_mut().reports.append(reports));
             reports.probe_with(&probe);
             Hosted {
                 job: job.clone(),
@@ -142,22 +142,26 @@ impl Hosted {
         })
     }
 
-    /// Takes a batch, which is fed as soon as it can be.
+    /// Takes a batch, which is fed with the next ones.
     pub fn offer(&mut self, offer: Offer) {
         self.waiting.push_back(offer);
-        self.feed();
     }
 
-    /// Feeds what waits, as far as it need not wait for what is being read.
-    fn feed(&mut self) {
+    /// Feeds what waits, as far as it need not wait for what is being read. Batches that are fed together are sent as of the first of them, and
+    /// go through the graph together: what comes of each is told by the epochs of its splits.
+    pub fn feed(&mut self) {
+        let mut last = None;
         while let Some(offer) = self.waiting.pop_front() {
             let known = self.flights.iter().filter_map(|flight| flight.reports.latest()).chain(self.latest).max().unwrap_or(Moment::FIRST);
             let late = if self.flights.iter().all(Flight::is_read) { Late::Before(known) } else { Late::Open(known) };
             if matches!(late, Late::Open(_)) && !is_small(&offer.plan) {
                 self.waiting.push_front(offer);
-                return;
+                break;
             }
-            self.splits.advance_to(offer.epoch);
+            if last.is_none() {
+                self.splits.advance_to(offer.epoch);
+            }
+            last = Some(offer.epoch);
             // Handing a few lines to another worker and waiting for it takes longer than reading them.
             let alone = self.flights.is_empty() && offer.plan.splits.len() == 1 && is_small(&offer.plan);
             for split in &offer.plan.splits {
@@ -166,9 +170,11 @@ impl Hosted {
                 self.routes.assign(&mut split);
                 self.splits.send(split);
             }
-            self.splits.advance_to(offer.epoch + 1);
-            self.splits.flush();
             self.flights.push_back(Flight { offer, reports: EpochReports::new(self.job.rejected_kept) });
+        }
+        if let Some(last) = last {
+            self.splits.advance_to(last + 1);
+            self.splits.flush();
         }
     }
 

@@ -178,7 +178,7 @@ impl Core {
         let mut address = Vec::new();
         let orders = worker.dataflow_named::<Epoch, _, _>("orders", |scope| {
             let (orders, told) = scope.new_input::<Order>();
-            let gathered = gather(follow(told.broadcast(), process, &mut address), "gather what finished", move |_, finished| {
+            let gathered = gather(follow(told.broadcast(), process, &mut address), "gather what finished", move |finished| {
                 arrived.borrow_mut().append(finished);
             });
             gathered.probe_with(&followed);
@@ -198,7 +198,7 @@ impl Core {
         self.waker.clone()
     }
 
-    /// Takes a batch of a dataflow.
+    /// Takes a batch of a dataflow, which is fed with the next step.
     pub fn offer(&mut self, dataflow: usize, offer: Offer) {
         if let Some(hosted) = self.hosted.get_mut(dataflow) {
             hosted.offer(offer);
@@ -208,6 +208,7 @@ impl Core {
     /// Steps all dataflows, or parks where there is nothing to do, for so long at most. Moves epochs that are complete to `complete`: those
     /// of a dataflow in order.
     pub fn step(&mut self, worker: &mut Worker, park_max: Option<Duration>, complete: &mut Vec<Commit>) -> Result<(), EngineError> {
+        self.hosted.iter_mut().for_each(Hosted::feed);
         worker.step_or_park(park_max);
         self.hosted.iter_mut().try_for_each(|hosted| hosted.poll(complete))
     }

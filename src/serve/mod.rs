@@ -5,7 +5,7 @@
 //! - [`recent`] keeps the last changes for those who follow them; [`metrics`] counts
 //! - [`sinks`] are databases and folders that get the tables besides; [`further`] is what they and the rest tell each other
 //! - [`watch`] delivers what is in folders
-//! - [`recovery`] decides what is done with what is there when it starts
+//! - [`recovery`] decides what is done with what is there when it starts; [`damaged`] is what is left to do where that can't be read
 //!
 //! The journal is the truth, the tables are in SQLite, and memory is that of the graphs. Reads are answered from SQLite, as of one epoch:
 //! they wait for no batch, and no batch waits for them.
@@ -13,6 +13,8 @@
 //! # Limits
 //! One process. What is not understood is refused by name; everything has a limit ([`limits::Limits`]).
 
+mod damaged;
+mod door;
 pub mod further;
 pub mod http;
 pub mod limits;
@@ -32,6 +34,7 @@ use crate::sinks::live::read::Readers;
 use crate::sinks::live::{BatchRow, Live};
 use crate::state::folders::Folder;
 use crate::state::{State, StateError};
+use door::Door;
 use further::{Further, Wanted};
 use http::auth::Tokens;
 use limits::Limits;
@@ -39,7 +42,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use pipeline::Shared;
 use recovery::{Decision, Facts, Reached};
 use retally_core::Epoch;
-use service::{Phase, Served, Service};
+use service::{Incoming, Phase, Served, Service};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -50,11 +53,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio_rustls::TlsAcceptor;
 use watch::Watched;
-
-/// How long connections are given to end.
-const ENDING_MAX: Duration = Duration::from_secs(5);
-/// Threads that answer requests. What takes longer than that has threads of its own.
-const HTTP_THREADS: usize = 2;
 
 /// What a service is.
 pub struct Options {
@@ -108,6 +106,13 @@ pub enum ServeError {
     System(#[from] io::Error),
 }
 
+impl ServeError {
+    /// Whether a file of the state is not what was written. Of what can't be read before it takes batches, that is so.
+    fn is_damage(&self) -> bool {
+        matches!(self, ServeError::State(StateError::Damaged { .. }) | ServeError::Engine(EngineError::Read(_)))
+    }
+}
+
 /// What happens to a service.
 enum Event {
     Asked,
@@ -116,33 +121,59 @@ enum Event {
 }
 
 /// Serves until a signal asks it to end. `listening` is called when it takes requests.
-pub fn run(dataflows: Vec<Served>, options: Options, listening: impl FnOnce(SocketAddr)) -> Result<(), ServeError> {
+///
+/// Where the state is damaged, what the tables hold can still be read, and the error is returned when it ends.
+pub fn run(dataflows: Vec<Served>, mut options: Options, listening: impl FnOnce(SocketAddr)) -> Result<(), ServeError> {
     raise_open_files();
-    let dir = options.state.clone();
-    let mut state = State::open(&dir)?;
-    if state.torn() > 0 {
-        (options.told)(&format!(
-            "{:?} ends with a batch that was not there yet when its process ended; it is cut off",
-            dir.join("journal")
-        ));
-    }
-    let mut live = Live::open(&State::tables(&dir))?;
-    let decisions = dataflows.iter().map(|served| look(&state, &mut live, served)).collect::<Result<Vec<_>, _>>()?;
-    let jobs: Vec<Job> = dataflows.iter().map(|served| served.job.clone()).collect();
+    let found = match find(&dataflows, &options) {
+        Err(error) if error.is_damage() => return damaged::run(dataflows, options, listening, error),
+        found => found?,
+    };
     let (sender, queue) = mpsc::sync_channel(options.limits.waiting);
-    let service = Arc::new(Service::new(dataflows, state.files().clone(), Readers::new(live.path()), &options, sender));
-    for (place, decision) in decisions.iter().enumerate() {
+    let readers = Readers::new(found.live.path());
+    let service = Arc::new(Service::new(dataflows, found.state.files().clone(), readers, &options, sender));
+    for (place, decision) in found.decisions.iter().enumerate() {
         if let Decision::Compare(epoch) = decision {
             service.publish(&[(place, *epoch)]);
         }
     }
-
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(HTTP_THREADS).enable_all().thread_name("http").build()?;
-    let listener = runtime.block_on(listen(&options))?;
-    let address = listener.local_addr()?;
-    let answering = runtime.spawn(http::server::serve(listener, Arc::clone(&service), options.tokens, options.tls));
+    let door = Door::open(&service, &mut options)?;
     let (events, happened) = mpsc::channel();
-    let (asked, ending) = (events.clone(), Arc::clone(&service));
+    ask(&service, &events)?;
+    listening(door.address());
+    let ended = work(&service, found, &options, &events, &happened, queue);
+    if let Err(error) = &ended
+        && error.is_damage()
+        && service.phase() == Phase::Recovering
+    {
+        damaged::remain(&service, error, &happened);
+    }
+    door.close();
+    ended
+}
+
+/// What was there.
+struct Found {
+    state: State,
+    live: Live,
+    decisions: Vec<Decision>,
+}
+
+fn find(dataflows: &[Served], options: &Options) -> Result<Found, ServeError> {
+    let dir = &options.state;
+    let state = State::open(dir)?;
+    if state.torn() > 0 {
+        let journal = dir.join("journal");
+        (options.told)(&format!("{journal:?} ends with a batch that was not there yet when its process ended; it is cut off"));
+    }
+    let mut live = Live::open(&State::tables(dir))?;
+    let decisions = dataflows.iter().map(|served| look(&state, &mut live, served)).collect::<Result<_, _>>()?;
+    Ok(Found { state, live, decisions })
+}
+
+/// Has signals ask the service to end.
+fn ask(service: &Arc<Service>, events: &Sender<Event>) -> io::Result<()> {
+    let (asked, ending) = (events.clone(), Arc::clone(service));
     interrupt::listen_and_ask(move || {
         let is_recovering = ending.phase() == Phase::Recovering;
         ending.end();
@@ -151,15 +182,26 @@ pub fn run(dataflows: Vec<Served>, options: Options, listening: impl FnOnce(Sock
             interrupt::exit(0);
         }
         asked.send(Event::Asked).ok();
-    })?;
-    listening(address);
+    })
+}
 
+/// Takes up what was there, and then takes batches until it is asked to end.
+fn work(
+    service: &Arc<Service>,
+    found: Found,
+    options: &Options,
+    events: &Sender<Event>,
+    happened: &Receiver<Event>,
+    queue: Receiver<Incoming>,
+) -> Result<(), ServeError> {
+    let Found { mut state, mut live, decisions } = found;
+    let jobs: Vec<Job> = service.dataflows.iter().map(|served| served.job.clone()).collect();
     let (host, completed) = host::start(jobs, options.workers, Passing::Values)?;
     let (host, shared) = (Arc::new(host), Arc::new(Shared::default()));
-    let reached = take_up(&service, &state, &mut live, &host, &shared, &decisions)?;
+    let reached = take_up(service, &state, &mut live, &host, &shared, &decisions)?;
     let made: Vec<bool> = decisions.iter().map(|decision| matches!(decision, Decision::Make(_))).collect();
-    spawn("tables", &events, Event::Commit, {
-        let (service, shared) = (Arc::clone(&service), Arc::clone(&shared));
+    spawn("tables", events, Event::Commit, {
+        let (service, shared) = (Arc::clone(service), Arc::clone(&shared));
         move || {
             let ended = pipeline::commit(&service, live, &completed, &shared, &made);
             // Whoever waits for what is under way waits in vain.
@@ -167,37 +209,22 @@ pub fn run(dataflows: Vec<Served>, options: Options, listening: impl FnOnce(Sock
             ended
         }
     })?;
-    pipeline::catch_up(&service, &state, &host, &shared, &reached)?;
+    pipeline::catch_up(service, &state, &host, &shared, &reached)?;
     let is_ready = shared.drained();
-    let watched = watched(&service, &state, &options.watched, options.settle)?;
-    state.forget_frames();
+    let mut writing = Vec::new();
     if is_ready {
-        spawn("journal", &events, Event::Journal, {
-            let (service, shared, host) = (Arc::clone(&service), Arc::clone(&shared), Arc::clone(&host));
+        let watched = watched(service, &state, &options.watched, options.settle)?;
+        state.forget_frames();
+        spawn("journal", events, Event::Journal, {
+            let (service, shared, host) = (Arc::clone(service), Arc::clone(&shared), Arc::clone(&host));
             move || pipeline::journal(&service, state, &host, &queue, &shared)
         })?;
         service.enter(Phase::Ready);
         notify("READY=1");
+        writing = start_sinks(service)?;
+        start_watching(service, watched)?;
     }
-    let writing: Vec<_> = (0..service.further.len())
-        .map(|number| {
-            let service = Arc::clone(&service);
-            let run = move || service.further.iter().skip(number).take(1).for_each(|further| sinks::run(further, &service));
-            std::thread::Builder::new().name(format!("sink-{number}")).spawn(run)
-        })
-        .collect::<io::Result<_>>()?;
-
-    for (number, folder) in watched.into_iter().enumerate() {
-        let service = Arc::clone(&service);
-        let run = move || {
-            if let Some(status) = service.watched.get(number) {
-                folder.run(&service, status);
-            }
-        };
-        std::thread::Builder::new().name(format!("folder-{number}")).spawn(run)?;
-    }
-
-    let ended = until_ended(&happened, &service, &shared, is_ready);
+    let ended = until_ended(happened, service, &shared, is_ready);
     // Where the engine has failed, that is why the others ended.
     if !matches!(ended, Err(ServeError::State(_) | ServeError::Sink(_)))
         && let Some(host) = Arc::into_inner(host)
@@ -207,9 +234,28 @@ pub fn run(dataflows: Vec<Served>, options: Options, listening: impl FnOnce(Sock
     ended?;
     service.further.iter().for_each(Further::end);
     writing.into_iter().for_each(|thread: JoinHandle<()>| drop(thread.join()));
-    // Streams end by themselves, and requests have been answered.
-    runtime.block_on(async { tokio::time::timeout(ENDING_MAX, answering).await.ok() });
-    runtime.shutdown_timeout(ENDING_MAX);
+    Ok(())
+}
+
+fn start_sinks(service: &Arc<Service>) -> io::Result<Vec<JoinHandle<()>>> {
+    let start = |number| {
+        let service = Arc::clone(service);
+        let run = move || service.further.iter().skip(number).take(1).for_each(|further| sinks::run(further, &service));
+        std::thread::Builder::new().name(format!("sink-{number}")).spawn(run)
+    };
+    (0..service.further.len()).map(start).collect()
+}
+
+fn start_watching(service: &Arc<Service>, watched: Vec<Watched>) -> io::Result<()> {
+    for (number, folder) in watched.into_iter().enumerate() {
+        let service = Arc::clone(service);
+        let run = move || {
+            if let Some(status) = service.watched.get(number) {
+                folder.run(&service, status);
+            }
+        };
+        std::thread::Builder::new().name(format!("folder-{number}")).spawn(run)?;
+    }
     Ok(())
 }
 
@@ -237,7 +283,9 @@ fn until_ended(happened: &Receiver<Event>, service: &Service, shared: &Shared, h
         // Of one that ends before it was asked to, the other has to hear.
         if ended.is_err() || service.phase() != Phase::Ending {
             shared.fail();
-            service.end();
+            if has_begun {
+                service.end();
+            }
         }
         first = first.or(ended.err());
     }
@@ -325,14 +373,4 @@ fn watched(service: &Service, state: &State, folders: &[(usize, Folder)], settle
         watched.push(Watched::new(*place, input, folder.clone(), settle, state.frames(served.name()))?);
     }
     Ok(watched)
-}
-
-/// Listens, where only those can come who may.
-async fn listen(options: &Options) -> Result<tokio::net::TcpListener, ServeError> {
-    let failed = |cause| ServeError::Listen { address: options.listen.clone(), cause };
-    let addresses: Vec<SocketAddr> = tokio::net::lookup_host(&options.listen).await.map_err(failed)?.collect();
-    if options.tokens.is_none() && addresses.iter().any(|address| !address.ip().is_loopback()) {
-        return Err(ServeError::Open(options.listen.clone()));
-    }
-    tokio::net::TcpListener::bind(addresses.as_slice()).await.map_err(failed)
 }

@@ -72,6 +72,8 @@ pub enum Phase {
     Ready,
     /// The tables can't be written: why. Nothing is taken until they can.
     Stuck(String),
+    /// A file of the state is not what was written: which, and how that shows. What the tables hold can be read, and nothing is taken.
+    Damaged(String),
     /// It has been asked to end.
     Ending,
 }

@@ -27,7 +27,8 @@ pub struct Files {
 }
 
 impl Files {
-    pub(super) fn open(dir: &Path) -> Result<Files, StateError> {
+    /// Those of the state in a folder.
+    pub fn open(dir: &Path) -> Result<Files, StateError> {
         Ok(Files { dir: dir.into(), blobs: Arc::new(Blobs::open(&dir.join("blobs"))?) })
     }
 

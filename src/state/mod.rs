@@ -181,10 +181,7 @@ impl State {
     pub fn open(dir: &Path) -> Result<State, StateError> {
         std::fs::create_dir_all(dir).map_err(StateError::io("create", dir))?;
         check_format(dir)?;
-        let lock = Lock::take(&dir.join("lock")).map_err(|error| match error {
-            LockError::Held(holder) => StateError::InUse { dir: dir.into(), holder },
-            LockError::Io(cause) => StateError::Io { what: "lock", path: dir.into(), cause },
-        })?;
+        let lock = State::lock(dir)?;
         // Another process may have begun it meanwhile.
         if !check_format(dir)? {
             let format = dir.join("format");
@@ -198,6 +195,14 @@ impl State {
         let epochs = epochs(dir, &frames)?;
         let Opened { journal, torn, .. } = opened;
         Ok(State { files: Files::open(dir)?, journal, frames, epochs, folded, torn, _lock: lock })
+    }
+
+    /// Keeps other processes from having a state open.
+    pub fn lock(dir: &Path) -> Result<Lock, StateError> {
+        Lock::take(&dir.join("lock")).map_err(|error| match error {
+            LockError::Held(holder) => StateError::InUse { dir: dir.into(), holder },
+            LockError::Io(cause) => StateError::Io { what: "lock", path: dir.into(), cause },
+        })
     }
 
     /// The batches of a state, in order, and the bytes of one that is not whole. Another process may have it open.

@@ -244,12 +244,12 @@ pub fn run_graph(config: Config, graph: &Arc<dyn Graph>, inputs: &[crate::contra
             let mut outputs = Outputs::new(wanted);
             graph.build(&inputs, &mut outputs);
             let names = outputs.names();
-            let rows = outputs.gather(&inputs, &graph.tables(), move |_, changes| {
+            let rows = outputs.gather(&inputs, &graph.tables(), move |changes| {
                 let named = changes.drain(..).map(|change| (change.epoch, names[change.table].clone(), change.rows));
                 found.lock().unwrap().extend(named);
             });
-            inputs.gather_reports(|_, reports| {
-                for report in reports.drain(..) {
+            inputs.gather_reports(|reports| {
+                for (_, report) in reports.drain(..) {
                     match report {
                         Report::Rejected(_) | Report::Failed { .. } | Report::Note(_) | Report::PointsFailed(_) => {
                             panic!("a line was refused: {report:?}")
@@ -263,7 +263,10 @@ pub fn run_graph(config: Config, graph: &Arc<dyn Graph>, inputs: &[crate::contra
         });
         if worker.index() == 0 {
             for (epoch, batch) in (1..).zip(batches) {
-                splits.advance_to(epoch);
+                // Some batches are sent together, as of the first of them.
+                if epoch % 4 != 2 {
+                    splits.advance_to(epoch);
+                }
                 batch.iter().zip(0..).for_each(|(delivery, sequence)| splits.send(inline(delivery, epoch, sequence)));
                 if epoch % 2 == 0 {
                     splits.advance_to(epoch + 1);

@@ -18,6 +18,7 @@ fn name(phase: &Phase) -> &'static str {
         Phase::Recovering => "recovering",
         Phase::Ready => "ready",
         Phase::Stuck(_) => "stuck",
+        Phase::Damaged(_) => "damaged",
         Phase::Ending => "ending",
     }
 }
@@ -46,7 +47,10 @@ pub async fn status(State(service): Shared) -> Result<Json<Value>, ApiError> {
     let metrics = &service.metrics;
     let (names, readable) = (|| service.dataflows.iter().map(Served::name), service.readable().borrow().clone());
     let sinks: Vec<Value> = service.further.iter().map(|further| further.status(names(), &readable)).collect();
-    let error = if let Phase::Stuck(why) = &phase { Some(why.clone()) } else { None };
+    let error = match &phase {
+        Phase::Stuck(why) | Phase::Damaged(why) => Some(why.clone()),
+        Phase::Recovering | Phase::Ready | Phase::Ending => None,
+    };
     Ok(Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "phase": name(&phase),

@@ -32,11 +32,9 @@ use pause::{ACTIVATION_MAX, Pause};
 use sorting::Sorting;
 use stash::Epochs;
 use std::hash::Hash;
-use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{Exchange, ParallelizationContract};
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator;
-use timely::dataflow::operators::generic::OutputBuilderSession;
 
 /// An update of a keyed collection.
 pub type Update<K, V> = ((K, V), Epoch, isize);
@@ -107,14 +105,18 @@ where
             // What is handled early comes in small parts, and would wait in memory.
             let mut pause = Pause::after(if enough.is_some() { 8 * ACTIVATION_MAX } else { ACTIVATION_MAX });
             let mut more = true;
+            // Epochs that are complete go together, as of the first of them.
+            let Some(first) = handling.capability().or(epochs.first_capability()).cloned() else { return };
+            let mut session = output.session(&first);
+            let mut output = |update| session.give(update);
             while more && (handling.is_under_way() || handling.begin(epochs.next(complete, early, enough), timing)) {
                 let mut each = |key, changes: &mut Vec<_>| change_state(&mut states, key, changes, &mut emitter, &mut logic);
                 more = handling.go_on(&mut pause, &mut each);
-                handling.send(more, &mut emitter, output);
+                handling.send(more, &mut emitter, &mut output);
             }
             let owed = if handling.is_under_way() { None } else { epochs.owed(complete) };
             if let Some(capability) = &owed {
-                send(&mut emitter, true, capability, output);
+                send(&mut emitter, true, *capability.time(), &mut output);
             }
             // What was done may have been all that the next epoch waited for.
             if !more || (owed.is_some() && !epochs.is_empty()) {
@@ -144,6 +146,11 @@ impl<K: Ord + Hash, V: Ord> Handling<K, V> {
         self.partition.is_some()
     }
 
+    /// The capability of the partition.
+    fn capability(&self) -> Option<&Capability<Epoch>> {
+        self.partition.as_ref().map(|(capability, _)| capability)
+    }
+
     /// Takes up a partition. Returns whether there is one.
     fn begin(&mut self, next: Option<(Capability<Epoch>, stash::Piece<K, V>, bool)>, timing: Timing) -> bool {
         let Some((capability, updates, last)) = next else { return false };
@@ -167,22 +174,18 @@ impl<K: Ord + Hash, V: Ord> Handling<K, V> {
     }
 
     /// Sends what the emitter lets go after some keys: all that there is, when the partition is done and was the last of its epoch.
-    fn send<O: Data>(&mut self, done: bool, emitter: &mut impl Emitter<O>, output: &mut Session<'_, O>) {
+    fn send<O: Data>(&mut self, done: bool, emitter: &mut impl Emitter<O>, output: &mut impl FnMut((O, Epoch, isize))) {
         let Some((capability, last)) = &self.partition else { return };
-        send(emitter, done && *last, capability, output);
+        send(emitter, done && *last, *capability.time(), output);
         if done {
             self.partition = None;
         }
     }
 }
 
-/// Where differences are sent.
-type Session<'a, O> = OutputBuilderSession<'a, Epoch, CapacityContainerBuilder<Vec<(O, Epoch, isize)>>>;
-
 /// Sends what an emitter lets go.
-fn send<O: Data>(emitter: &mut impl Emitter<O>, end_of_epoch: bool, capability: &Capability<Epoch>, output: &mut Session<'_, O>) {
-    let mut session = output.session(capability);
-    emitter.drain(end_of_epoch, |data, diff| session.give((data, *capability.time(), diff)));
+fn send<O: Data>(emitter: &mut impl Emitter<O>, end_of_epoch: bool, epoch: Epoch, output: &mut impl FnMut((O, Epoch, isize))) {
+    emitter.drain(end_of_epoch, |data, diff| output((data, epoch, diff)));
 }
 
 /// Finds a key's state, has it changed, and forgets it when nothing is left.

@@ -152,6 +152,13 @@ impl<K: Hash, V> Epochs<K, V> {
         self.working.is_none() && self.waiting.is_empty()
     }
 
+    /// The capability of the earliest epoch that is not done.
+    pub(super) fn first_capability(&self) -> Option<&Capability<Epoch>> {
+        let working = self.working.as_ref().map(|working| &working.capability);
+        let first = self.begun.as_ref().or(working);
+        first.or_else(|| self.waiting.first_key_value().map(|(_, (capability, _))| capability))
+    }
+
     /// The earliest epoch with updates.
     pub(super) fn first(&self) -> Option<Epoch> {
         let working = self.working.as_ref().map(|working| *working.capability.time());

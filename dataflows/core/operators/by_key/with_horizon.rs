@@ -69,34 +69,44 @@ where
                 }
             });
             let complete = |epoch: &Epoch| !frontier.frontier().less_equal(epoch) && !horizon_frontier.frontier().less_equal(epoch);
-            // Epochs in order, and in each the horizon first, unless the epoch is under way already.
-            while let Some(entry) = horizons.first_entry() {
-                if handling.is_under_way() || !complete(entry.key()) || epochs.first().is_some_and(|epoch| epoch < *entry.key()) {
+            let first = [handling.capability(), epochs.first_capability(), horizons.values().next().map(|(capability, _)| capability)];
+            let Some(first) = first.into_iter().flatten().min_by_key(|capability| *capability.time()).cloned() else { return };
+            let mut session = output.session(&first);
+            let mut output = |update| session.give(update);
+            let mut pause = Pause::after(ACTIVATION_MAX);
+            loop {
+                // Epochs in order, and in each the horizon first, unless the epoch is under way already.
+                while let Some(entry) = horizons.first_entry() {
+                    if handling.is_under_way() || !complete(entry.key()) || epochs.first().is_some_and(|epoch| epoch < *entry.key()) {
+                        break;
+                    }
+                    let epoch = *entry.key();
+                    let (_, mut changes) = entry.remove();
+                    differential_dataflow::consolidation::consolidate(&mut changes);
+                    let to = changes.iter().find(|(_, diff)| *diff > 0).map(|(value, _)| value.clone());
+                    if changes.is_empty() {
+                        continue;
+                    }
+                    for (key, state) in &mut states {
+                        logic.moved(key, state, horizon.as_ref(), to.as_ref(), &mut emitter);
+                        emitter.end_key(true);
+                    }
+                    states.retain(|_, state| !state.is_empty());
+                    horizon = to;
+                    send(&mut emitter, true, epoch, &mut output);
+                }
+                if !handling.is_under_way() && !handling.begin(epochs.next(complete, |_| false, None), Timing::Complete) {
                     break;
                 }
-                let (capability, mut changes) = entry.remove();
-                differential_dataflow::consolidation::consolidate(&mut changes);
-                let to = changes.iter().find(|(_, diff)| *diff > 0).map(|(value, _)| value.clone());
-                if changes.is_empty() {
-                    continue;
-                }
-                for (key, state) in &mut states {
-                    logic.moved(key, state, horizon.as_ref(), to.as_ref(), &mut emitter);
-                    emitter.end_key(true);
-                }
-                states.retain(|_, state| !state.is_empty());
-                horizon = to;
-                send(&mut emitter, true, &capability, output);
-            }
-            if handling.is_under_way() || handling.begin(epochs.next(complete, |_| false, None), Timing::Complete) {
-                let done = handling.go_on(&mut Pause::after(ACTIVATION_MAX), &mut |key, changes: &mut Vec<_>| {
+                let done = handling.go_on(&mut pause, &mut |key, changes: &mut Vec<_>| {
                     change_state(&mut states, key, changes, &mut emitter, &mut |key, changes, state, emitter| {
                         logic.apply(key, changes, state, horizon.as_ref(), emitter);
                     });
                 });
-                handling.send(done, &mut emitter, output);
-                if !done || !epochs.is_empty() || !horizons.is_empty() {
+                handling.send(done, &mut emitter, &mut output);
+                if !done {
                     activator.activate();
+                    break;
                 }
             }
         }

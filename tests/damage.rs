@@ -1,0 +1,85 @@
+//! A service on a state of which a file is not what was written: it names the file, lets the tables be read, and takes no batch.
+
+use crate::support::known::{EVENTS, ONLINE, SERVERS, table};
+use crate::support::program::Place;
+use crate::support::service::Service;
+use std::fs;
+use std::time::{Duration, Instant};
+
+/// A place with a state of two batches, the first of them in a blob.
+fn place() -> Place {
+    let place = Place::new();
+    let service = Service::of(&place, &ONLINE, "-w 2");
+    let large = table(&EVENTS, &ONLINE.lines.repeat(8));
+    service.csv("/v1/online/events", &large).ok();
+    service.csv("/v1/online/servers", table(&SERVERS, &ONLINE.servers)).ok();
+    service.end();
+    place
+}
+
+/// A service that names a file as damaged, answers reads, and refuses batches.
+#[track_caller]
+fn serves_what_is_left(place: &Place, file: &str, what: &str) {
+    let service = Service::begin(place, &format!("online {} -w 2", ONLINE.set()));
+    let until = Instant::now() + Duration::from_secs(60);
+    let status = loop {
+        let status = service.get("/v1/status").ok().json();
+        if status["phase"] == "damaged" {
+            break status;
+        }
+        assert!(Instant::now() < until && status["phase"] == "recovering", "{what}: {status}");
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let why = status["error"].as_str().unwrap();
+    assert!(why.contains(file), "{what}: {why}");
+    assert_eq!(service.get("/readyz").status, 503, "{what}");
+    service.same(&ONLINE);
+    let message = service.csv("/v1/online/events", table(&EVENTS, &ONLINE.lines[..1])).refused(503, "damaged");
+    assert_eq!(message, why, "{what}");
+    assert!(place.run("compact --state state").fails().stderr.contains("has it open"), "{what}");
+    service.started.signal("TERM");
+    let ran = service.started.finish();
+    assert_eq!(ran.code, Some(1), "{what}: {}", ran.stderr);
+    assert!(ran.stderr.contains(file) && ran.stderr.contains("no batch is taken"), "{what}: {}", ran.stderr);
+}
+
+#[test]
+fn what_is_damaged_is_named_and_the_rest_is_read() {
+    let place = place();
+    let blob = format!("state/blobs/{}", place.names("state/blobs").into_iter().next().unwrap());
+    let journal = "state/journal/00000001.log".to_string();
+    for file in [&blob, &journal] {
+        let whole = fs::read(place.path(file)).unwrap();
+        let mut flipped = whole.clone();
+        flipped[if *file == blob { whole.len() / 2 } else { 20 }] ^= 1;
+        place.write(file, &flipped);
+        serves_what_is_left(&place, file, "a flipped bit");
+        if *file == blob {
+            fs::remove_file(place.path(file)).unwrap();
+            serves_what_is_left(&place, file, "a missing file");
+        } else {
+            // The tables know batches that it does not.
+            place.write(file, b"");
+            serves_what_is_left(&place, "state/journal", "an empty file");
+        }
+        // Nothing was mended or removed: with the file as it was, all is as it was.
+        place.write(file, &whole);
+        let service = Service::of(&place, &ONLINE, "-w 1");
+        service.same(&ONLINE);
+        service.end();
+    }
+}
+
+#[test]
+fn where_nothing_can_be_read_a_damaged_state_is_refused() {
+    let place = place();
+    let journal = "state/journal/00000001.log";
+    let mut flipped = fs::read(place.path(journal)).unwrap();
+    flipped[20] ^= 1;
+    place.write(journal, &flipped);
+    // Of other settings: the tables are not those that are asked for.
+    let start = |settings: &str| place.run(&format!("serve online {settings} --state state --listen 127.0.0.1:0"));
+    start("--set timezone=Asia/Tokyo").fails().names(&[journal, "is damaged"]);
+    fs::remove_file(place.path("state/tables.sqlite")).unwrap();
+    start(&ONLINE.set()).fails().names(&[journal, "is damaged"]);
+}
