@@ -55,7 +55,8 @@ pub fn cluster(matches: &ArgMatches) -> Result<Cluster, CliError> {
             lines.into_iter().take(processes).collect()
         }
     };
-    let secret = secret(matches)?;
+    // One process alone needs none.
+    let secret = if processes > 1 { secret(matches)? } else { None };
     if let Some(open) = addresses.iter().find(|address| !is_loopback(address)).filter(|_| secret.is_none()) {
         let error = CliError::usage(format!("processes on other hosts ({open}) need a secret"));
         return Err(error

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 /// How long a handshake may take.
 pub const HEARD_MAX: Duration = Duration::from_secs(4);
-/// So many connections are heard side by side; when more come, those go that have proved nothing, the oldest first.
+/// So many connections are heard side by side; when more come, those go that have said or proved nothing, the oldest first.
 const GUESTS_MAX: usize = 512;
 /// How often one looks, while others are awaited and afterwards.
 const LOOK_PAUSE: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(25)];
@@ -40,6 +40,8 @@ impl Door {
         let mut reception = Reception { listener, roll, secret, alarm, guests: Vec::new() };
         let thread = std::thread::Builder::new().name("door".into()).spawn(move || {
             while !ends.load(Ordering::Relaxed) {
+                // Who has said something is heard before those who come now may push it out.
+                reception.hear();
                 reception.accept();
                 reception.hear();
                 let [waiting, working] = LOOK_PAUSE;
@@ -110,10 +112,11 @@ impl Reception {
         }
     }
 
+    /// Makes room: by one that has said nothing, or else by one that has proved nothing.
     fn drop_oldest(&mut self) {
-        if let Some(oldest) = self.guests.iter().position(|guest| !guest.talk.is_proved()) {
-            self.guests.remove(oldest);
-        }
+        let silent = self.guests.iter().position(|guest| !guest.talk.is_greeted());
+        let oldest = silent.or_else(|| self.guests.iter().position(|guest| !guest.talk.is_proved()));
+        oldest.map(|oldest| self.guests.remove(oldest));
     }
 
     fn hear(&mut self) {

@@ -180,6 +180,11 @@ impl Listener {
         self.turn.length()
     }
 
+    /// Whether the other end has said its first message.
+    pub fn is_greeted(&self) -> bool {
+        self.turn != Turn::Greeting
+    }
+
     /// Whether the other end has proved that it holds the secret.
     pub fn is_proved(&self) -> bool {
         matches!(self.turn, Turn::ToClaim | Turn::Claims | Turn::ToJudge)

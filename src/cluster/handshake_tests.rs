@@ -204,7 +204,9 @@ fn an_end_speaks_only_in_its_turn_and_hears_nothing_after_an_error() {
     let sent = honest([1, 2]);
     let mut listener = Listener::new(right(), [2; NONCE_BYTES]);
     assert_eq!((listener.claim(&ours()), listener.judge(Verdict::Welcome)), (None, None));
+    assert!(!listener.is_greeted());
     listener.hear(&sent[0]).unwrap();
+    assert!(listener.is_greeted());
     assert_eq!((listener.claim(&ours()), listener.judge(Verdict::Welcome)), (None, None));
     assert!(!listener.is_proved());
     listener.hear(&sent[2]).unwrap();

@@ -2,8 +2,8 @@
 //!
 //! Two processes have a connection for this alone, so that a full one between workers is not taken for a dead process. Both say [`BEAT`]
 //! twice within a heartbeat. A process is lost when its connection ends without [`BYE`], or when it is silent for almost three heartbeats:
-//! it has died, hangs, is suspended, or the network between the two is cut. Who notices it tells the others [`LOST`] before it ends, so that
-//! all name the one that was lost first, and not one that ended because of it.
+//! it has died, hangs, is suspended, or the network between the two is cut. Who notices it tells the others [`LOST`] before it ends. So all
+//! name the one that was lost first, and not one that ended because of it.
 //!
 //! One thread does it for all other processes. What it tells is the end of this process: there is no way back into a computation that has
 //! lost a part.
