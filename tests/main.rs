@@ -9,6 +9,7 @@ mod archives;
 mod brushing;
 mod charts;
 mod cli;
+mod cluster;
 mod damage;
 mod databases;
 mod databases_refuse;

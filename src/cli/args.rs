@@ -441,6 +441,20 @@ fn run(dataflow: &dyn Dataflow) -> Command {
             flag("hosts", "FILE", "The address of each process, a HOST:PORT a line [default: localhost, from port 2101]")
                 .help_heading("Workers"),
         )
+        .arg(
+            flag("secret-file", "FILE", "What proves that a process is one of them, at least 16 bytes; or RETALLY_CLUSTER_SECRET. Needed on any address that others can reach")
+                .help_heading("Workers"),
+        )
+        .arg(
+            flag("join-timeout", "DURATION", "How long processes wait for one another [default: 1m]")
+                .value_parser(values::join_timeout)
+                .help_heading("Workers"),
+        )
+        .arg(
+            flag("heartbeat", "DURATION", "A process that gives no sign of life for three times as long is lost, and ends all others [default: 1s]")
+                .value_parser(values::heartbeat)
+                .help_heading("Workers"),
+        )
         .args(definition.settings.iter().map(setting))
 }
 

@@ -3,6 +3,7 @@
 use super::terminal;
 use crate::charts::ChartError;
 use crate::cluster::mesh::MeshError;
+use crate::cluster::watch::Lost;
 use crate::engine::{CommitError, EngineError};
 use crate::failure;
 use crate::ingest::IngestError;
@@ -109,6 +110,14 @@ impl From<EngineError> for CliError {
             EngineError::Mesh(MeshError::Unseen { .. }) => {
                 "give --points, or the folder of --out, in a folder that all processes share; or the URL of a server"
             }
+            EngineError::Mesh(error) if error.is_start_again() => {
+                let hint = "see that no process of an earlier start is left, and that each has its own -p; then start all again, together";
+                return CliError { message: error.to_string(), hint: Some(hint.into()), code: START_AGAIN };
+            }
+            EngineError::Mesh(MeshError::Secret { .. }) => "give all processes the same --secret-file, or RETALLY_CLUSTER_SECRET",
+            EngineError::Mesh(MeshError::Absent { .. }) => {
+                "start all processes with the same arguments, hosts file and secret, each with its own -p; or give them more time: --join-timeout"
+            }
             EngineError::Mesh(_) => "start all processes with the same arguments and hosts file, each with its own -p",
         };
         CliError::failed(error.to_string()).hint(hint)
@@ -208,6 +217,8 @@ impl From<StoreError> for CliError {
 const OTHER_FORMAT: u8 = 4;
 /// The exit code where it is not known what the disk has.
 const UNSYNCED: u8 = 5;
+/// The exit code where all processes of a cluster are to be started again, together.
+const START_AGAIN: u8 = 5;
 
 const BUCKET_HINT: &str =
     "nothing was written; look at the bucket's name, AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
@@ -234,6 +245,15 @@ pub fn listen_to_signals() -> Result<(), CliError> {
         });
     };
     interrupt::listen(tell).map_err(|error| CliError::failed(format!("could not listen to signals: {error}")))
+}
+
+/// Ends this process, since another one of its cluster is lost.
+pub fn lost(lost: Lost) {
+    // A signal may have come to all of them.
+    interrupt::over();
+    say(&format!("error: {lost}"));
+    say("hint: look at what it said, and start all processes again, together");
+    interrupt::exit(START_AGAIN.into())
 }
 
 /// Says something on stderr, on one line. Where nobody listens any more, nothing is lost by going on.

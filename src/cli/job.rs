@@ -1,9 +1,8 @@
-//! From flags to what is run: the job, its batches, the workers and processes, and where tables and points go.
+//! From flags to what is run: the job, its batches, the workers of one process, and where tables and points go.
 
 use super::args;
 use super::error::CliError;
 use super::mapping;
-use crate::cluster::Cluster;
 use crate::engine::Job;
 use crate::ingest::batch::{Batch, Part, Source};
 use crate::ingest::rejected::KEPT_MAX;
@@ -22,9 +21,6 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// The first port of processes on one host, as timely has it.
-const FIRST_PORT: usize = 2101;
 
 const SAFE_OF_CSV: &str = "--csv-safe is of CSV files, and none are written";
 /// How long a server of a database may be silent.
@@ -209,18 +205,6 @@ fn points(graph: &dyn Graph, matches: &ArgMatches) -> Result<Destination, CliErr
     }
 }
 
-/// Refuses what several processes can't agree on.
-pub fn check_processes(job: &Job, cluster: &Cluster, matches: &ArgMatches) -> Result<(), CliError> {
-    if cluster.processes() > 1 && matches.get_one::<String>("as-of").is_some_and(|as_of| as_of == "now") {
-        return Err(CliError::usage("--as-of now is another time on each process").hint("give all processes the same time"));
-    }
-    if cluster.processes() > 1 && matches!(job.points, Destination::Store(_)) {
-        return Err(CliError::usage("--points store:DIR is for one process alone")
-            .hint("let one process have more workers: -w N; or give a server or file:PATH"));
-    }
-    Ok(())
-}
-
 /// The workers of a command line, where there is one process.
 pub fn cluster_of_one(matches: &ArgMatches) -> Result<usize, CliError> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -229,35 +213,6 @@ pub fn cluster_of_one(matches: &ArgMatches) -> Result<usize, CliError> {
         return Ok(workers);
     }
     Err(CliError::usage(format!("can't have {workers} workers")).hint("from 1 to 1024"))
-}
-
-/// The workers and processes of a command line.
-pub fn cluster(matches: &ArgMatches) -> Result<Cluster, CliError> {
-    let number = |name: &str| matches.get_one::<u64>(name).map(|number| usize::try_from(*number).unwrap_or(usize::MAX));
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let (workers, processes, process) =
-        (number("workers").unwrap_or(cores), number("processes").unwrap_or(1), number("process").unwrap_or(0));
-    if !(1..=1024).contains(&workers) || !(1..=1024).contains(&processes) || process >= processes {
-        return Err(CliError::usage(format!("can't be process {process} of {processes} with {workers} workers"))
-            .hint("from 1 to 1024 workers and processes; the first process is 0"));
-    }
-    if processes == 1 && matches.get_one::<String>("hosts").is_some() {
-        return Err(CliError::usage("--hosts without --processes would run alone").hint("say how many of the hosts take part: -n N"));
-    }
-    let addresses = match matches.get_one::<String>("hosts") {
-        None if processes == 1 => Vec::new(),
-        None => (0..processes).map(|process| format!("localhost:{}", FIRST_PORT + process)).collect(),
-        Some(path) => {
-            let text =
-                std::fs::read_to_string(path).map_err(|error| CliError::usage(format!("could not read --hosts {path:?}: {error}")))?;
-            let lines: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect();
-            if lines.len() < processes {
-                return Err(CliError::usage(format!("--hosts {path:?} has {} addresses for {processes} processes", lines.len())));
-            }
-            lines.into_iter().take(processes).collect()
-        }
-    };
-    Ok(Cluster { workers, process, addresses })
 }
 
 /// The batches: the positional inputs, and each `--then`.

@@ -4,6 +4,7 @@ pub mod args;
 pub mod changes;
 mod check;
 mod client;
+pub mod cluster;
 mod compact;
 pub mod demo;
 pub mod error;
@@ -38,15 +39,8 @@ use crate::shown;
 use error::CliError;
 use std::borrow::Cow;
 use std::process::ExitCode;
-use std::sync::Once;
 
-/// What timely's threads panic with when another process is gone.
-const LOST: &str = "timely communication error";
-/// Only one thread says that, and the others wait for the end.
-static TOLD: Once = Once::new();
-
-/// Where libraries panic because of something outside of this process, that is said as any other error is: a file that is damaged, before
-/// anything has been written, and another process that is gone.
+/// Where libraries panic because of a file that is damaged, before anything has been written, that is said as any other error is.
 fn tell_of_panics() {
     let others = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| match damaged(panic) {
@@ -54,13 +48,6 @@ fn tell_of_panics() {
             error.report();
             std::process::exit(1)
         }
-        None if panic.payload_as_str().is_some_and(|why| why.starts_with(LOST)) => TOLD.call_once(|| {
-            // A signal may have come to all of them.
-            interrupt::over();
-            error::say("error: lost another process of this run: it has ended, or can't be reached any more");
-            error::say("hint: look at what it said, and start all processes again");
-            interrupt::exit(1)
-        }),
         None => others(panic),
     }));
 }

@@ -2,6 +2,7 @@
 
 use super::args;
 use super::changes::ChangesFile;
+use super::cluster;
 use super::error::{self, CliError, say, unless_broken_pipe};
 use super::job;
 use super::progress::ProgressShown;
@@ -29,8 +30,8 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let Some(dataflow) = registry::dataflow(name) else { return Ok(()) };
     let text = |name: &str| matches.get_one::<String>(name);
     let job = job::job(dataflow, matches)?;
-    let cluster = job::cluster(matches)?;
-    job::check_processes(&job, &cluster, matches)?;
+    let cluster = cluster::cluster(matches)?;
+    cluster::check_processes(&job, &cluster, matches)?;
     let batches = job::batches(&job.definition, matches)?;
     error::listen_to_signals()?;
     let mut driver = RunDriver::silent(&job, batches);

@@ -2,6 +2,7 @@
 
 use retally_core::duration::number_and_unit;
 use retally_core::time::{DAY, SECOND};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// A duration in microseconds.
@@ -9,10 +10,25 @@ pub fn micros(text: &str) -> Option<i64> {
     number_and_unit(text).and_then(|(number, unit)| number.parse::<i64>().ok()?.checked_mul(unit))
 }
 
+/// What is within a range.
+fn within(text: &str, range: RangeInclusive<i64>) -> Option<Duration> {
+    let micros = micros(text).filter(|micros| range.contains(micros)).and_then(|micros| u64::try_from(micros).ok());
+    micros.map(Duration::from_micros)
+}
+
 /// At least a second, and at most a day.
 pub fn network_timeout(text: &str) -> Result<Duration, String> {
-    let micros = micros(text).filter(|micros| (SECOND..=DAY).contains(micros)).and_then(|micros| u64::try_from(micros).ok());
-    micros.map(Duration::from_micros).ok_or_else(|| "give a duration from 1s to 1d, such as 90s or 5m".into())
+    within(text, SECOND..=DAY).ok_or_else(|| "give a duration from 1s to 1d, such as 90s or 5m".into())
+}
+
+/// Likewise.
+pub fn join_timeout(text: &str) -> Result<Duration, String> {
+    network_timeout(text)
+}
+
+/// At least a tenth of a second, and at most an hour.
+pub fn heartbeat(text: &str) -> Result<Duration, String> {
+    within(text, SECOND / 10..=DAY / 24).ok_or_else(|| "give a duration from 100ms to 1h, such as 500ms or 5s".into())
 }
 
 /// What is understood by a number of bytes: `64MiB`.
@@ -42,6 +58,14 @@ pub fn time_kept(text: &str) -> Result<i64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_of_a_cluster_have_ranges() {
+        assert_eq!((heartbeat("100ms"), heartbeat("1h")), (Ok(Duration::from_millis(100)), Ok(Duration::from_secs(3600))));
+        assert!(["99ms", "61m", "0s", "1"].into_iter().all(|wrong| heartbeat(wrong).is_err()));
+        assert_eq!(join_timeout("1s"), Ok(Duration::from_secs(1)));
+        assert!(["999ms", "25h"].into_iter().all(|wrong| join_timeout(wrong).is_err()));
+    }
 
     #[test]
     fn bytes_have_units() {

@@ -1,9 +1,29 @@
-//! Many processes as one: who takes part, and the connections between them.
+//! Many processes as one: who takes part, how they prove it, the connections between them, and what is lost.
 
+pub mod claims;
+pub mod dial;
+pub mod door;
+pub mod error;
+pub mod generation;
+pub mod handshake;
+pub mod link;
 pub mod mesh;
+pub mod roll;
+pub mod secret;
+pub mod watch;
+
+use secret::Secret;
+use std::io;
+use std::time::Duration;
+use watch::Lost;
+
+/// How long processes wait for one another, where nothing else is asked for.
+pub const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
+/// The time between signs of life, likewise.
+pub const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// The workers and processes of a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Cluster {
     /// Workers of each process.
     pub workers: usize,
@@ -11,16 +31,39 @@ pub struct Cluster {
     pub process: usize,
     /// The address of each process; empty when there is one process.
     pub addresses: Vec<String>,
+    /// How the processes come and stay together.
+    pub membership: Membership,
+}
+
+/// How processes come and stay together.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    /// What proves that a process is one of them.
+    pub secret: Secret,
+    /// How long they wait for one another.
+    pub join_timeout: Duration,
+    /// The time between signs of life. A process that gives none for three times as long is lost.
+    pub heartbeat: Duration,
+    /// Called when a process is lost. This process ends by it.
+    pub lost: fn(Lost),
 }
 
 impl Cluster {
     /// One process.
     pub fn local(workers: usize) -> Cluster {
-        Cluster { workers, process: 0, addresses: Vec::new() }
+        let membership = Membership { secret: Secret::none(), join_timeout: JOIN_TIMEOUT, heartbeat: HEARTBEAT, lost: |_| {} };
+        Cluster { workers, process: 0, addresses: Vec::new(), membership }
     }
 
     /// The number of processes.
     pub fn processes(&self) -> usize {
         self.addresses.len().max(1)
     }
+}
+
+/// Bytes by chance, from the system.
+fn nonce<const BYTES: usize>() -> io::Result<[u8; BYTES]> {
+    let mut bytes = [0; BYTES];
+    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(bytes)
 }

@@ -82,6 +82,30 @@ pub fn agreement(jobs: &[Job]) -> u64 {
     }))
 }
 
+/// The same for people: `NAME=VALUE`, a line each, without what is secret. Mappings and columns are not among them.
+pub fn terms(jobs: &[Job]) -> String {
+    let mut lines = Vec::new();
+    for job in jobs {
+        let of_dataflow = |name: &str, value: String| match jobs {
+            [_] => format!("{name}={value}"),
+            _ => format!("{}.{name}={value}", job.definition.name),
+        };
+        lines.push(of_dataflow("dataflow", job.definition.name.to_string()));
+        lines.extend(job.definition.settings.iter().map(|setting| of_dataflow(setting.name, job.settings.text(setting.name).to_string())));
+        let as_of = match job.settings.as_of() {
+            AsOf::Latest => "latest".to_string(),
+            AsOf::At(moment) => moment.to_string(),
+        };
+        let tables = job.tables.iter().cloned().collect::<Vec<_>>().join(",");
+        for (name, value) in
+            [("as-of", as_of), ("not-before", job.accept_from.to_string()), ("points", job.points.agreement()), ("tables", tables)]
+        {
+            lines.push(of_dataflow(name, value));
+        }
+    }
+    lines.iter().map(|line| crate::shown::text(line).replace(['\n', '\r'], " ") + "\n").collect()
+}
+
 /// FNV-1a (Fowler, Noll, Vo), of 64 bits. A zero byte, which no part holds, ends each part.
 fn fnv(parts: impl Iterator<Item = String>) -> u64 {
     let bytes = parts.flat_map(|part| part.into_bytes().into_iter().chain([0]));

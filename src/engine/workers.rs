@@ -5,10 +5,10 @@
 
 use super::errors::EngineError;
 use super::hosted::{Commit, Hosted, Offer};
-use super::job::{Job, agreement};
+use super::job::{Job, agreement, terms};
 use super::summary::Progress;
 use crate::cluster::Cluster;
-use crate::cluster::mesh::{self, Meeting, Mesh};
+use crate::cluster::mesh::{self, Meeting};
 use crate::ingest::read::FileOpener;
 use crate::points::staged::{self, Staged, StagedPoints, Staging};
 use crate::points::{Dropped, Outlet, PointsError};
@@ -63,16 +63,19 @@ pub fn on_workers<T: Send + 'static>(
     let begun = jobs.iter().map(|job| Staging::begin(&job.points, cluster.process, cluster.processes()));
     let staging: Vec<Staging> = begun.collect::<Result<_, _>>()?;
     let mut mark = 0;
+    let mut ties = None;
     let (builders, guard): (Vec<AllocatorBuilder>, Box<dyn std::any::Any + Send>) = if cluster.processes() > 1 {
         if cluster.process == 0 {
             mark = staged::mark();
             staging.iter().try_for_each(|staging| staging.show(mark))?;
         }
         let sees = |mark| staging.iter().all(|staging| staging.sees(mark));
-        let Mesh { sockets, shown } = mesh::connect(cluster, &Meeting { fingerprint: agreement(jobs), shown: mark, sees: &sees })?;
-        mark = shown;
+        let meeting = Meeting { fingerprint: agreement(jobs), terms: terms(jobs), shown: mark, sees: &sees };
+        let mesh = mesh::connect(cluster, &meeting, cluster.membership.lost)?;
+        mark = mesh.shown;
+        ties = Some(mesh.ties);
         let threads = ProcessBuilder::new_typed_vector(cluster.workers, hooks().refill, None);
-        let (builders, guard) = initialize_networking_from_sockets(threads, sockets, cluster.process, cluster.workers, hooks())
+        let (builders, guard) = initialize_networking_from_sockets(threads, mesh.links, cluster.process, cluster.workers, hooks())
             .map_err(|error| EngineError::Start(error.to_string()))?;
         (builders.into_iter().map(AllocatorBuilder::Tcp).collect(), Box::new(guard))
     } else {
@@ -116,8 +119,13 @@ pub fn on_workers<T: Send + 'static>(
     };
     let config = WorkerConfig::default().idle_spin(IDLE_SPIN);
     let guards = timely::execute::execute_from(builders, guard, config, work).map_err(EngineError::Start)?;
+    // All workers have ended then, and those of the other processes have heard it.
+    let results = guards.join();
+    if let Some(ties) = ties {
+        ties.finish();
+    }
     let mut driven = None;
-    for result in guards.join() {
+    for result in results {
         driven = result.map_err(EngineError::Start)??.or(driven);
     }
     // Those of a run that failed go, and none is there any more of one that did not.

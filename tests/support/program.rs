@@ -230,6 +230,12 @@ impl Ran {
         self.fails_with(2)
     }
 
+    /// It lost another process of its cluster, or came too late: exit code 5.
+    #[track_caller]
+    pub fn must_start_again(self) -> Failure {
+        self.fails_with(5)
+    }
+
     #[track_caller]
     fn fails_with(self, code: i32) -> Failure {
         self.keeps_calm();

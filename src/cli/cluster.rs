@@ -1,0 +1,116 @@
+//! From flags to who takes part: the workers, the processes, and the secret that they share.
+
+use super::error::{self, CliError};
+use crate::cluster::secret::{BadSecret, SECRET_BYTES_MAX, SECRET_BYTES_MIN, Secret};
+use crate::cluster::{self, Cluster, Membership};
+use crate::engine::Job;
+use crate::failure;
+use crate::points::Destination;
+use clap::ArgMatches;
+use std::fs::File;
+use std::io::Read;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// The first port of processes on one host, as timely has it.
+const FIRST_PORT: usize = 2101;
+/// The variable that holds the secret of a cluster, where no file is given.
+const SECRET_VARIABLE: &str = "RETALLY_CLUSTER_SECRET";
+
+/// Refuses what several processes can't agree on.
+pub fn check_processes(job: &Job, cluster: &Cluster, matches: &ArgMatches) -> Result<(), CliError> {
+    if cluster.processes() > 1 && matches.get_one::<String>("as-of").is_some_and(|as_of| as_of == "now") {
+        return Err(CliError::usage("--as-of now is another time on each process").hint("give all processes the same time"));
+    }
+    if cluster.processes() > 1 && matches!(job.points, Destination::Store(_)) {
+        return Err(CliError::usage("--points store:DIR is for one process alone")
+            .hint("let one process have more workers: -w N; or give a server or file:PATH"));
+    }
+    Ok(())
+}
+
+/// The workers and processes of a command line.
+pub fn cluster(matches: &ArgMatches) -> Result<Cluster, CliError> {
+    let number = |name: &str| matches.get_one::<u64>(name).map(|number| usize::try_from(*number).unwrap_or(usize::MAX));
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let (workers, processes, process) =
+        (number("workers").unwrap_or(cores), number("processes").unwrap_or(1), number("process").unwrap_or(0));
+    if !(1..=1024).contains(&workers) || !(1..=1024).contains(&processes) || process >= processes {
+        return Err(CliError::usage(format!("can't be process {process} of {processes} with {workers} workers"))
+            .hint("from 1 to 1024 workers and processes; the first process is 0"));
+    }
+    if processes == 1 && matches.get_one::<String>("hosts").is_some() {
+        return Err(CliError::usage("--hosts without --processes would run alone").hint("say how many of the hosts take part: -n N"));
+    }
+    let addresses = match matches.get_one::<String>("hosts") {
+        None if processes == 1 => Vec::new(),
+        None => (0..processes).map(|process| format!("localhost:{}", FIRST_PORT + process)).collect(),
+        Some(path) => {
+            let text =
+                std::fs::read_to_string(path).map_err(|error| CliError::usage(format!("could not read --hosts {path:?}: {error}")))?;
+            let lines: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect();
+            if lines.len() < processes {
+                return Err(CliError::usage(format!("--hosts {path:?} has {} addresses for {processes} processes", lines.len())));
+            }
+            lines.into_iter().take(processes).collect()
+        }
+    };
+    // One process alone needs none.
+    let secret = if processes > 1 { secret(matches)? } else { None };
+    if let Some(open) = addresses.iter().find(|address| !is_loopback(address)).filter(|_| secret.is_none()) {
+        let error = CliError::usage(format!("processes on other hosts ({open}) need a secret"));
+        return Err(error
+            .hint(format!("give all of them the same: --secret-file FILE, of at least {SECRET_BYTES_MIN} bytes; or {SECRET_VARIABLE}")));
+    }
+    let duration = |name: &str, default| matches.get_one::<Duration>(name).copied().unwrap_or(default);
+    let membership = Membership {
+        secret: secret.unwrap_or(Secret::none()),
+        join_timeout: duration("join-timeout", cluster::JOIN_TIMEOUT),
+        heartbeat: duration("heartbeat", cluster::HEARTBEAT),
+        lost: error::lost,
+    };
+    Ok(Cluster { workers, process, addresses, membership })
+}
+
+/// The secret of a cluster, from its file, or from the environment.
+fn secret(matches: &ArgMatches) -> Result<Option<Secret>, CliError> {
+    let bad = |what: String| {
+        let hint = format!("write one with: head -c 32 /dev/urandom | base64 > FILE (from {SECRET_BYTES_MIN} bytes on)");
+        move |why: BadSecret| CliError::usage(format!("the secret in {what} {why}")).hint(hint)
+    };
+    if let Some(path) = matches.get_one::<String>("secret-file") {
+        let mut bytes = Vec::new();
+        // No more than shows that it is too long, with its newline.
+        let limit = SECRET_BYTES_MAX as u64 + 3;
+        let read = File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes));
+        read.map_err(|error| {
+            let hint = failure::hint(&error).unwrap_or("see that it is there, and that you may read it");
+            CliError::usage(format!("could not read --secret-file {path:?}: {error}")).hint(hint)
+        })?;
+        return Secret::new(&bytes).map(Some).map_err(bad(format!("--secret-file {path:?}")));
+    }
+    let given = std::env::var_os(SECRET_VARIABLE);
+    given.map(|text| Secret::new(text.as_encoded_bytes()).map_err(bad(SECRET_VARIABLE.into()))).transpose()
+}
+
+/// Whether only processes of this host can connect to an address. Names are not looked up: of them, localhost alone is one.
+fn is_loopback(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let ip = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    host.eq_ignore_ascii_case("localhost") || ip.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_others_can_not_reach() {
+        for own in ["localhost:2101", "LOCALHOST:1", "127.0.0.1:2101", "127.3.2.1:0", "[::1]:2101", "::1:2101"] {
+            assert!(is_loopback(own), "{own}");
+        }
+        for open in ["0.0.0.0:2101", "[::]:2101", "192.168.1.2:2101", "db.localhost.example:1", "a:1", "127.0.0.1.example:1", ""] {
+            assert!(!is_loopback(open), "{open}");
+        }
+    }
+}

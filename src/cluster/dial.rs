@@ -1,0 +1,187 @@
+//! How a process connects to one before it, which may not be up yet, or may be something else.
+
+use super::claims::{Claims, Purpose};
+use super::error::MeshError;
+use super::generation::Generation;
+use super::handshake::{Dialer, Heard, Refused, Verdict};
+use super::nonce;
+use super::roll::Roll;
+use super::secret::Secret;
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+/// How long to connect may take, and to send a message.
+const DIAL_MAX: Duration = Duration::from_secs(5);
+/// How often one looks whether there is a reason to give up, while an answer is awaited.
+const LOOK_PAUSE: Duration = Duration::from_millis(200);
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// After a proof was not accepted: where the other end had too many guests, it may be another time.
+const UNPROVED_PAUSE: Duration = Duration::from_millis(300);
+/// After so many proofs in a row that were not accepted, the other end has another secret.
+const UNPROVED_MAX: u32 = 5;
+
+/// What a process connects with.
+pub struct Dial<'d> {
+    /// What it says of itself, and learns from process 0.
+    pub roll: &'d Roll,
+    /// Of the cluster.
+    pub secret: &'d Secret,
+    /// When it gives up, and how long that is from its start.
+    pub deadline: Instant,
+    /// How long it tries.
+    pub timeout: Duration,
+    /// Whether it sees what process 0 shows.
+    pub sees: &'d dyn Fn(u64) -> bool,
+}
+
+/// What becomes of an attempt.
+enum Attempt {
+    Joined(TcpStream),
+    /// Another attempt would be the same.
+    Over(MeshError),
+    Again(String),
+    /// The other end did not answer the proof.
+    Unproved,
+}
+
+impl From<io::Error> for Attempt {
+    fn from(error: io::Error) -> Attempt {
+        Attempt::Again(error.to_string())
+    }
+}
+
+impl Dial<'_> {
+    /// Connects to a process that comes before this one.
+    pub fn reach(&self, process: usize, address: &str, purpose: Purpose) -> Result<TcpStream, MeshError> {
+        let mut unproved = 0;
+        loop {
+            let attempt = self.attempt(process, address, purpose).unwrap_or_else(|attempt| attempt);
+            if let Some(failure) = self.roll.lock().failure() {
+                return Err(failure);
+            }
+            let (why, pause) = match attempt {
+                Attempt::Joined(stream) => return Ok(stream),
+                Attempt::Over(error) => return Err(error),
+                Attempt::Again(why) => {
+                    unproved = 0;
+                    (why, RETRY_PAUSE)
+                }
+                Attempt::Unproved if unproved + 1 == UNPROVED_MAX => return Err(MeshError::Secret { process, address: address.into() }),
+                Attempt::Unproved => {
+                    unproved += 1;
+                    ("it does not answer the proof of the secret".into(), UNPROVED_PAUSE)
+                }
+            };
+            if Instant::now() > self.deadline {
+                return Err(MeshError::Unreachable { process, address: address.into(), seconds: self.timeout.as_secs(), why });
+            }
+            std::thread::sleep(pause);
+        }
+    }
+
+    fn attempt(&self, process: usize, address: &str, purpose: Purpose) -> Result<Attempt, Attempt> {
+        let mut stream = dial(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_write_timeout(Some(DIAL_MAX))?;
+        let (mut dialer, hello) = Dialer::new(self.secret.clone(), nonce()?);
+        stream.write_all(&hello)?;
+        let Heard::Reply(proof) = self.hear(&mut stream, &mut dialer)? else { return Err(nonsense()) };
+        stream.write_all(&proof)?;
+        let theirs = match self.hear(&mut stream, &mut dialer) {
+            Ok(Heard::Claims(theirs)) => theirs,
+            Err(Attempt::Again(_)) if Instant::now() < self.deadline => return Err(Attempt::Unproved),
+            Err(attempt) => return Err(attempt),
+            Ok(_) => return Err(nonsense()),
+        };
+        if theirs.place() != process {
+            return Err(Attempt::Again(format!("process {} answers there", theirs.process)));
+        }
+        let known = self.roll.lock().ours().clone();
+        let generation = if process == 0 && known.generation == Generation::UNKNOWN { theirs.generation } else { known.generation };
+        let sees = process > 0 || theirs.shown == 0 || (self.sees)(theirs.shown);
+        let ours = Claims { generation, sees, purpose, ..known };
+        let claims = dialer.claim(&ours).ok_or_else(nonsense)?;
+        stream.write_all(&claims)?;
+        // Both ends learn of a difference: this one has answered before it judges.
+        judge(&ours, &theirs)?;
+        let Heard::Verdict(verdict) = self.hear(&mut stream, &mut dialer)? else { return Err(nonsense()) };
+        let (own, by, address) = (ours.place(), process, address.to_string());
+        match verdict {
+            Verdict::Welcome => {}
+            Verdict::Taken => return Err(Attempt::Over(MeshError::Taken { process: own, by, address })),
+            Verdict::OutOfRange => return Err(Attempt::Over(MeshError::OutOfRange { process: own, by, address })),
+            Verdict::Late => return Err(Attempt::Over(MeshError::Late { process: own, by, address })),
+            Verdict::Disagrees | Verdict::Older | Verdict::Newer => return Err(Attempt::Again("it takes no part in this start".into())),
+        }
+        if process == 0 {
+            self.roll.lock().learn(generation, theirs.shown);
+        }
+        Ok(Attempt::Joined(stream))
+    }
+
+    /// Hears a message, as long as there is time: the other end may be suspended, or not know yet what to say.
+    fn hear(&self, stream: &mut TcpStream, dialer: &mut Dialer) -> Result<Heard, Attempt> {
+        let length = dialer.length().ok_or_else(nonsense)?;
+        let mut bytes = vec![0; length];
+        let mut filled = 0;
+        while filled < length {
+            let now = Instant::now();
+            if now > self.deadline {
+                return Err(Attempt::Again("it does not answer".into()));
+            }
+            if let Some(failure) = self.roll.lock().failure() {
+                return Err(Attempt::Over(failure));
+            }
+            stream.set_read_timeout(Some(LOOK_PAUSE))?;
+            match stream.read(bytes.get_mut(filled..).unwrap_or_default()) {
+                Ok(0) => return Err(Attempt::Again("it closed the connection".into())),
+                Ok(read) => filled += read,
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted) => {}
+                Err(error) => return Err(error.into()),
+            }
+            dialer.look(bytes.get(..filled).unwrap_or_default()).map_err(refused)?;
+        }
+        dialer.hear(&bytes).map_err(refused)
+    }
+}
+
+/// What one that listens is, whose words are refused.
+fn refused(refused: Refused) -> Attempt {
+    Attempt::Again(match refused {
+        Refused::OtherProtocol => "another version of retally answers there".into(),
+        Refused::Unproved => "what answers there does not hold the secret".into(),
+        Refused::Stranger | Refused::Garbled => "something else answers there".into(),
+    })
+}
+
+fn nonsense() -> Attempt {
+    Attempt::Again("something else answers there".into())
+}
+
+/// What this process finds of itself and the other.
+fn judge(ours: &Claims, theirs: &Claims) -> Result<(), Attempt> {
+    ours.agree(theirs).map_err(Attempt::Over)?;
+    if !ours.sees {
+        return Err(Attempt::Over(MeshError::Unseen { process: ours.place() }));
+    }
+    if ours.generation < theirs.generation {
+        let (theirs, ours, process) = (theirs.generation.to_string(), ours.generation.to_string(), theirs.place());
+        return Err(Attempt::Over(MeshError::Older { process, theirs, ours }));
+    }
+    if theirs.generation == Generation::UNKNOWN {
+        return Err(nonsense());
+    }
+    Ok(())
+}
+
+fn dial(address: &str) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, DIAL_MAX) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
