@@ -63,6 +63,18 @@ impl Server {
 
     /// Starts the process on its port. Answers whether it takes connections.
     pub fn run(&mut self) -> bool {
+        let until = Instant::now() + Duration::from_secs(START_SECONDS_MAX);
+        while !self.start() {
+            // Children of one that was killed may take a moment to notice.
+            if Instant::now() >= until || !self.log().contains("is still in use") {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        true
+    }
+
+    fn start(&mut self) -> bool {
         let log = fs::File::create(self.folder.path().join("log")).unwrap();
         let mut command = self.command("postgres");
         command.arg("-D").arg(self.data()).args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1"]);
