@@ -3,7 +3,7 @@
 //! timely ends a thread by a panic when a connection breaks. Here that thread tells the [`Alarm`] instead, and stands still until the
 //! process ends. Only a connection whose last message says that it is the last may end: messages are counted for that, and not changed.
 
-use super::watch::Alarm;
+use super::watch::{Alarm, ENDED, why};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use timely::communication::allocator::zero_copy::stream::Stream;
@@ -82,7 +82,7 @@ impl Read for Link {
         loop {
             match self.stream.read(into) {
                 Ok(0) if self.messages.is_over || into.is_empty() => return Ok(0),
-                Ok(0) => self.broken("its connection ended".into()),
+                Ok(0) => self.broken(ENDED.into()),
                 Ok(read) => {
                     self.messages.pass(into.get(..read).unwrap_or_default());
                     return Ok(read);
@@ -90,7 +90,7 @@ impl Read for Link {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // Both ends have said all.
                 Err(_) if self.messages.is_over => return Ok(0),
-                Err(error) => self.broken(error.to_string()),
+                Err(error) => self.broken(why(&error)),
             }
         }
     }
@@ -103,7 +103,7 @@ impl Write for Link {
                 Ok(0) if !bytes.is_empty() => self.broken("its connection takes no more".into()),
                 Ok(written) => return Ok(written),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => self.broken(error.to_string()),
+                Err(error) => self.broken(why(&error)),
             }
         }
     }

@@ -186,6 +186,17 @@ struct Pulse {
     is_over: bool,
 }
 
+/// What a connection says whose other end is gone.
+pub const ENDED: &str = "its connection ended";
+
+/// Why a connection is broken. A process that is killed resets those on which it has not read all.
+pub fn why(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => ENDED.into(),
+        _ => error.to_string(),
+    }
+}
+
 /// What has come from another process.
 enum Said {
     Nothing,
@@ -199,11 +210,11 @@ impl Pulse {
         let mut block = [0; 256];
         while !self.is_over {
             let read = match self.stream.read(&mut block) {
-                Ok(0) => return Said::Ended("its connection ended".into()),
+                Ok(0) => return Said::Ended(ENDED.into()),
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Said::Ended(error.to_string()),
+                Err(error) => return Said::Ended(why(&error)),
             };
             self.heard = now;
             self.bytes.extend_from_slice(block.get(..read).unwrap_or_default());
@@ -231,7 +242,7 @@ impl Pulse {
             Ok(_) => self.broken = Some("its connection takes no more".into()),
             // It does not read, and will be silent too.
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-            Err(error) => self.broken = Some(error.to_string()),
+            Err(error) => self.broken = Some(why(&error)),
         }
     }
 }
