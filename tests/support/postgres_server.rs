@@ -64,7 +64,7 @@ impl Server {
     /// Starts the process on its port. Answers whether it takes connections.
     pub fn run(&mut self) -> bool {
         let until = Instant::now() + Duration::from_secs(START_SECONDS_MAX);
-        while !self.start() {
+        while !self.begin() {
             // Children of one that was killed may take a moment to notice.
             if Instant::now() >= until || !self.log().contains("is still in use") {
                 return false;
@@ -74,7 +74,7 @@ impl Server {
         true
     }
 
-    fn start(&mut self) -> bool {
+    fn begin(&mut self) -> bool {
         let log = fs::File::create(self.folder.path().join("log")).unwrap();
         let mut command = self.command("postgres");
         command.arg("-D").arg(self.data()).args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1"]);
