@@ -5,14 +5,10 @@
 
 use super::ServeError;
 use super::service::Service;
-use crate::state::{Folded, State, StateError};
+use crate::state::{Folded, GRACE, State, StateError};
 use retally_core::Epoch;
 use retally_core::contract::Definition;
 use std::thread::JoinHandle;
-use std::time::Duration;
-
-/// Files that were kept within so long may be of batches that are not in the journal yet, or are being read.
-const GRACE: Duration = Duration::from_secs(3_600);
 
 /// What is being folded, where anything is.
 #[derive(Default)]

@@ -11,15 +11,20 @@ use super::frame::Blob;
 use crate::ingest::cuts::Packer;
 use crate::ingest::file::InputFile;
 use crate::ingest::format::{self, Content, Kind, Mark};
-use crate::staged::{Staged, sweep};
+use crate::staged::{Staged, is_temporary, sweep};
 use retally_core::split::{Archive, Packing};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, Cursor, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+/// Files that were kept within so long may be of batches that are not in the journal yet, or are being read.
+pub const GRACE: Duration = Duration::from_secs(3_600);
+/// After so many it is looked which of them are older.
+const REMEMBERED_MAX: usize = 10_000;
 /// So much is read at a time.
 const BLOCK_BYTES: usize = 256 << 10;
 /// So many first bytes say what a file is whose name doesn't.
@@ -29,6 +34,8 @@ const MARK_BYTES: u64 = 16;
 #[derive(Debug)]
 pub struct Blobs {
     dir: PathBuf,
+    /// When which were kept by this process, not long ago: whoever removes what nobody needs leaves them.
+    kept: Mutex<HashMap<String, Instant>>,
 }
 
 impl Blobs {
@@ -36,7 +43,7 @@ impl Blobs {
     pub fn open(dir: &Path) -> Result<Blobs, StateError> {
         std::fs::create_dir_all(dir).map_err(StateError::io("create", dir))?;
         sweep(dir);
-        Ok(Blobs { dir: dir.into() })
+        Ok(Blobs { dir: dir.into(), kept: Mutex::default() })
     }
 
     /// Where a blob is.
@@ -76,26 +83,34 @@ impl Blobs {
         checked().map_err(input)?;
         let blob = Blob { file: hex(hash) + &ending, bytes };
         let path = self.dir.join(&blob.file);
-        // One that is there is kept once more: whoever removes what nobody needs sees that.
-        let is_there = || File::open(&path).and_then(|file| file.set_modified(SystemTime::now())).is_ok();
-        if !is_there() {
+        self.remember(&blob);
+        // One that is there is not touched: it may be being read.
+        if !path.exists() {
             staged.sync().and_then(|()| staged.publish_as(&path)).map_err(failed)?;
         }
         Ok(blob)
     }
 
+    fn remember(&self, blob: &Blob) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= REMEMBERED_MAX {
+            kept.retain(|_, at| at.elapsed() < GRACE);
+        }
+        kept.insert(blob.file.clone(), Instant::now());
+    }
+
     /// Removes all blobs but these, and those that were kept later than some time ago: they may be of batches that are on their way.
     pub fn retain(&self, needed: &BTreeSet<&str>, grace: Duration) -> Result<(), StateError> {
         let failed = StateError::io("list", &self.dir);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|_, at| at.elapsed() < grace);
         let names =
             std::fs::read_dir(&self.dir).and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>());
         for name in names.map_err(failed)? {
             let path = self.dir.join(&name);
-            let is_old = || {
-                let modified = std::fs::metadata(&path).and_then(|about| about.modified());
-                grace.is_zero() || modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age >= grace))
-            };
-            if name.to_str().is_none_or(|name| !needed.contains(name)) && is_old() {
+            // A part that is being written has no name of a blob yet.
+            let is_temporary = !grace.is_zero() && is_temporary(&name);
+            if !is_temporary && name.to_str().is_none_or(|name| !needed.contains(name) && !kept.contains_key(name)) {
                 std::fs::remove_file(&path).map_err(StateError::io("remove", &path))?;
             }
         }

@@ -31,6 +31,7 @@ use crate::ingest::plan::{Origin, Plan};
 use crate::lock::{Lock, LockError};
 use crate::shown;
 use crate::staged::{Staged, is_temporary, why};
+pub use blobs::GRACE;
 use files::{Files, MISSING};
 use frame::{Answer, Answered, Blob, Content, Entry, Frame, Only, Part};
 use journal::{Journal, Opened};
