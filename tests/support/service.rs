@@ -4,6 +4,7 @@ use super::known::Known;
 use super::program::{Place, Ran, Started};
 use serde_json::Value;
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use ureq::Agent;
 
@@ -56,9 +57,11 @@ impl Answer {
     }
 }
 
-/// A port that nobody listens on, of those that no connection is given by the system: it is free again after a restart.
+/// A port that nobody listens on, of those that no connection is given by the system: it is free again after a restart. Tests of one process
+/// look in different places.
 pub fn free_port() -> u16 {
-    let first = 20_000 + std::process::id() % 10_000;
+    static ASKED: AtomicU32 = AtomicU32::new(0);
+    let first = 20_000 + std::process::id() % 10_000 + ASKED.fetch_add(1, Ordering::Relaxed) * 97;
     let mut ports = (first..).map(|port| u16::try_from(port % 12_000 + 20_000).unwrap());
     ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
