@@ -31,3 +31,18 @@ pub fn agent(config: ConfigBuilder<AgentScope>, is_local: bool, is_secure: bool)
     }
     Some(config.build().new_agent())
 }
+
+/// Why there is no answer, where a URL is in no text of that error.
+pub fn no_answer(error: &ureq::Error) -> Option<String> {
+    use ureq::Error as E;
+    Some(match error {
+        E::Io(error) => error.to_string(),
+        E::HostNotFound => "no such host".into(),
+        E::Timeout(_) => "it does not answer in time".into(),
+        E::ConnectionFailed => "it can't be reached".into(),
+        E::Protocol(error) => format!("it does not speak HTTP: {error}"),
+        E::Tls(why) => format!("no secure connection: {why}"),
+        E::Rustls(why) => format!("no secure connection: {why}"),
+        _ => return None,
+    })
+}

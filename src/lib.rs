@@ -8,6 +8,7 @@ mod client;
 pub mod cluster;
 pub mod engine;
 pub mod failure;
+mod hex;
 pub mod ingest;
 pub mod interrupt;
 mod lock;

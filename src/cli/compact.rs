@@ -4,7 +4,7 @@ use super::args;
 use super::error::{CliError, listen_to_signals, unless_broken_pipe};
 use crate::numbers::grouped;
 use crate::registry;
-use crate::state::{Compacted, State, StateError};
+use crate::state::{Compacted, Folded, State, StateError};
 use clap::ArgMatches;
 use indicatif::HumanBytes;
 use retally_core::contract::Dataflow;
@@ -18,7 +18,7 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     }
     listen_to_signals()?;
     let plain = |name: &str| registry::dataflow(name).map(Dataflow::definition);
-    let Compacted { batches, before, after, erased, holding } = State::open(&dir)?.compact(&plain)?;
+    let Compacted { folded: Folded { batches, erased, holding }, before, after } = State::open(&dir)?.compact(&plain)?;
     let line = format!("{} batches: {} before, {} now", grouped(&batches.to_string()), HumanBytes(before), HumanBytes(after));
     unless_broken_pipe(writeln!(stdout(), "{line}"))?;
     if erased > 0 {

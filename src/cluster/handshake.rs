@@ -147,6 +147,25 @@ impl Turn {
             Turn::ToClaim | Turn::ToJudge | Turn::Over => None,
         }
     }
+
+    /// Whether a message of which this has come can be one.
+    fn look(self, begun: &[u8]) -> Result<(), Refused> {
+        if self == Turn::Greeting { look(begun) } else { Ok(()) }
+    }
+
+    /// Whose turn it was, where the message has the length that is awaited. What comes next is set by who takes the message.
+    fn take(&mut self, message: &[u8]) -> Result<Turn, Refused> {
+        let turn = std::mem::replace(self, Turn::Over);
+        if turn.length() == Some(message.len()) { Ok(turn) } else { Err(Refused::Stranger) }
+    }
+}
+
+/// This end's greeting, where the other's is one.
+fn answered(nonce: &Nonce, message: &[u8]) -> Result<Vec<u8>, Refused> {
+    look(message)?;
+    let ours = greeting(nonce);
+    // Someone may send back what it hears.
+    if ours == message { Err(Refused::Stranger) } else { Ok(ours) }
 }
 
 /// What an end has heard.
@@ -192,22 +211,15 @@ impl Listener {
 
     /// Whether a message of which this has come can be one.
     pub fn look(&self, begun: &[u8]) -> Result<(), Refused> {
-        if self.turn == Turn::Greeting { look(begun) } else { Ok(()) }
+        self.turn.look(begun)
     }
 
     /// Takes a message of the length that is awaited. After an error, nothing more is heard.
     pub fn hear(&mut self, message: &[u8]) -> Result<Heard, Refused> {
-        let turn = std::mem::replace(&mut self.turn, Turn::Over);
-        if turn.length() != Some(message.len()) {
-            return Err(Refused::Stranger);
-        }
+        let turn = self.turn.take(message)?;
         let heard = match turn {
             Turn::Greeting => {
-                look(message)?;
-                let ours = greeting(&self.nonce);
-                if ours == message {
-                    return Err(Refused::Stranger);
-                }
+                let ours = answered(&self.nonce, message)?;
                 self.talk.said = [message, &ours].concat();
                 self.turn = Turn::Proof;
                 Heard::Reply(ours)
@@ -265,23 +277,15 @@ impl Dialer {
 
     /// Whether a message of which this has come can be one.
     pub fn look(&self, begun: &[u8]) -> Result<(), Refused> {
-        if self.turn == Turn::Greeting { look(begun) } else { Ok(()) }
+        self.turn.look(begun)
     }
 
     /// Takes a message of the length that is awaited. After an error, nothing more is heard.
     pub fn hear(&mut self, message: &[u8]) -> Result<Heard, Refused> {
-        let turn = std::mem::replace(&mut self.turn, Turn::Over);
-        if turn.length() != Some(message.len()) {
-            return Err(Refused::Stranger);
-        }
+        let turn = self.turn.take(message)?;
         let heard = match turn {
             Turn::Greeting => {
-                look(message)?;
-                let ours = greeting(&self.nonce);
-                // Someone sends back what it hears.
-                if ours == message {
-                    return Err(Refused::Stranger);
-                }
+                let ours = answered(&self.nonce, message)?;
                 self.talk.said = [&ours, message].concat();
                 self.turn = Turn::Claims;
                 Heard::Reply(self.talk.prove(PROVES, b""))

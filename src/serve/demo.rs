@@ -5,6 +5,7 @@
 //! tables do not grow any more, and what is kept of changes is bounded. Which batch holds what follows from its number alone, so the same
 //! seed gives the same tables, and a service that is started again goes on where it was.
 
+use super::limits::INLINE_BYTES_MAX;
 use super::service::{Incoming, Phase, Refused, Reply, Service, Wait};
 use crate::engine;
 use crate::ingest::batch::{Batch, Part as Delivered, Source};
@@ -253,9 +254,6 @@ impl Demo {
         Ok(kept.parts)
     }
 }
-
-/// What is longer is a file of its own, as a body is.
-const INLINE_BYTES_MAX: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,9 @@
 
 use retally_core::time::DAY;
 
+/// A body of up to so many bytes stands in the journal itself; a larger one is a file.
+pub const INLINE_BYTES_MAX: usize = 64 << 10;
+
 /// What a service may be asked for at a time.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {

@@ -373,7 +373,8 @@ fn look(state: &State, live: &mut Live, served: &Served) -> Result<Decision, Ser
     if let Decision::Refuse { tables } = decision {
         state.check_reached(name, tables)?;
     }
-    live.set_settings(name, &served.settings())?;
+    // Names and texts.
+    live.set_settings(name, &serde_json::to_string(&served.settings()).unwrap_or_default())?;
     let last = live.last_batch(name)?;
     let missing: Vec<BatchRow> = state.frames(name).filter(|frame| frame.epoch > last).map(pipeline::batch_row).collect();
     if !missing.is_empty() {

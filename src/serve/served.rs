@@ -41,11 +41,10 @@ impl Served {
         self.plain.name
     }
 
-    /// Its settings, as a JSON object.
-    pub fn settings(&self) -> String {
+    /// Its settings, by name.
+    pub fn settings(&self) -> BTreeMap<&str, &str> {
         let settings = &self.job.definition.settings;
-        let texts: BTreeMap<&str, &str> = settings.iter().map(|setting| (setting.name, self.job.settings.text(setting.name))).collect();
-        serde_json::to_string(&texts).unwrap_or_default()
+        settings.iter().map(|setting| (setting.name, self.job.settings.text(setting.name))).collect()
     }
 
     /// For what batches are kept and planned.

@@ -8,6 +8,7 @@
 
 use super::StateError;
 use super::frame::Blob;
+use crate::hex::hex;
 use crate::ingest::cuts::Packer;
 use crate::ingest::file::InputFile;
 use crate::ingest::format::{self, Content, Kind, Mark};
@@ -81,7 +82,7 @@ impl Blobs {
             CopyError::Write(cause) => failed(cause),
         })?;
         checked().map_err(input)?;
-        let blob = Blob { file: hex(hash) + &ending, bytes };
+        let blob = Blob { file: hex(&hash.finalize()) + &ending, bytes };
         let path = self.dir.join(&blob.file);
         self.remember(&blob);
         // One that is there is not touched: it may be being read.
@@ -143,11 +144,7 @@ fn hash_named(blob: &Blob) -> &str {
 fn hash_of(mut stream: impl Read) -> io::Result<(String, u64)> {
     let mut hash = Sha256::new();
     let bytes = io::copy(&mut stream, &mut Hashed(&mut hash))?;
-    Ok((hex(hash), bytes))
-}
-
-fn hex(hash: Sha256) -> String {
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok((hex(&hash.finalize()), bytes))
 }
 
 struct Hashed<'h>(&'h mut Sha256);

@@ -15,35 +15,24 @@ use memchr::memmem;
 use retally_core::calendar::Calendar;
 use retally_core::condition::{Condition, all_hold};
 use retally_core::contract::{Definition, Input};
-use retally_core::record::Raw;
+use retally_core::record::{Context, Raw};
 use retally_core::split::{Format, Line, Location, Opener, Split, SplitError};
 use std::io::{self, BufWriter, Seek, Write};
 use std::path::Path;
 
-/// What the lines of a part are read with.
-pub struct Context {
-    /// Its input, as the part has it.
-    pub input: Input,
-    /// What its fields are read with.
-    pub context: retally_core::record::Context,
-}
-
-/// What the lines of a part are read with.
-pub fn part_context(plain: &Definition, part: &Part) -> Result<Context, StateError> {
-    let input = plain.inputs.iter().find(|input| input.name == part.input);
-    let unknown = |what: &str| StateError::damaged(Path::new("journal"), format!("a batch of {} names {what}", plain.name));
-    let input = input.ok_or_else(|| unknown(&format!("the input {:?}, which it does not have", part.input)))?;
-    let shaped = part.shape.as_ref().map_or(Ok(input.clone()), |shape| shape.shaped(input));
-    let input = shaped.map_err(|field| unknown(&format!("the field {field:?}, which {} does not have", part.input)))?;
+/// The input of a split as its file is read; the split was planned for these inputs. With it, what its fields are read with.
+pub fn input_of(plain: &Definition, split: &Split) -> Option<(Input, Context)> {
+    let input = plain.inputs.get(split.input)?;
+    let input = split.shape.as_ref().map_or_else(|| input.clone(), |shape| input.shaped(shape));
     let context = input.context(Calendar::utc());
-    Ok(Context { input, context })
+    Some((input, context))
 }
 
 /// A file without the records of which one of these holds: nothing where it is not one of text. Where no record is left, there is no file.
 pub fn erased(files: &Files, plain: &Definition, part: &Part, forgotten: &[Only]) -> Result<Option<Option<Content>>, StateError> {
-    let Context { input, context } = part_context(plain, part)?;
     let plan = files.plan(Of { plain, definition: plain }, &[part])?;
     let Some(first) = plan.splits.first() else { return Ok(None) };
+    let Some((input, context)) = input_of(plain, first) else { return Ok(None) };
     let name = match &first.format {
         Format::Csv(columns) if columns.wide.is_none() => "erased.csv",
         Format::JsonLines | Format::Json { wrapper: None } => "erased.jsonl",

@@ -6,7 +6,7 @@
 //! # Limits
 //! Lines that were refused are no records, and nothing follows from them: they go when the files are written anew.
 
-use super::erase::{Context, each_line, part_context};
+use super::erase::{each_line, input_of};
 use super::files::Files;
 use super::frame::{Content, Only, Part};
 use super::snapshot::whole_lines;
@@ -105,9 +105,10 @@ impl Files {
         if matches!(part.content, Content::Refused { .. }) {
             return Ok(0);
         }
-        let Context { input, context } = part_context(of.plain, part)?;
         let mut records = 0;
+        let of = Of { definition: of.plain, ..of };
         for split in &self.plan(of, &[part])?.splits {
+            let Some((input, context)) = input_of(of.plain, split) else { continue };
             let mut at = At::default();
             let is_meant = |line: Line<'_>| line.record.is_ok_and(|raw| all_hold(&split.conditions, raw, input.fields, &context));
             each_line(split, &input, &mut |line| {

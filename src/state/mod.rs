@@ -56,16 +56,12 @@ const SNAPSHOT: &str = "snapshot";
 /// What came of folding the batches of a state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compacted {
-    /// How many batches there were.
-    pub batches: u64,
+    /// What was folded.
+    pub folded: Folded,
     /// The bytes of what is kept, before.
     pub before: u64,
     /// And after.
     pub after: u64,
-    /// Files that were written anew, without what was forgotten.
-    pub erased: u64,
-    /// The names of files that can't be, and still hold what was forgotten.
-    pub holding: Vec<String>,
 }
 
 /// What came of folding a part of the journal.
@@ -336,16 +332,11 @@ impl State {
         self.folded.get(dataflow).copied().unwrap_or(0)
     }
 
-    /// Folds the batches into what they come to, and removes all that is not needed any more. The state was just opened. `plain` knows
-    /// dataflows by their names.
-    pub fn compact(&mut self, plain: &dyn Fn(&str) -> Option<Definition>) -> Result<Compacted, StateError> {
+    /// Folds the batches into what they come to, and removes all that is not needed any more. `plain` knows dataflows by their names.
+    pub fn compact(mut self, plain: &dyn Fn(&str) -> Option<Definition>) -> Result<Compacted, StateError> {
         let before = self.size()?;
-        let sealed = self.seal()?;
-        let Folded { batches, erased, holding } = sealed.fold(Duration::ZERO, plain)?;
-        let Snapshot { frames, .. } = Snapshot::read(&self.dir().join(SNAPSHOT))?;
-        self.folded = last_epochs(&frames);
-        self.frames = frames;
-        Ok(Compacted { batches, before, after: self.size()?, erased, holding })
+        let folded = self.seal()?.fold(Duration::ZERO, plain)?;
+        Ok(Compacted { folded, before, after: self.size()? })
     }
 
     /// Whether so much has been delivered since it was folded that it is worth doing again: as much as this, and half of what there was then.

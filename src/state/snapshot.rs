@@ -177,7 +177,6 @@ impl<'f> Net<'f> {
                 Some(forgotten) => tools.erase(dataflow, part, forgotten)?,
                 None => None,
             };
-            let own = |(part, origin): &(&Part, Origin)| Part { origin: Some(*origin), ..(*part).clone() };
             match content {
                 Some(content) => {
                     erased.files += 1;
@@ -193,10 +192,14 @@ impl<'f> Net<'f> {
                 }
             }
         }
-        let own = |(part, origin): &(&Part, Origin)| Part { origin: Some(*origin), ..(*part).clone() };
         left.extend(besides.into_values().flatten().flatten().map(own));
         Ok(left)
     }
+}
+
+/// A part, with where it comes from.
+fn own((part, origin): &(&Part, Origin)) -> Part {
+    Part { origin: Some(*origin), ..(*part).clone() }
 }
 
 /// What was forgotten of a file, where all of it was: each record that is meant by some of the conditions is not there any more. Nothing,

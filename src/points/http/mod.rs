@@ -266,21 +266,14 @@ impl Sender {
 /// What it means that there is no answer.
 fn not_answered(error: &ureq::Error) -> Verdict {
     use ureq::Error as E;
-    let why = match error {
-        E::Io(error) => error.to_string(),
-        E::HostNotFound => "no such host".into(),
-        E::Timeout(_) => "it does not answer in time".into(),
-        E::ConnectionFailed => "it can't be reached".into(),
-        E::Protocol(error) => format!("it does not speak HTTP: {error}"),
-        E::Tls(why) => return Verdict::Never(format!("no secure connection: {why}")),
-        E::Rustls(why) => return Verdict::Never(format!("no secure connection: {why}")),
-        // The URL is in none of the others' texts but this, and it may have a password.
-        E::BadUri(_) => return Verdict::Never("it is no URL".into()),
-        E::Http(_) => return Verdict::Never(format!("{AUTHORIZATION} is no value of a header")),
-        // That of a proxy is.
-        other => shown::text(&other.to_string()).into_owned(),
-    };
-    Verdict::Again(None, why)
+    // The URL may have a password.
+    let why = client::no_answer(error).unwrap_or_else(|| shown::text(&error.to_string()).into_owned());
+    match error {
+        E::Tls(_) | E::Rustls(_) => Verdict::Never(why),
+        E::BadUri(_) => Verdict::Never("it is no URL".into()),
+        E::Http(_) => Verdict::Never(format!("{AUTHORIZATION} is no value of a header")),
+        _ => Verdict::Again(None, why),
+    }
 }
 
 /// Lines in two halves of whole lines; nothing, where there is but one.

@@ -3,8 +3,10 @@
 use super::error::ApiError;
 use super::{Shared, blocking, served, there_are};
 use crate::engine;
+use crate::hex::hex;
 use crate::ingest::batch::{Arrival, Batch, Part as Delivered, Source};
 use crate::ingest::plan::Plan;
+use crate::serve::limits::INLINE_BYTES_MAX;
 use crate::serve::served::Served;
 use crate::serve::service::{Incoming, KeyGuard, Phase, Reply, Service, Wait};
 use crate::state::frame::{Answer, Content, Inline, InlineFormat, Key, Part};
@@ -30,8 +32,6 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
-/// A body of up to so many bytes stands in the journal itself; a larger one is a file.
-const INLINE_BYTES_MAX: usize = 64 << 10;
 /// So many chunks of a body wait to be written.
 const CHUNKS: usize = 16;
 /// Who sends nothing of a body for so long is dropped.
@@ -400,7 +400,7 @@ impl Taking {
     /// Looks whether the batch came before under its key, when all of it has been received.
     pub(super) async fn settle_key(&mut self) -> Result<Keyed, ApiError> {
         let Some((key, guard)) = self.key.take() else { return Ok(Keyed::New(None)) };
-        let body: String = std::mem::take(&mut self.hash).finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let body = hex(&std::mem::take(&mut self.hash).finalize());
         match known(&self.service, self.place, &key, &body).await? {
             Some(answer) => Ok(Keyed::Known(Box::new(answer))),
             None => Ok(Keyed::New(Some((Key { key, body }, guard)))),

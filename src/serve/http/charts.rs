@@ -112,19 +112,16 @@ fn drawn(service: &Service, served: &Served, chart: &Chart, file: &str) -> Resul
 
 fn numbers(service: &Service, served: &Served, chart: &Chart, with_first: bool, known: Option<&str>) -> Result<Response, ApiError> {
     service.readers.read(|snapshot| {
-        let marks = marks(snapshot.epoch(served.name())?);
+        let epoch = snapshot.epoch(served.name())?;
+        let marks = marks(epoch);
         let [_, (_, tag)] = &marks;
         if known == Some(tag) {
             return Ok((StatusCode::NOT_MODIFIED, marks).into_response());
         }
         let failed = |error: charts::ChartError| ApiError::failed(error.to_string());
         let now = states(snapshot, served, chart)?;
-        let mut answered = Answered {
-            epoch: snapshot.epoch(served.name())?,
-            now: charts::numbers(chart, &|name| now.get(name)).map_err(failed)?,
-            first: None,
-            changes_from: None,
-        };
+        let mut answered =
+            Answered { epoch, now: charts::numbers(chart, &|name| now.get(name)).map_err(failed)?, first: None, changes_from: None };
         if with_first {
             let first = first(snapshot, served, chart, now)?;
             answered.first = Some(charts::numbers(chart, &|name| first.get(name)).map_err(failed)?);

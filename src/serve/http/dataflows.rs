@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use retally_core::contract::{Input, InputKind, Table};
 use retally_core::points::Measurement;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// `/v1/dataflows`
 pub async fn list(State(service): Shared) -> Json<Value> {
@@ -15,8 +15,6 @@ pub async fn list(State(service): Shared) -> Json<Value> {
 
 fn about(served: &Served) -> Value {
     let (definition, graph) = (&served.job.definition, &served.job.graph);
-    let settings: Map<String, Value> =
-        definition.settings.iter().map(|setting| (setting.name.into(), served.job.settings.text(setting.name).into())).collect();
     let charts: Vec<Value> =
         graph.charts().iter().map(|chart| json!({"name": chart.name, "title": chart.title, "y_label": chart.y_label})).collect();
     json!({
@@ -26,7 +24,7 @@ fn about(served: &Served) -> Value {
         "tables": served.tables.iter().map(table).collect::<Vec<_>>(),
         "charts": charts,
         "points": graph.measurements().iter().map(points).collect::<Vec<_>>(),
-        "settings": settings,
+        "settings": served.settings(),
         "timezone": graph.calendar().name(),
     })
 }

@@ -1,5 +1,6 @@
 //! `/`: the page, and the files that it is made of. They are in the program, and nothing comes from elsewhere.
 
+use crate::hex::hex;
 use axum::Router;
 use axum::extract::Path;
 use axum::http::header::{
@@ -68,7 +69,7 @@ struct File {
 impl File {
     fn new(name: &'static str, bytes: &'static [u8]) -> File {
         let hash = Sha256::digest(bytes);
-        let tag = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let tag = hex(hash.get(..8).unwrap_or(&hash));
         // Writing to memory can't fail; where it did, the file would go as it is.
         File { name, bytes, packed: packed(bytes).unwrap_or_default(), tag }
     }

@@ -73,20 +73,19 @@ impl Guard {
 
     /// Lets a request in, or refuses it.
     pub fn check(&self, headers: &HeaderMap, needed: Access) -> Result<(), ApiError> {
-        let foreign = |why: &str| {
-            let error = ApiError::new(StatusCode::FORBIDDEN, "other_origin", why);
-            Err(error.hint("open the page of the service itself, or send a token: Authorization: Bearer SECRET"))
-        };
-        let (admission, origin) = (self.admission(headers), origin(headers));
-        if needed == Access::Write && !matches!(admission, Admission::Token(_)) && origin == Some(false) {
-            return foreign("a page of another origin asks for it");
+        let hint = |error: ApiError| error.hint("open the page of the service itself, or send a token: Authorization: Bearer SECRET");
+        let admission = self.admission(headers);
+        if needed == Access::Write && !matches!(admission, Admission::Token(_)) {
+            check_origin(headers).map_err(hint)?;
         }
         match admission {
             Admission::Open => Ok(()),
             Admission::Token(given) | Admission::Session(given) if given < needed => {
                 Err(ApiError::new(StatusCode::FORBIDDEN, "read_only", "this token may only read"))
             }
-            Admission::Session(_) if needed == Access::Write && origin.is_none() => foreign("nothing says which page asks for it"),
+            Admission::Session(_) if needed == Access::Write && origin(headers).is_none() => {
+                Err(hint(foreign("nothing says which page asks for it")))
+            }
             Admission::Token(_) | Admission::Session(_) => Ok(()),
             Admission::Unknown => {
                 let error = ApiError::new(StatusCode::UNAUTHORIZED, "token", "a token is needed");
@@ -144,6 +143,15 @@ fn origin(headers: &HeaderMap) -> Option<bool> {
     headers.get(ORIGIN).map(|origin| origin.to_str().ok().and_then(|origin| origin.split_once("://")).is_some_and(|(_, of)| of == host))
 }
 
+fn foreign(why: &str) -> ApiError {
+    ApiError::new(StatusCode::FORBIDDEN, "other_origin", why)
+}
+
+/// An error where a browser says that a page of another origin asks.
+fn check_origin(headers: &HeaderMap) -> Result<(), ApiError> {
+    if origin(headers) == Some(false) { Err(foreign("a page of another origin asks for it")) } else { Ok(()) }
+}
+
 #[derive(Deserialize)]
 struct Login {
     token: String,
@@ -151,9 +159,7 @@ struct Login {
 
 /// `POST /v1/login`
 pub async fn login(Extension(guard): Extension<Arc<Guard>>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
-    if origin(&headers) == Some(false) {
-        return Err(ApiError::new(StatusCode::FORBIDDEN, "other_origin", "a page of another origin asks for it"));
-    }
+    check_origin(&headers)?;
     let Some(tokens) = &guard.tokens else { return Err(ApiError::bad("no_tokens", "all may ask: there is nothing to log in to")) };
     let bytes = to_bytes(body, LOGIN_BYTES_MAX).await.map_err(|error| ApiError::bad("bad_body", error.to_string()))?;
     let bad = |_| ApiError::bad("bad_body", "the body is not {\"token\":\"SECRET\"}");
@@ -166,9 +172,7 @@ pub async fn login(Extension(guard): Extension<Arc<Guard>>, headers: HeaderMap, 
 
 /// `POST /v1/logout`
 pub async fn logout(Extension(guard): Extension<Arc<Guard>>, headers: HeaderMap) -> Result<Response, ApiError> {
-    if origin(&headers) == Some(false) {
-        return Err(ApiError::new(StatusCode::FORBIDDEN, "other_origin", "a page of another origin asks for it"));
-    }
+    check_origin(&headers)?;
     if let Some(id) = cookie(&headers) {
         guard.end(id);
     }

@@ -1,7 +1,7 @@
 // What was fed, when, how long it took, and what it changed.
 
 import { dataflows, get } from './api.js'
-import { badge, failure, h, put } from './dom.js'
+import { badge, failure, h, put, rowsTable } from './dom.js'
 import { count, duration, time } from './format.js'
 import { switcher } from './switcher.js'
 import { change, link, place } from './url.js'
@@ -79,24 +79,7 @@ function table(dataflow, rows, isNew) {
       h('td', { class: 'number nowrap' }, batch.ms !== null && batch.ms !== undefined ? took(batch.ms) : '–'),
       h('td', { class: 'changed' }, changes(dataflow, batch.changed)),
     )
-  return h(
-    'div',
-    { class: 'scroll' },
-    h(
-      'table',
-      { class: 'rows plain' },
-      h(
-        'thead',
-        null,
-        h(
-          'tr',
-          null,
-          heads.map(([name, kind]) => h('th', { scope: 'col', class: kind }, name)),
-        ),
-      ),
-      h('tbody', null, rows.map(row)),
-    ),
-  )
+  return rowsTable(heads, rows.map(row))
 }
 
 /** How many rows of each table changed. */

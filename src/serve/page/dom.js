@@ -29,6 +29,27 @@ export function put(element, ...children) {
   return element
 }
 
+/** A table of rows that are elements, below heads: each a text, and the class of its column. Wider than the page, it scrolls by itself. */
+export const rowsTable = (heads, rows, kind) =>
+  h(
+    'div',
+    { class: 'scroll' },
+    h(
+      'table',
+      { class: `rows plain${kind ? ` ${kind}` : ''}` },
+      h(
+        'thead',
+        null,
+        h(
+          'tr',
+          null,
+          heads.map(([text, side]) => h('th', { scope: 'col', class: side }, text)),
+        ),
+      ),
+      h('tbody', null, rows),
+    ),
+  )
+
 /** A word in a coloured frame. */
 export const badge = (text, kind, title) => h('span', { class: `badge ${kind}`, title }, text)
 

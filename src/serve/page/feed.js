@@ -1,7 +1,7 @@
 // A file is dropped: what is understood of it, then feeding it, and what that changed.
 
 import { dataflows, post, query } from './api.js'
-import { badge, failure, h, put } from './dom.js'
+import { badge, failure, h, put, rowsTable } from './dom.js'
 import { changes } from './batches.js'
 import { count, many } from './format.js'
 import { mayWrite, whyNot } from './session.js'
@@ -214,38 +214,22 @@ function told(seen, input) {
       `Of ${seen.more ? 'the first ' : ''}${many(all, 'record')}.`,
       seen.zone && ` Times without an offset are read in ${seen.zone}.`,
     ),
-    h(
-      'div',
-      { class: 'scroll' },
-      h(
-        'table',
-        { class: 'rows plain' },
+    rowsTable(
+      seen.fields.map(([field]) => [field]),
+      [
         h(
-          'thead',
-          null,
+          'tr',
+          { class: 'origin' },
+          seen.fields.map(([, origin]) => h('td', { class: 'muted small' }, origin)),
+        ),
+        seen.samples.map((row) =>
           h(
             'tr',
             null,
-            seen.fields.map(([field]) => h('th', { scope: 'col' }, field)),
+            row.map((value) => h('td', null, value)),
           ),
         ),
-        h(
-          'tbody',
-          null,
-          h(
-            'tr',
-            { class: 'origin' },
-            seen.fields.map(([, origin]) => h('td', { class: 'muted small' }, origin)),
-          ),
-          seen.samples.map((row) =>
-            h(
-              'tr',
-              null,
-              row.map((value) => h('td', null, value)),
-            ),
-          ),
-        ),
-      ),
+      ],
     ),
     seen.reasons.length > 0 &&
       h(

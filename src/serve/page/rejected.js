@@ -1,7 +1,7 @@
 // Records that were refused, by reason, with samples; and their replay.
 
 import { dataflows, get, postJson } from './api.js'
-import { failure, h, put } from './dom.js'
+import { failure, h, put, rowsTable } from './dom.js'
 import { count, many } from './format.js'
 import { kind } from './reasons.js'
 import { mayWrite, whyNot } from './session.js'
@@ -99,37 +99,14 @@ function reason(dataflow, group, results, update) {
         mayWrite() ? 'Replay' : 'Replay needs a write token',
       ),
     ),
-    h(
-      'div',
-      { class: 'scroll' },
-      h(
-        'table',
-        { class: 'rows plain samples' },
-        h(
-          'thead',
-          null,
-          h(
-            'tr',
-            null,
-            [['source'], ['line', 'number'], ['record']].map(([head, side]) => h('th', { scope: 'col', class: side }, head)),
-          ),
+    rowsTable(
+      [['source'], ['line', 'number'], ['record']],
+      group
+        .slice(0, SAMPLES_MAX)
+        .map((row) =>
+          h('tr', null, h('td', null, row.source), h('td', { class: 'number' }, row.line), h('td', null, h('code', null, row.raw ?? ''))),
         ),
-        h(
-          'tbody',
-          null,
-          group
-            .slice(0, SAMPLES_MAX)
-            .map((row) =>
-              h(
-                'tr',
-                null,
-                h('td', null, row.source),
-                h('td', { class: 'number' }, row.line),
-                h('td', null, h('code', null, row.raw ?? '')),
-              ),
-            ),
-        ),
-      ),
+      'samples',
     ),
     group.length > SAMPLES_MAX && h('p', { class: 'muted small' }, `and ${count(group.length - SAMPLES_MAX)} more`),
     told,

@@ -3,7 +3,7 @@
 
 import { dataflows, get, query } from './api.js'
 import { Chart } from './chart.js'
-import { badge, failure, h, put } from './dom.js'
+import { badge, failure, h, put, rowsTable } from './dom.js'
 import { cell, count, instant, many } from './format.js'
 import { nearestNames } from './names.js'
 import { change, link, place } from './url.js'
@@ -136,39 +136,20 @@ function incidentTable(rows, named) {
     bar.style.width = `${Math.min(60, Math.round(Math.log2(1 + row.peak_score) * 8))}px`
     return [bar, cell(row.peak_score)]
   }
-  return h(
-    'div',
-    { class: 'scroll' },
-    h(
-      'table',
-      { class: 'rows plain' },
+  const heads = [named && ['sensor'], ['began'], ['ended'], ['kind'], ['anomalies', 'number'], ['strongest', 'number'], ['']]
+  return rowsTable(
+    heads.filter(Boolean),
+    rows.map((row) =>
       h(
-        'thead',
+        'tr',
         null,
-        h(
-          'tr',
-          null,
-          [named && ['sensor'], ['began'], ['ended'], ['kind'], ['anomalies', 'number'], ['strongest', 'number'], ['']]
-            .filter(Boolean)
-            .map(([text, kind]) => h('th', { scope: 'col', class: kind }, text)),
-        ),
-      ),
-      h(
-        'tbody',
-        null,
-        rows.map((row) =>
-          h(
-            'tr',
-            null,
-            named && h('td', null, h('a', { href: link(`sensors/${row.sensor_uuid}`) }, row.sensor_name || row.sensor_uuid)),
-            h('td', { class: 'nowrap' }, clock(row.start_time)),
-            h('td', { class: 'nowrap' }, clock(row.end_time)),
-            h('td', null, KIND[row.kind] ?? row.kind),
-            h('td', { class: 'number' }, count(row.anomalies)),
-            h('td', { class: 'number nowrap' }, strength(row)),
-            h('td', null, h('button', { type: 'button', class: 'quiet small', onclick: () => open(row) }, 'Why?')),
-          ),
-        ),
+        named && h('td', null, h('a', { href: link(`sensors/${row.sensor_uuid}`) }, row.sensor_name || row.sensor_uuid)),
+        h('td', { class: 'nowrap' }, clock(row.start_time)),
+        h('td', { class: 'nowrap' }, clock(row.end_time)),
+        h('td', null, KIND[row.kind] ?? row.kind),
+        h('td', { class: 'number' }, count(row.anomalies)),
+        h('td', { class: 'number nowrap' }, strength(row)),
+        h('td', null, h('button', { type: 'button', class: 'quiet small', onclick: () => open(row) }, 'Why?')),
       ),
     ),
   )

@@ -3,6 +3,7 @@
 //! It is replaced in whole, and on the disk before the next epoch is told. Its name is a hash of what was asked for, so that no part of a
 //! URL is in it. A webhook that is changed is another one.
 
+use crate::hex::hex;
 use crate::sinks::SinkError;
 use crate::staged::{Staged, why};
 use retally_core::Epoch;
@@ -33,7 +34,7 @@ impl PositionFile {
     /// That of a webhook in a state.
     pub(super) fn new(state: &Path, given: &str) -> PositionFile {
         let hash = Sha256::digest(given.as_bytes());
-        let name: String = hash.iter().take(NAME_BYTES).map(|byte| format!("{byte:02x}")).collect();
+        let name = hex(hash.get(..NAME_BYTES).unwrap_or(&hash));
         PositionFile { path: state.join("webhooks").join(format!("{name}.json")) }
     }
 

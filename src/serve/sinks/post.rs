@@ -8,6 +8,7 @@
 
 use super::follower::Trouble;
 use crate::client;
+use crate::hex::hex;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::sync::Arc;
@@ -63,8 +64,7 @@ fn signature(secret: &[u8], seconds: u64, body: &[u8]) -> String {
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret) else { return String::new() };
     mac.update(format!("{seconds}.").as_bytes());
     mac.update(body);
-    let hex: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("t={seconds},v1={hex}")
+    format!("t={seconds},v1={}", hex(&mac.finalize().into_bytes()))
 }
 
 /// What an answer means. A receiver that is being put in place answers anything: so all but 410, *gone*, is tried again.
@@ -89,17 +89,7 @@ fn pause(text: &str) -> Option<Duration> {
 
 /// What it means that there is no answer. A URL is in none of these texts.
 fn not_answered(error: &ureq::Error) -> Trouble {
-    use ureq::Error as E;
-    let why = match error {
-        E::Io(error) => error.to_string(),
-        E::HostNotFound => "no such host".into(),
-        E::Timeout(_) => "it does not answer in time".into(),
-        E::ConnectionFailed => "it can't be reached".into(),
-        E::Protocol(error) => format!("it does not speak HTTP: {error}"),
-        E::Tls(why) => format!("no secure connection: {why}"),
-        E::Rustls(why) => format!("no secure connection: {why}"),
-        _ => "the request failed".into(),
-    };
+    let why = client::no_answer(error).unwrap_or_else(|| "the request failed".into());
     Trouble { why, pause_min: Duration::ZERO, is_final: false }
 }
 
