@@ -1,19 +1,20 @@
 //! The graph: from events to intervals, from intervals to days, from days to counts.
 //!
 //! Every event and the next one of its device say whether and how long the device was online ([`crate::rules`]). Where
-//! that depends on the end of a server's life, the interval is stated without it first, and corrected by a join with
-//! the servers that were destroyed; only these few intervals are kept by server. A device is online on the days that the union
+//! that depends on the end of a server's life, the interval is kept by server, beside the destructions, which all
+//! workers know ([`crate::endings`]). A device is online on the days that the union
 //! of its intervals covers; a user's fleet on a day is how many of its devices are; and the tables are sums over users, by size.
 //!
 //! What is open at the end of the data covers all days to come, and tables are cut at the day of as-of. So when as-of
 //! moves to the next day, the rows of that day appear, and no device is looked at.
 
+use crate::endings::{About, Known, Said, endings};
 use crate::fleet::FleetSizes;
 use crate::hours;
-use crate::interval::{EndReason, Interval};
+use crate::interval::Interval;
 use crate::lifetimes;
 use crate::projection;
-use crate::records::{Event, Server, Status, Until};
+use crate::records::{Event, Lifetime, Server, Status, Until};
 use crate::rules::{self, Issue};
 use crate::series::Series;
 use crate::tables;
@@ -24,12 +25,11 @@ use retally_core::calendar::{Calendar, Day};
 use retally_core::chart::Chart;
 use retally_core::contract::{AsOf, Graph, Table};
 use retally_core::decode::Inputs;
-use retally_core::hash::hash;
 use retally_core::ids::Ids;
 use retally_core::operators::by_key::exchange;
 use retally_core::operators::counts::{count_steps, daily};
 use retally_core::operators::day_ranges::{day_ranges, summed_day_ranges};
-use retally_core::operators::horizon::{as_of, latest, reached, under};
+use retally_core::operators::horizon::{as_of, latest};
 use retally_core::operators::neighbors::neighbors_and_ties;
 use retally_core::operators::rolling::Window;
 use retally_core::publish::Outputs;
@@ -38,9 +38,8 @@ use retally_core::time::Moment;
 use retally_core::{Collection, Epoch};
 use serde::{Deserialize, Serialize};
 use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::Exchange;
 use timely::dataflow::operators::core::OkErr;
-use timely::dataflow::operators::vec::{Filter, Map, Partition};
+use timely::dataflow::operators::vec::{Broadcast, Map};
 
 /// The dataflow with its settings.
 #[derive(Clone, Debug)]
@@ -101,24 +100,27 @@ impl Graph for Online {
             let calendar = self.calendar.clone();
             as_of.clone().map(move |moment| calendar.day_spanning(moment))
         };
-        let intervals = intervals(facts.closed, facts.by_server, servers.clone(), as_of.clone());
+        let days = ["online_daily", "online_rolling_28d", "online_summary", "online_projection"];
+        let about =
+            About { midnight: outputs.wants_any(&days).then(|| self.calendar.clone()), until_as_of: outputs.wants("online_intervals") };
+        let intervals = intervals(facts.closed, facts.by_server, &servers, as_of.clone(), about);
 
         if outputs.wants("online_intervals") {
-            outputs.table("online_intervals", interval_rows(intervals.clone(), as_of.clone()));
+            outputs.table("online_intervals", interval_rows(intervals.clone()));
         }
         if outputs.wants("online_issues") {
             let found = facts.wrong.concat(lifetimes::issues(facts.seen, servers));
             outputs.table("online_issues", found.count_total().map(|(issue, events)| tables::issue_row(issue.name(), events)));
         }
-        if !outputs.wants_any(&["online_daily", "online_rolling_28d", "online_summary", "online_projection"]) {
+        if !outputs.wants_any(&days) {
             return;
         }
 
-        let mut series = self.fleets(intervals.clone(), as_of.clone(), outputs);
+        let mut series = self.fleets(intervals.clone(), outputs);
         let mut open = None;
         if outputs.wants("online_summary") {
             let (parts, still) = hours::hours(intervals.all.clone(), &self.calendar);
-            let devices = self.devices(intervals, as_of.clone());
+            let devices = self.devices(intervals);
             series = series.concat(devices).concat(parts.map(|(part, day)| (Series::Hours(part), day)));
             open = Some(still);
         }
@@ -161,18 +163,10 @@ impl Online {
     fn covered_days<'s, K: Data>(
         &self,
         intervals: Intervals<'s>,
-        as_of: Collection<'s, Moment>,
         key: impl Fn(&Interval) -> K + Copy + 'static,
     ) -> Collection<'s, (K, Day)> {
-        let (ends, days) = (self.clone(), self.calendar.clone());
-        let midnight = move |moment: Moment| {
-            let day = days.day_spanning(moment);
-            (days.start(day) == moment).then_some((moment, day))
-        };
-        let at_midnight = under(intervals.open, as_of, "open at midnight", midnight, move |interval, midnight| {
-            midnight.filter(|(moment, _)| interval.from < *moment).map(|(_, day)| (*interval, day))
-        });
-        let cut = at_midnight.flat_map(move |open| open.map(|(interval, day)| (key(&interval), day))).negate();
+        let ends = self.clone();
+        let cut = intervals.midnight.map(move |(interval, day)| (key(&interval), day)).negate();
         let covered = intervals.all.inner.flat_map(move |(interval, epoch, diff)| {
             let (from, until) = ends.day_ends(&interval);
             let end = until.map(|until| ((key(&interval), until), epoch, -diff));
@@ -182,8 +176,8 @@ impl Online {
     }
 
     /// How many devices are online, by the size of their user's fleet; and what else is counted by user.
-    fn fleets<'s>(&self, intervals: Intervals<'s>, as_of: Collection<'s, Moment>, outputs: &Outputs<'s>) -> Collection<'s, (Series, Day)> {
-        let covered = self.covered_days(intervals, as_of, |interval| (interval.device, interval.user));
+    fn fleets<'s>(&self, intervals: Intervals<'s>, outputs: &Outputs<'s>) -> Collection<'s, (Series, Day)> {
+        let covered = self.covered_days(intervals, |interval| (interval.device, interval.user));
         let mut windows = Vec::new();
         if outputs.wants_any(&["online_daily", "online_summary", "online_projection"]) {
             windows.push(DAILY);
@@ -202,8 +196,8 @@ impl Online {
     }
 
     /// The days of each device, and its first one, whoever its user: both from one index.
-    fn devices<'s>(&self, intervals: Intervals<'s>, as_of: Collection<'s, Moment>) -> Collection<'s, (Series, Day)> {
-        let covered = self.covered_days(intervals, as_of, |interval| interval.device);
+    fn devices<'s>(&self, intervals: Intervals<'s>) -> Collection<'s, (Series, Day)> {
+        let covered = self.covered_days(intervals, |interval| interval.device);
         let series = |_: &u64, window| if window == DAILY { Series::Devices } else { Series::NewDevices };
         let ends = summed_day_ranges(covered, Pipeline, "days by device", vec![DAILY, Window::Ever], series);
         let first = ends.clone().filter(|(series, _)| *series == Series::NewDevices);
@@ -211,14 +205,18 @@ impl Online {
     }
 }
 
-/// The row that counts of each server.
-fn latest_lifetimes<'s>(inputs: &Inputs<'s>) -> Collection<'s, (u64, crate::records::Lifetime)> {
-    inputs.records::<Server>("servers").map(|server| (server.id, server.lifetime)).reduce_named("latest lifetime", |_, rows, output| {
-        // Sorted: the last of those that are there is the latest.
-        if let Some((lifetime, _)) = rows.iter().rev().find(|(_, count)| *count > 0) {
-            output.push((**lifetime, 1));
-        }
-    })
+/// The row that counts of each server, known to all workers.
+fn latest_lifetimes<'s>(inputs: &Inputs<'s>) -> Collection<'s, (u64, Lifetime)> {
+    let latest = inputs.records::<Server>("servers").map(|server| (server.id, server.lifetime)).reduce_named(
+        "latest lifetime",
+        |_, rows, output| {
+            // Sorted: the last of those that are there is the latest.
+            if let Some((lifetime, _)) = rows.iter().rev().find(|(_, count)| *count > 0) {
+                output.push((**lifetime, 1));
+            }
+        },
+    );
+    latest.inner.broadcast().as_collection()
 }
 
 /// The facts by kind.
@@ -247,30 +245,26 @@ fn facts(events: Collection<'_, (u64, Status)>, issues: bool) -> Facts<'_> {
     let run = move |status: &Status| issues.then(|| status.time());
     let tie = |events: &mut dyn Iterator<Item = &Status>| rules::same_time(events).map(|count| (Fact::Wrong(Issue::SameTime), count));
     let facts = neighbors_and_ties(events, exchange(), "next event of the device", rule, run, tie);
-    // Nearly all facts of a load are closed intervals: they are taken out first, and copied no more.
+    // Nearly all facts of a load are intervals: they are taken out first, and copied no more.
     let (closed, others) = facts.inner.ok_err(|(fact, epoch, diff)| match fact {
         Fact::Closed(interval) => Ok((interval, epoch, diff)),
         fact => Err((fact, epoch, diff)),
     });
     let closed: VecStream<'_, (Interval, Epoch, isize)> = closed;
     let others: VecStream<'_, (Fact, Epoch, isize)> = others;
-    let kinds = others.partition(4, |(fact, epoch, diff)| {
-        let kind = match fact {
-            Fact::Closed(_) | Fact::ByServer(_) => 0,
-            Fact::Last(_) => 1,
-            Fact::Wrong(_) => 2,
-            Fact::Seen(..) => 3,
-        };
-        (kind, (fact, epoch, diff))
+    let (by_server, others) = others.ok_err(|(fact, epoch, diff)| match fact {
+        Fact::ByServer(interval) => Ok((interval, epoch, diff)),
+        fact => Err((fact, epoch, diff)),
     });
-    let mut kinds = kinds.into_iter();
-    let mut next = || kinds.next().unwrap_or_else(|| panic!("partition makes as many streams as it is asked for")).as_collection();
+    let by_server: VecStream<'_, (Interval, Epoch, isize)> = by_server;
+    let others: VecStream<'_, (Fact, Epoch, isize)> = others;
+    let others = others.as_collection();
     Facts {
         closed: closed.as_collection(),
-        by_server: next().flat_map(|fact| if let Fact::ByServer(interval) = fact { Some(interval) } else { None }),
-        last: next().flat_map(|fact| if let Fact::Last(moment) = fact { Some(moment) } else { None }),
-        wrong: next().flat_map(|fact| if let Fact::Wrong(issue) = fact { Some(issue) } else { None }),
-        seen: next().flat_map(|fact| if let Fact::Seen(server, moment) = fact { Some((server, moment)) } else { None }),
+        by_server: by_server.as_collection(),
+        last: others.clone().flat_map(|fact| if let Fact::Last(moment) = fact { Some(moment) } else { None }),
+        wrong: others.clone().flat_map(|fact| if let Fact::Wrong(issue) = fact { Some(issue) } else { None }),
+        seen: others.flat_map(|fact| if let Fact::Seen(server, moment) = fact { Some((server, moment)) } else { None }),
     }
 }
 
@@ -278,49 +272,42 @@ fn facts(events: Collection<'_, (u64, Status)>, issues: bool) -> Facts<'_> {
 #[derive(Clone)]
 struct Intervals<'s> {
     all: Collection<'s, Interval>,
-    /// Those of `all` that are not over.
-    open: Collection<'s, Interval>,
+    /// Those of `all` that are not over, where as-of is the start of a day, with this day.
+    midnight: Collection<'s, (Interval, Day)>,
+    /// Those of `all` that are not over, ended at as-of.
+    until_as_of: Collection<'s, Interval>,
 }
 
 fn intervals<'s>(
     closed: Collection<'s, Interval>,
     by_server: Collection<'s, Interval>,
-    servers: Collection<'s, (u64, crate::records::Lifetime)>,
+    servers: &Collection<'s, (u64, Lifetime)>,
     as_of: Collection<'s, Moment>,
+    about: About,
 ) -> Intervals<'s> {
-    let destructions = servers.flat_map(|(server, lifetime)| match lifetime.until {
-        Until::Destroyed(moment) => Some((server, moment)),
+    let destructions = servers.clone().flat_map(|(server, lifetime)| match lifetime.until {
+        Until::Destroyed(moment) => Some(Known::Destroyed(server, moment)),
         Until::Alive => None,
     });
-    let ended = by_server
-        .clone()
-        .map(|interval| (interval.server, interval))
-        .join_map(destructions, |_, interval, moment| rules::destroyed(interval, *moment).map(|ended| (*interval, ended, *moment)))
-        .flat_map(|ended| ended)
-        .inner
-        .exchange(|((interval, _, _), _, _)| hash(&interval.device))
-        .as_collection();
-    // What ends before the next event has come to its end; the rest when as-of reaches the destruction.
-    let followed = ended.inner.clone().filter(|((interval, _, _), _, _)| interval.until.is_some()).as_collection();
-    let unfollowed = ended.inner.filter(|((interval, _, _), _, _)| interval.until.is_none()).as_collection();
-    let unfollowed = reached(unfollowed, as_of, "destroyed by as-of", |(_, _, moment)| *moment);
-    let corrected = followed.concat(unfollowed);
-    let instead = corrected.clone().map(|(_, ended, _)| ended);
-    let by_server = by_server.concat(instead).concat(corrected.map(|(interval, _, _)| interval).negate());
-    Intervals { all: closed.concat(by_server.clone()), open: by_server.filter(|interval| interval.until.is_none()) }
+    let said = endings(by_server, destructions.concat(as_of.map(Known::AsOf)), about);
+    let (by_server, others) = said.inner.ok_err(|(said, epoch, diff)| match said {
+        Said::Interval(interval) => Ok((interval, epoch, diff)),
+        said => Err((said, epoch, diff)),
+    });
+    let by_server: VecStream<'_, (Interval, Epoch, isize)> = by_server;
+    let others: VecStream<'_, (Said, Epoch, isize)> = others;
+    let others = others.as_collection();
+    Intervals {
+        all: closed.concat(by_server.as_collection()),
+        midnight: others.clone().flat_map(|said| if let Said::Midnight(interval, day) = said { Some((interval, day)) } else { None }),
+        until_as_of: others.flat_map(|said| if let Said::UntilAsOf(interval) = said { Some(interval) } else { None }),
+    }
 }
 
 /// The rows of `online_intervals`; those that are not over end at as-of.
-fn interval_rows<'s>(intervals: Intervals<'s>, as_of: Collection<'s, Moment>) -> Collection<'s, Row> {
-    let over = intervals.all.flat_map(|interval| interval.until.map(|until| tables::interval_row(&interval, until, interval.reason)));
-    let open = under(
-        intervals.open,
-        as_of,
-        "open until as-of",
-        |moment| moment,
-        |interval, moment| tables::interval_row(interval, *moment, EndReason::StillOnline),
-    );
-    over.concat(open)
+fn interval_rows(intervals: Intervals<'_>) -> Collection<'_, Row> {
+    let rows = intervals.all.concat(intervals.until_as_of);
+    rows.flat_map(|interval| interval.until.map(|until| tables::interval_row(&interval, until, interval.reason)))
 }
 
 /// The rows of the fleet tables.

@@ -25,6 +25,7 @@
 
 #[cfg(test)]
 mod cases;
+mod endings;
 pub mod fleet;
 pub mod generate;
 pub mod graph;

@@ -1,90 +1,98 @@
 //! Events outside the life of their server, and events of servers that nobody knows.
 //!
-//! State: the time of every event, 16 bytes, by server. An event costs its place in that list; a server's
-//! new row is held against all events of the server, once.
+//! State: the time of every event, 8 bytes, by server, on the worker of its device; all workers know the lifetimes. An event costs its place
+//! behind that list, and a server's new row two searches in it, once what came last is merged.
 
-use crate::records::Lifetime;
-use crate::records::Until;
+use crate::records::{Lifetime, Until};
 use crate::rules::Issue;
+use foldhash::fast::FixedState;
 use retally_core::Collection;
-use retally_core::operators::by_key::{Emitter, State, Summed, by_key, exchange};
-use retally_core::operators::ordered::OrderedList;
+use retally_core::operators::beside::{Beside, beside};
+use retally_core::operators::settling::Settling;
 use retally_core::time::Moment;
-use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
 
-/// What is known of a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-enum Known {
-    Lives(Lifetime),
-    Event(Moment),
+/// The issues, once per event, from events of servers, and the lifetimes, which all workers must know.
+pub fn issues<'s>(seen: Collection<'s, (u64, Moment)>, servers: Collection<'s, (u64, Lifetime)>) -> Collection<'s, Issue> {
+    beside(seen, servers, "events within lifetimes", Lifetimes::default())
+}
+
+#[derive(Default)]
+struct Lifetimes {
+    servers: HashMap<u64, Server, FixedState>,
 }
 
 #[derive(Default)]
 struct Server {
     lifetime: Option<Lifetime>,
-    /// Times of events, with how many there were.
-    events: OrderedList<(Moment, i32)>,
+    /// Times of events.
+    events: Settling<Moment>,
 }
 
-impl State for Server {
-    fn is_empty(&self) -> bool {
-        self.lifetime.is_none() && self.events.is_empty()
+impl Server {
+    /// How many events there are of each issue under the lifetime.
+    fn counts(&mut self) -> [(Issue, isize); 2] {
+        let events = self.events.settled();
+        let behind = |is_before: &dyn Fn(&Moment) -> bool| events.partition_point(is_before);
+        let all = events.len();
+        let (unknown, outside) = match self.lifetime {
+            None => (all, 0),
+            Some(Lifetime { until: Until::Alive, created }) => (0, behind(&|moment| *moment < created)),
+            // A server can be destroyed before it is created: then all events are outside.
+            Some(Lifetime { until: Until::Destroyed(until), created }) => {
+                let (before, within) = (behind(&|moment| *moment < created), behind(&|moment| *moment <= until));
+                (0, all - within.saturating_sub(before))
+            }
+        };
+        [(Issue::UnknownServer, unknown.cast_signed()), (Issue::OutsideServerLifetime, outside.cast_signed())]
     }
 }
 
-/// The issues, once per event.
-pub fn issues<'s>(seen: Collection<'s, (u64, Moment)>, servers: Collection<'s, (u64, Lifetime)>) -> Collection<'s, Issue> {
-    let known = seen
-        .map(|(server, moment)| (server, Known::Event(moment)))
-        .concat(servers.map(|(server, lifetime)| (server, Known::Lives(lifetime))));
-    by_key(known, exchange(), "events within lifetimes", |_, changes, server: &mut Server, emitter: &mut Summed<Issue>| {
-        let mut lifetime = server.lifetime;
-        let mut events = Vec::new();
-        for (known, diff) in changes.drain(..) {
-            match known {
-                Known::Lives(gone) if diff < 0 => lifetime = lifetime.filter(|lives| *lives != gone),
-                Known::Lives(lives) => lifetime = Some(lives),
-                Known::Event(moment) => events.push((moment, diff)),
+impl Beside<(u64, Moment), (u64, Lifetime), Issue> for Lifetimes {
+    fn learn(&mut self, facts: Vec<((u64, Lifetime), isize)>, give: &mut impl FnMut(Issue, isize)) {
+        let mut changed: BTreeMap<u64, Option<Lifetime>> = BTreeMap::new();
+        for ((id, lifetime), diff) in facts {
+            if diff > 0 {
+                changed.insert(id, Some(lifetime));
+            } else {
+                changed.entry(id).or_insert(None);
             }
         }
-        if lifetime != server.lifetime {
-            for (moment, count) in server.events.iter() {
-                issue(server.lifetime, *moment).into_iter().for_each(|issue| emitter.give(issue, -(*count as isize)));
-                issue(lifetime, *moment).into_iter().for_each(|issue| emitter.give(issue, *count as isize));
-            }
+        for (id, lifetime) in changed {
+            let server = self.servers.entry(id).or_default();
+            server.counts().into_iter().for_each(|(issue, count)| give(issue, -count));
             server.lifetime = lifetime;
+            server.counts().into_iter().for_each(|(issue, count)| give(issue, count));
+            self.forget_empty(id);
         }
-        for (moment, diff) in &events {
-            issue(lifetime, *moment).into_iter().for_each(|issue| emitter.give(issue, *diff));
+    }
+
+    fn apply(&mut self, records: Vec<((u64, Moment), isize)>, give: &mut impl FnMut(Issue, isize)) {
+        let mut counts: BTreeMap<Issue, isize> = BTreeMap::new();
+        for ((id, moment), diff) in records {
+            let server = self.servers.entry(id).or_default();
+            for _ in 0..diff.unsigned_abs() {
+                if diff > 0 { server.events.add(moment) } else { server.events.remove(moment) }
+            }
+            issue(server.lifetime, moment).into_iter().for_each(|issue| *counts.entry(issue).or_default() += diff);
+            if diff < 0 {
+                self.forget_empty(id);
+            }
         }
-        count(&mut server.events, events);
-    })
+        counts.into_iter().filter(|(_, count)| *count != 0).for_each(|(issue, count)| give(issue, count));
+    }
+}
+
+impl Lifetimes {
+    fn forget_empty(&mut self, id: u64) {
+        if self.servers.get(&id).is_some_and(|server| server.lifetime.is_none() && server.events.is_empty()) {
+            self.servers.remove(&id);
+        }
+    }
 }
 
 fn issue(lifetime: Option<Lifetime>, moment: Moment) -> Option<Issue> {
     let Some(lifetime) = lifetime else { return Some(Issue::UnknownServer) };
     let outside = moment < lifetime.created || matches!(lifetime.until, Until::Destroyed(until) if moment > until);
     outside.then_some(Issue::OutsideServerLifetime)
-}
-
-/// Adds sorted events to a list.
-fn count(list: &mut OrderedList<(Moment, i32)>, events: Vec<(Moment, isize)>) {
-    let narrow =
-        |count: isize| i32::try_from(count).unwrap_or_else(|_| panic!("{count} events at one time of one server are beyond 32 bits"));
-    if list.is_empty() {
-        *list = OrderedList::from_sorted(events.into_iter().map(|(moment, diff)| (moment, narrow(diff))).collect());
-        return;
-    }
-    for (moment, diff) in events {
-        let place = list.lower_bound(|(other, _)| other.cmp(&moment));
-        let before = list.get(place).filter(|(other, _)| *other == moment).map(|(_, count)| *count);
-        if before.is_some() {
-            list.remove(place);
-        }
-        let after = narrow(before.unwrap_or(0) as isize + diff);
-        if after != 0 {
-            let place = list.lower_bound(|(other, _)| other.cmp(&moment));
-            list.insert(place, (moment, after));
-        }
-    }
 }

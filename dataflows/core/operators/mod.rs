@@ -14,11 +14,13 @@
 //! | [`as_of`] | its points and steps | O(log n), and the points whose state changes |
 //! | [`quantile`] | its distinct values, with counts | O(log n), and adding up n / 512 counts |
 //! | [`horizon`] | the latest times by worker | O(log n) |
+//! | [`beside`] | what the caller keeps | O(1); of a fact, the records that depend on it |
 //! | [`first`](mod@first) | its records | O(log n), and as many as are asked for |
 //!
-//! [`ordered`], [`history`], [`steps`] and [`by_key`] are what they are made of; [`regression`] is arithmetic.
+//! [`ordered`], [`settling`], [`history`], [`steps`] and [`by_key`] are what they are made of; [`regression`] is arithmetic.
 
 pub mod as_of;
+pub mod beside;
 pub mod by_key;
 pub mod counts;
 pub mod day_ranges;
@@ -30,4 +32,5 @@ pub mod ordered;
 pub mod quantile;
 pub mod regression;
 pub mod rolling;
+pub mod settling;
 pub mod steps;
