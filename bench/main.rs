@@ -26,6 +26,8 @@ mod scaling;
 mod serve;
 mod sinks;
 mod stream;
+mod sweep;
+mod varied;
 mod wire;
 mod workload;
 
@@ -55,6 +57,8 @@ enum Bench {
     Late(late::LateOptions),
     /// Batches of one event each in a second, with 1, 4 and 16 in flight
     Stream(stream::StreamOptions),
+    /// The same number of events of `online` in many shapes, and how far the worst is from the best
+    Sweep(sweep::SweepOptions),
     /// Memory per event
     Memory(memory::MemoryOptions),
     /// The same load on 1 worker, 2 workers, and 2 processes
@@ -87,6 +91,7 @@ fn main() -> ExitCode {
         Bench::Load(options) => load::main(&options),
         Bench::Late(options) => late::main(&options),
         Bench::Stream(options) => stream::main(&options),
+        Bench::Sweep(options) => sweep::main(&options),
         Bench::Memory(options) => memory::main(&options),
         Bench::Scaling(options) => scaling::main(&options),
         Bench::Operators(options) => operators::main(&options),
