@@ -36,6 +36,7 @@ pub mod publish;
 pub mod reasons;
 pub mod record;
 pub mod row;
+mod row_sorter;
 pub mod split;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -4,6 +4,7 @@ use crate::decode::Inputs;
 use crate::definition::Table;
 use crate::gather::gather;
 use crate::row::{Column, ColumnType, Row, RowBatch, with_texts};
+use crate::row_sorter::RowSorter;
 use crate::texts::Texts;
 use crate::{Collection, Epoch, VecStream};
 use serde::{Deserialize, Serialize};
@@ -90,12 +91,12 @@ fn consolidated<'s>(
     finish: impl Fn(&mut [(Row, isize)]) + 'static,
 ) -> VecStream<'s, Published> {
     rows.inner.unary_frontier(Pipeline, &format!("publish {table}"), |_, _| {
-        let mut stash: BTreeMap<Epoch, (Capability<Epoch>, Vec<(Row, isize)>)> = BTreeMap::new();
+        let mut stash: BTreeMap<Epoch, (Capability<Epoch>, RowSorter)> = BTreeMap::new();
         move |(input, frontier), output| {
             input.for_each(|capability, data| {
                 for (row, epoch, diff) in data.drain(..) {
-                    let (_, rows) = stash.entry(epoch).or_insert_with(|| (capability.delayed(&epoch, 0), Vec::new()));
-                    rows.push((row, diff));
+                    let (_, rows) = stash.entry(epoch).or_insert_with(|| (capability.delayed(&epoch, 0), RowSorter::default()));
+                    rows.push(row, diff, &finish);
                 }
             });
             // Epochs that are complete go together.
@@ -106,10 +107,8 @@ fn consolidated<'s>(
                     break;
                 }
                 let epoch = *entry.key();
-                let (_, mut rows) = entry.remove();
-                finish(&mut rows);
-                let batches = crate::row::batches(rows);
-                session.give_iterator(batches.into_iter().map(|rows| Published { table: place, epoch, rows }));
+                let (_, rows) = entry.remove();
+                session.give_iterator(rows.sorted(&finish).into_iter().map(|rows| Published { table: place, epoch, rows }));
             }
         }
     })
