@@ -3,6 +3,7 @@
 #
 #     bench/peers/compare.sh EVENTS SERVERS [RESULTS]
 #
+# Files: those of `retally generate online`, and hard ones of bench/peers/hard.py DIR.
 # Needs python3 with duckdb (pip install duckdb) and a built retally: RETALLY names the program (default: target/release/retally).
 # With RESULTS, a result line for each program is appended to that file. PEERS chooses among "expert natural" (default: both).
 # REPEAT (default: 1) rounds are run, each program once in each, so that what else the machine does meets all of them alike.

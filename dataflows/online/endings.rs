@@ -11,13 +11,14 @@
 use crate::interval::{EndReason, Interval};
 use crate::rules;
 use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 use retally_core::Collection;
 use retally_core::calendar::{Calendar, Day};
 use retally_core::operators::beside::{Beside, beside};
 use retally_core::operators::settling::Settling;
 use retally_core::time::Moment;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 /// What all workers know.

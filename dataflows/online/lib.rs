@@ -10,10 +10,10 @@
 //! that device 1 went offline on Monday: Tuesday becomes one device in `1`, and Wednesday disappears.
 //!
 //! # What its state costs
-//! 24 bytes for each event; 8 for each day on which a device's coverage changes, and 8 for each on which a
-//! user's fleet does, per window. `online_summary` keeps another 16 for each end of an interval,
-//! `online_issues` 16 for each event; and each interval that is still open is kept again, some 48 bytes, by each table that shows
-//! or counts time up to as-of (`online_intervals`, `online_summary`, and days where as-of lies at midnight). `bench/` measures it.
+//! 24 bytes for each event; 32 for each interval whose end depends on its server (all that are open, and those that another server's event
+//! follows); 8 for each day on which a device's coverage changes, and 8 for each on which a user's fleet does, per window.
+//! `online_summary` keeps another 16 for each end of an interval, `online_issues` 8 for each event. Every worker knows all servers.
+//! `bench/` measures it.
 //!
 //! # Decided here, where the contract is silent
 //! - Of two rows of a server that were destroyed at the same time, the one created later counts.

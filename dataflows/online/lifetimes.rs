@@ -6,11 +6,12 @@
 use crate::records::{Lifetime, Until};
 use crate::rules::Issue;
 use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 use retally_core::Collection;
 use retally_core::operators::beside::{Beside, beside};
 use retally_core::operators::settling::Settling;
 use retally_core::time::Moment;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 /// The issues, once per event, from events of servers, and the lifetimes, which all workers must know.
 pub fn issues<'s>(seen: Collection<'s, (u64, Moment)>, servers: Collection<'s, (u64, Lifetime)>) -> Collection<'s, Issue> {

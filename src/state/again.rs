@@ -51,8 +51,7 @@ impl Frame {
 impl Files {
     /// The parts of a dataflow that are wanted, as the journal has them now. Another thread may be appending to it.
     pub fn delivered(&self, dataflow: &str, wanted: &BTreeSet<Origin>) -> Result<BTreeMap<Origin, Delivered>, StateError> {
-        let mut found: BTreeMap<Origin, Delivered> = BTreeMap::new();
-        let mut look = |frame: &Frame| {
+        let look = |frame: &Frame, found: &mut BTreeMap<Origin, Delivered>| {
             if frame.dataflow != dataflow {
                 return;
             }
@@ -69,11 +68,13 @@ impl Files {
                 }
             }
         };
-        let Snapshot { segment, frames } = Snapshot::read(&self.dir().join(SNAPSHOT))?;
-        frames.iter().for_each(&mut look);
-        drop(frames);
-        journal::each(&self.dir().join("journal"), segment, look)?;
-        Ok(found)
+        Snapshot::with_newest(&self.dir().join(SNAPSHOT), |Snapshot { segment, frames }| {
+            let mut found = BTreeMap::new();
+            frames.iter().for_each(|frame| look(frame, &mut found));
+            drop(frames);
+            journal::each(&self.dir().join("journal"), segment, |frame| look(frame, &mut found))?;
+            Ok(found)
+        })
     }
 
     /// What delivers these lines of a part once more, as of `arrival`.

@@ -282,9 +282,10 @@ impl State {
         if !dir.is_dir() || !check_format(dir)? {
             return Err(StateError::Missing(dir.into()));
         }
-        let Snapshot { segment, mut frames } = Snapshot::read(&dir.join(SNAPSHOT))?;
-        let torn = journal::look(&dir.join("journal"), segment, u64::MAX, &mut frames)?;
-        Ok((frames, torn))
+        Snapshot::with_newest(&dir.join(SNAPSHOT), |Snapshot { segment, mut frames }| {
+            let torn = journal::look(&dir.join("journal"), segment, u64::MAX, &mut frames)?;
+            Ok((frames, torn))
+        })
     }
 
     /// The folder.

@@ -20,6 +20,8 @@ use std::path::{Path, PathBuf};
 
 /// How much a snapshot is packed.
 const PACKING_LEVEL: i32 = 3;
+/// A journal is not folded so often while it is read once.
+const READ_TRIES: usize = 10;
 /// What the names of snapshots end in.
 const ENDING: &str = ".json.zst";
 
@@ -43,6 +45,20 @@ impl Snapshot {
         let snapshot: Snapshot =
             serde_json::from_reader(io::BufReader::new(unpacked)).map_err(|error| damaged(format!("it can't be read: {error}")))?;
         if snapshot.segment == number { Ok(snapshot) } else { Err(damaged("it stands for other files than its name says".into())) }
+    }
+
+    /// Hands the newest in a folder to `read`, which reads what is behind it too. Another thread or process may fold the journal meanwhile, and
+    /// remove files of it: then all is read once more, from the new one.
+    pub fn with_newest<T>(dir: &Path, mut read: impl FnMut(Snapshot) -> Result<T, StateError>) -> Result<T, StateError> {
+        let newest = || numbers(dir).map(|numbers| numbers.into_iter().next_back());
+        for _ in 1..READ_TRIES {
+            let before = newest()?;
+            let result = Snapshot::read(dir).and_then(&mut read);
+            if newest()? == before {
+                return result;
+            }
+        }
+        Snapshot::read(dir).and_then(read)
     }
 
     /// What some batches come to, which are all that there are; and what came of what was forgotten.
@@ -303,6 +319,28 @@ mod tests {
             let is_empty = values.contains(&"all");
             Ok((blob.file != "stuck").then(|| (!is_empty).then_some(Content::Blob(Blob { file, bytes: 1 }))))
         }
+    }
+
+    /// A journal that is folded while it is read.
+    #[test]
+    fn what_is_folded_meanwhile_is_read_once_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let [old, new] = [1, 2].map(|segment| Snapshot { segment, frames: Vec::new() });
+        old.write(dir.path()).unwrap();
+        let mut read = Vec::new();
+        let told = Snapshot::with_newest(dir.path(), |snapshot| {
+            read.push(snapshot.segment);
+            if snapshot == new {
+                return Ok(snapshot.segment);
+            }
+            new.write(dir.path())?;
+            remove_older(dir.path())?;
+            Err(StateError::damaged(dir.path(), "a file of the journal is gone".into()))
+        });
+        assert_eq!((told.unwrap(), read), (2, vec![1, 2]));
+        // What is wrong all the same is told.
+        let failed = Snapshot::with_newest(dir.path(), |_| Err::<(), _>(StateError::damaged(dir.path(), "it is damaged".into())));
+        assert!(failed.is_err());
     }
 
     #[test]

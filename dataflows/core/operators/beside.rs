@@ -88,3 +88,70 @@ impl<D, F> Waiting<D, F> {
         Waiting { capability, records: Vec::new(), facts: Vec::new() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Config, check_operator, updates};
+    use proptest::prelude::*;
+    use timely::dataflow::operators::vec::Broadcast;
+
+    /// A record of a kind, or the amount of a kind.
+    type Input = Result<(u8, u16), (u8, u16)>;
+
+    fn input() -> impl Strategy<Value = Input> {
+        prop_oneof![5 => (0u8..4, 0u16..50).prop_map(Ok), 1 => (0u8..4, 0u16..5).prop_map(Err)]
+    }
+
+    /// Records and amounts by kind, with how often they are there.
+    #[derive(Default)]
+    struct Amounts {
+        records: BTreeMap<(u8, u16), isize>,
+        amounts: BTreeMap<(u8, u16), isize>,
+    }
+
+    impl Beside<(u8, u16), (u8, u16), (u8, u16, u16)> for Amounts {
+        fn learn(&mut self, facts: Vec<((u8, u16), isize)>, give: &mut impl FnMut((u8, u16, u16), isize)) {
+            for ((kind, amount), diff) in facts {
+                *self.amounts.entry((kind, amount)).or_default() += diff;
+                for ((_, record), count) in self.records.range((kind, 0)..=(kind, u16::MAX)) {
+                    give((kind, *record, amount), count * diff);
+                }
+            }
+        }
+
+        fn apply(&mut self, records: Vec<((u8, u16), isize)>, give: &mut impl FnMut((u8, u16, u16), isize)) {
+            for ((kind, record), diff) in records {
+                *self.records.entry((kind, record)).or_default() += diff;
+                for ((_, amount), count) in self.amounts.range((kind, 0)..=(kind, u16::MAX)) {
+                    give((kind, record, *amount), count * diff);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(crate::testing::proptests())]
+
+        /// Whatever the order of records and facts, each record is said with the amounts of its kind.
+        #[test]
+        fn equals_a_join_at_every_epoch(epochs in updates(input(), 6, 30), config in Config::any()) {
+            let naive = |inputs: &BTreeMap<Input, isize>| {
+                let mut pairs = BTreeMap::new();
+                for (record, count) in inputs.iter().filter_map(|(input, count)| Some((input.ok()?, count))) {
+                    for (amount, times) in inputs.iter().filter_map(|(input, times)| Some((input.err()?, times))) {
+                        if record.0 == amount.0 && count * times != 0 {
+                            pairs.insert((record.0, record.1, amount.1), count * times);
+                        }
+                    }
+                }
+                pairs
+            };
+            check_operator(config, epochs, naive, |inputs| {
+                let records = inputs.clone().flat_map(Result::ok);
+                let facts = inputs.flat_map(Result::err).inner.broadcast().as_collection();
+                beside(records, facts, "amounts", Amounts::default())
+            });
+        }
+    }
+}
