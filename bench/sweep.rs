@@ -8,7 +8,7 @@ use crate::load::tables;
 use crate::numbers::{Sorted, micros};
 use crate::options::{Common, Measured};
 use crate::results::Line;
-use crate::varied::{self, VARIATIONS, Variation};
+use crate::varied::{self, Lines, VARIATIONS, Variation};
 use crate::{Result, machine};
 use clap::Args;
 use retally::cluster::Cluster;
@@ -17,6 +17,7 @@ use retally::engine::{self, Commit, Driver, EngineError, Next};
 use retally::ingest::batch::{Batch, Body, Part, Source, TextFormat};
 use serde_json::Value;
 use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -40,8 +41,14 @@ pub struct SweepOptions {
     /// Measures one workload, in this process
     #[arg(long, hide = true)]
     one: Option<String>,
+    /// Where its files are
+    #[arg(long, hide = true)]
+    from: Option<PathBuf>,
 }
 
+const EVENTS_FILE: &str = "events.csv";
+const SERVERS_FILE: &str = "servers.csv";
+const LATE_FILE: &str = "late.csv";
 const EVENTS: u64 = 2_000_000;
 const SINGLES: usize = 1_000;
 const SERVERS: usize = 10;
@@ -55,7 +62,7 @@ const COMPARED: [&str; 4] = ["load_s", "peak_per_event_bytes", "loaded_per_event
 pub fn main(options: &SweepOptions) -> Result<()> {
     if let Some(name) = &options.one {
         let variation = VARIATIONS.iter().find(|variation| variation.name == name).ok_or("there is no workload of this name")?;
-        return measure(options, variation);
+        return measure(options, variation, options.from.as_deref().ok_or("nothing says where its files are")?);
     }
     let wanted = |variation: &&Variation| options.only.as_deref().is_none_or(|part| variation.name.contains(part));
     let mut spans: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
@@ -76,10 +83,22 @@ fn events(options: &SweepOptions) -> u64 {
     options.events.unwrap_or(if options.common.smoke { 5_000 } else { EVENTS })
 }
 
-/// Measures a workload in a process of its own, and returns its line.
+fn singles(options: &SweepOptions) -> usize {
+    if options.common.smoke { 20 } else { SINGLES }
+}
+
+/// Measures a workload in a process of its own, which has nothing else in its memory, and returns its line.
 fn measured_apart(options: &SweepOptions, variation: &Variation) -> Result<Value> {
+    let folder = tempfile::tempdir()?;
+    {
+        let Lines { events, late, servers } = variation.lines(events(options), singles(options) as u64);
+        varied::write(&folder.path().join(EVENTS_FILE), "timestamp,device_id,user_id,server_id,connected", &events)?;
+        varied::write(&folder.path().join(SERVERS_FILE), "id,created_at,destroyed_at", &servers)?;
+        varied::write(&folder.path().join(LATE_FILE), "", &late)?;
+    }
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["sweep", "--one", variation.name, "--events", &events(options).to_string(), "--workers", &options.workers.to_string()]);
+    command.arg("--from").arg(folder.path());
     command.args(options.tables.iter().flat_map(|tables| ["--tables", tables]));
     command.args(options.common.smoke.then_some("--smoke"));
     if let Some(results) = &options.common.results {
@@ -94,18 +113,12 @@ fn measured_apart(options: &SweepOptions, variation: &Variation) -> Result<Value
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-fn measure(options: &SweepOptions, variation: &Variation) -> Result<()> {
-    let (events, singles) = (events(options), if options.common.smoke { 20 } else { SINGLES });
+fn measure(options: &SweepOptions, variation: &Variation, folder: &Path) -> Result<()> {
     let tables = tables(Measured::Online, options.tables.as_deref());
-    let folder = tempfile::tempdir()?;
-    let (events_path, servers_path) = (folder.path().join("events.csv"), folder.path().join("servers.csv"));
-    let late = {
-        let lines = variation.lines(events, singles as u64);
-        varied::write(&events_path, "timestamp,device_id,user_id,server_id,connected", &lines.events)?;
-        varied::write(&servers_path, "id,created_at,destroyed_at", &lines.servers)?;
-        lines.late
-    };
-    let path = |input, path: &std::path::Path| Part { input, sign: 1, source: Source::Path(path.display().to_string()) };
+    let late = std::fs::read_to_string(folder.join(LATE_FILE))?;
+    let late: Vec<&str> = late.lines().skip(1).collect();
+    let (events_path, servers_path) = (folder.join(EVENTS_FILE), folder.join(SERVERS_FILE));
+    let path = |input, path: &Path| Part { input, sign: 1, source: Source::Path(path.display().to_string()) };
     let text =
         |input, sign, line: &str| Part { input, sign, source: Source::Bytes(Body::plain(TextFormat::Csv, line.as_bytes().to_vec())) };
     let mut batches = VecDeque::from([Batch { parts: vec![path(0, &events_path), path(1, &servers_path)] }]);
@@ -128,7 +141,7 @@ fn measure(options: &SweepOptions, variation: &Variation) -> Result<()> {
     let per_event = |bytes: u64| bytes.saturating_sub(before) as f64 / accepted;
     Line::new("sweep", "online")
         .with("shape", variation.name)
-        .with("events", events)
+        .with("events", events(options))
         .with("workers", options.workers)
         .with("tables", tables)
         .measured("load_s", load.median() / 1e6)

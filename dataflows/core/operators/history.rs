@@ -13,19 +13,19 @@ use std::cmp::Ordering;
 pub struct History<V> {
     /// Those that are there.
     present: OrderedList<V>,
-    /// How often, for records delivered twice or more, and for those retracted more often than delivered. By record.
-    counts: OrderedList<(V, isize)>,
+    /// How often, for records delivered twice or more, and for those retracted more often than delivered. By record; few keys have any.
+    counts: Option<Box<OrderedList<(V, isize)>>>,
 }
 
 impl<V> Default for History<V> {
     fn default() -> Self {
-        History { present: OrderedList::default(), counts: OrderedList::default() }
+        History { present: OrderedList::default(), counts: None }
     }
 }
 
 impl<V: 'static> State for History<V> {
     fn is_empty(&self) -> bool {
-        self.present.is_empty() && self.counts.is_empty()
+        self.present.is_empty() && self.counts.is_none()
     }
 }
 
@@ -38,23 +38,25 @@ impl<V: Ord + Clone> History<V> {
     /// Counts deliveries, which are sorted; returns which records come or go, in order. They come and go when they are toggled.
     pub fn count(&mut self, changes: impl IntoIterator<Item = (V, isize)>) -> Vec<V> {
         let changes = changes.into_iter();
+        let mut counts = self.counts.take().map_or_else(OrderedList::default, |counts| *counts);
         let mut toggled = Vec::with_capacity(changes.size_hint().0);
         for (record, diff) in changes {
-            let at = self.counts.lower_bound(|(other, _)| other.cmp(&record));
-            let exceptional = self.counts.get(at).filter(|(other, _)| *other == record).map(|(_, count)| *count);
+            let at = counts.lower_bound(|(other, _)| other.cmp(&record));
+            let exceptional = counts.get(at).filter(|(other, _)| *other == record).map(|(_, count)| *count);
             let before = exceptional.unwrap_or_else(|| isize::from(self.present.get(self.present.place_of(&record)) == Some(&record)));
             let after = before + diff;
             if exceptional.is_some() {
-                self.counts.remove(at);
+                counts.remove(at);
             }
             if after != 0 && after != 1 {
-                let at = self.counts.lower_bound(|(other, _)| other.cmp(&record));
-                self.counts.insert(at, (record.clone(), after));
+                let at = counts.lower_bound(|(other, _)| other.cmp(&record));
+                counts.insert(at, (record.clone(), after));
             }
             if (before > 0) != (after > 0) {
                 toggled.push(record);
             }
         }
+        self.counts = (!counts.is_empty()).then(|| Box::new(counts));
         toggled
     }
 

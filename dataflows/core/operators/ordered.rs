@@ -6,7 +6,7 @@
 //! Beside the items there is one allocation per chunk, so short histories cost little more than their items.
 
 use std::cmp::Ordering;
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
 
 /// A chunk is split when it grows beyond this.
 pub const CHUNK_MAX: usize = 512;
@@ -17,13 +17,65 @@ pub type Place = (usize, usize);
 /// A sorted list. The order is the caller's: all searches take a comparison.
 #[derive(Clone, Debug)]
 pub struct OrderedList<V> {
-    /// None of them is empty.
-    chunks: Vec<Vec<V>>,
+    chunks: Chunks<V>,
 }
 
 impl<V> Default for OrderedList<V> {
     fn default() -> Self {
-        OrderedList { chunks: Vec::new() }
+        OrderedList { chunks: Chunks::One(Vec::new()) }
+    }
+}
+
+/// The chunks of a list, of which none is empty. Most lists have one, which costs as much as a vector.
+#[allow(clippy::box_collection, reason = "so that it is no larger than a vector")]
+#[derive(Clone, Debug)]
+enum Chunks<V> {
+    /// One chunk, or none where it is empty.
+    One(Vec<V>),
+    /// Two or more.
+    Many(Box<Vec<Vec<V>>>),
+}
+
+impl<V> Deref for Chunks<V> {
+    type Target = [Vec<V>];
+
+    fn deref(&self) -> &[Vec<V>] {
+        match self {
+            Chunks::One(items) if items.is_empty() => &[],
+            Chunks::One(items) => std::slice::from_ref(items),
+            Chunks::Many(chunks) => chunks,
+        }
+    }
+}
+
+impl<V> DerefMut for Chunks<V> {
+    fn deref_mut(&mut self) -> &mut [Vec<V>] {
+        match self {
+            Chunks::One(items) if items.is_empty() => &mut [],
+            Chunks::One(items) => std::slice::from_mut(items),
+            Chunks::Many(chunks) => chunks,
+        }
+    }
+}
+
+impl<V> Chunks<V> {
+    /// Puts others in the place of some.
+    fn splice(&mut self, range: Range<usize>, others: Vec<Vec<V>>) {
+        let mut chunks = match std::mem::replace(self, Chunks::One(Vec::new())) {
+            Chunks::One(items) if items.is_empty() => Vec::new(),
+            Chunks::One(items) => vec![items],
+            Chunks::Many(chunks) => *chunks,
+        };
+        chunks.splice(range, others);
+        *self = if chunks.len() > 1 { Chunks::Many(Box::new(chunks)) } else { Chunks::One(chunks.pop().unwrap_or_default()) };
+    }
+
+    /// Removes a chunk that has become empty.
+    fn remove_empty(&mut self, chunk: usize) {
+        match self {
+            Chunks::One(items) => *items = Vec::new(),
+            Chunks::Many(_) => self.splice(chunk..chunk + 1, Vec::new()),
+        }
     }
 }
 
@@ -31,7 +83,7 @@ impl<V> OrderedList<V> {
     /// The list of items that are sorted already.
     pub fn from_sorted(items: Vec<V>) -> OrderedList<V> {
         let mut list = OrderedList::default();
-        list.replace((0, 0)..(0, 0), items);
+        list.chunks.splice(0..0, cut(items));
         list
     }
 
@@ -111,7 +163,7 @@ impl<V> OrderedList<V> {
             _ => place,
         };
         let Some(items) = self.chunks.get_mut(chunk) else {
-            self.chunks.push(vec![item]);
+            self.chunks.splice(chunk..chunk, vec![vec![item]]);
             return;
         };
         if items.len() == items.capacity() {
@@ -121,7 +173,7 @@ impl<V> OrderedList<V> {
         if items.len() > CHUNK_MAX {
             let upper = items.split_off(items.len() / 2);
             items.shrink_to_fit();
-            self.chunks.insert(chunk + 1, upper);
+            self.chunks.splice(chunk + 1..chunk + 1, vec![upper]);
         }
     }
 
@@ -137,7 +189,7 @@ impl<V> OrderedList<V> {
         let items = self.chunks.get_mut(chunk)?;
         let item = (index < items.len()).then(|| items.remove(index))?;
         if items.is_empty() {
-            self.chunks.remove(chunk);
+            self.chunks.remove_empty(chunk);
         }
         Some(item)
     }
@@ -156,7 +208,7 @@ impl<V> OrderedList<V> {
             }
             chunk.splice(start.1..end.1, items);
             if chunk.is_empty() {
-                self.chunks.remove(start.0);
+                self.chunks.remove_empty(start.0);
             }
             return;
         }
@@ -217,6 +269,12 @@ mod tests {
         assert!(list.iter().eq(model.iter()));
         assert!(list.chunks.iter().all(|chunk| !chunk.is_empty() && chunk.len() <= CHUNK_MAX));
         assert_eq!(list.len(), model.len());
+        assert_eq!(matches!(list.chunks, Chunks::Many(_)), list.chunks.len() > 1);
+    }
+
+    #[test]
+    fn a_list_is_as_large_as_a_vector() {
+        assert_eq!(size_of::<OrderedList<u32>>(), size_of::<Vec<u32>>());
     }
 
     proptest! {
