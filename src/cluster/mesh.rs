@@ -3,7 +3,8 @@
 //! Process I listens on line I of the hosts file, connects to the processes before it, and is connected to by those after it: once for
 //! signs of life, and then once for what workers send. A connection counts once both ends have proved that they hold the secret, and agree
 //! on what they run (`handshake.rs`). A stranger is dropped whatever it says, and does no harm; only a peer that holds the secret can
-//! disagree about the job. Process 0 mints the generation, and all others learn it from process 0, before they tell it to one another.
+//! disagree about the job. Process 0 mints the generation, and all others learn it from process 0, before they tell it to one another; or
+//! whoever started them has told it to all.
 //!
 //! timely's own mesh does none of this, and prints to stdout.
 //!
@@ -73,7 +74,11 @@ pub fn connect(cluster: &Cluster, meeting: &Meeting, lost: impl FnOnce(Lost) + S
         workers: cluster.workers as u64,
         heartbeat: u64::try_from(membership.heartbeat.as_micros()).unwrap_or(u64::MAX),
         cluster: 0,
-        generation: if cluster.process == 0 { Generation::mint(chance()?) } else { Generation::UNKNOWN },
+        generation: match membership.generation {
+            Some(generation) => generation,
+            None if cluster.process == 0 => Generation::mint(chance()?),
+            None => Generation::UNKNOWN,
+        },
         incarnation: chance()?,
         fingerprint: meeting.fingerprint,
         shown: meeting.shown,

@@ -85,6 +85,7 @@ pub fn on_workers<T: Send + 'static>(
         };
         config.try_build().map_err(EngineError::Start)?
     };
+    (cluster.membership.met)();
     let (mut outlets, mut points, mut files, mut parts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for staging in staging {
         let Staged { destination, file, part } = staging.meet(mark, cluster.processes());
