@@ -174,7 +174,7 @@ fn a_service_goes_on_with_any_number_of_processes_and_workers() {
 }
 
 /// Waits until all processes are others than those, and the service takes batches.
-fn again(place: &Place, service: &Service, before: &[u32], count: usize) -> Vec<u32> {
+pub fn again(place: &Place, service: &Service, before: &[u32], count: usize) -> Vec<u32> {
     let mut now = Vec::new();
     until("the next generation", || {
         now = processes(place);
@@ -345,28 +345,32 @@ fn processes_that_are_started_by_hand_are_one_service() {
     assert!(error.contains("waited 4 s in vain for process 1") && error.contains(&addresses[1]), "{error}");
 }
 
-/// Where every process writes points itself, a service of several has them.
+/// Where every process writes points itself, a service of several has them all, in one file.
 #[test]
 fn points_of_several_processes_go_to_a_file() {
-    let place = Place::new();
-    let service = Service::launched(&place, "-n 2 -w 1", "sensors --points file:points.lp --listen 127.0.0.1:0");
-    let lines: Vec<String> = (0..200)
-        .map(|minute| {
-            let (day, hour, minute) = (1 + minute / 96, minute / 4 % 24, minute % 4 * 15);
-            format!("2024-03-{day:02}T{hour:02}:{minute:02}:00Z,67e55044-10b1-426f-9247-bb680e5fe0c{},1.{minute}", minute % 3)
+    let lines: Vec<String> = (0..300)
+        .map(|number| {
+            let (quarter, sensor) = (number / 3, number % 3);
+            let (day, hour, minute) = (1 + quarter / 96, quarter / 4 % 24, quarter % 4 * 15);
+            format!("2024-03-{day:02}T{hour:02}:{minute:02}:00Z,67e55044-10b1-426f-9247-bb680e5fe0c{sensor},1.{number}")
         })
         .collect();
-    service.csv("/v1/sensors/data", format!("timestamp,sensor_uuid,sensor_value\n{}", rows(&lines))).ok();
-    let tables = service.get("/v1/sensors/tables/sensor_summary?format=csv").ok().text;
-    service.end();
-    let fresh = Place::new();
-    fresh.write("data.csv", format!("timestamp,sensor_uuid,sensor_value\n{}", rows(&lines)));
-    fresh.run("run sensors data=data.csv --out out -w 1").succeeds();
-    assert_eq!(tables, fresh.read("out/sensor_summary.csv"));
-    let sorted = |text: String| {
-        let mut lines: Vec<String> = text.lines().filter(|line| !line.starts_with('#')).map(String::from).collect();
-        lines.sort();
-        lines
+    let data = format!("timestamp,sensor_uuid,sensor_value\n{}", rows(&lines));
+    let words = "sensors --points file:points.lp --listen 127.0.0.1:0";
+    let served = |launch: Option<&str>| {
+        let place = Place::new();
+        let service = match launch {
+            Some(launch) => Service::launched(&place, launch, words),
+            None => Service::start(&place, &format!("{words} -w 1")),
+        };
+        service.csv("/v1/sensors/data", &data).ok();
+        let tables = service.get("/v1/sensors/tables/sensor_summary?format=csv").ok().text;
+        service.end();
+        let mut points: Vec<String> = place.read("points.lp").lines().filter(|line| !line.starts_with('#')).map(String::from).collect();
+        points.sort();
+        (tables, points)
     };
-    assert_eq!(sorted(place.read("points.lp")), sorted(fresh.read("out/points.lp")));
+    let (tables, points) = served(None);
+    assert_eq!((tables.lines().count(), points.len()), (4, lines.len()));
+    assert_eq!(served(Some("-n 2 -w 2")), (tables, points));
 }

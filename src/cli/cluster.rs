@@ -6,9 +6,7 @@ use crate::cluster::generation::Generation;
 use crate::cluster::launched::Launched;
 use crate::cluster::secret::{BadSecret, SECRET_BYTES_MAX, SECRET_BYTES_MIN, Secret};
 use crate::cluster::{self, Cluster, Membership};
-use crate::engine::Job;
 use crate::failure;
-use crate::points::Destination;
 use clap::ArgMatches;
 use std::fs::File;
 use std::io::Read;
@@ -22,18 +20,9 @@ const FIRST_PORT: usize = 2101;
 const SECRET_VARIABLE: &str = "RETALLY_CLUSTER_SECRET";
 
 /// Refuses what several processes can't agree on.
-pub fn check_processes(job: &Job, cluster: &Cluster, matches: &ArgMatches) -> Result<(), CliError> {
+pub fn check_processes(cluster: &Cluster, matches: &ArgMatches) -> Result<(), CliError> {
     if cluster.processes() > 1 && matches.get_one::<String>("as-of").is_some_and(|as_of| as_of == "now") {
         return Err(CliError::usage("--as-of now is another time on each process").hint("give all processes the same time"));
-    }
-    if cluster.processes() > 1 { check_points(job) } else { Ok(()) }
-}
-
-/// Refuses points that several processes can't write.
-pub fn check_points(job: &Job) -> Result<(), CliError> {
-    if matches!(job.points, Destination::Store(_)) {
-        return Err(CliError::usage("--points store:DIR is for one process alone")
-            .hint("let one process have more workers: -w N; or give a server or file:PATH"));
     }
     Ok(())
 }

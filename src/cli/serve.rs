@@ -71,7 +71,7 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     }
     let text = |name: &str| matches.get_one::<String>(name);
     let told: fn(&str) = if text("log-format").is_some_and(|format| format == "json") { told_json } else { told };
-    let cluster = cluster(matches, &dataflows)?;
+    let cluster = cluster_of(matches)?;
     if cluster.process > 0 {
         return Ok(member::run(&dataflows, &cluster, cluster::have_met, told)?);
     }
@@ -104,13 +104,10 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
 }
 
 /// The workers and processes, where what is served can be of several.
-fn cluster(matches: &ArgMatches, dataflows: &[Served]) -> Result<Cluster, CliError> {
+fn cluster_of(matches: &ArgMatches) -> Result<Cluster, CliError> {
     let mut cluster = cluster::cluster(matches)?;
-    if cluster.processes() > 1 {
-        if matches.contains_id("demo") && !matches.contains_id("state") {
-            return Err(CliError::usage("--demo of several processes needs a folder that all of them see").hint("say which: --state DIR"));
-        }
-        dataflows.iter().try_for_each(|served| cluster::check_points(&served.job))?;
+    if cluster.processes() > 1 && matches.contains_id("demo") && !matches.contains_id("state") {
+        return Err(CliError::usage("--demo of several processes needs a folder that all of them see").hint("say which: --state DIR"));
     }
     if cluster.process > 0 {
         cluster.membership.lost = lost_by_member;

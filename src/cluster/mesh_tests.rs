@@ -37,7 +37,8 @@ impl Process {
         let cluster = Cluster { workers: 2, process, addresses, membership };
         let (sender, receiver) = channel();
         let meet = move || {
-            let meeting = Meeting { fingerprint, terms: format!("number={fingerprint}\n"), shown, sees: &|shown| shown < 100 };
+            let meeting =
+                Meeting { fingerprint, terms: format!("number={fingerprint}\n"), shown, relays: false, sees: &|shown| shown < 100 };
             connect(&cluster, &meeting, move |lost| drop(sender.send(lost)))
         };
         Started(std::thread::spawn(meet), receiver)
