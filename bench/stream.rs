@@ -11,6 +11,7 @@ use crate::results::Line;
 use crate::workload::Workload;
 use crate::{Result, machine};
 use clap::Args;
+use retally::cluster::Cluster;
 use retally::engine::Passing;
 use retally::engine::host::{self, Completed, Host};
 use retally::ingest::batch::{Arrival, Batch};
@@ -56,7 +57,7 @@ pub fn main(options: &StreamOptions) -> Result<()> {
     let workload = Workload::generated(common, dataflow, Size { events: events + late, keys, late, ..load })?;
     let tables = tables(dataflow, options.tables.as_deref());
     let lines = workload.late_lines()?;
-    let (host, completed) = host::start(vec![job(dataflow, &tables)?], options.workers, Passing::Values)?;
+    let (host, completed) = host::start(vec![job(dataflow, &tables)?], Cluster::local(options.workers), Passing::Values)?;
     let mut stream = Stream { definition: dataflow.dataflow()?.definition(), host: &host, completed, arrivals: VecDeque::new() };
     stream.run(&[workload.batch()], 1)?;
     let batches: Vec<Batch> = lines.iter().map(|line| workload.lines_batch(std::slice::from_ref(line))).collect();

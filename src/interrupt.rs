@@ -109,6 +109,21 @@ pub fn listen_and_ask(ask: impl FnOnce() + Send + 'static) -> io::Result<()> {
     Ok(())
 }
 
+/// Listens to signals from now on, and tells each of them, by its number and its name.
+pub fn listen_and_tell(tell: impl Fn(i32, &'static str) + Send + 'static) -> io::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new(heard())?;
+    let run = move || signals.forever().for_each(|signal| tell(signal, name(signal)));
+    std::thread::Builder::new().name("signals".into()).spawn(run).map(drop)
+}
+
+/// Has this process do what a signal would have it do: the request to end, and the second time the end.
+pub fn raise() {
+    // Where there is no way to ask, there is none to end in order.
+    if signal_hook::low_level::raise(SIGTERM).is_err() {
+        signal_hook::low_level::exit(128 + SIGTERM);
+    }
+}
+
 /// The signals that are listened to.
 fn heard() -> Vec<i32> {
     let ignored = ignored(&std::fs::read_to_string("/proc/self/status").unwrap_or_default());

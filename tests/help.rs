@@ -39,6 +39,11 @@ fn of_run_brushing() {
 }
 
 #[test]
+fn of_launch() {
+    check("launch", "launch --help");
+}
+
+#[test]
 fn of_query() {
     check("query", "query --help");
 }

@@ -188,17 +188,22 @@ fn points_that_can_not_be_brought_together_are_refused_before_anything_is_read()
     }
 }
 
-/// A store has one writer, so that no process starts, wherever it would have been.
+/// Process 0 has the store open, and the others send it their points: what they read, and what their operators make.
 #[test]
-fn a_store_of_points_is_for_one_process() {
-    let place = Place::new();
-    place.write("data.csv", "2024-03-01T08:00:00Z,67e55044-10b1-426f-9247-bb680e5fe0c8,1\n");
-    let words = "run sensors data=data.csv --points store:points --out out -w 1";
-    for ran in run(&place, [words, words]) {
-        let failure = ran.fails_as_wrong_usage().names(&["--points store:DIR is for one process alone"]);
-        assert!(failure.hint.is_some_and(|hint| hint.contains("-w N") && hint.contains("file:PATH")));
+fn two_processes_write_the_store_of_one() {
+    for (generate, words, measurement) in [
+        ("sensors --out in --sensors 4 --days 4 --seed 3", "run sensors data=in/data.csv mapping=in/mapping.csv", "sensors.measurements"),
+        ("brushing --out in --toothbrushes 3 --datasets 12 --minutes 0.5 --seed 3", "run brushing datasets=in", "brushing.brushing"),
+    ] {
+        let place = Place::new();
+        place.run(&format!("generate {generate}")).succeeds();
+        place.run(&format!("{words} --out out -w 1 --points store:one")).succeeds();
+        let words = format!("{words} --out out -w 2 --points store:two");
+        run(&place, [&words, &words]).into_iter().for_each(|ran| drop(ran.succeeds()));
+        let points = |store: &str| place.run(&format!("query {measurement} --format csv --points store:{store}")).succeeds().stdout;
+        let [one, two] = ["one", "two"].map(points);
+        assert!(one.lines().count() > 500 && one == two, "{measurement}: {} and {} lines", one.lines().count(), two.lines().count());
     }
-    assert_eq!(place.names("."), ["data.csv", "hosts"]);
 }
 
 /// The first process finds the file; the second, which is to read a part of it, has it not.

@@ -4,6 +4,7 @@ use crate::support::known::{ACTIVE, EVENTS, Known, ONLINE, SERVERS, TEXT_IDS, US
 use crate::support::packed::gzip;
 use crate::support::program::Place;
 use crate::support::service::{Asker, Service, free_port};
+use crate::support::steps::{Clients, each_came_once};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
@@ -12,7 +13,6 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const CSV: (&str, &str) = ("content-type", "text/csv");
@@ -379,26 +379,6 @@ fn changes_add_up_to_the_tables_from_any_position() {
     service.end();
 }
 
-/// A batch, under a key of its own.
-struct Step {
-    key: String,
-    retract: bool,
-    body: String,
-}
-
-/// Sends a step, again and again until it is answered.
-fn send(asker: &Asker, round: u64, Step { key, retract, body }: &Step) {
-    let (path, key) = (format!("/v1/online/events?retract={retract}"), format!("{round} {key}"));
-    loop {
-        match asker.try_post(&path, &[CSV, ("idempotency-key", &key)], body.as_bytes()) {
-            Some(answer) if answer.status == 200 => return,
-            Some(answer) => assert!(matches!(answer.status, 409 | 503), "{} {}", answer.status, answer.text),
-            None => {}
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 /// So often a service is killed, where nothing else is asked for.
 const KILLS: u64 = 10;
 
@@ -416,48 +396,14 @@ fn whenever_it_is_killed_each_batch_counts_once() {
     while asker.get("/v1/status").ok().json()["streams"] != 1 {
         std::thread::sleep(Duration::from_millis(5));
     }
-    let steps: Vec<Step> = shuffled(&ONLINE.lines)
-        .chunks(25)
-        .enumerate()
-        .flat_map(|(number, lines)| {
-            let step = |name: &str, retract| Step { key: format!("{number} {name}"), retract, body: table(&EVENTS, lines) };
-            // Delivered, taken back, and delivered again: each counts once, or records are missing or too many.
-            if number % 2 == 0 { vec![step("once", false)] } else { vec![step("first", false), step("back", true), step("again", false)] }
-        })
-        .collect();
-    let (steps, is_over) = (Arc::new(steps), Arc::new(AtomicBool::new(false)));
-    let clients: Vec<_> = (0..3)
-        .map(|client| {
-            let (asker, steps, is_over) = (asker.clone(), Arc::clone(&steps), Arc::clone(&is_over));
-            std::thread::spawn(move || {
-                let mut sent = 0;
-                // All of it once, and again as long as services are killed: what is there already stays the same.
-                for round in 0.. {
-                    // What belongs together is of one client.
-                    let own = |step: &&Step| step.key.split(' ').next().unwrap().parse::<usize>().unwrap() % 3 == client;
-                    for step in steps.iter().filter(own) {
-                        // Not within what belongs together.
-                        if round > 0 && is_over.load(Ordering::Relaxed) && step.key.ends_with(['e', 't']) {
-                            return sent;
-                        }
-                        send(&asker, round, step);
-                        sent += 1;
-                        // So that there is something to be killed in.
-                        std::thread::sleep(Duration::from_millis(3));
-                    }
-                }
-                sent
-            })
-        })
-        .collect();
+    let clients = Clients::start(&asker, &ONLINE);
     for seed in 1..=kills {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         std::thread::sleep(Duration::from_millis(random.random_range(1..120)));
         service.kill();
         service = start(seed);
     }
-    is_over.store(true, Ordering::Relaxed);
-    let sent: usize = clients.into_iter().map(|client| client.join().unwrap()).sum();
+    let sent = clients.finish();
     service.same(&ONLINE);
     // The last batch changes something that is followed.
     let last = service.csv("/v1/online/events", table(&EVENTS, &["2023-02-01 00:00:00,1000,7,7,true".into()])).ok().json();
@@ -470,9 +416,7 @@ fn whenever_it_is_killed_each_batch_counts_once() {
     let mut sums = BTreeMap::new();
     add_up(&lines, &mut sums);
     adds_up(&service, "online", &FOLLOWED, &sums);
-    let batches = service.get("/v1/online/batches?limit=10000000").ok().json();
-    let keys: Vec<&str> = batches["batches"].as_array().unwrap().iter().filter_map(|batch| batch["key"].as_str()).collect();
-    assert_eq!(keys.len(), sent, "each key came in once");
+    each_came_once(&service, sent);
     service.end();
 }
 

@@ -1,7 +1,8 @@
 //! Points of a service: in its store, which it answers from, through corrections, restarts and kills.
 
+use crate::launch::{again, processes, signal};
 use crate::support::program::Place;
-use crate::support::service::{Asker, Service};
+use crate::support::service::{Asker, Service, free_port};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -75,6 +76,32 @@ fn same(measured: &Measured, service: &Asker, lines: &[String]) {
     let first = known.iter().find(|(place, value)| found.get(*place) != Some(value));
     let other = found.keys().find(|place| !known.contains_key(*place));
     assert!(found == known, "{} points for {}: {first:?} is missing or differs, {other:?} is too much", found.len(), known.len());
+}
+
+/// Process 0 has the store; the points of the others come to it, through kills of any of them, and with other numbers of processes.
+#[test]
+fn points_of_several_processes_come_together() {
+    let measured = Measured::new();
+    let (first, second) = measured.lines.split_at(measured.lines.len() / 2);
+    let words = format!("sensors --listen 127.0.0.1:{} --heartbeat 300ms", free_port());
+    let service = Service::launched(&measured.place, "-n 2 -w 2", &words);
+    service.post("/v1/sensors/mapping", &[CSV, ("idempotency-key", "mapping")], measured.place.read("in/mapping.csv")).ok();
+    service.csv("/v1/sensors/data", measured.csv(first)).ok();
+    same(&measured, &service, first);
+    for (which, name) in [(1, "KILL"), (0, "KILL"), (1, "STOP")] {
+        let before = processes(&measured.place);
+        signal(before[which], name);
+        again(&measured.place, &service, &before, 2);
+        same(&measured, &service, first);
+    }
+    service.csv("/v1/sensors/data", measured.csv(second)).ok();
+    service.csv("/v1/sensors/data?retract=true", measured.csv(&first[10..60])).ok();
+    let rest: Vec<String> = first[..10].iter().chain(&first[60..]).chain(second).cloned().collect();
+    same(&measured, &service, &rest);
+    service.end();
+    let service = Service::launched(&measured.place, "-n 3 -w 1", &words);
+    same(&measured, &service, &rest);
+    service.end();
 }
 
 #[test]

@@ -61,6 +61,7 @@ pub fn command() -> Command {
                 .subcommands(registry::dataflows().iter().map(|dataflow| generate(&dataflow.definition()))),
         )
         .subcommand(serve())
+        .subcommand(launch())
         .subcommand(feed())
         .subcommand(query())
         .subcommand(follow())
@@ -100,6 +101,22 @@ fn dataflow() -> Arg {
 /// The workers of a process.
 fn workers() -> Arg {
     flag("workers", "N", "Workers of this process [default: the cores of the machine]").short('w').value_parser(clap::value_parser!(u64))
+}
+
+/// The workers of a process, and the processes.
+fn cluster() -> [Arg; 7] {
+    let number = || ValueParser::from(clap::value_parser!(u64));
+    [
+        workers(),
+        flag("processes", "N", "Processes that run together").short('n').value_parser(number()).default_value("1"),
+        flag("process", "I", "The number of this process, from 0").short('p').value_parser(number()).default_value("0"),
+        flag("hosts", "FILE", "The address of each process, a HOST:PORT a line [default: localhost, from port 2101]"),
+        flag("secret-file", "FILE", "What proves that a process is one of them, at least 16 bytes; or RETALLY_CLUSTER_SECRET. Needed on any address that others can reach"),
+        flag("join-timeout", "DURATION", "How long processes wait for one another [default: 1m]").value_parser(values::join_timeout),
+        flag("heartbeat", "DURATION", "A process that gives no sign of life for three times as long is lost, and ends all others [default: 1s]")
+            .value_parser(values::heartbeat),
+    ]
+    .map(|arg| arg.help_heading("Workers"))
 }
 
 /// The folder of a state that is opened.
@@ -179,10 +196,51 @@ fn serve() -> Command {
                 .value_parser(values::bytes),
         )
         .arg(flag("keep-changes", "DURATION", "How long changes can be followed from [default: 30d]").value_parser(values::time_kept))
-        .arg(workers())
+        .args(cluster())
         .after_help(
             "Examples:\n  retally serve online --state state\n  curl -H 'content-type: text/csv' --data-binary @events.csv http://127.0.0.1:7878/v1/online/events\n  \
              curl -N 'http://127.0.0.1:7878/v1/changes?tables=online.online_daily'",
+        )
+}
+
+fn launch() -> Command {
+    let number = || ValueParser::from(clap::value_parser!(u64));
+    Command::new("launch")
+        .about("Start a run or a service as several processes, here or by ssh on other hosts, and start a service again when one is lost")
+        .arg(
+            flag("processes", "N", "How many [default: one for each line of --hosts]")
+                .short('n')
+                .value_parser(clap::value_parser!(u64).range(1..=1024))
+                .required_unless_present("hosts"),
+        )
+        .arg(flag("workers", "N", "Workers of each process [default: the cores of its machine]").short('w').value_parser(number()))
+        .arg(flag("hosts", "FILE", "The address of each process, a HOST:PORT a line; with --ssh also USER@HOST:PORT [default: free ports of this host]"))
+        .arg(
+            flag("ssh", "COMMAND", "Start process I on the host of line I, by ssh or by this command, such as 'ssh -i KEY': the same program in a folder of the same name")
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("ssh")
+                .requires("hosts"),
+        )
+        .arg(flag("program", "PATH", "Where the program is on the hosts [default: where it is here]"))
+        .arg(
+            flag("max-restarts", "N", "Give up when a service has been started again so often within the window [default: 10]")
+                .value_parser(number()),
+        )
+        .arg(flag("restart-window", "DURATION", "The window [default: 10m]").value_parser(values::every))
+        .arg(flag("stop-timeout", "DURATION", "Kill processes that take longer to end when they are asked to [default: 30s]").value_parser(values::every))
+        .arg(flag("log-format", "FORMAT", "How the processes' lines on stderr are printed: as they are, or as JSON").value_parser(["text", "json"]).default_value("text"))
+        .arg(
+            Arg::new("command")
+                .value_name("COMMAND")
+                .num_args(1..)
+                .last(true)
+                .required(true)
+                .help("run DATAFLOW ... or serve DATAFLOW ..., as they are without launch"),
+        )
+        .after_help(
+            "Examples:\n  retally launch -n 2 -w 2 -- serve online --state state\n  \
+             retally launch --hosts hosts.txt --ssh -- serve online --state /mnt/shared/state",
         )
 }
 
@@ -422,39 +480,7 @@ fn run(dataflow: &dyn Dataflow) -> Command {
         )
         .args(reading())
         .arg(Arg::new("quiet").short('q').long("quiet").action(ArgAction::SetTrue).help("No progress, no summaries"))
-        .arg(workers().help_heading("Workers"))
-        .arg(
-            flag("processes", "N", "Processes that run together")
-                .short('n')
-                .value_parser(number())
-                .default_value("1")
-                .help_heading("Workers"),
-        )
-        .arg(
-            flag("process", "I", "The number of this process, from 0")
-                .short('p')
-                .value_parser(number())
-                .default_value("0")
-                .help_heading("Workers"),
-        )
-        .arg(
-            flag("hosts", "FILE", "The address of each process, a HOST:PORT a line [default: localhost, from port 2101]")
-                .help_heading("Workers"),
-        )
-        .arg(
-            flag("secret-file", "FILE", "What proves that a process is one of them, at least 16 bytes; or RETALLY_CLUSTER_SECRET. Needed on any address that others can reach")
-                .help_heading("Workers"),
-        )
-        .arg(
-            flag("join-timeout", "DURATION", "How long processes wait for one another [default: 1m]")
-                .value_parser(values::join_timeout)
-                .help_heading("Workers"),
-        )
-        .arg(
-            flag("heartbeat", "DURATION", "A process that gives no sign of life for three times as long is lost, and ends all others [default: 1s]")
-                .value_parser(values::heartbeat)
-                .help_heading("Workers"),
-        )
+        .args(cluster())
         .args(definition.settings.iter().map(setting))
 }
 

@@ -1,15 +1,17 @@
 //! From flags to who takes part: the workers, the processes, and the secret that they share.
 
 use super::error::{self, CliError};
+use super::launched;
+use crate::cluster::generation::Generation;
+use crate::cluster::launched::Launched;
 use crate::cluster::secret::{BadSecret, SECRET_BYTES_MAX, SECRET_BYTES_MIN, Secret};
 use crate::cluster::{self, Cluster, Membership};
-use crate::engine::Job;
 use crate::failure;
-use crate::points::Destination;
 use clap::ArgMatches;
 use std::fs::File;
 use std::io::Read;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The first port of processes on one host, as timely has it.
@@ -18,24 +20,75 @@ const FIRST_PORT: usize = 2101;
 const SECRET_VARIABLE: &str = "RETALLY_CLUSTER_SECRET";
 
 /// Refuses what several processes can't agree on.
-pub fn check_processes(job: &Job, cluster: &Cluster, matches: &ArgMatches) -> Result<(), CliError> {
+pub fn check_processes(cluster: &Cluster, matches: &ArgMatches) -> Result<(), CliError> {
     if cluster.processes() > 1 && matches.get_one::<String>("as-of").is_some_and(|as_of| as_of == "now") {
         return Err(CliError::usage("--as-of now is another time on each process").hint("give all processes the same time"));
-    }
-    if cluster.processes() > 1 && matches!(job.points, Destination::Store(_)) {
-        return Err(CliError::usage("--points store:DIR is for one process alone")
-            .hint("let one process have more workers: -w N; or give a server or file:PATH"));
     }
     Ok(())
 }
 
-/// The workers and processes of a command line.
+static MET: AtomicBool = AtomicBool::new(false);
+
+/// Whether all processes are connected, or were.
+pub fn have_met() -> bool {
+    MET.load(Ordering::Acquire)
+}
+
+fn met() {
+    MET.store(true, Ordering::Release);
+}
+
+fn met_and_told() {
+    met();
+    launched::met();
+}
+
+/// The workers and processes of a command line, or of what `launch` says. To be called once.
 pub fn cluster(matches: &ArgMatches) -> Result<Cluster, CliError> {
-    let number = |name: &str| matches.get_one::<u64>(name).map(|number| usize::try_from(*number).unwrap_or(usize::MAX));
+    let duration = |name: &str, default| matches.get_one::<Duration>(name).copied().unwrap_or(default);
+    let membership = Membership {
+        join_timeout: duration("join-timeout", cluster::JOIN_TIMEOUT),
+        heartbeat: duration("heartbeat", cluster::HEARTBEAT),
+        met,
+        lost: error::lost,
+        ..Membership::default()
+    };
+    match launched::told()? {
+        Some(launched) => of_launch(matches, launched, membership),
+        None => by_hand(matches, membership),
+    }
+}
+
+/// What `launch` says.
+fn of_launch(matches: &ArgMatches, launched: Launched, membership: Membership) -> Result<Cluster, CliError> {
+    let secret = launched.secret().map_err(|why| CliError::failed(format!("the secret of `retally launch` {why}")))?;
+    let membership = Membership { secret, generation: Some(Generation(launched.generation)), met: met_and_told, ..membership };
+    let workers = workers(launched.workers.or(number(matches, "workers")))?;
+    let Launched { process, addresses, .. } = launched;
+    let addresses = if addresses.len() > 1 { addresses } else { Vec::new() };
+    Ok(Cluster { workers, process, addresses, membership })
+}
+
+/// So many workers, or as many as there are cores.
+pub fn workers(given: Option<usize>) -> Result<usize, CliError> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let (workers, processes, process) =
-        (number("workers").unwrap_or(cores), number("processes").unwrap_or(1), number("process").unwrap_or(0));
-    if !(1..=1024).contains(&workers) || !(1..=1024).contains(&processes) || process >= processes {
+    let workers = given.unwrap_or(cores);
+    if (1..=1024).contains(&workers) {
+        return Ok(workers);
+    }
+    Err(CliError::usage(format!("can't have {workers} workers")).hint("from 1 to 1024"))
+}
+
+/// A number that was given.
+pub fn number(matches: &ArgMatches, name: &str) -> Option<usize> {
+    matches.get_one::<u64>(name).map(|number| usize::try_from(*number).unwrap_or(usize::MAX))
+}
+
+/// What flags say, one command for each process.
+fn by_hand(matches: &ArgMatches, membership: Membership) -> Result<Cluster, CliError> {
+    let workers = workers(number(matches, "workers"))?;
+    let (processes, process) = (number(matches, "processes").unwrap_or(1), number(matches, "process").unwrap_or(0));
+    if !(1..=1024).contains(&processes) || process >= processes {
         return Err(CliError::usage(format!("can't be process {process} of {processes} with {workers} workers"))
             .hint("from 1 to 1024 workers and processes; the first process is 0"));
     }
@@ -45,15 +98,7 @@ pub fn cluster(matches: &ArgMatches) -> Result<Cluster, CliError> {
     let addresses = match matches.get_one::<String>("hosts") {
         None if processes == 1 => Vec::new(),
         None => (0..processes).map(|process| format!("localhost:{}", FIRST_PORT + process)).collect(),
-        Some(path) => {
-            let text =
-                std::fs::read_to_string(path).map_err(|error| CliError::usage(format!("could not read --hosts {path:?}: {error}")))?;
-            let lines: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect();
-            if lines.len() < processes {
-                return Err(CliError::usage(format!("--hosts {path:?} has {} addresses for {processes} processes", lines.len())));
-            }
-            lines.into_iter().take(processes).collect()
-        }
+        Some(path) => hosts(path, Some(processes))?,
     };
     // One process alone needs none.
     let secret = if processes > 1 { secret(matches)? } else { None };
@@ -62,14 +107,19 @@ pub fn cluster(matches: &ArgMatches) -> Result<Cluster, CliError> {
         return Err(error
             .hint(format!("give all of them the same: --secret-file FILE, of at least {SECRET_BYTES_MIN} bytes; or {SECRET_VARIABLE}")));
     }
-    let duration = |name: &str, default| matches.get_one::<Duration>(name).copied().unwrap_or(default);
-    let membership = Membership {
-        secret: secret.unwrap_or(Secret::none()),
-        join_timeout: duration("join-timeout", cluster::JOIN_TIMEOUT),
-        heartbeat: duration("heartbeat", cluster::HEARTBEAT),
-        lost: error::lost,
-    };
+    let membership = Membership { secret: secret.unwrap_or(Secret::none()), ..membership };
     Ok(Cluster { workers, process, addresses, membership })
+}
+
+/// The first lines of a file of hosts, or all of them.
+pub fn hosts(path: &str, processes: Option<usize>) -> Result<Vec<String>, CliError> {
+    let text = std::fs::read_to_string(path).map_err(|error| CliError::usage(format!("could not read --hosts {path:?}: {error}")))?;
+    let lines: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect();
+    let processes = processes.unwrap_or(lines.len());
+    if lines.is_empty() || lines.len() < processes {
+        return Err(CliError::usage(format!("--hosts {path:?} has {} addresses for {processes} processes", lines.len())));
+    }
+    Ok(lines.into_iter().take(processes).collect())
 }
 
 /// The secret of a cluster, from its file, or from the environment.

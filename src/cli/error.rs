@@ -44,6 +44,13 @@ impl CliError {
         self
     }
 
+    /// With another exit code.
+    #[must_use]
+    pub fn code(mut self, code: u8) -> CliError {
+        self.code = code;
+        self
+    }
+
     /// As a failure of something that is named before it.
     #[must_use]
     pub fn within(self, what: &str) -> CliError {
@@ -259,6 +266,11 @@ pub fn lost(lost: Lost) {
 /// Says something on stderr, on one line. Where nobody listens any more, nothing is lost by going on.
 pub fn say(line: &str) {
     writeln!(io::stderr(), "{}", terminal::line(line)).ok();
+}
+
+/// Says an object on stderr, for those who collect logs: a line.
+pub fn say_object(object: &serde_json::Value) {
+    say(&object.to_string());
 }
 
 /// The reader of a pipe that has seen enough is no error.

@@ -1,6 +1,7 @@
 //! From flags to what is run: the job, its batches, the workers of one process, and where tables and points go.
 
 use super::args;
+use super::cluster;
 use super::error::CliError;
 use super::mapping;
 use crate::engine::Job;
@@ -207,12 +208,7 @@ fn points(graph: &dyn Graph, matches: &ArgMatches) -> Result<Destination, CliErr
 
 /// The workers of a command line, where there is one process.
 pub fn cluster_of_one(matches: &ArgMatches) -> Result<usize, CliError> {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let workers = matches.get_one::<u64>("workers").map_or(cores, |number| usize::try_from(*number).unwrap_or(usize::MAX));
-    if (1..=1024).contains(&workers) {
-        return Ok(workers);
-    }
-    Err(CliError::usage(format!("can't have {workers} workers")).hint("from 1 to 1024"))
+    cluster::workers(cluster::number(matches, "workers"))
 }
 
 /// The batches: the positional inputs, and each `--then`.

@@ -13,6 +13,8 @@ mod follow;
 mod forget;
 pub mod generate;
 pub mod job;
+mod launch;
+mod launched;
 mod mapping;
 pub mod progress;
 pub mod query;
@@ -91,6 +93,10 @@ pub fn main() -> ExitCode {
         Some(("query", matches)) if matches.contains_id("points") => query::main(matches),
         Some(("query", matches)) => rows::main(matches),
         Some(("serve", matches)) => serve::main(matches),
+        Some(("launch", matches)) => match launch::command(matches) {
+            Ok(command) => launch::main(matches, &command),
+            Err(error) => return refused(&error),
+        },
         Some(("feed", matches)) => feed::main(matches),
         Some(("follow", matches)) => follow::main(matches),
         Some(("rejected", matches)) => rows::rejected(matches),

@@ -31,7 +31,7 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let text = |name: &str| matches.get_one::<String>(name);
     let job = job::job(dataflow, matches)?;
     let cluster = cluster::cluster(matches)?;
-    cluster::check_processes(&job, &cluster, matches)?;
+    cluster::check_processes(&cluster, matches)?;
     let batches = job::batches(&job.definition, matches)?;
     error::listen_to_signals()?;
     let mut driver = RunDriver::silent(&job, batches);

@@ -1,8 +1,11 @@
 //! `retally serve`: dataflows that are kept right for as long as they are left alone.
 
-use super::error::{CliError, say, unless_broken_pipe};
-use super::{job, mapping, serve_demo};
+use super::error::{self, CliError, say, say_object, unless_broken_pipe};
+use super::{cluster, job, mapping, serve_demo};
+use crate::cluster::Cluster;
+use crate::cluster::watch::Lost;
 use crate::engine;
+use crate::interrupt;
 use crate::registry;
 use crate::serve::further::Wanted;
 use crate::serve::http::auth::Tokens;
@@ -10,7 +13,7 @@ use crate::serve::http::server::tls;
 use crate::serve::limits::Limits;
 use crate::serve::out::{Out, Webhook};
 use crate::serve::served::Served;
-use crate::serve::{self, Options};
+use crate::serve::{self, Options, member};
 use crate::shown;
 use crate::sinks::{Destination, Format};
 use crate::state::folders::Folder;
@@ -67,6 +70,11 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
         return Err(error.hint("serve them apart, or give a store or a server"));
     }
     let text = |name: &str| matches.get_one::<String>(name);
+    let told: fn(&str) = if text("log-format").is_some_and(|format| format == "json") { told_json } else { told };
+    let cluster = cluster_of(matches)?;
+    if cluster.process > 0 {
+        return Ok(member::run(&dataflows, &cluster, cluster::have_met, told)?);
+    }
     let listen = text("listen").cloned().or(mapping::read(matches)?.listen).unwrap_or_else(|| LISTEN.into());
     let tokens = text("tokens").map(|path| Tokens::read(Path::new(path))).transpose();
     let tokens = tokens.map_err(|why| CliError::usage(format!("--tokens {why}")))?;
@@ -75,15 +83,14 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
         _ => None,
     };
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let told: fn(&str) = if text("log-format").is_some_and(|format| format == "json") { told_json } else { told };
-    let (workers, limits) = (job::cluster_of_one(matches)?, limits(matches));
+    let limits = limits(matches);
     let settle = matches.get_one::<Duration>("settle").copied().unwrap_or(SETTLE);
     let (sinks, watched) = (sinks(matches, &names, &dataflows)?, watched(matches, &names, &dataflows)?);
     let demo = match (seed, &folder) {
         (Some(seed), Some(folder)) => serve_demo::generate(&names, seed, folder.path())?,
         _ => Vec::new(),
     };
-    let options = Options { listen, state, workers, limits, sinks, watched, demo, settle, tokens, tls, told };
+    let options = Options { listen, state, cluster, limits, sinks, watched, demo, settle, tokens, tls, told };
     let listening = |address: SocketAddr| {
         // Nobody has to read it.
         unless_broken_pipe(writeln!(stdout(), "listening on {scheme}://{address}").and_then(|()| stdout().flush())).ok();
@@ -94,6 +101,26 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
         }
     };
     Ok(serve::run(dataflows, options, listening)?)
+}
+
+/// The workers and processes, where what is served can be of several.
+fn cluster_of(matches: &ArgMatches) -> Result<Cluster, CliError> {
+    let mut cluster = cluster::cluster(matches)?;
+    if cluster.processes() > 1 && matches.contains_id("demo") && !matches.contains_id("state") {
+        return Err(CliError::usage("--demo of several processes needs a folder that all of them see").hint("say which: --state DIR"));
+    }
+    if cluster.process > 0 {
+        cluster.membership.lost = lost_by_member;
+    }
+    Ok(cluster)
+}
+
+/// One that was asked to end waits for process 0, and that it is gone is what was waited for.
+fn lost_by_member(lost: Lost) {
+    if member::is_asked() {
+        interrupt::exit(0);
+    }
+    error::lost(lost);
 }
 
 /// Two dataflows whose points would go to the same file, where there are two.
@@ -208,8 +235,7 @@ fn told(what: &str) {
 
 /// For those who collect logs: an object a line.
 fn told_json(what: &str) {
-    let line = serde_json::json!({"time": engine::now().to_string(), "level": "info", "message": what});
-    say(&line.to_string());
+    say_object(&serde_json::json!({"time": engine::now().to_string(), "level": "info", "message": what}));
 }
 
 fn limits(matches: &ArgMatches) -> Limits {

@@ -20,6 +20,8 @@ pub enum Purpose {
     Heartbeat,
     /// What workers send to one another.
     Data,
+    /// Points for the store of process 0.
+    Points,
 }
 
 /// What a process says of itself.
@@ -93,7 +95,7 @@ impl Claims {
         ];
         let mut bytes = self.version.to_vec();
         bytes.extend(numbers.into_iter().flat_map(u64::to_le_bytes));
-        bytes.extend([u8::from(self.purpose == Purpose::Data), u8::from(self.sees)]);
+        bytes.extend([self.purpose as u8, u8::from(self.sees)]);
         let terms = fitting(&self.terms);
         bytes.extend((terms.len() as u64).to_le_bytes());
         bytes.extend(terms.bytes());
@@ -118,6 +120,7 @@ impl Claims {
         let purpose = match purpose {
             0 => Purpose::Heartbeat,
             1 => Purpose::Data,
+            2 => Purpose::Points,
             _ => return None,
         };
         let sees = *sees == 1;
@@ -217,8 +220,9 @@ pub mod tests {
     #[test]
     fn claims_come_back_and_what_is_cut_or_wrong_does_not() {
         let plain = claims();
+        let points = Claims { purpose: Purpose::Points, ..claims() };
         let long = Claims { terms: "x=1\n".repeat(2000), purpose: Purpose::Data, sees: false, ..claims() };
-        for claims in [&plain, &long] {
+        for claims in [&plain, &long, &points] {
             let bytes = claims.to_bytes();
             assert_eq!(bytes.len(), CLAIMS_BYTES);
             assert_eq!(Claims::from_bytes(&bytes), Some(Claims { terms: fitting(&claims.terms), ..claims.clone() }));
@@ -229,7 +233,7 @@ pub mod tests {
         assert_eq!(fitting(&long.terms).len(), TERMS_BYTES_MAX);
         let at = VERSION_BYTES + NUMBERS * 8;
         // The purpose, the length of terms, and a text that is none.
-        for (place, byte) in [(at, 2), (at + 4, 0xff), (at + 2 + LENGTH_BYTES, 0xff)] {
+        for (place, byte) in [(at, 3), (at + 4, 0xff), (at + 2 + LENGTH_BYTES, 0xff)] {
             let mut bytes = plain.to_bytes();
             bytes[place] = byte;
             assert_eq!(Claims::from_bytes(&bytes), None, "{place}");

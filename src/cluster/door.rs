@@ -132,7 +132,7 @@ impl Reception {
     fn let_in(&mut self, stream: TcpStream, claims: &Claims) {
         match claims.purpose {
             Purpose::Heartbeat => self.alarm.add(claims.place(), stream),
-            Purpose::Data => self.roll.enter(claims.place(), stream),
+            Purpose::Data | Purpose::Points => self.roll.enter(claims, stream),
         }
     }
 }

@@ -21,12 +21,17 @@ pub struct Link {
     messages: Messages,
 }
 
+/// From now on, who reads and writes on a connection waits.
+pub fn settle(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(None)?;
+    stream.set_write_timeout(None)
+}
+
 impl Link {
     /// A connection that waits for what is to be read and written, for as long as the process at its other end is watched.
     pub fn new(stream: TcpStream, process: usize, alarm: Alarm) -> io::Result<Link> {
-        stream.set_nonblocking(false)?;
-        stream.set_read_timeout(None)?;
-        stream.set_write_timeout(None)?;
+        settle(&stream)?;
         Ok(Link { stream, process, alarm, messages: Messages::default() })
     }
 

@@ -1,9 +1,10 @@
 //! The connections between the processes of a cluster.
 //!
 //! Process I listens on line I of the hosts file, connects to the processes before it, and is connected to by those after it: once for
-//! signs of life, and then once for what workers send. A connection counts once both ends have proved that they hold the secret, and agree
+//! signs of life, and then once for what workers send; and process 0 once more for points, where it has their store. A connection counts once both ends have proved that they hold the secret, and agree
 //! on what they run (`handshake.rs`). A stranger is dropped whatever it says, and does no harm; only a peer that holds the secret can
-//! disagree about the job. Process 0 mints the generation, and all others learn it from process 0, before they tell it to one another.
+//! disagree about the job. Process 0 mints the generation, and all others learn it from process 0, before they tell it to one another; or
+//! whoever started them has told it to all.
 //!
 //! timely's own mesh does none of this, and prints to stdout.
 //!
@@ -15,11 +16,11 @@ use super::dial::Dial;
 use super::door::Door;
 pub use super::error::MeshError;
 use super::generation::Generation;
-use super::link::Link;
+use super::link::{self, Link};
 use super::roll::Roll;
 use super::watch::{Lost, Watch, Watched};
 use super::{Cluster, nonce};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -31,6 +32,8 @@ pub struct Meeting<'m> {
     pub terms: String,
     /// What process 0 shows the others; 0 where there is nothing to be seen.
     pub shown: u64,
+    /// Whether other processes send points to process 0.
+    pub relays: bool,
     /// Whether another process sees what process 0 shows.
     pub sees: &'m dyn Fn(u64) -> bool,
 }
@@ -39,6 +42,8 @@ pub struct Meeting<'m> {
 pub struct Mesh {
     /// One for each other process, none for this one.
     pub links: Vec<Option<Link>>,
+    /// For points: of process 0 one from each other process, of those one to process 0; none where there are no points to be sent.
+    pub relays: Vec<TcpStream>,
     /// What process 0 shows.
     pub shown: u64,
     /// What keeps the processes together.
@@ -73,7 +78,11 @@ pub fn connect(cluster: &Cluster, meeting: &Meeting, lost: impl FnOnce(Lost) + S
         workers: cluster.workers as u64,
         heartbeat: u64::try_from(membership.heartbeat.as_micros()).unwrap_or(u64::MAX),
         cluster: 0,
-        generation: if cluster.process == 0 { Generation::mint(chance()?) } else { Generation::UNKNOWN },
+        generation: match membership.generation {
+            Some(generation) => generation,
+            None if cluster.process == 0 => Generation::mint(chance()?),
+            None => Generation::UNKNOWN,
+        },
         incarnation: chance()?,
         fingerprint: meeting.fingerprint,
         shown: meeting.shown,
@@ -81,19 +90,26 @@ pub fn connect(cluster: &Cluster, meeting: &Meeting, lost: impl FnOnce(Lost) + S
         sees: true,
         terms: claims::fitting(&meeting.terms),
     };
-    let roll = Arc::new(Roll::new(ours));
+    let roll = Arc::new(Roll::new(ours, meeting.relays));
     let watched = Watched { process: cluster.process, addresses: cluster.addresses.clone(), heartbeat: membership.heartbeat };
     let watch = Watch::start(watched, lost).map_err(|error| MeshError::system(&error))?;
     let alarm = watch.alarm();
     let door =
         Door::open(listener, Arc::clone(&roll), membership.secret.clone(), alarm.clone()).map_err(|error| MeshError::system(&error))?;
     let dial = Dial { roll: &roll, secret: &membership.secret, deadline, timeout, sees: meeting.sees };
-    let mut streams = Vec::new();
+    let (mut streams, mut relays) = (Vec::new(), Vec::new());
     for (process, address) in cluster.addresses.iter().enumerate().take(cluster.process) {
         alarm.add(process, dial.reach(process, address, Purpose::Heartbeat)?);
         streams.push((process, dial.reach(process, address, Purpose::Data)?));
+        if meeting.relays && process == 0 {
+            relays.push(dial.reach(process, address, Purpose::Points)?);
+        }
     }
     streams.extend(roll.await_others(timeout, deadline, &cluster.addresses)?);
+    relays.extend(roll.relays());
+    for relay in &relays {
+        link::settle(relay).map_err(|error| MeshError::system(&error))?;
+    }
     let mut links: Vec<Option<Link>> = (0..cluster.processes()).map(|_| None).collect();
     for (process, stream) in streams {
         let link = Link::new(stream, process, alarm.clone()).map_err(|error| MeshError::system(&error))?;
@@ -102,7 +118,7 @@ pub fn connect(cluster: &Cluster, meeting: &Meeting, lost: impl FnOnce(Lost) + S
         }
     }
     let shown = roll.lock().ours().shown;
-    Ok(Mesh { links, shown, ties: Ties { watch, _door: door } })
+    Ok(Mesh { links, relays, shown, ties: Ties { watch, _door: door } })
 }
 
 #[cfg(test)]

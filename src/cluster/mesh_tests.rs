@@ -33,11 +33,12 @@ struct Started(JoinHandle<Result<Mesh, MeshError>>, Receiver<Lost>);
 impl Process {
     fn start(self) -> Started {
         let Process { addresses, process, fingerprint, shown, secret, join_timeout } = self;
-        let membership = Membership { secret, join_timeout, heartbeat: HEARTBEAT, lost: |_| {} };
+        let membership = Membership { secret, join_timeout, heartbeat: HEARTBEAT, ..Membership::default() };
         let cluster = Cluster { workers: 2, process, addresses, membership };
         let (sender, receiver) = channel();
         let meet = move || {
-            let meeting = Meeting { fingerprint, terms: format!("number={fingerprint}\n"), shown, sees: &|shown| shown < 100 };
+            let meeting =
+                Meeting { fingerprint, terms: format!("number={fingerprint}\n"), shown, relays: false, sees: &|shown| shown < 100 };
             connect(&cluster, &meeting, move |lost| drop(sender.send(lost)))
         };
         Started(std::thread::spawn(meet), receiver)

@@ -6,12 +6,16 @@ pub mod door;
 pub mod error;
 pub mod generation;
 pub mod handshake;
+pub mod launched;
 pub mod link;
+pub mod loopback;
 pub mod mesh;
+pub mod restarts;
 pub mod roll;
 pub mod secret;
 pub mod watch;
 
+use generation::Generation;
 use secret::Secret;
 use std::io;
 use std::time::Duration;
@@ -44,15 +48,26 @@ pub struct Membership {
     pub join_timeout: Duration,
     /// The time between signs of life. A process that gives none for three times as long is lost.
     pub heartbeat: Duration,
+    /// The start that all processes belong to, where whoever started them has said it; otherwise process 0 mints one.
+    pub generation: Option<Generation>,
+    /// Called once, when all processes are connected.
+    pub met: fn(),
     /// Called when a process is lost. This process ends by it.
     pub lost: fn(Lost),
+}
+
+impl Default for Membership {
+    /// That of one process, which has nobody to meet.
+    fn default() -> Membership {
+        let (secret, generation) = (Secret::none(), None);
+        Membership { secret, join_timeout: JOIN_TIMEOUT, heartbeat: HEARTBEAT, generation, met: || {}, lost: |_| {} }
+    }
 }
 
 impl Cluster {
     /// One process.
     pub fn local(workers: usize) -> Cluster {
-        let membership = Membership { secret: Secret::none(), join_timeout: JOIN_TIMEOUT, heartbeat: HEARTBEAT, lost: |_| {} };
-        Cluster { workers, process: 0, addresses: Vec::new(), membership }
+        Cluster { workers, process: 0, addresses: Vec::new(), membership: Membership::default() }
     }
 
     /// The number of processes.

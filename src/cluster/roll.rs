@@ -15,6 +15,8 @@ const NAMED_MAX: usize = 5;
 pub struct Roll {
     state: Mutex<State>,
     changed: Condvar,
+    /// Whether each other process has a connection for points to process 0.
+    relays: bool,
 }
 
 /// What is known at a moment.
@@ -37,13 +39,17 @@ struct Member {
     data: bool,
     /// That connection.
     stream: Option<TcpStream>,
+    /// Likewise, for points.
+    points: bool,
+    relay: Option<TcpStream>,
 }
 
 impl Roll {
-    /// None is there.
-    pub fn new(ours: Claims) -> Roll {
+    /// None is there. On process 0, `relays` says whether connections for points are awaited, too.
+    pub fn new(ours: Claims, relays: bool) -> Roll {
+        let relays = relays && ours.process == 0;
         let members = (0..ours.processes).map(|_| None).collect();
-        Roll { state: Mutex::new(State { ours, members, complete: false, failure: None, came: None }), changed: Condvar::new() }
+        Roll { state: Mutex::new(State { ours, members, complete: false, failure: None, came: None }), changed: Condvar::new(), relays }
     }
 
     /// The state, to be looked at or changed.
@@ -56,12 +62,20 @@ impl Roll {
         self.changed.notify_all();
     }
 
-    /// The connection of workers of a process that was welcome is there.
-    pub fn enter(&self, process: usize, stream: TcpStream) {
-        if let Some(member) = self.lock().members.get_mut(process).and_then(Option::as_mut) {
-            member.stream = Some(stream);
+    /// A connection of a process that was welcome is there: of workers, or for points.
+    pub fn enter(&self, claims: &Claims, stream: TcpStream) {
+        if let Some(member) = self.lock().members.get_mut(claims.place()).and_then(Option::as_mut) {
+            match claims.purpose {
+                Purpose::Points => member.relay = Some(stream),
+                Purpose::Data | Purpose::Heartbeat => member.stream = Some(stream),
+            }
         }
         self.tell();
+    }
+
+    /// The connections for points, when all are there.
+    pub fn relays(&self) -> Vec<TcpStream> {
+        self.lock().members.iter_mut().flatten().filter_map(|member| member.relay.take()).collect()
     }
 
     /// Waits for all processes behind this one, and returns their connections of workers.
@@ -71,7 +85,7 @@ impl Roll {
             if let Some(failure) = &state.failure {
                 return Err(failure.clone());
             }
-            let awaited: Vec<usize> = state.awaited().collect();
+            let awaited: Vec<usize> = state.awaited(self.relays).collect();
             if awaited.is_empty() {
                 state.complete = true;
                 let streams = state.members.iter_mut().enumerate();
@@ -122,9 +136,10 @@ impl State {
         self.complete
     }
 
-    fn awaited(&self) -> impl Iterator<Item = usize> {
+    fn awaited(&self, relays: bool) -> impl Iterator<Item = usize> {
         let behind = self.members.iter().enumerate().skip(self.ours.place().saturating_add(1));
-        behind.filter(|(_, member)| member.as_ref().is_none_or(|member| member.stream.is_none())).map(|(process, _)| process)
+        let is_there = move |member: &Member| member.stream.is_some() && (!relays || member.relay.is_some());
+        behind.filter(move |(_, member)| !member.as_ref().is_some_and(is_there)).map(|(process, _)| process)
     }
 
     /// What becomes of a process that has proved that it holds the secret, and says this of itself. Where it is welcome, it is there.
@@ -148,11 +163,15 @@ impl State {
         match (place, theirs.purpose) {
             _ if self.complete => Verdict::Late,
             (place @ None, Purpose::Heartbeat) => {
-                *place = Some(Member { incarnation: theirs.incarnation, data: false, stream: None });
+                *place = Some(Member { incarnation: theirs.incarnation, data: false, stream: None, points: false, relay: None });
                 Verdict::Welcome
             }
             (Some(member), Purpose::Data) if member.incarnation == theirs.incarnation && !member.data => {
                 member.data = true;
+                Verdict::Welcome
+            }
+            (Some(member), Purpose::Points) if member.incarnation == theirs.incarnation && member.data && !member.points => {
+                member.points = true;
                 Verdict::Welcome
             }
             _ => Verdict::Taken,
@@ -165,7 +184,8 @@ impl State {
         match (place, theirs.purpose) {
             (place, Purpose::Heartbeat) => *place = None,
             (Some(member), Purpose::Data) => member.data = false,
-            (None, Purpose::Data) => {}
+            (Some(member), Purpose::Points) => member.points = false,
+            (None, Purpose::Data | Purpose::Points) => {}
         }
     }
 
@@ -184,7 +204,7 @@ mod tests {
     use crate::cluster::claims::tests::claims;
 
     fn roll() -> Roll {
-        Roll::new(Claims { process: 0, ..claims() })
+        Roll::new(Claims { process: 0, ..claims() }, false)
     }
 
     fn data(process: u64) -> Claims {
@@ -209,7 +229,7 @@ mod tests {
         for claims in [beats(process), data(process)] {
             assert_eq!(roll.lock().admit(&claims), Verdict::Welcome);
         }
-        roll.enter(usize::try_from(process).unwrap(), stream());
+        roll.enter(&data(process), stream());
     }
 
     #[test]
@@ -223,11 +243,35 @@ mod tests {
         assert_eq!(waited(&roll), Err(said.into()));
         assert_eq!(roll.lock().admit(&data(1)), Verdict::Welcome);
         assert_eq!(waited(&roll), Err(said.into()), "it has been told, and is not there yet");
-        roll.enter(1, stream());
+        roll.enter(&data(1), stream());
         assert_eq!(waited(&roll), Ok(()));
         assert_eq!(roll.lock().admit(&beats(1)), Verdict::Late);
-        let many = Roll::new(Claims { process: 0, processes: 9, ..claims() });
+        let many = Roll::new(Claims { process: 0, processes: 9, ..claims() }, false);
         assert!(waited(&many).unwrap_err().contains("process 5 and 3 others"));
+    }
+
+    #[test]
+    fn connections_for_points_are_awaited_by_process_0() {
+        let points = |process: u64| Claims { purpose: Purpose::Points, ..beats(process) };
+        let roll = Roll::new(Claims { process: 0, ..claims() }, true);
+        enters(&roll, 1);
+        assert_eq!(roll.lock().admit(&beats(2)), Verdict::Welcome);
+        assert_eq!(roll.lock().admit(&points(2)), Verdict::Taken, "it comes last");
+        assert_eq!(roll.lock().admit(&data(2)), Verdict::Welcome);
+        roll.enter(&data(2), stream());
+        for process in [1, 2] {
+            assert!(waited(&roll).unwrap_err().contains("process 2"));
+            assert_eq!(roll.lock().admit(&points(process)), Verdict::Welcome);
+            roll.lock().forget(&points(process));
+            assert_eq!(roll.lock().admit(&points(process)), Verdict::Welcome);
+            assert_eq!(roll.lock().admit(&points(process)), Verdict::Taken);
+            roll.enter(&points(process), stream());
+        }
+        assert_eq!((waited(&roll), roll.relays().len(), roll.relays().len()), (Ok(()), 2, 0));
+        // Others connect to process 0 alone.
+        let other = Roll::new(claims(), true);
+        enters(&other, 2);
+        assert_eq!(waited(&other), Ok(()));
     }
 
     /// Each claim that may come, when process 1 of 3 has its first connection.

@@ -8,7 +8,7 @@
 //! fails after that fails the host: a batch that has reached a dataflow can't be taken back.
 //!
 //! # Limits
-//! One process. Worker 0 parks when nothing is under way, and is woken by an offer.
+//! One process offers and commits, process 0; others [`follow`] it. Worker 0 parks when nothing is under way, and is woken by an offer.
 
 use super::errors::EngineError;
 use super::hosted::{Commit, Offer};
@@ -51,6 +51,8 @@ pub struct Host {
     /// Set as soon as worker 0 is there; before, it looks by itself.
     waker: Arc<OnceLock<SyncActivator>>,
     thread: JoinHandle<Result<Option<Dropped>, EngineError>>,
+    /// Whether batches are read by other processes, too.
+    is_shared: bool,
 }
 
 /// Gives out complete epochs.
@@ -59,8 +61,11 @@ pub struct Completed {
     under_way: Vec<Arc<AtomicUsize>>,
 }
 
-/// Starts jobs on `workers` threads.
-pub fn start(jobs: Vec<Job>, workers: usize, passing: Passing) -> Result<(Host, Completed), EngineError> {
+/// How often it is looked whether all processes are connected.
+const LOOK_PAUSE: Duration = Duration::from_millis(2);
+
+/// Starts jobs on the workers of process 0. Other processes are awaited meanwhile: see [`Host::joined`].
+pub fn start(jobs: Vec<Job>, cluster: Cluster, passing: Passing) -> Result<(Host, Completed), EngineError> {
     let under_way: Vec<Arc<AtomicUsize>> = jobs.iter().map(|_| Arc::default()).collect();
     let door = |(job, under_way): (&Job, &Arc<AtomicUsize>)| Door { name: job.definition.name, epoch: 0, under_way: Arc::clone(under_way) };
     let doors = Mutex::new(jobs.iter().zip(&under_way).map(door).collect());
@@ -75,9 +80,15 @@ pub fn start(jobs: Vec<Job>, workers: usize, passing: Passing) -> Result<(Host, 
         publish(points)?;
         Ok(dropped)
     };
-    let run = move || on_workers(&jobs, &Cluster::local(workers), passing, drive);
+    let is_shared = cluster.processes() > 1;
+    let run = move || on_workers(&jobs, &cluster, passing, drive);
     let thread = std::thread::Builder::new().name("host".into()).spawn(run).map_err(|error| EngineError::Start(error.to_string()))?;
-    Ok((Host { doors, inbox, waker, thread }, Completed { commits, under_way }))
+    Ok((Host { doors, inbox, waker, thread, is_shared }, Completed { commits, under_way }))
+}
+
+/// Gives workers to the host on process 0, until that ends. An error where it failed, or where the processes could not be connected.
+pub fn follow(jobs: &[Job], cluster: &Cluster) -> Result<(), EngineError> {
+    on_workers(jobs, cluster, Passing::Values, |_, _| Ok(())).map(drop)
 }
 
 /// Worker 0's loop: take offers, step, give out what is complete.
@@ -110,6 +121,17 @@ fn serve(
 }
 
 impl Host {
+    /// Waits until all processes are connected, and worker 0 is there. An error where that can't be: why.
+    pub fn joined(self) -> Result<Host, EngineError> {
+        while self.waker.get().is_none() {
+            if self.thread.is_finished() {
+                return self.close().and(Err(EngineError::Ended));
+            }
+            std::thread::sleep(LOOK_PAUSE);
+        }
+        Ok(self)
+    }
+
     /// Offers a planned batch of a dataflow, named by its place among the jobs. Returns its epoch.
     ///
     /// The time in its summary counts from `arrived`.
@@ -122,7 +144,10 @@ impl Host {
         self.enter(dataflow, plan, Instant::now(), Some(until))
     }
 
-    fn enter(&self, dataflow: usize, plan: Plan, arrived: Instant, replayed: Option<Epoch>) -> Result<Epoch, EngineError> {
+    fn enter(&self, dataflow: usize, mut plan: Plan, arrived: Instant, replayed: Option<Epoch>) -> Result<Epoch, EngineError> {
+        if self.is_shared {
+            plan.identify_for_others()?;
+        }
         // Epochs reach worker 0 in the order of their numbers: both happen under the lock.
         let mut doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(door) = doors.get_mut(dataflow) else { return Err(EngineError::Ended) };

@@ -2,6 +2,7 @@
 
 use super::host::{self, Completed, Host, OFFERS_MAX};
 use super::{EngineError, Job, Passing};
+use crate::cluster::Cluster;
 use crate::failure::Kind;
 use crate::ingest::batch::{Arrival, Batch, Body, Part, Source, TextFormat};
 use crate::ingest::plan;
@@ -102,7 +103,7 @@ fn time_of(delivery: &Delivery) -> Option<Moment> {
 /// Offers all batches of two dataflows, so many of each in flight, and checks tables and late events after every epoch.
 fn check(workers: usize, passing: Passing, in_flight: usize, batches: [Vec<Vec<Delivery>>; 2]) {
     let jobs = [online(), active()];
-    let (host, completed) = host::start(jobs.to_vec(), workers, passing).unwrap();
+    let (host, completed) = host::start(jobs.to_vec(), Cluster::local(workers), passing).unwrap();
     let new = |(job, batches): (&Job, Vec<Vec<Delivery>>)| Held {
         tables: Tables::new(&*job.graph, &job.tables),
         complete: 0,
@@ -215,7 +216,7 @@ fn next(completed: &Completed) -> super::Commit {
 #[test]
 fn a_batch_that_can_not_be_planned_leaves_all_else_as_it_is() {
     let jobs = [online(), active()];
-    let (host, completed) = host::start(jobs.to_vec(), 2, Passing::Values).unwrap();
+    let (host, completed) = host::start(jobs.to_vec(), Cluster::local(2), Passing::Values).unwrap();
     let good = batch(&[delivery("2024-03-28T10:00:00Z,1,1,1,true")]);
     assert_eq!(offer(&host, &jobs, ONLINE, &good).unwrap(), 1);
     let missing = Batch { parts: vec![Part { input: 0, sign: 1, source: Source::Path("missing/events.csv".into()) }] };
@@ -232,7 +233,7 @@ fn a_batch_that_can_not_be_planned_leaves_all_else_as_it_is() {
 #[test]
 fn offers_are_bounded_and_taken_again_when_some_are_complete() {
     let jobs = [online()];
-    let (host, completed) = host::start(jobs.to_vec(), 1, Passing::Values).unwrap();
+    let (host, completed) = host::start(jobs.to_vec(), Cluster::local(1), Passing::Values).unwrap();
     let nothing = Batch::default();
     for epoch in 1..=OFFERS_MAX {
         assert_eq!(offer(&host, &jobs, ONLINE, &nothing).unwrap(), epoch as u64);
@@ -247,7 +248,7 @@ fn offers_are_bounded_and_taken_again_when_some_are_complete() {
 #[test]
 fn too_many_refused_records_end_the_host_with_the_reason() {
     let jobs = [Job { rejected_max: Some(1), ..online() }];
-    let (host, completed) = host::start(jobs.to_vec(), 2, Passing::Bytes).unwrap();
+    let (host, completed) = host::start(jobs.to_vec(), Cluster::local(2), Passing::Bytes).unwrap();
     offer(&host, &jobs, ONLINE, &batch(&[delivery("1,2,3,4,5,6")])).unwrap();
     assert_eq!(next(&completed).summary.rejected, 1, "so many may be");
     offer(&host, &jobs, ONLINE, &batch(&[delivery("6,5,4,3,2,1")])).unwrap();

@@ -10,6 +10,8 @@ use super::summary::Progress;
 use crate::cluster::Cluster;
 use crate::cluster::mesh::{self, Meeting};
 use crate::ingest::read::FileOpener;
+use crate::points::relay::wire::Known;
+use crate::points::relay::{self, Relay};
 use crate::points::staged::{self, Staged, StagedPoints, Staging};
 use crate::points::{Dropped, Outlet, PointsError};
 use retally_core::gather::gather;
@@ -63,17 +65,17 @@ pub fn on_workers<T: Send + 'static>(
     let begun = jobs.iter().map(|job| Staging::begin(&job.points, cluster.process, cluster.processes()));
     let staging: Vec<Staging> = begun.collect::<Result<_, _>>()?;
     let mut mark = 0;
-    let mut ties = None;
+    let (mut ties, mut relays) = (None, Vec::new());
     let (builders, guard): (Vec<AllocatorBuilder>, Box<dyn std::any::Any + Send>) = if cluster.processes() > 1 {
         if cluster.process == 0 {
             mark = staged::mark();
             staging.iter().try_for_each(|staging| staging.show(mark))?;
         }
         let sees = |mark| staging.iter().all(|staging| staging.sees(mark));
-        let meeting = Meeting { fingerprint: agreement(jobs), terms: terms(jobs), shown: mark, sees: &sees };
+        let meeting = Meeting { fingerprint: agreement(jobs), terms: terms(jobs), shown: mark, relays: stores(jobs), sees: &sees };
         let mesh = mesh::connect(cluster, &meeting, cluster.membership.lost)?;
         mark = mesh.shown;
-        ties = Some(mesh.ties);
+        (ties, relays) = (Some(mesh.ties), mesh.relays);
         let threads = ProcessBuilder::new_typed_vector(cluster.workers, hooks().refill, None);
         let (builders, guard) = initialize_networking_from_sockets(threads, mesh.links, cluster.process, cluster.workers, hooks())
             .map_err(|error| EngineError::Start(error.to_string()))?;
@@ -85,14 +87,29 @@ pub fn on_workers<T: Send + 'static>(
         };
         config.try_build().map_err(EngineError::Start)?
     };
+    (cluster.membership.met)();
     let (mut outlets, mut points, mut files, mut parts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let begun = |error: std::io::Error| EngineError::Start(error.to_string());
+    let relay = relays.pop_if(|_| cluster.process > 0).map(Relay::start).transpose().map_err(begun)?;
+    let mut store = None;
     for staging in staging {
         let Staged { destination, file, part } = staging.meet(mark, cluster.processes());
-        let outlet = destination.open(cluster.process)?;
+        let outlet: Box<dyn Outlet> = match &relay {
+            Some(relay) if destination.is_store() => Box::new(relay.outlet()),
+            _ => destination.open(cluster.process)?,
+        };
+        if destination.is_store() {
+            store.get_or_insert_with(|| outlet.points());
+        }
         points.push(outlet.points());
         outlets.push(outlet);
         files.push(file);
         parts.push(part);
+    }
+    if let Some(store) = store {
+        for stream in relays {
+            relay::receive(stream, &store, measurements(jobs)).map_err(begun)?;
+        }
     }
     let opener = match cluster.addresses.get(cluster.process) {
         Some(address) => FileOpener::of_process(&format!("process {} ({address})", cluster.process)),
@@ -134,6 +151,17 @@ pub fn on_workers<T: Send + 'static>(
         Some(why) => Err(EngineError::Elsewhere(why.clone())),
         None => Ok(driven),
     }
+}
+
+/// Whether points of any job go to a store, which is written by process 0.
+fn stores(jobs: &[Job]) -> bool {
+    jobs.iter().any(|job| job.points.is_store())
+}
+
+/// The kinds of points of all jobs, by name.
+fn measurements(jobs: &[Job]) -> Known {
+    let all = jobs.iter().flat_map(|job| job.graph.measurements());
+    all.map(|measurement| (measurement.name, Arc::new(measurement))).collect()
 }
 
 fn taken<T>(place: &Mutex<Option<T>>) -> Option<T> {

@@ -8,6 +8,7 @@ pub mod file;
 pub mod http;
 pub mod line_protocol;
 pub mod queue;
+pub mod relay;
 pub mod staged;
 pub mod store;
 
@@ -147,6 +148,11 @@ impl Destination {
             Destination::Http(target) => target.agreement(),
             Destination::Store(_) | Destination::Open(_) => "store".into(),
         }
+    }
+
+    /// Whether it is a store, which one process writes.
+    pub fn is_store(&self) -> bool {
+        matches!(self, Destination::Store(_) | Destination::Open(_))
     }
 
     /// Opens it, in the process of this number. Process 0 makes it new; it must do so before others write.

@@ -14,7 +14,8 @@
 //! they wait for no batch, and no batch waits for them.
 //!
 //! # Limits
-//! One process. What is not understood is refused by name; everything has a limit ([`limits::Limits`]).
+//! Process 0 does all but computing; others are [`member`]s. What is not understood is refused by name; everything has a limit
+//! ([`limits::Limits`]).
 
 mod damaged;
 pub mod demo;
@@ -23,6 +24,7 @@ mod folding;
 pub mod further;
 pub mod http;
 pub mod limits;
+pub mod member;
 pub mod metrics;
 pub mod out;
 pub mod pipeline;
@@ -33,6 +35,7 @@ pub mod service;
 pub mod sinks;
 pub mod watch;
 
+use crate::cluster::Cluster;
 use crate::engine::host::{self, Host};
 use crate::engine::{EngineError, Job, Passing};
 use crate::interrupt;
@@ -72,8 +75,8 @@ pub struct Options {
     pub listen: String,
     /// The folder of its state.
     pub state: PathBuf,
-    /// The number of workers.
-    pub workers: usize,
+    /// Its workers and processes, of which this is the first.
+    pub cluster: Cluster,
     /// What it may be asked for.
     pub limits: Limits,
     /// Where tables go besides.
@@ -215,8 +218,8 @@ fn work(
     queue: Receiver<Incoming>,
 ) -> Result<(), ServeError> {
     let Found { mut state, mut live, decisions, jobs, .. } = found;
-    let (host, completed) = host::start(jobs, options.workers, Passing::Values)?;
-    let (host, shared) = (Arc::new(host), Arc::new(Shared::default()));
+    let (host, completed) = host::start(jobs, options.cluster.clone(), Passing::Values)?;
+    let (host, shared) = (Arc::new(host.joined()?), Arc::new(Shared::default()));
     let reached = take_up(service, &state, &mut live, &host, &shared, &decisions)?;
     let made: Vec<bool> = decisions.iter().map(|decision| matches!(decision, Decision::Make(_))).collect();
     spawn("tables", events, Event::Commit, {

@@ -120,8 +120,10 @@ pub struct Service {
     pub metrics: Metrics,
     /// When it began.
     pub began: Instant,
-    /// How many workers it has.
+    /// How many workers each of its processes has.
     pub workers: usize,
+    /// How many processes it has.
+    pub processes: usize,
     /// Says what happened to who runs it.
     told: fn(&str),
     phase: watch::Sender<Phase>,
@@ -151,7 +153,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Service {
     /// A service that takes batches into a queue.
     pub fn new(dataflows: Vec<Served>, files: Files, readers: Readers, options: &Options, queue: SyncSender<Incoming>) -> Service {
-        let Options { limits, workers, told, .. } = *options;
+        let Options { limits, told, .. } = *options;
+        let (workers, processes) = (options.cluster.workers, options.cluster.processes());
         let further = options.sinks.iter().map(|wanted| Further::new(wanted.clone(), dataflows.len())).collect();
         let watched = options.watched.iter().map(|(dataflow, _)| WatchStatus::of(*dataflow)).collect();
         let readable = watch::Sender::new(vec![None; dataflows.len()]);
@@ -171,6 +174,7 @@ impl Service {
             metrics,
             began: Instant::now(),
             workers,
+            processes,
             told,
             phase,
             readable,

@@ -11,3 +11,5 @@ pub mod receiver;
 pub mod s3_server;
 pub mod service;
 pub mod sqlite_file;
+pub mod ssh_server;
+pub mod steps;

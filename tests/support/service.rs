@@ -91,6 +91,17 @@ impl Service {
         Service { started, asker: Asker::new(address) }
     }
 
+    /// Starts a service of several processes by `launch`, and waits until it takes batches.
+    #[track_caller]
+    pub fn launched(place: &Place, launch: &str, words: &str) -> Service {
+        let started = place.start(&format!("launch {launch} -- serve {words} --state state"));
+        let line = started.line();
+        let address = line.strip_prefix("[0] listening on ").unwrap_or_else(|| panic!("it says {line:?}")).to_string();
+        let service = Service { started, asker: Asker::new(address) };
+        service.asker.until_ready();
+        service
+    }
+
     /// Asks it to end, and waits until it has.
     #[track_caller]
     pub fn end(self) -> Ran {

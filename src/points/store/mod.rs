@@ -20,6 +20,7 @@ pub mod block;
 mod lock;
 pub mod merge;
 pub mod outlet;
+pub mod queue;
 pub mod read;
 mod seal;
 pub mod series;

@@ -58,7 +58,7 @@ pub async fn status(State(service): Shared) -> Result<Json<Value>, ApiError> {
         "error": error,
         "uptime_s": uptime,
         "workers": workers,
-        "processes": 1,
+        "processes": service.processes,
         "batches_waiting": metrics.waiting.get(),
         "batches_under_way": metrics.under_way.get(),
         "streams": metrics.streams.get(),

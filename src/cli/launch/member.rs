@@ -1,0 +1,286 @@
+//! One of the processes: how it is started, here or on another host, and how it ends.
+
+use super::output::{Output, Pump, Stream, pump};
+use crate::cli::error::CliError;
+use crate::cluster::launched::{KILL, Launched, MET, STDIN, VARIABLE};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fmt;
+use std::io::Write;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// What was printed by a process that has ended is awaited for so long.
+const DRAIN_MAX: Duration = Duration::from_secs(2);
+/// How ssh is to behave: ask nobody, and notice when the other host is gone.
+const SSH_OPTIONS: [&str; 4] = ["BatchMode=yes", "ConnectTimeout=10", "ServerAliveInterval=5", "ServerAliveCountMax=3"];
+/// A process of this exit code must be started again, since another one was lost.
+pub const START_AGAIN: i32 = 5;
+
+/// Where processes are started.
+#[derive(Clone, Debug)]
+pub enum Where {
+    /// On this host.
+    Here,
+    /// By a command such as `ssh`, on the host of each process.
+    Ssh {
+        /// The command and its arguments.
+        command: Vec<String>,
+        /// By process, a host and perhaps its user.
+        targets: Vec<String>,
+    },
+}
+
+/// What is started.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// Where.
+    pub place: Where,
+    /// The program.
+    pub program: PathBuf,
+    /// The folder in which it works.
+    pub dir: PathBuf,
+    /// Its arguments.
+    pub words: Vec<String>,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With an exit code.
+    Code(i32),
+    /// By a signal.
+    Signal(i32),
+}
+
+impl End {
+    fn of(status: ExitStatus) -> End {
+        status.signal().map_or(End::Code(status.code().unwrap_or(1)), End::Signal)
+    }
+
+    /// Whether it did what it was to do.
+    pub fn is_success(self) -> bool {
+        self == End::Code(0)
+    }
+
+    /// The exit code, as a shell has it.
+    pub fn code(self) -> u8 {
+        u8::try_from(match self {
+            End::Code(code) => code,
+            End::Signal(signal) => 128 + signal,
+        })
+        .unwrap_or(1)
+    }
+
+    /// Whether it was asked for wrongly, or the state is of another version: it would end so again.
+    pub fn is_for_good(self) -> bool {
+        matches!(self, End::Code(2 | 4))
+    }
+
+    /// Whether it was lost, and did not say why it ends.
+    pub fn is_loss(self) -> bool {
+        matches!(self, End::Signal(_) | End::Code(START_AGAIN | 101 | 128..=254))
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::Code(code) => write!(f, "ended with exit code {code}"),
+            End::Signal(signal) => match Signal::try_from(*signal) {
+                Ok(signal) => write!(f, "was ended by {signal}"),
+                Err(_) => write!(f, "was ended by signal {signal}"),
+            },
+        }
+    }
+}
+
+/// What a process has said.
+#[derive(Default)]
+struct Said {
+    /// It is connected with all others.
+    met: AtomicBool,
+    /// Its last error.
+    error: Mutex<Option<String>>,
+}
+
+/// One of the processes.
+pub struct Member {
+    /// Its number.
+    pub process: usize,
+    /// Its address.
+    pub address: String,
+    /// How it ended, once it has.
+    pub end: Option<End>,
+    child: Child,
+    stdin: Option<ChildStdin>,
+    pumps: Vec<Pump>,
+    said: Arc<Said>,
+    is_here: bool,
+}
+
+impl Member {
+    /// Starts it.
+    pub fn start(start: &Start, launched: &Launched, output: Output) -> Result<Member, CliError> {
+        let process = launched.process;
+        let (mut command, is_here) = command(start, process)?;
+        let failed = |what: &dyn fmt::Display| CliError::failed(format!("could not start process {process}: {what}"));
+        // Signals of a terminal are for the one that launches, and it tells all others.
+        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| failed(&format!("{:?}: {error}", command.get_program().to_string_lossy())))?;
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let address = launched.addresses.get(process).cloned().unwrap_or_default();
+        let said = Arc::new(Said::default());
+        let mut member = Member { process, address, end: None, child, stdin, pumps: Vec::new(), said, is_here };
+        let heard = Arc::clone(&member.said);
+        let out = stdout.map(|stream| pump(stream, move |line| output.print(process, Stream::Out, line)));
+        let err = stderr.map(|stream| pump(stream, move |line| heard.hear(process, output, line)));
+        for pump in [out, err].into_iter().flatten() {
+            member.pumps.push(pump.map_err(|error| failed(&error))?);
+        }
+        if let Some(stdin) = &mut member.stdin {
+            // It may have ended already, which is noticed.
+            stdin.write_all(launched.line().as_bytes()).and_then(|()| stdin.flush()).ok();
+        }
+        Ok(member)
+    }
+
+    /// Whether it is connected with all others, or was.
+    pub fn has_met(&self) -> bool {
+        self.said.met.load(Ordering::Acquire)
+    }
+
+    /// The last error that it told.
+    pub fn error(&self) -> Option<String> {
+        self.said.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Looks whether it has ended. Returns how, the first time.
+    pub fn look(&mut self) -> Option<End> {
+        if self.end.is_some() {
+            return None;
+        }
+        // One that can't be asked for is gone.
+        self.end = match self.child.try_wait() {
+            Ok(None) => None,
+            Ok(Some(status)) => Some(End::of(status)),
+            Err(_) => Some(End::Code(1)),
+        };
+        if self.end.is_some() {
+            self.pumps.iter().for_each(|pump| pump.drain(DRAIN_MAX));
+        }
+        self.end
+    }
+
+    /// Asks it to end.
+    pub fn stop(&mut self) {
+        self.stdin.take();
+    }
+
+    /// Lets it go on, where it was suspended: then it hears that the others took it for lost.
+    pub fn resume(&self) {
+        if self.is_here && self.end.is_none() {
+            self.signal(Signal::SIGCONT);
+        }
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) {
+        if self.end.is_some() {
+            return;
+        }
+        if let Some(mut stdin) = self.stdin.take() {
+            // What is on another host hears of it only so.
+            writeln!(stdin, "{KILL}").ok();
+        }
+        self.child.kill().ok();
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Ok(id) = i32::try_from(self.child.id()) {
+            // It has not been waited for, so that the number is its own.
+            kill(Pid::from_raw(id), signal).ok();
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.kill();
+        self.child.wait().ok();
+    }
+}
+
+impl Said {
+    fn hear(&self, process: usize, output: Output, line: &str) {
+        if line.ends_with(MET) {
+            self.met.store(true, Ordering::Release);
+            return;
+        }
+        if let Some(error) = line.strip_prefix("error: ") {
+            *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.into());
+        }
+        output.print(process, Stream::Err, line);
+    }
+}
+
+/// What starts a process, and whether it is one of this host.
+fn command(start: &Start, process: usize) -> Result<(Command, bool), CliError> {
+    let Where::Ssh { command, targets } = &start.place else {
+        let mut command = Command::new(&start.program);
+        command.args(&start.words).current_dir(&start.dir).env(VARIABLE, STDIN);
+        return Ok((command, true));
+    };
+    let (Some((ssh, options)), Some(target)) = (command.split_first(), targets.get(process)) else {
+        return Err(CliError::usage("--ssh names no command"));
+    };
+    let mut command = Command::new(ssh);
+    command.args(options).args(SSH_OPTIONS.iter().flat_map(|option| ["-o", option])).args(["-T", "--", target]).arg(remote(start)?);
+    Ok((command, false))
+}
+
+/// What the shell of another host is told.
+fn remote(start: &Start) -> Result<String, CliError> {
+    let quoted = |word: &str| match shlex::try_quote(word) {
+        Ok(word) => Ok(word.into_owned()),
+        Err(_) => Err(CliError::usage(format!("{word:?} can't be said to a shell"))),
+    };
+    let words = [start.program.to_string_lossy().into_owned()].into_iter().chain(start.words.iter().cloned());
+    let words: Vec<String> = words.map(|word| quoted(&word)).collect::<Result<_, _>>()?;
+    Ok(format!("cd {} && exec env {VARIABLE}={STDIN} {}", quoted(&start.dir.to_string_lossy())?, words.join(" ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_to_a_shell_is_quoted() {
+        let words = ["run", "online", "events=a b.csv", "--set", "x='$(y)'"].map(String::from).to_vec();
+        let start = Start { place: Where::Here, program: "/opt/re tally".into(), dir: "/data/it's".into(), words };
+        let said = remote(&start).unwrap();
+        let expected = ["cd", "/data/it's", "&&", "exec", "env", "RETALLY_LAUNCHED=stdin", "/opt/re tally", "run", "online"];
+        let split = shlex::split(&said).unwrap();
+        assert_eq!((&split[..9], &split[9..]), (&expected.map(String::from)[..], &start.words[2..]), "{said}");
+        assert!(remote(&Start { words: vec!["a\0b".into()], ..start }).is_err());
+    }
+
+    #[test]
+    fn ends_have_codes_as_shells_have_them() {
+        let table = [
+            (End::Code(0), 0, false, "ended with exit code 0"),
+            (End::Code(5), 5, true, "ended with exit code 5"),
+            (End::Code(1), 1, false, "ended with exit code 1"),
+            (End::Signal(9), 137, true, "was ended by SIGKILL"),
+            (End::Code(255), 255, false, "ended with exit code 255"),
+            (End::Code(137), 137, true, "ended with exit code 137"),
+        ];
+        for (end, code, is_loss, said) in table {
+            assert_eq!((end.code(), end.is_loss(), end.to_string().as_str()), (code, is_loss, said));
+        }
+    }
+}
