@@ -25,6 +25,8 @@ mod fuzz;
 mod help;
 mod kills;
 mod law;
+mod mqtt;
+mod nats;
 mod objects;
 mod own_data;
 mod page;

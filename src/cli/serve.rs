@@ -1,7 +1,7 @@
 //! `retally serve`: dataflows that are kept right for as long as they are left alone.
 
 use super::error::{CliError, say, unless_broken_pipe};
-use super::{job, mapping, serve_demo};
+use super::{job, mapping, serve_demo, serve_sources};
 use crate::engine;
 use crate::registry;
 use crate::serve::further::Wanted;
@@ -79,11 +79,12 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let (workers, limits) = (job::cluster_of_one(matches)?, limits(matches));
     let settle = matches.get_one::<Duration>("settle").copied().unwrap_or(SETTLE);
     let (sinks, watched) = (sinks(matches, &names, &dataflows)?, watched(matches, &names, &dataflows)?);
+    let sources = serve_sources::sources(matches, &names, &dataflows)?;
     let demo = match (seed, &folder) {
         (Some(seed), Some(folder)) => serve_demo::generate(&names, seed, folder.path())?,
         _ => Vec::new(),
     };
-    let options = Options { listen, state, workers, limits, sinks, watched, demo, settle, tokens, tls, told };
+    let options = Options { listen, state, workers, limits, sinks, watched, sources, demo, settle, tokens, tls, told };
     let listening = |address: SocketAddr| {
         // Nobody has to read it.
         unless_broken_pipe(writeln!(stdout(), "listening on {scheme}://{address}").and_then(|()| stdout().flush())).ok();

@@ -2,6 +2,8 @@
 
 pub mod browser;
 pub mod known;
+pub mod mosquitto;
+pub mod nats_server;
 pub mod packed;
 pub mod parquet;
 pub mod postgres_server;
@@ -10,4 +12,5 @@ pub mod proxy;
 pub mod receiver;
 pub mod s3_server;
 pub mod service;
+pub mod sources;
 pub mod sqlite_file;
