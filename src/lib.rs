@@ -18,6 +18,7 @@ pub mod registry;
 pub mod serve;
 pub mod shown;
 pub mod sinks;
+pub mod sources;
 pub mod staged;
 pub mod state;
 pub mod tables;

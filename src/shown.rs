@@ -108,7 +108,9 @@ fn split_scheme(given: &str) -> Option<Parts<'_>> {
 fn masked_url(Parts { head, scheme, rest }: Parts) -> Option<String> {
     let web = !["file", "s3", "s3a", "gs", "postgres", "postgresql"].contains(&scheme.to_ascii_lowercase().as_str());
     let authority = rest.split(['/', '\\', '?', '#']).next().unwrap_or_default();
-    let name = if web { rest.split(['?', '#']).next() } else { rest.split('?').next() }.unwrap_or_default();
+    // In a filter of topics, # stands for all further levels.
+    let has_fragment = web && !scheme.to_ascii_lowercase().starts_with("mqtt");
+    let name = if has_fragment { rest.split(['?', '#']).next() } else { rest.split('?').next() }.unwrap_or_default();
     let behind = rest.get(name.len()..).unwrap_or_default();
     // The keys of objects may have question marks, and globs do.
     let asks = if web { !behind.is_empty() } else { behind.contains('=') && scheme != "file" };
@@ -174,6 +176,7 @@ mod tests {
             "http://",
             "C:\\data",
             "postgres://host:5433/db",
+            "mqtt://host:1883/devices/+/#",
             "postgres://me@host:5433/db",
             "",
         ] {
@@ -197,6 +200,7 @@ mod tests {
             ("s3://bucket/a?X-Amz-Signature=secret", "s3://bucket/a"),
             ("events=abfss://secret@account.net/a?sv=1&sig=secret", "events=abfss://account.net/a"),
             ("postgres:/me:secret@host/db", "postgres:/host/db"),
+            ("mqtts://me:secret@host/a/#?password=secret", "mqtts://host/a/#"),
             ("me:secret@host/db", "…@host/db"),
             ("postgres//me:secret@host/db", "…@host/db"),
             ("bucket.host/a?x=1&X-Amz-Signature=secret", "bucket.host/a?x=1&X-Amz-Signature=…"),

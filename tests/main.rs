@@ -26,6 +26,8 @@ mod help;
 mod kills;
 mod launch;
 mod law;
+mod mqtt;
+mod nats;
 mod objects;
 mod own_data;
 mod page;

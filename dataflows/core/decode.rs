@@ -456,7 +456,7 @@ fn is_meant<R: Record>(line: Line<'_>, split: &Split, context: &Context) -> bool
 }
 
 fn read_record<R: Record>(line: Line<'_>, split: &Split, context: &Context) -> Result<R, Refusal> {
-    let record = R::decode_raw(line.record?, context)?;
+    let record = R::decode_raw(line.record.map_err(|why| Refusal::from(why.to_string()))?, context)?;
     match record.time() {
         Some(time) => split.accepts(time).map(|()| record),
         None => Ok(record),

@@ -369,8 +369,8 @@ pub struct Line<'a> {
     pub number: u64,
     /// Its first bytes, at most [`RAW_BYTES_MAX`] of which are kept when it is refused.
     pub bytes: &'a [u8],
-    /// The record, or why there is none (a line that is too long, a quote that never ends).
-    pub record: Result<Raw<'a>, &'static str>,
+    /// The record, or why there is none (a line that is too long, a quote that never ends, a message that can't be unpacked).
+    pub record: Result<Raw<'a>, &'a str>,
 }
 
 /// How much of a refused line is kept.

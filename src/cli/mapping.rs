@@ -47,9 +47,20 @@ pub struct Section {
     /// The folders that a service watches, by input.
     #[serde(default)]
     watch: BTreeMap<String, String>,
+    /// The brokers whose messages a service reads, by input.
+    #[serde(default)]
+    source: BTreeMap<String, OneOrMore>,
     /// Settings, as they stand there.
     #[serde(flatten)]
     settings: BTreeMap<String, toml::Value>,
+}
+
+/// One text, or several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum OneOrMore {
+    One(String),
+    More(Vec<String>),
 }
 
 /// What is said of a field.
@@ -126,10 +137,26 @@ impl File {
         out
     }
 
+    /// The brokers whose messages a service of these dataflows reads, as `DATAFLOW.INPUT=URL`.
+    pub fn source(&self, names: &[&String]) -> Vec<String> {
+        let sections = names.iter().filter_map(|name| Some((name, self.dataflows.get(*name)?)));
+        let inputs = sections.flat_map(|(name, section)| section.source.iter().map(move |(input, urls)| (name, input, urls)));
+        inputs.flat_map(|(name, input, urls)| urls.all().iter().map(move |url| format!("{name}.{input}={url}"))).collect()
+    }
+
     /// The folders that a service of these dataflows watches, as `DATAFLOW.INPUT=DIR`.
     pub fn watch(&self, names: &[&String]) -> Vec<String> {
         let sections = names.iter().filter_map(|name| Some((name, self.dataflows.get(*name)?)));
         sections.flat_map(|(name, section)| section.watch.iter().map(move |(input, dir)| format!("{name}.{input}={dir}"))).collect()
+    }
+}
+
+impl OneOrMore {
+    fn all(&self) -> &[String] {
+        match self {
+            OneOrMore::One(one) => std::slice::from_ref(one),
+            OneOrMore::More(more) => more,
+        }
     }
 }
 

@@ -23,6 +23,7 @@ mod rows;
 pub mod run;
 pub mod serve;
 mod serve_demo;
+mod serve_sources;
 pub mod shell;
 pub mod show;
 mod status;

@@ -1,7 +1,7 @@
 //! `retally serve`: dataflows that are kept right for as long as they are left alone.
 
 use super::error::{self, CliError, say, say_object, unless_broken_pipe};
-use super::{cluster, job, mapping, serve_demo};
+use super::{cluster, job, mapping, serve_demo, serve_sources};
 use crate::cluster::Cluster;
 use crate::cluster::watch::Lost;
 use crate::engine;
@@ -86,11 +86,12 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let limits = limits(matches);
     let settle = matches.get_one::<Duration>("settle").copied().unwrap_or(SETTLE);
     let (sinks, watched) = (sinks(matches, &names, &dataflows)?, watched(matches, &names, &dataflows)?);
+    let sources = serve_sources::sources(matches, &names, &dataflows)?;
     let demo = match (seed, &folder) {
         (Some(seed), Some(folder)) => serve_demo::generate(&names, seed, folder.path())?,
         _ => Vec::new(),
     };
-    let options = Options { listen, state, cluster, limits, sinks, watched, demo, settle, tokens, tls, told };
+    let options = Options { listen, state, cluster, limits, sinks, watched, sources, demo, settle, tokens, tls, told };
     let listening = |address: SocketAddr| {
         // Nobody has to read it.
         unless_broken_pipe(writeln!(stdout(), "listening on {scheme}://{address}").and_then(|()| stdout().flush())).ok();

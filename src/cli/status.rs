@@ -57,6 +57,8 @@ fn of_service(server: &Server) -> Result<(), CliError> {
     }
     let sinks = status.get("sinks").and_then(Value::as_array);
     sinks.into_iter().flatten().for_each(|about| text += &sink(about));
+    let sources = status.get("sources").and_then(Value::as_array);
+    sources.into_iter().flatten().for_each(|about| text += &source(about));
     for (name, _) in dataflows.into_iter().flatten() {
         let batches = server.json(&format!("/v1/{name}/batches"), &[("limit".into(), BATCHES_SHOWN.to_string())])?;
         let batches = batches.get("batches").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -88,6 +90,16 @@ fn sink(about: &Value) -> String {
     let given_up = if about.get("failed").and_then(Value::as_bool) == Some(true) { ", given up" } else { "" };
     let error = about.get("error").and_then(Value::as_str).map(|error| format!("  {error}\n")).unwrap_or_default();
     format!("sink {place}: {}{given_up}\n{error}", all.join(", "))
+}
+
+/// A live source in a line, and what is wrong with it in another one.
+fn source(about: &Value) -> String {
+    let text = |name: &str| about.get(name).and_then(Value::as_str).unwrap_or_default();
+    let count = |name: &str| grouped(&about.get(name).and_then(Value::as_u64).unwrap_or(0).to_string());
+    let connected = if about.get("connected").and_then(Value::as_bool) == Some(true) { "connected" } else { "not connected" };
+    let error = about.get("error").and_then(Value::as_str).map(|error| format!("  {error}\n")).unwrap_or_default();
+    let (messages, waiting) = (count("messages"), count("waiting"));
+    format!("source {} of {}: {connected}, {messages} messages, {waiting} waiting\n{error}", text("source"), text("input"))
 }
 
 /// A dataflow in a line.

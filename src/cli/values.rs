@@ -45,6 +45,12 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     number.ok_or_else(|| "give a number of bytes, such as 64MiB or 4GiB".into())
 }
 
+/// None, or at most a minute.
+pub fn batch_time(text: &str) -> Result<Duration, String> {
+    let time = if text == "0" { Some(Duration::ZERO) } else { within(text, 0..=60 * SECOND) };
+    time.ok_or_else(|| "give 0, or a duration up to 1m, such as 50ms".into())
+}
+
 /// What is understood by the time between exports: `15m`.
 pub fn every(text: &str) -> Result<Duration, String> {
     time_kept(text).map(|micros| Duration::from_micros(micros.unsigned_abs()))

@@ -99,7 +99,7 @@ impl Checked {
             self.more = true;
             return;
         }
-        let record = line.record.map_err(Refusal::from).and_then(|raw| {
+        let record = line.record.map_err(|why| Refusal::from(why.to_string())).and_then(|raw| {
             let time = (input.read)(raw, context)?;
             time.map_or(Ok(()), |time| split.accepts(time))?;
             Ok(raw)

@@ -10,11 +10,12 @@
 //! - [`read`] opens splits on the workers; [`lexer`], with [`csv`] and [`json`], cuts bytes into records
 //! - [`jobs`] finds datasets, and [`streams`] opens what they are made of
 //! - [`archive`] reads the files of an archive, which [`members`] takes out of it
+//! - [`messages`] tells which messages of a live source the lines of a body are
 //! - [`rejected`] keeps what was refused
 //!
 //! A module uses only those that stand above it in this order: `batch`, `blocks`, `version`, `remote`, `file`, `pipes`, `nearest`,
 //! `unpack`, `csv`, `json`, `lexer`, `format`, `header`, `wide`, `look`, `quotes`, `cuts`, `pages`, `parquet`, `paths`, `streams`, `members`,
-//! `archive`, `jobs`, `body`, `read`, `plan`, `rejected`.
+//! `archive`, `jobs`, `body`, `read`, `messages`, `plan`, `rejected`.
 
 pub mod archive;
 pub mod batch;
@@ -31,6 +32,7 @@ mod json;
 mod lexer;
 mod look;
 mod members;
+pub mod messages;
 pub mod nearest;
 pub mod pages;
 mod parquet;

@@ -16,6 +16,7 @@ use super::header::Headers;
 use super::jobs::{self, BadJob, Job, JobQueue};
 use super::look::{self, Looker};
 use super::members;
+use super::messages::Messages;
 use super::parquet;
 use super::paths::{self, Found};
 use super::pipes;
@@ -47,6 +48,8 @@ pub struct PlannedFile {
     pub name: String,
     /// Its splits are those from this number on, up to those of the next file.
     pub first_split: u64,
+    /// Which messages its lines are, where they came as such.
+    pub messages: Option<Arc<Messages>>,
 }
 
 /// Which part of which batch something came with.
@@ -116,6 +119,21 @@ impl Plan {
     pub fn part_of(&self, sequence: u64) -> Option<&PlannedPart> {
         let behind = self.parts.partition_point(|part| part.first_split <= sequence);
         self.parts.get(behind.checked_sub(1)?)
+    }
+
+    /// The lines of its `nth` part, from 0, are messages: each line is a record, whatever the first of them looks like.
+    pub fn of_messages(&mut self, nth: usize, messages: Arc<Messages>) {
+        let Some(first) = self.parts.get(nth).map(|part| part.first_split) else { return };
+        let end = self.parts.get(nth + 1).map_or(u64::MAX, |next| next.first_split);
+        for split in self.splits.iter_mut().filter(|split| (first..end).contains(&split.sequence)) {
+            if matches!(split.format, Format::Json { .. }) {
+                split.format = Format::JsonLines;
+            }
+        }
+        self.files
+            .iter_mut()
+            .filter(|file| (first..end).contains(&file.first_split))
+            .for_each(|file| file.messages = Some(Arc::clone(&messages)));
     }
 
     /// So many parts of the batch come before those of this plan.
@@ -240,7 +258,7 @@ pub fn unnamed_note(found: &Found) -> Option<String> {
 fn add_job(plan: &mut Plan, part: &Part, name: &str, location: Location, arrival: Arrival) {
     let (name, first_split) = (shown::location(name).into_owned(), plan.splits.len() as u64);
     if plan.files.last().is_none_or(|last| (last.input, &last.name) != (part.input, &name)) {
-        plan.files.push(PlannedFile { input: part.input, name, first_split });
+        plan.files.push(PlannedFile { input: part.input, name, first_split, messages: None });
     }
     plan.splits.push(split(part, first_split, location, arrival));
 }
@@ -251,6 +269,7 @@ fn add_jobs(plan: &mut Plan, part: &Part, queue: &mut dyn JobQueue, arrival: Arr
         input: part.input,
         name: shown::location(queue.name()).into_owned(),
         first_split: plan.splits.len() as u64,
+        messages: None,
     });
     while let Some(job) = queue.next()? {
         let location = match job {
@@ -290,7 +309,7 @@ impl Looked {
 
 fn add(plan: &mut Plan, part: &Part, name: &str, looked: Looked, arrival: Arrival) {
     let first_split = plan.splits.len() as u64;
-    plan.files.push(PlannedFile { input: part.input, name: shown::location(name).into_owned(), first_split });
+    plan.files.push(PlannedFile { input: part.input, name: shown::location(name).into_owned(), first_split, messages: None });
     plan.bytes += looked.bytes;
     let from = std::iter::once(0).chain(looked.cuts.iter().copied());
     // The last split goes to the end, wherever that is by then.

@@ -13,7 +13,7 @@ use super::unpack::{Counted, decoded, unpacked, without_bom};
 use super::version::{Guard, guarded};
 use crate::shown;
 use retally_core::contract::Input;
-use retally_core::split::{ByteStream, Format, Line, Location, Opener, Packing, SourceFile, Split, SplitError, SplitReader};
+use retally_core::split::{ByteStream, Format, Line, Location, Opener, Packing, RefusedJob, SourceFile, Split, SplitError, SplitReader};
 use std::io::{self, Cursor, Read};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -91,6 +91,7 @@ impl Opener for FileOpener {
             (Format::Parquet, Location::File(file)) => {
                 return Ok(Box::new(ParquetReader::open(file, name.clone(), split.range, input, cancelled).map_err(failed)?));
             }
+            (_, Location::Refused(refused)) => return Ok(Box::new(RefusedReader { refused: refused.clone(), is_read: false })),
             _ => {}
         }
         let Opened { stream, read, start, until, ready, guard } = self.open_stream(split).map_err(failed)?;
@@ -217,6 +218,30 @@ fn from_line<R: Read>(mut stream: R, from: u64, until: u64) -> io::Result<Option
         at += length as u64;
     }
     Ok(None)
+}
+
+/// Gives a record that was refused before it came here.
+struct RefusedReader {
+    refused: RefusedJob,
+    is_read: bool,
+}
+
+impl SplitReader for RefusedReader {
+    fn read(&mut self, each: &mut dyn FnMut(Line<'_>)) -> Result<bool, SplitError> {
+        let RefusedJob { line, reason, raw } = &self.refused;
+        if !std::mem::replace(&mut self.is_read, true) {
+            each(Line { member: None, number: *line, bytes: raw, record: Err(reason) });
+        }
+        Ok(false)
+    }
+
+    fn bytes_read(&self) -> u64 {
+        0
+    }
+
+    fn lines_read(&self) -> u64 {
+        u64::from(self.is_read)
+    }
 }
 
 struct FileReader {

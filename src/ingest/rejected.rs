@@ -213,7 +213,8 @@ impl Refused {
     /// is known.
     pub fn rows(&self, undone: &Refused, definition: &Definition, plan: &Plan, done: &[Done], batch: Option<Epoch>) -> Vec<RowBatch> {
         let places = Places::new(definition, plan, done);
-        if self.members || undone.kept > 0 || batch.is_some() {
+        let are_messages = plan.files.iter().any(|file| file.messages.is_some());
+        if self.members || undone.kept > 0 || batch.is_some() || are_messages {
             let rows = |refused: &Refused, diff: isize| {
                 refused.lines().filter_map(|kept| Some((places.row(&kept, batch)?, diff))).collect::<Vec<(Row, isize)>>()
             };
@@ -370,7 +371,11 @@ impl<'a> Places<'a> {
         let place = self.of(kept)?;
         let (input, name) = self.names.get(place.file)?;
         let line = if kept.member.is_empty() { place.line } else { kept.line + 1 };
-        let row = row(input, &source(name, kept.member), line, kept.reason, kept.raw);
+        let message = || file_of(self.plan, kept.sequence)?.messages.as_ref()?.place(line);
+        let row = match message() {
+            Some((message, line)) => row(input, &message, line, kept.reason, kept.raw),
+            None => row(input, &source(name, kept.member), line, kept.reason, kept.raw),
+        };
         let Some(batch) = batch else { return Some(row) };
         let Origin { batch: known, part } = self.plan.part_of(kept.sequence)?.origin;
         let batch = if known > 0 { known } else { batch };

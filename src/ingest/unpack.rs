@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a packed stream holds.
-pub(super) fn unpacked(stream: impl Read + 'static, packing: Packing) -> io::Result<Box<dyn Read>> {
+pub fn unpacked(stream: impl Read + 'static, packing: Packing) -> io::Result<Box<dyn Read>> {
     Ok(match packing {
         Packing::Plain => Box::new(stream),
         Packing::Gzip => Box::new(GzipMembers::new(BufReader::new(stream))),

@@ -175,7 +175,17 @@ impl Demo {
             let (parts, plan) = self.batch(service, tick)?;
             let (reply, answer) = oneshot::channel();
             let (arrived, began) = (engine::now(), Instant::now());
-            let batch = Incoming { dataflow: self.place, parts, plan, key: None, arrived, began, wait: Wait::Visible, reply };
+            let batch = Incoming {
+                dataflow: self.place,
+                parts,
+                plan,
+                positions: Vec::new(),
+                key: None,
+                arrived,
+                began,
+                wait: Wait::Visible,
+                reply,
+            };
             if service.take_in_turn(batch).is_err() {
                 return Ok(false);
             }

@@ -1,6 +1,7 @@
 //! What a service counts, for Prometheus.
 
 use super::limits::Limits;
+use crate::sources::status::Status;
 use crate::state::frame::Answer;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -10,6 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use retally_core::Epoch;
+use std::sync::atomic::Ordering;
 
 /// Whose it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -30,6 +32,15 @@ pub struct OfAnswer {
 pub struct OfSink {
     /// Where it is, without secrets.
     pub sink: String,
+}
+
+/// Which live source.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfSource {
+    /// Where it is, without secrets.
+    pub source: String,
+    /// What it feeds: DATAFLOW.INPUT.
+    pub input: String,
 }
 
 /// What a further sink has of a dataflow.
@@ -73,6 +84,16 @@ pub struct Metrics {
     pub sink_behind: Family<OfSinkAndDataflow, Gauge>,
     /// 1 where a further sink has an error.
     pub sink_error: Family<OfSink, Gauge>,
+    /// Messages of a live source in the journal.
+    pub source_messages: Family<OfSource, Gauge>,
+    /// Likewise batches.
+    pub source_batches: Family<OfSource, Gauge>,
+    /// Messages that have arrived, and are not in the journal.
+    pub source_waiting: Family<OfSource, Gauge>,
+    /// 1 where a live source's broker is there.
+    pub source_connected: Family<OfSource, Gauge>,
+    /// How often it was lost.
+    pub source_lost: Family<OfSource, Gauge>,
     /// Seconds that a sync of the journal takes.
     pub sync: Histogram,
     /// Seconds that a commit of the tables takes.
@@ -105,6 +126,11 @@ impl Metrics {
             streams: Gauge::default(),
             sink_behind: Family::default(),
             sink_error: Family::default(),
+            source_messages: Family::default(),
+            source_batches: Family::default(),
+            source_waiting: Family::default(),
+            source_connected: Family::default(),
+            source_lost: Family::default(),
             sync: latencies(),
             commit: latencies(),
             visible: latencies(),
@@ -124,6 +150,11 @@ impl Metrics {
         registry.register("streams", "Open streams of changes", metrics.streams.clone());
         registry.register("sink_epochs_behind", "Epochs that can be read, and a further sink has not got", metrics.sink_behind.clone());
         registry.register("sink_error", "1 where a further sink has an error, and is tried again or given up", metrics.sink_error.clone());
+        registry.register("source_messages", "Messages of a live source in the journal", metrics.source_messages.clone());
+        registry.register("source_batches", "Batches of a live source in the journal", metrics.source_batches.clone());
+        registry.register("source_waiting", "Messages that have arrived, and are not in the journal", metrics.source_waiting.clone());
+        registry.register("source_connected", "1 where the broker of a live source is there", metrics.source_connected.clone());
+        registry.register("source_lost", "How often the broker of a live source was lost", metrics.source_lost.clone());
         registry.register_with_unit("journal_sync", "Time of a sync of the journal", Unit::Seconds, metrics.sync.clone());
         registry.register_with_unit("tables_commit", "Time of a commit of the tables", Unit::Seconds, metrics.commit.clone());
         registry.register_with_unit(
@@ -175,6 +206,19 @@ impl Metrics {
             self.sink_behind.get_or_create(&of).set(i64::try_from(epochs).unwrap_or(i64::MAX));
         }
         self.sink_error.get_or_create(&OfSink { sink: sink.into() }).set(i64::from(has_error));
+    }
+
+    /// How a live source is.
+    pub fn source(&self, source: &Status) {
+        let of = OfSource { source: source.shown.clone(), input: source.of.clone() };
+        let set = |gauge: &Family<OfSource, Gauge>, value: u64| {
+            gauge.get_or_create(&of).set(i64::try_from(value).unwrap_or(i64::MAX));
+        };
+        set(&self.source_messages, source.messages.load(Ordering::Relaxed));
+        set(&self.source_batches, source.batches.load(Ordering::Relaxed));
+        set(&self.source_waiting, source.waiting.load(Ordering::Relaxed));
+        set(&self.source_connected, u64::from(source.is_connected()));
+        set(&self.source_lost, source.lost.load(Ordering::Relaxed));
     }
 
     /// As Prometheus reads them.

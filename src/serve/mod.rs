@@ -33,6 +33,7 @@ pub mod recovery;
 pub mod served;
 pub mod service;
 pub mod sinks;
+pub mod sources;
 pub mod watch;
 
 use crate::cluster::Cluster;
@@ -83,6 +84,8 @@ pub struct Options {
     pub sinks: Vec<Wanted>,
     /// Folders that are watched: the dataflow's place, and the folder.
     pub watched: Vec<(usize, Folder)>,
+    /// Brokers whose messages become batches.
+    pub sources: Vec<sources::Wanted>,
     /// What keeps arriving of itself.
     pub demo: Vec<Demo>,
     /// How long a file must have stayed the same before it is taken.
@@ -237,6 +240,7 @@ fn work(
     let mut writing = Vec::new();
     if is_ready {
         let watched = watched(service, &state, &options.watched, options.settle)?;
+        let brokers = sources::known(service, &state, &options.sources)?;
         state.forget_frames();
         spawn("journal", events, Event::Journal, {
             let (service, shared, host) = (Arc::clone(service), Arc::clone(&shared), Arc::clone(&host));
@@ -246,6 +250,7 @@ fn work(
         notify("READY=1");
         writing = start_sinks(service, &began)?;
         start_watching(service, watched)?;
+        sources::start(service, brokers)?;
         for demo in std::mem::take(&mut options.demo) {
             let service = Arc::clone(service);
             std::thread::Builder::new().name("demo".into()).spawn(move || demo.run(&service))?;

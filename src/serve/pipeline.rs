@@ -197,8 +197,10 @@ fn append(service: &Service, state: &mut State, host: &Host, run: Vec<Incoming>,
         let epoch = next.entry(incoming.dataflow).or_insert_with(|| state.epoch(served.name()));
         *epoch += 1;
         let parts = std::mem::take(&mut incoming.parts);
+        let positions = std::mem::take(&mut incoming.positions);
         let key = incoming.key.as_ref().map(|(key, _)| key.clone());
-        let frame = Frame { dataflow: served.name().into(), epoch: *epoch, arrived: incoming.arrived.0, parts, key, answer: None };
+        let frame =
+            Frame { dataflow: served.name().into(), epoch: *epoch, arrived: incoming.arrived.0, parts, key, answer: None, positions };
         rest.push((incoming, batch_row(&frame)));
         frames.push(frame);
     }

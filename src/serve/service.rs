@@ -9,8 +9,9 @@ use crate::ingest::plan::Plan;
 use crate::points::Destination;
 use crate::points::store::Store;
 use crate::sinks::live::read::Readers;
+use crate::sources::status::Status;
 use crate::state::files::Files;
-use crate::state::frame::{Answer, Key, Part};
+use crate::state::frame::{Answer, Key, Part, Position};
 use retally_core::Epoch;
 use retally_core::time::{DAY, Moment};
 use std::collections::BTreeSet;
@@ -62,6 +63,8 @@ pub struct Incoming {
     pub parts: Vec<Part>,
     /// Its splits.
     pub plan: Plan,
+    /// How far live sources have been read with it.
+    pub positions: Vec<Position>,
     /// What its sender calls it.
     pub key: Option<(Key, KeyGuard)>,
     /// When it arrived.
@@ -114,6 +117,8 @@ pub struct Service {
     pub further: Vec<Further>,
     /// How the watched folders are.
     pub watched: Vec<WatchStatus>,
+    /// How the live sources are.
+    pub sources: Vec<Arc<Status>>,
     /// Held by who takes back or delivers once more what came before: each once at a time.
     pub looking_back: tokio::sync::Mutex<()>,
     /// What it counts.
@@ -157,6 +162,11 @@ impl Service {
         let (workers, processes) = (options.cluster.workers, options.cluster.processes());
         let further = options.sinks.iter().map(|wanted| Further::new(wanted.clone(), dataflows.len())).collect();
         let watched = options.watched.iter().map(|(dataflow, _)| WatchStatus::of(*dataflow)).collect();
+        let sources = options.sources.iter().filter_map(|wanted| {
+            let definition = &dataflows.get(wanted.dataflow)?.job.definition;
+            Some(Arc::new(wanted.status(definition.name, definition.inputs.get(wanted.input)?.name)))
+        });
+        let sources = sources.collect();
         let readable = watch::Sender::new(vec![None; dataflows.len()]);
         let metrics = Metrics::new(&limits);
         let (phase, queue) = (watch::Sender::new(Phase::Recovering), Mutex::new(Some(queue)));
@@ -170,6 +180,7 @@ impl Service {
             limits,
             further,
             watched,
+            sources,
             looking_back: tokio::sync::Mutex::default(),
             metrics,
             began: Instant::now(),

@@ -241,7 +241,7 @@ impl Watched {
         let new = parts.last().filter(|part| part.sign > 0 && part.again.is_none()).cloned();
         let (reply, answer) = oneshot::channel();
         let (dataflow, arrived, began) = (self.dataflow, engine::now(), Instant::now());
-        let batch = Incoming { dataflow, parts, plan, key: None, arrived, began, wait: Wait::Visible, reply };
+        let batch = Incoming { dataflow, parts, plan, positions: Vec::new(), key: None, arrived, began, wait: Wait::Visible, reply };
         // Where it ends, the next start tells.
         if service.take_in_turn(batch).is_ok() {
             under_way.push(UnderWay { below, new, answer });

@@ -96,7 +96,7 @@ impl Files {
         let undone =
             Part { sign: -part.sign, origin: None, again: Some(Again { lines: lines.clone(), undoes: Some(origin) }), ..part.clone() };
         let now = made(input, part.sign.into(), &part.name, part.content.clone(), shape(of.plain, input), arrival);
-        let now = Part { folder: part.folder.clone(), again: Some(Again { lines, undoes: None }), ..now };
+        let now = Part { folder: part.folder.clone(), messages: part.messages.clone(), again: Some(Again { lines, undoes: None }), ..now };
         Ok([undone, now])
     }
 }

@@ -177,6 +177,9 @@ impl Files {
                 let undoes = part.again.as_ref().and_then(|again| again.undoes);
                 (planned.origin, planned.undone) = (undoes.unwrap_or(*origin), undoes.is_some());
             }
+            for (nth, (_, part)) in origins.iter().enumerate() {
+                part.messages.iter().for_each(|messages| planned.of_messages(nth, Arc::clone(messages)));
+            }
             if let Some(again) = first.again.as_ref().filter(|again| !again.lines.is_empty()) {
                 planned.only(Lines::new(again.lines.iter().map(|of| (of.member.clone(), of.line.saturating_sub(1), of.nth))));
             }
@@ -238,6 +241,7 @@ pub(super) fn made(input: &Input, sign: isize, name: &str, content: Content, sha
         folder: None,
         only: Vec::new(),
         again: None,
+        messages: None,
         origin: None,
     }
 }

@@ -4,6 +4,7 @@
 //! not in its frame: what counts as too early or too late is, how the files become records is, and so are the files, by the hash of
 //! what they hold.
 
+use crate::ingest::messages::Messages;
 use crate::ingest::plan::Origin;
 use retally_core::Epoch;
 use retally_core::condition::Condition;
@@ -13,6 +14,7 @@ use retally_core::mapping::{Mapping, Rule};
 use retally_core::time::Moment;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What a frame of the journal says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +54,23 @@ pub struct Frame {
     /// What came of it, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<Answer>,
+    /// How far live sources have been read with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub positions: Vec<Position>,
+}
+
+/// How far a live source has been read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The input that it is a source of.
+    pub input: String,
+    /// Which source: a name that another one never has.
+    pub source: String,
+    /// The part of it that has numbers of its own; 0 where it has no parts.
+    #[serde(default)]
+    pub partition: i32,
+    /// The number of the last message of this batch.
+    pub last: u64,
 }
 
 /// What a sender calls a batch.
@@ -90,6 +109,9 @@ pub struct Part {
     /// It is about records that were refused before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub again: Option<Again>,
+    /// Which messages its lines are, where they came from a live source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages: Option<Arc<Messages>>,
     /// The batch and part that it was, where it is folded into another batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,

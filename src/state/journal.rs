@@ -260,7 +260,7 @@ mod tests {
 
     fn frame(epoch: u64) -> Frame {
         let (dataflow, arrived, answer) = ("online".into(), 7, Some(Answer { accepted: epoch, ..Answer::default() }));
-        Frame { dataflow, epoch, arrived, parts: Vec::new(), key: None, answer }
+        Frame { dataflow, epoch, arrived, parts: Vec::new(), key: None, answer, positions: Vec::new() }
     }
 
     fn append(journal: &mut Journal, frame: Frame) {

@@ -100,6 +100,7 @@ impl Filling<'_, '_> {
             folder: None,
             only: Vec::new(),
             again: None,
+            messages: None,
             origin: None,
         });
         self.text.clear();
@@ -144,13 +145,14 @@ mod tests {
             folder: None,
             only: Vec::new(),
             again: None,
+            messages: None,
             origin: None,
         }
     }
 
     fn frame(accepted: u64, rejected: u64, parts: Vec<Part>) -> Frame {
         let answer = Some(Answer { accepted, rejected, ..Answer::default() });
-        Frame { dataflow: "a".into(), epoch: 1, arrived: 0, parts, key: None, answer }
+        Frame { dataflow: "a".into(), epoch: 1, arrived: 0, parts, key: None, answer, positions: Vec::new() }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A state is a folder:
 //!
 //! - `format` says how it is written; another version is refused
-//! - `lock` is held by the one process that has it open
+//! - `lock` is held by the one process that has it open, and `id` is a name that brokers know it by
 //! - `journal/` ([`journal`]) has a frame ([`frame`]) for each batch, in order; `snapshot/` ([`snapshot`]) what those before come to
 //! - `blobs/` ([`blobs`]) has the files that were delivered
 //! - `tables.sqlite` has the tables, and `points/` the points; both can be made anew from the rest
@@ -298,6 +298,21 @@ impl State {
         &self.files
     }
 
+    /// A name that no other state has, to which others that know it can refer: brokers, which keep sessions.
+    pub fn identity(&self) -> Result<String, StateError> {
+        let path = self.dir().join("id");
+        match std::fs::read_to_string(&path) {
+            Ok(id) => Ok(id.trim().into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let id = uuid::Uuid::new_v4().simple().to_string();
+                let staged = Staged::of(&path, format!("{id}\n").as_bytes()).and_then(Staged::publish);
+                staged.map_err(StateError::io("write", &path))?;
+                Ok(id)
+            }
+            Err(error) => Err(StateError::io("read", &path)(error)),
+        }
+    }
+
     /// The bytes of a batch that was not there yet when the process that wrote it ended. They were cut off.
     pub fn torn(&self) -> u64 {
         self.torn
@@ -397,7 +412,10 @@ impl State {
     pub fn append(&mut self, dataflow: &str, parts: Vec<Part>, arrived: Moment, answer: Answer) -> Result<Epoch, StateError> {
         let epoch = self.epoch(dataflow) + 1;
         let answer = Some(answer);
-        self.write(vec![Frame { dataflow: dataflow.into(), epoch, arrived: arrived.0, parts, key: None, answer }], &[])?;
+        self.write(
+            vec![Frame { dataflow: dataflow.into(), epoch, arrived: arrived.0, parts, key: None, answer, positions: Vec::new() }],
+            &[],
+        )?;
         self.sync()?;
         Ok(epoch)
     }

@@ -290,12 +290,13 @@ mod tests {
             folder: None,
             only: Vec::new(),
             again: None,
+            messages: None,
             origin: None,
         }
     }
 
     fn frame(dataflow: &str, epoch: u64, parts: Vec<Part>) -> Frame {
-        Frame { dataflow: dataflow.into(), epoch, arrived: 0, parts, key: None, answer: None }
+        Frame { dataflow: dataflow.into(), epoch, arrived: 0, parts, key: None, answer: None, positions: Vec::new() }
     }
 
     fn of(segment: u64, frames: &[Frame]) -> Snapshot {

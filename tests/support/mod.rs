@@ -2,6 +2,8 @@
 
 pub mod browser;
 pub mod known;
+pub mod mosquitto;
+pub mod nats_server;
 pub mod packed;
 pub mod parquet;
 pub mod postgres_server;
@@ -10,6 +12,7 @@ pub mod proxy;
 pub mod receiver;
 pub mod s3_server;
 pub mod service;
+pub mod sources;
 pub mod sqlite_file;
 pub mod ssh_server;
 pub mod steps;

@@ -411,7 +411,7 @@ impl Taking {
     pub(super) async fn hand_on(self, key: Option<(Key, KeyGuard)>, began: Instant, wait: Wait) -> Result<Reply, ApiError> {
         let Taking { service, place, arrived, parts, plan, .. } = self;
         let (reply, answer) = oneshot::channel();
-        service.take(Incoming { dataflow: place, parts, plan, key, arrived, began, wait, reply })?;
+        service.take(Incoming { dataflow: place, parts, plan, positions: Vec::new(), key, arrived, began, wait, reply })?;
         let reply = tokio::select! {
             biased;
             answer = answer => answer.map_err(|_| ApiError::from(Phase::Ending))??,

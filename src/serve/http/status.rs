@@ -64,6 +64,7 @@ pub async fn status(State(service): Shared) -> Result<Json<Value>, ApiError> {
         "streams": metrics.streams.get(),
         "dataflows": dataflows,
         "sinks": sinks,
+        "sources": service.sources.iter().map(|source| source.value()).collect::<Vec<_>>(),
         "folders": service.watched.iter().map(WatchStatus::value).collect::<Vec<_>>(),
     })))
 }
@@ -85,5 +86,6 @@ pub async fn metrics(State(service): Shared) -> impl IntoResponse {
     let readable = service.readable().borrow().clone();
     let names = || service.dataflows.iter().map(Served::name);
     service.further.iter().for_each(|further| further.count(&service.metrics, names(), &readable));
+    service.sources.iter().for_each(|source| service.metrics.source(source));
     ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], service.metrics.text())
 }

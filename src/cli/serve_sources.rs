@@ -1,0 +1,62 @@
+//! `retally serve --source`: which brokers are read.
+
+use super::error::CliError;
+use super::mapping;
+use crate::serve::served::Served;
+use crate::serve::sources::Wanted;
+use crate::shown;
+use crate::sources::gather::Limits;
+use crate::sources::text::Reading;
+use crate::sources::url::Url;
+use clap::ArgMatches;
+use retally_core::contract::InputKind;
+use std::time::Duration;
+
+/// The sources, by flags and by the configuration file.
+pub fn sources(matches: &ArgMatches, names: &[&String], dataflows: &[Served]) -> Result<Vec<Wanted>, CliError> {
+    let mut given: Vec<String> = matches.get_many::<String>("source").into_iter().flatten().cloned().collect();
+    if given.is_empty() {
+        given = mapping::read(matches)?.source(names);
+    }
+    let usual = Limits::default();
+    let limits = Limits {
+        messages: matches.get_one::<u64>("batch-events").copied().unwrap_or(usual.messages),
+        time: matches.get_one::<Duration>("batch-time").copied().unwrap_or(usual.time),
+    };
+    let mut sources: Vec<Wanted> = Vec::new();
+    for text in given {
+        let wanted = source(&text, dataflows, limits)?;
+        let is_same = |other: &Wanted| (other.dataflow, other.input, &other.url) == (wanted.dataflow, wanted.input, &wanted.url);
+        if sources.iter().any(is_same) {
+            return Err(CliError::usage(format!("--source {:?} is given twice", wanted.url.shown())).hint("give it once"));
+        }
+        sources.push(wanted);
+    }
+    Ok(sources)
+}
+
+fn source(text: &str, dataflows: &[Served], limits: Limits) -> Result<Wanted, CliError> {
+    let wrong = || CliError::usage(format!("--source {:?} is not DATAFLOW.INPUT=URL", shown::location(text)));
+    let (of, url) = text.split_once('=').ok_or_else(wrong)?;
+    let (name, input) = of.split_once('.').ok_or_else(wrong)?;
+    let dataflow = dataflows.iter().position(|served| served.name() == name);
+    let dataflow = dataflow.ok_or_else(|| wrong().hint(format!("{name:?} is not served")))?;
+    let inputs = dataflows.get(dataflow).map(|served| served.job.definition.inputs.as_slice()).unwrap_or_default();
+    let place = inputs.iter().position(|known| known.name == input).ok_or_else(|| {
+        let names: Vec<&str> = inputs.iter().map(|input| input.name).collect();
+        wrong().hint(format!("the inputs of {name} are {}", names.join(", ")))
+    })?;
+    if inputs.get(place).is_some_and(|input| input.kind != InputKind::Records) {
+        let error = CliError::usage(format!("--source {of}: messages are records, and this input is of datasets"));
+        return Err(error.hint("deliver a folder of datasets by a run with the same state"));
+    }
+    let url = Url::parse(url).map_err(|error| CliError::usage(format!("--source {of}: {error}")).hint(error.hint))?;
+    if let Some(served) = dataflows.get(dataflow)
+        && let Some(input) = inputs.get(place)
+    {
+        Reading::new(&url, input).check(&url.shown(), &served.job.definition, place).map_err(|error| {
+            CliError::usage(format!("--source {of}: {error}")).hint("?columns= says what the columns are called, in order")
+        })?;
+    }
+    Ok(Wanted { dataflow, input: place, url, limits })
+}

@@ -1,0 +1,71 @@
+//! What tests ask a service of its live sources.
+
+use super::known::Known;
+use super::service::Asker;
+use serde_json::Value;
+use std::time::{Duration, Instant};
+
+/// How long messages may take to be counted: far more than they do on a busy machine.
+const SECONDS_MAX: u64 = 100;
+
+/// How the source at a place is.
+pub fn status(service: &Asker, number: usize) -> Value {
+    service.get("/v1/status").ok().json()["sources"][number].clone()
+}
+
+/// Waits until something is so of the status of the first source.
+#[track_caller]
+pub fn until(service: &Asker, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+    let until = Instant::now() + Duration::from_secs(SECONDS_MAX);
+    loop {
+        let status = status(service, 0);
+        if is_so(&status) {
+            return status;
+        }
+        assert!(Instant::now() < until, "{what} does not come: {status}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Waits until the source's broker is there.
+#[track_caller]
+pub fn until_connected(service: &Asker) {
+    until(service, "the broker", |status| status["connected"] == true);
+}
+
+/// Waits until a table is of these lines, below its header.
+#[track_caller]
+pub fn until_table(service: &Asker, table: &str, expected: &[&str]) {
+    let until = Instant::now() + Duration::from_secs(SECONDS_MAX);
+    loop {
+        let found = service.get(&format!("/v1/{}?format=csv", table.replace('.', "/tables/"))).ok().text;
+        let lines: Vec<&str> = found.lines().skip(1).collect();
+        if lines == expected {
+            return;
+        }
+        assert!(Instant::now() < until, "{table} is\n{found}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Waits until the tables are those of known records, all of which were published.
+#[track_caller]
+pub fn until_same(service: &Asker, known: &Known) {
+    let until = Instant::now() + Duration::from_secs(SECONDS_MAX);
+    let is_same = |(name, expected): (&str, &[u8])| {
+        service.get(&format!("/v1/{}/tables/{name}?format=csv", known.dataflow())).ok().text.as_bytes() == expected
+    };
+    while !known.tables().all(is_same) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    service.same(known);
+}
+
+/// The rows of `rejected`: source, line and reason, in order.
+pub fn rejected(service: &Asker, dataflow: &str) -> Vec<(String, u64, String)> {
+    let rows = service.get(&format!("/v1/{dataflow}/rejected?limit=1000")).ok().json();
+    let row = |row: &Value| (row["source"].as_str().unwrap().into(), row["line"].as_u64().unwrap(), row["reason"].as_str().unwrap().into());
+    let mut rows: Vec<_> = rows.as_array().unwrap_or_else(|| panic!("{rows}")).iter().map(row).collect();
+    rows.sort();
+    rows
+}
