@@ -120,7 +120,7 @@ fn labelled(text: &str, windows: &[(String, String)], rules: &Rules) -> Result<L
     }
     let anomalies = whole(rows.iter().map(|reading| (*reading, 1)).collect(), rules).anomalies;
     let starts: Vec<Moment> =
-        anomalies.iter().filter(|anomaly| anomaly.incident_start).map(|anomaly| anomaly.scored.reading.time()).collect();
+        anomalies.iter().filter(|anomaly| anomaly.alarm.is_some()).map(|anomaly| anomaly.scored.reading.time()).collect();
     let mut detections: Vec<usize> = starts.iter().filter_map(|start| rows.iter().position(|row| row.time() == *start)).collect();
     detections.sort_unstable();
     detections.dedup();

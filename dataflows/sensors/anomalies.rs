@@ -1,6 +1,6 @@
-//! Anomalies: which measurements of an hour are not as expected, and what they make together.
+//! Anomalies: which measurements of an hour are not as expected.
 //!
-//! Three things make a measurement an anomaly, each in an hour that has a forecast. All are counted in standard deviations, against one
+//! Three things make a measurement stand out, each in an hour that has a forecast. All are counted in standard deviations, against one
 //! threshold:
 //!
 //! - **point**: it is far from what is expected: |residual| / σ. Where σ is 0, because all of R is, the score of what is not 0 is the
@@ -12,26 +12,23 @@
 //! - **gap**: it is the first after a silence of g hours from a sensor that else sends λ an hour: e^(-λg) = e^(-z²/2), and half of z is
 //!   √(λg / 2). The silence must be three times as long as any of the 168 hours before.
 //!
+//! What they make together is in [`crate::alarms`].
+//!
 //! # Limits
 //! A flat line makes repeats less strange while it lasts. So in the next hour it may take more of them, and the line is found there once
 //! more.
 //!
 //! After a silence of a week there is no forecast, and so no gap.
-//!
-//! # All anomalies of a sensor together
-//!
-//! - **severity** = 1 + floor(log2(score / threshold)); **incident_start**: above every severity of the 24 hours before.
-//! - An **incident** is a run of anomalies with no more than 24 hours between one and the next. Its kind is that of its peak.
-//! - A point becomes **collective** in a stretch that the piecewise regression absorbs, and else **level_shift** from where it jumps on:
-//!   from an hour before the first line of the incident that starts `threshold` s away from where the line before leads, until the end of
-//!   the incident. Segments name anomalies, and make none.
 
+use crate::alarms;
 use crate::forecast::{Baseline, Model};
 use crate::leaf::{self, Hour, Rhythm};
 use crate::records::Reading;
-use crate::segments::Pieces;
-use retally_core::time::{DAY, HOUR, Moment};
-use std::collections::VecDeque;
+use crate::size::Size;
+use retally_core::time::{HOUR, Moment};
+
+/// The part of the threshold from which on a reading may alarm.
+pub const ALARM_SHARE: f64 = 0.8;
 
 /// A run longer than this is no flat line but what the sensor does.
 pub const REPEATS_MAX: u32 = 1_000;
@@ -127,7 +124,7 @@ impl Kind {
     }
 }
 
-/// A measurement that is an anomaly.
+/// A measurement with its score.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scored {
     /// The measurement.
@@ -140,43 +137,73 @@ pub struct Scored {
     pub kind: Kind,
     /// What the expectation comes from.
     pub model: Model,
+    /// How far from what is expected is unusual, but for what is a habit.
+    pub bound: f64,
+    /// Of a flat line or a gap that is an anomaly the score; else 0.
+    pub rhythm: f64,
 }
 
-/// Finds the anomalies among the readings of an hour. `before` are the readings before it, backwards.
-pub fn score<'a>(
+impl Scored {
+    /// How far it is from what was expected.
+    pub fn distance(&self) -> f64 {
+        (self.reading.value.summed() - self.expected).abs()
+    }
+}
+
+/// Finds what may alarm among the readings of an hour, and the largest distance from what is expected. `before` are the readings before
+/// it, backwards. `with_last`: the last reading is wanted in any case.
+pub(crate) fn score<'a>(
     hour: Hour,
     readings: impl Iterator<Item = &'a Reading>,
     before: impl Iterator<Item = &'a Reading> + Clone,
     baseline: &Baseline,
     tempo: &Tempo,
     threshold: f64,
-) -> Vec<Scored> {
+    with_last: bool,
+) -> (Vec<Scored>, Size) {
     let (sigma, repeats) = (baseline.sigma(), tempo.repeats(threshold));
+    let bound = alarms::bound(sigma, threshold);
     let mut found = Vec::new();
+    let mut farthest = 0.0f64;
+    let mut last = None;
     let mut previous = before.clone().next();
     let mut run = repeats.zip(previous).map(|(needed, _)| Run::before(before, needed)).unwrap_or_default();
     for reading in readings {
         let expected = baseline.expected(leaf::within(hour, reading.time()));
-        let mut score = distance(reading.value.summed() - expected, sigma);
-        let mut kind = Kind::Point;
+        let residual = reading.value.summed() - expected;
+        farthest = farthest.max(residual.abs());
+        let mut score = distance(residual, sigma);
+        let (mut kind, mut rhythm) = (Kind::Point, 0.0f64);
         if let Some(previous) = previous {
             let silence = tempo.silence(leaf::seconds(previous, reading));
-            if silence >= threshold && silence > score {
-                (score, kind) = (silence, Kind::Gap);
+            if silence >= threshold {
+                rhythm = silence;
+                if silence > score {
+                    (score, kind) = (silence, Kind::Gap);
+                }
             }
             if let Some(needed) = repeats
                 && run.goes_on(previous, reading, needed)
-                && tempo.flatness(run.repeats) > score
             {
-                (score, kind) = (tempo.flatness(run.repeats), Kind::Flatline);
+                let flatness = tempo.flatness(run.repeats);
+                rhythm = rhythm.max(flatness);
+                if flatness > score {
+                    (score, kind) = (flatness, Kind::Flatline);
+                }
             }
         }
-        if score >= threshold {
-            found.push(Scored { reading: *reading, expected, score, kind, model: baseline.model });
+        let scored = Scored { reading: *reading, expected, score, kind, model: baseline.model, bound, rhythm };
+        last = None;
+        // Of scores, not of distances: floats agree with themselves.
+        if score >= threshold || rhythm > 0.0 || (residual != 0.0 && residual.abs() >= bound) {
+            found.push(scored);
+        } else {
+            last = Some(scored);
         }
         previous = Some(reading);
     }
-    found
+    found.extend(last.filter(|_| with_last));
+    (found, Size::of(farthest))
 }
 
 /// How many σ a residual is.
@@ -234,102 +261,6 @@ impl Run {
     }
 }
 
-/// An anomaly among the others.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Anomaly {
-    /// The measurement and its score; `kind` is final.
-    pub scored: Scored,
-    /// 1 from the threshold on, and 1 more with each doubling.
-    pub severity: u32,
-    /// Whether its severity is above all of the 24 hours before.
-    pub incident_start: bool,
-}
-
-/// Anomalies that belong together.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Incident {
-    /// The time of its first anomaly.
-    pub start: Moment,
-    /// The time of its last.
-    pub end: Moment,
-    /// How many there are.
-    pub anomalies: u64,
-    /// The highest score.
-    pub peak_score: f64,
-    /// The kind of the anomaly with it; of equal ones the first.
-    pub kind: Kind,
-}
-
-/// The anomalies of a sensor, in the order of its measurements, and its incidents.
-pub fn together(scored: impl Iterator<Item = Scored>, pieces: &Pieces, threshold: f64) -> (Vec<Anomaly>, Vec<Incident>) {
-    let mut anomalies: Vec<Anomaly> = Vec::new();
-    let mut incidents: Vec<Incident> = Vec::new();
-    // Severities of the 24 hours before, those below a later one left out.
-    let mut severities: VecDeque<(Moment, u32)> = VecDeque::new();
-    let jumps: Vec<Moment> = jumps(pieces, threshold);
-    let mut absorbed = pieces.absorbed.clone();
-    absorbed.sort_unstable();
-    for mut scored in scored {
-        let time = scored.reading.time();
-        while severities.front().is_some_and(|(before, _)| time.0 - before.0 > DAY) {
-            severities.pop_front();
-        }
-        let severity = severity(scored.score, threshold);
-        let incident_start = severities.front().is_none_or(|(_, highest)| severity > *highest);
-        while severities.back().is_some_and(|(_, lower)| *lower <= severity) {
-            severities.pop_back();
-        }
-        severities.push_back((time, severity));
-
-        let goes_on = incidents.last().is_some_and(|incident| time.0 - incident.end.0 <= DAY);
-        let start = incidents.last().filter(|_| goes_on).map_or(time, |incident| incident.start);
-        if scored.kind == Kind::Point {
-            scored.kind = named(time, start, &jumps, &absorbed);
-        }
-        match incidents.last_mut().filter(|_| goes_on) {
-            Some(incident) => {
-                incident.end = time;
-                incident.anomalies += 1;
-                if scored.score > incident.peak_score {
-                    (incident.peak_score, incident.kind) = (scored.score, scored.kind);
-                }
-            }
-            None => incidents.push(Incident { start: time, end: time, anomalies: 1, peak_score: scored.score, kind: scored.kind }),
-        }
-        anomalies.push(Anomaly { scored, severity, incident_start });
-    }
-    (anomalies, incidents)
-}
-
-/// 1 + floor(log2(score / threshold)), of a score from the threshold on.
-fn severity(score: f64, threshold: f64) -> u32 {
-    // By doubling, so that it is exact at powers of two.
-    let (mut severity, mut bound) = (1, threshold * 2.0);
-    while score >= bound {
-        severity += 1;
-        bound *= 2.0;
-    }
-    severity
-}
-
-/// Where lines jump, in order.
-fn jumps(pieces: &Pieces, threshold: f64) -> Vec<Moment> {
-    let pairs = pieces.segments.iter().zip(pieces.segments.iter().skip(1));
-    pairs.filter(|(line, next)| line.jump_to(next) >= threshold).map(|(_, next)| next.times.0).collect()
-}
-
-/// The kind of a point at `time` in an incident from `start` on.
-fn named(time: Moment, start: Moment, jumps: &[Moment], absorbed: &[(Hour, Hour)]) -> Kind {
-    let hour = leaf::hour(time);
-    let from = absorbed.partition_point(|(first, _)| *first <= hour);
-    // Absorbed stretches don't overlap unless one took another in.
-    if absorbed.get(..from).unwrap_or_default().iter().rev().take(2).any(|(_, last)| hour <= *last) {
-        return Kind::Collective;
-    }
-    let jump = jumps.partition_point(|jump| jump.0 < start.0 - HOUR);
-    if jumps.get(jump).is_some_and(|jump| jump.0 <= time.0 + HOUR) { Kind::LevelShift } else { Kind::Point }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -341,42 +272,19 @@ mod tests {
         Reading::new(Moment(minutes * 60 * SECOND), Naming::Unique, Value::new(value).unwrap())
     }
 
-    fn scored(minutes: i64, score: f64) -> Scored {
-        Scored { reading: reading(minutes, 0.0), expected: 0.0, score, kind: Kind::Point, model: Model::Level }
-    }
-
-    #[test]
-    fn severities_double() {
-        assert_eq!([5.0, 9.9, 10.0, 19.9, 20.0, 40.0].map(|score| severity(score, 5.0)), [1, 1, 2, 2, 3, 4]);
-    }
-
     #[test]
     fn what_is_not_zero_is_far_from_zeros() {
         let zeros = Baseline::of(0.0, 0.0, 0.0, Model::Level);
         let readings = [reading(24 * 60, 0.0), reading(24 * 60 + 5, 1e-200), reading(24 * 60 + 10, -1e-7), reading(24 * 60 + 15, 1e300)];
-        let found = score(24, readings.iter(), [].iter(), &zeros, &Tempo::default(), 5.0);
+        let (found, farthest) = score(24, readings.iter(), [].iter(), &zeros, &Tempo::default(), 5.0, false);
         let scores: Vec<(f64, f64)> = found.iter().map(|one| (one.reading.value.get(), one.score)).collect();
         assert_eq!(scores, [(-1e-7, f64::MAX), (1e300, f64::MAX)], "what is as good as 0 is 0");
-        assert!(severity(f64::MAX, 5.0) == 1022, "{}", severity(f64::MAX, 5.0));
-    }
-
-    #[test]
-    fn an_incident_starts_where_it_gets_worse() {
-        let list =
-            [scored(0, 5.0), scored(10, 11.0), scored(20, 6.0), scored(30, 11.0), scored(1450, 9.0), scored(1471, 5.0), scored(3000, 5.0)];
-        let (anomalies, incidents) = together(list.into_iter(), &Pieces::default(), 5.0);
-        let starts: Vec<bool> = anomalies.iter().map(|anomaly| anomaly.incident_start).collect();
-        // At 1450 the 11 of minute 10 is exactly 24 hours ago, and counts; at 1471 the 9 of minute 1450 is as severe.
-        assert_eq!(starts, [true, true, false, false, false, false, true]);
-        let spans: Vec<(i64, i64, u64)> =
-            incidents.iter().map(|one| (one.start.0 / 60 / SECOND, one.end.0 / 60 / SECOND, one.anomalies)).collect();
-        assert_eq!(spans, [(0, 1471, 6), (3000, 3000, 1)]);
-        assert_eq!(incidents[0].peak_score, 11.0);
+        assert_eq!(farthest, Size::of(crate::records::SUMMED_MAX));
     }
 
     fn kinds(readings: &[Reading], before: &[Reading], tempo: Tempo) -> Vec<(i64, Kind)> {
         let baseline = Baseline::of(0.0, 0.0, 1e6, Model::Level);
-        let found = score(24, readings.iter(), before.iter().rev(), &baseline, &tempo, 5.0);
+        let (found, _) = score(24, readings.iter(), before.iter().rev(), &baseline, &tempo, 5.0, false);
         found.iter().map(|one| (one.reading.time().0 / 60 / SECOND - 24 * 60, one.kind)).collect()
     }
 

@@ -22,6 +22,17 @@ pub(crate) fn rounded(size: f64, parts: i16) -> i16 {
     exponent * parts + rest
 }
 
+/// log2 of the root of a normal number above 0, in 1024ths, rounded.
+pub(crate) fn fine(square: f64) -> i32 {
+    let bits = square.to_bits();
+    #[allow(clippy::cast_possible_truncation)]
+    let exponent = (bits >> 52) as i32 - 1023;
+    let digits = f64::from_bits(bits & ((1 << 52) - 1) | 1.0f64.to_bits());
+    #[allow(clippy::cast_possible_truncation)]
+    let rest = (512.0 * digits.log2()).round() as i32;
+    exponent * 512 + rest
+}
+
 /// The size of so many [`PARTS`].
 pub(crate) fn size(count: i16) -> f64 {
     (f64::from(count.rem_euclid(PARTS)) / f64::from(PARTS)).exp2() * power_of_two(count.div_euclid(PARTS))
@@ -41,6 +52,13 @@ mod tests {
                 assert_eq!(size(count), size(rounded(plain, PARTS)) * power_of_two(power));
             }
         }
+    }
+
+    #[test]
+    fn a_root_is_measured_finely() {
+        assert_eq!([1.0, 4.0, 16.0, 0.25, 2.0].map(fine), [0, 1024, 2048, -1024, 512]);
+        assert_eq!(fine(1.7 * power_of_two(80)), fine(1.7) + 40 * 1024);
+        assert!((f64::from(fine(10.0)) / 1024.0 - 10f64.sqrt().log2()).abs() < 1e-3);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Facts about a sensor: the operator by sensor emits them as differences, and tables, points and charts are made from them.
 
-use crate::anomalies::Anomaly;
+use crate::alarms::Incident;
 use crate::points::Moved;
 use crate::tables::Tail;
 use serde::{Deserialize, Serialize};
@@ -35,7 +35,7 @@ pub(crate) enum Fact {
     Measured,
     /// Points are to be written.
     Moved(Moved),
-    /// It has measurements, and this is the highest score of its anomalies.
+    /// It has measurements, and this is the highest score of its incidents.
     Peak(Peak),
     /// Something of it has changed.
     Touched,
@@ -66,13 +66,13 @@ impl Issue {
     }
 }
 
-/// The highest score of a sensor's anomalies, as a number that sorts as it does: the bits of a float that is not negative.
+/// The highest score of a sensor's incidents, as a number that sorts as it does: the bits of a float that is not negative.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Peak(pub(crate) u64);
 
 impl Peak {
-    /// 0 where there are no anomalies.
-    pub fn of(anomalies: &[Anomaly]) -> Peak {
-        Peak(anomalies.iter().map(|anomaly| anomaly.scored.score.to_bits()).max().unwrap_or(0))
+    /// 0 where there are none.
+    pub fn of(incidents: &[Incident]) -> Peak {
+        Peak(incidents.iter().map(|incident| incident.peak_score.to_bits()).max().unwrap_or(0))
     }
 }

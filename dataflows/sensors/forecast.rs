@@ -1,19 +1,21 @@
-//! The forecast of an hour from the hours before it: the simplest model that clearly explains more.
+//! The forecasts of an hour from the hours before it, one by each model, and what they miss.
 //!
-//! R are the 168 hours before. Each model gives a level at the hour's middle, a slope, and a variance v of what it leaves unexplained:
+//! A model sees the means of hours. R are the 168 hours before:
 //!
-//! | model | forecast | v | needs |
-//! |---|---|---|---|
-//! | L, level | the mean of R | Syy / (n - 1) | n ≥ 20 |
-//! | T, trend | the line of least squares through R | SSE / (n - 2) | R spans 2 days |
-//! | D, daily | the mean of the same local hour of the 7 days before | what is left of R about the means by hour of day, / (n - slots) | 2 of these hours, R spans 3 days |
-//! | W, weekly | the mean of the same local hour and weekday of the 4 weeks before | likewise by hour of week over 672 hours | 2 of these hours, n > 2 slots |
-//! | E, daily moved | D, and the mean of what D missed in the last 24 hours | the mean over R of its mean squared error by hour, without the largest 3 % | 12 hours with errors |
-//! | M, recent trend | the line through the last 24 hours | likewise | n ≥ 12, 12 hours with errors |
+//! | model | forecast | needs |
+//! |---|---|---|
+//! | L, level | the mean of R's measurements | 20 of them |
+//! | T, trend | the line of least squares through R | R spans 2 days |
+//! | D, daily | the mean of the same local hour of the 7 days before | 2 of these hours |
+//! | W, weekly | the median of the same local hour and weekday of the 4 weeks before | 2 of these hours |
+//! | E, daily moved | D, and the mean of what D missed in the last 24 hours | 6 of these hours |
+//! | M, recent trend | the line through the last 24 hours | 12 of them |
+//! | S, last hours | the line through the last 6 hours | 3 of them |
 //!
-//! L is where it starts. T, D, W in this order replace what is there when their v is below half of it; then the better of E and M does when
-//! its v is below a quarter. To each v is added (1e-6 · m)², where m is the largest magnitude in R, so that constant sensors have a σ and
-//! what floats leave of exact values decides nothing. σ² is the v of what was chosen; where all of R is 0, it is 0.
+//! The error of a forecast is the mean squared distance of the hour's measurements from it, where the slope within the hour is left out.
+//! Which model is believed, and how far, follows from the errors before ([`crate::scale`]).
+//!
+//! W is a median because a week that went wrong would else be expected again a week later.
 //!
 //! No constant has a unit. Measurements times a power of two have the same forecasts times that power, bit for bit; in another unit, σ may
 //! be rounded otherwise.
@@ -21,24 +23,20 @@
 //! # What makes it incremental
 //! The result is rounded ([`Baseline`]): σ to 20ths of a doubling, level and slope to 32nds of σ. So most late
 //! measurements change no baseline but those of the hours beside them, and only where one changed are measurements scored again.
-//!
-//! # Limits
-//! An hour's forecast depends on [`REACH`] hours before it and on nothing else.
 
 use crate::doubling::{self, PARTS};
 use crate::leaf::Hour;
-use retally_core::calendar::Calendar;
-use retally_core::operators::regression::{Line, Moments};
-use std::collections::VecDeque;
+use crate::size::Size;
+use crate::sums::Sums;
+use crate::window::{DAY, Window};
+use std::ops::RangeInclusive;
 
-/// The hours of R.
-const RECENT: usize = 168;
-/// The hours of D and W's variance, and how far any forecast looks back.
-pub const REACH: usize = 672;
-/// The same, as hours are counted.
-pub const REACH_HOURS: Hour = 672;
-/// The hours of M, and of E's correction.
-const LAST: usize = 24;
+/// The days of R.
+const RECENT_DAYS: usize = 7;
+/// The hours of S.
+const LAST: usize = 6;
+/// How many models there are.
+pub const MODELS: usize = 7;
 
 /// Which model a baseline comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,7 +53,13 @@ pub enum Model {
     DailyMoved,
     /// M.
     RecentTrend,
+    /// S.
+    LastHours,
 }
+
+/// All models, in the order in which one is preferred to another that is as good.
+pub const ALL: [Model; MODELS] =
+    [Model::Level, Model::Trend, Model::Daily, Model::Weekly, Model::DailyMoved, Model::RecentTrend, Model::LastHours];
 
 impl Model {
     /// As in the column `model`.
@@ -67,11 +71,12 @@ impl Model {
             Model::Weekly => "weekly",
             Model::DailyMoved => "daily_moved",
             Model::RecentTrend => "recent_trend",
+            Model::LastHours => "last_hours",
         }
     }
 }
 
-/// The forecast of an hour, rounded: whole numbers, so that it either is the same or is not.
+/// What is expected of an hour, rounded: whole numbers, so that it either is the same or is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Baseline {
     /// The level at the hour's middle, in 32nds of σ.
@@ -93,13 +98,17 @@ impl Baseline {
         if variance <= 0.0 {
             return Baseline { level: 0, slope: 0, sigma: NO_SIGMA, model };
         }
-        // log2 of the variance is that of σ twice.
-        let sigma = doubling::rounded(variance, PARTS / 2);
+        let sigma = sigma_of(variance);
         let unit = unit(sigma);
         // Levels are below σ · 1e6. A slope may be steeper where measurements lie close together: then it is the steepest there is.
         #[allow(clippy::cast_possible_truncation)]
         let (level, slope) = ((level / unit).round() as i64, (slope / unit).round() as i32);
         Baseline { level, slope, sigma, model }
+    }
+
+    /// Whether a forecast by a model with a variance has this σ.
+    pub fn is_as_sure(&self, variance: f64, model: Model) -> bool {
+        self.model == model && self.sigma == if variance > 0.0 { sigma_of(variance) } else { NO_SIGMA }
     }
 
     /// The standard deviation that is expected.
@@ -113,313 +122,206 @@ impl Baseline {
     }
 }
 
+/// log2 σ, rounded.
+fn sigma_of(variance: f64) -> i16 {
+    // log2 of the variance is that of σ twice.
+    doubling::rounded(variance, PARTS / 2)
+}
+
 /// A 32nd of σ.
 fn unit(sigma: i16) -> f64 {
     if sigma == NO_SIGMA { 0.0 } else { doubling::size(sigma) / 32.0 }
 }
 
-/// Consecutive hours of a sensor.
-#[derive(Clone, Debug, Default)]
-pub struct Window {
-    first: Hour,
-    /// By hour; n is 0 where there is nothing. x is in hours since the window's start.
-    hours: Vec<Moments>,
-    /// By hour: the largest magnitude in it.
-    largest: Vec<f64>,
-    /// By hour: the largest magnitude in R.
-    largest_before: Vec<f64>,
-    /// By hour: the clock on the wall at its start, in whole hours.
-    local: Vec<i32>,
-    /// By hour: the mean of the same local hour of the 7 days before; NaN where there is none.
-    daily: Vec<f64>,
-    /// By hour: the mean squared errors of E and M; NaN where there is none.
-    errors: [Vec<f64>; 2],
+/// A model's forecast of an hour.
+#[derive(Clone, Copy, Debug)]
+pub struct Forecast {
+    /// The level at the hour's middle; NaN where there is none.
+    pub level: f64,
+    /// The slope by hour.
+    pub slope: f64,
 }
 
-/// The hours that have to be in a window in which hours from `hour` on are forecast.
-pub fn history(hour: Hour) -> Hour {
-    hour - REACH_HOURS
-}
+const NONE: Forecast = Forecast { level: f64::NAN, slope: 0.0 };
 
 impl Window {
-    /// Empties the window; it will hold the hours from `first` until `until`.
-    pub fn reset(&mut self, first: Hour, until: Hour, calendar: &Calendar) {
-        let len = usize::try_from(until - first).unwrap_or(0);
-        self.first = first;
-        self.hours.clear();
-        self.hours.resize(len, Moments::default());
-        self.largest.clear();
-        self.largest.resize(len, 0.0);
-        self.local.clear();
-        let wall = |hour: Hour| calendar.wall(crate::leaf::start(hour)).div_euclid(retally_core::time::HOUR);
-        self.local.extend((first..until).map(|hour| i32::try_from(wall(hour)).unwrap_or(i32::MAX)));
-    }
-
-    /// Describes what is in an hour: its moments, whose x is in hours since the hour's start, and the largest magnitude.
-    pub fn set(&mut self, hour: Hour, moments: &Moments, largest: f64) {
-        let place = usize::try_from(hour - self.first).unwrap_or(usize::MAX);
-        if let Some((known, known_largest)) = self.hours.get_mut(place).zip(self.largest.get_mut(place)) {
-            (*known, *known_largest) = (moments.moved(place as f64), largest);
-        }
-    }
-
-    /// The forecasts of hours that have something in them, from `from` on.
-    pub fn forecast(&mut self, from: Hour, mut each: impl FnMut(Hour, Option<Baseline>)) {
-        let first = usize::try_from(from - self.first).unwrap_or(0);
-        self.prepare(first);
-        for (place, hour) in (first..self.hours.len()).zip(from..) {
-            if self.hours.get(place).is_some_and(|hour| hour.n > 0.0) {
-                each(hour, self.baseline(place));
-            }
-        }
-    }
-
-    /// Computes what the forecasts from `first` on need of single hours: D's means, and the errors of E and M.
-    fn prepare(&mut self, first: usize) {
-        let (errors_from, len) = (first.saturating_sub(RECENT), self.hours.len());
-        let daily_from = errors_from.saturating_sub(LAST);
-        self.daily.clear();
-        self.daily.resize(daily_from, f64::NAN);
-        for place in daily_from..len {
-            let daily = self.same_hours(place, 24, 7).unwrap_or(f64::NAN);
-            self.daily.push(daily);
-        }
-        let [mut moved, mut trend] = std::mem::take(&mut self.errors);
-        for errors in [&mut moved, &mut trend] {
-            errors.clear();
-            errors.resize(errors_from, f64::NAN);
-        }
-        for place in errors_from..len {
-            let hour = self.hours.get(place).copied().unwrap_or_default();
-            let error = |line: Option<Line>| match line {
-                Some(line) if hour.n > 0.0 => hour.residual_of(&line) / hour.n,
-                _ => f64::NAN,
+    /// Finds the errors of the forecasts of a day's hours.
+    pub fn renew_errors(&mut self, day: usize) {
+        let forecasts = self.forecasts(day);
+        for (place, forecasts) in (day * DAY..).zip(forecasts) {
+            let seen = self.at(place);
+            let error = |forecast: Forecast| {
+                let off = seen.mean - forecast.level;
+                Size::of(seen.inner + off * off)
             };
-            moved.push(error(self.daily_moved(place)));
-            trend.push(error(self.recent_trend(place)));
-        }
-        self.errors = [moved, trend];
-        self.prepare_largest();
-    }
-
-    /// The largest magnitudes, each in one step on average: an hour is passed over for good when a later one is no smaller.
-    fn prepare_largest(&mut self) {
-        self.largest_before.clear();
-        let mut falling: VecDeque<(usize, f64)> = VecDeque::new();
-        for (place, &largest) in self.largest.iter().enumerate() {
-            while falling.front().is_some_and(|(first, _)| first + RECENT < place) {
-                falling.pop_front();
+            if let Some(found) = self.found.get_mut(place).filter(|_| seen.rows > 0.0) {
+                found.errors = forecasts.map(error);
             }
-            self.largest_before.push(falling.front().map_or(0.0, |(_, most)| *most));
-            while falling.back().is_some_and(|(_, smaller)| *smaller <= largest) {
-                falling.pop_back();
-            }
-            falling.push_back((place, largest));
         }
     }
 
-    fn hour(&self, place: usize) -> Moments {
-        self.hours.get(place).copied().unwrap_or_default()
+    /// Finds the errors of W alone.
+    pub fn renew_weekly_errors(&mut self, day: usize) {
+        for place in day * DAY..(day + 1) * DAY {
+            let seen = self.at(place);
+            if seen.rows > 0.0 {
+                let off = seen.mean - self.weekly(place);
+                if let Some(error) = self.found.get_mut(place).and_then(|found| found.errors.get_mut(Model::Weekly as usize)) {
+                    *error = Size::of(seen.inner + off * off);
+                }
+            }
+        }
     }
 
-    /// The hours from `from` until `until`, those with something in them.
-    fn between(&self, from: usize, until: usize) -> impl Iterator<Item = &Moments> + Clone {
-        self.hours.get(from..until).unwrap_or_default().iter().filter(|hour| hour.n > 0.0)
+    /// The forecasts of a day's hours by each model. Those of hours without measurements are not made.
+    pub fn forecasts(&mut self, day: usize) -> [[Forecast; MODELS]; DAY] {
+        self.sum_up(day.saturating_sub(RECENT_DAYS)..=day);
+        self.find_patterns(day.saturating_sub(1)..=day);
+        let between = (day.saturating_sub(RECENT_DAYS - 1)..day).fold(Sums::default(), |all, day| all.with(self.day_sums(Some(day)).all()));
+        let missed = self.missed(day);
+        std::array::from_fn(|hour| {
+            let place = day * DAY + hour;
+            if self.at(place).rows == 0.0 {
+                return [NONE; MODELS];
+            }
+            let of_day = self.day_sums(Some(day)).before(hour);
+            let recent = self.day_sums(day.checked_sub(RECENT_DAYS)).after(hour).with(&between).with(of_day);
+            let last_day = self.day_sums(day.checked_sub(1)).after(hour).with(of_day);
+            let number = self.hour_at(place);
+            let line = |sums: &Sums, enough: bool| match enough {
+                true => {
+                    let (level, slope) = sums.line_at(number);
+                    Forecast { level, slope }
+                }
+                false => NONE,
+            };
+            let flat = |level: f64| Forecast { level, slope: 0.0 };
+            let pattern = self.pattern(place);
+            let missed = missed.get(hour).copied().unwrap_or(f64::NAN);
+            [
+                flat(if recent.rows >= 20.0 { recent.mean } else { f64::NAN }),
+                line(&recent, recent.rows >= 20.0 && number - recent.first >= 48 && recent.hours >= 2.0),
+                flat(pattern),
+                flat(self.weekly(place)),
+                flat(pattern + missed),
+                line(&last_day, last_day.hours >= 12.0),
+                self.last_hours(place),
+            ]
+        })
     }
 
-    /// The mean of the hours that the clock showed as it does at `place`, 1 to `count` periods before; of two at least.
-    fn same_hours(&self, place: usize, period: usize, count: usize) -> Option<f64> {
-        let (mut n, mut sum, mut hours) = (0.0, 0.0, 0);
-        let reference = self.local.get(place)?;
-        for back in 1..=count {
-            let wanted = reference - i32::try_from(period * back).unwrap_or(0);
-            // Where clocks changed in between, it is an hour earlier or later.
-            let Some(near) = place.checked_sub(period * back) else { break };
-            let off = wanted - self.local.get(near)?;
-            let Some(same) = near.checked_add_signed(off as isize) else { continue };
-            if same >= place || same + REACH < place || self.local.get(same) != Some(&wanted) {
-                continue;
-            }
-            let hour = self.hour(same);
-            if hour.n > 0.0 {
-                n += hour.n;
-                sum += hour.n * hour.y;
-                hours += 1;
-            }
-        }
-        (hours >= 2).then(|| sum / n)
+    /// D of an hour of a day that was prepared.
+    pub(crate) fn pattern(&self, place: usize) -> f64 {
+        let of_day = self.patterns.get(place / DAY).and_then(Option::as_deref);
+        of_day.and_then(|hours| hours.get(place % DAY)).copied().unwrap_or(f64::NAN)
     }
 
-    /// E's forecast.
-    fn daily_moved(&self, place: usize) -> Option<Line> {
-        let daily = *self.daily.get(place).filter(|daily| !daily.is_nan())?;
-        let from = place.saturating_sub(LAST);
-        let (mut n, mut missed) = (0.0, 0.0);
-        for (hour, daily) in self.hours.get(from..place)?.iter().zip(self.daily.get(from..place)?) {
-            if hour.n > 0.0 && !daily.is_nan() {
-                n += hour.n;
-                missed += hour.n * (hour.y - daily);
+    /// Prepares the patterns of days.
+    pub(crate) fn find_patterns(&mut self, days: RangeInclusive<usize>) {
+        for day in days {
+            if self.patterns.get(day).is_some_and(Option::is_none) {
+                let pattern = std::array::from_fn(|hour| self.mean_of_days(day * DAY + hour));
+                if let Some(slot) = self.patterns.get_mut(day) {
+                    *slot = Some(Box::new(pattern));
+                }
             }
         }
-        (n > 0.0).then(|| Line { x: place as f64 + 0.5, y: daily + missed / n, slope: 0.0 })
     }
 
-    /// M's forecast.
-    fn recent_trend(&self, place: usize) -> Option<Line> {
-        let moments = united(self.between(place.saturating_sub(LAST), place));
-        (moments.n >= 12.0).then(|| moments.line())
+    /// D: the mean of the same hour of the 7 days before, NaN where there are fewer than two.
+    fn mean_of_days(&self, place: usize) -> f64 {
+        let (mut hours, mut sum) = (0.0, 0.0);
+        // About the first, so that equal ones have exactly their mean.
+        let mut first = f64::NAN;
+        for mean in self.same_hours::<7>(place, DAY).map(|same| self.mean(same)).filter(|mean| !mean.is_nan()) {
+            if first.is_nan() {
+                first = mean;
+            }
+            hours += 1.0;
+            sum += mean - first;
+        }
+        if hours >= 2.0 { first + sum / hours } else { f64::NAN }
     }
 
-    /// The forecast of an hour.
-    fn baseline(&self, place: usize) -> Option<Baseline> {
-        let from = place.saturating_sub(RECENT);
-        let recent = self.between(from, place);
-        let moments = united(recent.clone());
-        if moments.n < 20.0 {
-            return None;
+    /// W: the median of the same hour of the 4 weeks before, NaN where there are fewer than two.
+    fn weekly(&self, place: usize) -> f64 {
+        let mut means = [f64::INFINITY; 4];
+        let mut hours = 0usize;
+        let there = self.same_hours::<4>(place, 7 * DAY).map(|same| self.mean(same)).filter(|mean| !mean.is_nan());
+        for (slot, mean) in means.iter_mut().zip(there) {
+            *slot = mean;
+            hours += 1;
         }
-        let middle = place as f64 + 0.5;
-        let (mut level, mut slope, mut model) = (moments.y, 0.0, Model::Level);
-        // What floats leave of values that a model explains is less than this, and decides nothing.
-        let floor = 1e-6 * self.largest_before.get(place)?;
-        let floored = |v: f64| v + floor * floor;
-        let mut variance = floored(moments.yy / (moments.n - 1.0));
-        let span = recent.clone().last().map_or(0.0, |hour| hour.x.floor()) - recent.clone().next().map_or(0.0, |hour| hour.x.floor());
-        if span >= 48.0 {
-            let line = moments.line();
-            let v = floored(recent.map(|hour| hour.residual_of(&line)).sum::<f64>() / (moments.n - 2.0));
-            if v < 0.5 * variance {
-                (level, slope, model, variance) = (line.at(middle), line.slope, Model::Trend, v);
-            }
+        means.sort_unstable_by(f64::total_cmp);
+        let [least, second, third, _] = means;
+        match hours {
+            0 | 1 => f64::NAN,
+            2 => 0.5 * (least + second),
+            3 => second,
+            _ => 0.5 * (second + third),
         }
-        let daily = self.daily.get(place).copied().filter(|daily| !daily.is_nan() && span >= 72.0);
-        if let Some(daily) = daily
-            && let Some(v) = self.left_by_slot::<24>(from, place, 24, 1.0).map(floored)
-            && v < 0.5 * variance
-        {
-            (level, slope, model, variance) = (daily, 0.0, Model::Daily, v);
-        }
-        if let Some(weekly) = self.same_hours(place, 168, 4)
-            && let Some(v) = self.left_by_slot::<168>(place.saturating_sub(REACH), place, 168, 2.0).map(floored)
-            && v < 0.5 * variance
-        {
-            (level, slope, model, variance) = (weekly, 0.0, Model::Weekly, v);
-        }
-        let [moved_errors, trend_errors] = &self.errors;
-        let moved = daily.and_then(|_| self.daily_moved(place)).zip(trimmed_mean(moved_errors.get(from..place)?));
-        let trend = self.recent_trend(place).zip(trimmed_mean(trend_errors.get(from..place)?));
-        let mut bound = 0.25 * variance;
-        for (forecast, name) in [(moved, Model::DailyMoved), (trend, Model::RecentTrend)] {
-            if let Some((line, v)) = forecast.map(|(line, v)| (line, floored(v)))
-                && v < bound
-            {
-                bound = v;
-                (level, slope, model, variance) = (line.at(middle), line.slope, name, v);
-            }
-        }
-        Some(Baseline::of(level, slope, variance, model))
     }
 
-    /// What is left of the variance about the means of the hours that the clock shows alike, `SLOTS` of them in a period of as many hours;
-    /// where there are more than `by_slot` measurements by slot.
-    fn left_by_slot<const SLOTS: usize>(&self, from: usize, until: usize, period: i32, by_slot: f64) -> Option<f64> {
-        let mut sums = [(0.0f64, 0.0f64); SLOTS];
-        let slot = |local: i32| local.rem_euclid(period).unsigned_abs() as usize;
-        let hours = || self.hours.get(from..until).unwrap_or_default().iter().zip(self.local.get(from..until).unwrap_or_default());
-        // About a value nearby, so that sums are small.
-        let centre = self.between(from, until).next()?.y;
-        for (hour, local) in hours() {
-            if let Some((n, sum)) = sums.get_mut(slot(*local)) {
-                *n += hour.n;
-                *sum += hour.n * (hour.y - centre);
-            }
-        }
-        let (mut n, mut slots) = (0.0, 0.0);
-        for (count, sum) in &mut sums {
-            if *count > 0.0 {
-                n += *count;
-                slots += 1.0;
-                *sum = *sum / *count + centre;
-            }
-        }
-        if n <= by_slot * slots {
-            return None;
-        }
-        let left = |(hour, local): (&Moments, &i32)| {
-            let off = hour.y - sums.get(slot(*local)).map_or(0.0, |(_, mean)| *mean);
-            hour.yy + hour.n * off * off
+    /// By hour of a day: the mean of what D missed in the 24 hours before, NaN where it is known of fewer than 6.
+    fn missed(&self, day: usize) -> [f64; DAY] {
+        let miss = |place: usize| {
+            let mean = self.mean(place);
+            if mean.is_nan() { f64::NAN } else { mean - self.pattern(place) }
         };
-        Some(hours().filter(|(hour, _)| hour.n > 0.0).map(left).sum::<f64>() / (n - slots))
-    }
-}
-
-/// The moments of all hours: two passes, so that nothing large is subtracted from something large.
-fn united<'a>(hours: impl Iterator<Item = &'a Moments> + Clone) -> Moments {
-    let Some(centre) = hours.clone().next() else { return Moments::default() };
-    let (mut n, mut x, mut y) = (0.0, 0.0, 0.0);
-    for hour in hours.clone() {
-        n += hour.n;
-        x += hour.n * (hour.x - centre.x);
-        y += hour.n * (hour.y - centre.y);
-    }
-    let mut all = Moments { n, x: centre.x + x / n, y: centre.y + y / n, ..Moments::default() };
-    for hour in hours {
-        let (dx, dy) = (hour.x - all.x, hour.y - all.y);
-        all.xx += hour.xx + hour.n * dx * dx;
-        all.xy += hour.xy + hour.n * dx * dy;
-        all.yy += hour.yy + hour.n * dy * dy;
-    }
-    all
-}
-
-/// The mean without the largest 3 %; of 12 at least.
-fn trimmed_mean(errors: &[f64]) -> Option<f64> {
-    // 3 % of 168 are 5.
-    let mut largest = [0.0f64; RECENT * 3 / 100];
-    let (mut count, mut sum) = (0usize, 0.0);
-    for &error in errors.iter().filter(|error| !error.is_nan()) {
-        count += 1;
-        sum += error;
-        let mut error = error;
-        for place in &mut largest {
-            if error > *place {
-                std::mem::swap(place, &mut error);
+        let add = |(count, sum): (f64, f64), miss: f64| if miss.is_nan() { (count, sum) } else { (count + 1.0, sum + miss) };
+        let mut missed = [(0.0, 0.0); DAY];
+        if let Some(before) = day.checked_sub(1) {
+            let mut all = (0.0, 0.0);
+            for (slot, place) in missed.iter_mut().zip(before * DAY..day * DAY).rev() {
+                all = add(all, miss(place));
+                *slot = all;
             }
         }
+        let mut all = (0.0, 0.0);
+        std::array::from_fn(|hour| {
+            let (count, sum) = missed.get(hour).copied().unwrap_or_default();
+            let (count, sum) = (count + all.0, sum + all.1);
+            all = add(all, miss(day * DAY + hour));
+            if count >= 6.0 { sum / count } else { f64::NAN }
+        })
     }
-    if count < 12 {
-        return None;
-    }
-    let cut = count * 3 / 100;
-    // Those that are cut are summed up apart: taking them off the sum would leave the dirt of large numbers.
-    if cut == 0 {
-        return Some(sum / count as f64);
-    }
-    let bound = largest.get(cut - 1).copied().unwrap_or(0.0);
-    let mut kept = 0.0;
-    let mut above = 0usize;
-    for &error in errors.iter().filter(|error| !error.is_nan()) {
-        if error > bound {
-            above += 1;
-        } else {
-            kept += error;
+
+    /// S: the line through the last 6 hours.
+    fn last_hours(&self, place: usize) -> Forecast {
+        let hours = place.saturating_sub(LAST)..place;
+        let sums = hours.fold(Sums::default(), |all, place| all.with(&Sums::of(self.hour_at(place), &self.at(place))));
+        if sums.hours < 3.0 {
+            return NONE;
         }
+        let (level, slope) = sums.line_at(self.hour_at(place));
+        Forecast { level, slope }
     }
-    // Of equal ones at the bound as many are cut as it takes.
-    kept -= bound * (cut - above.min(cut)) as f64;
-    Some((kept / (count - cut) as f64).max(0.0))
+
+    /// By hour of a day: the sums over the 168 hours before.
+    pub(crate) fn recent(&mut self, day: usize) -> [Sums; DAY] {
+        self.sum_up(day.saturating_sub(RECENT_DAYS)..=day);
+        let between = (day.saturating_sub(RECENT_DAYS - 1)..day).fold(Sums::default(), |all, day| all.with(self.day_sums(Some(day)).all()));
+        let first = self.day_sums(day.checked_sub(RECENT_DAYS));
+        let of_day = self.day_sums(Some(day));
+        std::array::from_fn(|hour| first.after(hour).with(&between).with(of_day.before(hour)))
+    }
 }
+
+/// The hours of R.
+pub const RECENT_HOURS: Hour = 168;
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::contrast::spread;
     use crate::leaf;
     use crate::records::{Reading, Value};
-    use retally_core::calendar::Naming;
+    use crate::window::{DAY_HOURS, Found, Seen, day_of};
+    use retally_core::calendar::{Calendar, Naming};
     use retally_core::time::{HOUR, Moment};
 
     /// The first hour: a Monday.
-    const FIRST: Hour = 19_723 * 24;
+    pub const FIRST: Hour = 19_723 * 24;
     const BY_HOUR: usize = 4;
 
     /// Readings, four an hour, of a function of the hours since the first one.
@@ -431,19 +333,31 @@ mod tests {
         (0..hours * BY_HOUR).map(reading).collect()
     }
 
-    /// The forecasts by hour since the first one.
-    fn forecasts(readings: &[Reading], zone: &str) -> Vec<Option<Baseline>> {
+    /// The window of readings from the first hour on, with all that is found in it.
+    pub fn window(readings: &[Reading], zone: &str) -> Window {
         let last = leaf::hour(readings[readings.len() - 1].time());
-        let mut window = Window::default();
-        window.reset(history(FIRST), last + 1, &Calendar::named(zone).unwrap());
+        let mut window = Window::new(FIRST / DAY_HOURS, day_of(last) + 1, &Calendar::named(zone).unwrap());
         for hour in readings.chunk_by(|a, b| leaf::hour(a.time()) == leaf::hour(b.time())) {
             let number = leaf::hour(hour[0].time());
             let largest = hour.iter().map(|reading| reading.value.summed().abs()).fold(0.0, f64::max);
-            window.set(number, &leaf::moments(number, hour.iter()), largest);
+            let moments = leaf::moments(number, hour.iter());
+            let (rows, inner) = (moments.n, moments.yy / moments.n);
+            let seen = Seen { rows, mean: moments.y, inner, largest, spread: spread(rows, inner, largest), ..Seen::default() };
+            window.set(number, seen, Found::default());
         }
-        let mut found = Vec::new();
-        window.forecast(FIRST, |_, baseline| found.push(baseline));
-        found
+        for day in 0..usize::try_from(day_of(last) + 1 - FIRST / DAY_HOURS).unwrap() {
+            window.renew_errors(day);
+            window.renew_contrasts(day);
+            window.renew_baselines(day, true);
+        }
+        window
+    }
+
+    /// The forecasts by hour since the first one.
+    fn forecasts(readings: &[Reading], zone: &str) -> Vec<Option<Baseline>> {
+        let last = leaf::hour(readings[readings.len() - 1].time());
+        let window = window(readings, zone);
+        (FIRST..=last).map(|hour| window.found(hour).baseline).collect()
     }
 
     /// Between -1 and 1, always the same, about uniform.
@@ -461,9 +375,9 @@ mod tests {
 
     #[test]
     fn too_little_is_no_forecast() {
-        let found = forecasts(&readings(10, |_| 1.0), "UTC");
-        // Four an hour: 20 after five hours.
-        assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [[false; 5], [true; 5]].concat());
+        let found = forecasts(&readings(12, |_| 1.0), "UTC");
+        // Four an hour: 20 after five hours, and four of these hours make a day.
+        assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [[false; 9].as_slice(), &[true; 3]].concat());
     }
 
     #[test]
@@ -479,64 +393,58 @@ mod tests {
 
     #[test]
     fn the_largest_magnitude_of_a_week_counts() {
-        let all = readings(400, |hours| if hours == 100.0 { -1e9 } else { 7.0 });
-        let mut window = Window::default();
-        window.reset(history(FIRST), FIRST + 400, &Calendar::named("UTC").unwrap());
-        for (hour, of_hour) in (FIRST..).zip(all.chunks(BY_HOUR)) {
-            let largest = of_hour.iter().map(|reading| reading.value.get().abs()).fold(0.0, f64::max);
-            window.set(hour, &leaf::moments(hour, of_hour.iter()), largest);
-        }
-        window.prepare_largest();
-        let before = &window.largest_before[REACH..];
-        assert_eq!((before[0], before[1], before[100], before[101], before[268], before[269]), (0.0, 7.0, 7.0, 1e9, 1e9, 7.0));
+        let mut window = window(&readings(400, |hours| if hours == 100.0 { -1e9 } else { 7.0 }), "UTC");
+        let mut before = |hour: usize| window.recent(hour / DAY)[hour % DAY].largest;
+        assert_eq!([0, 1, 100, 101, 268, 269].map(&mut before), [0.0, 7.0, 7.0, 1e9, 1e9, 7.0]);
     }
 
     #[test]
     fn zeros_have_none() {
         // The last week is 0, and an hour with less than a number is 0 too.
-        let found = forecasts(
-            &readings(400, |hours| {
-                if hours < 200.0 {
-                    7.5
-                } else if hours < 210.0 {
-                    1e-200
-                } else {
-                    0.0
-                }
-            }),
-            "UTC",
-        );
-        let baseline = found[399].unwrap();
+        let value = |hours: f64| {
+            if hours < 200.0 {
+                7.5
+            } else if hours < 210.0 {
+                1e-200
+            } else {
+                0.0
+            }
+        };
+        let found = forecasts(&readings(500, value), "UTC");
+        let baseline = found[499].unwrap();
         assert_eq!((baseline.expected(0.5), baseline.sigma()), (0.0, 0.0));
         assert!(found[300].unwrap().sigma() > 0.0);
     }
 
     #[test]
-    fn noise_is_forecast_by_its_mean_and_variance_over_168_hours() {
+    fn noise_is_forecast_by_its_mean_and_the_median_of_its_days() {
         let all = readings(300, |hours| 3.0 + noise(hours));
         let found = forecasts(&all, "UTC");
-        for hour in [100usize, 168, 250, 299] {
+        for hour in [168usize, 250, 299] {
             // As one computes it: over the measurements themselves.
             let until = hour * BY_HOUR;
             let recent: Vec<f64> = all[until.saturating_sub(168 * BY_HOUR)..until].iter().map(|r| r.value.get()).collect();
             let mean = recent.iter().sum::<f64>() / recent.len() as f64;
-            let variance = recent.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (recent.len() - 1) as f64;
+            let mut days: Vec<f64> =
+                recent.rchunks(24 * BY_HOUR).map(|day| day.iter().map(|y| (y - mean).powi(2)).sum::<f64>() / day.len() as f64).collect();
+            days.sort_by(f64::total_cmp);
             assert!(check(&found, hour, Model::Level, mean) <= 1.0 / 63.0, "{hour}");
-            let ratio = found[hour].unwrap().sigma() / variance.sqrt();
-            assert!((0.95..1.05).contains(&ratio), "{ratio}");
+            let ratio = found[hour].unwrap().sigma() / days[3].sqrt();
+            assert!((0.9..1.1).contains(&ratio), "{ratio}");
         }
     }
 
     #[test]
     fn lines_are_followed() {
-        let found = forecasts(&readings(300, |hours| 100.0 + 0.7 * hours), "UTC");
+        let found = forecasts(&readings(300, |hours| 100.0 + 0.7 * hours + 0.01 * noise(hours)), "UTC");
         for hour in [60usize, 200, 299] {
-            // The line through R, or that through the last day: both are exact.
+            // The line through R, or that through the last day.
             let baseline = found[hour].unwrap();
             assert!(matches!(baseline.model, Model::Trend | Model::RecentTrend), "{baseline:?}");
-            for x in [0.0, 0.5, 0.75] {
-                let off = (baseline.expected(x) - (100.0 + 0.7 * (hour as f64 + x))).abs();
-                assert!(off < 1e-4, "{hour} {x} {off}");
+            for x in [0.5, 0.75] {
+                // The mean of an hour's measurements stands at its middle, an eighth of an hour behind theirs.
+                let off = (baseline.expected(x) - (100.0 + 0.7 * (hour as f64 + x - 0.125))).abs();
+                assert!(off < 0.05, "{hour} {x} {off}");
             }
         }
     }
@@ -563,6 +471,16 @@ mod tests {
     }
 
     #[test]
+    fn a_week_that_went_wrong_is_not_expected_again() {
+        let weekly = |hours: f64| 30.0 * noise((hours % 168.0).floor());
+        let found = forecasts(
+            &readings(1200, |hours| weekly(hours) + noise(hours) + if (1000.0..1004.0).contains(&hours) { 500.0 } else { 0.0 }),
+            "UTC",
+        );
+        assert!(check(&found, 1169, Model::Weekly, weekly(1001.0)) < 1.5);
+    }
+
+    #[test]
     fn days_follow_the_clock_on_the_wall() {
         // What happens at nine in Berlin happens at eight in UTC until 2024-03-31, and at seven from then on.
         let berlin = Calendar::named("Europe/Berlin").unwrap();
@@ -580,18 +498,14 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_errors_are_left_out() {
-        assert_eq!(trimmed_mean(&[1.0; 11]), None);
-        assert_eq!(trimmed_mean(&[f64::NAN; 30]), None);
-        assert_eq!(trimmed_mean(&[2.0; 20]), Some(2.0), "3 % of 20 are none");
-        let mut errors = vec![1.0; 100];
-        errors[3] = 1e9;
-        errors[50] = 1e12;
-        errors[99] = 1e6;
-        assert_eq!(trimmed_mean(&errors), Some(1.0));
-        errors[0] = 98.0;
-        assert_eq!(trimmed_mean(&errors), Some(2.0));
-        assert_eq!(trimmed_mean(&[3.0; 168]), Some(3.0), "of equal ones as many as it takes");
+    fn after_a_jump_the_band_is_narrow_again() {
+        let found = forecasts(&readings(600, |hours| noise(hours) + if hours < 400.0 { 0.0 } else { 40.0 }), "UTC");
+        let usual = found[399].unwrap().sigma();
+        for (hour, baseline) in found.iter().enumerate().skip(412) {
+            let baseline = baseline.unwrap();
+            assert!(baseline.sigma() < 2.0 * usual, "{baseline:?} at {hour}");
+            assert!((baseline.expected(0.5) - 40.0).abs() < 4.0 * usual, "{baseline:?} at {hour}");
+        }
     }
 
     #[test]

@@ -8,14 +8,14 @@
 //! A sensor's value is 20 ± 0.1 for weeks, and 25 at noon: a row of `sensor_anomalies`, one of `sensor_incidents`. The 25 is retracted and
 //! 20.05 comes: both rows go, and the forecasts of the following weeks are as if it had never been there.
 
-use crate::differences::differences;
+use crate::changes;
 use crate::fact::{Fact, Issue, Peak, Wanted};
 use crate::names;
 use crate::picture;
 use crate::points::{self, Moved, Shelf, Titles};
 use crate::records::{Measurement, Name, Reading, Sensor};
-use crate::sensor::{History, Rules, Work};
-use crate::tables::{self, NamedBy, Tail};
+use crate::sensor::{History, Rules, Whole, Work};
+use crate::tables::{self, NamedBy};
 use differential_dataflow::operators::CountTotal;
 use retally_core::Collection;
 use retally_core::calendar::Calendar;
@@ -48,8 +48,8 @@ pub struct Sensors {
 struct Known {
     /// Shared with what writes points.
     history: Rc<RefCell<History>>,
-    tails: Vec<Tail>,
-    issues: [u64; 3],
+    /// What its rows were made of.
+    whole: Whole,
     measurements: u64,
     peak: Option<Peak>,
 }
@@ -69,23 +69,21 @@ impl Known {
             toggled.into_iter().for_each(|(reading, _)| give(Fact::Moved(Moved::One(reading)), 1));
         }
         let whole = self.history.borrow().whole(rules, unusual);
-        let tails = tables::tails(&whole);
-        differences(&self.tails, &tails, |tail, diff| give(Fact::Row(tail.clone()), diff));
-        self.tails = tails;
+        changes::changes(&self.whole, &whole, |tail, diff| give(Fact::Row(tail.clone()), diff));
         let issues = [Issue::ConflictingValue, Issue::AmbiguousTime, Issue::MissingTime];
-        for ((issue, before), after) in issues.into_iter().zip(self.issues).zip(whole.issues) {
+        for ((issue, before), after) in issues.into_iter().zip(self.whole.issues).zip(whole.issues) {
             give_change(before, after, |diff| give(Fact::Issue(issue), diff));
         }
-        self.issues = whole.issues;
         let measurements = whole.summary.map_or(0, |summary| summary.measurements);
         give_change(self.measurements, measurements, |diff| give(Fact::Measured, diff));
         self.measurements = measurements;
-        let peak = (measurements > 0).then(|| Peak::of(&whole.anomalies));
+        let peak = (measurements > 0).then(|| Peak::of(&whole.incidents));
         if peak != self.peak {
             peak.into_iter().for_each(|peak| give(Fact::Peak(peak), 1));
             self.peak.into_iter().for_each(|peak| give(Fact::Peak(peak), -1));
             self.peak = peak;
         }
+        self.whole = whole;
         give(Fact::Touched, 1);
     }
 }

@@ -10,8 +10,8 @@
 //! measurement far from its hour is left out of the fit. Then a late batch retracts it, and brings 20.05: both rows go.
 //!
 //! # What its state costs
-//! 16 bytes for each measurement, and some 150 for each hour of a sensor that has measurements: ([`sensor`]). A late measurement, among 42
-//! days at every five minutes, has 700 forecasts rebuilt, and the measurements of some six hours scored again.
+//! 16 bytes for each measurement, and some 200 for each hour of a sensor that has measurements: ([`sensor`]). A late measurement has the
+//! forecasts of some ten days rebuilt, and the measurements of some hours scored again.
 //!
 //! # Decided here, where the contract is silent
 //! - **Sums** are floats, made from an hour's readings in the order of time and value whenever one of these changes: so they are the same
@@ -25,27 +25,25 @@
 //!   ([`anomalies`]); there `expected` and `residual` are those of the measurement, and the score is the greatest of what applies.
 //! - **Flat line**: a value that comes again and again, for an hour at least, from a sensor that seldom repeats itself. **Gap**: the first
 //!   measurement after a silence. Both need an hour with a forecast. An anomaly is always a measurement.
-//! - **`collective` and `level_shift`** are names for anomalies that lie where the piecewise regression absorbs a stretch, or jumps
-//!   ([`anomalies`]); they make no rows of their own. An **incident** is a run of anomalies with no more than 24 hours from one to the
-//!   next, its kind that of its peak.
-//! - **`severity`** of the 24 hours before includes a measurement exactly 24 hours before, and what stands before it at the same time.
-//! - **`conflicting_value`** counts every measurement that shares its time with another value of its sensor. **`ambiguous_local_time`** and
-//!   **`missing_local_time`** count measurements that were written so, as often or more than retracted so.
-//! - **`r2`** of a stretch without variance is 1; `sigma` of fewer than three measurements is 0. `measurements` of a segment are all of its
-//!   stretch, those left out of the fit and those of absorbed stretches too.
-//! - **Mapping conflicts**: of the UUIDs of a name the smallest has it; of the names that a UUID then has, the smallest. The other lines
-//!   are conflicts, and not in `sensor_mapping`. A line without name is refused.
-//! - **`sensor_unusual`**: the score of an hour is the sum over the three buckets that it lies in; what is shown is the bucket with the
-//!   largest part.
+//! - **Alarms and incidents** are what is rare for a sensor ([`alarms`]). An alarm is listed whatever its score is, with severity 0 below
+//!   the threshold. An **incident** is what is unusual with no more than 24 hours from one to the next; below 0.9 of the threshold it is
+//!   none. A level or spread alarms with the last measurement of its hour.
+//! - **`collective` and `level_shift`** are names for anomalies that lie where the piecewise regression absorbs a stretch, or jumps; and for
+//!   alarms by the spread and by the level.
 //! - **Charts** are of the five sensors with the highest peak score (those without anomalies have 0), of equal ones the first by name, then
 //!   by UUID. A sensor of the mapping without measurements can be asked for; its chart says that there are none ([`picture`]).
 //! - **Ids as text**: the smallest UUID of a name is then the one with the smallest hash. **Without the input `mapping`** a sensor's name is its
 //!   id, and no measurement is `unmapped_sensor`. Of **wide** files each cell that is not empty is a record; they take no mapping.
 //! - **As-of**: measurements after `--as-of` are left out.
 
+pub mod alarms;
 pub mod anomalies;
 #[cfg(test)]
+mod behaviour;
+#[cfg(test)]
 mod cases;
+mod changes;
+pub mod contrast;
 mod differences;
 mod doubling;
 pub mod evaluate;
@@ -53,20 +51,28 @@ mod fact;
 pub mod forecast;
 pub mod generate;
 pub mod graph;
+mod habit;
 pub mod leaf;
 pub mod names;
 #[cfg(test)]
 mod oracle;
 pub mod outliers;
 pub mod picture;
+#[cfg(test)]
+mod plain;
 pub mod points;
 pub mod records;
+mod scale;
 pub mod segments;
 pub mod sensor;
+pub mod size;
+mod sums;
 pub mod tables;
 #[cfg(test)]
 mod tests;
+mod totals;
 pub mod unusual;
+pub mod window;
 
 use records::{Measurement, Name};
 use retally_core::contract::{Dataflow, Definition, Files, GenerateError, Graph, Input, Setting, SettingError, Settings};

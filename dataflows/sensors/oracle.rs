@@ -1,16 +1,21 @@
 //! The same tables by a plain computation over the whole set of lines: everything from the start, and nothing remembered.
 //!
-//! It shares the arithmetic of one hour, one week and one list with the graph (moments, forecasts, lines, scores), which have tests of
-//! their own against known answers; not what decides which of them to repeat, and not how readings are kept, counted and named.
+//! It shares the arithmetic of one day, one week and one list with the graph (moments, forecasts, lines, scores), which have tests of
+//! their own against known answers and a plain version of the method; not what decides which of them to repeat, and not how readings are
+//! kept, counted and named.
 
+use crate::alarms::{self, Standout};
 use crate::anomalies::{self, Tempo};
-use crate::forecast::{self, Window};
+use crate::contrast;
+use crate::habit;
 use crate::leaf::{self, Hour, Rhythm};
 use crate::outliers;
 use crate::records::{Reading, Sensor, Value};
 use crate::segments::{self, Part};
+use crate::size::Size;
 use crate::tables::{self, Tail};
 use crate::unusual;
+use crate::window::{self, Found, Seen, Window};
 use retally_core::calendar::{Calendar, Naming};
 use retally_core::contract::AsOf;
 use retally_core::row::{Column, values};
@@ -116,31 +121,74 @@ impl Oracle {
         readings.iter().for_each(|reading| hours.entry(leaf::hour(reading.time())).or_default().push(*reading));
         let (first, last) = (*hours.keys().next().unwrap(), *hours.keys().next_back().unwrap());
 
-        // All forecasts in one go.
-        let mut window = Window::default();
-        window.reset(forecast::history(first), last + 1, &self.calendar);
+        // All days in one go.
+        let (start, end) = (window::day_of(first) - window::DAYS_BEFORE, window::day_of(last) + 1);
+        let mut window = Window::new(start, end, &self.calendar);
         let moments: BTreeMap<Hour, _> = hours.iter().map(|(hour, readings)| (*hour, leaf::moments(*hour, readings.iter()))).collect();
-        let size = |hour: &Hour| hours[hour].iter().map(|reading| reading.value.summed().abs()).fold(0.0, f64::max);
-        moments.iter().for_each(|(hour, moments)| window.set(*hour, moments, size(hour)));
-        let mut baselines = BTreeMap::new();
-        window.forecast(first, |hour, baseline| {
-            baselines.insert(hour, baseline);
-        });
-
         let mut rhythms: BTreeMap<Hour, (usize, Rhythm)> = BTreeMap::new();
+        let mut before: Option<Reading> = None;
+        for (hour, readings) in &hours {
+            rhythms.insert(*hour, (readings.len(), Rhythm::of(before, readings.iter())));
+            before = readings.last().copied();
+        }
+        for (hour, of_hour) in &moments {
+            let largest = hours[hour].iter().map(|reading| reading.value.summed().abs()).fold(0.0, f64::max);
+            let inner = of_hour.yy / of_hour.n;
+            let spread = contrast::spread(of_hour.n, inner, largest);
+            let seen = Seen { rows: of_hour.n, mean: of_hour.y, inner, largest, spread, rhythm: rhythms[hour].1 };
+            window.set(*hour, seen, Found::default());
+        }
+        let mut distant: BTreeMap<Hour, [Option<contrast::Distance>; 2]> = BTreeMap::new();
+        for place in 0..usize::try_from(end - start).unwrap() {
+            window.renew_errors(place);
+            window.renew_contrasts(place);
+            window.renew_baselines(place, true);
+            window.distant(place, 0.8 * self.threshold, |at, beside, distance| {
+                let hour = start * 24 + Hour::try_from(at).unwrap();
+                distant.entry(hour).or_default()[usize::from(beside == contrast::Beside::Spread)] = Some(distance);
+            });
+        }
+        let baselines: BTreeMap<Hour, _> = hours.keys().map(|hour| (*hour, window.found(*hour).baseline)).collect();
+
         let mut before: Vec<Reading> = Vec::new();
-        let mut scored = Vec::new();
+        let mut farthest: BTreeMap<Hour, Size> = BTreeMap::new();
+        let mut standouts: BTreeMap<Hour, Standout> = BTreeMap::new();
         for (hour, readings) in &hours {
             if let Some(baseline) = &baselines[hour] {
                 let recent: Vec<_> = rhythms.range(hour - 168..*hour).collect();
                 let n: usize = recent.iter().map(|(_, (n, _))| n).sum();
                 let repeats = recent.iter().map(|(_, (_, rhythm))| rhythm.repeats).sum();
                 let longest = recent.iter().map(|(_, (_, rhythm))| rhythm.longest_seconds).fold(0.0, f32::max);
-                let tempo = Tempo::new(n as f64, repeats, hour - *recent[0].0, longest);
-                scored.extend(anomalies::score(*hour, readings.iter(), before.iter().rev(), baseline, &tempo, self.threshold));
+                let since = recent.first().map_or(0, |(first, _)| hour - **first);
+                let tempo = Tempo::new(n as f64, repeats, since, longest);
+                let beside = distant.get(hour).copied().unwrap_or_default();
+                let with_last = beside != [None; 2];
+                let earlier = before.iter().rev();
+                let (rows, far) = anomalies::score(*hour, readings.iter(), earlier, baseline, &tempo, self.threshold, with_last);
+                farthest.insert(*hour, far);
+                if !rows.is_empty() {
+                    standouts.insert(*hour, Standout { rows, beside, ..Standout::default() });
+                }
             }
-            rhythms.insert(*hour, (readings.len(), Rhythm::of(before.last().copied(), readings.iter())));
             before.extend(readings);
+        }
+        // The largest of each of 28 days of 24 hours before an hour, one by one.
+        let habit =
+            |hour: Hour, size: &dyn Fn(Hour) -> Size| {
+                habit::habit((0..28).map(|day| {
+                    (1..=24).map(|back| size(hour - 24 * day - back)).filter(|size| size.is_known()).max().unwrap_or(Size::NONE)
+                }))
+            };
+        for (hour, standout) in &mut standouts {
+            standout.habit = habit(*hour, &|hour| farthest.get(&hour).copied().unwrap_or(Size::NONE));
+            for (slot, distance) in standout.habits.iter_mut().zip(standout.beside) {
+                let of = |distance: contrast::Distance| {
+                    habit(*hour, &|hour| {
+                        if hours.contains_key(&hour) { window.found(hour).contrasts[distance.contrast] } else { Size::NONE }
+                    })
+                };
+                *slot = distance.map_or(0.0, of);
+            }
         }
 
         let mut weeks: BTreeMap<i32, Vec<Part>> = BTreeMap::new();
@@ -155,7 +203,7 @@ impl Oracle {
         }
         let lines: Vec<_> = weeks.values().map(|parts| segments::of_week(parts)).collect();
         let pieces = segments::merged(lines.iter().map(Vec::as_slice));
-        let (anomalies, incidents) = anomalies::together(scored.into_iter(), &pieces, self.threshold);
+        let (anomalies, incidents) = alarms::together(standouts.values(), &pieces, self.threshold);
         let mean_by = |first: f64, then: f64| readings.iter().map(|reading| reading.value.get() / first).sum::<f64>() / then;
         let mean = mean_by(1.0, readings.len() as f64);
         let mean = if mean.is_finite() { mean } else { mean_by(readings.len() as f64, 1.0) };

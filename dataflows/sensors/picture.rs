@@ -11,7 +11,8 @@
 //! A history may be an epoch ahead, where epochs are fed without waiting: a picture is then that of a later epoch, and is the right one at
 //! the last.
 
-use crate::anomalies::{Anomaly, Incident, KINDS};
+use crate::alarms::{Anomaly, Channel, Incident};
+use crate::anomalies::KINDS;
 use crate::differences::differences;
 use crate::fact::Fact;
 use crate::leaf;
@@ -61,7 +62,19 @@ pub fn chart(ids: Ids, asked: Vec<String>, threshold: f64) -> KeyChart {
         band: format!("expected ± {threshold} σ"),
         lines: "segments".into(),
         stretches: "incidents".into(),
-        marks: KINDS.iter().map(|kind| kind.name().to_string()).collect(),
+        marks: KINDS.iter().map(|kind| kind.name()).chain(BESIDE).map(String::from).collect(),
+    }
+}
+
+/// What is marked beside kinds: alarms of hours, whose readings may be as expected.
+const BESIDE: [&str; 2] = ["alarm of the level", "alarm of the spread"];
+
+/// The place among marks.
+fn mark(anomaly: &Anomaly) -> usize {
+    match anomaly.alarm {
+        Some(Channel::Level) => KINDS.len(),
+        Some(Channel::Spread) => KINDS.len() + 1,
+        _ => KINDS.iter().position(|kind| *kind == anomaly.scored.kind).unwrap_or(0),
     }
 }
 
@@ -204,17 +217,18 @@ fn stretches(incidents: &[Incident], columns: &Columns) -> Vec<Piece> {
 /// Anomalies; of very many the worst.
 fn marks(anomalies: &[Anomaly], columns: &Columns) -> Vec<Piece> {
     let piece = |anomaly: &Anomaly| {
-        let (reading, kind) = (&anomaly.scored.reading, anomaly.scored.kind);
-        let kind = KINDS.iter().position(|of| *of == kind).unwrap_or(0) as u64;
-        Piece::Mark { time: reading.time(), value: reading.value.get(), kind, weight: anomaly.severity.into() }
+        let reading = &anomaly.scored.reading;
+        // An alarm below the threshold is as small as one at it.
+        let weight = anomaly.severity.max(1).into();
+        Piece::Mark { time: reading.time(), value: reading.value.get(), kind: mark(anomaly) as u64, weight }
     };
     if anomalies.len() <= MARKS_MAX {
         return anomalies.iter().map(piece).collect();
     }
-    let mut worst: BTreeMap<(i64, &str), &Anomaly> = BTreeMap::new();
+    let mut worst: BTreeMap<(i64, usize), &Anomaly> = BTreeMap::new();
     for anomaly in anomalies {
         let place = columns.place(anomaly.scored.reading.time()) / MARK_COLUMNS;
-        let known = worst.entry((place, anomaly.scored.kind.name())).or_insert(anomaly);
+        let known = worst.entry((place, mark(anomaly))).or_insert(anomaly);
         if anomaly.scored.score > known.scored.score {
             *known = anomaly;
         }
@@ -393,7 +407,7 @@ mod tests {
         assert_eq!(count(|piece| matches!(piece, Piece::Value { value, .. } if *value == 20.0)), 400);
         assert_eq!(
             count(|piece| matches!(piece, Piece::Band { low, high, .. } if *low < 20.0 && 20.0 < *high && high - low < 1e-3)),
-            2 * 95
+            2 * 91
         );
         assert_eq!(count(|piece| matches!(piece, Piece::Line { .. })), 1);
         assert_eq!(count(|piece| matches!(piece, Piece::Mark { .. } | Piece::Stretch { .. })), 0);

@@ -116,29 +116,66 @@ fn absolute(part: &Part) -> Moments {
     part.moments.moved(f64::from(part.hour))
 }
 
+/// Lines from each hour of a week to the same last hour, side by side: their moments as [`Moments`] has them, in columns.
+#[derive(Default)]
+struct Lines {
+    n: Vec<f64>,
+    x: Vec<f64>,
+    y: Vec<f64>,
+    xx: Vec<f64>,
+    xy: Vec<f64>,
+    yy: Vec<f64>,
+    residuals: Vec<f64>,
+}
+
+impl Lines {
+    /// All of them one hour longer, and one that starts with it. The same steps for each line, so that processors do some at once.
+    fn longer(&mut self, hour: &Moments) {
+        let columns = self.n.iter_mut().zip(&mut self.x).zip(&mut self.y).zip(&mut self.xx).zip(&mut self.xy).zip(&mut self.yy);
+        for ((((((n, x), y), xx), xy), yy), left) in columns.zip(&mut self.residuals) {
+            let together = *n + hour.n;
+            let (dx, dy, share) = (hour.x - *x, hour.y - *y, hour.n / together);
+            let weight = *n * share;
+            *n = together;
+            *x += dx * share;
+            *y += dy * share;
+            *xx += hour.xx + dx * dx * weight;
+            *xy += hour.xy + dx * dy * weight;
+            *yy += hour.yy + dy * dy * weight;
+            // Where all x are the same, xy is 0 too.
+            let explained = *xy / if *xx > 0.0 { *xx } else { 1.0 } * *xy;
+            *left = (*yy - explained).max(0.0);
+        }
+        for (column, start) in [&mut self.n, &mut self.x, &mut self.y, &mut self.xx, &mut self.xy, &mut self.yy]
+            .into_iter()
+            .zip([hour.n, hour.x, hour.y, hour.xx, hour.xy, hour.yy])
+        {
+            column.push(start);
+        }
+        self.residuals.push(hour.residual());
+    }
+}
+
 /// The lines of a week.
 pub fn of_week(parts: &[Part]) -> Vec<Segment> {
     let noise = noise(parts);
-    let in_noise = |residual: f64| if noise > 0.0 { residual / noise } else { 0.0 };
-    let moments: Vec<Moments> = parts.iter().map(absolute).collect();
+    // Without noise, nothing is left to pay for.
+    let price = if noise > 0.0 { noise.recip() } else { 0.0 };
     // By number of hours covered: the least cost, and where the last line starts.
     let mut best: Vec<(f64, usize)> = vec![(0.0, 0)];
-    for end in 1..=parts.len() {
+    let mut lines = Lines::default();
+    for (end, part) in (1..).zip(parts) {
+        lines.longer(&absolute(part));
         let mut least = (f64::INFINITY, 0);
-        let mut line = Moments::default();
-        for start in (0..end).rev() {
-            line = moments.get(start).copied().unwrap_or_default().with(&line);
-            let before = best.get(start).map_or(f64::INFINITY, |(cost, _)| *cost);
-            // The whole week may be shorter than a line must be.
-            if end - start < HOURS_MIN && start > 0 || before.is_infinite() {
-                continue;
-            }
-            if end < parts.len() && end < HOURS_MIN {
-                continue;
-            }
-            let cost = before + in_noise(line.residual()) + PENALTY;
-            if cost < least.0 {
-                least = (cost, start);
+        // A line covers some hours, but the week as a whole may be shorter; and no line ends where the first one is too short.
+        if end == parts.len() || end >= HOURS_MIN {
+            let starts = lines.residuals.iter().zip(&best).enumerate();
+            for (start, (residual, (before, _))) in starts.take((end + 1).saturating_sub(HOURS_MIN).max(1)) {
+                let cost = before + residual * price + PENALTY;
+                // Of equal ones the latest start.
+                if cost <= least.0 && before.is_finite() {
+                    least = (cost, start);
+                }
             }
         }
         best.push(least);

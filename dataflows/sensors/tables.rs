@@ -3,7 +3,7 @@
 //! All but the issues start with the sensor's name and UUID. What follows them is written where the sensor is looked at, as the
 //! [`Tail`] of a row; the names come last.
 
-use crate::anomalies::{Anomaly, Incident};
+use crate::alarms::{Anomaly, Incident};
 use crate::leaf;
 use crate::records::Sensor;
 use crate::segments::Segment;
@@ -88,7 +88,7 @@ pub fn tables(named_by: NamedBy) -> Vec<Table> {
         ),
         table(
             ANOMALIES,
-            "measurements that are not as expected",
+            "measurements from the threshold on, and alarms",
             4,
             vec![
                 column("timestamp", Time, "when it was measured"),
@@ -96,20 +96,20 @@ pub fn tables(named_by: NamedBy) -> Vec<Table> {
                 column("expected", Float, "what was expected"),
                 column("residual", Float, "value less expected"),
                 column("score", Float, "how far from normal, in standard deviations"),
-                column("severity", UInt, "1 from the threshold on, 1 more with each doubling"),
+                column("severity", UInt, "1 from the threshold on, 1 more with each doubling; 0: below it"),
                 column("kind", Text, "point, level_shift, collective, flatline or gap"),
                 column("model", Text, "what the expectation comes from"),
-                column("incident_start", Bool, "whether its severity is above all of the 24 hours before"),
+                column("incident_start", Bool, "whether it alarms: twice as unusual as all of the 12 hours before"),
             ],
         ),
         table(
             INCIDENTS,
-            "anomalies with no more than 24 hours from one to the next",
+            "what is unusual for a sensor, with no more than 24 hours between",
             3,
             vec![
-                column("start_time", Time, "the first anomaly"),
-                column("end_time", Time, "the last one"),
-                column("anomalies", UInt, "how many"),
+                column("start_time", Time, "the first alarm"),
+                column("end_time", Time, "the last unusual measurement"),
+                column("anomalies", UInt, "how many anomalies from one to the other"),
                 column("peak_score", Float, "the highest score"),
                 column("kind", Text, "the kind of the anomaly with it"),
             ],
@@ -197,15 +197,38 @@ pub fn issue_row(issue: &str, rows: isize) -> Row {
 
 /// The rows of a sensor as a whole, in order.
 pub fn tails(whole: &Whole) -> Vec<Tail> {
-    let mut tails = Vec::with_capacity(1 + whole.segments.len() + whole.anomalies.len() + whole.incidents.len() + whole.unusual.len());
-    let mut add = |table: u8, rest: Row| tails.push(Tail { table, rest });
-    whole.summary.iter().for_each(|summary| add(0, summary_tail(summary, whole)));
-    whole.segments.iter().for_each(|segment| add(1, segment_tail(segment)));
-    whole.anomalies.iter().for_each(|anomaly| add(2, anomaly_tail(anomaly)));
-    whole.incidents.iter().for_each(|incident| add(3, incident_tail(incident)));
-    whole.unusual.iter().for_each(|stretch| add(4, stretch_tail(stretch)));
+    let mut tails: Vec<Tail> = summary_row(whole).into_iter().collect();
+    tails.extend(whole.segments.iter().map(segment_row));
+    tails.extend(whole.anomalies.iter().map(anomaly_row));
+    tails.extend(whole.incidents.iter().map(incident_row));
+    tails.extend(whole.unusual.iter().map(stretch_row));
     tails.sort_unstable();
     tails
+}
+
+/// The row of [`SUMMARY`].
+pub(crate) fn summary_row(whole: &Whole) -> Option<Tail> {
+    whole.summary.as_ref().map(|summary| Tail { table: 0, rest: summary_tail(summary, whole) })
+}
+
+/// A row of [`SEGMENTS`].
+pub(crate) fn segment_row(segment: &Segment) -> Tail {
+    Tail { table: 1, rest: segment_tail(segment) }
+}
+
+/// A row of [`ANOMALIES`].
+pub(crate) fn anomaly_row(anomaly: &Anomaly) -> Tail {
+    Tail { table: 2, rest: anomaly_tail(anomaly) }
+}
+
+/// A row of [`INCIDENTS`].
+pub(crate) fn incident_row(incident: &Incident) -> Tail {
+    Tail { table: 3, rest: incident_tail(incident) }
+}
+
+/// A row of [`UNUSUAL`].
+pub(crate) fn stretch_row(stretch: &Stretch) -> Tail {
+    Tail { table: 4, rest: stretch_tail(stretch) }
 }
 
 fn summary_tail(summary: &Summary, whole: &Whole) -> Row {
@@ -229,7 +252,7 @@ fn anomaly_tail(anomaly: &Anomaly) -> Row {
     let value = scored.reading.value.get();
     let row = Row::with_capacity(80).time(scored.reading.time()).float(value).float(scored.expected).float(value - scored.expected);
     let row = row.float(scored.score).uint(anomaly.severity.into());
-    row.text(scored.kind.name()).text(scored.model.name()).bool(anomaly.incident_start)
+    row.text(scored.kind.name()).text(scored.model.name()).bool(anomaly.alarm.is_some())
 }
 
 fn incident_tail(incident: &Incident) -> Row {

@@ -1,6 +1,6 @@
 //! The law: whatever the batches, orders, duplicates, retractions and workers, the tables are those of the set of records.
 
-use crate::anomalies::Incident;
+use crate::alarms::Incident;
 use crate::generate;
 use crate::oracle::Oracle;
 use crate::records::{Reading, Value};
@@ -271,10 +271,10 @@ fn assert_same_in_another_unit(plain: &Whole, scaled: &Whole, factor: f64) {
     };
     assert_eq!(times_and_r2(plain), times_and_r2(scaled));
     let found = |whole: &Whole, factor: f64| {
-        let one = |anomaly: &crate::anomalies::Anomaly| {
+        let one = |anomaly: &crate::alarms::Anomaly| {
             let scored = &anomaly.scored;
             let numbers = (scored.reading.value.get() * factor, scored.expected * factor, scored.score);
-            (scored.reading.time(), numbers, scored.kind, scored.model, anomaly.severity, anomaly.incident_start)
+            (scored.reading.time(), numbers, scored.kind, scored.model, anomaly.severity, anomaly.alarm)
         };
         whole.anomalies.iter().map(one).collect::<Vec<_>>()
     };

@@ -3,15 +3,19 @@
 //! For buckets of 1, 4 and 24 hours of UTC: the bucket's mean squared error about the mean of its two neighbours, over the mean of the same
 //! by measurement (rounded to 20ths of a doubling). The score of an hour is the sum of that over the three buckets that it lies in; the
 //! stretch that is shown for it is the bucket with the largest part, of equal ones the widest, with the score of its highest hour.
+//!
+//! Buckets lie within days of UTC. So an hour changes the errors of its day and of the days beside it, and days are ranked again where
+//! these have changed, or all of them where the rounded mean has.
 
 use crate::doubling::{self, PARTS};
 use crate::leaf::Hour;
+use crate::window::{DAY, DAY_HOURS, day_of};
 use retally_core::operators::regression::Moments;
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The widths of buckets, in hours.
-const WIDTHS: [i32; 3] = [1, 4, 24];
+const WIDTHS: [usize; 3] = [1, 4, DAY];
 /// How many stretches are shown.
 const SHOWN: usize = 10;
 
@@ -26,73 +30,155 @@ pub struct Stretch {
     pub score: f64,
 }
 
-/// The ratios of the buckets of a width, by number of the bucket.
-fn ratios(hours: &[(Hour, Moments)], width: i32) -> Vec<(i32, f64)> {
-    let mut buckets: Vec<(i32, Moments)> = Vec::new();
-    for (hour, moments) in hours {
-        let bucket = hour.div_euclid(width);
-        match buckets.last_mut() {
-            Some((last, all)) if *last == bucket => *all = all.with(moments),
-            _ => buckets.push((bucket, *moments)),
-        }
+impl Stretch {
+    /// The most unusual first, of equal ones the first.
+    fn order(&self, other: &Stretch) -> Ordering {
+        other.score.total_cmp(&self.score).then(self.start.cmp(&other.start)).then(self.width.cmp(&other.width))
     }
-    let neighbour = |place: Option<usize>, number: i32| {
-        place.and_then(|place| buckets.get(place)).filter(|(other, _)| *other == number).map(|(_, moments)| *moments).unwrap_or_default()
-    };
-    let mut errors = Vec::with_capacity(buckets.len());
-    let (mut n, mut sum) = (0.0, 0.0);
-    for (place, (number, moments)) in buckets.iter().enumerate() {
-        let around = neighbour(place.checked_sub(1), number - 1).with(&neighbour(Some(place + 1), number + 1));
-        if around.n > 0.0 {
-            let off = moments.y - around.y;
-            let error = moments.yy / moments.n + off * off;
-            n += moments.n;
-            sum += moments.n * error;
-            errors.push((*number, error));
-        }
-    }
-    // Rounded, so that a late measurement changes the scores of few.
-    let usual = if sum > 0.0 { doubling::size(doubling::rounded(sum / n, PARTS)) } else { f64::INFINITY };
-    errors.iter_mut().for_each(|(_, error)| *error /= usual);
-    errors
 }
 
-/// The most unusual stretches, from the most unusual on.
-pub fn stretches(hours: &[(Hour, Moments)]) -> Vec<Stretch> {
-    let by_width = WIDTHS.map(|width| (width, ratios(hours, width)));
-    let mut found: BTreeMap<(Hour, i32), f64> = BTreeMap::new();
-    let mut places = [0usize; WIDTHS.len()];
-    for (hour, _) in hours {
-        let (mut score, mut largest) = (0.0, (f64::NEG_INFINITY, 0));
-        for ((width, ratios), place) in by_width.iter().zip(&mut places) {
-            let bucket = hour.div_euclid(*width);
-            while ratios.get(*place).is_some_and(|(number, _)| *number < bucket) {
-                *place += 1;
+/// The errors of a day's buckets.
+#[derive(Clone, Debug, Default)]
+struct Errors {
+    /// By width and bucket; NaN where there is none.
+    errors: [Vec<f64>; WIDTHS.len()],
+    /// By width: measurements, and the sum of their squared errors.
+    sums: [(f64, f64); WIDTHS.len()],
+    /// Whether hours have measurements.
+    there: [bool; DAY],
+    /// The most unusual stretches of the day, in order.
+    first: Vec<Stretch>,
+}
+
+/// What is usual for a sensor, and what is not.
+#[derive(Clone, Debug, Default)]
+pub struct Ranks {
+    days: BTreeMap<Hour, Errors>,
+    usual: [f64; WIDTHS.len()],
+}
+
+impl Ranks {
+    /// Ranks again where hours have changed. `hours` returns those with measurements, from the first to before the second.
+    pub fn renew<I: Iterator<Item = (Hour, Moments)>>(&mut self, changed: impl Iterator<Item = Hour>, hours: impl Fn(Hour, Hour) -> I) {
+        let around: BTreeSet<Hour> = changed.map(day_of).flat_map(|day| [day - 1, day, day + 1]).collect();
+        for &day in &around {
+            // The day, and the days beside it.
+            let first = (day - 1) * DAY_HOURS;
+            let mut three = [Moments::default(); 3 * DAY];
+            for (hour, moments) in hours(first, first + 3 * DAY_HOURS) {
+                if let Some(slot) = usize::try_from(hour - first).ok().and_then(|place| three.get_mut(place)) {
+                    *slot = moments;
+                }
             }
-            if let Some((_, ratio)) = ratios.get(*place).filter(|(number, _)| *number == bucket) {
-                score += ratio;
-                if *ratio >= largest.0 {
-                    largest = (*ratio, *width);
+            let there: [bool; DAY] = std::array::from_fn(|hour| three.get(DAY + hour).is_some_and(|hour| hour.n > 0.0));
+            if there.contains(&true) {
+                self.days.insert(day, Errors { there, ..errors(&three) });
+            } else {
+                self.days.remove(&day);
+            }
+        }
+        let usual = self.usual();
+        if usual != self.usual {
+            self.usual = usual;
+            self.days.iter_mut().for_each(|(day, errors)| errors.rank(*day, &usual));
+        } else {
+            for day in &around {
+                if let Some(errors) = self.days.get_mut(day) {
+                    errors.rank(*day, &usual);
                 }
             }
         }
-        if score > 0.0 {
-            let width = largest.1;
-            let best = found.entry((hour.div_euclid(width) * width, width)).or_insert(score);
-            *best = best.max(score);
+    }
+
+    /// By width: the mean squared error by measurement, rounded, so that a late measurement changes the scores of few.
+    fn usual(&self) -> [f64; WIDTHS.len()] {
+        std::array::from_fn(|width| {
+            let of_days = self.days.values().filter_map(|day| day.sums.get(width));
+            let (n, sum) = of_days.fold((0.0, 0.0), |(n, sum), (more, square)| (n + more, sum + square));
+            if sum > 0.0 { doubling::size(doubling::rounded(sum / n, PARTS)) } else { f64::INFINITY }
+        })
+    }
+
+    /// The most unusual stretches, from the most unusual on.
+    pub fn first(&self) -> Vec<Stretch> {
+        let mut first: Vec<Stretch> = Vec::with_capacity(SHOWN + 1);
+        for day in self.days.values() {
+            for stretch in &day.first {
+                if first.len() == SHOWN && first.last().is_some_and(|last| last.order(stretch).is_lt()) {
+                    break;
+                }
+                let place = first.partition_point(|other| other.order(stretch).is_lt());
+                first.insert(place, *stretch);
+                first.truncate(SHOWN);
+            }
+        }
+        first
+    }
+}
+
+/// The errors of the day in the middle of three.
+fn errors(hours: &[Moments; 3 * DAY]) -> Errors {
+    let mut found = Errors::default();
+    for ((errors, sums), width) in found.errors.iter_mut().zip(&mut found.sums).zip(WIDTHS) {
+        let buckets: Vec<Moments> =
+            hours.chunks(width).map(|hours| hours.iter().fold(Moments::default(), |all, hour| all.with(hour))).collect();
+        let count = DAY / width;
+        for three in buckets.windows(3).skip(count - 1).take(count) {
+            let [before, bucket, after] = three else { continue };
+            let around = before.with(after);
+            if bucket.n == 0.0 || around.n == 0.0 {
+                errors.push(f64::NAN);
+                continue;
+            }
+            let off = bucket.y - around.y;
+            let error = bucket.yy / bucket.n + off * off;
+            sums.0 += bucket.n;
+            sums.1 += bucket.n * error;
+            errors.push(error);
         }
     }
-    let mut found: Vec<Stretch> = found.into_iter().map(|((start, width), score)| Stretch { start, width, score }).collect();
-    let order =
-        |a: &Stretch, b: &Stretch| -> Ordering { b.score.total_cmp(&a.score).then(a.start.cmp(&b.start)).then(a.width.cmp(&b.width)) };
-    if found.len() > SHOWN {
-        found.select_nth_unstable_by(SHOWN, order);
-        found.truncate(SHOWN);
-    }
-    found.sort_by(order);
     found
 }
 
+impl Errors {
+    /// Ranks the day's stretches.
+    fn rank(&mut self, day: Hour, usual: &[f64; WIDTHS.len()]) {
+        let mut found: Vec<Stretch> = Vec::new();
+        for hour in (0..DAY).filter(|hour| self.there.get(*hour) == Some(&true)) {
+            let (mut score, mut largest) = (0.0, (f64::NEG_INFINITY, 1));
+            for ((errors, usual), width) in self.errors.iter().zip(usual).zip(WIDTHS) {
+                let error = errors.get(hour / width).copied().filter(|error| !error.is_nan());
+                if let Some(ratio) = error.map(|error| error / usual) {
+                    score += ratio;
+                    if ratio >= largest.0 {
+                        largest = (ratio, width);
+                    }
+                }
+            }
+            if score > 0.0 {
+                let number = |count: usize| Hour::try_from(count).unwrap_or(0);
+                let width = largest.1;
+                let (start, width) = (day * DAY_HOURS + number(hour / width * width), number(width));
+                match found.iter_mut().find(|one| (one.start, one.width) == (start, width)) {
+                    Some(known) => known.score = known.score.max(score),
+                    None => found.push(Stretch { start, width, score }),
+                }
+            }
+        }
+        found.sort_unstable_by(Stretch::order);
+        found.truncate(SHOWN);
+        found.shrink_to_fit();
+        self.first = found;
+    }
+}
+
+/// The most unusual stretches of hours, from the most unusual on.
+pub fn stretches(hours: &[(Hour, Moments)]) -> Vec<Stretch> {
+    let mut ranks = Ranks::default();
+    let between = |first: Hour, end: Hour| hours.iter().copied().filter(move |(hour, _)| (first..end).contains(hour));
+    ranks.renew(hours.iter().map(|(hour, _)| *hour), between);
+    ranks.first()
+}
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -232,14 +232,16 @@ fn draw_mark(sheet: &Sheet, kind: usize, at: (i32, i32), size: i32) -> Drawn<()>
     draw_shape(sheet, kind, at, size, color(MARKS))
 }
 
-/// The shape of a kind: a disc, a triangle, a square, a bar, a diamond, and again.
+/// The shape of a kind: a disc, a triangle, a square, a bar, a diamond, a triangle that points down, an hourglass, and again.
 fn draw_shape(sheet: &Sheet, kind: usize, (x, y): (i32, i32), size: i32, color: RGBColor) -> Drawn<()> {
-    let corners: &[(i32, i32)] = match kind % 5 {
+    let corners: &[(i32, i32)] = match kind % 7 {
         0 => return sheet.draw(&Circle::new((x, y), size, color.filled())),
         1 => &[(0, -13), (12, 9), (-12, 9)],
         2 => &[(-9, -9), (9, -9), (9, 9), (-9, 9)],
         3 => &[(-12, -5), (12, -5), (12, 5), (-12, 5)],
-        _ => &[(0, -14), (11, 0), (0, 14), (-11, 0)],
+        4 => &[(0, -14), (11, 0), (0, 14), (-11, 0)],
+        5 => &[(0, 13), (12, -9), (-12, -9)],
+        _ => &[(-11, -11), (11, -11), (0, 0), (11, 11), (-11, 11), (0, 0)],
     };
     let corner = |(right, down): &(i32, i32)| (x + right * size / 10, y + down * size / 10);
     sheet.draw(&Polygon::new(corners.iter().map(corner).collect::<Vec<_>>(), color.filled()))

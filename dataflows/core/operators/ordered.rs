@@ -118,6 +118,11 @@ impl<V> OrderedList<V> {
         self.chunks.get(chunk)?.get(index)
     }
 
+    /// The item at a place, to be changed into one that sorts alike.
+    pub fn get_mut(&mut self, (chunk, index): Place) -> Option<&mut V> {
+        self.chunks.get_mut(chunk)?.get_mut(index)
+    }
+
     /// The place after `place`.
     pub fn after(&self, (chunk, index): Place) -> Place {
         self.normal((chunk, index + 1))
