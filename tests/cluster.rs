@@ -3,6 +3,7 @@
 use crate::processes::hosts;
 use crate::support::known::{ONLINE, same};
 use crate::support::program::{Failure, Place, Ran, Started};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -321,4 +322,85 @@ fn all_others_name_the_first_that_was_lost() {
             process.finish().must_start_again().names(&["lost process 2 at \"127."]);
         }
     }
+}
+
+/// Writes an authority, and a certificate of it for a host with its key.
+fn certify(place: &Place, folder: &str, host: &str) {
+    let mut params = CertificateParams::new([]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    place.write(&format!("{folder}/cert"), CertificateParams::new([host.to_string()]).unwrap().signed_by(&key, &authority).unwrap().pem());
+    place.write(&format!("{folder}/key"), key.serialize_pem());
+    place.write(&format!("{folder}/ca"), authority.pem());
+}
+
+fn tls(folder: &str) -> String {
+    format!("--tls-cert {folder}/cert --tls-key {folder}/key --tls-ca {folder}/ca")
+}
+
+#[test]
+fn processes_that_are_secured_give_the_same_bytes_and_notice_who_is_lost() {
+    let place = Place::new();
+    let host = hosts(&place)[0].rsplit_once(':').unwrap().0.to_string();
+    certify(&place, "tls", &host);
+    ONLINE.write_csv(&place, "all");
+    let words = format!("{} {WAITING} {}", ONLINE.run(), tls("tls"));
+    for signal in [None, Some("KILL"), Some("STOP")] {
+        let addresses = place.read("hosts");
+        let mut both = [0, 1].map(|process| start(&place, process, &words, Some(SECRET)));
+        for process in &mut both {
+            let id = process.id();
+            process.until("its connection of workers", || has_thread(id, "timely:recv"));
+        }
+        let Some(signal) = signal else {
+            addresses.lines().for_each(strangers);
+            complete(&place, both);
+            continue;
+        };
+        let [first, second] = both;
+        let began = Instant::now();
+        second.signal(signal);
+        first.finish().must_start_again().names(&["lost process 1 at \"127."]);
+        assert!(began.elapsed() < HEARTBEAT * 4, "{:?}", began.elapsed());
+    }
+}
+
+#[test]
+fn certificates_that_are_not_believed_are_refused() {
+    let place = Place::new();
+    let host = hosts(&place)[0].rsplit_once(':').unwrap().0.to_string();
+    place.write("events.csv", "2024-03-01T08:00:00Z,1,7,3,true\n");
+    certify(&place, "ours", &host);
+    certify(&place, "theirs", &host);
+    certify(&place, "elsewhere", "b.example");
+    let (ours, elsewhere) = (tls("ours"), tls("elsewhere"));
+    let theirs = format!("{} --tls-ca ours/ca", tls("theirs").replace(" --tls-ca theirs/ca", ""));
+    let here = place.read("hosts");
+    for (words, first_says, second_says) in [
+        // Of another authority, which only the first refuses.
+        ([ours.as_str(), theirs.as_str()], "someone without a certificate that is believed came", "could not reach process 0"),
+        ([theirs.as_str(), ours.as_str()], "waited 4 s in vain for process 1", "invalid peer certificate"),
+        // For another host.
+        ([elsewhere.as_str(), elsewhere.as_str()], "waited 4 s in vain for process 1", "not valid for name"),
+        // One of them without.
+        ([ours.as_str(), ""], "waited 4 s in vain for process 1", "could not reach process 0"),
+        (["", ours.as_str()], "waited 4 s in vain for process 1", "could not reach process 0"),
+    ] {
+        place.write("hosts", &here);
+        let start = |process: usize| {
+            // The second ends first, while the first can still be asked.
+            let seconds = [4, 2][process];
+            let words = format!("run online events=events.csv -w 1 --out out --hosts hosts --join-timeout {seconds}s {}", words[process]);
+            start(&place, process, &words, Some(SECRET))
+        };
+        let (second, first) = (start(1), start(0));
+        first.finish().fails().names(&[first_says]);
+        second.finish().fails().names(&[second_says]);
+        assert!(!place.has("out"));
+    }
+    let failure =
+        place.run("run online events=events.csv -n 2 --tls-cert ours/cert --tls-key ours/key --tls-ca events.csv").fails_as_wrong_usage();
+    failure.names(&["there are no certificates in \"events.csv\""]);
+    place.run("run online events=events.csv -n 2 --tls-ca ours/ca").fails_in_the_parser();
 }

@@ -103,8 +103,16 @@ fn workers() -> Arg {
     flag("workers", "N", "Workers of this process [default: the cores of the machine]").short('w').value_parser(clap::value_parser!(u64))
 }
 
+/// The certificate of a process.
+fn certificate() -> [Arg; 2] {
+    [
+        flag("tls-cert", "FILE", "The certificates of this process, in PEM: a service answers by HTTPS").requires("tls-key"),
+        flag("tls-key", "FILE", "And their key").requires("tls-cert"),
+    ]
+}
+
 /// The workers of a process, and the processes.
-fn cluster() -> [Arg; 7] {
+fn cluster() -> [Arg; 8] {
     let number = || ValueParser::from(clap::value_parser!(u64));
     [
         workers(),
@@ -115,6 +123,8 @@ fn cluster() -> [Arg; 7] {
         flag("join-timeout", "DURATION", "How long processes wait for one another [default: 1m]").value_parser(values::join_timeout),
         flag("heartbeat", "DURATION", "A process that gives no sign of life for three times as long is lost, and ends all others [default: 1s]")
             .value_parser(values::heartbeat),
+        flag("tls-ca", "FILE", "Connections between processes are mutual TLS 1.3: the authorities that certificates must be of, in PEM; --tls-cert is that of this host")
+            .requires("tls-cert"),
     ]
     .map(|arg| arg.help_heading("Workers"))
 }
@@ -191,8 +201,7 @@ fn serve() -> Command {
         .arg(flag("map", "DATAFLOW.INPUT.FIELD=COLUMN", "Where a field of an input is, as in `retally run`").action(ArgAction::Append))
         .arg(flag("not-before", "TIME", "Refuse events before this time: a clock that was never set").default_value("2000-01-01"))
         .arg(flag("tokens", "FILE", "Who may ask, a line each: NAME read|write SECRET; needed on any address that others can reach"))
-        .arg(flag("tls-cert", "FILE", "Answer by HTTPS: the certificates, in PEM").requires("tls-key"))
-        .arg(flag("tls-key", "FILE", "And their key").requires("tls-cert"))
+        .args(certificate())
         .arg(flag("log-format", "FORMAT", "How it says on stderr what happens").value_parser(["text", "json"]).default_value("text"))
         .arg(flag("max-body", "BYTES", "The largest body, as it comes [default: 256MiB]").value_parser(values::bytes))
         .arg(flag("max-unpacked", "BYTES", "The largest body when it is unpacked [default: 4GiB]").value_parser(values::bytes))
@@ -487,6 +496,7 @@ fn run(dataflow: &dyn Dataflow) -> Command {
         .args(reading())
         .arg(Arg::new("quiet").short('q').long("quiet").action(ArgAction::SetTrue).help("No progress, no summaries"))
         .args(cluster())
+        .args(certificate().map(|arg| arg.help_heading("Workers")))
         .args(definition.settings.iter().map(setting))
 }
 

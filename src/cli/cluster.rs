@@ -5,12 +5,14 @@ use super::launched;
 use crate::cluster::generation::Generation;
 use crate::cluster::launched::Launched;
 use crate::cluster::secret::{BadSecret, SECRET_BYTES_MAX, SECRET_BYTES_MIN, Secret};
+use crate::cluster::tls::Tls;
 use crate::cluster::{self, Cluster, Membership};
 use crate::failure;
 use clap::ArgMatches;
 use std::fs::File;
 use std::io::Read;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -49,6 +51,7 @@ pub fn cluster(matches: &ArgMatches) -> Result<Cluster, CliError> {
     let membership = Membership {
         join_timeout: duration("join-timeout", cluster::JOIN_TIMEOUT),
         heartbeat: duration("heartbeat", cluster::HEARTBEAT),
+        tls: tls(matches)?,
         met,
         lost: error::lost,
         ..Membership::default()
@@ -120,6 +123,15 @@ pub fn hosts(path: &str, processes: Option<usize>) -> Result<Vec<String>, CliErr
         return Err(CliError::usage(format!("--hosts {path:?} has {} addresses for {processes} processes", lines.len())));
     }
     Ok(lines.into_iter().take(processes).collect())
+}
+
+/// What secures connections between processes, where certificates of others are to be believed.
+fn tls(matches: &ArgMatches) -> Result<Option<Tls>, CliError> {
+    let path = |name: &str| matches.get_one::<String>(name).map(Path::new);
+    match (path("tls-cert"), path("tls-key"), path("tls-ca")) {
+        (Some(certificates), Some(key), Some(authorities)) => Ok(Some(Tls::read(certificates, key, authorities).map_err(CliError::usage)?)),
+        _ => Ok(None),
+    }
 }
 
 /// The secret of a cluster, from its file, or from the environment.

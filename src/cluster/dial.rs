@@ -7,6 +7,7 @@ use super::handshake::{Dialer, Heard, Refused, Verdict};
 use super::nonce;
 use super::roll::Roll;
 use super::secret::Secret;
+use super::tls::Tls;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
@@ -27,6 +28,8 @@ pub struct Dial<'d> {
     pub roll: &'d Roll,
     /// Of the cluster.
     pub secret: &'d Secret,
+    /// What secures connections.
+    pub tls: Option<&'d Tls>,
     /// When it gives up, and how long that is from its start.
     pub deadline: Instant,
     /// How long it tries.
@@ -83,6 +86,9 @@ impl Dial<'_> {
     fn attempt(&self, process: usize, address: &str, purpose: Purpose) -> Result<Attempt, Attempt> {
         let mut stream = dial(address)?;
         stream.set_nodelay(true)?;
+        if let Some(tls) = self.tls {
+            stream = tls.connect(stream, address, DIAL_MAX)?;
+        }
         stream.set_write_timeout(Some(DIAL_MAX))?;
         let (mut dialer, hello) = Dialer::new(self.secret.clone(), nonce()?);
         stream.write_all(&hello)?;

@@ -4,17 +4,20 @@
 //! [`HEARD_MAX`] is dropped, however slowly it speaks. Who holds the secret is heard for as long as this process itself does not know yet
 //! what to claim. When all are there, the door stays open, so that one that comes late is told why it is not taken.
 
+use super::Membership;
 use super::claims::{Claims, Purpose};
 use super::generation::Generation;
 use super::handshake::{Heard, Listener, Refused, Verdict};
 use super::nonce;
 use super::roll::Roll;
 use super::secret::Secret;
+use super::tls::Tls;
 use super::watch::Alarm;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -33,16 +36,24 @@ pub struct Door {
 
 impl Door {
     /// Opens it.
-    pub fn open(listener: TcpListener, roll: Arc<Roll>, secret: Secret, alarm: Alarm) -> io::Result<Door> {
+    pub fn open(listener: TcpListener, roll: Arc<Roll>, membership: &Membership, alarm: Alarm) -> io::Result<Door> {
         listener.set_nonblocking(true)?;
         let is_closed = Arc::new(AtomicBool::new(false));
         let ends = Arc::clone(&is_closed);
-        let mut reception = Reception { listener, roll, secret, alarm, guests: Vec::new() };
+        let mut reception = Reception {
+            listener,
+            roll,
+            secret: membership.secret.clone(),
+            secured: membership.tls.clone().map(Secured::new),
+            alarm,
+            guests: Vec::new(),
+        };
         let thread = std::thread::Builder::new().name("door".into()).spawn(move || {
             while !ends.load(Ordering::Relaxed) {
                 // Who has said something is heard before those who come now may push it out.
                 reception.hear();
                 reception.accept();
+                reception.accept_secured();
                 reception.hear();
                 let [waiting, working] = LOOK_PAUSE;
                 let is_complete = reception.roll.lock().is_complete();
@@ -78,10 +89,51 @@ enum Fate {
     Enters(Box<Claims>),
 }
 
+/// Secures connections, each in a thread of its own, so that none waits for another.
+struct Secured {
+    tls: Tls,
+    /// How many are under way.
+    open: Arc<AtomicUsize>,
+    done: Sender<TcpStream>,
+    ready: Receiver<TcpStream>,
+}
+
+impl Secured {
+    fn new(tls: Tls) -> Secured {
+        let (done, ready) = channel();
+        Secured { tls, open: Arc::default(), done, ready }
+    }
+
+    /// Begins with one that has come. Where too many are under way it is dropped, and may come again.
+    fn begin(&self, stream: TcpStream, roll: &Arc<Roll>) {
+        if self.open.load(Ordering::Relaxed) >= GUESTS_MAX {
+            return;
+        }
+        self.open.fetch_add(1, Ordering::Relaxed);
+        let (tls, open, done, roll) = (self.tls.clone(), Arc::clone(&self.open), self.done.clone(), Arc::clone(roll));
+        let secure = move || {
+            match tls.accept(stream, HEARD_MAX) {
+                // The door may have closed meanwhile.
+                Ok(stream) => drop(done.send(stream)),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    roll.lock().note("someone without a certificate that is believed")
+                }
+                Err(_) => {}
+            }
+            open.fetch_sub(1, Ordering::Relaxed);
+        };
+        if std::thread::Builder::new().name("tls".into()).spawn(secure).is_err() {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
 struct Reception {
     listener: TcpListener,
     roll: Arc<Roll>,
     secret: Secret,
+    /// Where connections are secured first.
+    secured: Option<Secured>,
     alarm: Alarm,
     /// The oldest first.
     guests: Vec<Guest>,
@@ -103,12 +155,26 @@ impl Reception {
             if self.guests.len() >= GUESTS_MAX {
                 self.drop_oldest();
             }
-            let settled = stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true));
-            // Who can't be given a number by chance is dropped, and comes again.
-            if let (Ok(()), Ok(nonce)) = (settled, nonce()) {
-                let talk = Listener::new(self.secret.clone(), nonce);
-                self.guests.push(Guest { stream, talk, bytes: Vec::new(), since: Instant::now() });
+            match &self.secured {
+                Some(secured) => secured.begin(stream, &self.roll),
+                None => self.receive(stream),
             }
+        }
+    }
+
+    /// Takes those whose connections are secured.
+    fn accept_secured(&mut self) {
+        while let Some(stream) = self.secured.as_ref().and_then(|secured| secured.ready.try_recv().ok()) {
+            self.receive(stream);
+        }
+    }
+
+    fn receive(&mut self, stream: TcpStream) {
+        let settled = stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true));
+        // Who can't be given a number by chance is dropped, and comes again.
+        if let (Ok(()), Ok(nonce)) = (settled, nonce()) {
+            let talk = Listener::new(self.secret.clone(), nonce);
+            self.guests.push(Guest { stream, talk, bytes: Vec::new(), since: Instant::now() });
         }
     }
 

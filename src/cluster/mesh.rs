@@ -9,7 +9,7 @@
 //! timely's own mesh does none of this, and prints to stdout.
 //!
 //! # Limits
-//! A name of a host is looked up for as long as the system takes for it. What workers send is neither signed nor hidden.
+//! A name of a host is looked up for as long as the system takes for it. Without TLS, what workers send is neither signed nor hidden.
 
 use super::claims::{self, Claims, Purpose};
 use super::dial::Dial;
@@ -94,9 +94,8 @@ pub fn connect(cluster: &Cluster, meeting: &Meeting, lost: impl FnOnce(Lost) + S
     let watched = Watched { process: cluster.process, addresses: cluster.addresses.clone(), heartbeat: membership.heartbeat };
     let watch = Watch::start(watched, lost).map_err(|error| MeshError::system(&error))?;
     let alarm = watch.alarm();
-    let door =
-        Door::open(listener, Arc::clone(&roll), membership.secret.clone(), alarm.clone()).map_err(|error| MeshError::system(&error))?;
-    let dial = Dial { roll: &roll, secret: &membership.secret, deadline, timeout, sees: meeting.sees };
+    let door = Door::open(listener, Arc::clone(&roll), membership, alarm.clone()).map_err(|error| MeshError::system(&error))?;
+    let dial = Dial { roll: &roll, secret: &membership.secret, tls: membership.tls.as_ref(), deadline, timeout, sees: meeting.sees };
     let (mut streams, mut relays) = (Vec::new(), Vec::new());
     for (process, address) in cluster.addresses.iter().enumerate().take(cluster.process) {
         alarm.add(process, dial.reach(process, address, Purpose::Heartbeat)?);

@@ -13,12 +13,14 @@ pub mod mesh;
 pub mod restarts;
 pub mod roll;
 pub mod secret;
+pub mod tls;
 pub mod watch;
 
 use generation::Generation;
 use secret::Secret;
 use std::io;
 use std::time::Duration;
+use tls::Tls;
 use watch::Lost;
 
 /// How long processes wait for one another, where nothing else is asked for.
@@ -44,6 +46,8 @@ pub struct Cluster {
 pub struct Membership {
     /// What proves that a process is one of them.
     pub secret: Secret,
+    /// What secures connections, where they are.
+    pub tls: Option<Tls>,
     /// How long they wait for one another.
     pub join_timeout: Duration,
     /// The time between signs of life. A process that gives none for three times as long is lost.
@@ -60,7 +64,7 @@ impl Default for Membership {
     /// That of one process, which has nobody to meet.
     fn default() -> Membership {
         let (secret, generation) = (Secret::none(), None);
-        Membership { secret, join_timeout: JOIN_TIMEOUT, heartbeat: HEARTBEAT, generation, met: || {}, lost: |_| {} }
+        Membership { secret, tls: None, join_timeout: JOIN_TIMEOUT, heartbeat: HEARTBEAT, generation, met: || {}, lost: |_| {} }
     }
 }
 
