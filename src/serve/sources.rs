@@ -102,7 +102,7 @@ pub fn start(service: &Arc<Service>, sources: Vec<Source>) -> io::Result<()> {
         let (status, delivering) = (Arc::clone(status), Delivering::new(service, &source, status));
         let Some(mut delivering) = delivering else { continue };
         let (url, limits, client_id) = (source.wanted.url.clone(), source.wanted.limits, source.client_id);
-        let reading = delivering.reading.clone();
+        let reading = Arc::clone(&delivering.reading);
         let thread = std::thread::Builder::new().name(format!("source-{}", source.number));
         let told = {
             let service = Arc::clone(service);

@@ -4,7 +4,7 @@
 use super::inlet::Waiting;
 use super::status::Status;
 use super::text::{Reading, Text};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 /// A batch gets no further messages when it has so many bytes: 8 MiB.
@@ -73,10 +73,8 @@ fn batch<A>(first: Waiting<A>, messages: &Receiver<Waiting<A>>, reading: &Readin
         if text.count >= limits.messages || text.lines.len() >= BATCH_BYTES || text.unreadable.len() >= UNREADABLE_MAX {
             break;
         }
-        next = match messages.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(waiting) => Some(waiting),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        };
+        // None in time, or none any more.
+        next = messages.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok();
     }
     (text, waited)
 }

@@ -18,7 +18,6 @@ use crate::ingest::plan::plan;
 use bytes::Bytes;
 use retally_core::contract::{Definition, Input};
 use retally_core::definition::FileOptions;
-use retally_core::mapping::Origin;
 use retally_core::time::Moment;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -47,8 +46,6 @@ pub struct Reading {
     format: Format,
     /// What messages of a source are called, in front of their topics.
     prefix: String,
-    /// Whether topics have partitions.
-    partitioned: bool,
     pattern: Option<Pattern>,
     beside: Vec<(String, Beside)>,
     /// The first line, of CSV.
@@ -58,20 +55,17 @@ pub struct Reading {
 impl Reading {
     /// How messages of a source become records of an input.
     pub fn new(url: &Url, input: &Input) -> Reading {
-        let columns: Vec<&str> = (0..)
-            .zip(input.fields)
-            .filter(|(place, _)| input.mapping.is_sought(*place))
-            .map(|(place, field)| match input.mapping.origin(place) {
-                Origin::Column(column) => column.name.as_str(),
-                _ => field.name,
-            })
-            .collect();
-        let asked = |name: &str| columns.contains(&name) || url.key.as_deref().is_some_and(|key| name == "@key" && !key.is_empty());
+        let mut columns: Vec<&str> = Vec::new();
+        for (place, field) in input.fields.iter().enumerate().filter(|(place, _)| input.mapping.is_sought(*place)) {
+            let name = input.mapping.name(place, field);
+            // Two fields may stand in one column.
+            if !columns.contains(&name) {
+                columns.push(name);
+            }
+        }
+        let asked = |name: &str| columns.contains(&name);
         let mut beside: Vec<(String, Beside)> =
             PSEUDO.iter().filter(|(name, _)| asked(name)).map(|(name, what)| (name.to_string(), *what)).collect();
-        if let Some(key) = &url.key {
-            beside.iter_mut().filter(|(name, _)| name == "@key").for_each(|(name, _)| name.clone_from(key));
-        }
         let fields = url.pattern.iter().flat_map(Pattern::fields).enumerate();
         beside.extend(fields.map(|(place, name)| (name.to_string(), Beside::Field(place))));
         let own: Vec<&str> = match &url.columns {
@@ -88,14 +82,7 @@ impl Reading {
             }
             header.push('\n');
         }
-        Reading {
-            format: url.format,
-            prefix: url.prefix(),
-            partitioned: url.is_partitioned(),
-            pattern: url.pattern.clone(),
-            beside,
-            header,
-        }
+        Reading { format: url.format, prefix: url.prefix(), pattern: url.pattern.clone(), beside, header }
     }
 
     /// Whether the columns are those that the input needs; an error names those that are not.
@@ -255,7 +242,7 @@ impl Text {
 /// What a message's topic is called.
 fn name(reading: &Reading, message: &Message) -> String {
     let topic = String::from_utf8_lossy(&message.topic);
-    if reading.partitioned { format!("{}{topic}/{}", reading.prefix, message.partition) } else { format!("{}{topic}", reading.prefix) }
+    format!("{}{topic}", reading.prefix)
 }
 
 /// JSON on one line: in its strings there are no line ends.
@@ -282,7 +269,7 @@ fn push_json(to: &mut String, text: &str) {
 mod tests {
     use super::*;
     use crate::registry;
-    use retally_core::mapping::{Column, Rule};
+    use retally_core::mapping::{Column, Origin, Rule};
 
     fn reading(url: &str, maps: &[(usize, &str)]) -> Reading {
         let mut input = registry::dataflow("online").unwrap().definition().inputs.remove(0);

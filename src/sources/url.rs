@@ -69,8 +69,6 @@ pub struct Url {
     pub columns: Option<Vec<String>>,
     /// Fields of topics.
     pub pattern: Option<Pattern>,
-    /// What the key of messages is called.
-    pub key: Option<String>,
 }
 
 /// The text is no source.
@@ -156,7 +154,6 @@ impl Url {
             format: Format::default(),
             columns: None,
             pattern: None,
-            key: None,
         };
         url.query(query).map_err(|(why, hint)| NotSource { shown: url.shown(), why, hint })?;
         url.check().map_err(|(why, hint)| NotSource { shown: url.shown(), why: why.into(), hint: hint.into() })?;
@@ -236,11 +233,6 @@ impl Url {
             Kind::Mqtt => "mqtt:".into(),
             Kind::Nats => format!("nats:{}/", self.path),
         }
-    }
-
-    /// Whether topics have partitions, each with numbers of its own.
-    pub fn is_partitioned(&self) -> bool {
-        false
     }
 }
 
