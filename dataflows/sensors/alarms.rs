@@ -15,7 +15,7 @@
 //!   regression absorbs, and else `level_shift` from where it jumps on: from an hour before the first line of the incident that starts
 //!   `threshold` s away from where the line before leads, until the end of the incident. Segments name anomalies, and make none.
 
-use crate::anomalies::{ALARM_SHARE, Kind, Scored};
+use crate::anomalies::{Kind, Scored};
 use crate::contrast::{BESIDE, Beside, Distance};
 use crate::leaf::{self, Hour};
 use crate::segments::Pieces;
@@ -236,15 +236,10 @@ fn named(time: Moment, start: Moment, jumps: &[Moment], absorbed: &[(Hour, Hour)
     if jumps.get(jump).is_some_and(|jump| jump.0 <= time.0 + HOUR) { Kind::LevelShift } else { Kind::Point }
 }
 
-/// The bound of a reading under a σ, but for its habit.
-pub fn bound(sigma: f64, threshold: f64) -> f64 {
-    ALARM_SHARE * threshold * sigma
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::forecast::Model;
+    use crate::baseline::Model;
     use crate::records::{Reading, Value};
     use retally_core::calendar::Naming;
     use retally_core::time::SECOND;

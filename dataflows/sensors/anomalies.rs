@@ -20,8 +20,7 @@
 //!
 //! After a silence of a week there is no forecast, and so no gap.
 
-use crate::alarms;
-use crate::forecast::{Baseline, Model};
+use crate::baseline::{Baseline, Model};
 use crate::leaf::{self, Hour, Rhythm};
 use crate::records::Reading;
 use crate::size::Size;
@@ -162,7 +161,7 @@ pub(crate) fn score<'a>(
     with_last: bool,
 ) -> (Vec<Scored>, Size) {
     let (sigma, repeats) = (baseline.sigma(), tempo.repeats(threshold));
-    let bound = alarms::bound(sigma, threshold);
+    let bound = bound(sigma, threshold);
     let mut found = Vec::new();
     let mut farthest = 0.0f64;
     let mut last = None;
@@ -259,6 +258,11 @@ impl Run {
         self.complete |= completes;
         completes
     }
+}
+
+/// The bound of a reading under a σ, but for its habit.
+fn bound(sigma: f64, threshold: f64) -> f64 {
+    ALARM_SHARE * threshold * sigma
 }
 
 #[cfg(test)]

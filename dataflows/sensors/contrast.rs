@@ -14,8 +14,9 @@
 
 use crate::doubling::{self, PARTS};
 use crate::scale::{SCALE_DAYS, day_means, scales};
+use crate::seen::DAY;
 use crate::size::Size;
-use crate::window::{CONTRASTS, DAY, Window};
+use crate::window::{CONTRASTS, Window};
 
 /// The hours whose level and spread are compared with those before.
 const NOW: usize = 4;

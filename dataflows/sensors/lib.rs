@@ -38,6 +38,7 @@
 
 pub mod alarms;
 pub mod anomalies;
+pub mod baseline;
 #[cfg(test)]
 mod behaviour;
 #[cfg(test)]
@@ -63,6 +64,7 @@ mod plain;
 pub mod points;
 pub mod records;
 mod scale;
+pub mod seen;
 pub mod segments;
 pub mod sensor;
 pub mod size;

@@ -11,11 +11,12 @@ use crate::habit;
 use crate::leaf::{self, Hour, Rhythm};
 use crate::outliers;
 use crate::records::{Reading, Sensor, Value};
+use crate::seen::{Seen, day_of};
 use crate::segments::{self, Part};
 use crate::size::Size;
 use crate::tables::{self, Tail};
 use crate::unusual;
-use crate::window::{self, Found, Seen, Window};
+use crate::window::{self, Found, Window};
 use retally_core::calendar::{Calendar, Naming};
 use retally_core::contract::AsOf;
 use retally_core::row::{Column, values};
@@ -122,7 +123,7 @@ impl Oracle {
         let (first, last) = (*hours.keys().next().unwrap(), *hours.keys().next_back().unwrap());
 
         // All days in one go.
-        let (start, end) = (window::day_of(first) - window::DAYS_BEFORE, window::day_of(last) + 1);
+        let (start, end) = (day_of(first) - window::DAYS_BEFORE, day_of(last) + 1);
         let mut window = Window::new(start, end, &self.calendar);
         let moments: BTreeMap<Hour, _> = hours.iter().map(|(hour, readings)| (*hour, leaf::moments(*hour, readings.iter()))).collect();
         let mut rhythms: BTreeMap<Hour, (usize, Rhythm)> = BTreeMap::new();

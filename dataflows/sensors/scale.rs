@@ -10,10 +10,12 @@
 //! - σ² is v and (1e-6 · m)², where m is the largest magnitude in R: so constant sensors have a σ, and what floats leave of exact values
 //!   decides nothing. Where all of R is 0, σ is 0.
 
-use crate::forecast::{ALL, Baseline, Forecast, MODELS};
+use crate::baseline::{ALL, Baseline, MODELS};
+use crate::forecast::Forecast;
+use crate::seen::DAY;
 use crate::size::{self, Size};
 use crate::sums::Sums;
-use crate::window::{DAY, Window};
+use crate::window::Window;
 
 /// By model: what its v is multiplied by when models are compared.
 const PENALTIES: [f64; MODELS] = [1.0, 2.0, 2.0, 4.0, 4.0, 4.0, f64::INFINITY];

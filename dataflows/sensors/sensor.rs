@@ -19,16 +19,17 @@
 
 use crate::alarms::{self, Anomaly, Incident, Standout};
 use crate::anomalies::{self, Tempo};
+use crate::baseline::Baseline;
 use crate::contrast::{self, Distance};
-use crate::forecast::Baseline;
 use crate::leaf::{self, Hour, Rhythm};
 use crate::outliers;
 use crate::records::{Reading, SUMMED_MAX, SUMMED_MIN, Value, power_of_two};
+use crate::seen::Seen;
 use crate::segments::{self, Part, Pieces, Segment};
 use crate::size::Size;
 use crate::totals::{Total, Totals};
 use crate::unusual::{Ranks, Stretch};
-use crate::window::{Found, Seen};
+use crate::window::Found;
 use retally_core::calendar::{Calendar, Naming};
 use retally_core::operators::by_key::State;
 use retally_core::operators::ordered::{OrderedList, Place};

@@ -4,7 +4,7 @@
 //! additions by hour, of the same parts wherever one starts to compute.
 
 use crate::leaf::Hour;
-use crate::window::{DAY, Seen};
+use crate::seen::{DAY, Seen};
 
 /// Sums over hours with measurements: a line through their means, and their measurements.
 ///

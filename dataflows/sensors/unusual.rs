@@ -9,7 +9,7 @@
 
 use crate::doubling::{self, PARTS};
 use crate::leaf::Hour;
-use crate::window::{DAY, DAY_HOURS, day_of};
+use crate::seen::{DAY, DAY_HOURS, day_of};
 use retally_core::operators::regression::Moments;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};

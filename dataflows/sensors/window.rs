@@ -9,39 +9,19 @@
 //! beginning of the last ([`DaySums`]). Days are the same wherever a window starts, so these sums are the same bits in a window of
 //! the whole history and in one about a late measurement.
 
-use crate::forecast::{Baseline, MODELS};
-use crate::leaf::{self, Hour, Rhythm};
+use crate::baseline::{Baseline, MODELS};
+use crate::leaf::{self, Hour};
+use crate::seen::{DAY, DAY_HOURS, Seen};
 use crate::size::Size;
 use crate::sums::DaySums;
 use retally_core::calendar::Calendar;
 use retally_core::time::HOUR;
 use std::ops::RangeInclusive;
 
-/// The hours of a day of UTC.
-pub const DAY: usize = 24;
-/// The same, as hours are counted.
-pub const DAY_HOURS: Hour = 24;
 /// How many days a window has to start before the first day that something is to be found of.
 pub const DAYS_BEFORE: Hour = 29;
 /// The level and the spread, each with and without the pattern of the day.
 pub const CONTRASTS: usize = 4;
-
-/// What the measurements of an hour say.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Seen {
-    /// How many there are; 0: the rest means nothing.
-    pub rows: f64,
-    /// Their mean.
-    pub mean: f64,
-    /// Their mean squared distance from it.
-    pub inner: f64,
-    /// The largest magnitude.
-    pub largest: f64,
-    /// The spread, where there is one ([`crate::contrast::spread`]).
-    pub spread: Option<i32>,
-    /// How they follow one another.
-    pub rhythm: Rhythm,
-}
 
 /// What was found of an hour, and is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -68,11 +48,6 @@ pub struct Window {
     pub(crate) weekly_means: Vec<Option<Box<[[Size; 1]; DAY]>>>,
     pub(crate) error_means: Vec<Option<Box<[[Size; MODELS]; DAY]>>>,
     pub(crate) contrast_means: Vec<Option<Box<[[Size; CONTRASTS]; DAY]>>>,
-}
-
-/// The day of UTC of an hour: days since 1970-01-01.
-pub fn day_of(hour: Hour) -> Hour {
-    hour.div_euclid(DAY_HOURS)
 }
 
 impl Window {

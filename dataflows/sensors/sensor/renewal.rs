@@ -15,9 +15,10 @@ use crate::anomalies::Tempo;
 use crate::contrast::{Beside, Distance};
 use crate::habit::{self, HABIT_DAYS};
 use crate::leaf::Hour;
+use crate::seen::{DAY, DAY_HOURS, day_of};
 use crate::size::Size;
 use crate::sums::Sums;
-use crate::window::{CONTRASTS, DAY, DAY_HOURS, DAYS_BEFORE, Window, day_of};
+use crate::window::{CONTRASTS, DAYS_BEFORE, Window};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How many days are looked at in one window.
