@@ -21,7 +21,7 @@
 //! be rounded otherwise.
 //!
 //! # What makes it incremental
-//! The result is rounded ([`Baseline`]): σ to 20ths of a doubling, level and slope to 32nds of σ. So most late
+//! The result is rounded ([`crate::baseline::Baseline`]): σ to 20ths of a doubling, level and slope to 32nds of σ. So most late
 //! measurements change no baseline but those of the hours beside them, and only where one changed are measurements scored again.
 
 use crate::baseline::{MODELS, Model};
