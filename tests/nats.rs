@@ -4,7 +4,7 @@ use crate::support::known::{ONLINE, SERVERS, shuffled, table};
 use crate::support::nats_server::{NatsServer, Publisher};
 use crate::support::program::Place;
 use crate::support::service::Service;
-use crate::support::sources::{rejected, status, until, until_connected, until_same};
+use crate::support::sources::{rejected, status, until, until_connected, until_readable, until_same};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::time::Duration;
@@ -52,7 +52,7 @@ fn each_message_is_taken_once_whatever_ends_the_server_or_the_service() {
     let service = service.unwrap();
     until_same(&service, &ONLINE);
     let last = |status: &serde_json::Value| status["positions"][0]["last"].as_u64();
-    let status = until(&service, "the last message", |status| last(status) == Some(messages.len() as u64));
+    let status = until_readable(&service, "the last message", |status| last(status) == Some(messages.len() as u64));
     assert_eq!((&status["lag"], &status["error"]), (&0.into(), &serde_json::Value::Null));
     // Each was taken once: what was counted and what was refused are as many as there were.
     let refused = rejected(&service, "online").len() as u64;
@@ -71,7 +71,7 @@ fn positions_are_those_of_a_stream_and_survive_folding() {
     let source = format!("online --source online.events={}", server.url("EVENTS?format=csv"));
     let service = Service::start(&place, &source);
     publisher.publish(&[event(1), event(2), ("fleet.3.status".into(), b"x".to_vec())], 0);
-    until(&service, "three messages", |status| status["messages"] == 3);
+    until_readable(&service, "three messages", |status| status["messages"] == 3);
     let rows = rejected(&service, "online");
     assert_eq!(rows.iter().map(|(source, line, _)| (source.as_str(), *line)).collect::<Vec<_>>(), [("nats:EVENTS/fleet.3.status#3", 1)]);
     service.end();
@@ -86,7 +86,7 @@ fn positions_are_those_of_a_stream_and_survive_folding() {
     until(&service, "no stream", |status| status["error"].as_str().is_some_and(|error| error.contains("no stream \"EVENTS\"")));
     publisher.stream("EVENTS", "fleet");
     publisher.publish(&[event(5)], 20);
-    until(&service, "a message of the new stream", |status| status["messages"] == 2);
+    until_readable(&service, "a message of the new stream", |status| status["messages"] == 2);
     assert_eq!(status(&service, 0)["positions"], serde_json::json!([{"partition": 0, "last": 1}]));
     let found = service.get("/v1/online/tables/online_intervals?format=csv").ok().text;
     assert_eq!(found.lines().count(), 1 + 4, "{found}");
@@ -102,15 +102,9 @@ fn subjects_and_times_are_fields() {
                 --map online.events.server_id==1";
     let url = server.url("EVENTS?subject=fleet.*.status&topic=fleet.{device_id}.status");
     let service = Service::start(&place, &format!("online --source online.events={url} {maps}"));
-    until(&service, "a message", |status| status["messages"] == 1);
-    let until = std::time::Instant::now() + Duration::from_secs(60);
-    let found = loop {
-        let found = service.get("/v1/online/tables/online_intervals?format=csv").ok().text;
-        if found.contains("7,0,1,20") {
-            break found;
-        }
-        assert!(std::time::Instant::now() < until, "{found} {:?}", rejected(&service, "online"));
-    };
+    until_readable(&service, "a message", |status| status["messages"] == 1);
+    let found = service.get("/v1/online/tables/online_intervals?format=csv").ok().text;
+    assert!(found.contains("7,0,1,20"), "{found} {:?}", rejected(&service, "online"));
     assert_eq!((found.lines().count(), rejected(&service, "online")), (2, vec![]));
 }
 

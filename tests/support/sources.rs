@@ -27,25 +27,25 @@ pub fn until(service: &Asker, what: &str, is_so: impl Fn(&Value) -> bool) -> Val
     }
 }
 
+/// Waits until something is so of the status of the first source, and all that is in the journal can be read in the tables.
+#[track_caller]
+pub fn until_readable(service: &Asker, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+    let found = until(service, what, is_so);
+    let until = Instant::now() + Duration::from_secs(SECONDS_MAX);
+    loop {
+        let status = service.get("/v1/status").ok().json();
+        if status["batches_waiting"] == 0 && status["batches_under_way"] == 0 {
+            return found;
+        }
+        assert!(Instant::now() < until, "{what}: the tables do not come: {status}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// Waits until the source's broker is there.
 #[track_caller]
 pub fn until_connected(service: &Asker) {
     until(service, "the broker", |status| status["connected"] == true);
-}
-
-/// Waits until a table is of these lines, below its header.
-#[track_caller]
-pub fn until_table(service: &Asker, table: &str, expected: &[&str]) {
-    let until = Instant::now() + Duration::from_secs(SECONDS_MAX);
-    loop {
-        let found = service.get(&format!("/v1/{}?format=csv", table.replace('.', "/tables/"))).ok().text;
-        let lines: Vec<&str> = found.lines().skip(1).collect();
-        if lines == expected {
-            return;
-        }
-        assert!(Instant::now() < until, "{table} is\n{found}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 /// Waits until the tables are those of known records, all of which were published.
