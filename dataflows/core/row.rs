@@ -378,27 +378,48 @@ impl RowBatch {
 /// Sorts and consolidates rows, and cuts them into batches.
 pub fn batches(mut rows: Vec<(Row, isize)>) -> Vec<RowBatch> {
     rows.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-    let mut batches = Vec::new();
-    let mut batch = RowBatch::default();
+    let mut packed = Packed::default();
     let mut rows = rows.into_iter().peekable();
     while let Some((row, mut diff)) = rows.next() {
         while let Some((_, more)) = rows.next_if(|(next, _)| *next == row) {
             diff.plus_equals(&more);
         }
-        if diff == 0 {
-            continue;
+        if diff != 0 {
+            packed.push(&row.0, diff as i64);
         }
-        if batch.is_full_for(row.0.len()) {
-            batch.shrink();
-            batches.push(std::mem::take(&mut batch));
-        }
-        batch.push(&row.0, diff as i64);
     }
-    if !batch.is_empty() {
+    packed.finish()
+}
+
+/// Packs rows that come in order into batches, as many into each as it may have.
+#[derive(Default)]
+pub struct Packed {
+    full: Vec<RowBatch>,
+    batch: RowBatch,
+}
+
+impl Packed {
+    /// Appends a row that sorts behind all others.
+    pub fn push(&mut self, row: &[u8], diff: i64) {
+        if self.batch.is_full_for(row.len()) {
+            self.end();
+        }
+        self.batch.push(row, diff);
+    }
+
+    fn end(&mut self) {
+        let mut batch = std::mem::take(&mut self.batch);
         batch.shrink();
-        batches.push(batch);
+        self.full.push(batch);
     }
-    batches
+
+    /// The batches, none of them empty.
+    pub fn finish(mut self) -> Vec<RowBatch> {
+        if !self.batch.is_empty() {
+            self.end();
+        }
+        self.full
+    }
 }
 
 #[cfg(test)]

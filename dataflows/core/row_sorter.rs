@@ -2,7 +2,7 @@
 //!
 //! A part that is sorted is packed, so that what waits for the end of a load takes little more than its bytes.
 
-use crate::row::{Row, RowBatch, batches};
+use crate::row::{Packed, Row, RowBatch, batches};
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 
@@ -112,7 +112,7 @@ impl Heap {
 
 fn merged(runs: Vec<Vec<RowBatch>>) -> Vec<RowBatch> {
     let mut heap = Heap::new(runs);
-    let (mut done, mut batch, mut row) = (Vec::new(), RowBatch::default(), Vec::new());
+    let (mut packed, mut row) = (Packed::default(), Vec::new());
     while let Some((first, mut sum)) = heap.first() {
         row.clear();
         row.extend_from_slice(first);
@@ -121,20 +121,11 @@ fn merged(runs: Vec<Vec<RowBatch>>) -> Vec<RowBatch> {
             sum += more;
             heap.advance();
         }
-        if sum == 0 {
-            continue;
+        if sum != 0 {
+            packed.push(&row, sum);
         }
-        if batch.is_full_for(row.len()) {
-            batch.shrink();
-            done.push(std::mem::take(&mut batch));
-        }
-        batch.push(&row, sum);
     }
-    if !batch.is_empty() {
-        batch.shrink();
-        done.push(batch);
-    }
-    done
+    packed.finish()
 }
 
 #[cfg(test)]

@@ -14,11 +14,11 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use retally_core::Collection;
 use retally_core::calendar::{Calendar, Day};
-use retally_core::operators::beside::{Beside, beside};
+use retally_core::operators::beside::{Beside, beside, latest};
 use retally_core::operators::settling::Settling;
 use retally_core::time::Moment;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Bound;
 
 /// What all workers know.
@@ -221,24 +221,21 @@ fn say(interval: &Interval, as_of: &AsOf, sign: isize, give: &mut impl FnMut(Sai
 
 impl Beside<Interval, Known, Said> for Endings {
     fn learn(&mut self, facts: Vec<(Known, isize)>, give: &mut impl FnMut(Said, isize)) {
-        let mut changed: BTreeMap<u64, Option<Moment>> = BTreeMap::new();
+        let mut servers = Vec::new();
         for (fact, diff) in facts {
             match fact {
                 Known::AsOf(moment) => self.next_as_of.push((moment, diff)),
-                Known::Destroyed(server, moment) if diff > 0 => drop(changed.insert(server, Some(moment))),
-                Known::Destroyed(server, _) => drop(changed.entry(server).or_insert(None)),
+                Known::Destroyed(server, moment) => servers.push(((server, moment), diff)),
             }
         }
-        changed.into_iter().for_each(|(id, destroyed)| self.change_server(id, destroyed, give));
+        latest(servers).into_iter().for_each(|(id, destroyed)| self.change_server(id, destroyed, give));
     }
 
     fn apply(&mut self, records: Vec<(Interval, isize)>, give: &mut impl FnMut(Said, isize)) {
         for (interval, diff) in records {
             let dependent = Dependent::new(&interval);
             let server = self.servers.entry(interval.server).or_default();
-            for _ in 0..diff.unsigned_abs() {
-                if diff > 0 { server.intervals.add(dependent) } else { server.intervals.remove(dependent) }
-            }
+            server.intervals.change(dependent, diff);
             let destruction = if dependent.is_open() { server.reached(self.as_of.moment) } else { server.destroyed };
             if server.is_empty() {
                 self.servers.remove(&interval.server);

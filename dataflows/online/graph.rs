@@ -219,6 +219,20 @@ fn latest_lifetimes<'s>(inputs: &Inputs<'s>) -> Collection<'s, (u64, Lifetime)> 
     latest.inner.broadcast().as_collection()
 }
 
+/// What `take` takes out of a collection, and the others.
+fn taken_out<'s, D: Data, T: Data>(
+    all: Collection<'s, D>,
+    take: impl Fn(D) -> Result<T, D> + 'static,
+) -> (Collection<'s, T>, Collection<'s, D>) {
+    let (taken, others) = all.inner.ok_err(move |(data, epoch, diff)| match take(data) {
+        Ok(taken) => Ok((taken, epoch, diff)),
+        Err(other) => Err((other, epoch, diff)),
+    });
+    let taken: VecStream<'_, (T, Epoch, isize)> = taken;
+    let others: VecStream<'_, (D, Epoch, isize)> = others;
+    (taken.as_collection(), others.as_collection())
+}
+
 /// The facts by kind.
 struct Facts<'s> {
     closed: Collection<'s, Interval>,
@@ -246,22 +260,11 @@ fn facts(events: Collection<'_, (u64, Status)>, issues: bool) -> Facts<'_> {
     let tie = |events: &mut dyn Iterator<Item = &Status>| rules::same_time(events).map(|count| (Fact::Wrong(Issue::SameTime), count));
     let facts = neighbors_and_ties(events, exchange(), "next event of the device", rule, run, tie);
     // Nearly all facts of a load are intervals: they are taken out first, and copied no more.
-    let (closed, others) = facts.inner.ok_err(|(fact, epoch, diff)| match fact {
-        Fact::Closed(interval) => Ok((interval, epoch, diff)),
-        fact => Err((fact, epoch, diff)),
-    });
-    let closed: VecStream<'_, (Interval, Epoch, isize)> = closed;
-    let others: VecStream<'_, (Fact, Epoch, isize)> = others;
-    let (by_server, others) = others.ok_err(|(fact, epoch, diff)| match fact {
-        Fact::ByServer(interval) => Ok((interval, epoch, diff)),
-        fact => Err((fact, epoch, diff)),
-    });
-    let by_server: VecStream<'_, (Interval, Epoch, isize)> = by_server;
-    let others: VecStream<'_, (Fact, Epoch, isize)> = others;
-    let others = others.as_collection();
+    let (closed, others) = taken_out(facts, |fact| if let Fact::Closed(interval) = fact { Ok(interval) } else { Err(fact) });
+    let (by_server, others) = taken_out(others, |fact| if let Fact::ByServer(interval) = fact { Ok(interval) } else { Err(fact) });
     Facts {
-        closed: closed.as_collection(),
-        by_server: by_server.as_collection(),
+        closed,
+        by_server,
         last: others.clone().flat_map(|fact| if let Fact::Last(moment) = fact { Some(moment) } else { None }),
         wrong: others.clone().flat_map(|fact| if let Fact::Wrong(issue) = fact { Some(issue) } else { None }),
         seen: others.flat_map(|fact| if let Fact::Seen(server, moment) = fact { Some((server, moment)) } else { None }),
@@ -290,15 +293,9 @@ fn intervals<'s>(
         Until::Alive => None,
     });
     let said = endings(by_server, destructions.concat(as_of.map(Known::AsOf)), about);
-    let (by_server, others) = said.inner.ok_err(|(said, epoch, diff)| match said {
-        Said::Interval(interval) => Ok((interval, epoch, diff)),
-        said => Err((said, epoch, diff)),
-    });
-    let by_server: VecStream<'_, (Interval, Epoch, isize)> = by_server;
-    let others: VecStream<'_, (Said, Epoch, isize)> = others;
-    let others = others.as_collection();
+    let (by_server, others) = taken_out(said, |said| if let Said::Interval(interval) = said { Ok(interval) } else { Err(said) });
     Intervals {
-        all: closed.concat(by_server.as_collection()),
+        all: closed.concat(by_server),
         midnight: others.clone().flat_map(|said| if let Said::Midnight(interval, day) = said { Some((interval, day)) } else { None }),
         until_as_of: others.flat_map(|said| if let Said::UntilAsOf(interval) = said { Some(interval) } else { None }),
     }

@@ -8,7 +8,7 @@ use crate::rules::Issue;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use retally_core::Collection;
-use retally_core::operators::beside::{Beside, beside};
+use retally_core::operators::beside::{Beside, beside, latest};
 use retally_core::operators::settling::Settling;
 use retally_core::time::Moment;
 use std::collections::BTreeMap;
@@ -51,15 +51,7 @@ impl Server {
 
 impl Beside<(u64, Moment), (u64, Lifetime), Issue> for Lifetimes {
     fn learn(&mut self, facts: Vec<((u64, Lifetime), isize)>, give: &mut impl FnMut(Issue, isize)) {
-        let mut changed: BTreeMap<u64, Option<Lifetime>> = BTreeMap::new();
-        for ((id, lifetime), diff) in facts {
-            if diff > 0 {
-                changed.insert(id, Some(lifetime));
-            } else {
-                changed.entry(id).or_insert(None);
-            }
-        }
-        for (id, lifetime) in changed {
+        for (id, lifetime) in latest(facts) {
             let server = self.servers.entry(id).or_default();
             server.counts().into_iter().for_each(|(issue, count)| give(issue, -count));
             server.lifetime = lifetime;
@@ -72,9 +64,7 @@ impl Beside<(u64, Moment), (u64, Lifetime), Issue> for Lifetimes {
         let mut counts: BTreeMap<Issue, isize> = BTreeMap::new();
         for ((id, moment), diff) in records {
             let server = self.servers.entry(id).or_default();
-            for _ in 0..diff.unsigned_abs() {
-                if diff > 0 { server.events.add(moment) } else { server.events.remove(moment) }
-            }
+            server.events.change(moment, diff);
             issue(server.lifetime, moment).into_iter().for_each(|issue| *counts.entry(issue).or_default() += diff);
             if diff < 0 {
                 self.forget_empty(id);

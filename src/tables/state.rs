@@ -5,7 +5,7 @@
 //! epoch's changes shares them.
 
 use retally_core::contract::Table;
-use retally_core::row::RowBatch;
+use retally_core::row::{Packed, RowBatch};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Rows with their differences, in order, in batches of bounded size.
@@ -191,22 +191,9 @@ fn ends_before(left: &Run, right: &Run) -> bool {
 
 /// The rows of several runs as one, in full batches.
 fn packed(runs: &[Run]) -> Run {
-    let mut run = Vec::new();
-    let mut batch = RowBatch::default();
-    let mut end = |mut batch: RowBatch| {
-        batch.shrink();
-        run.push(Arc::new(batch));
-    };
-    for (row, diff) in merged(runs) {
-        if batch.is_full_for(row.len()) {
-            end(std::mem::take(&mut batch));
-        }
-        batch.push(row, diff);
-    }
-    if !batch.is_empty() {
-        end(batch);
-    }
-    run
+    let mut packed = Packed::default();
+    merged(runs).for_each(|(row, diff)| packed.push(row, diff));
+    packed.finish().into_iter().map(Arc::new).collect()
 }
 
 /// The rows of several runs in order, each once, with the sum of its differences where that is not 0.

@@ -28,6 +28,19 @@ pub trait Beside<D, F, O>: 'static {
     fn end(&mut self, _give: &mut impl FnMut(O, isize)) {}
 }
 
+/// What is known of each key after changes of facts, of which a key has one at most; nothing of a key whose fact is gone.
+pub fn latest<K: Ord, V>(changes: impl IntoIterator<Item = ((K, V), isize)>) -> BTreeMap<K, Option<V>> {
+    let mut latest = BTreeMap::new();
+    for ((key, fact), diff) in changes {
+        if diff > 0 {
+            latest.insert(key, Some(fact));
+        } else {
+            latest.entry(key).or_insert(None);
+        }
+    }
+    latest
+}
+
 /// States `records` under `facts`, which must be known to all workers that have records.
 pub fn beside<'s, D: Data, F: Data, O: Data>(
     records: Collection<'s, D>,

@@ -1,11 +1,10 @@
 //! The as-of time: the latest time of a collection, known to all workers, and what depends on it.
 //!
 //! - [`latest`] keeps the latest time: each worker that of its own records, one worker the latest of these, and all are told when it moves.
-//! - [`reached`] lets records through from the as-of time on that they name.
 //! - [`under`] states records together with what they need to know of the as-of time.
 //!
-//! Cost of a record: O(log n). Cost of a move: for [`reached`] the records that lie between the old and the new as-of; for
-//! [`under`] all its records, but only when the part of the as-of time that matters to them changes.
+//! Cost of a record: O(log n). Cost of a move: for [`under`] all its records, but only when the part of the as-of time that matters to them
+//! changes.
 
 use super::by_key::{Each, Emitter, State, WithHorizon, by_key, by_key_with_horizon, exchange};
 use crate::Collection;
@@ -15,7 +14,6 @@ use crate::time::Moment;
 use differential_dataflow::{AsCollection, Data, ExchangeData};
 use std::collections::BTreeMap;
 use std::hash::Hash;
-use std::ops::Bound;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::vec::Broadcast;
 
@@ -74,75 +72,6 @@ pub fn as_of<'s>(times: Collection<'s, Moment>, as_of: AsOf, name: &str) -> Coll
 fn constant<'s, D: Data, E: Data>(other: &Collection<'s, E>, data: D) -> Collection<'s, D> {
     use timely::dataflow::operators::vec::ToStream;
     std::iter::once((data, 0, 1)).to_stream(other.scope()).as_collection()
-}
-
-/// The records whose time has come: `time(record) <= as-of`.
-pub fn reached<'s, D>(
-    records: Collection<'s, D>,
-    horizon: Collection<'s, Moment>,
-    name: &str,
-    time: impl Fn(&D) -> Moment + 'static,
-) -> Collection<'s, D>
-where
-    D: Data + Hash,
-{
-    let keyed = records.map(move |record| ((), (time(&record), record)));
-    by_key_with_horizon::<_, _, Waiting<D>, _, Each<D>, _, _>(keyed, horizon, Pipeline, name, Reached)
-}
-
-/// Records by the time they wait for.
-struct Waiting<D>(BTreeMap<Moment, BTreeMap<D, isize>>);
-
-impl<D> Default for Waiting<D> {
-    fn default() -> Self {
-        Waiting(BTreeMap::new())
-    }
-}
-
-impl<D: 'static> State for Waiting<D> {
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-struct Reached;
-
-impl<D: Data> WithHorizon<(), (Moment, D), Waiting<D>, D> for Reached {
-    type Horizon = Moment;
-
-    fn apply(
-        &mut self,
-        _key: &(),
-        changes: &mut Vec<((Moment, D), isize)>,
-        state: &mut Waiting<D>,
-        horizon: Option<&Moment>,
-        emitter: &mut impl Emitter<D>,
-    ) {
-        for (record, diff) in changes.drain(..) {
-            if Some(&record.0) <= horizon {
-                emitter.give(record.1.clone(), diff);
-            }
-            let (time, record) = record;
-            let waiting = state.0.entry(time).or_default();
-            let count = waiting.entry(record.clone()).or_default();
-            *count += diff;
-            if *count == 0 {
-                waiting.remove(&record);
-            }
-            if waiting.is_empty() {
-                state.0.remove(&time);
-            }
-        }
-    }
-
-    fn moved(&mut self, _key: &(), state: &mut Waiting<D>, from: Option<&Moment>, to: Option<&Moment>, emitter: &mut impl Emitter<D>) {
-        let (low, high, sign) = if from < to { (from, to, 1) } else { (to, from, -1) };
-        let Some(high) = high else { return };
-        let low = low.map_or(Bound::Unbounded, |low| Bound::Excluded(*low));
-        for (record, count) in state.0.range((low, Bound::Included(*high))).flat_map(|(_, records)| records) {
-            emitter.give(record.clone(), sign * count);
-        }
-    }
 }
 
 /// States each record under the as-of time: `rule(record, part)`, where `part` is what `project` takes of the as-of time.
@@ -219,18 +148,6 @@ mod tests {
 
     proptest! {
         #![proptest_config(crate::testing::proptests())]
-
-        #[test]
-        fn records_are_reached_when_their_time_has_come(epochs in updates((0i64..50, 0i64..80), 8, 6), config in Config::any()) {
-            let naive = |inputs: &BTreeMap<Input, isize>| {
-                let latest = latest_of(inputs).unwrap_or(-1);
-                inputs.iter().filter(|((_, at), _)| *at <= latest).map(|(input, count)| (*input, *count)).collect()
-            };
-            check_operator(config, epochs, naive, |inputs| {
-                let horizon = latest(inputs.clone().map(|(time, _)| Moment(time)), "latest");
-                reached(inputs, horizon, "reached", |(_, at)| Moment(*at))
-            });
-        }
 
         #[test]
         fn records_are_stated_under_the_latest_time(epochs in updates((0i64..50, 0i64..9), 8, 6), config in Config::any()) {

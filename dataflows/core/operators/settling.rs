@@ -46,6 +46,11 @@ impl<T: Copy + Ord> Settling<T> {
         self.merge_if_many();
     }
 
+    /// Adds an item so many times, or takes it out.
+    pub fn change(&mut self, item: T, diff: isize) {
+        (0..diff.unsigned_abs()).for_each(|_| if diff > 0 { self.add(item) } else { self.remove(item) });
+    }
+
     /// The items, in order.
     pub fn settled(&mut self) -> &[T] {
         if !self.added.is_empty() || !self.removed.is_empty() {
