@@ -13,10 +13,9 @@
 //! all logarithms are moved by the same whole number, and no distance is.
 
 use crate::doubling::{self, PARTS};
-use crate::scale::{SCALE_DAYS, day_means, scales};
 use crate::seen::DAY;
 use crate::size::Size;
-use crate::window::{CONTRASTS, Window};
+use crate::window::Window;
 
 /// The hours whose level and spread are compared with those before.
 const NOW: usize = 4;
@@ -132,22 +131,9 @@ impl Window {
 
     /// The hours of a day whose level or spread may be unusual: those as far off as alarms take, whatever the habit is.
     pub fn distant(&mut self, day: usize, threshold: f64, mut each: impl FnMut(usize, Beside, Distance)) {
-        let first = day.saturating_sub(SCALE_DAYS - 1);
-        for day in first..=day {
-            if self.contrast_means.get(day).is_some_and(Option::is_none) {
-                let means = day_means(day, |place| {
-                    self.found_at(place).contrasts.map(|contrast| {
-                        let size = contrast.get();
-                        size * size
-                    })
-                });
-                if let Some(slot) = self.contrast_means.get_mut(day) {
-                    *slot = Some(Box::new(means));
-                }
-            }
-        }
-        let scales: [[f64; CONTRASTS]; DAY] =
-            scales(std::array::from_fn(|back| self.contrast_means.get(day.checked_sub(back)?)?.as_deref()));
+        let found = &self.found;
+        let square = |contrast: Size| contrast.get() * contrast.get();
+        let scales = self.contrast_means.scales(day, |place| found.get(place).copied().unwrap_or_default().contrasts.map(square));
         let mut recent = None;
         for (place, scales) in (day * DAY..).zip(scales) {
             let sizes = self.found_at(place).contrasts.map(Size::get);

@@ -11,26 +11,27 @@ use crate::records::power_of_two;
 pub(crate) const PARTS: i16 = 20;
 
 /// `parts` · log2 of a normal number above 0, rounded.
-pub(crate) fn rounded(size: f64, parts: i16) -> i16 {
+fn in_parts(size: f64, parts: i32) -> i32 {
     let bits = size.to_bits();
     // A normal number above 0 has no sign, and 11 bits of exponent; its digits are those of a number from 1 to 2.
-    #[allow(clippy::cast_possible_truncation)]
-    let exponent = (bits >> 52) as i16 - 1023;
-    let digits = f64::from_bits(bits & ((1 << 52) - 1) | 1.0f64.to_bits());
-    #[allow(clippy::cast_possible_truncation)]
-    let rest = (f64::from(parts) * digits.log2()).round() as i16;
-    exponent * parts + rest
-}
-
-/// log2 of the root of a normal number above 0, in 1024ths, rounded.
-pub(crate) fn fine(square: f64) -> i32 {
-    let bits = square.to_bits();
     #[allow(clippy::cast_possible_truncation)]
     let exponent = (bits >> 52) as i32 - 1023;
     let digits = f64::from_bits(bits & ((1 << 52) - 1) | 1.0f64.to_bits());
     #[allow(clippy::cast_possible_truncation)]
-    let rest = (512.0 * digits.log2()).round() as i32;
-    exponent * 512 + rest
+    let rest = (f64::from(parts) * digits.log2()).round() as i32;
+    exponent * parts + rest
+}
+
+/// `parts` · log2 of a normal number above 0, rounded: some thousand at most.
+pub(crate) fn rounded(size: f64, parts: i16) -> i16 {
+    #[allow(clippy::cast_possible_truncation)]
+    let rounded = in_parts(size, parts.into()) as i16;
+    rounded
+}
+
+/// log2 of the root of a normal number above 0, in 1024ths, rounded.
+pub(crate) fn fine(square: f64) -> i32 {
+    in_parts(square, 512)
 }
 
 /// The size of so many [`PARTS`].

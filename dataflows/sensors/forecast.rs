@@ -25,7 +25,6 @@
 //! measurements change no baseline but those of the hours beside them, and only where one changed are measurements scored again.
 
 use crate::baseline::{MODELS, Model};
-use crate::leaf::Hour;
 use crate::seen::DAY;
 use crate::size::Size;
 use crate::sums::Sums;
@@ -79,9 +78,8 @@ impl Window {
 
     /// The forecasts of a day's hours by each model. Those of hours without measurements are not made.
     pub fn forecasts(&mut self, day: usize) -> [[Forecast; MODELS]; DAY] {
-        self.sum_up(day.saturating_sub(RECENT_DAYS)..=day);
+        let recent = self.recent(day);
         self.find_patterns(day.saturating_sub(1)..=day);
-        let between = (day.saturating_sub(RECENT_DAYS - 1)..day).fold(Sums::default(), |all, day| all.with(self.day_sums(Some(day)).all()));
         let missed = self.missed(day);
         std::array::from_fn(|hour| {
             let place = day * DAY + hour;
@@ -89,7 +87,7 @@ impl Window {
                 return [NONE; MODELS];
             }
             let of_day = self.day_sums(Some(day)).before(hour);
-            let recent = self.day_sums(day.checked_sub(RECENT_DAYS)).after(hour).with(&between).with(of_day);
+            let recent = recent.get(hour).copied().unwrap_or_default();
             let last_day = self.day_sums(day.checked_sub(1)).after(hour).with(of_day);
             let number = self.hour_at(place);
             let line = |sums: &Sums, enough: bool| match enough {
@@ -211,15 +209,13 @@ impl Window {
     }
 }
 
-/// The hours of R.
-pub const RECENT_HOURS: Hour = 168;
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
     use crate::baseline::Baseline;
     use crate::contrast::spread;
     use crate::leaf;
+    use crate::leaf::Hour;
     use crate::records::{Reading, Value};
     use crate::seen::{DAY_HOURS, Seen, day_of};
     use crate::window::Found;

@@ -54,6 +54,7 @@ pub mod generate;
 pub mod graph;
 mod habit;
 pub mod leaf;
+mod means;
 pub mod names;
 #[cfg(test)]
 mod oracle;

@@ -13,7 +13,7 @@
 use crate::baseline::{ALL, Baseline, MODELS};
 use crate::forecast::Forecast;
 use crate::seen::DAY;
-use crate::size::{self, Size};
+use crate::size::Size;
 use crate::sums::Sums;
 use crate::window::Window;
 
@@ -28,51 +28,8 @@ const CLEARLY: f64 = 0.5;
 /// The hours that are looked at for it, and how many of them must be known.
 const JUST_NOW: usize = 12;
 const JUST_NOW_LEAST: usize = 3;
-/// The days of a scale.
-pub(crate) const SCALE_DAYS: usize = 7;
-/// The hours of a day that must be known.
-const DAY_LEAST: f64 = 4.0;
 /// What floats leave of exact values is less than this part of them.
 const EXACT: f64 = 1e-6;
-
-/// By hour of a day: the means over the 24 hours before of what `squares` returns of a place, NaN where it is known of fewer than four.
-pub(crate) fn day_means<const COLUMNS: usize>(day: usize, squares: impl Fn(usize) -> [f64; COLUMNS]) -> [[Size; COLUMNS]; DAY] {
-    let add = |counts: &mut [f64; COLUMNS], sums: &mut [f64; COLUMNS], place: usize| {
-        for ((count, sum), square) in counts.iter_mut().zip(sums).zip(squares(place)) {
-            let known = !square.is_nan();
-            *count += if known { 1.0 } else { 0.0 };
-            *sum += if known { square } else { 0.0 };
-        }
-    };
-    let mut ends = [([0.0; COLUMNS], [0.0; COLUMNS]); DAY];
-    if let Some(before) = day.checked_sub(1) {
-        let (mut counts, mut sums) = ([0.0; COLUMNS], [0.0; COLUMNS]);
-        for (slot, place) in ends.iter_mut().zip(before * DAY..day * DAY).rev() {
-            add(&mut counts, &mut sums, place);
-            *slot = (counts, sums);
-        }
-    }
-    let (mut counts, mut sums) = ([0.0; COLUMNS], [0.0; COLUMNS]);
-    let mut means = [[Size::NONE; COLUMNS]; DAY];
-    for ((slot, (end_counts, end_sums)), place) in means.iter_mut().zip(ends).zip(day * DAY..) {
-        for (((slot, end_count), end_sum), (count, sum)) in slot.iter_mut().zip(end_counts).zip(end_sums).zip(counts.iter().zip(sums)) {
-            let count = end_count + count;
-            if count >= DAY_LEAST {
-                *slot = Size::of((end_sum + sum) / count);
-            }
-        }
-        add(&mut counts, &mut sums, place);
-    }
-    means
-}
-
-/// By hour of a day: the medians of the means of seven days.
-pub(crate) fn scales<const COLUMNS: usize>(days: [Option<&[[Size; COLUMNS]; DAY]>; SCALE_DAYS]) -> [[f64; COLUMNS]; DAY] {
-    std::array::from_fn(|hour| {
-        let means = days.map(|day| day.and_then(|day| day.get(hour)).copied().unwrap_or([Size::NONE; COLUMNS]));
-        size::medians_of_7(means)
-    })
-}
 
 impl Window {
     /// Finds the baselines of a day's hours. `changed`: the forecasts of the day may be other ones than before.
@@ -110,16 +67,9 @@ impl Window {
 
     /// The same of a day where nothing but W's scale may have changed: most hours have another model, and W is no better now.
     pub(crate) fn renew_weekly_baselines(&mut self, day: usize) {
-        let first = day.saturating_sub(SCALE_DAYS - 1);
-        for day in first..=day {
-            if self.weekly_means.get(day).is_some_and(Option::is_none) {
-                let means = day_means(day, |place| [self.found_at(place).errors.get(WEEKLY).map_or(f64::NAN, |error| error.get())]);
-                if let Some(slot) = self.weekly_means.get_mut(day) {
-                    *slot = Some(Box::new(means));
-                }
-            }
-        }
-        let weekly = scales(std::array::from_fn(|back| self.weekly_means.get(day.checked_sub(back)?)?.as_deref()));
+        let found = &self.found;
+        let error = |place: usize| found.get(place).and_then(|found| found.errors.get(WEEKLY)).map_or(f64::NAN, |error| error.get());
+        let weekly = self.weekly_means.scales(day, |place| [error(place)]);
         let is_same = |(place, [scale]): (usize, &[f64; 1])| {
             let Some(known) = self.found_at(place).baseline else { return self.at(place).rows == 0.0 };
             let penalty = PENALTIES.get(known.model as usize).copied().unwrap_or(f64::INFINITY);
@@ -134,16 +84,8 @@ impl Window {
 
     /// By hour of a day: v of each model.
     fn error_scales(&mut self, day: usize) -> [[f64; MODELS]; DAY] {
-        let first = day.saturating_sub(SCALE_DAYS - 1);
-        for day in first..=day {
-            if self.error_means.get(day).is_some_and(Option::is_none) {
-                let means = day_means(day, |place| self.found_at(place).errors.map(Size::get));
-                if let Some(slot) = self.error_means.get_mut(day) {
-                    *slot = Some(Box::new(means));
-                }
-            }
-        }
-        scales(std::array::from_fn(|back| self.error_means.get(day.checked_sub(back)?)?.as_deref()))
+        let found = &self.found;
+        self.error_means.scales(day, |place| found.get(place).copied().unwrap_or_default().errors.map(Size::get))
     }
 
     /// The place of the model that is believed. `least`: what floats may leave of exact values, squared.

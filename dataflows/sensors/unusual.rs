@@ -173,6 +173,7 @@ impl Errors {
 }
 
 /// The most unusual stretches of hours, from the most unusual on.
+#[cfg(test)]
 pub fn stretches(hours: &[(Hour, Moments)]) -> Vec<Stretch> {
     let mut ranks = Ranks::default();
     let between = |first: Hour, end: Hour| hours.iter().copied().filter(move |(hour, _)| (first..end).contains(hour));

@@ -11,6 +11,7 @@
 
 use crate::baseline::{Baseline, MODELS};
 use crate::leaf::{self, Hour};
+use crate::means::DayMeans;
 use crate::seen::{DAY, DAY_HOURS, Seen};
 use crate::size::Size;
 use crate::sums::DaySums;
@@ -45,9 +46,9 @@ pub struct Window {
     sums: Vec<Option<Box<DaySums>>>,
     /// By day: D's forecasts.
     pub(crate) patterns: Vec<Option<Box<[f64; DAY]>>>,
-    pub(crate) weekly_means: Vec<Option<Box<[[Size; 1]; DAY]>>>,
-    pub(crate) error_means: Vec<Option<Box<[[Size; MODELS]; DAY]>>>,
-    pub(crate) contrast_means: Vec<Option<Box<[[Size; CONTRASTS]; DAY]>>>,
+    pub(crate) weekly_means: DayMeans<1>,
+    pub(crate) error_means: DayMeans<MODELS>,
+    pub(crate) contrast_means: DayMeans<CONTRASTS>,
 }
 
 impl Window {
@@ -58,9 +59,9 @@ impl Window {
             Window { first_day, seen: vec![Seen::default(); days * DAY], found: vec![Found::default(); days * DAY], ..Window::default() };
         window.sums.resize_with(days, || None);
         window.patterns.resize_with(days, || None);
-        window.weekly_means.resize_with(days, || None);
-        window.error_means.resize_with(days, || None);
-        window.contrast_means.resize_with(days, || None);
+        window.weekly_means = DayMeans::new(days);
+        window.error_means = DayMeans::new(days);
+        window.contrast_means = DayMeans::new(days);
         // Whole hours: a zone may be some minutes from them.
         let wall = |hour: Hour| i32::try_from(calendar.wall(leaf::start(hour)).div_euclid(HOUR)).unwrap_or(i32::MAX);
         window.local.reserve(days * DAY);
