@@ -120,10 +120,7 @@ fn measure(options: &LateOptions, shape: &str, workload: &Workload, workers: usi
     let job = job(workload.dataflow, &tables)?;
     let driver = engine::run(&job, &Cluster::local(workers), Timed::new(queue))?;
     let driver = driver.ok_or("the engine did not hand back its driver")?;
-    let latency = |from: usize, until: usize| {
-        let commits = driver.commits.get(from..until.min(driver.commits.len())).unwrap_or_default();
-        Sorted::new(commits.iter().map(|commit| micros(commit.latency)).collect())
-    };
+    let latency = |from, until| driver.latencies(from, until);
     let first_batch = 1 + single.len();
     let (load, one, many) = (latency(0, 1), latency(1 + WARM_UP, first_batch), latency(first_batch, usize::MAX));
     let history = driver.commits.first().map_or(0, |commit| commit.accepted);
@@ -183,6 +180,12 @@ impl Timed {
     /// A driver of these batches.
     pub fn new(batches: VecDeque<Batch>) -> Timed {
         Timed { batches, handed: Instant::now(), commits: Vec::new() }
+    }
+
+    /// What batches took, from one to before another, in microseconds.
+    pub fn latencies(&self, from: usize, until: usize) -> Sorted {
+        let commits = self.commits.get(from..until.min(self.commits.len())).unwrap_or_default();
+        Sorted::new(commits.iter().map(|commit| micros(commit.latency)).collect())
     }
 }
 

@@ -5,7 +5,6 @@
 
 use crate::late::{Timed, job};
 use crate::load::tables;
-use crate::numbers::{Sorted, micros};
 use crate::options::{Common, Measured};
 use crate::results::Line;
 use crate::varied::{self, Lines, VARIATIONS, Variation};
@@ -132,9 +131,7 @@ fn measure(options: &SweepOptions, variation: &Variation, folder: &Path) -> Resu
     let done = done.ok_or("the engine did not hand back its driver")?;
 
     let commits = &done.timed.commits;
-    let latencies = |from: usize, until: usize| {
-        Sorted::new(commits.get(from..until.min(commits.len())).unwrap_or_default().iter().map(|commit| micros(commit.latency)).collect())
-    };
+    let latencies = |from, until| done.timed.latencies(from, until);
     let (first, behind) = (1 + AFTER_BATCHES, 1 + AFTER_BATCHES + late.len());
     let (load, one, servers) = (latencies(0, 1), latencies(first, behind), latencies(behind, usize::MAX));
     let accepted = commits.first().map_or(1, |commit| commit.accepted.max(1)) as f64;

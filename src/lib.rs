@@ -2,6 +2,8 @@
 //!
 //! The library behind the program. Dataflows live in crates of their own (`dataflows/`); here is what runs them.
 
+mod backoff;
+mod certificates;
 pub mod charts;
 pub mod cli;
 mod client;

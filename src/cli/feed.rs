@@ -6,6 +6,7 @@
 use super::client::{Server, failed};
 use super::error::{CliError, say, unless_broken_pipe};
 use super::job;
+use crate::backoff::Backoff;
 use crate::ingest::batch::Source;
 use crate::ingest::cuts::Packer;
 use crate::ingest::file::InputFile;
@@ -126,7 +127,7 @@ impl Sent {
 /// Sends a batch until it is answered.
 fn send(server: &Server, dataflow: &str, files: &[File], wait: &str, is_quiet: bool) -> Result<Value, CliError> {
     let key = Uuid::new_v4().to_string();
-    let (began, mut pause, mut tries_for) = (Instant::now(), PAUSE, FIRST_TRIES_FOR);
+    let (began, mut backoff, mut tries_for) = (Instant::now(), Backoff::new(PAUSE, PAUSE_MAX), FIRST_TRIES_FOR);
     loop {
         let (error, is_there) = match send_once(server, dataflow, files, wait, &key, is_quiet)? {
             Came::Answer(answer) => return Ok(answer),
@@ -141,8 +142,7 @@ fn send(server: &Server, dataflow: &str, files: &[File], wait: &str, is_quiet: b
         if !is_quiet {
             say(&format!("note: {error}; sending it again"));
         }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(PAUSE_MAX);
+        std::thread::sleep(backoff.pause());
     }
 }
 

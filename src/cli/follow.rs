@@ -5,6 +5,7 @@
 
 use super::client::Server;
 use super::error::{CliError, say, unless_broken_pipe};
+use crate::backoff::Backoff;
 use clap::ArgMatches;
 use std::io::{BufRead, BufReader, Write, stdout};
 use std::time::Duration;
@@ -20,13 +21,14 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let tables = tables.into_iter().cloned().collect::<Vec<_>>().join(",");
     let mut position = matches.get_one::<String>("since").cloned();
     let mut epochs = matches.get_one::<u64>("epochs").copied();
-    let (mut pause, mut is_first) = (PAUSE, true);
+    let (mut backoff, mut is_first) = (Backoff::new(PAUSE, PAUSE_MAX), true);
     loop {
         let mut asked = vec![("tables".to_string(), tables.clone())];
         asked.extend(position.clone().map(|since| ("since".to_string(), since)));
         match server.get("/v1/changes", &asked, &[("accept", "text/event-stream")]) {
             Ok(response) => {
-                (pause, is_first) = (PAUSE, false);
+                backoff.reset();
+                is_first = false;
                 if !follow(BufReader::new(response.into_body().into_reader()), &mut position, &mut epochs)? {
                     return Ok(());
                 }
@@ -35,8 +37,7 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
             Err(error) if is_first => return Err(error),
             Err(error) => say(&format!("note: {error}; asking again")),
         }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(PAUSE_MAX);
+        std::thread::sleep(backoff.pause());
     }
 }
 

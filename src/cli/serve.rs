@@ -140,10 +140,8 @@ fn watched(matches: &ArgMatches, names: &[&String], dataflows: &[Served]) -> Res
     for text in given {
         let wrong = || CliError::usage(format!("--watch {:?} is not DATAFLOW.INPUT=DIR", shown::location(&text)));
         let (of, folder) = text.split_once('=').ok_or_else(wrong)?;
-        let (name, input) = of.split_once('.').ok_or_else(wrong)?;
-        let place = dataflows.iter().position(|served| served.name() == name);
-        let place = place.ok_or_else(|| wrong().hint(format!("{name:?} is not served")))?;
-        let definition = dataflows.get(place).map(|served| &served.job.definition).ok_or_else(wrong)?;
+        let (place, served, input) = serve_sources::served_input(of, dataflows, wrong)?;
+        let definition = &served.job.definition;
         let batch = job::batch(definition, &[format!("{input}={folder}")])?;
         let (input, path) = batch.folder().ok_or_else(wrong)?;
         if definition.inputs.get(input).is_some_and(|input| input.kind != InputKind::Records) {

@@ -35,28 +35,33 @@ pub fn sources(matches: &ArgMatches, names: &[&String], dataflows: &[Served]) ->
     Ok(sources)
 }
 
+/// A dataflow that is served with its place, and an input.
+pub type Of<'d, 't> = (usize, &'d Served, &'t str);
+
+/// What `DATAFLOW.INPUT` names. `wrong` is the error of what is none.
+pub fn served_input<'d, 't>(of: &'t str, dataflows: &'d [Served], wrong: impl Fn() -> CliError) -> Result<Of<'d, 't>, CliError> {
+    let (name, input) = of.split_once('.').ok_or_else(&wrong)?;
+    let found = dataflows.iter().enumerate().find(|(_, served)| served.name() == name);
+    let (place, served) = found.ok_or_else(|| wrong().hint(format!("{name:?} is not served")))?;
+    Ok((place, served, input))
+}
+
 fn source(text: &str, dataflows: &[Served], limits: Limits) -> Result<Wanted, CliError> {
     let wrong = || CliError::usage(format!("--source {:?} is not DATAFLOW.INPUT=URL", shown::location(text)));
     let (of, url) = text.split_once('=').ok_or_else(wrong)?;
-    let (name, input) = of.split_once('.').ok_or_else(wrong)?;
-    let dataflow = dataflows.iter().position(|served| served.name() == name);
-    let dataflow = dataflow.ok_or_else(|| wrong().hint(format!("{name:?} is not served")))?;
-    let inputs = dataflows.get(dataflow).map(|served| served.job.definition.inputs.as_slice()).unwrap_or_default();
-    let place = inputs.iter().position(|known| known.name == input).ok_or_else(|| {
-        let names: Vec<&str> = inputs.iter().map(|input| input.name).collect();
-        wrong().hint(format!("the inputs of {name} are {}", names.join(", ")))
+    let (dataflow, served, input) = served_input(of, dataflows, wrong)?;
+    let definition = &served.job.definition;
+    let (place, input) = definition.inputs.iter().enumerate().find(|(_, known)| known.name == input).ok_or_else(|| {
+        let names: Vec<&str> = definition.inputs.iter().map(|input| input.name).collect();
+        wrong().hint(format!("the inputs of {} are {}", served.name(), names.join(", ")))
     })?;
-    if inputs.get(place).is_some_and(|input| input.kind != InputKind::Records) {
+    if input.kind != InputKind::Records {
         let error = CliError::usage(format!("--source {of}: messages are records, and this input is of datasets"));
         return Err(error.hint("deliver a folder of datasets by a run with the same state"));
     }
     let url = Url::parse(url).map_err(|error| CliError::usage(format!("--source {of}: {error}")).hint(error.hint))?;
-    if let Some(served) = dataflows.get(dataflow)
-        && let Some(input) = inputs.get(place)
-    {
-        Reading::new(&url, input).check(&url.shown(), &served.job.definition, place).map_err(|error| {
-            CliError::usage(format!("--source {of}: {error}")).hint("?columns= says what the columns are called, in order")
-        })?;
-    }
+    Reading::new(&url, input)
+        .check(&url.shown(), definition, place)
+        .map_err(|error| CliError::usage(format!("--source {of}: {error}")).hint("?columns= says what the columns are called, in order"))?;
     Ok(Wanted { dataflow, input: place, url, limits })
 }

@@ -7,11 +7,12 @@
 //! # Limits
 //! Who connects may be any holder of a certificate of the authority: which process it is, it proves by the secret.
 
+use crate::certificates;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::TLS13;
-use rustls::{ClientConfig, ClientConnection, Connection, IoState, RootCertStore, ServerConfig, ServerConnection};
+use rustls::{ClientConfig, ClientConnection, Connection, IoState, ServerConfig, ServerConnection};
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -43,10 +44,8 @@ impl Tls {
     pub fn read(certificates: &Path, key: &Path, authorities: &Path) -> Result<Tls, String> {
         let chain = read(certificates)?;
         let key_of = || PrivateKeyDer::from_pem_file(key).map_err(|error| format!("could not read a key from {key:?}: {error}"));
-        let mut roots = RootCertStore::empty();
-        for authority in read(authorities)? {
-            roots.add(authority).map_err(|error| format!("could not use the authorities in {authorities:?}: {error}"))?;
-        }
+        let unusable = |error| format!("could not use the authorities in {authorities:?}: {error}");
+        let roots = certificates::roots(read(authorities)?).map_err(unusable)?;
         let (roots, provider) = (Arc::new(roots), Arc::new(rustls::crypto::ring::default_provider()));
         let failed = |error: &dyn fmt::Display| format!("could not use {certificates:?} with {key:?} and {authorities:?}: {error}");
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider)).build();
@@ -82,12 +81,8 @@ impl Tls {
 }
 
 fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let found = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    match found {
-        Ok(found) if found.is_empty() => Err(format!("there are no certificates in {path:?}")),
-        Ok(found) => Ok(found),
-        Err(error) => Err(format!("could not read certificates from {path:?}: {error}")),
-    }
+    let found = certificates::read(path)?;
+    if found.is_empty() { Err(format!("there are no certificates in {path:?}")) } else { Ok(found) }
 }
 
 /// Comes to an agreement with the other end, and has it carried.

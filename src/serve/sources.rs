@@ -6,11 +6,12 @@
 
 use super::served::Served;
 use super::service::{Incoming, Phase, Refused, Reply, Service, Wait};
+use crate::backoff::Backoff;
 use crate::engine;
 use crate::ingest::plan::Plan;
-use crate::sources::backoff::Backoff;
-use crate::sources::gather::{Delivered, Limits, gather};
-use crate::sources::inlet::inlet;
+use crate::sources::gather::{Acknowledge, Delivered, Limits, gather};
+use crate::sources::inlet::{Inlet, inlet};
+use crate::sources::lost::{PAUSE, PAUSE_MAX};
 use crate::sources::status::Status;
 use crate::sources::text::{Reading, Text};
 use crate::sources::url::{Kind, Url};
@@ -99,26 +100,20 @@ pub fn start(service: &Arc<Service>, sources: Vec<Source>) -> io::Result<()> {
     let mut connectors: Vec<Pin<Box<dyn Future<Output = ()> + Send>>> = Vec::new();
     for source in sources {
         let Some(status) = service.sources.get(source.number) else { continue };
-        let (status, delivering) = (Arc::clone(status), Delivering::new(service, &source, status));
-        let Some(mut delivering) = delivering else { continue };
-        let (url, limits, client_id) = (source.wanted.url.clone(), source.wanted.limits, source.client_id);
-        let reading = Arc::clone(&delivering.reading);
-        let thread = std::thread::Builder::new().name(format!("source-{}", source.number));
+        let status = Arc::clone(status);
+        let Some(delivering) = Delivering::new(service, &source, &status) else { continue };
+        let (url, limits, client_id) = (source.wanted.url, source.wanted.limits, source.client_id);
         let told = {
             let service = Arc::clone(service);
             move |what: &str| service.tell(what)
         };
         match url.kind {
             Kind::Mqtt => {
-                let (inlet, messages) = inlet(&status);
-                let gathering = Arc::clone(&status);
-                thread.spawn(move || gather(&messages, &reading, limits, &gathering, |text| delivering.deliver(text)))?;
+                let inlet = delivering.start(source.number, limits)?;
                 connectors.push(Box::pin(async move { mqtt::run(&url, &client_id, &inlet, &status, told).await }));
             }
             Kind::Nats => {
-                let (inlet, messages) = inlet(&status);
-                let gathering = Arc::clone(&status);
-                thread.spawn(move || gather(&messages, &reading, limits, &gathering, |text| delivering.deliver(text)))?;
+                let inlet = delivering.start(source.number, limits)?;
                 let last = source.last;
                 connectors.push(Box::pin(async move {
                     let reader = nats::Reader { url: &url, last, inlet: &inlet, status: &status };
@@ -170,9 +165,18 @@ impl Delivering {
         })
     }
 
+    /// Gathers what comes in by the inlet that is returned, on a thread of its own.
+    fn start<A: Acknowledge + Send + 'static>(mut self, number: usize, limits: Limits) -> io::Result<Inlet<A>> {
+        let (inlet, messages) = inlet(&self.status);
+        let (reading, status) = (Arc::clone(&self.reading), Arc::clone(&self.status));
+        let run = move || gather(&messages, &reading, limits, &status, |text| self.deliver(text));
+        std::thread::Builder::new().name(format!("source-{number}")).spawn(run)?;
+        Ok(inlet)
+    }
+
     /// Puts a batch into the journal, as soon as the service takes it.
     fn deliver(&mut self, text: &Text) -> Delivered {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::new(PAUSE, PAUSE_MAX);
         loop {
             if !self.is_ready() {
                 return Delivered::Ending;

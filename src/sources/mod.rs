@@ -5,14 +5,14 @@
 //! what stands in a [`topic`]. Batches go to whoever keeps them. Only when the journal has one are its messages acknowledged.
 //!
 //! What waits is bounded in bytes: a connector that finds no room stops reading, and the broker keeps the rest. A broker that is away is
-//! waited for ([`backoff`]), and [`status`] says so.
+//! waited for ([`lost`]), and [`status`] says so.
 //!
 //! # Limits
 //! A message of more than [`payload::MESSAGE_BYTES_MAX`] bytes, packed or not, is refused, as are an empty one and one that is no text.
 
-pub mod backoff;
 pub mod gather;
 pub mod inlet;
+pub mod lost;
 pub mod mqtt;
 pub mod nats;
 pub mod payload;

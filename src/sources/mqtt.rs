@@ -8,9 +8,9 @@
 //! Messages that are published with QoS 0 are lost while the connection is. A broker is told not to send messages of more than
 //! [`PACKET_BYTES_MAX`] bytes, and drops them.
 
-use super::backoff::Backoff;
 use super::gather::Acknowledge;
 use super::inlet::{Inlet, Message};
+use super::lost::{Lost, Tries};
 use super::status::Status;
 use super::tls;
 use super::url::Url;
@@ -72,28 +72,11 @@ impl SessionStore for NothingKept {
     }
 }
 
-/// Why there is no connection, and whether there was one.
-struct Lost {
-    why: String,
-    was_there: bool,
-}
-
 /// Reads messages until nobody takes them. `told` is called when the broker is lost and when it is there again.
 pub async fn run(url: &Url, client_id: &str, inlet: &Inlet<Ack>, status: &Status, told: impl Fn(&str)) {
-    let mut backoff = Backoff::default();
-    loop {
-        match session(url, client_id, inlet, status, &told).await {
-            Ok(()) => return,
-            Err(Lost { why, was_there }) => {
-                if was_there {
-                    backoff.reset();
-                }
-                if status.disconnected(&why) {
-                    told(&format!("{}: {why}; trying again", url.shown()));
-                }
-                tokio::time::sleep(backoff.pause()).await;
-            }
-        }
+    let mut tries = Tries::new(url);
+    while let Err(lost) = session(url, client_id, inlet, status, &told).await {
+        tries.wait(lost, status, &told).await;
     }
 }
 

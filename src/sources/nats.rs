@@ -7,9 +7,9 @@
 //! A stream that was made anew under its name begins with number 1 again: it is told by the time of its creation, and read from its
 //! beginning. What a stream has dropped before it was read is gone, and said so.
 
-use super::backoff::Backoff;
 use super::gather::Acknowledge;
 use super::inlet::{Inlet, Message};
+use super::lost::{Lost, Tries};
 use super::status::Status;
 use super::tls;
 use super::url::Url;
@@ -47,22 +47,6 @@ impl Acknowledge for Nothing {
     fn acknowledge(self) {}
 }
 
-/// Why there is no connection, and whether there was one.
-struct Lost {
-    why: String,
-    was_there: bool,
-}
-
-impl Lost {
-    fn before(why: impl ToString) -> Lost {
-        Lost { why: why.to_string(), was_there: false }
-    }
-
-    fn since(why: impl ToString) -> Lost {
-        Lost { why: why.to_string(), was_there: true }
-    }
-}
-
 /// What is read.
 pub struct Reader<'r> {
     /// Where it is.
@@ -78,20 +62,9 @@ pub struct Reader<'r> {
 impl Reader<'_> {
     /// Reads messages until nobody takes them. `told` is called when the server is lost and when it is there again.
     pub async fn run(mut self, told: impl Fn(&str)) {
-        let mut backoff = Backoff::default();
-        loop {
-            match self.session(&told).await {
-                Ok(()) => return,
-                Err(Lost { why, was_there }) => {
-                    if was_there {
-                        backoff.reset();
-                    }
-                    if self.status.disconnected(&why) {
-                        told(&format!("{}: {why}; trying again", self.url.shown()));
-                    }
-                    tokio::time::sleep(backoff.pause()).await;
-                }
-            }
+        let mut tries = Tries::new(self.url);
+        while let Err(lost) = self.session(&told).await {
+            tries.wait(lost, self.status, &told).await;
         }
     }
 

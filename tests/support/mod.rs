@@ -1,5 +1,6 @@
 //! What the tests share: the program, known records, servers to test against.
 
+pub mod broker;
 pub mod browser;
 pub mod known;
 pub mod mosquitto;

@@ -1,12 +1,13 @@
 //! An MQTT broker of a test's own: `mosquitto`, in a temporary folder, on a free port, gone when the test is over.
 
+use super::broker;
 use super::service::free_port;
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v5::Packet;
 use rumqttc::{AsyncClient, Event, MqttOptions, PublishOptions};
 use std::fs;
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -48,19 +49,16 @@ impl Mosquitto {
     pub fn run(&mut self) {
         let until = Instant::now() + Duration::from_secs(SECONDS_MAX);
         loop {
-            let log = fs::File::create(self.folder.path().join("log")).unwrap();
-            let mut command = Command::new("mosquitto");
-            command.arg("-c").arg(self.folder.path().join("config")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-            let mut process = command.spawn().unwrap_or_else(|error| panic!("mosquitto: {error}; scripts/test installs it"));
+            let mut process = broker::spawn("mosquitto", self.folder.path());
             while process.try_wait().unwrap().is_none() {
                 if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
                     self.process = Some(process);
                     return;
                 }
-                assert!(Instant::now() < until, "mosquitto does not start: {}", self.log());
+                assert!(Instant::now() < until, "mosquitto does not start: {}", broker::log(self.folder.path()));
                 std::thread::sleep(Duration::from_millis(5));
             }
-            assert!(Instant::now() < until, "mosquitto ends: {}", self.log());
+            assert!(Instant::now() < until, "mosquitto ends: {}", broker::log(self.folder.path()));
         }
     }
 
@@ -73,10 +71,6 @@ impl Mosquitto {
             assert!(Instant::now() < until, "mosquitto does not end");
             std::thread::sleep(Duration::from_millis(2));
         }
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
     /// A URL of it.

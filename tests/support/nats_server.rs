@@ -1,12 +1,13 @@
 //! A NATS server with JetStream of a test's own: `nats-server`, in a temporary folder, on a free port, gone when the test is over.
 
+use super::broker;
 use super::service::free_port;
 use async_nats::HeaderMap;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::stream::Config;
 use std::fs;
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -43,13 +44,10 @@ impl NatsServer {
 
     /// Starts its process.
     pub fn run(&mut self) {
-        let log = fs::File::create(self.folder.path().join("log")).unwrap();
-        let mut command = Command::new("nats-server");
-        command.arg("-c").arg(self.folder.path().join("config")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let mut process = command.spawn().unwrap_or_else(|error| panic!("nats-server: {error}; scripts/test installs it"));
+        let mut process = broker::spawn("nats-server", self.folder.path());
         let until = Instant::now() + Duration::from_secs(SECONDS_MAX);
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            let log = broker::log(self.folder.path());
             assert!(process.try_wait().unwrap().is_none() && Instant::now() < until, "nats-server does not start: {log}");
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -7,8 +7,8 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -89,8 +89,7 @@ async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, se
 
 /// What proves who the service is, from files in PEM.
 pub fn tls(certificates: &Path, key: &Path) -> Result<TlsAcceptor, String> {
-    let chain = CertificateDer::pem_file_iter(certificates).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let chain = chain.map_err(|error| format!("could not read certificates from {certificates:?}: {error}"))?;
+    let chain = crate::certificates::read(certificates)?;
     let key_of = PrivateKeyDer::from_pem_file(key).map_err(|error| format!("could not read a key from {key:?}: {error}"))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)

@@ -16,6 +16,7 @@ mod webhook;
 use super::further::{Further, Reported};
 use super::out::Out;
 use super::service::Service;
+use crate::backoff::Backoff;
 use changes::Changes;
 use follower::Follower;
 use retally_core::Epoch;
@@ -36,7 +37,7 @@ pub fn run(further: &Further, service: &Service, began: &[Option<Epoch>]) {
         Out::Changes(path) => Box::new(Changes::new(further, service, path)),
         Out::Webhook(webhook) => Box::new(Telling::new(further, service, webhook, began)),
     };
-    let (mut pause, mut written, mut failing) = (PAUSE, None::<Instant>, None::<Instant>);
+    let (mut backoff, mut written, mut failing) = (Backoff::new(PAUSE, PAUSE_MAX), None::<Instant>, None::<Instant>);
     loop {
         let is_ending = wait(further, service, follower.as_ref(), written);
         let done = follower.step();
@@ -47,7 +48,10 @@ pub fn run(further: &Further, service: &Service, began: &[Option<Epoch>]) {
             Reported::Nothing => {}
         }
         match done {
-            Ok(()) => (pause, written, failing) = (PAUSE, Some(Instant::now()), None),
+            Ok(()) => {
+                backoff.reset();
+                (written, failing) = (Some(Instant::now()), None);
+            }
             Err(trouble) => {
                 let since = *failing.get_or_insert_with(Instant::now);
                 let is_over = further.wanted().patience.is_some_and(|patience| since.elapsed() >= patience);
@@ -55,8 +59,7 @@ pub fn run(further: &Further, service: &Service, began: &[Option<Epoch>]) {
                     return give_up(further, service);
                 }
                 follower.close();
-                further.pause(pause.max(trouble.pause_min));
-                pause = (pause * 2).min(PAUSE_MAX);
+                further.pause(backoff.pause().max(trouble.pause_min));
             }
         }
         if is_ending {
