@@ -35,7 +35,7 @@ mod values;
 mod verify;
 mod why;
 
-use crate::ingest::pages;
+use crate::ingest::parquet::pages;
 use crate::interrupt;
 use crate::points::store::{self, StoreError};
 use crate::shown;

@@ -14,7 +14,7 @@
 //! - [`rejected`] keeps what was refused
 //!
 //! A module uses only those that stand above it in this order: `batch`, `blocks`, `version`, `remote`, `file`, `pipes`, `nearest`,
-//! `unpack`, `csv`, `json`, `lexer`, `format`, `header`, `wide`, `look`, `quotes`, `cuts`, `pages`, `parquet`, `paths`, `streams`, `members`,
+//! `unpack`, `csv`, `json`, `lexer`, `format`, `header`, `wide`, `look`, `quotes`, `cuts`, `parquet/`, `paths`, `streams`, `members`,
 //! `archive`, `jobs`, `body`, `read`, `messages`, `plan`, `rejected`.
 
 pub mod archive;
@@ -34,8 +34,8 @@ mod look;
 mod members;
 pub mod messages;
 pub mod nearest;
-pub mod pages;
-mod parquet;
+
+pub mod parquet;
 pub mod paths;
 mod pipes;
 pub mod plan;

@@ -1,0 +1,187 @@
+//! Parquet: row groups as splits, and of them the columns that hold a field.
+//!
+//! Columns of single values become the texts that CSV would hold, batch by batch. Where a field is an object or a list (the parameters of
+//! exported analytics events), rows become JSON objects of the columns that hold fields, and are read as such.
+//!
+//! # Limits
+//! A local time in a file with nested fields is refused: which column it is gets lost on the way.
+
+mod cells;
+mod objects;
+pub mod pages;
+mod parts;
+mod sought;
+
+use super::IngestError;
+use super::could_not;
+use super::file::InputFile;
+use cells::{Cell, Cells};
+use pages::{SoundGroup, reading};
+use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::file::reader::{FileReader, RowGroupReader};
+use parquet::record::reader::{ReaderIter, TreeBuilder};
+use parquet::schema::types::{SchemaDescriptor, Type};
+use parts::{Reader, failed, open};
+use retally_core::contract::Input;
+use retally_core::record::{Fields, Raw};
+use retally_core::split::{Line, SourceFile, SplitError, SplitReader};
+use sought::Sought;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// So many rows are read at a time.
+const BATCH_ROWS: usize = 4_096;
+
+/// How many row groups a file has, when its columns can be used.
+pub fn row_groups(file: &SourceFile, input: &Input) -> Result<u64, IngestError> {
+    let reader = open(file).map_err(|source| IngestError::Io { what: "read", path: file.location.clone(), source })?;
+    let metadata = reader.metadata();
+    Sought::find(&file.location, metadata.file_metadata().schema_descr(), input)?;
+    Ok(metadata.num_row_groups() as u64)
+}
+
+/// Reads row groups.
+pub struct ParquetReader {
+    file: SourceFile,
+    name: String,
+    input: Input,
+    reader: Reader,
+    sought: Sought,
+    groups: Range<usize>,
+    group: Option<Group>,
+    rows: u64,
+    bytes: u64,
+    cancelled: Arc<AtomicBool>,
+}
+
+/// A row group that is being read.
+enum Group {
+    Columns(Vec<Cells>),
+    Rows(ReaderIter),
+}
+
+impl ParquetReader {
+    /// Reads the row groups of these numbers. Errors name the file as `name`.
+    pub fn open(
+        file: &SourceFile,
+        name: String,
+        range: (u64, u64),
+        input: &Input,
+        cancelled: Arc<AtomicBool>,
+    ) -> io::Result<ParquetReader> {
+        let reader = open(file)?;
+        let sought = Sought::find(&file.location, reader.metadata().file_metadata().schema_descr(), input)?;
+        let number = |group: u64| usize::try_from(group).unwrap_or(usize::MAX).min(reader.metadata().num_row_groups());
+        let groups = number(range.0)..number(range.1);
+        Ok(ParquetReader {
+            file: file.clone(),
+            name,
+            input: input.clone(),
+            reader,
+            sought,
+            groups,
+            group: None,
+            rows: 0,
+            bytes: 0,
+            cancelled,
+        })
+    }
+
+    fn begin(&mut self, number: usize) -> ParquetResult<Group> {
+        let group = SoundGroup(self.reader.get_row_group(number)?);
+        self.bytes += u64::try_from(group.metadata().compressed_size()).unwrap_or(0);
+        if let Some(roots) = &self.sought.nested {
+            let schema = self.reader.metadata().file_metadata().schema();
+            let fields = schema.get_fields().iter().filter(|field| roots.iter().any(|root| root == field.name())).cloned().collect();
+            let projection = Type::group_type_builder(schema.name()).with_fields(fields).build()?;
+            let descriptor = Arc::new(SchemaDescriptor::new(Arc::new(projection)));
+            return TreeBuilder::new().as_iter(descriptor, &group).map(Group::Rows);
+        }
+        let cells = self.sought.columns.iter().map(|(place, column)| {
+            let descriptor = group.metadata().column(*column).column_descr_ptr();
+            let cell = Cell::of(&descriptor).ok_or_else(|| ParquetError::General("a column that is not read".into()))?;
+            let reader = group.get_column_reader(*column)?;
+            Ok(Cells::new(*place, reader, cell, &descriptor))
+        });
+        cells.collect::<ParquetResult<_>>().map(Group::Columns)
+    }
+
+    fn step(&mut self, each: &mut dyn FnMut(Line<'_>)) -> ParquetResult<bool> {
+        let Some(mut group) = self.group.take() else {
+            let Some(number) = self.groups.next() else { return Ok(false) };
+            self.group = Some(self.begin(number)?);
+            return Ok(true);
+        };
+        let rows = match &mut group {
+            Group::Columns(cells) => self.columns(cells, each)?,
+            Group::Rows(rows) => self.objects(rows, each)?,
+        };
+        self.rows += rows as u64;
+        self.group = (rows > 0).then_some(group);
+        Ok(true)
+    }
+
+    fn columns(&self, cells: &mut [Cells], each: &mut dyn FnMut(Line<'_>)) -> ParquetResult<usize> {
+        let mut rows = None;
+        for cells in &mut *cells {
+            let read = cells.fill(BATCH_ROWS)?;
+            if *rows.get_or_insert(read) != read {
+                return Err(ParquetError::General("its columns have different numbers of rows".into()));
+            }
+        }
+        let rows = rows.unwrap_or(0);
+        let mut line = Vec::new();
+        let mut slots: Vec<&[u8]> = vec![&[]; self.input.fields.len()];
+        self.input.mapping.fill(&mut slots);
+        for row in 0..rows {
+            for cells in &*cells {
+                slots.get_mut(cells.place).into_iter().for_each(|slot| *slot = cells.text(row));
+            }
+            line.clear();
+            for slot in &slots {
+                line.extend_from_slice(slot);
+                line.push(b',');
+            }
+            line.pop();
+            let record = Ok(Raw::Fields(Fields::new(self.input.fields, &slots)));
+            each(Line { member: None, number: self.rows + row as u64, bytes: &line, record });
+        }
+        Ok(rows)
+    }
+
+    fn objects(&self, rows: &mut ReaderIter, each: &mut dyn FnMut(Line<'_>)) -> ParquetResult<usize> {
+        let mut count = 0;
+        let mut object = String::new();
+        for row in rows.take(BATCH_ROWS) {
+            object.clear();
+            objects::append_row(&row?, &mut object);
+            let bytes = object.as_bytes();
+            each(Line { member: None, number: self.rows + count as u64, bytes, record: Ok(Raw::Json(bytes)) });
+            count += 1;
+        }
+        Ok(count)
+    }
+}
+
+impl SplitReader for ParquetReader {
+    fn read(&mut self, each: &mut dyn FnMut(Line<'_>)) -> Result<bool, SplitError> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let location = self.file.location.clone();
+        let read = reading(&location, || self.step(each)).map_err(failed);
+        // Each part was opened, and compared, by itself: what changed since then shows in another look.
+        let read = read.and_then(|more| if more { Ok(more) } else { InputFile::look_planned(&self.file).map(|_| more) });
+        read.map_err(|error| could_not(&format!("read {} after row {}", self.name, self.rows), &error))
+    }
+
+    fn bytes_read(&self) -> u64 {
+        self.bytes
+    }
+
+    fn lines_read(&self) -> u64 {
+        self.rows
+    }
+}

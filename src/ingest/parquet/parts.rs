@@ -1,0 +1,70 @@
+//! The bytes of a Parquet file, part by part.
+
+use super::pages::reading;
+use crate::ingest::file::{InputFile, size};
+use bytes::Bytes;
+use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::file::reader::{ChunkReader, FileReader, Length, SerializedFileReader};
+use retally_core::split::SourceFile;
+use std::io::{self, BufReader, Read};
+
+/// A file in parts, each of which must be of what was planned.
+pub struct Parts(SourceFile);
+
+impl Length for Parts {
+    fn len(&self) -> u64 {
+        size(&self.0.version)
+    }
+}
+
+impl ChunkReader for Parts {
+    type T = BufReader<InputFile>;
+
+    fn get_read(&self, start: u64) -> ParquetResult<Self::T> {
+        Ok(BufReader::new(InputFile::open_planned(&self.0, start, None)?))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
+        let until = start.saturating_add(length as u64);
+        let mut bytes = Vec::with_capacity(length);
+        InputFile::open_planned(&self.0, start, Some(until))?.take(length as u64).read_to_end(&mut bytes)?;
+        if bytes.len() < length {
+            return Err(ParquetError::EOF(format!("it ends at byte {}", start + bytes.len() as u64)));
+        }
+        Ok(bytes.into())
+    }
+}
+
+/// A file whose metadata have been read.
+pub type Reader = SerializedFileReader<Parts>;
+
+/// Opens a file, and looks at what it says of its parts.
+pub fn open(file: &SourceFile) -> io::Result<Reader> {
+    let reader = reading(&file.location, || SerializedFileReader::new(Parts(file.clone()))).map_err(failed)?;
+    let size = size(&file.version);
+    // The library takes for granted that what a file says of its parts is true.
+    let within = |offset: i64| u64::try_from(offset).is_ok_and(|offset| offset <= size);
+    for group in reader.metadata().row_groups() {
+        let sound = group.num_rows() >= 0
+            && group.columns().iter().all(|column| {
+                let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
+                let (length, values) = (column.compressed_size(), column.num_values());
+                values >= 0 && within(column.data_page_offset()) && within(start) && within(length) && within(start.saturating_add(length))
+            });
+        if !sound {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "what it says of its row groups can't be"));
+        }
+    }
+    Ok(reader)
+}
+
+/// An error of the library's as one of reading.
+pub fn failed(error: ParquetError) -> io::Error {
+    match error {
+        ParquetError::External(cause) => match cause.downcast::<io::Error>() {
+            Ok(cause) => *cause,
+            Err(cause) => io::Error::new(io::ErrorKind::InvalidData, cause.to_string()),
+        },
+        other => io::Error::new(io::ErrorKind::InvalidData, other.to_string()),
+    }
+}
