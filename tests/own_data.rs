@@ -1,6 +1,6 @@
 //! Data as people have it: other names, files, encodings and words, what is refused by name, and what `check` says of it.
 
-use crate::support::known::{EVENTS, ONLINE, rows, table};
+use crate::support::known::{EVENTS, ONLINE, rows, same, table};
 use crate::support::packed::gzip;
 use crate::support::parquet;
 use crate::support::program::{Place, Ran, Started};
@@ -324,6 +324,30 @@ fn parquet_is_read_by_row_groups_and_columns() {
     assert!(ran.stdout.contains("events events.parquet: Parquet\n"), "{}", ran.stdout);
 }
 
+/// Read from its end, and so copied first.
+#[test]
+fn parquet_of_pipes() {
+    let place = Place::new();
+    ONLINE.write_csv(&place, "in");
+    let bytes = parquet::events(&ONLINE.lines, 500);
+    place.write("cut", &bytes[..2_000]);
+    place.write("events.parquet", bytes);
+    place.write("temporary/x", "");
+    for script in [
+        "retally run online events=- servers=in/servers.csv -w 2 --out out < events.parquet",
+        "cat events.parquet | retally run online events=/dev/stdin servers=in/servers.csv --input-format parquet --out out",
+        "mkfifo p.parquet; cat events.parquet > p.parquet & retally run online events=p.parquet servers=in/servers.csv --out out",
+        "cat events.parquet | retally run online events=- servers=in/servers.csv --state state --out out",
+    ] {
+        shell(&place, &format!("export TMPDIR=temporary; {script} --timezone Europe/Berlin --fleet-sizes 1,2-3,4-9")).succeeds();
+        same(&place, "out", &ONLINE);
+        std::fs::remove_dir_all(place.path("out")).unwrap();
+    }
+    shell(&place, "retally run online events=- < cut").fails().names(&["could not read \"-\""]);
+    shell(&place, "cat events.parquet | TMPDIR=none retally run online events=-").fails().names(&["\"-\"", "it is copied into none"]);
+    assert_eq!(std::fs::read_dir(place.path("temporary")).unwrap().count(), 1, "nothing is left behind");
+}
+
 /// Nested lists, as BigQuery exports them, and groups that lead to a field.
 #[test]
 fn parquet_of_nested_events() {
@@ -358,7 +382,7 @@ fn the_law_holds_for_data_in_other_names() {
     let script = format!("cat in/events.csv | retally {} events=- servers=in/servers.csv -w 2 --out out", ONLINE.run());
     std::fs::remove_dir_all(place.path("out")).unwrap();
     shell(&place, &script).succeeds();
-    crate::support::known::same(&place, "out", &ONLINE);
+    same(&place, "out", &ONLINE);
     let text = table(&EVENTS, &ONLINE.lines);
     place.write(
         "utf16.csv",

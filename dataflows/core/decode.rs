@@ -465,6 +465,7 @@ fn read_record<R: Record>(line: Line<'_>, split: &Split, context: &Context) -> R
 
 #[cold]
 fn rejected(line: Line<'_>, nth: u64, split: &Split, reason: &str) -> Rejected {
-    let raw = line.bytes.get(..RAW_BYTES_MAX).unwrap_or(line.bytes).to_vec();
+    let text = line.text();
+    let raw = text.get(..RAW_BYTES_MAX).unwrap_or(&text).to_vec();
     Rejected { sequence: split.sequence, member: line.member.map(String::from), line: line.number, nth, reason: reason.into(), raw }
 }

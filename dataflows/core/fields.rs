@@ -33,6 +33,11 @@ impl<'a> Fields<'a> {
         self.slots.get(place).copied().unwrap_or_default().trim_ascii()
     }
 
+    /// The texts of all fields with commas between, as a line of CSV has them.
+    pub fn joined(&self) -> Vec<u8> {
+        self.slots.join(&b',')
+    }
+
     /// A text that must be there.
     pub fn required_text(&self, place: usize) -> Result<&'a str, Refusal> {
         match std::str::from_utf8(self.text(place)) {

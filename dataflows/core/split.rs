@@ -12,6 +12,7 @@ use crate::record::{Raw, Refusal};
 use crate::time::Moment;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// A part of a batch, as small as a few lines or as large as a compressed file.
@@ -367,10 +368,20 @@ pub struct Line<'a> {
     pub member: Option<&'a str>,
     /// The line in the split, or in the archive's file, from 0.
     pub number: u64,
-    /// Its first bytes, at most [`RAW_BYTES_MAX`] of which are kept when it is refused.
+    /// Its first bytes, at most [`RAW_BYTES_MAX`] of which are kept when it is refused. Empty where fields stand in no line.
     pub bytes: &'a [u8],
     /// The record, or why there is none (a line that is too long, a quote that never ends, a message that can't be unpacked).
     pub record: Result<Raw<'a>, &'a str>,
+}
+
+impl<'a> Line<'a> {
+    /// Its text, as it is shown.
+    pub fn text(&self) -> Cow<'a, [u8]> {
+        match self.record {
+            Ok(Raw::Fields(fields)) if self.bytes.is_empty() => fields.joined().into(),
+            _ => self.bytes.into(),
+        }
+    }
 }
 
 /// How much of a refused line is kept.

@@ -167,7 +167,7 @@ mod tests {
                     line: line.number,
                     nth: 0,
                     reason: reason.into(),
-                    raw: line.bytes.to_vec(),
+                    raw: line.text().into_owned(),
                 }),
             };
             while reader.read(&mut each).unwrap() {}

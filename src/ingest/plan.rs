@@ -17,9 +17,9 @@ use super::jobs::{self, BadJob, Job, JobQueue};
 use super::look::{self, Looker};
 use super::members;
 use super::messages::Messages;
-use super::parquet;
+use super::parquet::{self, parts::Parts};
 use super::paths::{self, Found};
-use super::pipes;
+use super::pipes::{self, Waiting};
 use super::quotes::has_quote;
 use super::streams;
 use super::unpack::unpacked;
@@ -365,7 +365,7 @@ fn look(name: &str, path: &str, source: io::Result<InputFile>, input: &Input, lo
     let file = Arc::new(SourceFile { location: path.into(), version });
     let location = Location::File(Arc::clone(&file));
     if is_parquet(name, kind, &mut source)? {
-        let cuts = (1..parquet::row_groups(&file, input)?).collect();
+        let cuts = (1..parquet::row_groups(name, &Parts::Planned(file), input)?).collect();
         return Ok(Looked { location, format: Format::Parquet, packing: Packing::Plain, encoding: None, bytes, cuts });
     }
     if kind.is_none() && input.files.format.is_none() {
@@ -416,11 +416,18 @@ fn look_at_pipe(path: &str, looker: &Looker) -> Result<Looked, IngestError> {
     };
     let mut first = Vec::new();
     stream.by_ref().take(look::LOOKED_BYTES_MAX).read_to_end(&mut first).map_err(io("read"))?;
+    let kind = format::kind(path).map(|kind| kind.content).or(looker.input().files.format.map(Content::from));
+    if kind == Some(Content::Parquet) || (kind.is_none() && first.starts_with(format::PARQUET)) {
+        let (file, bytes) = pipes::copy(Cursor::new(first).chain(stream)).map_err(io("read"))?;
+        parquet::row_groups(path, &Parts::Copied(Arc::clone(&file), bytes), looker.input())?;
+        let location = Location::Stream { id: pipes::keep(Waiting::Copy(file, bytes)), name: path.into() };
+        return Ok(Looked { location, format: Format::Parquet, packing: Packing::Plain, encoding: None, bytes, cuts: Vec::new() });
+    }
     let packing = look::packing(path, &mut Cursor::new(&first))?;
     // Of what is packed, the end is not there yet: what can't be read is not looked at.
     let beginning = look::beginning(unpacked(Cursor::new(first.clone()), packing).map_err(io("read"))?);
     let (found, _) = looker.look(path, format::kind(path).map(|kind| kind.content), Box::new(Cursor::new(beginning)))?;
-    let id = pipes::keep(Box::new(Cursor::new(first).chain(stream)));
+    let id = pipes::keep(Waiting::Stream(Box::new(Cursor::new(first).chain(stream))));
     let location = Location::Stream { id, name: path.into() };
     Ok(Looked { location, format: found.format, packing, encoding: found.encoding, bytes: 0, cuts: Vec::new() })
 }

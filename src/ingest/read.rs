@@ -5,7 +5,7 @@ use super::archive::ArchiveReader;
 use super::could_not;
 use super::file::InputFile;
 use super::lexer::Lexer;
-use super::parquet::ParquetReader;
+use super::parquet::{ParquetReader, parts::Parts};
 use super::pipes;
 use super::remote::Ready;
 use super::streams;
@@ -89,7 +89,13 @@ impl Opener for FileOpener {
                 return Ok(Box::new(reader.map_err(failed)?));
             }
             (Format::Parquet, Location::File(file)) => {
-                return Ok(Box::new(ParquetReader::open(file, name.clone(), split.range, input, cancelled).map_err(failed)?));
+                let parts = Parts::Planned(Arc::clone(file));
+                return Ok(Box::new(ParquetReader::open(parts, name.clone(), split.range, input, cancelled).map_err(failed)?));
+            }
+            (Format::Parquet, Location::Stream { id, .. }) => {
+                let (file, bytes) = pipes::take_copy(*id).map_err(failed)?;
+                let parts = Parts::Copied(file, bytes);
+                return Ok(Box::new(ParquetReader::open(parts, name.clone(), split.range, input, cancelled).map_err(failed)?));
             }
             (_, Location::Refused(refused)) => return Ok(Box::new(RefusedReader { refused: refused.clone(), is_read: false })),
             _ => {}
@@ -184,7 +190,7 @@ impl FileOpener {
                     Box::new(source)
                 }
             }
-            Location::Stream { id, .. } => Box::new(pipes::take(*id)?),
+            Location::Stream { id, .. } => pipes::take_stream(*id)?,
             Location::Dataset(_) | Location::Refused(_) => {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, "it has several streams and no records"));
             }

@@ -207,20 +207,9 @@ fn append_time(micros: i64, utc: bool, text: &mut Vec<u8>) {
     let (days, within) = (micros.div_euclid(DAY), micros.rem_euclid(DAY));
     let (year, month, day) = retally_core::calendar::Day(i32::try_from(days).unwrap_or(i32::MAX)).civil();
     let (seconds, fraction) = (within / 1_000_000, within % 1_000_000);
-    let mut two = |number: i64, behind: u8| {
-        let digit = |number: i64| b'0' + u8::try_from(number % 10).unwrap_or(0);
-        text.extend_from_slice(&[digit(number / 10), digit(number)]);
-        if behind != 0 {
-            text.push(behind);
-        }
-    };
-    two(year / 100, 0);
-    two(year % 100, b'-');
-    two(month, b'-');
-    two(day, b' ');
-    two(seconds / 3_600, b':');
-    two(seconds / 60 % 60, b':');
-    two(seconds % 60, 0);
+    let [[c0, c1], [y0, y1], [m0, m1], [d0, d1]] = [year / 100, year % 100, month, day].map(two_digits);
+    let [[hour0, hour1], [min0, min1], [sec0, sec1]] = [seconds / 3_600, seconds / 60 % 60, seconds % 60].map(two_digits);
+    text.extend_from_slice(&[c0, c1, y0, y1, b'-', m0, m1, b'-', d0, d1, b' ', hour0, hour1, b':', min0, min1, b':', sec0, sec1]);
     if fraction > 0 {
         text.push(b'.');
         let digits = 1_000_000 + fraction;
@@ -229,6 +218,11 @@ fn append_time(micros: i64, utc: bool, text: &mut Vec<u8>) {
     if utc {
         text.push(b'Z');
     }
+}
+
+fn two_digits(number: i64) -> [u8; 2] {
+    let digit = |number: i64| b'0' + (number % 10) as u8;
+    [digit(number / 10), digit(number)]
 }
 
 #[cfg(test)]

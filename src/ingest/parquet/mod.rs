@@ -9,7 +9,7 @@
 mod cells;
 mod objects;
 pub mod pages;
-mod parts;
+pub mod parts;
 mod sought;
 
 use super::IngestError;
@@ -21,10 +21,10 @@ use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::reader::{FileReader, RowGroupReader};
 use parquet::record::reader::{ReaderIter, TreeBuilder};
 use parquet::schema::types::{SchemaDescriptor, Type};
-use parts::{Reader, failed, open};
+use parts::{Parts, Reader, failed, open};
 use retally_core::contract::Input;
 use retally_core::record::{Fields, Raw};
-use retally_core::split::{Line, SourceFile, SplitError, SplitReader};
+use retally_core::split::{Line, SplitError, SplitReader};
 use sought::Sought;
 use std::io;
 use std::ops::Range;
@@ -35,16 +35,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const BATCH_ROWS: usize = 4_096;
 
 /// How many row groups a file has, when its columns can be used.
-pub fn row_groups(file: &SourceFile, input: &Input) -> Result<u64, IngestError> {
-    let reader = open(file).map_err(|source| IngestError::Io { what: "read", path: file.location.clone(), source })?;
+///
+/// Errors call it by this name.
+pub fn row_groups(name: &str, parts: &Parts, input: &Input) -> Result<u64, IngestError> {
+    let reader = open(name, parts).map_err(|source| IngestError::Io { what: "read", path: name.into(), source })?;
     let metadata = reader.metadata();
-    Sought::find(&file.location, metadata.file_metadata().schema_descr(), input)?;
+    Sought::find(name, metadata.file_metadata().schema_descr(), input)?;
     Ok(metadata.num_row_groups() as u64)
 }
 
 /// Reads row groups.
 pub struct ParquetReader {
-    file: SourceFile,
+    parts: Parts,
     name: String,
     input: Input,
     reader: Reader,
@@ -64,29 +66,12 @@ enum Group {
 
 impl ParquetReader {
     /// Reads the row groups of these numbers. Errors name the file as `name`.
-    pub fn open(
-        file: &SourceFile,
-        name: String,
-        range: (u64, u64),
-        input: &Input,
-        cancelled: Arc<AtomicBool>,
-    ) -> io::Result<ParquetReader> {
-        let reader = open(file)?;
-        let sought = Sought::find(&file.location, reader.metadata().file_metadata().schema_descr(), input)?;
+    pub fn open(parts: Parts, name: String, range: (u64, u64), input: &Input, cancelled: Arc<AtomicBool>) -> io::Result<ParquetReader> {
+        let reader = open(&name, &parts)?;
+        let sought = Sought::find(&name, reader.metadata().file_metadata().schema_descr(), input)?;
         let number = |group: u64| usize::try_from(group).unwrap_or(usize::MAX).min(reader.metadata().num_row_groups());
         let groups = number(range.0)..number(range.1);
-        Ok(ParquetReader {
-            file: file.clone(),
-            name,
-            input: input.clone(),
-            reader,
-            sought,
-            groups,
-            group: None,
-            rows: 0,
-            bytes: 0,
-            cancelled,
-        })
+        Ok(ParquetReader { parts, name, input: input.clone(), reader, sought, groups, group: None, rows: 0, bytes: 0, cancelled })
     }
 
     fn begin(&mut self, number: usize) -> ParquetResult<Group> {
@@ -132,21 +117,14 @@ impl ParquetReader {
             }
         }
         let rows = rows.unwrap_or(0);
-        let mut line = Vec::new();
         let mut slots: Vec<&[u8]> = vec![&[]; self.input.fields.len()];
         self.input.mapping.fill(&mut slots);
         for row in 0..rows {
             for cells in &*cells {
                 slots.get_mut(cells.place).into_iter().for_each(|slot| *slot = cells.text(row));
             }
-            line.clear();
-            for slot in &slots {
-                line.extend_from_slice(slot);
-                line.push(b',');
-            }
-            line.pop();
             let record = Ok(Raw::Fields(Fields::new(self.input.fields, &slots)));
-            each(Line { member: None, number: self.rows + row as u64, bytes: &line, record });
+            each(Line { member: None, number: self.rows + row as u64, bytes: &[], record });
         }
         Ok(rows)
     }
@@ -170,10 +148,13 @@ impl SplitReader for ParquetReader {
         if self.cancelled.load(Ordering::Relaxed) {
             return Ok(false);
         }
-        let location = self.file.location.clone();
-        let read = reading(&location, || self.step(each)).map_err(failed);
+        let name = self.name.clone();
+        let read = reading(&name, || self.step(each)).map_err(failed);
         // Each part was opened, and compared, by itself: what changed since then shows in another look.
-        let read = read.and_then(|more| if more { Ok(more) } else { InputFile::look_planned(&self.file).map(|_| more) });
+        let read = read.and_then(|more| match &self.parts {
+            Parts::Planned(file) if !more => InputFile::look_planned(file).map(|_| more),
+            Parts::Planned(_) | Parts::Copied(..) => Ok(more),
+        });
         read.map_err(|error| could_not(&format!("read {} after row {}", self.name, self.rows), &error))
     }
 

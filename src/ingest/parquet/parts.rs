@@ -6,28 +6,74 @@ use bytes::Bytes;
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::reader::{ChunkReader, FileReader, Length, SerializedFileReader};
 use retally_core::split::SourceFile;
+use std::fs::File;
 use std::io::{self, BufReader, Read};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
-/// A file in parts, each of which must be of what was planned.
-pub struct Parts(SourceFile);
+/// A file in parts.
+#[derive(Clone)]
+pub enum Parts {
+    /// Each part must be of what was planned.
+    Planned(Arc<SourceFile>),
+    /// A copy of a stream that can be read once, and so many bytes.
+    Copied(Arc<File>, u64),
+}
+
+impl Parts {
+    fn bytes(&self) -> u64 {
+        match self {
+            Parts::Planned(file) => size(&file.version),
+            Parts::Copied(_, bytes) => *bytes,
+        }
+    }
+
+    fn open(&self, from: u64, until: Option<u64>) -> io::Result<Part> {
+        match self {
+            Parts::Planned(file) => InputFile::open_planned(file, from, until).map(Part::Planned),
+            Parts::Copied(file, _) => Ok(Part::Copied(Arc::clone(file), from)),
+        }
+    }
+}
+
+/// A part that is being read.
+pub enum Part {
+    /// Of a file.
+    Planned(InputFile),
+    /// Of a copy, from a byte on.
+    Copied(Arc<File>, u64),
+}
+
+impl Read for Part {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Part::Planned(file) => file.read(buffer),
+            Part::Copied(file, at) => {
+                let read = file.read_at(buffer, *at)?;
+                *at += read as u64;
+                Ok(read)
+            }
+        }
+    }
+}
 
 impl Length for Parts {
     fn len(&self) -> u64 {
-        size(&self.0.version)
+        self.bytes()
     }
 }
 
 impl ChunkReader for Parts {
-    type T = BufReader<InputFile>;
+    type T = BufReader<Part>;
 
     fn get_read(&self, start: u64) -> ParquetResult<Self::T> {
-        Ok(BufReader::new(InputFile::open_planned(&self.0, start, None)?))
+        Ok(BufReader::new(self.open(start, None)?))
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
         let until = start.saturating_add(length as u64);
         let mut bytes = Vec::with_capacity(length);
-        InputFile::open_planned(&self.0, start, Some(until))?.take(length as u64).read_to_end(&mut bytes)?;
+        self.open(start, Some(until))?.take(length as u64).read_to_end(&mut bytes)?;
         if bytes.len() < length {
             return Err(ParquetError::EOF(format!("it ends at byte {}", start + bytes.len() as u64)));
         }
@@ -39,9 +85,11 @@ impl ChunkReader for Parts {
 pub type Reader = SerializedFileReader<Parts>;
 
 /// Opens a file, and looks at what it says of its parts.
-pub fn open(file: &SourceFile) -> io::Result<Reader> {
-    let reader = reading(&file.location, || SerializedFileReader::new(Parts(file.clone()))).map_err(failed)?;
-    let size = size(&file.version);
+///
+/// Where that panics, the file is called by this name.
+pub fn open(name: &str, parts: &Parts) -> io::Result<Reader> {
+    let reader = reading(name, || SerializedFileReader::new(parts.clone())).map_err(failed)?;
+    let size = parts.bytes();
     // The library takes for granted that what a file says of its parts is true.
     let within = |offset: i64| u64::try_from(offset).is_ok_and(|offset| offset <= size);
     for group in reader.metadata().row_groups() {
