@@ -27,6 +27,9 @@ pub struct LoadOptions {
     /// What ids are: as they are generated, or UUIDs that are read as text (online alone)
     #[arg(long, value_parser = ["number", "text"], default_value = "number")]
     ids: String,
+    /// How the events are written: as they are generated, or as Parquet (online alone)
+    #[arg(long, value_parser = ["text", "parquet"], default_value = "text")]
+    files: String,
 }
 
 /// Runs the bench.
@@ -35,11 +38,14 @@ pub fn main(options: &LoadOptions) -> Result<()> {
     let workload = Workload::generated(common, dataflow, Size::of_load(&options.input, common))?;
     let text_ids = options.ids == "text";
     let workload = if text_ids { workload.with_text_ids()? } else { workload };
-    if options.parse_only {
-        return parse_only(options, &workload);
-    }
-    let line = sized(Line::new("load", dataflow.name()), &workload);
+    let is_parquet = options.files == "parquet";
+    let workload = if is_parquet { workload.as_parquet()? } else { workload };
+    let line = sized(Line::new(if options.parse_only { "parse" } else { "load" }, dataflow.name()), &workload);
     let line = if text_ids { line.with("ids", "text") } else { line };
+    let line = if is_parquet { line.with("files", "parquet") } else { line };
+    if options.parse_only {
+        return parse_only(options, &workload, line);
+    }
     let tables = tables(dataflow, options.tables.as_deref());
     let out = tempfile::tempdir()?;
     let mut arguments = run_arguments(&workload, &tables);
@@ -86,9 +92,9 @@ pub fn sized(line: Line, workload: &Workload) -> Line {
     line.with(workload.dataflow.keys(), size.keys).with("days", size.days).with("events", size.events)
 }
 
-fn parse_only(options: &LoadOptions, workload: &Workload) -> Result<()> {
+fn parse_only(options: &LoadOptions, workload: &Workload, line: Line) -> Result<()> {
     let common = &options.common;
-    let line = sized(Line::new("parse", options.input.dataflow.name()), workload).with("workers", options.workers);
+    let line = line.with("workers", options.workers);
     let runs: Vec<parse::Read> = (0..common.repeat.max(1)).map(|_| parse::read(workload, options.workers)).collect::<Result<_>>()?;
     let wall = Sorted::new(runs.iter().map(|run| run.wall_s).collect()).median();
     let Some(read) = runs.first() else { return Ok(()) };

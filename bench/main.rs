@@ -9,6 +9,7 @@
 
 mod anomaly;
 mod brushing;
+mod columns;
 mod late;
 mod load;
 mod machine;

@@ -32,7 +32,7 @@ const BENCHES: [(&str, &str); 18] = [
     ("late", "From a late event's arrival until its changes are there: single events, and batches."),
     ("stream", "Batches of one record through a host, with so many in flight."),
     ("serve", "A service over HTTP with all tables: a load by `feed`, single late events, clients side by side, a restart."),
-    ("sweep", "The same number of events of `online` in many shapes: how wrong, how spread, in which order. Last: the worst by the best."),
+    ("sweep", "The same number of events in many shapes: how wrong, how spread, in which order. Last: the worst by the best."),
     ("memory", "Resident memory at its peak and after the load, and per event."),
     ("scaling", "The same load on 1 worker, 2 workers, and 2 processes with a worker each."),
     ("operators", "Every record with the next one of its key, in three ways; single late changes."),

@@ -5,8 +5,8 @@
 //! # Limits
 //! The key of a cached workload is its size: after a change to a generator, empty the cache.
 
-use crate::Result;
 use crate::options::{Common, Measured, Size};
+use crate::{Result, columns};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 const SEED: u64 = 7;
+const EVENTS_PARQUET: &str = "events.parquet";
 
 /// Files of events.
 #[derive(Clone, Debug)]
@@ -28,6 +29,7 @@ pub struct Workload {
     /// How many.
     pub size: Size,
     folder: PathBuf,
+    is_parquet: bool,
 }
 
 impl Workload {
@@ -50,7 +52,7 @@ impl Workload {
             let settings = settings.with("late", &late.to_string()).with("seed", &SEED.to_string());
             Ok(generator.generate(&settings, files)?)
         })?;
-        Ok(Workload { dataflow, size, folder })
+        Ok(Workload { dataflow, size, folder, is_parquet: false })
     }
 
     /// Devices that all have the same number of events, spread evenly over the days.
@@ -60,7 +62,7 @@ impl Workload {
         let Size { events, keys, days, late } = size;
         let folder = common.cache().join(format!("even-{events}-{keys}-{days}-{late}"));
         made(&folder, |files| write_even(size, files))?;
-        Ok(Workload { dataflow: Measured::Online, size, folder })
+        Ok(Workload { dataflow: Measured::Online, size, folder, is_parquet: false })
     }
 
     /// The same events of `online`, with UUIDs for ids.
@@ -87,6 +89,20 @@ impl Workload {
             Ok(())
         })?;
         Ok(Workload { folder, ..self.clone() })
+    }
+
+    /// The same events of `online`, with numbers for ids, as Parquet.
+    pub fn as_parquet(&self) -> Result<Workload> {
+        let path = self.folder.join(EVENTS_PARQUET);
+        if self.dataflow != Measured::Online {
+            return Err("only workloads of online can be written as Parquet".into());
+        }
+        if !path.exists() {
+            let part = path.with_extension("part");
+            columns::write(&self.events(), &part)?;
+            fs::rename(&part, &path)?;
+        }
+        Ok(Workload { is_parquet: true, ..self.clone() })
     }
 
     /// The files by input, as the command line takes them.
@@ -128,6 +144,7 @@ impl Workload {
 
     fn events_name(&self) -> &'static str {
         match self.dataflow {
+            Measured::Online if self.is_parquet => EVENTS_PARQUET,
             Measured::Online => "events.csv",
             Measured::Sensors => "data.csv",
             Measured::Active | Measured::Usage => "events.jsonl",

@@ -1,8 +1,9 @@
 //! The disk fails at the k-th write, sync, rename or create, for every k: what was said to be there is there, and the next run puts right what
 //! was not.
 //!
-//! `strace` makes the calls of the real program fail. It counts them by thread.
+//! The calls are those of the real program.
 
+use crate::support::injected::{self, was_hit};
 use crate::support::known::{EVENTS, table};
 use crate::support::program::{Place, Ran, Started};
 use crate::support::service::Asker;
@@ -14,16 +15,7 @@ const CALLS_MAX: usize = 400;
 
 /// The program, of whose calls the k-th of each thread fails. `files` are those that count, or all where there are none.
 fn failing(place: &Place, calls: &str, error: &str, k: usize, files: &[&str], words: &str) -> Started {
-    let program = place.command(words);
-    let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-o", "trace", "-e", &format!("trace={calls}"), "-e", &format!("inject={calls}:error={error}:when={k}")]);
-    for file in files {
-        command.args(["-P", file]);
-    }
-    command.arg(program.get_program()).args(program.get_args()).current_dir(program.get_current_dir().unwrap());
-    command.env("COLUMNS", "100").stdin(std::process::Stdio::null());
-    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-    Started::new(command, words)
+    injected::start(place, calls, &format!("error={error}"), k, files, words)
 }
 
 /// A place with the same folders as another.
@@ -32,10 +24,6 @@ fn copy(place: &Place, folders: &[&str]) -> Place {
     let copied = Command::new("cp").arg("-a").args(folders).arg(copy.path(".")).current_dir(place.path(".")).status();
     assert!(copied.unwrap().success());
     copy
-}
-
-fn was_hit(place: &Place) -> bool {
-    place.read("trace").contains("(INJECTED)")
 }
 
 fn line(number: usize) -> String {

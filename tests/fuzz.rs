@@ -6,25 +6,18 @@
 use crate::support::packed::{gzip, zstd};
 use crate::support::parquet;
 use crate::support::program::Place;
+use crate::support::reading;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-use retally::ingest::batch::{Arrival, Batch, Part, Source};
-use retally::ingest::plan;
-use retally::ingest::read::FileOpener;
-use retally::registry;
-use retally_core::calendar::Calendar;
-use retally_core::contract::Input;
-use retally_core::split::{Format, Opener, Packing};
-use retally_core::time::Moment;
 use std::io::Write;
 use std::path::Path;
 
-/// Rounds of each format, when nothing else is asked for.
-const ROUNDS: u64 = 60;
-/// A file of some thousand bytes takes a few reads.
-const READS_MAX: usize = 100_000;
+/// Rounds of each format and packing, when nothing else is asked for.
+const ROUNDS: u64 = 500;
+/// Rounds that each start the program.
+const PROGRAM_ROUNDS: u64 = 60;
 
 /// Small inputs, with quotes, blank lines and refused lines among them.
 fn samples() -> Vec<(&'static str, &'static str, &'static str, String)> {
@@ -36,15 +29,17 @@ fn samples() -> Vec<(&'static str, &'static str, &'static str, String)> {
     let log = r#"{"time":"2024-03-01T08:00:00Z","logId":"a0000000-0000-4000-8000-000000000001","type":"SetName","name":"L\u00e9 \"x\""}"#;
     let app = r#"{"event_name":"user_engagement","event_timestamp":"1709348400000000","user_pseudo_id":"A1","event_params":[{"key":"engagement_time_msec","value":{"int_value":"5000"}}],"device":{"time_zone_offset_seconds":-18000}}"#;
     let lines = |object: &str| format!("{object}\n\n{object}{object}\n[{object}]\n{{}}\n");
-    vec![
-        ("online", "events", "csv", csv.to_string() + &csv.lines().skip(1).map(|line| format!("{line}\n")).collect::<String>().repeat(20)),
-        ("online", "servers", "csv", servers.into()),
-        ("sensors", "data", "csv", data.into()),
-        ("online", "events", "jsonl", lines(object)),
-        ("online", "events", "json", format!("{{\"n\":[1],\"Records\":[{object},\n{object}]}}")),
-        ("usage", "events", "json", format!("[{log},\n {log}]\n[{log}]")),
-        ("active", "events", "jsonl", lines(app)),
-    ]
+    let texts = [
+        csv.to_string() + &csv.lines().skip(1).map(|line| format!("{line}\n")).collect::<String>().repeat(20),
+        servers.into(),
+        data.into(),
+        lines(object),
+        format!("{{\"n\":[1],\"Records\":[{object},\n{object}]}}"),
+        format!("[{log},\n {log}]\n[{log}]"),
+        lines(app),
+    ];
+    let sample = |((dataflow, input, ending), text)| (dataflow, input, ending, text);
+    reading::KINDS.into_iter().zip(texts).map(sample).collect()
 }
 
 fn mutate(bytes: &mut Vec<u8>, random: &mut ChaCha8Rng) {
@@ -93,55 +88,11 @@ fn mutate(bytes: &mut Vec<u8>, random: &mut ChaCha8Rng) {
     }
 }
 
-/// Reads a file to its end. Returns how many records it has, when it was not refused as a whole.
-fn read(input: &Input, dataflow: &str, path: &Path) -> Result<(u64, bool), String> {
-    let mut definition = registry::dataflow(dataflow).unwrap().definition();
-    let place = definition.inputs.iter().position(|known| known.name == input.name).unwrap();
-    definition.inputs[place] = input.clone();
-    let batch = Batch { parts: vec![Part { input: place, sign: 1, source: Source::Path(path.display().to_string()) }] };
-    let arrival = Arrival { accept_from: Moment::NOT_BEFORE, accept_until: Moment::LAST };
-    let plan = plan::plan(&definition, &batch, arrival).map_err(|error| error.to_string())?;
-    let context = input.context(Calendar::utc());
-    let (mut accepted, mut refused) = (0, 0);
-    for split in &plan.splits {
-        let mut reader = FileOpener::default().open(split, input).map_err(|error| error.message)?;
-        let mut reads = 0;
-        loop {
-            let more = reader.read(&mut |line| {
-                let record = line.record.map_err(Into::into).and_then(|raw| (input.read)(raw, &context));
-                match record {
-                    Ok(_) => accepted += 1,
-                    Err(reason) => {
-                        assert!(!reason.is_empty());
-                        refused += 1;
-                    }
-                }
-            });
-            let more = more.map_err(|error| error.message)?;
-            reads += 1;
-            assert!(reads < READS_MAX, "it goes on and on");
-            if !more {
-                break;
-            }
-        }
-    }
-    // Without quotes, every line of CSV that is not blank is a record, but for those before the first one.
-    let lined = plan
-        .splits
-        .iter()
-        .all(|split| matches!(split.format, Format::Csv(_)) && split.packing == Packing::Plain && split.encoding.is_none());
-    if let ([split], true) = (plan.splits.as_slice(), lined) {
-        let bytes = std::fs::read(path).unwrap();
-        let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-        if let Format::Csv(columns) = &split.format
-            && !text.contains(&b'"')
-        {
-            let rest = text.get(columns.head_bytes as usize..).unwrap_or_default();
-            let lines = rest.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).count() as u64;
-            assert_eq!(accepted + refused, lines, "accepted and refused, and lines");
-        }
-    }
-    Ok((accepted + refused, accepted > 0))
+fn zipped(name: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    zip.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+    zip.write_all(bytes).unwrap();
+    zip.finish().unwrap().into_inner()
 }
 
 /// Mutates a file's bytes before they are packed, or after.
@@ -156,12 +107,7 @@ fn round(place: &Path, sample: &(&'static str, &'static str, &'static str, Strin
     bytes = match packing {
         ".gz" => gzip(&bytes),
         ".zst" => zstd(&bytes),
-        ".zip" => {
-            let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-            zip.start_file(format!("x.{ending}"), zip::write::SimpleFileOptions::default()).unwrap();
-            zip.write_all(&bytes).unwrap();
-            zip.finish().unwrap().into_inner()
-        }
+        ".zip" => zipped(&format!("x.{ending}"), &bytes),
         _ => bytes,
     };
     if !before {
@@ -169,13 +115,11 @@ fn round(place: &Path, sample: &(&'static str, &'static str, &'static str, Strin
     }
     let path = place.join(format!("x.{ending}{packing}"));
     std::fs::write(&path, bytes).unwrap();
-    let definition = registry::dataflow(dataflow).unwrap().definition();
-    let input = definition.inputs.iter().find(|known| known.name == *input).unwrap();
-    read(input, dataflow, &path).ok().map(|(_, accepted)| accepted)
+    reading::read(dataflow, input, &path).ok().map(|accepted| accepted > 0)
 }
 
-fn rounds() -> u64 {
-    std::env::var("FUZZ_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS)
+fn rounds(otherwise: u64) -> u64 {
+    std::env::var("FUZZ_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
 #[test]
@@ -184,7 +128,7 @@ fn mutated_files_are_read_or_refused() {
     let (mut all, mut read, mut accepted) = (0, 0, 0);
     for sample in samples() {
         for packing in ["", ".gz", ".zst", ".zip"] {
-            for seed in 0..rounds() {
+            for seed in 0..rounds(ROUNDS) {
                 let result = std::panic::catch_unwind(|| round(place.path(), &sample, packing, seed));
                 let result = result.unwrap_or_else(|_| panic!("seed {seed} of {} {}.{}{packing}", sample.0, sample.1, sample.2));
                 all += 1;
@@ -205,7 +149,7 @@ fn mutated_parquet_is_read_or_refused() {
     let app = parquet::AppEvent { user: "ann".into(), micros: 1_709_348_400_000_000, valuable: true, offset: 0 };
     let (mut read, mut refused) = (0, 0);
     for (dataflow, bytes) in [("online", parquet::events(&lines, 50)), ("active", parquet::app_events(&[app]))] {
-        for seed in 0..rounds() {
+        for seed in 0..rounds(PROGRAM_ROUNDS) {
             let mut random = ChaCha8Rng::seed_from_u64(seed);
             let mut mutated = bytes.clone();
             for _ in 0..random.random_range(1..6u32) {
@@ -223,4 +167,32 @@ fn mutated_parquet_is_read_or_refused() {
         }
     }
     assert!(read > 0 && refused > 0, "{read} are read, {refused} are refused");
+}
+
+/// What libFuzzer's targets begin with is read: each a file behind the byte that says what it is. `FUZZ_SEEDS` names where they are wanted.
+#[test]
+fn seeds_of_the_targets_are_read() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = std::env::var_os("FUZZ_SEEDS").map_or_else(|| place.path().join("seeds"), Into::into);
+    let seed = |target: &str, choice: usize, (dataflow, input, ending): (&str, &str, &str), bytes: &[u8]| {
+        let path = place.path().join(format!("x.{ending}"));
+        std::fs::write(&path, bytes).unwrap();
+        let accepted = reading::read(dataflow, input, &path);
+        assert!(accepted.as_ref().is_ok_and(|accepted| *accepted > 0), "{target} {choice}: {accepted:?}");
+        std::fs::create_dir_all(folder.join(target)).unwrap();
+        std::fs::write(folder.join(target).join(format!("seed-{choice}")), [&[u8::try_from(choice).unwrap()], bytes].concat()).unwrap();
+    };
+    let samples = samples();
+    for (choice, (dataflow, input, ending, text)) in samples.iter().enumerate() {
+        seed("text", choice, (dataflow, input, ending), text.as_bytes());
+    }
+    let csv = samples[0].3.as_bytes();
+    for (choice, (ending, packed)) in [("csv.gz", gzip(csv)), ("csv.zst", zstd(csv)), ("zip", zipped("x.csv", csv))].into_iter().enumerate()
+    {
+        seed("packed", choice, ("online", "events", ending), &packed);
+    }
+    let lines: Vec<String> = (0..20).map(|device| format!("2024-03-01T08:00:00Z,{device},7,1,true")).collect();
+    let app = parquet::AppEvent { user: "ann".into(), micros: 1_709_348_400_000_000, valuable: true, offset: 0 };
+    seed("parquet", 0, ("online", "events", "parquet"), &parquet::events(&lines, 10));
+    seed("parquet", 1, ("active", "events", "parquet"), &parquet::app_events(&[app]));
 }

@@ -4,6 +4,7 @@
 //! `KILL_RUNS` says how many; `scripts/kill-runs` runs many.
 
 use crate::databases::{Database, ONLINE, online};
+use crate::support::injected;
 use crate::support::postgres_server::Server;
 use crate::support::program::Place;
 use crate::support::sqlite_file::SqliteFile;
@@ -55,29 +56,74 @@ fn kill_runs(place: &Place, out: &str, check: impl Fn(&str, [&str; 2]), whole: i
     assert!(met * MET_IN >= kills(), "of {} runs only {met} were met before their end", kills());
 }
 
-#[test]
-fn folders_are_old_or_new_or_say_that_they_are_a_mix() {
-    let place = online();
-    let tables = |folder: &str| -> Tables { place.files(folder).into_iter().filter(|(name, _)| name.ends_with(".csv")).collect() };
-    let manifest = || -> serde_json::Value { serde_json::from_str(&place.read("out/retally.json")).unwrap() };
-    let check = |killed: &str, [before, after]: [&str; 2]| {
-        let (found, before, after) = (tables("out"), tables(before), tables(after));
+/// Tables in a folder, and what must be so of them.
+struct InFolder<'p>(&'p Place);
+
+impl InFolder<'_> {
+    fn tables(&self, folder: &str) -> Tables {
+        self.0.files(folder).into_iter().filter(|(name, _)| name.ends_with(".csv")).collect()
+    }
+
+    fn manifest(&self) -> serde_json::Value {
+        serde_json::from_str(&self.0.read("out/retally.json")).unwrap()
+    }
+
+    fn check(&self, killed: &str, [before, after]: [&str; 2]) {
+        let (found, before, after) = (self.tables("out"), self.tables(before), self.tables(after));
         assert!(found.keys().eq(before.keys()), "{killed}: {:?}", found.keys());
         for (name, bytes) in &found {
             assert!(*bytes == before[name] || *bytes == after[name], "{killed}: {name} is neither old nor new");
         }
-        if manifest()["complete"] == true {
+        let manifest = self.manifest();
+        if manifest["complete"] == true {
             assert!(found == before || found == after, "{killed}: a mix that says it is none");
             for (name, bytes) in &found {
-                assert_eq!(manifest()["files"][name]["crc32"], format!("{:08x}", crc32fast::hash(bytes)), "{killed}: {name}");
+                assert_eq!(manifest["files"][name]["crc32"], format!("{:08x}", crc32fast::hash(bytes)), "{killed}: {name}");
             }
         }
-    };
-    let whole = |name: &str| {
-        assert!(tables("out") == tables(name) && manifest()["complete"] == true);
-        assert!(place.names("out").iter().all(|name| !name.starts_with('.')), "{:?}", place.names("out"));
-    };
-    kill_runs(&place, "out", check, whole);
+    }
+
+    fn whole(&self, name: &str) {
+        assert!(self.tables("out") == self.tables(name) && self.manifest()["complete"] == true);
+        assert!(self.0.names("out").iter().all(|name| !name.starts_with('.')), "{:?}", self.0.names("out"));
+    }
+}
+
+#[test]
+fn folders_are_old_or_new_or_say_that_they_are_a_mix() {
+    let place = online();
+    let folder = InFolder(&place);
+    kill_runs(&place, "out", |killed, tables| folder.check(killed, tables), |name| folder.whole(name));
+}
+
+/// At each call that makes, syncs, replaces or removes a file, in turn.
+#[test]
+fn folders_of_runs_that_end_at_any_call() {
+    let place = online();
+    let folder = InFolder(&place);
+    let names = ["yesterday", "today"];
+    let run = |number: usize, out: &str| format!("{ONLINE}{} --out {out} --replace -w 1", ["", " events=in/late"][number]);
+    for (number, name) in names.into_iter().enumerate() {
+        place.run(&run(number, name)).succeeds();
+    }
+    place.run(&run(0, "out")).succeeds();
+    let mut kills = 0;
+    for calls in ["rename,renameat,renameat2", "fsync,fdatasync", "unlink,unlinkat,ftruncate", "write,pwrite64"] {
+        for k in 1.. {
+            let next = k % 2;
+            let code = injected::start(&place, calls, "signal=KILL", k, &[], &run(next, "out")).finish().code;
+            if !place.read("trace").contains("killed by SIGKILL") {
+                break;
+            }
+            kills += 1;
+            folder.check(&format!("killed at {calls} {k}, exit code {code:?}"), [names[1 - next], names[next]]);
+            place.run(&run(next, "out")).succeeds();
+            folder.whole(names[next]);
+        }
+        // Whoever was met last may not have been killed.
+        place.run(&run(0, "out")).succeeds();
+    }
+    assert!(kills > 10, "only {kills} calls were met");
 }
 
 /// A database has all of the old or all of the new.

@@ -2,6 +2,7 @@
 
 pub mod broker;
 pub mod browser;
+pub mod injected;
 pub mod known;
 pub mod mosquitto;
 pub mod nats_server;
@@ -10,6 +11,7 @@ pub mod parquet;
 pub mod postgres_server;
 pub mod program;
 pub mod proxy;
+pub mod reading;
 pub mod receiver;
 pub mod s3_server;
 pub mod service;

@@ -1,48 +1,33 @@
 //! Workloads of `online` that differ in one thing at a time: how wrong the stream is, how it is spread over devices, users and servers,
 //! and in which order it comes.
 
-use crate::Result;
-use rand::seq::SliceRandom;
+use super::{Drawn, File, Further, Order, START, Shape, held_back};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use retally_core::time::{DAY, Moment, SECOND};
 use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
 
 /// What a workload is like.
 #[derive(Clone, Copy, Debug)]
-pub struct Variation {
+struct Variation {
     /// What differs from the ordinary, and how.
-    pub name: &'static str,
+    name: &'static str,
     /// The share of events whose kind and server are drawn at random; the others go on and off at one server.
-    pub mess: f64,
+    mess: f64,
     /// Events of each device.
-    pub events_per_device: u64,
+    events_per_device: u64,
     /// Devices of each user.
-    pub devices_per_user: u64,
+    devices_per_user: u64,
     /// Servers; two of three are destroyed at some time.
-    pub servers: u64,
+    servers: u64,
     /// The order of the lines.
-    pub order: Order,
-}
-
-/// The order of the lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// By time.
-    Sorted,
-    /// At random.
-    Shuffled,
-    /// The latest first.
-    Reversed,
+    order: Order,
 }
 
 const ORDINARY: Variation =
     Variation { name: "ordinary", mess: 0.03, events_per_device: 100, devices_per_user: 4, servers: 200, order: Order::Sorted };
 
-/// All of them.
-pub const VARIATIONS: [Variation; 16] = [
+const VARIATIONS: [Variation; 16] = [
     ORDINARY,
     Variation { name: "mess 0", mess: 0.0, ..ORDINARY },
     Variation { name: "mess 0.3", mess: 0.3, ..ORDINARY },
@@ -61,23 +46,18 @@ pub const VARIATIONS: [Variation; 16] = [
     Variation { name: "reversed", order: Order::Reversed, ..ORDINARY },
 ];
 
-/// The first moment, and how many days there are.
-const START: i64 = 19_358 * DAY;
+/// Over how many days events are spread.
 const DAYS: i64 = 1_095;
+/// So many servers are destroyed after the load, one by one.
+const DESTROYED: usize = 10;
 
-/// Lines of a workload, without headers.
-pub struct Lines {
-    /// Of the input `events`.
-    pub events: Vec<String>,
-    /// Of the same, kept back.
-    pub late: Vec<String>,
-    /// Of the input `servers`.
-    pub servers: Vec<String>,
+/// All workloads.
+pub fn shapes() -> Vec<Shape> {
+    VARIATIONS.into_iter().map(|variation| Shape::new(variation.name, move |events, late| variation.draw(events, late))).collect()
 }
 
 impl Variation {
-    /// Draws a workload, always the same.
-    pub fn lines(&self, events: u64, late: u64) -> Lines {
+    fn draw(&self, events: u64, late: u64) -> Drawn {
         let mut random = ChaCha8Rng::seed_from_u64(7);
         let devices = (events / self.events_per_device).max(1);
         let mut drawn: Vec<(i64, u64)> =
@@ -102,43 +82,24 @@ impl Variation {
             let _ = write!(line, "{time},{device},{},{server},{connected}", device / self.devices_per_user);
             lines.push(line);
         }
-        let mut held = vec![false; lines.len()];
-        for _ in 0..late {
-            let place = random.random_range(0..held.len());
-            if let Some(held) = held.get_mut(place) {
-                *held = true;
-            }
-        }
-        let mut places = held.iter();
-        let (mut late, mut events): (Vec<String>, Vec<String>) = lines.into_iter().partition(|_| places.next().is_some_and(|held| *held));
-        late.shuffle(&mut random);
-        match self.order {
-            Order::Sorted => {}
-            Order::Shuffled => events.shuffle(&mut random),
-            Order::Reversed => events.reverse(),
-        }
+        let (lines, late) = held_back(lines, late, self.order, &mut random);
         let servers = (0..self.servers).map(|id| {
             let destroyed = Moment(START + random.random_range(0..DAYS) * DAY);
             let destroyed = if id % 3 == 0 { String::new() } else { destroyed.to_string() };
             format!("{id},{},{destroyed}", Moment(START - DAY))
         });
-        Lines { servers: servers.collect(), events, late }
+        let servers = servers.collect();
+        let files = vec![
+            File { input: 0, name: "events.csv", header: Some("timestamp,device_id,user_id,server_id,connected"), lines },
+            File { input: 1, name: "servers.csv", header: Some("id,created_at,destroyed_at"), lines: servers },
+        ];
+        Drawn { files, late, further: self.destroyed() }
     }
 
-    /// Servers that live: the row of each, and one that says that it was destroyed in the middle of the time.
-    pub fn destroyed(&self, count: usize) -> Vec<(String, String)> {
+    /// Servers that live are destroyed in the middle of the time.
+    fn destroyed(&self) -> Vec<Further> {
         let (created, middle) = (Moment(START - DAY), Moment(START + DAYS / 2 * DAY));
-        let living = (0..self.servers).filter(|id| id % 3 == 0).take(count);
-        living.map(|id| (format!("{id},{created},"), format!("{id},{created},{middle}"))).collect()
+        let living = (0..self.servers).filter(|id| id % 3 == 0).take(DESTROYED);
+        living.map(|id| vec![(1, -1, format!("{id},{created},")), (1, 1, format!("{id},{created},{middle}"))]).collect()
     }
-}
-
-/// Writes lines below a header.
-pub fn write(path: &Path, header: &str, lines: &[String]) -> Result<()> {
-    let mut text = String::with_capacity(lines.iter().map(|line| line.len() + 1).sum::<usize>() + header.len() + 1);
-    for line in std::iter::once(header).chain(lines.iter().map(String::as_str)) {
-        text.push_str(line);
-        text.push('\n');
-    }
-    Ok(fs::write(path, text)?)
 }
