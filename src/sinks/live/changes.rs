@@ -5,7 +5,9 @@
 use super::super::json;
 use crate::tables::Run;
 use retally_core::contract::Table;
+use std::cell::RefCell;
 use std::io;
+use zstd::bulk::Compressor;
 
 /// An epoch with more changes of a table is kept as one that must be read anew.
 pub const CHANGES_KEPT_MAX: usize = 100_000;
@@ -39,9 +41,24 @@ pub fn kept(run: &Run) -> io::Result<Option<Vec<u8>>> {
     if bytes.len() < PACKED_BYTES_MIN {
         return Ok(Some(bytes));
     }
-    let mut packed = vec![PACKED];
-    zstd::stream::copy_encode(bytes.get(1..).unwrap_or_default(), &mut packed, PACKING_LEVEL)?;
+    let bytes = bytes.get(1..).unwrap_or_default();
+    let mut packed = vec![0; 1 + zstd::zstd_safe::compress_bound(bytes.len())];
+    let (how, room) = packed.split_first_mut().ok_or_else(|| io::Error::other("there is no room"))?;
+    *how = PACKED;
+    let length = with_packer(|packer| packer.compress_to_buffer(bytes, room))?;
+    packed.truncate(1 + length);
     Ok(Some(packed))
+}
+
+/// A packer is larger than what it packs here, so that each thread keeps one.
+fn with_packer<T>(pack: impl FnOnce(&mut Compressor<'static>) -> io::Result<T>) -> io::Result<T> {
+    thread_local! {
+        static PACKER: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+    }
+    PACKER.with_borrow_mut(|packer| match packer {
+        Some(packer) => pack(packer),
+        None => pack(packer.insert(Compressor::new(PACKING_LEVEL)?)),
+    })
 }
 
 /// Hands kept changes to `each`: the difference and the row.
