@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 mod archives;
+mod blows;
 mod brushing;
 mod charts;
 mod cli;
