@@ -9,6 +9,9 @@
 
 mod anomaly;
 mod brushing;
+mod exchange;
+mod formats;
+mod hosted;
 mod late;
 mod load;
 mod machine;
@@ -63,6 +66,8 @@ enum Bench {
     Memory(memory::MemoryOptions),
     /// The same load on 1 worker, 2 workers, and 2 processes
     Scaling(scaling::ScalingOptions),
+    /// What one of two processes sends to the other: of a load, and of late events
+    Exchange(exchange::ExchangeOptions),
     /// The operator for neighbours against two made of reduce, and the wire format of records
     Operators(operators::OperatorOptions),
     /// Datasets into points: a large one, and many small ones
@@ -94,6 +99,7 @@ fn main() -> ExitCode {
         Bench::Sweep(options) => sweep::main(&options),
         Bench::Memory(options) => memory::main(&options),
         Bench::Scaling(options) => scaling::main(&options),
+        Bench::Exchange(options) => exchange::main(&options),
         Bench::Operators(options) => operators::main(&options),
         Bench::Brushing(options) => brushing::main(&options),
         Bench::Sinks(options) => sinks::main(&options),
