@@ -5,21 +5,15 @@
 //! are counted, so that one that stands still is noticed ([`Traffic`]).
 
 use super::messages::Messages;
+use super::pace::Pace;
 use super::pulse::{ENDED, why};
 use super::traffic::{Totals, Traffic};
 use super::watch::Alarm;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 use timely::communication::allocator::zero_copy::stream::Stream;
-
-/// What is written at a time while records are exchanged, at least; what workers tell one another about progress is shorter.
-const BULK_BYTES: usize = 4 << 10;
-/// After that, more is on its way, and is gathered for so long. Each write wakes a thread at both ends, which costs more than the bytes do.
-const GATHER: Duration = Duration::from_micros(200);
-/// What is gathered at a time, at most: timely's buffer.
-const GATHERED_BYTES: usize = 64 << 10;
 
 /// A connection to another process.
 pub struct Link {
@@ -29,6 +23,7 @@ pub struct Link {
     /// Those that are read, or of a clone those that are written.
     messages: Messages,
     traffic: Arc<Traffic>,
+    pace: Pace,
 }
 
 /// From now on, who reads and writes on a connection waits.
@@ -44,7 +39,7 @@ impl Link {
         settle(&stream)?;
         let traffic = Arc::new(Traffic::of(totals));
         alarm.carries(process, Arc::clone(&traffic));
-        Ok(Link { stream, process, alarm, messages: Messages::default(), traffic })
+        Ok(Link { stream, process, alarm, messages: Messages::default(), traffic, pace: Pace::default() })
     }
 
     /// Tells that the connection is broken. The watch ends the process.
@@ -85,8 +80,9 @@ impl Write for Link {
                 Ok(written) => {
                     let passed = self.messages.pass(bytes.get(..written).unwrap_or_default());
                     self.traffic.wrote(written, passed);
-                    if (BULK_BYTES..GATHERED_BYTES / 2).contains(&written) {
-                        std::thread::sleep(GATHER);
+                    let wait = self.pace.after(written, Instant::now());
+                    if !wait.is_zero() {
+                        std::thread::sleep(wait);
                     }
                     return Ok(written);
                 }
@@ -104,7 +100,7 @@ impl Write for Link {
 impl Stream for Link {
     fn try_clone(&self) -> io::Result<Link> {
         let (stream, traffic) = (self.stream.try_clone()?, Arc::clone(&self.traffic));
-        Ok(Link { stream, process: self.process, alarm: self.alarm.clone(), messages: Messages::default(), traffic })
+        Ok(Link { stream, process: self.process, alarm: self.alarm.clone(), messages: Messages::default(), traffic, pace: Pace::default() })
     }
 
     fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {

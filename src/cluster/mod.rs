@@ -11,6 +11,7 @@ pub mod link;
 pub mod loopback;
 pub mod mesh;
 pub mod messages;
+pub mod pace;
 pub mod pulse;
 pub mod restarts;
 pub mod roll;
