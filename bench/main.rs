@@ -10,6 +10,9 @@
 mod anomaly;
 mod brushing;
 mod columns;
+mod exchange;
+mod formats;
+mod hosted;
 mod late;
 mod load;
 mod machine;
@@ -64,6 +67,8 @@ enum Bench {
     Memory(memory::MemoryOptions),
     /// The same load on 1 worker, 2 workers, and 2 processes
     Scaling(scaling::ScalingOptions),
+    /// What one of two processes sends to the other: of a load, and of late events
+    Exchange(exchange::ExchangeOptions),
     /// The operator for neighbours against two made of reduce, and the wire format of records
     Operators(operators::OperatorOptions),
     /// Datasets into points: a large one, and many small ones
@@ -95,6 +100,7 @@ fn main() -> ExitCode {
         Bench::Sweep(options) => sweep::main(&options),
         Bench::Memory(options) => memory::main(&options),
         Bench::Scaling(options) => scaling::main(&options),
+        Bench::Exchange(options) => exchange::main(&options),
         Bench::Operators(options) => operators::main(&options),
         Bench::Brushing(options) => brushing::main(&options),
         Bench::Sinks(options) => sinks::main(&options),

@@ -26,7 +26,7 @@ pub struct ReportOptions {
 }
 
 /// What each bench is about, in the order of the report.
-const BENCHES: [(&str, &str); 18] = [
+const BENCHES: [(&str, &str); 19] = [
     ("load", "The program as a whole, from text files to tables in files."),
     ("parse", "Reading and decoding alone, without a graph."),
     ("late", "From a late event's arrival until its changes are there: single events, and batches."),
@@ -35,6 +35,7 @@ const BENCHES: [(&str, &str); 18] = [
     ("sweep", "The same number of events in many shapes: how wrong, how spread, in which order. Last: the worst by the best."),
     ("memory", "Resident memory at its peak and after the load, and per event."),
     ("scaling", "The same load on 1 worker, 2 workers, and 2 processes with a worker each."),
+    ("exchange", "What process 0 of two sends to the other, per event of a load and per late event."),
     ("operators", "Every record with the next one of its key, in three ways; single late changes."),
     ("wire", "A record between processes."),
     ("brushing", "Datasets of tick streams, as points."),

@@ -8,7 +8,7 @@ use crate::process::{self, Usage};
 use crate::results::Line;
 use crate::workload::Workload;
 use clap::Args;
-use std::net::TcpListener;
+use retally::cluster::loopback::free_addresses;
 use std::path::Path;
 
 /// Options of `scaling`.
@@ -69,10 +69,4 @@ fn run(workload: &Workload, tables: &str, processes: usize, workers: usize) -> R
         arguments
     };
     process::retally(&(0..processes).map(arguments).collect::<Vec<_>>())
-}
-
-/// Addresses on which nobody listens now.
-fn free_addresses(count: usize) -> Result<Vec<String>> {
-    let listeners: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<std::io::Result<_>>()?;
-    Ok(listeners.iter().map(|listener| listener.local_addr().map(|address| address.to_string())).collect::<std::io::Result<_>>()?)
 }

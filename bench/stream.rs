@@ -1,19 +1,18 @@
 //! `stream`: how many batches of one late event each the engine takes in a second, with 1, 4 and 16 of them in flight.
 //!
 //! A history is loaded in one batch through the host, as a service would; then come the events that were kept back. One thread plans and
-//! offers, and takes what is complete. Planning, decoding, the graph and the way between threads are in it; tables and sinks are not.
+//! offers, and takes what is complete. Planning, decoding, the graph and the way between threads are in it, and that between processes where
+//! there are several; tables and sinks are not.
 
+use crate::hosted::Hosted;
 use crate::late::job;
 use crate::load::{sized, tables};
 use crate::numbers::{Sorted, micros};
-use crate::options::{Common, Input, Size};
+use crate::options::{Common, Input, Measured, Size};
 use crate::results::Line;
 use crate::workload::Workload;
 use crate::{Result, machine};
 use clap::Args;
-use retally::cluster::Cluster;
-use retally::engine::Passing;
-use retally::engine::host::{self, Completed, Host};
 use retally::ingest::batch::{Arrival, Batch};
 use retally::ingest::plan;
 use retally_core::contract::Definition;
@@ -28,7 +27,10 @@ pub struct StreamOptions {
     input: Input,
     #[command(flatten)]
     common: Common,
-    /// Workers
+    /// Processes
+    #[arg(long, default_value_t = 1)]
+    processes: usize,
+    /// Workers of each
     #[arg(long, short, default_value_t = 2)]
     workers: usize,
     /// The tables that are built (default: two; all: all)
@@ -57,8 +59,8 @@ pub fn main(options: &StreamOptions) -> Result<()> {
     let workload = Workload::generated(common, dataflow, Size { events: events + late, keys, late, ..load })?;
     let tables = tables(dataflow, options.tables.as_deref());
     let lines = workload.late_lines()?;
-    let (host, completed) = host::start(vec![job(dataflow, &tables)?], Cluster::local(options.workers), Passing::Values)?;
-    let mut stream = Stream { definition: dataflow.dataflow()?.definition(), host: &host, completed, arrivals: VecDeque::new() };
+    let hosted = Hosted::start(&[job(dataflow, &tables)?], options.processes, options.workers)?;
+    let mut stream = Stream::into(dataflow, &hosted)?;
     stream.run(&[workload.batch()], 1)?;
     let batches: Vec<Batch> = lines.iter().map(|line| workload.lines_batch(std::slice::from_ref(line))).collect();
     let (warm_up, counted) = batches.split_at(WARM_UP.min(batches.len()));
@@ -67,8 +69,9 @@ pub fn main(options: &StreamOptions) -> Result<()> {
         let started = Instant::now();
         let latencies = Sorted::new(stream.run(batches, in_flight)?);
         let wall = started.elapsed().as_secs_f64();
-        sized(Line::new("stream", dataflow.name()), &workload)
-            .with("workers", options.workers)
+        let line = sized(Line::new("stream", dataflow.name()), &workload);
+        let line = if options.processes > 1 { line.with("processes", options.processes) } else { line };
+        line.with("workers", options.workers)
             .with("tables", tables.as_str())
             .with("in_flight", in_flight)
             .with("batches", batches.len())
@@ -79,22 +82,25 @@ pub fn main(options: &StreamOptions) -> Result<()> {
             .publish(common)?;
     }
     drop(stream);
-    host.close()?;
-    Ok(())
+    hosted.close()
 }
 
 /// A stream of batches into a host.
-struct Stream<'h> {
+pub struct Stream<'h> {
     definition: Definition,
-    host: &'h Host,
-    completed: Completed,
+    hosted: &'h Hosted,
     /// When those that are in flight were offered.
     arrivals: VecDeque<Instant>,
 }
 
 impl Stream<'_> {
-    /// Offers batches, so many in flight at most. Returns from when to when each took, in microseconds.
-    fn run(&mut self, batches: &[Batch], in_flight: usize) -> Result<Vec<f64>> {
+    /// One into the host of a dataflow.
+    pub fn into(dataflow: Measured, hosted: &Hosted) -> Result<Stream<'_>> {
+        Ok(Stream { definition: dataflow.dataflow()?.definition(), hosted, arrivals: VecDeque::new() })
+    }
+
+    /// Offers batches, so many in flight at most. Returns how long each took, in microseconds.
+    pub fn run(&mut self, batches: &[Batch], in_flight: usize) -> Result<Vec<f64>> {
         let mut latencies = Vec::with_capacity(batches.len());
         let mut batches = batches.iter();
         while latencies.len() < latencies.capacity() {
@@ -104,9 +110,9 @@ impl Stream<'_> {
                 let arrived = Instant::now();
                 self.arrivals.push_back(arrived);
                 let plan = plan::plan(&self.definition, batch, Arrival { accept_from: Moment::FIRST, accept_until: Moment::LAST })?;
-                self.host.offer(0, plan, arrived)?;
+                self.hosted.host.offer(0, plan, arrived)?;
             }
-            let run = self.completed.poll(WAIT_MAX)?;
+            let run = self.hosted.completed.poll(WAIT_MAX)?;
             if run.is_empty() {
                 return Err("no batch is complete".into());
             }

@@ -1,19 +1,14 @@
-//! `launch` on one host: the law, what becomes of a service whose processes are killed and suspended, and who ends when.
+//! `launch` on one host: the law, and who ends when. Processes that are killed at random are in `blows.rs`.
 
 use crate::support::known::{ACTIVE, EVENTS, Known, ONLINE, SERVERS, USAGE, rows, same, shuffled, table};
 use crate::support::program::{Failure, Place, Ran};
 use crate::support::service::{Asker, Service, free_port};
-use crate::support::steps::{Clients, each_came_once};
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// How long anything may take to come or to go.
 const WAIT_MAX: Duration = Duration::from_secs(60);
-/// So often a process is killed, where nothing else is asked for.
-const KILLS: u64 = 6;
 
 /// The processes that work in a place, but for those that launch, in the order of their starts.
 pub fn processes(place: &Place) -> Vec<u32> {
@@ -127,10 +122,11 @@ fn feed(service: &Service, known: &Known, part: usize, parts: usize) {
     }
 }
 
-const KNOWN: [&std::sync::LazyLock<Known>; 3] = [&ONLINE, &USAGE, &ACTIVE];
+/// Those that a service has here.
+pub const KNOWN: [&std::sync::LazyLock<Known>; 3] = [&ONLINE, &USAGE, &ACTIVE];
 
 /// The settings of all known dataflows, for one service.
-fn served() -> String {
+pub fn served() -> String {
     let names: Vec<&str> = KNOWN.iter().map(|known| known.dataflow()).collect();
     let set: Vec<String> = KNOWN.iter().map(|known| known.set()).collect();
     format!("{} {}", names.join(" "), set.join(" "))
@@ -182,34 +178,6 @@ pub fn again(place: &Place, service: &Service, before: &[u32], count: usize) -> 
     });
     service.until_ready();
     now
-}
-
-/// Kills and suspends processes while clients feed. Each batch counts once, and the tables are those of a fresh run.
-#[test]
-fn whichever_process_is_killed_or_suspended_each_batch_counts_once() {
-    let kills = std::env::var("KILL_RUNS").ok().map_or(KILLS, |count| count.parse().unwrap());
-    let place = Place::new();
-    let words = format!("online {} --listen 127.0.0.1:{} --heartbeat 300ms", ONLINE.set(), free_port());
-    let service = Service::launched(&place, "-n 2 -w 1 --restart-window 1ms", &words);
-    service.csv("/v1/online/servers", table(&SERVERS, &ONLINE.servers)).ok();
-    let clients = Clients::start(&service.asker, &ONLINE);
-    let mut ids = processes(&place);
-    for seed in 1..=kills {
-        let mut random = ChaCha8Rng::seed_from_u64(seed);
-        std::thread::sleep(Duration::from_millis(random.random_range(1..250)));
-        let which = usize::from(random.random::<bool>());
-        signal(ids[which], if seed % 3 == 0 { "STOP" } else { "KILL" });
-        ids = again(&place, &service, &ids, 2);
-    }
-    let sent = clients.finish();
-    service.same(&ONLINE);
-    each_came_once(&service, sent);
-    let ran = service.end();
-    let restarts = ran.stderr.lines().filter(|line| line.contains("all start again in ")).count();
-    assert_eq!(restarts as u64, kills, "{}", ran.stderr);
-    assert!(ran.stderr.contains("was ended by SIGKILL; all start again"), "{}", ran.stderr);
-    assert!(ran.stderr.contains("it gave no sign of life for "), "{}", ran.stderr);
-    place.run("verify --state state -w 2").succeeds();
 }
 
 #[test]

@@ -6,10 +6,12 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 mod archives;
+mod blows;
 mod brushing;
 mod charts;
 mod cli;
 mod cluster;
+mod crowds;
 mod damage;
 mod databases;
 mod databases_refuse;
@@ -26,6 +28,7 @@ mod help;
 mod kills;
 mod launch;
 mod law;
+mod links;
 mod mqtt;
 mod nats;
 mod objects;

@@ -396,7 +396,7 @@ fn whenever_it_is_killed_each_batch_counts_once() {
     while asker.get("/v1/status").ok().json()["streams"] != 1 {
         std::thread::sleep(Duration::from_millis(5));
     }
-    let clients = Clients::start(&asker, &ONLINE);
+    let clients = Clients::start(&asker, &ONLINE, 3, Duration::from_millis(3));
     for seed in 1..=kills {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         std::thread::sleep(Duration::from_millis(random.random_range(1..120)));
@@ -416,7 +416,7 @@ fn whenever_it_is_killed_each_batch_counts_once() {
     let mut sums = BTreeMap::new();
     add_up(&lines, &mut sums);
     adds_up(&service, "online", &FOLLOWED, &sums);
-    each_came_once(&service, sent);
+    each_came_once(&service, "online", sent);
     service.end();
 }
 

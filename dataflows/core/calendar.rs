@@ -7,7 +7,9 @@
 use crate::time::{self, DAY, Moment, SECOND, TimeError, Written};
 use chrono::{Offset, TimeZone};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 /// A local day: days since 1970-01-01.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -64,6 +66,42 @@ pub enum Naming {
 #[error("\"{0}\" is neither an IANA time zone such as Europe/Berlin nor an offset such as +02:00")]
 pub struct UnknownZone(pub String);
 
+/// The zones that were asked for: to look through one takes longer than all else that a start does.
+static ZONES: Mutex<BTreeMap<&'static str, Vec<(i64, i64)>>> = Mutex::new(BTreeMap::new());
+
+/// All changes of the clock of a zone, as a calendar has them.
+fn changes(zone: chrono_tz::Tz) -> Vec<(i64, i64)> {
+    if zone == chrono_tz::UTC {
+        return Calendar::utc().changes;
+    }
+    let offset_at = |seconds: i64| -> i64 {
+        let utc = chrono::DateTime::from_timestamp(seconds, 0).unwrap_or_default().naive_utc();
+        i64::from(zone.offset_from_utc_datetime(&utc).fix().local_minus_utc())
+    };
+    // No zone changes its clock twice within six hours, so a step of that length meets each change once.
+    const STEP: i64 = 6 * 3600;
+    let first = -2 * 86_400;
+    let last = Moment::LAST.0 / SECOND + 2 * 86_400;
+    let mut changes = vec![(i64::MIN, offset_at(first) * SECOND)];
+    let mut offset = offset_at(first);
+    let mut from = first;
+    while from < last {
+        let until = from + STEP;
+        let next = offset_at(until);
+        if next != offset {
+            let (mut before, mut after) = (from, until);
+            while after - before > 1 {
+                let middle = before + (after - before) / 2;
+                if offset_at(middle) == offset { before = middle } else { after = middle }
+            }
+            changes.push((after * SECOND, next * SECOND));
+            offset = next;
+        }
+        from = until;
+    }
+    changes
+}
+
 impl Calendar {
     /// UTC, which never changes.
     pub fn utc() -> Calendar {
@@ -81,31 +119,8 @@ impl Calendar {
             return Ok(Calendar { name: name.into(), ..Calendar::fixed(seconds) });
         }
         let zone: chrono_tz::Tz = name.parse().map_err(|_| UnknownZone(name.into()))?;
-        let offset_at = |seconds: i64| -> i64 {
-            let utc = chrono::DateTime::from_timestamp(seconds, 0).unwrap_or_default().naive_utc();
-            i64::from(zone.offset_from_utc_datetime(&utc).fix().local_minus_utc())
-        };
-        // No zone changes its clock twice within six hours, so a step of that length meets each change once.
-        const STEP: i64 = 6 * 3600;
-        let first = -2 * 86_400;
-        let last = Moment::LAST.0 / SECOND + 2 * 86_400;
-        let mut changes = vec![(i64::MIN, offset_at(first) * SECOND)];
-        let mut offset = offset_at(first);
-        let mut from = first;
-        while from < last {
-            let until = from + STEP;
-            let next = offset_at(until);
-            if next != offset {
-                let (mut before, mut after) = (from, until);
-                while after - before > 1 {
-                    let middle = before + (after - before) / 2;
-                    if offset_at(middle) == offset { before = middle } else { after = middle }
-                }
-                changes.push((after * SECOND, next * SECOND));
-                offset = next;
-            }
-            from = until;
-        }
+        let mut zones = ZONES.lock().unwrap_or_else(PoisonError::into_inner);
+        let changes = zones.entry(zone.name()).or_insert_with(|| changes(zone)).clone();
         Ok(Calendar { name: name.into(), changes })
     }
 

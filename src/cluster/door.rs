@@ -3,6 +3,9 @@
 //! One thread hears all that come side by side, and waits for none of them. Who has not come to the end of the handshake within
 //! [`HEARD_MAX`] is dropped, however slowly it speaks. Who holds the secret is heard for as long as this process itself does not know yet
 //! what to claim. When all are there, the door stays open, so that one that comes late is told why it is not taken.
+//!
+//! Where too many come at a time, those go first that have said nothing, then those that have shown nothing. One of the others speaks as soon
+//! as it is connected, and is heard before more are let in: so a crowd that is silent keeps nobody out, with TLS or without.
 
 use super::Membership;
 use super::claims::{Claims, Purpose};
@@ -11,13 +14,13 @@ use super::handshake::{Heard, Listener, Refused, Verdict};
 use super::nonce;
 use super::roll::Roll;
 use super::secret::Secret;
-use super::tls::Tls;
+use super::securing::Securing;
+use super::tls::{Tls, carry};
 use super::watch::Alarm;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -40,20 +43,13 @@ impl Door {
         listener.set_nonblocking(true)?;
         let is_closed = Arc::new(AtomicBool::new(false));
         let ends = Arc::clone(&is_closed);
-        let mut reception = Reception {
-            listener,
-            roll,
-            secret: membership.secret.clone(),
-            secured: membership.tls.clone().map(Secured::new),
-            alarm,
-            guests: Vec::new(),
-        };
+        let mut reception =
+            Reception { listener, roll, secret: membership.secret.clone(), tls: membership.tls.clone(), alarm, guests: Vec::new() };
         let thread = std::thread::Builder::new().name("door".into()).spawn(move || {
             while !ends.load(Ordering::Relaxed) {
                 // Who has said something is heard before those who come now may push it out.
                 reception.hear();
                 reception.accept();
-                reception.accept_secured();
                 reception.hear();
                 let [waiting, working] = LOOK_PAUSE;
                 let is_complete = reception.roll.lock().is_complete();
@@ -72,12 +68,31 @@ impl Drop for Door {
 }
 
 /// A connection that may be one of the others.
-struct Guest {
+enum Guest {
+    /// It is to be secured first.
+    Securing(Box<Securing>, Instant),
+    Talking(Talking),
+}
+
+impl Guest {
+    /// How much is known of it: the less, the sooner it makes room for others. Nothing where it stays.
+    fn standing(&self) -> Option<u8> {
+        match self {
+            Guest::Securing(securing, _) => Some(u8::from(securing.is_understood())),
+            Guest::Talking(talking) if talking.talk.is_proved() => None,
+            Guest::Talking(talking) => Some(u8::from(talking.talk.is_greeted()) + 2 * u8::from(talking.is_secured)),
+        }
+    }
+}
+
+/// One that speaks of secrets and claims.
+struct Talking {
     stream: TcpStream,
     talk: Listener,
     /// Of the message that is read.
     bytes: Vec<u8>,
     since: Instant,
+    is_secured: bool,
 }
 
 /// What becomes of a guest.
@@ -89,51 +104,12 @@ enum Fate {
     Enters(Box<Claims>),
 }
 
-/// Secures connections, each in a thread of its own, so that none waits for another.
-struct Secured {
-    tls: Tls,
-    /// How many are under way.
-    open: Arc<AtomicUsize>,
-    done: Sender<TcpStream>,
-    ready: Receiver<TcpStream>,
-}
-
-impl Secured {
-    fn new(tls: Tls) -> Secured {
-        let (done, ready) = channel();
-        Secured { tls, open: Arc::default(), done, ready }
-    }
-
-    /// Begins with one that has come. Where too many are under way it is dropped, and may come again.
-    fn begin(&self, stream: TcpStream, roll: &Arc<Roll>) {
-        if self.open.load(Ordering::Relaxed) >= GUESTS_MAX {
-            return;
-        }
-        self.open.fetch_add(1, Ordering::Relaxed);
-        let (tls, open, done, roll) = (self.tls.clone(), Arc::clone(&self.open), self.done.clone(), Arc::clone(roll));
-        let secure = move || {
-            match tls.accept(stream, HEARD_MAX) {
-                // The door may have closed meanwhile.
-                Ok(stream) => drop(done.send(stream)),
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                    roll.lock().note("someone without a certificate that is believed")
-                }
-                Err(_) => {}
-            }
-            open.fetch_sub(1, Ordering::Relaxed);
-        };
-        if std::thread::Builder::new().name("tls".into()).spawn(secure).is_err() {
-            self.open.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
 struct Reception {
     listener: TcpListener,
     roll: Arc<Roll>,
     secret: Secret,
     /// Where connections are secured first.
-    secured: Option<Secured>,
+    tls: Option<Tls>,
     alarm: Alarm,
     /// The oldest first.
     guests: Vec<Guest>,
@@ -155,42 +131,53 @@ impl Reception {
             if self.guests.len() >= GUESTS_MAX {
                 self.drop_oldest();
             }
-            match &self.secured {
-                Some(secured) => secured.begin(stream, &self.roll),
-                None => self.receive(stream),
+            if stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true)).is_ok() {
+                match &self.tls {
+                    Some(tls) => self.guests.extend(tls.accept(stream).map(|securing| Guest::Securing(Box::new(securing), Instant::now()))),
+                    None => self.guests.extend(talking(&self.secret, stream, Instant::now(), false).map(Guest::Talking)),
+                }
             }
         }
     }
 
-    /// Takes those whose connections are secured.
-    fn accept_secured(&mut self) {
-        while let Some(stream) = self.secured.as_ref().and_then(|secured| secured.ready.try_recv().ok()) {
-            self.receive(stream);
-        }
-    }
-
-    fn receive(&mut self, stream: TcpStream) {
-        let settled = stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true));
-        // Who can't be given a number by chance is dropped, and comes again.
-        if let (Ok(()), Ok(nonce)) = (settled, nonce()) {
-            let talk = Listener::new(self.secret.clone(), nonce);
-            self.guests.push(Guest { stream, talk, bytes: Vec::new(), since: Instant::now() });
-        }
-    }
-
-    /// Makes room: by one that has said nothing, or else by one that has proved nothing.
+    /// Makes room: by one that has said nothing, or else by one that has proved nothing, and of those by the oldest.
     fn drop_oldest(&mut self) {
-        let silent = self.guests.iter().position(|guest| !guest.talk.is_greeted());
-        let oldest = silent.or_else(|| self.guests.iter().position(|guest| !guest.talk.is_proved()));
-        oldest.map(|oldest| self.guests.remove(oldest));
+        let standings = self.guests.iter().enumerate().filter_map(|(place, guest)| Some((guest.standing()?, place)));
+        standings.min().map(|(_, oldest)| self.guests.remove(oldest));
     }
 
     fn hear(&mut self) {
-        for mut guest in std::mem::take(&mut self.guests) {
-            match guest.hear(&self.roll) {
-                Fate::Stays => self.guests.push(guest),
-                Fate::Goes => {}
-                Fate::Enters(claims) => self.let_in(guest.stream, &claims),
+        for guest in std::mem::take(&mut self.guests) {
+            let talking = match guest {
+                Guest::Securing(securing, since) => self.secure(securing, since),
+                Guest::Talking(talking) => Some(talking),
+            };
+            if let Some(mut talking) = talking {
+                match talking.hear(&self.roll) {
+                    Fate::Stays => self.guests.push(Guest::Talking(talking)),
+                    Fate::Goes => {}
+                    Fate::Enters(claims) => self.let_in(talking.stream, &claims),
+                }
+            }
+        }
+    }
+
+    /// Goes on with a connection that is to be secured. Returns it once it is.
+    fn secure(&mut self, mut securing: Box<Securing>, since: Instant) -> Option<Talking> {
+        // Read before the time is looked at, as what is said then.
+        let is_late = since.elapsed() > HEARD_MAX;
+        match securing.step() {
+            Ok(true) => talking(&self.secret, carry(*securing).ok()?, since, true),
+            Ok(false) if is_late => None,
+            Ok(false) => {
+                self.guests.push(Guest::Securing(securing, since));
+                None
+            }
+            Err(error) => {
+                if error.kind() == io::ErrorKind::InvalidData {
+                    self.roll.lock().note("someone without a certificate that is believed");
+                }
+                None
             }
         }
     }
@@ -203,7 +190,14 @@ impl Reception {
     }
 }
 
-impl Guest {
+/// One that has come. Where there is no number by chance for it, it is dropped, and comes again.
+fn talking(secret: &Secret, stream: TcpStream, since: Instant, is_secured: bool) -> Option<Talking> {
+    stream.set_nonblocking(true).ok()?;
+    let talk = Listener::new(secret.clone(), nonce().ok()?);
+    Some(Talking { stream, talk, bytes: Vec::new(), since, is_secured })
+}
+
+impl Talking {
     /// Hears what has come, and answers.
     fn hear(&mut self, roll: &Roll) -> Fate {
         loop {

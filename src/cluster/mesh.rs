@@ -111,7 +111,7 @@ pub fn connect(cluster: &Cluster, meeting: &Meeting, lost: impl FnOnce(Lost) + S
     }
     let mut links: Vec<Option<Link>> = (0..cluster.processes()).map(|_| None).collect();
     for (process, stream) in streams {
-        let link = Link::new(stream, process, alarm.clone()).map_err(|error| MeshError::system(&error))?;
+        let link = Link::new(stream, process, alarm.clone(), &membership.traffic).map_err(|error| MeshError::system(&error))?;
         if let Some(place) = links.get_mut(process) {
             *place = Some(link);
         }

@@ -10,17 +10,24 @@ pub mod launched;
 pub mod link;
 pub mod loopback;
 pub mod mesh;
+pub mod messages;
+pub mod pace;
+pub mod pulse;
 pub mod restarts;
 pub mod roll;
 pub mod secret;
+pub mod securing;
 pub mod tls;
+pub mod traffic;
 pub mod watch;
 
 use generation::Generation;
 use secret::Secret;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 use tls::Tls;
+use traffic::Totals;
 use watch::Lost;
 
 /// How long processes wait for one another, where nothing else is asked for.
@@ -54,6 +61,8 @@ pub struct Membership {
     pub heartbeat: Duration,
     /// The start that all processes belong to, where whoever started them has said it; otherwise process 0 mints one.
     pub generation: Option<Generation>,
+    /// What is sent to the other processes for workers.
+    pub traffic: Arc<Totals>,
     /// Called once, when all processes are connected.
     pub met: fn(),
     /// Called when a process is lost. This process ends by it.
@@ -63,8 +72,16 @@ pub struct Membership {
 impl Default for Membership {
     /// That of one process, which has nobody to meet.
     fn default() -> Membership {
-        let (secret, generation) = (Secret::none(), None);
-        Membership { secret, tls: None, join_timeout: JOIN_TIMEOUT, heartbeat: HEARTBEAT, generation, met: || {}, lost: |_| {} }
+        Membership {
+            secret: Secret::none(),
+            tls: None,
+            join_timeout: JOIN_TIMEOUT,
+            heartbeat: HEARTBEAT,
+            generation: None,
+            traffic: Arc::default(),
+            met: || {},
+            lost: |_| {},
+        }
     }
 }
 

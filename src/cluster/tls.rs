@@ -7,6 +7,7 @@
 //! # Limits
 //! Who connects may be any holder of a certificate of the authority: which process it is, it proves by the secret.
 
+use super::securing::{Securing, flush};
 use crate::certificates;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -70,13 +71,13 @@ impl Tls {
         let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_start_matches('[').trim_end_matches(']');
         let name = ServerName::try_from(host.to_string()).map_err(io::Error::other)?;
         let session = ClientConnection::new(Arc::clone(&self.connects), name).map_err(io::Error::other)?;
-        secured(Connection::Client(session), stream, wait)
+        secured(Securing::new(Connection::Client(session), stream), wait)
     }
 
-    /// Secures a connection that was made to this process, likewise.
-    pub fn accept(&self, stream: TcpStream, wait: Duration) -> io::Result<TcpStream> {
+    /// Begins to secure a connection that was made to this process. What is agreed on is [`carry`]'s to be carried.
+    pub fn accept(&self, stream: TcpStream) -> io::Result<Securing> {
         let session = ServerConnection::new(Arc::clone(&self.accepts)).map_err(io::Error::other)?;
-        secured(Connection::Server(session), stream, wait)
+        Ok(Securing::new(Connection::Server(session), stream))
     }
 }
 
@@ -85,50 +86,20 @@ fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     if found.is_empty() { Err(format!("there are no certificates in {path:?}")) } else { Ok(found) }
 }
 
-/// Comes to an agreement with the other end, and has it carried.
-fn secured(mut session: Connection, mut stream: TcpStream, wait: Duration) -> io::Result<TcpStream> {
+/// Waits until both ends have agreed.
+fn secured(mut securing: Securing, wait: Duration) -> io::Result<TcpStream> {
     let deadline = Instant::now() + wait;
-    stream.set_nonblocking(false)?;
-    stream.set_write_timeout(Some(wait))?;
-    // Whether the other end speaks TLS at all: strangers are told nothing.
-    let mut is_understood = false;
+    securing.stream().set_write_timeout(Some(wait))?;
     loop {
-        flush(&mut session, &mut stream)?;
-        if !session.is_handshaking() {
-            break;
-        }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        stream.set_read_timeout(Some(left))?;
-        match session.read_tls(&mut stream) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) => match session.process_new_packets() {
-                Ok(_) => is_understood |= session.protocol_version().is_some() || session.wants_write(),
-                Err(error) => {
-                    if is_understood {
-                        // It may be gone.
-                        flush(&mut session, &mut stream).ok();
-                    }
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, error));
-                }
-            },
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        securing.stream().set_read_timeout(Some(left))?;
+        if securing.step()? {
+            return carry(securing);
         }
     }
-    stream.set_read_timeout(None)?;
-    stream.set_write_timeout(None)?;
-    stream.set_nodelay(true)?;
-    carry(session, stream)
-}
-
-fn flush(session: &mut Connection, into: &mut impl Write) -> io::Result<()> {
-    while session.wants_write() {
-        session.write_tls(into)?;
-    }
-    Ok(())
 }
 
 /// The outer connection with its session.
@@ -180,8 +151,14 @@ fn settled(session: &mut Connection, said: &mut Vec<u8>) -> io::Result<IoState> 
     Ok(state)
 }
 
-/// Carries bytes between a session and an inner connection, in two threads. Returns the other end of that.
-fn carry(session: Connection, stream: TcpStream) -> io::Result<TcpStream> {
+/// Carries bytes between a session that both ends have agreed on and an inner connection, in two threads. Returns the other end of that,
+/// which stands for the secured connection from then on.
+pub fn carry(securing: Securing) -> io::Result<TcpStream> {
+    let (session, stream) = securing.into_parts();
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(None)?;
+    stream.set_write_timeout(None)?;
+    stream.set_nodelay(true)?;
     let (inner, ours) = pair()?;
     let (mut inner, mut coming, mut going) = (inner.try_clone()?, stream.try_clone()?, inner);
     let outer = Arc::new(Outer { session: Mutex::new(session), stream: Mutex::new(stream) });

@@ -1,34 +1,32 @@
 //! Signs of life: how a process notices that another one is lost, and says which was the first.
 //!
-//! Two processes have a connection for this alone, so that a full one between workers is not taken for a dead process. Both say [`BEAT`]
-//! twice within a heartbeat. A process is lost when its connection ends without [`BYE`], or when it is silent for almost three heartbeats:
+//! Two processes have a connection for this alone, so that a full one between workers is not taken for a dead process. Both say
+//! [`BEAT`](super::pulse::BEAT) twice within a heartbeat. A process is lost when its connection ends without [`BYE`], or when it is silent for almost three heartbeats:
 //! it has died, hangs, is suspended, or the network between the two is cut. Who notices it tells the others [`LOST`] before it ends. So all
 //! name the one that was lost first, and not one that ended because of it.
+//!
+//! A connection of workers that breaks is a loss, too; and so is one that stands still while signs of life come ([`super::traffic`]).
 //!
 //! One thread does it for all other processes. What it tells is the end of this process: there is no way back into a computation that has
 //! lost a part.
 //!
 //! # Limits
-//! A connection of workers that stands still while signs of life come is not noticed.
+//! A connection for points that stands still while signs of life come is not noticed: a store may be slow.
 
-use std::io::{self, Read, Write};
+use super::pulse::{BYE, LOST, Pulse, Said};
+use super::traffic::Traffic;
+use std::io;
 use std::net::TcpStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// A sign of life.
-const BEAT: u8 = 1;
-/// The work is done: what ends now is no loss.
-const BYE: u8 = 2;
-/// A process is lost, and which.
-const LOST: u8 = 3;
-/// Its kind, and the number of a process.
-const MESSAGE_BYTES: usize = 3;
 /// So often within a heartbeat a sign of life is given.
 const BEATS: u32 = 2;
 /// A process is lost after so many quarters of a heartbeat without one: less than three, so that it is told by then.
 const SILENT_QUARTERS: u32 = 11;
+/// How long nothing of what was sent may arrive, at least: what is lost on a bad network is sent again after longer and longer pauses.
+const STALLED_MIN: Duration = Duration::from_millis(2500);
 /// How long a broken connection of workers waits for what signs of life say.
 const GRACE_MAX: Duration = Duration::from_millis(300);
 
@@ -55,6 +53,19 @@ pub enum Lost {
         /// For how long.
         silent: Duration,
     },
+    /// It gives signs of life, and what workers send does not reach it.
+    #[error(
+        "lost process {process} at {address:?}: nothing of what was sent to it has arrived for {} ms, though it gives signs of life",
+        .stalled.as_millis()
+    )]
+    Stalled {
+        /// Its number.
+        process: usize,
+        /// Its address.
+        address: String,
+        /// For how long.
+        stalled: Duration,
+    },
     /// Another process has noticed it first.
     #[error("lost process {process} at {address:?}: process {by} noticed it")]
     Elsewhere {
@@ -79,6 +90,8 @@ pub enum Lost {
 #[derive(Default)]
 struct Inbox {
     added: Vec<(usize, TcpStream)>,
+    /// What counts the bytes of connections of workers.
+    carried: Vec<(usize, Arc<Traffic>)>,
     /// A connection of workers that broke, and how.
     cut: Option<(usize, String, Instant)>,
     ending: Option<Ending>,
@@ -167,83 +180,16 @@ impl Alarm {
         self.0.changed.notify_all();
     }
 
+    /// From now on, this counts what is written to a process that is watched, and read from it.
+    pub fn carries(&self, process: usize, traffic: Arc<Traffic>) {
+        self.0.lock().carried.push((process, traffic));
+        self.0.changed.notify_all();
+    }
+
     /// A connection of workers is broken.
     pub fn cut(&self, process: usize, why: String) {
         self.0.lock().cut.get_or_insert((process, why, Instant::now()));
         self.0.changed.notify_all();
-    }
-}
-
-/// Another process, as the watch sees it.
-struct Pulse {
-    process: usize,
-    stream: TcpStream,
-    bytes: Vec<u8>,
-    heard: Instant,
-    /// Why nothing could be said to it.
-    broken: Option<String>,
-    /// Its work is done.
-    is_over: bool,
-}
-
-/// What a connection says whose other end is gone.
-pub const ENDED: &str = "its connection ended";
-
-/// Why a connection is broken. A process that is killed resets those on which it has not read all.
-pub fn why(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => ENDED.into(),
-        _ => error.to_string(),
-    }
-}
-
-/// What has come from another process.
-enum Said {
-    Nothing,
-    Lost(usize),
-    Ended(String),
-}
-
-impl Pulse {
-    /// Reads all that has come, in order.
-    fn hear(&mut self, now: Instant) -> Said {
-        let mut block = [0; 256];
-        while !self.is_over {
-            let read = match self.stream.read(&mut block) {
-                Ok(0) => return Said::Ended(ENDED.into()),
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Said::Ended(why(&error)),
-            };
-            self.heard = now;
-            self.bytes.extend_from_slice(block.get(..read).unwrap_or_default());
-            while let Some((message, rest)) = self.bytes.split_first_chunk::<MESSAGE_BYTES>() {
-                let [kind, low, high] = *message;
-                self.bytes = rest.to_vec();
-                match kind {
-                    BEAT => {}
-                    BYE => self.is_over = true,
-                    LOST => return Said::Lost(usize::from(u16::from_le_bytes([low, high]))),
-                    _ => return Said::Ended("it says what has no meaning".into()),
-                }
-            }
-        }
-        match self.broken.take() {
-            Some(why) if !self.is_over => Said::Ended(why),
-            _ => Said::Nothing,
-        }
-    }
-
-    fn say(&mut self, kind: u8, process: usize) {
-        let [low, high] = u16::try_from(process).unwrap_or(u16::MAX).to_le_bytes();
-        match self.stream.write(&[kind, low, high]) {
-            Ok(MESSAGE_BYTES) => {}
-            Ok(_) => self.broken = Some("its connection takes no more".into()),
-            // It does not read, and will be silent too.
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-            Err(error) => self.broken = Some(why(&error)),
-        }
     }
 }
 
@@ -269,18 +215,24 @@ impl Watching {
                 true => inbox,
                 false => shared.changed.wait_timeout(inbox, pause).unwrap_or_else(PoisonError::into_inner).0,
             };
-            let (added, cut, ending) = (std::mem::take(&mut inbox.added), inbox.cut.clone(), inbox.ending);
+            let (added, carried) = (std::mem::take(&mut inbox.added), std::mem::take(&mut inbox.carried));
+            let (cut, ending) = (inbox.cut.clone(), inbox.ending);
             drop(inbox);
             let now = Instant::now();
             for (process, stream) in added {
-                if let Err(error) = stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true)) {
-                    return Some(Lost::Ended { process, address: self.address(process), why: error.to_string() });
+                match Pulse::new(process, stream, now) {
+                    Ok(pulse) => self.pulses.push(pulse),
+                    Err(error) => return Some(Lost::Ended { process, address: self.address(process), why: error.to_string() }),
                 }
-                self.pulses.push(Pulse { process, stream, bytes: Vec::new(), heard: now, broken: None, is_over: false });
+            }
+            for (process, traffic) in carried {
+                if let Some(pulse) = self.pulses.iter_mut().find(|pulse| pulse.process == process) {
+                    pulse.traffic = Some(traffic);
+                }
             }
             match ending {
                 Some(Ending::Done) => {
-                    let process = self.watched.process;
+                    let process = self.watched.process as u64;
                     self.pulses.iter_mut().for_each(|pulse| pulse.say(BYE, process));
                     return None;
                 }
@@ -288,7 +240,7 @@ impl Watching {
                 None => {}
             }
             if let Some((process, lost)) = self.look(now, cut) {
-                self.pulses.iter_mut().for_each(|pulse| pulse.say(LOST, process));
+                self.pulses.iter_mut().for_each(|pulse| pulse.say(LOST, process as u64));
                 return Some(lost);
             }
         }
@@ -300,9 +252,12 @@ impl Watching {
         // This process may have been suspended: the others were not silent meanwhile.
         let gap = now.duration_since(std::mem::replace(&mut self.looked, now));
         if gap > heartbeat / 2 {
-            self.pulses.iter_mut().for_each(|pulse| pulse.heard += gap);
+            for pulse in &mut self.pulses {
+                pulse.heard += gap;
+                pulse.delivery.excuse(gap);
+            }
         }
-        let said: Vec<(usize, Said)> = self.pulses.iter_mut().map(|pulse| (pulse.process, pulse.hear(now))).collect();
+        let said: Vec<(usize, Said)> = self.pulses.iter_mut().map(|pulse| (pulse.process, pulse.hear(now, heartbeat))).collect();
         for (by, said) in &said {
             if let Said::Lost(process) = said {
                 let (by, address) = (*by, self.address(*process));
@@ -325,12 +280,16 @@ impl Watching {
             let (process, silent) = (pulse.process, now.duration_since(pulse.heard));
             return Some((process, Lost::Silent { process, address: self.address(process), silent }));
         }
+        let stalled = self.pulses.iter_mut().filter(|pulse| !pulse.is_over).map(|pulse| (pulse.stalled(now), pulse.process)).max();
+        if let Some((stalled, process)) = stalled.filter(|(stalled, _)| *stalled > silence.max(STALLED_MIN)) {
+            return Some((process, Lost::Stalled { process, address: self.address(process), stalled }));
+        }
         if let Some((process, why, _)) = cut.filter(|(.., since)| now.duration_since(*since) > GRACE_MAX.min(heartbeat)) {
             return Some((process, Lost::Ended { process, address: self.address(process), why }));
         }
         if self.beaten.is_none_or(|beaten| now.duration_since(beaten) >= heartbeat / BEATS) {
             self.beaten = Some(now);
-            self.pulses.iter_mut().filter(|pulse| !pulse.is_over).for_each(|pulse| pulse.say(BEAT, own));
+            self.pulses.iter_mut().filter(|pulse| !pulse.is_over).for_each(Pulse::beat);
         }
         None
     }

@@ -19,3 +19,4 @@ pub mod sources;
 pub mod sqlite_file;
 pub mod ssh_server;
 pub mod steps;
+pub mod wire;
