@@ -7,6 +7,7 @@
 
 mod archives;
 mod brushing;
+mod bucket_state;
 mod charts;
 mod cli;
 mod cluster;

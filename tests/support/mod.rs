@@ -11,6 +11,7 @@ pub mod postgres_server;
 pub mod program;
 pub mod proxy;
 pub mod receiver;
+pub mod s3_faults;
 pub mod s3_server;
 pub mod service;
 pub mod sources;
