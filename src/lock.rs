@@ -100,11 +100,21 @@ impl Holder {
     fn read(file: &mut File) -> String {
         let mut text = Vec::new();
         let read = file.take(HOLDER_BYTES_MAX).read_to_end(&mut text).is_ok();
-        match serde_json::from_slice(&text) {
-            Ok(Holder { pid, host, since, command }) if read => format!("process {pid} on {host:?} ({command:?}, since {since})"),
+        match serde_json::from_slice::<Holder>(&text) {
+            Ok(holder) if read => holder.words(),
             _ => "another process".into(),
         }
     }
+
+    fn words(&self) -> String {
+        let Holder { pid, host, since, command } = self;
+        format!("process {pid} on {host:?} ({command:?}, since {since})")
+    }
+}
+
+/// This process, in the words in which others are told who it is.
+pub(crate) fn holder() -> String {
+    Holder::current().words()
 }
 
 pub(crate) fn host() -> String {

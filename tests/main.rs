@@ -8,6 +8,7 @@
 mod archives;
 mod blows;
 mod brushing;
+mod bucket_state;
 mod charts;
 mod cli;
 mod cluster;

@@ -7,6 +7,7 @@ use super::values;
 use crate::registry;
 use crate::shown;
 use crate::sinks::Format;
+use crate::state::home::Home;
 use clap::builder::{PossibleValuesParser, ValueParser};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -72,7 +73,8 @@ pub fn command() -> Command {
         .subcommand(
             Command::new("compact")
                 .about("Fold the batches of a state into what they come to, and remove what was taken back")
-                .arg(own_state()),
+                .arg(own_state())
+                .arg(scratch()),
         )
         .subcommand(
             Command::new("status")
@@ -129,9 +131,18 @@ fn cluster() -> [Arg; 8] {
     .map(|arg| arg.help_heading("Workers"))
 }
 
-/// The folder of a state that is opened.
+/// The state that is opened.
 fn own_state() -> Arg {
-    flag("state", "DIR", "The folder of the state, which nobody has open").required(true)
+    flag("state", "DIR", "The folder of the state, which nobody has open; or s3://BUCKET/PREFIX").required(true)
+}
+
+/// What a state in a bucket needs on this machine.
+fn scratch() -> Arg {
+    flag(
+        "scratch",
+        "DIR",
+        "With a state in a bucket: the folder of this machine for its tables and points; what is lost of it is made anew",
+    )
 }
 
 /// The folder of a state that is read.
@@ -165,9 +176,10 @@ fn serve() -> Command {
                 .default_missing_value("1")
                 .value_parser(clap::value_parser!(u64)),
         )
-        .arg(flag("state", "DIR", "The folder of what it is given and what follows from it; `retally run --state` takes it too"))
+        .arg(flag("state", "DIR", "The folder of what it is given and what follows from it, or s3://BUCKET/PREFIX; `retally run --state` takes it too"))
+        .arg(scratch())
         .arg(flag("listen", "HOST:PORT", "Where it listens; port 0 finds a free one [default: 127.0.0.1:7878]"))
-        .arg(flag("config", "FILE", "listen, state, and settings and mappings of dataflows, from a file such as retally.toml"))
+        .arg(flag("config", "FILE", "listen, state, scratch, and settings and mappings of dataflows, from a file such as retally.toml"))
         .arg(
             flag("watch", "DATAFLOW.INPUT=DIR", "This folder is the table of the input: what appears in it is delivered, what is gone or changed is taken back")
                 .action(ArgAction::Append),
@@ -293,6 +305,7 @@ fn verify() -> Command {
     Command::new("verify")
         .about("Compute everything that a state holds anew from its journal, and compare: exit code 1 where anything differs")
         .arg(own_state())
+        .arg(scratch())
         .arg(workers())
 }
 
@@ -351,7 +364,11 @@ fn forget() -> Command {
                 .help("The value is the text itself, and not also the same number or UUID written otherwise (usual with ids=text)"),
         )
         .args(server())
-        .arg(flag("state", "DIR", "The folder of a state that nobody has open, instead of a service").conflicts_with("server"))
+        .arg(
+            flag("state", "DIR", "The folder of a state that nobody has open, or s3://BUCKET/PREFIX, instead of a service")
+                .conflicts_with("server"),
+        )
+        .arg(scratch())
         .arg(wait())
         .after_help("Example:\n  retally forget online events device_id=17 --state state\n  retally compact --state state")
 }
@@ -402,10 +419,27 @@ pub fn written(flag: &str, text: &str) -> Result<PathBuf, CliError> {
 }
 
 /// Where the state of a run is, if a command line says so.
-pub fn state_dir(matches: &ArgMatches) -> Result<Option<PathBuf>, CliError> {
-    // Not every command has the flag.
-    let given = matches.try_get_one::<String>("state").ok().flatten();
-    given.map(|dir| written("state", dir)).transpose()
+pub fn home_of(matches: &ArgMatches) -> Result<Option<Home>, CliError> {
+    // Not every command has the flags.
+    let text = |name: &str| matches.try_get_one::<String>(name).ok().flatten();
+    text("state").map(|state| home(state, text("scratch"))).transpose()
+}
+
+/// Where a state is, by its folder or URL, and by its scratch folder.
+pub fn home(state: &str, scratch: Option<&String>) -> Result<Home, CliError> {
+    match scratch {
+        None if Home::is_bucket(state) => {
+            let error = CliError::usage("a state in a bucket needs a folder of this machine for its tables");
+            Err(error.hint("say which: --scratch DIR; what is lost of it is made anew"))
+        }
+        Some(scratch) if Home::is_bucket(state) && !state.contains(['@', '?', '#']) => {
+            Ok(Home::Bucket { url: state.trim_end_matches('/').into(), scratch: written("scratch", scratch)? })
+        }
+        Some(_) if !state.contains("://") => {
+            Err(CliError::usage("--scratch is of a state in a bucket").hint("leave it out: a folder has all that it needs"))
+        }
+        _ => Ok(Home::Folder(written("state", state)?)),
+    }
 }
 
 fn out_dir(help: &'static str) -> Arg {
@@ -446,7 +480,8 @@ fn run(dataflow: &dyn Dataflow) -> Command {
             )
             .action(ArgAction::Append),
         )
-        .arg(flag("state", "DIR", "Go on where the last run with this folder ended: what it was given is there, and this input is added to it. Tables are in DIR/tables.sqlite too"))
+        .arg(flag("state", "DIR", "Go on where the last run with this folder ended: what it was given is there, and this input is added to it. Tables are in DIR/tables.sqlite too. Or s3://BUCKET/PREFIX"))
+        .arg(scratch().requires("state"))
         .arg(
             flag("sync", "INPUT=DIR", "With --state: this folder is the table of the input. What is new in it is delivered, what is gone or changed is retracted")
                 .action(ArgAction::Append)

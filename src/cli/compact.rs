@@ -4,7 +4,7 @@ use super::args;
 use super::error::{CliError, listen_to_signals, unless_broken_pipe};
 use crate::numbers::grouped;
 use crate::registry;
-use crate::state::{Compacted, Folded, State, StateError};
+use crate::state::{Compacted, Folded, State};
 use clap::ArgMatches;
 use indicatif::HumanBytes;
 use retally_core::contract::Dataflow;
@@ -12,13 +12,11 @@ use std::io::{Write, stdout};
 
 /// Runs the command.
 pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
-    let Some(dir) = args::state_dir(matches)? else { return Ok(()) };
-    if !dir.is_dir() {
-        return Err(StateError::Missing(dir).into());
-    }
+    let Some(home) = args::home_of(matches)? else { return Ok(()) };
+    State::look_for(&home)?;
     listen_to_signals()?;
     let plain = |name: &str| registry::dataflow(name).map(Dataflow::definition);
-    let Compacted { folded: Folded { batches, erased, holding }, before, after } = State::open(&dir)?.compact(&plain)?;
+    let Compacted { folded: Folded { batches, erased, holding }, before, after } = State::open(&home)?.compact(&plain)?;
     let line = format!("{} batches: {} before, {} now", grouped(&batches.to_string()), HumanBytes(before), HumanBytes(after));
     unless_broken_pipe(writeln!(stdout(), "{line}"))?;
     if erased > 0 {

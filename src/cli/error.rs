@@ -167,9 +167,13 @@ impl From<StateError> for CliError {
         let hint = hint.unwrap_or(match error {
             StateError::InUse { .. } => "nothing was written; run again when it is done: its lock ends with it",
             StateError::NoState(_) => "give a folder that is not there yet, or an empty one",
+            StateError::NoScratch(_) => "give a folder that is not there yet, or an empty one: --scratch DIR",
+            StateError::Fenced { .. } => "one process at a time writes a state: what this one has acknowledged is there; end one of them",
+            StateError::Unconditional(_) => "take a server that does, such as Amazon's, Cloudflare's or MinIO's; or a folder",
             StateError::Missing(_) => "look at the path; `retally run DATAFLOW ... --state DIR` makes one",
             StateError::Format { .. } => "use the version of the program that wrote it, or deliver the files again into a new folder",
             StateError::Damaged { .. } => "nothing was written; restore the folder from a copy, or deliver the files again into a new one",
+            StateError::Io { ref path, .. } if path.starts_with("s3:") || path.starts_with("s3a:") => BUCKET_HINT,
             StateError::Unsynced { .. } => "the batch may be there or not: run again, and what is there is taken up",
             StateError::Input { .. } => "nothing was written; see that the file is there and may be read",
             StateError::Io { .. } | StateError::Ingest(_) => "nothing was written; see that you may read and write there",

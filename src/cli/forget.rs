@@ -8,12 +8,12 @@ use crate::engine;
 use crate::registry;
 use crate::state::forget::{ForgetError, Forgetting};
 use crate::state::frame::{Answer, Only};
-use crate::state::{Of, State, StateError};
+use crate::state::home::Home;
+use crate::state::{Of, State};
 use clap::ArgMatches;
 use indicatif::HumanCount;
 use serde_json::{Value, json};
 use std::io::{Write, stdout};
-use std::path::Path;
 use uuid::Uuid;
 
 /// Runs the command.
@@ -22,8 +22,8 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let (dataflow, input, which) = (text("dataflow"), text("input"), text("which"));
     let (field, value) = which.split_once('=').ok_or_else(|| CliError::usage(format!("{which:?} is not FIELD=VALUE")))?;
     let exact = matches.get_flag("exact");
-    let shown = match args::state_dir(matches)? {
-        Some(dir) => of_state(&dir, dataflow, input, Only { field: field.into(), value: value.into(), exact })?,
+    let shown = match args::home_of(matches)? {
+        Some(home) => of_state(&home, dataflow, input, Only { field: field.into(), value: value.into(), exact })?,
         None => {
             let (wait, key) = (text("wait"), Uuid::new_v4().to_string());
             let which =
@@ -39,17 +39,15 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
 }
 
 /// Adds the batch to a state that nobody has open. Tables follow when it is next taken up.
-fn of_state(dir: &Path, dataflow: &str, input: &str, only: Only) -> Result<String, CliError> {
-    if !dir.is_dir() {
-        return Err(StateError::Missing(dir.into()).into());
-    }
+fn of_state(home: &Home, dataflow: &str, input: &str, only: Only) -> Result<String, CliError> {
+    State::look_for(home)?;
     let Some(known) = registry::dataflow(dataflow) else { return Ok(String::new()) };
     let plain = known.definition();
     let inputs: Vec<&str> = plain.inputs.iter().map(|input| input.name).collect();
     let declared = plain.inputs.iter().find(|declared| declared.name == input);
     let declared = declared.ok_or_else(|| CliError::usage(format!("{dataflow} has no input {input:?}, but {}", inputs.join(" and "))))?;
     super::error::listen_to_signals()?;
-    let mut state = State::open(dir)?;
+    let mut state = State::open(home)?;
     let Forgetting { parts, records } = state.files().forget(Of { plain: &plain, definition: &plain }, declared, &only)?;
     let files = parts.len() as u64;
     let answer = Answer { accepted: records, ..Answer::default() };

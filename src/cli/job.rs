@@ -13,13 +13,14 @@ use crate::serve::served::Served;
 use crate::shown;
 use crate::sinks::{self, Format, Sink};
 use crate::state::State;
+use crate::state::home::Home;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use retally_core::contract::{Dataflow, Definition, Graph, Settings, Table};
 use retally_core::definition::{FileOptions, TextFormat};
 use retally_core::time::Moment;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,7 +95,7 @@ pub fn job(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Job, CliErro
     })
 }
 
-/// A dataflow of a service whose state is in `dir`, with the settings of a configuration file and of `--set`.
+/// A dataflow of a service whose points are in `dir`, with the settings of a configuration file and of `--set`.
 pub fn served(dataflow: &dyn Dataflow, matches: &ArgMatches, dir: &Path) -> Result<Served, CliError> {
     let plain = dataflow.definition();
     let mut definition = plain.clone();
@@ -132,14 +133,15 @@ pub fn served(dataflow: &dyn Dataflow, matches: &ArgMatches, dir: &Path) -> Resu
     Ok(Served::new(plain, job))
 }
 
-/// The folder of a service's state: by its flag, or by the configuration file.
-pub fn state_of(matches: &ArgMatches) -> Result<PathBuf, CliError> {
-    match args::state_dir(matches)? {
-        Some(dir) => Ok(dir),
-        None => match mapping::read(matches)?.state {
-            Some(dir) => args::written("state", &dir),
-            None => Err(CliError::usage("a service needs a folder for what it is given").hint("say which: --state DIR")),
-        },
+/// Where a service's state is: by its flags, or by the configuration file.
+pub fn state_of(matches: &ArgMatches) -> Result<Home, CliError> {
+    let file = mapping::read(matches)?;
+    let text = |name: &str| matches.get_one::<String>(name).cloned();
+    match (text("state"), file.state) {
+        // A folder that a flag names needs nothing of what the file says of a bucket.
+        (Some(state), _) if !Home::is_bucket(&state) => args::home(&state, text("scratch").as_ref()),
+        (Some(state), _) | (None, Some(state)) => args::home(&state, text("scratch").or(file.scratch).as_ref()),
+        (None, None) => Err(CliError::usage("a service needs a folder for what it is given").hint("say which: --state DIR")),
     }
 }
 
@@ -202,7 +204,7 @@ fn points(graph: &dyn Graph, matches: &ArgMatches) -> Result<Destination, CliErr
             Ok(sinks::Destination::Directory(dir)) => Ok(Destination::File(dir.join("points.lp"))),
             _ => Ok(Destination::Nowhere),
         },
-        (None, None) => Ok(args::state_dir(matches)?.map_or(Destination::Nowhere, |dir| Destination::Store(State::points(&dir)))),
+        (None, None) => Ok(args::home_of(matches)?.map_or(Destination::Nowhere, |home| Destination::Store(State::points(home.local())))),
     }
 }
 

@@ -28,8 +28,10 @@ use std::collections::BTreeMap;
 pub struct File {
     /// Where a service listens.
     pub listen: Option<String>,
-    /// The folder of its state.
+    /// Where its state is.
     pub state: Option<String>,
+    /// What a state in a bucket needs on this machine.
+    pub scratch: Option<String>,
     /// Dataflows by name.
     #[serde(flatten)]
     dataflows: BTreeMap<String, Section>,

@@ -9,6 +9,7 @@ use crate::registry;
 use crate::sinks::SinkError;
 use crate::sinks::live::read::{Question, Reader, Text};
 use crate::state::State;
+use crate::state::home::Home;
 use clap::ArgMatches;
 use retally_core::contract::Table;
 use retally_core::row::ColumnType;
@@ -147,6 +148,10 @@ impl<'m> Asked<'m> {
 
 /// Opens the tables of a state.
 pub fn open_state(dir: &Path) -> Result<Reader, CliError> {
+    if dir.to_str().is_some_and(Home::is_bucket) {
+        let error = CliError::usage(format!("the tables of {dir:?} are not in the bucket, but in the scratch folder of its service"));
+        return Err(error.hint("give that folder: --state SCRATCH"));
+    }
     let path = State::tables(dir);
     if !path.is_file() {
         let error = CliError::failed(format!("the state {dir:?} has no tables"));

@@ -40,8 +40,8 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
         driver.quiet = matches.get_flag("quiet");
         driver.progress = ProgressShown::new(driver.quiet);
         let mut opened = Vec::new();
-        if let Some(dir) = args::state_dir(matches)? {
-            let (stored, tables) = Stored::open(dir, dataflow.definition(), &job, matches)?;
+        if let Some(home) = args::home_of(matches)? {
+            let (stored, tables) = Stored::open(&home, dataflow.definition(), &job, matches)?;
             driver.stored = Some(stored);
             // What is there follows from the state, whatever is in this input.
             opened.push((tables, Deletions::Any));

@@ -17,6 +17,7 @@ use crate::serve::{self, Options, member};
 use crate::shown;
 use crate::sinks::{Destination, Format};
 use crate::state::folders::Folder;
+use crate::state::home::Home;
 use clap::ArgMatches;
 use retally_core::contract::InputKind;
 use std::io::{Write, stdout};
@@ -60,11 +61,13 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     // Where nobody says where, what a demonstration is given is gone with it.
     let folder =
         seed.map(|_| tempfile::tempdir().map_err(|error| CliError::failed(format!("could not create a folder: {error}")))).transpose()?;
-    let state = match (job::state_of(matches), &folder) {
-        (Err(_), Some(folder)) => folder.path().join("state"),
-        (state, _) => state?,
+    let state = match &folder {
+        Some(folder) if !matches.contains_id("state") && mapping::read(matches)?.state.is_none() => {
+            Home::Folder(folder.path().join("state"))
+        }
+        _ => job::state_of(matches)?,
     };
-    let dataflows = dataflows.map(|dataflow| job::served(dataflow, matches, &state)).collect::<Result<Vec<_>, _>>()?;
+    let dataflows = dataflows.map(|dataflow| job::served(dataflow, matches, state.local())).collect::<Result<Vec<_>, _>>()?;
     if let Some((first, second)) = two_in_a_file(&dataflows) {
         let error = CliError::usage(format!("--points would hold the points of {first} and {second} in one file"));
         return Err(error.hint("serve them apart, or give a store or a server"));

@@ -7,6 +7,7 @@ use super::table;
 use crate::numbers::grouped;
 use crate::state::State;
 use crate::state::frame::{Answer, Frame};
+use crate::state::home::Home;
 use clap::ArgMatches;
 use retally_core::time::Moment;
 use serde_json::Value;
@@ -21,8 +22,10 @@ const COLUMNS: [(&str, bool); 7] =
 
 /// Runs the command.
 pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
-    let Some(dir) = args::state_dir(matches)? else { return of_service(&Server::of(matches)?) };
-    let (frames, torn) = State::look(&dir)?;
+    let Some(given) = matches.get_one::<String>("state") else { return of_service(&Server::of(matches)?) };
+    // Of a bucket, nothing is kept here.
+    let scratch = std::env::temp_dir().display().to_string();
+    let (frames, torn) = State::look(&args::home(given, Home::is_bucket(given).then_some(&scratch))?)?;
     if torn > 0 {
         say("note: a batch is being written, or its process ended while it was: it is not there");
     }

@@ -10,13 +10,13 @@ use crate::shown;
 use crate::sinks::{self, Sink};
 use crate::state::folders::{Difference, Folder};
 use crate::state::frame::{Answer, Part};
+use crate::state::home::Home;
 use crate::state::{Kept, Of, State};
 use clap::ArgMatches;
 use retally_core::Epoch;
 use retally_core::contract::{Definition, InputKind};
 use retally_core::time::Moment;
 use std::collections::VecDeque;
-use std::path::PathBuf;
 
 /// A state, and what a run adds to it.
 pub struct Stored {
@@ -36,13 +36,17 @@ pub struct Stored {
 
 impl Stored {
     /// Opens the state of a command line, and the database of its tables.
-    pub fn open(dir: PathBuf, plain: Definition, job: &Job, matches: &ArgMatches) -> Result<(Stored, Box<dyn Sink>), CliError> {
+    pub fn open(home: &Home, plain: Definition, job: &Job, matches: &ArgMatches) -> Result<(Stored, Box<dyn Sink>), CliError> {
         let folders = folders(&job.definition, matches)?;
-        let state = State::open(&dir)?;
+        let state = State::open(home)?;
         if state.torn() > 0 {
-            say(&format!("note: {:?} ends with a batch that was not there yet when its process ended; it is cut off", dir.join("journal")));
+            let journal = state.path().join("journal");
+            say(&format!("note: {journal:?} ends with a batch that was not there yet when its process ended; it is cut off"));
         }
-        let tables = sinks::Destination::Sqlite(State::tables(&dir));
+        if state.is_scratch_new() {
+            say(&format!("note: the scratch folder {:?} was that of another state: all in it is made anew", home.local()));
+        }
+        let tables = sinks::Destination::Sqlite(State::tables(home.local()));
         let mut tables = job::open_sink(job, &tables, sinks::Format::default(), matches)?;
         if let Some(reached) = tables.reached(plain.name)? {
             state.check_reached(plain.name, reached.epoch)?;
@@ -70,7 +74,7 @@ impl Stored {
             return Ok(Some(Next::Replay(epoch, plan)));
         }
         if self.state.epoch(self.plain.name) == 0 && batches.is_empty() && self.folders.is_empty() {
-            let message = format!("the state {:?} has no batches of {} yet", self.state.dir(), self.plain.name);
+            let message = format!("the state {:?} has no batches of {} yet", self.state.path(), self.plain.name);
             return Err(CliError::usage(message).hint("say what is in them: INPUT=PATH, or --sync INPUT=DIR"));
         }
         loop {
@@ -110,7 +114,7 @@ impl Stored {
     pub fn taken_up(&self, summary: &Summary) {
         if !self.quiet {
             let batches = self.state.frames(self.plain.name).count() as u64;
-            say(&show::taken_up(&self.state.dir().display().to_string(), batches, summary));
+            say(&show::taken_up(&self.state.path().display().to_string(), batches, summary));
         }
     }
 

@@ -25,18 +25,16 @@ const SHOWN_MAX: usize = 5;
 
 /// Runs the command.
 pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
-    let Some(dir) = args::state_dir(matches)? else { return Ok(()) };
-    if !dir.is_dir() {
-        return Err(crate::state::StateError::Missing(dir).into());
-    }
+    let Some(home) = args::home_of(matches)? else { return Ok(()) };
+    State::look_for(&home)?;
     let workers = job::cluster_of_one(matches)?;
     super::error::listen_to_signals()?;
-    let state = State::open(&dir)?;
+    let state = State::open_to_read(&home)?;
     state.check()?;
     let names: BTreeSet<&str> = state.all_frames().iter().map(|frame| frame.dataflow.as_str()).collect();
     let mut differ = 0;
     for dataflow in names.iter().filter_map(|name| registry::dataflow(name)) {
-        differ += verify(&state, dataflow, &dir, workers)?;
+        differ += verify(&state, dataflow, home.local(), workers)?;
     }
     match differ {
         0 => unless_broken_pipe(writeln!(stdout(), "nothing differs")),

@@ -17,12 +17,12 @@ use std::sync::mpsc::{self, Receiver};
 /// Serves what the tables of a state hold whose batches can't be read, until a signal asks it to end. Returns `error`; at once, where there is
 /// nothing to be read.
 pub fn run(dataflows: Vec<Served>, mut options: Options, listening: impl FnOnce(SocketAddr), error: ServeError) -> Result<(), ServeError> {
-    let dir = &options.state;
-    let tables = State::tables(dir);
+    let home = &options.state;
+    let tables = State::tables(home.local());
     if !tables.exists() {
         return Err(error);
     }
-    let _lock = State::lock(dir)?;
+    let _lock = State::lock(home)?;
     let mut live = Live::open(&tables)?;
     let mut readable = Vec::new();
     for (place, served) in dataflows.iter().enumerate() {
@@ -34,7 +34,7 @@ pub fn run(dataflows: Vec<Served>, mut options: Options, listening: impl FnOnce(
     }
     // Nobody takes anything out of it.
     let (sender, _) = mpsc::sync_channel(0);
-    let service = Arc::new(Service::new(dataflows, Files::open(dir)?, Readers::new(live.path()), &options, sender));
+    let service = Arc::new(Service::new(dataflows, Files::of(home)?, Readers::new(live.path()), &options, sender));
     service.publish(&readable);
     service.enter(Phase::Damaged(error.to_string()));
     let door = Door::open(&service, &mut options)?;

@@ -47,6 +47,7 @@ use crate::sinks::SinkError;
 use crate::sinks::live::read::Readers;
 use crate::sinks::live::{BatchRow, Live};
 use crate::state::folders::Folder;
+use crate::state::home::Home;
 use crate::state::{State, StateError};
 use demo::Demo;
 use door::Door;
@@ -62,7 +63,6 @@ use service::{Incoming, Phase, Service};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
@@ -74,8 +74,8 @@ use watch::Watched;
 pub struct Options {
     /// Where it listens: HOST:PORT.
     pub listen: String,
-    /// The folder of its state.
-    pub state: PathBuf,
+    /// Its state.
+    pub state: Home,
     /// Its workers and processes, of which this is the first.
     pub cluster: Cluster,
     /// What it may be asked for.
@@ -185,11 +185,14 @@ struct Found {
 }
 
 fn find(dataflows: &[Served], options: &Options) -> Result<Found, ServeError> {
-    let dir = &options.state;
-    let state = State::open(dir)?;
+    let state = State::open(&options.state)?;
     if state.torn() > 0 {
-        let journal = dir.join("journal");
+        let journal = state.path().join("journal");
         (options.told)(&format!("{journal:?} ends with a batch that was not there yet when its process ended; it is cut off"));
+    }
+    let dir = options.state.local();
+    if state.is_scratch_new() {
+        (options.told)(&format!("the scratch folder {dir:?} was that of another state: all in it is made anew"));
     }
     let mut live = Live::open(&State::tables(dir))?;
     let decisions = dataflows.iter().map(|served| look(&state, &mut live, served)).collect::<Result<_, _>>()?;

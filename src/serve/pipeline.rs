@@ -234,7 +234,7 @@ fn append(service: &Service, state: &mut State, host: &Host, run: Vec<Incoming>,
         written.push(place);
     }
     let began = Instant::now();
-    state.sync()?;
+    sync(service, state)?;
     service.metrics.sync.observe(began.elapsed().as_secs_f64());
     later.into_iter().try_for_each(|(place, plan, began)| offer(place, plan, began))?;
     let mut known = shared.known();
@@ -247,6 +247,23 @@ fn append(service: &Service, state: &mut State, host: &Host, run: Vec<Incoming>,
     }
     drop(known);
     shared.changed.notify_all();
+    Ok(())
+}
+
+/// Waits until the batches of a run are there for good. While the bucket of a state is away, no more are taken.
+fn sync(service: &Service, state: &mut State) -> Result<(), ServeError> {
+    let mut was_away = false;
+    state.sync_or_tell(&mut |why| {
+        if !was_away {
+            service.tell(why);
+        }
+        was_away = true;
+        service.enter(Phase::Stuck(why.into()));
+    })?;
+    if was_away {
+        service.tell("the state is written again");
+        service.enter(Phase::Ready);
+    }
     Ok(())
 }
 

@@ -101,8 +101,8 @@ pub enum Refused {
 pub struct Service {
     /// What is served.
     pub dataflows: Vec<Served>,
-    /// The folder of its state.
-    pub state: PathBuf,
+    /// The folder of this machine in which its tables are: that of its state, or the scratch folder.
+    pub local: PathBuf,
     /// Where files are kept.
     pub files: Files,
     /// The tables.
@@ -172,7 +172,7 @@ impl Service {
         let (phase, queue) = (watch::Sender::new(Phase::Recovering), Mutex::new(Some(queue)));
         Service {
             dataflows,
-            state: options.state.clone(),
+            local: options.state.local().into(),
             files,
             readers,
             store: Mutex::default(),

@@ -7,7 +7,7 @@
 use super::files::{Files, made, shape};
 use super::frame::{Again, Content, Frame, InFolder, LineOf, Part};
 use super::snapshot::Snapshot;
-use super::{Of, SNAPSHOT, StateError, journal};
+use super::{Of, StateError, journal};
 use crate::ingest::batch::Arrival;
 use crate::ingest::plan::Origin;
 use crate::ingest::rejected::RecordId;
@@ -68,11 +68,11 @@ impl Files {
                 }
             }
         };
-        Snapshot::with_newest(&self.dir().join(SNAPSHOT), |Snapshot { segment, frames }| {
+        Snapshot::with_newest(self.shelf(), |Snapshot { segment, frames, .. }| {
             let mut found = BTreeMap::new();
             frames.iter().for_each(|frame| look(frame, &mut found));
             drop(frames);
-            journal::each(&self.dir().join("journal"), segment, |frame| look(frame, &mut found))?;
+            journal::each(self.shelf(), segment, |frame| look(frame, &mut found))?;
             Ok(found)
         })
     }

@@ -4,10 +4,14 @@
 //! blob, and so does a plan. A blob is on the disk, with its name, before a frame of the journal names it; what a process that was killed
 //! left half-way is swept away.
 //!
+//! Of a state in a bucket, the files are in its scratch folder as well, and are read there. What is kept is in the bucket before it has its
+//! name here.
+//!
 //! The hash (SHA-256) is of the bytes that were delivered: a file that comes again is there already.
 
 use super::StateError;
 use super::frame::Blob;
+use super::shelf::Shelf;
 use crate::hex::hex;
 use crate::ingest::cuts::Packer;
 use crate::ingest::file::InputFile;
@@ -17,9 +21,9 @@ use retally_core::split::{Archive, Packing};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
-use std::io::{self, Cursor, Read, Write};
+use std::io::{self, Cursor, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Files that were kept within so long may be of batches that are not in the journal yet, or are being read.
@@ -34,17 +38,19 @@ const MARK_BYTES: u64 = 16;
 /// The blobs of a state.
 #[derive(Debug)]
 pub struct Blobs {
+    /// The folder of this machine in which they are read.
     dir: PathBuf,
+    shelf: Arc<dyn Shelf>,
     /// When which were kept by this process, not long ago: whoever removes what nobody needs leaves them.
     kept: Mutex<HashMap<String, Instant>>,
 }
 
 impl Blobs {
     /// Those in a folder, which is created where it is missing.
-    pub fn open(dir: &Path) -> Result<Blobs, StateError> {
+    pub fn open(dir: &Path, shelf: Arc<dyn Shelf>) -> Result<Blobs, StateError> {
         std::fs::create_dir_all(dir).map_err(StateError::io("create", dir))?;
         sweep(dir);
-        Ok(Blobs { dir: dir.into(), kept: Mutex::default() })
+        Ok(Blobs { dir: dir.into(), shelf, kept: Mutex::default() })
     }
 
     /// Where a blob is.
@@ -85,6 +91,7 @@ impl Blobs {
         let blob = Blob { file: hex(&hash.finalize()) + &ending, bytes };
         let path = self.dir.join(&blob.file);
         self.remember(&blob);
+        self.shelf.keep_blob(&blob.file, staged.file())?;
         // One that is there is not touched: it may be being read.
         if !path.exists() {
             staged.sync().and_then(|()| staged.publish_as(&path)).map_err(failed)?;
@@ -105,6 +112,7 @@ impl Blobs {
         let failed = StateError::io("list", &self.dir);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|_, at| at.elapsed() < grace);
+        self.shelf.retain_blobs(&|name| needed.contains(name) || kept.contains_key(name))?;
         let names =
             std::fs::read_dir(&self.dir).and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>());
         for name in names.map_err(failed)? {
@@ -120,14 +128,14 @@ impl Blobs {
 
     /// An error where a blob is not there as it was kept: it is read to its end.
     pub fn check(&self, blob: &Blob) -> Result<(), StateError> {
-        let path = self.dir.join(&blob.file);
-        let read = || -> io::Result<(String, u64)> {
-            let file = File::open(&path)?;
+        let path = self.shelf.path(&format!("blobs/{}", blob.file));
+        let read = |mut file: File| -> io::Result<(String, u64)> {
             // What was packed here; what came packed is as it came.
-            let is_as_it_came = !blob.file.ends_with(".zst") || hash_of(io::BufReader::new(File::open(&path)?))?.0 == hash_named(blob);
+            let is_as_it_came = !blob.file.ends_with(".zst") || hash_of(io::BufReader::new(&file))?.0 == hash_named(blob);
+            file.rewind()?;
             if is_as_it_came { hash_of(file) } else { hash_of(zstd::stream::read::Decoder::new(file)?) }
         };
-        match read() {
+        match self.shelf.open_blob(&blob.file).and_then(read) {
             Ok((hash, bytes)) if (hash.as_str(), bytes) == (hash_named(blob), blob.bytes) => Ok(()),
             Ok(_) => Err(StateError::damaged(&path, "it does not hold what its name says".into())),
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => Err(StateError::damaged(&path, "it is missing".into())),
@@ -249,6 +257,7 @@ fn copy(mut from: impl Read, to: &mut File, hash: &mut Sha256, how: How) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::shelf::Folder;
 
     #[test]
     fn endings_say_what_a_blob_is() {
@@ -279,7 +288,7 @@ mod tests {
     #[test]
     fn what_is_kept_is_checked_and_the_same_is_kept_once() {
         let dir = tempfile::tempdir().unwrap();
-        let blobs = Blobs::open(&dir.path().join("blobs")).unwrap();
+        let blobs = Blobs::open(&dir.path().join("blobs"), Arc::new(Folder::new(dir.path()))).unwrap();
         let text = "id,t\n".repeat(100_000);
         let kept = blobs.keep_stream("a.csv", text.as_bytes()).unwrap();
         assert_eq!(blobs.keep_stream("other.csv", text.as_bytes()).unwrap(), kept);

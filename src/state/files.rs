@@ -2,6 +2,9 @@
 
 use super::blobs::Blobs;
 use super::frame::{Blob, Content, KeptShape, Only, Part};
+use super::home::Home;
+use super::shelf::Shelf;
+use super::tail::JOURNAL;
 use super::{Kept, Of, StateError};
 use crate::ingest::batch::{self, Arrival, Batch, Body, Source};
 use crate::ingest::jobs::{self, BadJob, Job};
@@ -25,15 +28,26 @@ type Planner = fn(&Definition, &Batch, Arrival) -> Result<Plan, IngestError>;
 /// What was delivered to a state.
 #[derive(Clone, Debug)]
 pub struct Files {
-    /// The state's folder.
+    /// The state's folder, or its scratch folder.
     dir: PathBuf,
+    shelf: Arc<dyn Shelf>,
     blobs: Arc<Blobs>,
 }
 
 impl Files {
-    /// Those of the state in a folder.
-    pub fn open(dir: &Path) -> Result<Files, StateError> {
-        Ok(Files { dir: dir.into(), blobs: Arc::new(Blobs::open(&dir.join("blobs"))?) })
+    /// Those of a state, with what is in a folder of this machine.
+    pub(super) fn open(dir: &Path, shelf: Arc<dyn Shelf>) -> Result<Files, StateError> {
+        let blobs = Arc::new(Blobs::open(&dir.join("blobs"), Arc::clone(&shelf))?);
+        Ok(Files { dir: dir.into(), shelf, blobs })
+    }
+
+    /// Those of a state that can't be opened.
+    pub fn of(home: &Home) -> Result<Files, StateError> {
+        Files::open(home.local(), home.shelf()?)
+    }
+
+    pub(super) fn shelf(&self) -> &dyn Shelf {
+        &*self.shelf
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -159,7 +173,7 @@ impl Files {
                 if let Some(Some(shape)) = shapes.get(input.name) {
                     let unknown =
                         |field| format!("a batch of {} names the field {field:?}, which {} does not have", of.plain.name, input.name);
-                    *input = shape.shaped(input).map_err(|field| StateError::damaged(&self.dir.join("journal"), unknown(field)))?;
+                    *input = shape.shaped(input).map_err(|field| StateError::damaged(&self.shelf.path(JOURNAL), unknown(field)))?;
                 }
             }
             let (accept_from, accept_until) = first.accepts();
@@ -192,7 +206,7 @@ impl Files {
         let input = definition.inputs.get(input);
         let condition = |only: &Only| {
             let unknown = || format!("a batch of {} is of records with a field {:?} that they don't have", definition.name, only.field);
-            input.and_then(|input| only.condition(input)).ok_or_else(|| StateError::damaged(&self.dir.join("journal"), unknown()))
+            input.and_then(|input| only.condition(input)).ok_or_else(|| StateError::damaged(&self.shelf.path(JOURNAL), unknown()))
         };
         only.iter().map(condition).collect()
     }

@@ -64,7 +64,7 @@ impl Files {
         let Some(place) = known.iter().position(|known| *known == only.field) else {
             return Err(ForgetError::Field { input: input.name, field: only.field.clone(), known });
         };
-        let (frames, _) = State::look(self.dir())?;
+        let (frames, _) = State::look_at(self.shelf())?;
         let parts = frames.iter().filter(|frame| frame.dataflow == of.plain.name).flat_map(|frame| &frame.parts);
         let parts = parts.filter(|part| part.input == input.name);
         let forgetting = match input.kind {

@@ -24,6 +24,21 @@ pub enum Entry {
     Batch(Frame),
     /// What came of a batch, which was not known when it was appended.
     Answered(Answered),
+    /// Who wrote the frames of an object.
+    Writer(Writer),
+}
+
+/// Who wrote an object of a bucket's journal: its first frame.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Writer {
+    /// What no other process that opened the state is called, not even the same one at another time.
+    pub writer: String,
+    /// In its first object: which process it is, in words. From then on no other writes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begins: Option<String>,
+    /// Likewise: the object before it, where that ends in the middle of a frame. What is torn there counts as not written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<u64>,
 }
 
 /// What came of a batch that was appended before.

@@ -1,12 +1,12 @@
 //! What a dataflow knows from one run to the next: the batches that it was given.
 //!
-//! A state is a folder:
+//! A state is a folder, or what is below a prefix of a bucket ([`home`]); all that is asked of either is in [`shelf`] and [`tail`]:
 //!
 //! - `format` says how it is written; another version is refused
 //! - `lock` is held by the one process that has it open, and `id` is a name that brokers know it by
 //! - `journal/` ([`journal`]) has a frame ([`frame`]) for each batch, in order; `snapshot/` ([`snapshot`]) what those before come to
 //! - `blobs/` ([`blobs`]) has the files that were delivered
-//! - `tables.sqlite` has the tables, and `points/` the points; both can be made anew from the rest
+//! - `tables.sqlite` has the tables, and `points/` the points; both can be made anew from the rest, and are in a folder of this machine
 //!
 //! A batch is first kept: its files are copied, so what is read later is what was delivered. Then it is applied, and last it is appended to
 //! the journal: from then on it is there, however the process ends. Tables follow from the set of records alone, so the batches of
@@ -17,41 +17,49 @@
 
 pub mod again;
 mod blobs;
+mod bucket;
 mod erase;
 pub mod files;
 pub mod folders;
 pub mod forget;
 pub mod frame;
+pub mod home;
 mod journal;
 mod lines;
+mod objects;
+mod scratch;
+mod shelf;
 mod snapshot;
+mod tail;
 
 use crate::ingest::IngestError;
 use crate::ingest::plan::{Origin, Plan};
 use crate::lock::{Lock, LockError};
 use crate::shown;
-use crate::staged::{Staged, is_temporary, why};
+use crate::staged::why;
 pub use blobs::GRACE;
 use files::{Files, MISSING};
 use frame::{Answer, Answered, Blob, Content, Entry, Frame, Only, Part};
+use home::Home;
 use journal::{Journal, Opened};
 use retally_core::Epoch;
 use retally_core::contract::Definition;
 use retally_core::time::Moment;
-use snapshot::{Snapshot, Tools};
+use shelf::Shelf;
+use snapshot::{SNAPSHOT, Snapshot, Tools};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tail::JOURNAL;
 
 /// What stands in `format`.
 const FORMAT: &str = "retally 1\n";
+/// The file that says which state it is.
+const ID: &str = "id";
 
 /// What a part takes in a journal, besides what was delivered: about so many bytes.
 const FRAME_BYTES: u64 = 200;
-
-/// The folder of snapshots.
-const SNAPSHOT: &str = "snapshot";
 
 /// What came of folding the batches of a state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +86,7 @@ pub struct Folded {
 /// An open state.
 #[derive(Debug)]
 pub struct State {
+    home: Home,
     files: Files,
     journal: Journal,
     /// Those of all dataflows that were there when it was opened, in order.
@@ -87,11 +96,22 @@ pub struct State {
     /// Likewise of those that a snapshot stands for.
     folded: BTreeMap<String, Epoch>,
     torn: u64,
+    /// Its scratch folder was that of another one.
+    is_scratch_new: bool,
     /// Bytes that were delivered, as far as a snapshot has them.
     folded_bytes: u64,
     /// And behind it.
     behind_bytes: u64,
     _lock: Lock,
+}
+
+/// What was found when a state was opened.
+struct Batches {
+    journal: Journal,
+    frames: Vec<Frame>,
+    torn: u64,
+    /// Of how many batches a snapshot tells.
+    batches: usize,
 }
 
 /// A dataflow, for which batches are kept and planned.
@@ -125,6 +145,20 @@ pub enum StateError {
         /// Which process, in words.
         holder: String,
     },
+    /// Another process has begun to write it since this one has.
+    #[error("another process writes the state {state:?}, and this one does not any more: {holder} began after it")]
+    Fenced {
+        /// The state.
+        state: String,
+        /// Which process, in words.
+        holder: String,
+    },
+    /// A bucket in which two could write, and none would know.
+    #[error("the server of {0:?} writes over what should only be created: it does not heed If-None-Match")]
+    Unconditional(String),
+    /// A scratch folder that holds something else.
+    #[error("{0:?} is no scratch folder: it holds other files")]
+    NoScratch(PathBuf),
     /// A folder that holds something else.
     #[error("{0:?} is no state: it holds other files")]
     NoState(PathBuf),
@@ -203,19 +237,23 @@ impl Sealed {
     /// Whoever is killed meanwhile leaves the rest to the next.
     pub fn fold(self, grace: Duration, plain: &dyn Fn(&str) -> Option<Definition>) -> Result<Folded, StateError> {
         let Sealed { files, segment } = self;
-        let (snapshots, journal) = (files.dir().join(SNAPSHOT), files.dir().join("journal"));
-        let Snapshot { segment: folded, mut frames } = Snapshot::read(&snapshots)?;
-        journal::look(&journal, folded, segment, &mut frames)?;
-        let (snapshot, erased) = Snapshot::of(segment, &frames, &mut Writing { files: &files, plain })?;
+        let shelf = files.shelf();
+        let Snapshot { segment: folded, mut begun, mut frames } = Snapshot::read(shelf)?;
+        if folded >= segment {
+            // Nothing came, or another process has folded more.
+            return Ok(Folded::default());
+        }
+        begun.extend(journal::find(shelf, folded, segment, &mut frames)?.begun);
+        let (snapshot, erased) = Snapshot::of(segment, begun, &frames, &mut Writing { files: &files, plain })?;
         drop(frames);
-        snapshot.write(&snapshots)?;
+        snapshot.write(shelf)?;
         // From here on, what it stands for is not needed.
-        journal::remove(&journal, segment)?;
-        snapshot::remove_older(&snapshots)?;
+        journal::remove(shelf, segment, &snapshot.begun)?;
+        snapshot::remove_older(shelf)?;
         let Snapshot { mut frames, .. } = snapshot;
         let batches = frames.len() as u64;
         // Those that came meanwhile need theirs.
-        journal::look(&journal, segment, u64::MAX, &mut frames)?;
+        journal::look(shelf, segment, u64::MAX, &mut frames)?;
         let blobs = frames.iter().flat_map(|frame| &frame.parts).flat_map(|part| part.blobs());
         files.blobs().retain(&blobs.map(|blob| blob.file.as_str()).collect(), grace)?;
         Ok(Folded { batches, erased: erased.files, holding: erased.holding })
@@ -249,48 +287,92 @@ impl Kept {
 }
 
 impl State {
-    /// Opens a state; a folder that is not there, or empty, becomes one.
-    pub fn open(dir: &Path) -> Result<State, StateError> {
-        std::fs::create_dir_all(dir).map_err(StateError::io("create", dir))?;
-        check_format(dir)?;
-        let lock = State::lock(dir)?;
-        // Another process may have begun it meanwhile.
-        if !check_format(dir)? {
-            let format = dir.join("format");
-            let staged = Staged::of(&format, FORMAT.as_bytes()).and_then(Staged::publish);
-            staged.map_err(StateError::io("write", &format))?;
-        }
-        let Snapshot { segment, mut frames } = Snapshot::read(&dir.join(SNAPSHOT))?;
-        let (folded, folded_bytes, batches) = (last_epochs(&frames), delivered(&frames), frames.len());
-        let Opened { journal, torn } = Journal::open(&dir.join("journal"), segment, &mut frames)?;
-        let epochs = epochs(dir, &frames)?;
-        let behind_bytes = delivered(frames.get(batches..).unwrap_or_default());
-        let files = Files::open(dir)?;
-        Ok(State { files, journal, frames, epochs, folded, torn, folded_bytes, behind_bytes, _lock: lock })
+    /// Opens a state; a folder that is not there, or empty, becomes one, and so does a prefix without objects. Of a bucket, who had it open
+    /// before does not write any more.
+    pub fn open(home: &Home) -> Result<State, StateError> {
+        State::opened(home, true)
     }
 
-    /// Keeps other processes from having a state open.
-    pub fn lock(dir: &Path) -> Result<Lock, StateError> {
+    /// Opens a state to read what is in it. Of a bucket, another process may be writing it; a folder is locked.
+    pub fn open_to_read(home: &Home) -> Result<State, StateError> {
+        State::opened(home, matches!(home, Home::Folder(_)))
+    }
+
+    fn opened(home: &Home, is_written: bool) -> Result<State, StateError> {
+        let dir = home.local();
+        std::fs::create_dir_all(dir).map_err(StateError::io("create", dir))?;
+        let shelf = home.shelf()?;
+        home.check_format(&*shelf)?;
+        let lock = State::lock(home)?;
+        // Another process may have begun it meanwhile.
+        match home.check_format(&*shelf)? {
+            false if !is_written => return Err(StateError::Missing(home.path())),
+            false => shelf.create("format", FORMAT)?,
+            true => {}
+        }
+        let is_scratch_new = match home {
+            Home::Folder(_) => false,
+            Home::Bucket { scratch, .. } => scratch::take(scratch, &identity(&*shelf)?)?,
+        };
+        let left_out = if is_written { shelf.begin()? } else { 0 };
+        let files = Files::open(dir, shelf)?;
+        let Batches { journal, frames, torn, batches } = Snapshot::with_newest(files.shelf(), |snapshot| {
+            let Snapshot { segment, begun, mut frames } = snapshot;
+            let batches = frames.len();
+            let Opened { journal, torn } = Journal::open(files.shelf(), segment, &begun, &mut frames)?;
+            // What is read is here before anything is folded away that it needs.
+            files.shelf().fetch_blobs(&blobs_of(&frames).map(|blob| blob.file.as_str()).collect::<Vec<_>>())?;
+            Ok(Batches { journal, frames, torn, batches })
+        })?;
+        let (folded, behind) = frames.split_at_checked(batches).unwrap_or_default();
+        let (folded_bytes, behind_bytes) = (delivered(folded), delivered(behind));
+        let (folded, epochs) = (last_epochs(folded), epochs(files.shelf(), &frames)?);
+        let (home, torn) = (home.clone(), torn + left_out);
+        Ok(State { home, files, journal, frames, epochs, folded, torn, is_scratch_new, folded_bytes, behind_bytes, _lock: lock })
+    }
+
+    /// Keeps other processes from having a state open; of one in a bucket, its scratch folder.
+    pub fn lock(home: &Home) -> Result<Lock, StateError> {
+        let dir = home.local();
         Lock::take(&dir.join("lock")).map_err(|error| match error {
             LockError::Held(holder) => StateError::InUse { dir: dir.into(), holder },
             LockError::Io(cause) => StateError::Io { what: "lock", path: dir.into(), cause },
         })
     }
 
+    /// An error where there is no such state. A folder may be empty.
+    pub fn look_for(home: &Home) -> Result<(), StateError> {
+        let is_there = match home {
+            Home::Folder(dir) => dir.is_dir(),
+            Home::Bucket { .. } => home.check_format(&*home.shelf()?)?,
+        };
+        if is_there { Ok(()) } else { Err(StateError::Missing(home.path())) }
+    }
+
     /// The batches of a state, in order, and the bytes of one that is not whole. Another process may have it open.
-    pub fn look(dir: &Path) -> Result<(Vec<Frame>, u64), StateError> {
-        if !dir.is_dir() || !check_format(dir)? {
-            return Err(StateError::Missing(dir.into()));
+    pub fn look(home: &Home) -> Result<(Vec<Frame>, u64), StateError> {
+        let shelf = home.shelf()?;
+        if matches!(home, Home::Folder(dir) if !dir.is_dir()) || !home.check_format(&*shelf)? {
+            return Err(StateError::Missing(home.path()));
         }
-        Snapshot::with_newest(&dir.join(SNAPSHOT), |Snapshot { segment, mut frames }| {
-            let torn = journal::look(&dir.join("journal"), segment, u64::MAX, &mut frames)?;
+        State::look_at(&*shelf)
+    }
+
+    fn look_at(shelf: &dyn Shelf) -> Result<(Vec<Frame>, u64), StateError> {
+        Snapshot::with_newest(shelf, |Snapshot { segment, mut frames, .. }| {
+            let torn = journal::look(shelf, segment, u64::MAX, &mut frames)?;
             Ok((frames, torn))
         })
     }
 
-    /// The folder.
-    pub fn dir(&self) -> &Path {
-        self.files.dir()
+    /// Where it is, as it is shown.
+    pub fn path(&self) -> PathBuf {
+        self.home.path()
+    }
+
+    /// Whether its scratch folder was that of another state, and has been made anew.
+    pub fn is_scratch_new(&self) -> bool {
+        self.is_scratch_new
     }
 
     /// The files that were delivered.
@@ -300,17 +382,7 @@ impl State {
 
     /// A name that no other state has, to which others that know it can refer: brokers, which keep sessions.
     pub fn identity(&self) -> Result<String, StateError> {
-        let path = self.dir().join("id");
-        match std::fs::read_to_string(&path) {
-            Ok(id) => Ok(id.trim().into()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let id = uuid::Uuid::new_v4().simple().to_string();
-                let staged = Staged::of(&path, format!("{id}\n").as_bytes()).and_then(Staged::publish);
-                staged.map_err(StateError::io("write", &path))?;
-                Ok(id)
-            }
-            Err(error) => Err(StateError::io("read", &path)(error)),
-        }
+        identity(self.files.shelf())
     }
 
     /// The bytes of a batch that was not there yet when the process that wrote it ended. They were cut off.
@@ -355,9 +427,10 @@ impl State {
         Ok(Compacted { folded, before, after: self.size()? })
     }
 
-    /// Whether so much has been delivered since it was folded that it is worth doing again: as much as this, and half of what there was then.
+    /// Whether so much has been delivered since it was folded that it is worth doing again: as much as this, and half of what there was then; or
+    /// into so many files.
     pub fn is_due(&self, least: u64) -> bool {
-        self.behind_bytes >= least.max(self.folded_bytes / 2)
+        self.behind_bytes >= least.max(self.folded_bytes / 2) || self.journal.is_long()
     }
 
     /// Ends the last file of the journal: all up to it can be folded, while batches are appended to the next.
@@ -369,15 +442,7 @@ impl State {
 
     /// The bytes of the journal, the snapshot and the blobs.
     fn size(&self) -> Result<u64, StateError> {
-        let mut bytes = 0;
-        for folder in ["journal", SNAPSHOT, "blobs"] {
-            let folder = self.dir().join(folder);
-            for entry in std::fs::read_dir(&folder).into_iter().flatten() {
-                let size = entry.and_then(|entry| entry.metadata()).map_err(StateError::io("list", &folder))?;
-                bytes += size.len();
-            }
-        }
-        Ok(bytes)
+        [JOURNAL, SNAPSHOT, "blobs"].iter().map(|folder| self.files.shelf().bytes(folder)).sum()
     }
 
     /// An error where tables have an epoch that the journal does not know: its end is missing.
@@ -387,7 +452,7 @@ impl State {
             return Ok(());
         }
         let why = format!("its last batch of {dataflow} is number {epoch}, and the tables of the state are those of number {reached}");
-        Err(StateError::damaged(&self.dir().join("journal"), why))
+        Err(StateError::damaged(&self.files.shelf().path(JOURNAL), why))
     }
 
     /// The batches of a dataflow up to an epoch as one, which has the epoch of the last; nothing where there is none.
@@ -432,9 +497,14 @@ impl State {
         Ok(())
     }
 
-    /// Waits until the disk has what was written. After an error that is not known, and nothing more is written.
+    /// Waits until the disk or the bucket has what was written. After an error that is not known, and nothing more is written.
     pub fn sync(&mut self) -> Result<(), StateError> {
-        self.journal.sync()
+        self.sync_or_tell(&mut |_| {})
+    }
+
+    /// The same; `away` is told why it takes longer than usual, each time that it is tried again.
+    pub fn sync_or_tell(&mut self, away: &mut dyn FnMut(&str)) -> Result<(), StateError> {
+        self.journal.sync(away)
     }
 
     /// Forgets the batches that were there when the state was opened.
@@ -444,21 +514,37 @@ impl State {
 
     /// Reads all files of the state to their ends.
     pub fn check(&self) -> Result<(), StateError> {
-        let blobs = self.frames.iter().flat_map(|frame| &frame.parts).flat_map(|part| part.blobs());
-        let blobs: BTreeSet<&Blob> = blobs.filter(|blob| blob.file != MISSING).collect();
+        let blobs: BTreeSet<&Blob> = blobs_of(&self.frames).collect();
         blobs.into_iter().try_for_each(|blob| self.files.blobs().check(blob))
     }
 }
 
+/// The files of batches, as often as they are in them.
+fn blobs_of(frames: &[Frame]) -> impl Iterator<Item = &Blob> {
+    let blobs = frames.iter().flat_map(|frame| &frame.parts).flat_map(|part| part.blobs());
+    blobs.filter(|blob| blob.file != MISSING)
+}
+
+/// A name that no other state has.
+fn identity(shelf: &dyn Shelf) -> Result<String, StateError> {
+    if let Some(id) = shelf::text(shelf, ID)? {
+        return Ok(id.trim().into());
+    }
+    shelf.create(ID, &format!("{}\n", uuid::Uuid::new_v4().simple()))?;
+    // Another process may have given it one.
+    let id = shelf::text(shelf, ID)?.ok_or_else(|| StateError::Missing(shelf.path(ID)))?;
+    Ok(id.trim().into())
+}
+
 /// The last epoch of each dataflow; an error where they do not follow one another.
-fn epochs(dir: &Path, frames: &[Frame]) -> Result<BTreeMap<String, Epoch>, StateError> {
+fn epochs(shelf: &dyn Shelf, frames: &[Frame]) -> Result<BTreeMap<String, Epoch>, StateError> {
     let mut last: BTreeMap<String, Epoch> = BTreeMap::new();
     for frame in frames {
         let before = last.get_mut(frame.dataflow.as_str());
         let epoch = before.as_ref().map_or(0, |epoch| **epoch);
         if frame.epoch != epoch + 1 {
             let why = format!("batch {} of {} follows batch {epoch}", frame.epoch, frame.dataflow);
-            return Err(StateError::damaged(&dir.join("journal"), why));
+            return Err(StateError::damaged(&shelf.path(JOURNAL), why));
         }
         match before {
             Some(before) => *before = frame.epoch,
@@ -481,21 +567,4 @@ fn delivered(frames: &[Frame]) -> u64 {
 /// The last epoch of each dataflow among some batches.
 fn last_epochs(frames: &[Frame]) -> BTreeMap<String, Epoch> {
     frames.iter().map(|frame| (frame.dataflow.clone(), frame.epoch)).collect()
-}
-
-/// Whether a folder is a state; an error where it is something else.
-fn check_format(dir: &Path) -> Result<bool, StateError> {
-    let path = dir.join("format");
-    match std::fs::read_to_string(&path) {
-        Ok(found) if found == FORMAT => Ok(true),
-        Ok(found) => Err(StateError::Format { dir: dir.into(), found: found.trim().chars().take(40).collect(), expected: FORMAT.trim() }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // What a process leaves that was killed while it began one.
-            let is_ours = |name: &std::ffi::OsStr| name == "lock" || is_temporary(name);
-            let entries = std::fs::read_dir(dir).map_err(StateError::io("list", dir))?;
-            let others = entries.filter_map(Result::ok).any(|entry| !is_ours(&entry.file_name()));
-            if others { Err(StateError::NoState(dir.into())) } else { Ok(false) }
-        }
-        Err(cause) => Err(StateError::Io { what: "read", path, cause }),
-    }
 }

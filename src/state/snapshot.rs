@@ -9,19 +9,19 @@
 
 use super::StateError;
 use super::frame::{Blob, Content, Frame, Only, Part};
-use super::journal::numbered;
 use super::lines::Lines;
+use super::shelf::{Shelf, numbered};
 use crate::ingest::plan::Origin;
-use crate::staged::{Staged, sweep};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
-use std::path::{Path, PathBuf};
 
 /// How much a snapshot is packed.
 const PACKING_LEVEL: i32 = 3;
 /// A journal is not folded so often while it is read once.
 const READ_TRIES: usize = 10;
+/// The folder of snapshots.
+pub const SNAPSHOT: &str = "snapshot";
 /// What the names of snapshots end in.
 const ENDING: &str = ".json.zst";
 
@@ -30,39 +30,43 @@ const ENDING: &str = ".json.zst";
 pub struct Snapshot {
     /// The last file of the journal that it stands for.
     pub segment: u64,
+    /// Those of them with which processes began to write, in a bucket. They are never removed: a process that began before, and does not know
+    /// it, would write what nobody reads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub begun: Vec<u64>,
     /// The batches of all dataflows, in order. What they come to is in the last one of each dataflow, and nothing in the others.
     pub frames: Vec<Frame>,
 }
 
 impl Snapshot {
-    /// The newest in a folder; an empty one where there is none.
-    pub fn read(dir: &Path) -> Result<Snapshot, StateError> {
-        let Some(number) = numbers(dir)?.into_iter().next_back() else { return Ok(Snapshot::default()) };
-        let path = path(dir, number);
+    /// The newest of a state; an empty one where there is none.
+    pub fn read(shelf: &dyn Shelf) -> Result<Snapshot, StateError> {
+        let Some(number) = numbers(shelf)?.into_iter().next_back() else { return Ok(Snapshot::default()) };
+        let (name, path) = (name(number), shelf.path(&name(number)));
         let damaged = |why: String| StateError::damaged(&path, why);
-        let packed = std::fs::File::open(&path).map_err(StateError::io("open", &path))?;
+        let packed = shelf.open(&name)?;
         let unpacked = zstd::stream::read::Decoder::new(io::BufReader::new(packed)).map_err(StateError::io("read", &path))?;
         let snapshot: Snapshot =
             serde_json::from_reader(io::BufReader::new(unpacked)).map_err(|error| damaged(format!("it can't be read: {error}")))?;
         if snapshot.segment == number { Ok(snapshot) } else { Err(damaged("it stands for other files than its name says".into())) }
     }
 
-    /// Hands the newest in a folder to `read`, which reads what is behind it too. Another thread or process may fold the journal meanwhile, and
+    /// Hands the newest of a state to `read`, which reads what is behind it too. Another thread or process may fold the journal meanwhile, and
     /// remove files of it: then all is read once more, from the new one.
-    pub fn with_newest<T>(dir: &Path, mut read: impl FnMut(Snapshot) -> Result<T, StateError>) -> Result<T, StateError> {
-        let newest = || numbers(dir).map(|numbers| numbers.into_iter().next_back());
+    pub fn with_newest<T>(shelf: &dyn Shelf, mut read: impl FnMut(Snapshot) -> Result<T, StateError>) -> Result<T, StateError> {
+        let newest = || numbers(shelf).map(|numbers| numbers.into_iter().next_back());
         for _ in 1..READ_TRIES {
             let before = newest()?;
-            let result = Snapshot::read(dir).and_then(&mut read);
+            let result = Snapshot::read(shelf).and_then(&mut read);
             if newest()? == before {
                 return result;
             }
         }
-        Snapshot::read(dir).and_then(read)
+        Snapshot::read(shelf).and_then(read)
     }
 
     /// What some batches come to, which are all that there are; and what came of what was forgotten.
-    pub fn of(segment: u64, frames: &[Frame], tools: &mut impl Tools) -> Result<(Snapshot, Erased), StateError> {
+    pub fn of(segment: u64, begun: Vec<u64>, frames: &[Frame], tools: &mut impl Tools) -> Result<(Snapshot, Erased), StateError> {
         let parts = frames.iter().flat_map(|frame| &frame.parts);
         let besides = parts.filter(|part| !part.only.is_empty() || part.again.is_some());
         let partly: HashSet<String> = besides.map(whole).collect();
@@ -98,24 +102,17 @@ impl Snapshot {
             let parts = left.get(frame.dataflow.as_str()).filter(|_| is_last).cloned().unwrap_or_default();
             Frame { parts, ..frame.clone() }
         };
-        Ok((Snapshot { segment, frames: frames.iter().map(folded).collect() }, erased))
+        Ok((Snapshot { segment, begun, frames: frames.iter().map(folded).collect() }, erased))
     }
 
-    /// Writes it. When this returns, the disk has it.
-    pub fn write(&self, dir: &Path) -> Result<(), StateError> {
-        let path = path(dir, self.segment);
-        let write = || {
-            std::fs::create_dir_all(dir)?;
-            sweep(dir);
-            let mut staged = Staged::create(&path)?;
-            let mut packer = zstd::stream::write::Encoder::new(staged.file(), PACKING_LEVEL)?;
+    /// Writes it. When this returns, it is there for good.
+    pub fn write(&self, shelf: &dyn Shelf) -> Result<(), StateError> {
+        shelf.write(&name(self.segment), &mut |file| {
+            let mut packer = zstd::stream::write::Encoder::new(file, PACKING_LEVEL)?;
             packer.include_checksum(true)?;
             serde_json::to_writer(&mut packer, self)?;
-            packer.finish()?;
-            staged.sync()?;
-            staged.publish()
-        };
-        write().map_err(StateError::io("write", &path)).map(drop)
+            packer.finish().map(drop)
+        })
     }
 }
 
@@ -138,13 +135,11 @@ pub struct Erased {
 }
 
 /// Removes all but the newest.
-pub fn remove_older(dir: &Path) -> Result<(), StateError> {
-    let mut numbers = numbers(dir)?;
+pub fn remove_older(shelf: &dyn Shelf) -> Result<(), StateError> {
+    let mut numbers = numbers(shelf)?;
     numbers.pop();
-    numbers
-        .into_iter()
-        .map(|number| path(dir, number))
-        .try_for_each(|path| std::fs::remove_file(&path).map_err(StateError::io("remove", &path)))
+    let names: Vec<String> = numbers.into_iter().map(name).collect();
+    shelf.remove(&names)
 }
 
 /// What the parts of a dataflow come to.
@@ -262,19 +257,23 @@ fn text(what: &impl Serialize) -> String {
     serde_json::to_string(what).unwrap_or_default()
 }
 
-fn path(dir: &Path, number: u64) -> PathBuf {
-    dir.join(format!("{number:08}{ENDING}"))
+fn name(number: u64) -> String {
+    format!("{SNAPSHOT}/{number:08}{ENDING}")
 }
 
 /// Those that are there, in order.
-fn numbers(dir: &Path) -> Result<Vec<u64>, StateError> {
-    if dir.try_exists().map_err(StateError::io("list", dir))? { numbered(dir, ENDING) } else { Ok(Vec::new()) }
+pub fn numbers(shelf: &dyn Shelf) -> Result<Vec<u64>, StateError> {
+    match numbered(shelf, SNAPSHOT, ENDING) {
+        Err(StateError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        numbers => numbers,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::state::frame::{Blob, Content, InFolder};
+    use crate::state::shelf::Folder;
 
     fn part(file: &str, sign: i8, until: i64) -> Part {
         let content = Content::Blob(Blob { file: file.into(), bytes: 1 });
@@ -300,7 +299,7 @@ mod tests {
     }
 
     fn of(segment: u64, frames: &[Frame]) -> Snapshot {
-        let (snapshot, erased) = Snapshot::of(segment, frames, &mut Files).unwrap();
+        let (snapshot, erased) = Snapshot::of(segment, Vec::new(), frames, &mut Files).unwrap();
         assert_eq!(erased, Erased::default());
         snapshot
     }
@@ -326,21 +325,22 @@ mod tests {
     #[test]
     fn what_is_folded_meanwhile_is_read_once_more() {
         let dir = tempfile::tempdir().unwrap();
-        let [old, new] = [1, 2].map(|segment| Snapshot { segment, frames: Vec::new() });
-        old.write(dir.path()).unwrap();
+        let shelf = Folder::new(dir.path());
+        let [old, new] = [1, 2].map(|segment| Snapshot { segment, ..Snapshot::default() });
+        old.write(&shelf).unwrap();
         let mut read = Vec::new();
-        let told = Snapshot::with_newest(dir.path(), |snapshot| {
+        let told = Snapshot::with_newest(&shelf, |snapshot| {
             read.push(snapshot.segment);
             if snapshot == new {
                 return Ok(snapshot.segment);
             }
-            new.write(dir.path())?;
-            remove_older(dir.path())?;
+            new.write(&shelf)?;
+            remove_older(&shelf)?;
             Err(StateError::damaged(dir.path(), "a file of the journal is gone".into()))
         });
         assert_eq!((told.unwrap(), read), (2, vec![1, 2]));
         // What is wrong all the same is told.
-        let failed = Snapshot::with_newest(dir.path(), |_| Err::<(), _>(StateError::damaged(dir.path(), "it is damaged".into())));
+        let failed = Snapshot::with_newest(&shelf, |_| Err::<(), _>(StateError::damaged(dir.path(), "it is damaged".into())));
         assert!(failed.is_err());
     }
 
@@ -360,7 +360,7 @@ mod tests {
             // Delivered again, and taken back as a whole.
             frame("a", 4, vec![of("z", 1, &[]), of("gone", -1, &[]), of("gone", 1, &["8"])]),
         ];
-        let (snapshot, erased) = Snapshot::of(1, &frames, &mut Files).unwrap();
+        let (snapshot, erased) = Snapshot::of(1, Vec::new(), &frames, &mut Files).unwrap();
         let file = |part: &Part| match &part.content {
             Content::Blob(blob) => (blob.file.clone(), part.sign, part.only.len()),
             _ => panic!("{part:?}"),
@@ -415,23 +415,23 @@ mod tests {
     #[test]
     fn the_newest_is_read_and_damage_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        let dir = dir.path().join("snapshot");
-        assert_eq!(Snapshot::read(&dir).unwrap(), Snapshot::default());
+        let shelf = Folder::new(dir.path());
+        assert_eq!(Snapshot::read(&shelf).unwrap(), Snapshot::default());
         let old = of(2, &[frame("a", 1, vec![part("x", 1, 1)])]);
         let new = of(5, &[frame("a", 1, vec![part("y", 1, 1)])]);
-        old.write(&dir).unwrap();
-        new.write(&dir).unwrap();
-        assert_eq!(Snapshot::read(&dir).unwrap(), new);
-        remove_older(&dir).unwrap();
-        assert_eq!(numbers(&dir).unwrap(), [5]);
-        let path = path(&dir, 5);
+        old.write(&shelf).unwrap();
+        new.write(&shelf).unwrap();
+        assert_eq!(Snapshot::read(&shelf).unwrap(), new);
+        remove_older(&shelf).unwrap();
+        assert_eq!(numbers(&shelf).unwrap(), [5]);
+        let path = shelf.path(&name(5));
         let whole = std::fs::read(&path).unwrap();
         for place in 0..whole.len() {
             let mut flipped = whole.clone();
             flipped[place] ^= 4;
             std::fs::write(&path, &flipped).unwrap();
             // Some bits of a packed file mean nothing.
-            assert!(Snapshot::read(&dir).map_or(true, |read| read == new), "{place}");
+            assert!(Snapshot::read(&shelf).map_or(true, |read| read == new), "{place}");
         }
     }
 }

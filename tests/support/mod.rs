@@ -13,6 +13,7 @@ pub mod program;
 pub mod proxy;
 pub mod reading;
 pub mod receiver;
+pub mod s3_faults;
 pub mod s3_server;
 pub mod service;
 pub mod sources;

@@ -237,7 +237,7 @@ impl Ran {
     }
 
     #[track_caller]
-    fn fails_with(self, code: i32) -> Failure {
+    pub fn fails_with(self, code: i32) -> Failure {
         self.keeps_calm();
         assert_eq!(self.code, Some(code), "`retally {}` says\n{}", self.words, self.stderr);
         // What a demo shows, it shows as it goes.

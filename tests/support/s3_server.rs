@@ -76,6 +76,16 @@ impl S3Server {
         self.place.write(&format!("data/fleet/{key}"), bytes);
     }
 
+    /// Where an object of the bucket is.
+    pub fn path(&self, key: &str) -> std::path::PathBuf {
+        self.place.path(&format!("data/fleet/{key}"))
+    }
+
+    /// The names of what is right below a prefix, in order.
+    pub fn names(&self, prefix: &str) -> Vec<String> {
+        if self.path(prefix).is_dir() { self.place.names(&format!("data/fleet/{prefix}")) } else { Vec::new() }
+    }
+
     /// A command that knows who it is and where the server is.
     pub fn lend(&self, mut command: Command) -> Command {
         lend(&mut command, self.address, SECRET);

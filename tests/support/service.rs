@@ -4,6 +4,7 @@ use super::known::Known;
 use super::program::{Place, Ran, Started};
 use serde_json::Value;
 use std::net::TcpListener;
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use ureq::Agent;
@@ -84,8 +85,15 @@ impl Service {
     /// Starts a service, which may not take batches yet.
     #[track_caller]
     pub fn begin(place: &Place, words: &str) -> Service {
+        Service::begin_as(place, &format!("{words} --state state"), |command| command)
+    }
+
+    /// The same, whose command is told more: where its state is, too.
+    #[track_caller]
+    pub fn begin_as(place: &Place, words: &str, told: impl FnOnce(Command) -> Command) -> Service {
         let listen = if words.contains("--listen") { "" } else { "--listen 127.0.0.1:0" };
-        let started = place.start(&format!("serve {words} --state state {listen}"));
+        let words = format!("serve {words} {listen}");
+        let started = Started::new(told(place.command(&words)), &words);
         let line = started.line();
         let address = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("it says {line:?}")).to_string();
         Service { started, asker: Asker::new(address) }

@@ -39,22 +39,38 @@ pub fn object(url: &str, rest: &str) -> io::Result<Object> {
         return Err(not_valid("it names no bucket".into()));
     }
     let key = Path::parse(key).map_err(|error| not_valid(error.to_string()))?;
-    Ok(Object { url: url.into(), store: bucket_of(bucket)?, key })
+    Ok(Object { url: url.into(), store: of(bucket, &BUCKETS, Tries::Many)?, key })
 }
 
-/// Connections are kept: one store for each bucket.
-fn bucket_of(name: &str) -> io::Result<Arc<AmazonS3>> {
-    static BUCKETS: Mutex<BTreeMap<String, Arc<AmazonS3>>> = Mutex::new(BTreeMap::new());
-    let mut buckets = BUCKETS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(bucket) = buckets.get(name) {
-        return Ok(Arc::clone(bucket));
+/// The stores of buckets, by their names: connections are kept.
+pub(super) type Stores = Mutex<BTreeMap<String, Arc<AmazonS3>>>;
+
+/// The usual ones.
+static BUCKETS: Stores = Mutex::new(BTreeMap::new());
+/// Those of which nothing is asked twice.
+pub(super) static ONCE: Stores = Mutex::new(BTreeMap::new());
+
+/// How often a request is tried that fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tries {
+    /// As often as makes sense.
+    Many,
+    /// Once: whoever asks looks what came of it.
+    One,
+}
+
+/// One store for each bucket.
+pub(super) fn of(name: &str, stores: &Stores, tries: Tries) -> io::Result<Arc<AmazonS3>> {
+    let mut stores = stores.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(store) = stores.get(name) {
+        return Ok(Arc::clone(store));
     }
     check_endpoints()?;
     // The store is made where it runs: it chooses the cryptography there.
     runtime()?;
-    let bucket = Arc::new(configured(name).build().map_err(explained)?);
-    buckets.insert(name.into(), Arc::clone(&bucket));
-    Ok(bucket)
+    let store = Arc::new(configured(name, tries).build().map_err(explained)?);
+    stores.insert(name.into(), Arc::clone(&store));
+    Ok(store)
 }
 
 /// The library panics at an address that is none. What it is may have a password in it.
@@ -70,11 +86,12 @@ fn check_endpoints() -> io::Result<()> {
 }
 
 /// The environment's settings, over ours.
-fn configured(name: &str) -> AmazonS3Builder {
+fn configured(name: &str, tries: Tries) -> AmazonS3Builder {
     // A response may take as long as its reader does; silence may not.
     let client = ClientOptions::new().with_timeout_disabled().with_connect_timeout(CONNECT_MAX).with_read_timeout(SILENCE_MAX);
     let backoff = BackoffConfig { init_backoff: Duration::from_millis(100), max_backoff: Duration::from_secs(5), base: 2.0 };
-    let retry = RetryConfig { backoff, max_retries: RETRIES_MAX, retry_timeout: RETRY_MAX };
+    let max_retries = if tries == Tries::Many { RETRIES_MAX } else { 0 };
+    let retry = RetryConfig { backoff, max_retries, retry_timeout: RETRY_MAX };
     let mut builder = AmazonS3Builder::new().with_client_options(client).with_retry(retry).with_http_connector(Connector);
     for (name, value) in std::env::vars() {
         if !name.starts_with("AWS_") {

@@ -11,9 +11,11 @@
 
 mod bucket;
 mod listing;
+mod prefix;
 mod reader;
 
 pub use bucket::{Listed, Object, list, object, size, version};
+pub use prefix::{Created, Prefix};
 pub use reader::{Ready, RemoteReader};
 
 use crate::shown;

@@ -85,7 +85,7 @@ impl From<Phase> for ApiError {
     fn from(phase: Phase) -> ApiError {
         match phase {
             Phase::Recovering => ApiError::later("recovering", "the service takes up what was there").hint("send it again in a moment"),
-            Phase::Stuck(why) => ApiError::later("disk", why).hint("batches are taken again when the tables can be written"),
+            Phase::Stuck(why) => ApiError::later("disk", why).hint("batches are taken again when it can be written"),
             Phase::Damaged(why) => ApiError::later("damaged", why).hint("tables can be read; restore the state from a backup"),
             Phase::Ending | Phase::Ready => ApiError::later("ending", "the service ends").hint("send it again when it is back"),
         }

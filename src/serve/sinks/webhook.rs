@@ -60,7 +60,7 @@ impl<'s> Telling<'s> {
             webhook,
             began: began.get(webhook.place).copied().flatten().unwrap_or(0),
             fingerprint,
-            file: PositionFile::new(&service.state, &webhook.given),
+            file: PositionFile::new(&service.local, &webhook.given),
             sender,
             told: None,
             written: None,
