@@ -343,6 +343,7 @@ fn parquet_of_pipes() {
         same(&place, "out", &ONLINE);
         std::fs::remove_dir_all(place.path("out")).unwrap();
     }
+    place.run("verify --state state").succeeds();
     shell(&place, "retally run online events=- < cut").fails().names(&["could not read \"-\""]);
     shell(&place, "cat events.parquet | TMPDIR=none retally run online events=-").fails().names(&["\"-\"", "it is copied into none"]);
     assert_eq!(std::fs::read_dir(place.path("temporary")).unwrap().count(), 1, "nothing is left behind");

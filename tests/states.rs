@@ -163,6 +163,27 @@ fn other_settings_rebuild_the_tables() {
     }
 }
 
+/// Whoever looks at the tables later has no command line.
+#[test]
+fn settings_are_kept_with_the_tables() {
+    let place = Place::new();
+    let parts = ONLINE.write_parts(&place, 2);
+    let verified = || {
+        let ran = place.run("verify --state state").succeeds();
+        assert!(!ran.stderr.contains("note:"), "{}", ran.stderr);
+    };
+    add(&place, &ONLINE, &parts[0]);
+    verified();
+    place.run(&format!("run online {} --state state --timezone Asia/Tokyo --as-of 2022-09-01", parts[1])).succeeds();
+    verified();
+    // Some of the tables.
+    fs::remove_file(place.path("state/tables.sqlite")).unwrap();
+    place.run("run online --state state --fleet-sizes 7 --tables online_daily").succeeds();
+    verified();
+    let failure = place.run("why online.online_daily day=2022-09-01 --state state").fails().names(&["has no changes of online"]);
+    assert!(failure.hint.unwrap().contains("retally serve"));
+}
+
 #[test]
 fn refused_records_are_there_again_and_do_not_count_twice() {
     let place = Place::new();

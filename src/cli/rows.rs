@@ -124,7 +124,7 @@ impl<'m> Asked<'m> {
             return Err(CliError::usage(format!("{} has no table {:?}", self.dataflow, self.table)).hint(hint));
         };
         if !is_known {
-            // A run keeps no settings with its tables: labels may be others, and are texts then.
+            // Labels may be others, and are texts then.
             table
                 .columns
                 .iter_mut()

@@ -136,6 +136,7 @@ impl RunDriver {
             // Said even when all is to be quiet: it is about what was there before.
             sink.remarks().iter().for_each(|remark| say(&format!("note: {remark}")));
         }
+        self.stored.iter().try_for_each(|stored| stored.keep_settings(&job))?;
         engine::publish(points).map_err(EngineError::Commit)?;
         if let Destination::File(path) = &job.points {
             written.push(path.display().to_string());

@@ -7,6 +7,7 @@ use crate::engine::summary::Summary;
 use crate::engine::{self, Job, Next};
 use crate::ingest::batch::Batch;
 use crate::shown;
+use crate::sinks::live::note_settings;
 use crate::sinks::{self, Sink};
 use crate::state::folders::{Difference, Folder};
 use crate::state::frame::{Answer, Part};
@@ -17,10 +18,13 @@ use retally_core::Epoch;
 use retally_core::contract::{Definition, InputKind};
 use retally_core::time::Moment;
 use std::collections::VecDeque;
+use std::path::PathBuf;
 
 /// A state, and what a run adds to it.
 pub struct Stored {
     state: State,
+    /// The folder of this machine with its tables.
+    local: PathBuf,
     /// The dataflow's definition as it is, and as the command line has it.
     plain: Definition,
     definition: Definition,
@@ -53,6 +57,7 @@ impl Stored {
         }
         let stored = Stored {
             state,
+            local: home.local().into(),
             plain,
             definition: job.definition.clone(),
             accept_from: job.accept_from,
@@ -116,6 +121,12 @@ impl Stored {
             let batches = self.state.frames(self.plain.name).count() as u64;
             say(&show::taken_up(&self.state.path().display().to_string(), batches, summary));
         }
+    }
+
+    /// Writes down what the tables in its database were computed with, for who looks at them without this command line.
+    pub fn keep_settings(&self, job: &Job) -> Result<(), CliError> {
+        let path = State::tables(&self.local);
+        Ok(note_settings(&path, self.plain.name, &job.fingerprint(), &job.settings_json())?)
     }
 
     /// The batch that was applied is there from now on.

@@ -53,16 +53,21 @@ fn verify(state: &State, dataflow: &dyn Dataflow, dir: &Path, workers: usize) ->
     let kept = snapshot.settings(plain.name)?;
     if kept.is_none() {
         let name = plain.name;
-        say(&format!(
-            "note: the tables of {name} were written by a run, which keeps no settings with them: they are compared under the defaults"
-        ));
+        say(&format!("note: nothing says with which settings the tables of {name} were computed: they are compared under the defaults"));
     }
-    let settings = args::known_settings(&plain.settings, kept.unwrap_or_default());
+    let kept = kept.unwrap_or_default();
+    let (as_of, built) = (kept.get("as-of").cloned(), kept.get("tables").cloned());
+    let settings = args::known_settings(&plain.settings, kept);
+    let as_of = args::as_of(as_of.as_ref(), &settings).map_err(CliError::failed)?;
+    let settings = settings.with_as_of(as_of);
     let mut definition = plain.clone();
     let failed = |error: retally_core::contract::SettingError| CliError::failed(error.to_string());
     let settings = dataflow.settle(&mut definition, settings, &[]).map_err(failed)?;
     let graph = dataflow.graph(&settings).map_err(failed)?;
-    let tables: BTreeSet<String> = graph.tables().iter().map(|table| table.name.to_string()).collect();
+    let tables: BTreeSet<String> = match built {
+        Some(built) => built.split(',').map(String::from).collect(),
+        None => graph.tables().iter().map(|table| table.name.to_string()).collect(),
+    };
     let job = Job { rejected_kept: crate::ingest::rejected::KEPT_MAX, ..Job::new(definition, graph, settings, tables) };
     let reached = snapshot.epoch(plain.name)?;
     state.check_reached(plain.name, reached)?;

@@ -62,12 +62,11 @@ fn append(text: &mut String, change: &Value, conditions: &[(String, String)]) ->
 fn of_state(asked: &Asked<'_>, dir: &Path, conditions: &[(String, String)]) -> Result<Vec<Value>, CliError> {
     let mut reader = open_state(dir)?;
     let snapshot = reader.snapshot()?;
-    let settings = snapshot.settings(asked.dataflow)?;
-    if settings.is_none() {
+    if !snapshot.keeps_changes()? {
         let error = CliError::failed(format!("the state {dir:?} has no changes of {}", asked.dataflow));
         return Err(error.hint("a service keeps them: retally serve"));
     }
-    let table = asked.table(settings)?;
+    let table = asked.table(snapshot.settings(asked.dataflow)?)?;
     Ok(snapshot.history(&table, asked.dataflow, conditions, CHANGES_MAX)?)
 }
 

@@ -6,7 +6,7 @@
 use crate::points::Destination;
 use retally_core::contract::{AsOf, Definition, Graph, Settings};
 use retally_core::time::Moment;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What is run.
@@ -46,6 +46,19 @@ impl Job {
             rejected_max: None,
             points: Destination::Nowhere,
         }
+    }
+
+    /// The settings as a JSON object, with `as-of` where it is set, and `tables` where not all are built.
+    pub fn settings_json(&self) -> String {
+        let named = self.definition.settings.iter().map(|setting| (setting.name, self.settings.text(setting.name).to_string()));
+        let as_of = match self.settings.as_of() {
+            AsOf::Latest => None,
+            AsOf::At(moment) => Some(("as-of", moment.to_string())),
+        };
+        let all = self.graph.tables().iter().all(|table| self.tables.contains(table.name));
+        let tables = (!all).then(|| ("tables", self.tables.iter().cloned().collect::<Vec<_>>().join(",")));
+        // Texts can always be written.
+        serde_json::to_string(&named.chain(as_of).chain(tables).collect::<BTreeMap<_, _>>()).unwrap_or_default()
     }
 
     /// A fingerprint of what tables are computed with: two jobs that differ in the dataflow, its settings, as-of or the columns of its

@@ -385,7 +385,7 @@ fn look(state: &State, live: &mut Live, served: &Served) -> Result<Decision, Ser
         state.check_reached(name, tables)?;
     }
     // Names and texts.
-    live.set_settings(name, &serde_json::to_string(&served.settings()).unwrap_or_default())?;
+    live.set_settings(name, &fingerprint, &served.job.settings_json())?;
     let last = live.last_batch(name)?;
     let missing: Vec<BatchRow> = state.frames(name).filter(|frame| frame.epoch > last).map(pipeline::batch_row).collect();
     if !missing.is_empty() {

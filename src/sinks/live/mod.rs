@@ -4,7 +4,8 @@
 //! - `retally_batches`: what each batch was, and did
 //! - `retally_changes`: each row that came or went, by epoch; of an epoch with too many, that there were
 //! - `retally_tables`: the number of rows of each table, and a checksum of them, which tells a table from another without reading it
-//! - `retally_feeds`: from which epoch on the changes of a dataflow are kept, and its settings, as a JSON object
+//! - `retally_feeds`: from which epoch on the changes of a dataflow are kept
+//! - `retally_settings`: the settings of a dataflow, as a JSON object, with the fingerprint of tables that they are of
 //!
 //! The changes of any number of epochs are one transaction ([`Live::apply`]), so that who reads sees whole epochs. It is read
 //! ([`read::Reader`]) while it is written, and neither waits for the other.
@@ -38,7 +39,11 @@ CREATE TABLE IF NOT EXISTS retally_changes (dataflow TEXT NOT NULL, epoch INTEGE
     PRIMARY KEY (dataflow, epoch, \"table\"));
 CREATE TABLE IF NOT EXISTS retally_tables (dataflow TEXT NOT NULL, \"table\" TEXT NOT NULL, epoch INTEGER NOT NULL, \"rows\" INTEGER NOT NULL,
     checksum INTEGER NOT NULL, PRIMARY KEY (dataflow, \"table\")) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS retally_feeds (dataflow TEXT PRIMARY KEY, changes_from INTEGER NOT NULL, settings TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS retally_feeds (dataflow TEXT PRIMARY KEY, changes_from INTEGER NOT NULL) WITHOUT ROWID;
+";
+
+const SETTINGS: &str = "
+CREATE TABLE IF NOT EXISTS retally_settings (dataflow TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, settings TEXT NOT NULL) WITHOUT ROWID;
 ";
 
 /// The database, as it is written.
@@ -203,11 +208,9 @@ impl Live {
         })
     }
 
-    /// Writes down the settings of a dataflow, as a JSON object.
-    pub fn set_settings(&mut self, dataflow: &str, settings: &str) -> Result<(), SinkError> {
-        let statement = "INSERT INTO retally_feeds (dataflow, changes_from, settings) VALUES (?1, 0, ?2) \
-                         ON CONFLICT (dataflow) DO UPDATE SET settings = excluded.settings";
-        self.sqlite.write(&mut |open| run(open, statement, params![dataflow, settings]))
+    /// Writes down the settings of a dataflow, as a JSON object, which tables of this fingerprint are computed with.
+    pub fn set_settings(&mut self, dataflow: &str, fingerprint: &str, settings: &str) -> Result<(), SinkError> {
+        self.sqlite.write(&mut |open| set_settings(open, dataflow, fingerprint, settings))
     }
 
     /// Writes down batches that are not yet.
@@ -285,6 +288,17 @@ impl Live {
             run(open, "UPDATE retally_feeds SET changes_from = max(changes_from, ?2) WHERE dataflow = ?1", params![dataflow, until])
         })
     }
+}
+
+/// Writes down the settings of a run, in a database that may be no service's, as [`Live::set_settings`] does.
+pub fn note_settings(path: &Path, dataflow: &str, fingerprint: &str, settings: &str) -> Result<(), SinkError> {
+    Sqlite::open(path, std::iter::empty())?.write(&mut |open| set_settings(open, dataflow, fingerprint, settings))
+}
+
+fn set_settings(open: &mut Open<'_>, dataflow: &str, fingerprint: &str, settings: &str) -> Result<(), SinkError> {
+    open.transaction.execute_batch(SETTINGS).map_err(|error| open.failed(&error))?;
+    let statement = "INSERT OR REPLACE INTO retally_settings (dataflow, fingerprint, settings) VALUES (?1, ?2, ?3)";
+    run(open, statement, [dataflow, fingerprint, settings])
 }
 
 /// The sums of tables; `rejected`, which is about deliveries, has none.

@@ -248,14 +248,25 @@ impl Snapshot<'_> {
 
     /// The settings of a dataflow, where they are written down.
     pub fn settings(&self, dataflow: &str) -> Result<Option<BTreeMap<String, String>>, SinkError> {
-        let is_there = self.transaction.query_row("SELECT 1 FROM sqlite_master WHERE name = 'retally_feeds'", [], |_| Ok(())).optional();
-        if is_there.map_err(|error| self.failed(&error))?.is_none() {
+        if !self.has("retally_settings")? {
             return Ok(None);
         }
-        let query = "SELECT settings FROM retally_feeds WHERE dataflow = ?1";
-        let found = self.transaction.query_row(query, [dataflow], |row| row.get::<_, Option<String>>(0)).optional();
-        let text = found.map_err(|error| self.failed(&error))?.flatten();
+        let query = "SELECT s.settings FROM retally_settings AS s JOIN retally_progress AS p ON p.dataflow = s.dataflow \
+                     WHERE s.dataflow = ?1 AND p.fingerprint = s.fingerprint";
+        let found = self.transaction.query_row(query, [dataflow], |row| row.get::<_, String>(0)).optional();
+        let text = found.map_err(|error| self.failed(&error))?;
         Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+    }
+
+    /// Whether it is of a service, which keeps changes, and not of runs alone.
+    pub fn keeps_changes(&self) -> Result<bool, SinkError> {
+        self.has("retally_changes")
+    }
+
+    fn has(&self, table: &str) -> Result<bool, SinkError> {
+        let query = "SELECT 1 FROM sqlite_master WHERE name = ?1";
+        let found = self.transaction.query_row(query, [table], |_| Ok(())).optional();
+        Ok(found.map_err(|error| self.failed(&error))?.is_some())
     }
 
     /// The number of rows of each table of a dataflow.
