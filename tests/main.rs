@@ -26,6 +26,7 @@ mod formats;
 mod further;
 mod fuzz;
 mod help;
+mod kafka;
 mod kills;
 mod launch;
 mod law;

@@ -186,7 +186,7 @@ fn serve() -> Command {
         )
         .arg(flag("settle", "DURATION", "Take a file of a watched folder when it has stayed the same for so long [default: 2s]").value_parser(values::every))
         .arg(
-            flag("source", "DATAFLOW.INPUT=URL", "Read messages of a broker: mqtt://USER@HOST:PORT/TOPIC-FILTER, mqtts://, nats://HOST:PORT/STREAM?subject=SUBJECTS, or tls:// of NATS; ?format=jsonl|json|csv, ?columns=a,b, ?topic=devices/{device_id}/status, ?password-file=FILE, ?ca=FILE; @time, @key and @topic are columns that --map may name")
+            flag("source", "DATAFLOW.INPUT=URL", "Read messages of a broker: mqtt://USER@HOST:PORT/TOPIC-FILTER, mqtts://, nats://HOST:PORT/STREAM?subject=SUBJECTS, or tls:// of NATS, kafka://HOST:PORT,HOST:PORT/TOPIC?start=earliest|latest|TIME&key=FIELD, or kafkas://; ?format=jsonl|json|csv, ?columns=a,b, ?topic=devices/{device_id}/status, ?password-file=FILE, ?ca=FILE; @time, @key and @topic are columns that --map may name")
                 .action(ArgAction::Append),
         )
         .arg(flag("batch-events", "N", "A batch of a source has so many messages at most [default: 10000]").value_parser(clap::value_parser!(u64).range(1..=1_000_000)))

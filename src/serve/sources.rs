@@ -11,11 +11,12 @@ use crate::engine;
 use crate::ingest::plan::Plan;
 use crate::sources::gather::{Acknowledge, Delivered, Limits, gather};
 use crate::sources::inlet::{Inlet, inlet};
+use crate::sources::kind::Kind;
 use crate::sources::lost::{PAUSE, PAUSE_MAX};
 use crate::sources::status::Status;
 use crate::sources::text::{Reading, Text};
-use crate::sources::url::{Kind, Url};
-use crate::sources::{mqtt, nats};
+use crate::sources::url::Url;
+use crate::sources::{kafka, mqtt, nats};
 use crate::state::frame::{Content, Frame, Inline, InlineFormat, Part, Position};
 use crate::state::{State, StateError};
 use retally_core::Epoch;
@@ -56,8 +57,8 @@ pub struct Source {
     /// Its place among those of the service.
     number: usize,
     client_id: String,
-    /// The number of the last message in the journal, by what is counted.
-    last: BTreeMap<String, u64>,
+    /// The number of the last message in the journal, by what is counted and its partition.
+    last: BTreeMap<(String, i32), u64>,
 }
 
 impl Wanted {
@@ -112,9 +113,17 @@ pub fn start(service: &Arc<Service>, sources: Vec<Source>) -> io::Result<()> {
                 let inlet = delivering.start(source.number, limits)?;
                 connectors.push(Box::pin(async move { mqtt::run(&url, &client_id, &inlet, &status, told).await }));
             }
-            Kind::Nats => {
+            Kind::Kafka => {
                 let inlet = delivering.start(source.number, limits)?;
                 let last = source.last;
+                connectors.push(Box::pin(async move {
+                    let reader = kafka::Reader { url: &url, last, inlet: &inlet, status: &status };
+                    reader.run(told).await;
+                }));
+            }
+            Kind::Nats => {
+                let inlet = delivering.start(source.number, limits)?;
+                let last = source.last.into_iter().map(|((of, _), last)| (of, last)).collect();
                 connectors.push(Box::pin(async move {
                     let reader = nats::Reader { url: &url, last, inlet: &inlet, status: &status };
                     reader.run(told).await;
@@ -273,11 +282,11 @@ impl From<Refused> for Failed {
     }
 }
 
-/// The number of the last message of each source of an input, as the journal has it.
-fn last<'f>(frames: impl Iterator<Item = &'f Frame>, input: &str) -> BTreeMap<String, u64> {
+/// The number of the last message of each partition of each source of an input, as the journal has it.
+fn last<'f>(frames: impl Iterator<Item = &'f Frame>, input: &str) -> BTreeMap<(String, i32), u64> {
     let mut last = BTreeMap::new();
     for position in frames.flat_map(|frame| &frame.positions).filter(|position| position.input == input) {
-        last.insert(position.source.clone(), position.last);
+        last.insert((position.source.clone(), position.partition), position.last);
     }
     last
 }

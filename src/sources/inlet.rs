@@ -28,6 +28,10 @@ pub struct Message {
     pub key: Bytes,
     /// What it holds.
     pub payload: Bytes,
+    /// Why it can't be read, where its connector knows.
+    pub unreadable: Option<Arc<str>>,
+    /// There is no message, but its number: all up to it has been read, or is not to be.
+    pub is_place: bool,
 }
 
 /// A message that waits.
@@ -64,7 +68,7 @@ impl<A> Inlet<A> {
     pub async fn send(&self, message: Message, acknowledge: A) -> Result<(), Closed> {
         let kib = u32::try_from(message.payload.len() >> 10).unwrap_or(u32::MAX).saturating_add(1).min(ROOM_KIB);
         let room = Arc::clone(&self.room).acquire_many_owned(kib).await.map_err(|_| Closed)?;
-        self.status.waiting.fetch_add(1, Ordering::Relaxed);
+        self.status.waiting.fetch_add(u64::from(!message.is_place), Ordering::Relaxed);
         self.sender.send(Waiting { message, acknowledge, room }).map_err(|_| Closed)
     }
 }

@@ -1,6 +1,6 @@
 //! Live sources: brokers whose messages become batches of a service.
 //!
-//! A source has two sides. A *connector* ([`mqtt`], [`nats`]) speaks to a broker, and hands over messages through an [`inlet`]. A thread of each
+//! A source has two sides. A *connector* ([`kafka`], [`mqtt`], [`nats`]) speaks to a broker, and hands over messages through an [`inlet`]. A thread of each
 //! source *gathers* ([`gather`]) what came into batches: texts of lines ([`text`]), made of [`payload`]s in the way its [`url`] says, with
 //! what stands in a [`topic`]. Batches go to whoever keeps them. Only when the journal has one are its messages acknowledged.
 //!
@@ -12,10 +12,14 @@
 
 pub mod gather;
 pub mod inlet;
+pub mod kafka;
+pub mod kind;
 pub mod lost;
 pub mod mqtt;
 pub mod nats;
 pub mod payload;
+pub mod sasl;
+pub mod start;
 pub mod status;
 pub mod text;
 pub mod tls;

@@ -88,6 +88,7 @@ impl Reader<'_> {
             return Err(Lost::before(format!("the stream ends with message {}, and {last} was read before", state.last_sequence)));
         }
         if last > 0 && last + 1 < state.first_sequence {
+            self.status.removed(state.first_sequence - 1 - last);
             told(&format!("{}: messages {} to {} are gone from the stream", self.url.shown(), last + 1, state.first_sequence - 1));
         }
         if last > 0 {
@@ -125,6 +126,7 @@ impl Reader<'_> {
                 time,
                 key: key.into(),
                 payload,
+                ..Message::default()
             };
             if self.inlet.send(message, Nothing).await.is_err() {
                 return Ok(());

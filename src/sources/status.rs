@@ -22,6 +22,8 @@ pub struct Status {
     pub waiting: AtomicU64,
     /// How often the broker was lost.
     pub lost: AtomicU64,
+    /// Messages that the broker had removed before they were read.
+    pub removed: AtomicU64,
     connected: AtomicBool,
     known: Mutex<Known>,
 }
@@ -46,6 +48,7 @@ impl Status {
             batches: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            removed: AtomicU64::new(0),
             connected: AtomicBool::new(false),
             known: Mutex::default(),
         }
@@ -75,6 +78,16 @@ impl Status {
         self.known().error = Some(format!("a batch is not taken: {why}"));
     }
 
+    /// The broker is there, and something is missing: what.
+    pub fn wanting(&self, what: &str) {
+        self.known().error = Some(what.into());
+    }
+
+    /// The broker has removed so many messages before they were read.
+    pub fn removed(&self, messages: u64) {
+        self.removed.fetch_add(messages, Ordering::Relaxed);
+    }
+
     /// Whether the broker is there.
     pub fn is_connected(&self) -> bool {
         self.connected.load(Ordering::Relaxed)
@@ -87,7 +100,8 @@ impl Status {
         self.batches.fetch_add(1, Ordering::Relaxed);
         self.waiting.fetch_sub(messages, Ordering::Relaxed);
         let mut known = self.known();
-        known.positions.extend(positions.iter().map(|((_, partition), last)| (*partition, *last)));
+        let parts = positions.iter().filter(|((_, partition), _)| *partition >= 0);
+        known.positions.extend(parts.map(|((_, partition), last)| (*partition, *last)));
         if self.is_connected() {
             known.error = None;
         }
@@ -111,7 +125,8 @@ impl Status {
         json!({
             "source": self.shown, "input": self.of, "connected": self.is_connected(), "error": known.error,
             "messages": count(&self.messages), "unreadable": count(&self.unreadable), "batches": count(&self.batches),
-            "waiting": count(&self.waiting), "lost": count(&self.lost), "positions": positions, "lag": known.lag,
+            "waiting": count(&self.waiting), "lost": count(&self.lost), "removed": count(&self.removed),
+            "positions": positions, "lag": known.lag,
         })
     }
 }

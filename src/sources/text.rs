@@ -8,6 +8,7 @@
 //! else than objects in JSON. A JSON object with a key that its topic has too is refused by who reads it, since keys stand once.
 
 use super::inlet::Message;
+use super::kind::Kind;
 use super::payload;
 use super::topic::Pattern;
 use super::url::{Format, Url};
@@ -46,6 +47,8 @@ pub struct Reading {
     format: Format,
     /// What messages of a source are called, in front of their topics.
     prefix: String,
+    /// Whether topics have partitions, which stand behind them.
+    has_partitions: bool,
     pattern: Option<Pattern>,
     beside: Vec<(String, Beside)>,
     /// The first line, of CSV.
@@ -66,6 +69,7 @@ impl Reading {
         let asked = |name: &str| columns.contains(&name);
         let mut beside: Vec<(String, Beside)> =
             PSEUDO.iter().filter(|(name, _)| asked(name)).map(|(name, what)| (name.to_string(), *what)).collect();
+        beside.extend(url.key.iter().map(|name| (name.clone(), Beside::Key)));
         let fields = url.pattern.iter().flat_map(Pattern::fields).enumerate();
         beside.extend(fields.map(|(place, name)| (name.to_string(), Beside::Field(place))));
         let own: Vec<&str> = match &url.columns {
@@ -82,7 +86,14 @@ impl Reading {
             }
             header.push('\n');
         }
-        Reading { format: url.format, prefix: url.prefix(), pattern: url.pattern.clone(), beside, header }
+        Reading {
+            format: url.format,
+            prefix: url.kind.prefix(&url.path),
+            has_partitions: url.kind == Kind::Kafka,
+            pattern: url.pattern.clone(),
+            beside,
+            header,
+        }
     }
 
     /// Whether the columns are those that the input needs; an error names those that are not.
@@ -135,10 +146,13 @@ pub struct Text {
 impl Text {
     /// Adds a message.
     pub fn add(&mut self, reading: &Reading, message: &Message) {
-        self.count += 1;
         if let Some(number) = message.number {
             self.positions.insert((Arc::clone(&message.of), message.partition), number);
         }
+        if message.is_place {
+            return;
+        }
+        self.count += 1;
         if self.lines.is_empty() {
             self.lines.push_str(&reading.header);
             self.next_line = 1 + u64::from(!reading.header.is_empty());
@@ -165,6 +179,9 @@ impl Text {
 
     /// Appends the lines of a message, and returns how many there are.
     fn append(&mut self, reading: &Reading, message: &Message) -> Result<u64, String> {
+        if let Some(why) = &message.unreadable {
+            return Err(why.to_string());
+        }
         let text = payload::text(&message.payload)?;
         let topic = String::from_utf8_lossy(&message.topic);
         let mut fields = Vec::new();
@@ -177,7 +194,7 @@ impl Text {
         for (name, what) in &reading.beside {
             let value: Cow<'_, str> = match what {
                 Beside::Time => message.time.to_string().into(),
-                Beside::Key => String::from_utf8_lossy(&message.key),
+                Beside::Key => std::str::from_utf8(&message.key).map_err(|_| "the key of the message is not UTF-8")?.into(),
                 Beside::Topic => Cow::Borrowed(&topic),
                 Beside::Field(place) => fields.get(*place).copied().unwrap_or_default().into(),
             };
@@ -242,7 +259,8 @@ impl Text {
 /// What a message's topic is called.
 fn name(reading: &Reading, message: &Message) -> String {
     let topic = String::from_utf8_lossy(&message.topic);
-    format!("{}{topic}", reading.prefix)
+    let partition = if reading.has_partitions { format!("/{}", message.partition) } else { String::new() };
+    format!("{}{topic}{partition}", reading.prefix)
 }
 
 /// JSON on one line: in its strings there are no line ends.

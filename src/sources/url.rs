@@ -1,4 +1,5 @@
-//! What `--source` says of a broker: `mqtt://[USER[:PASSWORD]@]HOST[:PORT]/TOPIC-FILTER[?NAME=VALUE&…]`, or `nats://…/STREAM`.
+//! What `--source` says of a broker: `mqtt://[USER[:PASSWORD]@]HOST[:PORT]/TOPIC-FILTER[?NAME=VALUE&…]`, `nats://…/STREAM`, or
+//! `kafka://…/TOPIC`, which may name several brokers.
 //!
 //! A filter may have `#` in it, so that is no fragment here; `%` begins an encoded byte. What stands behind `?`:
 //!
@@ -11,23 +12,20 @@
 //! | `ca` | with TLS | the certificates that are trusted, instead of those that the system trusts |
 //! | `subject` | NATS | the subjects of the stream that are read |
 //! | `client` | MQTT | the name of the session, instead of one that follows from state, input and filter |
+//! | `start` | Kafka | where a topic begins that was not read before: `earliest` (the default), `latest`, or a time |
+//! | `key` | Kafka | the field that the key of a message is |
+//! | `sasl` | Kafka | the way of login, instead of the best that the broker has |
 //!
 //! # Limits
 //! A URL with a password is shown nowhere; [`Url::shown`] is what messages call it.
 
+use super::kind::Kind;
+use super::sasl::Mechanism;
+use super::start::Start;
 use super::topic::Pattern;
 use percent_encoding::percent_decode_str;
 use std::fmt;
 use std::path::PathBuf;
-
-/// What broker it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// MQTT 5.
-    Mqtt,
-    /// NATS with JetStream.
-    Nats,
-}
 
 /// What messages hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,11 +50,13 @@ pub struct Url {
     pub host: String,
     /// And port.
     pub port: u16,
+    /// Further brokers of the same cluster.
+    pub others: Vec<(String, u16)>,
     /// Who reads.
     pub user: Option<String>,
     /// Their password.
     pub password: Option<String>,
-    /// The filter of topics, or the name of the stream.
+    /// The filter of topics, or the name of the stream or topic.
     pub path: String,
     /// Which certificates are trusted.
     pub ca: Option<PathBuf>,
@@ -64,6 +64,12 @@ pub struct Url {
     pub client: Option<String>,
     /// Which subjects of a stream.
     pub subject: Option<String>,
+    /// Where a topic begins.
+    pub start: Start,
+    /// The field that the key of a message is.
+    pub key: Option<String>,
+    /// The way of login.
+    pub sasl: Option<Mechanism>,
     /// What messages hold.
     pub format: Format,
     /// The columns of CSV.
@@ -90,32 +96,7 @@ impl fmt::Debug for Url {
     }
 }
 
-const KINDS: &str = "give mqtt://HOST/TOPIC-FILTER, mqtts://, nats://HOST/STREAM, or tls://";
-
-impl Kind {
-    fn schemes(self) -> [&'static str; 2] {
-        match self {
-            Kind::Mqtt => ["mqtt", "mqtts"],
-            Kind::Nats => ["nats", "tls"],
-        }
-    }
-
-    fn port(self, tls: bool) -> u16 {
-        match (self, tls) {
-            (Kind::Mqtt, false) => 1_883,
-            (Kind::Mqtt, true) => 8_883,
-            (Kind::Nats, _) => 4_222,
-        }
-    }
-
-    /// The names that may stand behind `?`.
-    fn names(self) -> &'static [&'static str] {
-        match self {
-            Kind::Mqtt => &["format", "columns", "topic", "password-file", "ca", "client"],
-            Kind::Nats => &["format", "columns", "topic", "password-file", "ca", "subject"],
-        }
-    }
-}
+const KINDS: &str = "give mqtt://HOST/TOPIC-FILTER, mqtts://, nats://HOST/STREAM, tls://, kafka://HOST/TOPIC, or kafkas://";
 
 impl Url {
     /// Reads a URL, and the file with the password where it names one.
@@ -124,15 +105,14 @@ impl Url {
         // Before it is known where a password ends, nothing is shown.
         let hidden = |why: &str| NotSource { shown: scheme_only(given), why: why.into(), hint: KINDS.into() };
         let (scheme, rest) = before.split_once("://").ok_or_else(|| hidden("it is no URL"))?;
-        let kinds = [Kind::Mqtt, Kind::Nats];
-        let kind = kinds.into_iter().find(|kind| kind.schemes().contains(&scheme)).ok_or_else(|| hidden("its scheme is not known"))?;
-        let tls = kind.schemes().last() == Some(&scheme);
+        let (kind, tls) = Kind::of(scheme).ok_or_else(|| hidden("its scheme is not known"))?;
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (login, place) = authority.rsplit_once('@').map_or((None, authority), |(login, place)| (Some(login), place));
         if login.is_none() && place.contains(':') && (path.contains('@') || query.contains('@')) {
             return Err(hidden("it can be read in two ways: a password's / is %2F and its ? is %3F, and a topic's @ is %40"));
         }
-        let (host, port) = host_and_port(place).map_err(hidden)?;
+        let mut places = places(kind, tls, place).map_err(hidden)?;
+        let (host, port) = places.remove(0);
         let (user, password) = match login {
             None => (None, None),
             Some(login) => match login.split_once(':') {
@@ -140,18 +120,21 @@ impl Url {
                 None => (Some(decoded(login)), None),
             },
         };
-        let (port, path) = (port.unwrap_or(kind.port(tls)), decoded(path));
         let mut url = Url {
             kind,
             tls,
             host,
             port,
+            others: places,
             user,
             password,
-            path,
+            path: decoded(path),
             ca: None,
             client: None,
             subject: None,
+            start: Start::default(),
+            key: None,
+            sasl: None,
             format: Format::default(),
             columns: None,
             pattern: None,
@@ -191,6 +174,13 @@ impl Url {
                 "ca" => self.ca = Some(value.into()),
                 "client" => self.client = Some(value),
                 "subject" => self.subject = Some(value),
+                "start" => self.start = Start::parse(&value).map_err(wrong)?,
+                "key" if value.is_empty() => return Err(wrong("names no field".into())),
+                "key" => self.key = Some(value),
+                "sasl" => {
+                    let names = || Mechanism::ALL.map(Mechanism::name).join(", ");
+                    self.sasl = Some(Mechanism::named(&value).ok_or_else(|| wrong(format!("{value:?} is none of {}", names())))?);
+                }
                 _ => {}
             }
         }
@@ -205,15 +195,19 @@ impl Url {
             return Err(("?columns= is of CSV", "add format=csv"));
         }
         if self.ca.is_some() && !self.tls {
-            return Err(("?ca= is of encrypted connections", "give mqtts:// or tls://"));
+            return Err(("?ca= is of encrypted connections", "give mqtts://, tls:// or kafkas://"));
         }
         if self.password.is_some() && self.user.is_none() {
             return Err(("it has a password and no user", "give USER@HOST"));
         }
-        if self.kind == Kind::Mqtt {
-            return check_filter(&self.path);
+        self.kind.check(&self.path)?;
+        match (&self.user, &self.password) {
+            (Some(_), None) if self.kind == Kind::Kafka => {
+                Err(("it has a user and no password", "give USER:PASSWORD@HOST, or ?password-file=FILE"))
+            }
+            (None, _) if self.sasl.is_some() => Err(("?sasl= is how a user logs in, and it has none", "give USER@HOST")),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// What messages call it: all but who reads, and what stands behind the filter.
@@ -223,17 +217,16 @@ impl Url {
         format!("{scheme}://{}/{}", self.place(), self.path)
     }
 
-    /// The broker: HOST:PORT.
+    /// The broker: HOST:PORT; several stand with commas between them.
     pub fn place(&self) -> String {
-        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+        let place = |(host, port): (&str, u16)| if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        self.brokers().map(place).collect::<Vec<_>>().join(",")
     }
 
-    /// What a message is called, in front of its topic.
-    pub fn prefix(&self) -> String {
-        match self.kind {
-            Kind::Mqtt => "mqtt:".into(),
-            Kind::Nats => format!("nats:{}/", self.path),
-        }
+    /// Host and port of each broker that it names.
+    pub fn brokers(&self) -> impl Iterator<Item = (&str, u16)> {
+        let others = self.others.iter().map(|(host, port)| (host.as_str(), *port));
+        std::iter::once((self.host.as_str(), self.port)).chain(others)
     }
 }
 
@@ -244,6 +237,12 @@ fn scheme_only(given: &str) -> String {
         .map_or_else(|| crate::shown::location(given).into_owned(), |(scheme, _)| format!("{scheme}://{}", crate::shown::HIDDEN))
 }
 
+/// The brokers that a URL names: several only of Kafka.
+fn places(kind: Kind, tls: bool, text: &str) -> Result<Vec<(String, u16)>, &'static str> {
+    let place = |text| host_and_port(text).map(|(host, port)| (host, port.unwrap_or(kind.port(tls))));
+    if kind == Kind::Kafka { text.split(',').map(place).collect() } else { Ok(vec![place(text)?]) }
+}
+
 fn host_and_port(place: &str) -> Result<(String, Option<u16>), &'static str> {
     let (host, port) = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((host, rest)) => (host, rest.strip_prefix(':')),
@@ -251,17 +250,6 @@ fn host_and_port(place: &str) -> Result<(String, Option<u16>), &'static str> {
     };
     let port = port.map(|port| port.parse::<u16>().ok().filter(|port| *port > 0).ok_or("its port is no number")).transpose()?;
     if host.is_empty() { Err("it names no host") } else { Ok((decoded(host), port)) }
-}
-
-/// `#` stands at the end, and wildcards are whole levels.
-fn check_filter(filter: &str) -> Result<(), (&'static str, &'static str)> {
-    let levels: Vec<&str> = filter.split('/').collect();
-    let is_whole = |level: &&str| level.len() == 1 || !level.contains(['+', '#']);
-    let is_last = levels.iter().rev().skip(1).all(|level| *level != "#");
-    if levels.iter().all(is_whole) && is_last && !filter.contains('\0') && filter.len() <= usize::from(u16::MAX) {
-        return Ok(());
-    }
-    Err(("its topic filter is none", "+ stands for a level, and # at the end for all further ones"))
 }
 
 /// A text as it was before its bytes were encoded.
@@ -283,6 +271,17 @@ mod tests {
         assert_eq!((url.shown(), format!("{url:?}")), ("mqtt://broker:1883/devices/+/#".into(), "mqtt://broker:1883/devices/+/#".into()));
         let url = Url::parse("mqtts://[::1]:8884/a").unwrap();
         assert_eq!((url.host.as_str(), url.port, url.tls, url.shown()), ("::1", 8_884, true, "mqtts://[::1]:8884/a".into()));
+    }
+
+    #[test]
+    fn kafka_has_several_brokers() {
+        let url = Url::parse("kafka://me:secret@one:1,[::1],three/device-events_2.x?key=id&start=latest&sasl=plain").unwrap();
+        let brokers: Vec<(&str, u16)> = url.brokers().collect();
+        assert_eq!(brokers, [("one", 1), ("::1", 9_092), ("three", 9_092)]);
+        assert_eq!((url.key.as_deref(), url.start, url.sasl), (Some("id"), Start::Latest, Some(Mechanism::Plain)));
+        assert_eq!(url.shown(), "kafka://one:1,[::1]:9092,three:9092/device-events_2.x");
+        let url = Url::parse("kafkas://one/x").unwrap();
+        assert_eq!((url.port, url.tls, url.start), (9_093, true, Start::Earliest));
     }
 
     #[test]
@@ -314,6 +313,14 @@ mod tests {
             ("mqtt://me:secret@h/a?topic=a", "?topic= \"a\": it names no field"),
             ("mqtt://me:secret@h/a?columns=x", "?columns= is of CSV"),
             ("mqtt://me:secret@h/a?ca=x", "?ca= is of encrypted"),
+            ("kafka://me:secret@one,:1/a", "it names no host"),
+            ("kafka://me:secret@one,two:x/a", "its port is no number"),
+            ("kafka://me:secret@h/a/b", "its topic is no name of one"),
+            ("kafka://secret@h/a", "it has a user and no password"),
+            ("kafka://h/a?sasl=plain", "?sasl= is how a user logs in"),
+            ("kafka://me:secret@h/a?sasl=x", "?sasl= \"x\" is none of SCRAM-SHA-512"),
+            ("kafka://me:secret@h/a?start=soon", "?start= \"soon\" is none of earliest, latest and a time"),
+            ("kafka://me:secret@h/a?subject=x", "there is no ?subject="),
         ] {
             let error = Url::parse(given).unwrap_err();
             let text = error.to_string();

@@ -3,13 +3,29 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// Starts a program with the file `config` of a folder; what it says goes to `log` there.
 pub fn spawn(program: &str, folder: &Path) -> Child {
+    spawn_with(program, &["-c".into(), folder.join("config").display().to_string()], folder)
+}
+
+/// Starts a program with these words; what it says goes to `log` in the folder.
+pub fn spawn_with(program: &str, words: &[String], folder: &Path) -> Child {
     let log = fs::File::create(folder.join("log")).unwrap();
     let mut command = Command::new(program);
-    command.arg("-c").arg(folder.join("config")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     command.spawn().unwrap_or_else(|error| panic!("{program}: {error}; scripts/test installs it"))
+}
+
+/// Ends a process in order, and waits until it has ended.
+pub fn end(process: &mut Child, seconds_max: u64) {
+    assert!(Command::new("kill").args(["-TERM", &process.id().to_string()]).status().unwrap().success());
+    let until = Instant::now() + Duration::from_secs(seconds_max);
+    while process.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < until, "the broker does not end");
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// What it has said.

@@ -3,6 +3,9 @@
 pub mod broker;
 pub mod browser;
 pub mod injected;
+pub mod kafka_broker;
+pub mod kafka_client;
+pub mod kafka_front;
 pub mod known;
 pub mod mosquitto;
 pub mod nats_server;

@@ -7,7 +7,7 @@ use rumqttc::mqttbytes::v5::Packet;
 use rumqttc::{AsyncClient, Event, MqttOptions, PublishOptions};
 use std::fs;
 use std::net::TcpStream;
-use std::process::{Child, Command};
+use std::process::Child;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -64,13 +64,7 @@ impl Mosquitto {
 
     /// Ends its process in order: it writes down its sessions, which it loses where it is killed.
     pub fn end(&mut self) {
-        let mut process = self.process.take().unwrap();
-        assert!(Command::new("kill").args(["-TERM", &process.id().to_string()]).status().unwrap().success());
-        let until = Instant::now() + Duration::from_secs(SECONDS_MAX);
-        while process.try_wait().unwrap().is_none() {
-            assert!(Instant::now() < until, "mosquitto does not end");
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        broker::end(&mut self.process.take().unwrap(), SECONDS_MAX);
     }
 
     /// A URL of it.
