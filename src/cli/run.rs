@@ -136,6 +136,9 @@ impl RunDriver {
             // Said even when all is to be quiet: it is about what was there before.
             sink.remarks().iter().for_each(|remark| say(&format!("note: {remark}")));
         }
+        let is_shown = sinks.is_empty();
+        // Each has its destination locked.
+        drop(sinks);
         self.stored.iter().try_for_each(|stored| stored.keep_settings(&job))?;
         engine::publish(points).map_err(EngineError::Commit)?;
         if let Destination::File(path) = &job.points {
@@ -151,7 +154,7 @@ impl RunDriver {
         if !self.quiet {
             written.iter().for_each(|what| say(&format!("wrote {what}")));
         }
-        if sinks.is_empty() {
+        if is_shown {
             let shown = self.tables.all().into_iter().filter(|state| state.table().name != "rejected" || !state.is_empty());
             let text: Vec<String> = shown.map(show::table).collect();
             unless_broken_pipe(stdout().write_all(text.join("\n").as_bytes()))?;
