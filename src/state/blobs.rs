@@ -23,7 +23,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Files that were kept within so long may be of batches that are not in the journal yet, or are being read.
@@ -99,8 +99,12 @@ impl Blobs {
         Ok(blob)
     }
 
+    fn kept(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn remember(&self, blob: &Blob) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept();
         if kept.len() >= REMEMBERED_MAX {
             kept.retain(|_, at| at.elapsed() < GRACE);
         }
@@ -110,9 +114,10 @@ impl Blobs {
     /// Removes all blobs but these, and those that were kept later than some time ago: they may be of batches that are on their way.
     pub fn retain(&self, needed: &BTreeSet<&str>, grace: Duration) -> Result<(), StateError> {
         let failed = StateError::io("list", &self.dir);
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|_, at| at.elapsed() < grace);
-        self.shelf.retain_blobs(&|name| needed.contains(name) || kept.contains_key(name))?;
+        self.kept().retain(|_, at| at.elapsed() < grace);
+        // That may take long, and nobody who keeps a blob waits for it.
+        self.shelf.retain_blobs(&|name| needed.contains(name) || self.kept().contains_key(name))?;
+        let kept = self.kept();
         let names =
             std::fs::read_dir(&self.dir).and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>());
         for name in names.map_err(failed)? {

@@ -9,7 +9,7 @@
 use super::StateError;
 use super::frame::{Entry, Writer};
 use super::journal::{Read, encode, name};
-use super::tail::{Tail, file_name};
+use super::tail::Tail;
 use crate::backoff::Backoff;
 use crate::ingest::remote::{Created, Prefix};
 use bytes::Bytes;
@@ -23,8 +23,10 @@ const OBJECTS_MAX: u64 = 4_096;
 const PATIENCE: Duration = Duration::from_secs(300);
 /// What takes no longer is not told.
 const TOLD_AFTER: Duration = Duration::from_secs(1);
-/// The first pause before an object is asked for again, and the longest.
-const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(5)];
+/// The first pause before an object is asked for again.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// And the longest.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What a request to create an object was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,13 +93,13 @@ pub struct Creating<'c> {
 
 impl Creating<'_> {
     fn path(&self) -> PathBuf {
-        Path::new(&self.prefix.url()).join(name(self.number))
+        shown(self.prefix, self.number)
     }
 
     /// Creates it. Returns who wrote it, where that is another process. `away` is told why it takes long.
     pub fn create(&self, bytes: &Bytes, away: &mut dyn FnMut(&str)) -> Result<Option<Writer>, StateError> {
         let name = name(self.number);
-        let (began, mut backoff) = (Instant::now(), Backoff::new(PAUSES[0], PAUSES[1]));
+        let (began, mut backoff) = (Instant::now(), Backoff::new(FIRST_PAUSE, LONGEST_PAUSE));
         let unsynced = |cause| StateError::Unsynced { path: self.path(), cause };
         loop {
             let created = self.prefix.create(&name, bytes.clone()).map_err(StateError::io("write", &self.path()))?;
@@ -178,7 +180,7 @@ impl ObjectTail {
     }
 
     fn path(&self) -> PathBuf {
-        Path::new(&self.prefix.url()).join(name(self.next))
+        shown(&self.prefix, self.next)
     }
 }
 
@@ -252,9 +254,9 @@ impl Tail for ReadTail {
     }
 }
 
-/// The name of an object's file, as it is shown.
+/// An object of the journal, as it is shown.
 pub fn shown(prefix: &Prefix, number: u64) -> PathBuf {
-    Path::new(&prefix.url()).join("journal").join(file_name(number))
+    Path::new(&prefix.url()).join(name(number))
 }
 
 #[cfg(test)]
