@@ -82,9 +82,11 @@ fn gets_through(secured: &str) {
     let first = start(&place, 0, &words, Some(SECRET));
     drop(knock(&addresses[0]));
     let crowd = Crowd::gather(&addresses[0]);
-    let began = Instant::now();
     let mut second = start(&place, 1, &words, Some(SECRET));
     let id = second.id();
+    // It listens before it connects.
+    drop(knock(&addresses[1]));
+    let began = Instant::now();
     second.until("its connection of workers", || has_thread(id, "timely:recv"));
     let took = began.elapsed();
     crowd.leave();
