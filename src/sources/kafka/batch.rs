@@ -95,16 +95,16 @@ impl Batch {
 
     /// Whether it says what came of a transaction, and holds no messages.
     pub fn is_control(&self) -> bool {
-        self.attributes & 1 << 5 != 0
+        self.attributes & (1 << 5) != 0
     }
 
     fn is_transactional(&self) -> bool {
-        self.attributes & 1 << 4 != 0
+        self.attributes & (1 << 4) != 0
     }
 
     /// The broker has noted the time of all messages.
     fn has_time_of_broker(&self) -> bool {
-        self.attributes & 1 << 3 != 0
+        self.attributes & (1 << 3) != 0
     }
 
     /// Its messages, or why they can't be read.
@@ -268,7 +268,7 @@ mod tests {
             packed: Bytes::copy_from_slice(packed),
         };
         // A message with a key of a version and a kind: 0 for nothing, and 1 for something.
-        let ended = |first, producer, kind| batch(first, producer, 1 << 4 | 1 << 5, &[20, 0, 0, 0, 8, 0, 0, 0, kind, 1, 0]);
+        let ended = |first, producer, kind| batch(first, producer, (1 << 4) | (1 << 5), &[20, 0, 0, 0, 8, 0, 0, 0, kind, 1, 0]);
         let of = |first, producer| batch(first, producer, 1 << 4, &[]);
         let mut aborted = Aborted::new(&[(7, 4), (5, 2), (7, 0)]);
         for (batch, counts) in [

@@ -94,11 +94,15 @@ impl Writer {
     }
 
     fn varint(&mut self, mut value: usize) -> &mut Writer {
+        let low = |value: usize| {
+            let [low, ..] = value.to_le_bytes();
+            low & 0x7f
+        };
         while value > 0x7f {
-            self.bytes.push((value & 0x7f) as u8 | 0x80);
+            self.bytes.push(low(value) | 0x80);
             value >>= 7;
         }
-        self.bytes.push((value & 0x7f) as u8);
+        self.bytes.push(low(value));
         self
     }
 }
