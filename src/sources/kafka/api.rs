@@ -301,3 +301,6 @@ pub fn messages(fields: &mut Fields, version: i16) -> Result<Vec<Fetched>, Malfo
     })?;
     Ok(topics.into_iter().flatten().collect())
 }
+
+#[cfg(test)]
+mod tests;
