@@ -112,8 +112,8 @@ impl Texts {
 #[derive(Clone, Debug)]
 pub struct Interner {
     texts: Arc<Texts>,
-    /// What this reader has seen.
-    known: RefCell<Seen>,
+    /// Both halves of the hashes that this reader has seen.
+    known: RefCell<HashMap<u64, u64, FixedState>>,
     /// Texts that were new to this reader, where others are to be told.
     new: Option<RefCell<Vec<(u64, Box<str>)>>>,
 }
@@ -128,14 +128,15 @@ impl Interner {
     #[inline]
     pub(crate) fn known(&self, text: &[u8]) -> Option<u128> {
         let id = xxh3_128(text);
-        self.known.borrow().has(id).then_some(id)
+        let upper = *self.known.borrow().get(&lower(id))?;
+        (upper == lower(id >> 64)).then_some(id)
     }
 
     /// The id of a text.
     pub(crate) fn add(&self, text: &str) -> Result<u128, SameHash> {
         let id = id_of(text);
         self.texts.add(lower(id), text)?;
-        self.known.borrow_mut().insert(id);
+        self.known.borrow_mut().insert(lower(id), lower(id >> 64));
         if let Some(new) = &self.new {
             new.borrow_mut().push((lower(id), text.into()));
         }
@@ -146,63 +147,6 @@ impl Interner {
     pub(crate) fn take_new(&self) -> Vec<(u64, Box<str>)> {
         self.new.as_ref().map(RefCell::take).unwrap_or_default()
     }
-}
-
-/// A set of ids. A look for one mostly takes a single cache line, where a hash table takes two: there are several in each record, and far
-/// more ids than fit into a core's cache.
-#[derive(Clone, Debug, Default)]
-struct Seen {
-    /// The upper halves of ids, by some bits of the lower ones. What finds no room in its line is in the table alone.
-    lines: Vec<CacheLine>,
-    /// Both halves of all ids.
-    halves: HashMap<u64, u64, FixedState>,
-}
-
-/// Zeros stand for nothing.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(align(64))]
-struct CacheLine([u64; 8]);
-
-/// So many ids to a line, when lines are made.
-const IDS_PER_LINE: usize = 2;
-/// And so many at most, on average, before there are more lines.
-const IDS_PER_LINE_MAX: usize = 4;
-
-impl Seen {
-    #[inline]
-    fn has(&self, id: u128) -> bool {
-        let upper = lower(id >> 64);
-        let line = self.lines.get(place(id, self.lines.len()));
-        (upper != 0 && line.is_some_and(|line| line.0.contains(&upper))) || self.is_in_table(id)
-    }
-
-    #[cold]
-    fn is_in_table(&self, id: u128) -> bool {
-        self.halves.get(&lower(id)) == Some(&lower(id >> 64))
-    }
-
-    fn insert(&mut self, id: u128) {
-        self.halves.insert(lower(id), lower(id >> 64));
-        if self.halves.len() <= self.lines.len() * IDS_PER_LINE_MAX {
-            return into_line(&mut self.lines, id);
-        }
-        self.lines = vec![CacheLine::default(); (self.halves.len() / IDS_PER_LINE).next_power_of_two()];
-        for (low, up) in &self.halves {
-            into_line(&mut self.lines, (u128::from(*up) << 64) | u128::from(*low));
-        }
-    }
-}
-
-/// The place of an id's line among so many: a power of two, or none.
-#[inline]
-fn place(id: u128, lines: usize) -> usize {
-    usize::try_from(lower(id)).unwrap_or(0) & lines.wrapping_sub(1)
-}
-
-fn into_line(lines: &mut [CacheLine], id: u128) {
-    let place = place(id, lines.len());
-    let free = lines.get_mut(place).and_then(|line| line.0.iter_mut().find(|half| **half == 0));
-    free.into_iter().for_each(|half| *half = lower(id >> 64));
 }
 
 #[cfg(test)]
@@ -220,23 +164,6 @@ mod tests {
         assert_eq!(interner.known(b"second"), None);
         assert_eq!(texts.text(id.into()), "first");
         assert_eq!(texts.add(id, "first"), Ok(()));
-    }
-
-    #[test]
-    fn what_was_seen_is_known_and_nothing_else() {
-        let id = |number: u64| match number % 4 {
-            // Halves that are zero, and many ids for one line.
-            0 => u128::from(number),
-            1 => u128::from(number << 40) | (u128::from(number) << 64),
-            _ => id_of(&number.to_string()),
-        };
-        let mut seen = Seen::default();
-        for number in 1..5_000 {
-            assert!(!seen.has(id(number)), "{number}");
-            seen.insert(id(number));
-            assert!(seen.has(id(number)), "{number}");
-        }
-        assert!((1..5_000).all(|number| seen.has(id(number))) && (5_000..10_000).all(|number| !seen.has(id(number))));
     }
 
     #[test]
