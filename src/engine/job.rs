@@ -48,9 +48,14 @@ impl Job {
         }
     }
 
+    /// The settings by name, as texts.
+    pub fn named_settings(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.definition.settings.iter().map(|setting| (setting.name, self.settings.text(setting.name)))
+    }
+
     /// The settings as a JSON object, with `as-of` where it is set, and `tables` where not all are built.
     pub fn settings_json(&self) -> String {
-        let named = self.definition.settings.iter().map(|setting| (setting.name, self.settings.text(setting.name).to_string()));
+        let named = self.named_settings().map(|(name, value)| (name, value.to_string()));
         let as_of = match self.settings.as_of() {
             AsOf::Latest => None,
             AsOf::At(moment) => Some(("as-of", moment.to_string())),
@@ -65,8 +70,8 @@ impl Job {
     /// tables have different ones. Settings that choose charts do not change tables, and are left out.
     pub fn fingerprint(&self) -> String {
         let charts: Vec<&str> = self.graph.key_charts().iter().map(|chart| chart.setting).collect();
-        let settings = self.definition.settings.iter().filter(|setting| !charts.contains(&setting.name));
-        let settings = settings.map(|setting| format!("{}={}", setting.name, self.settings.text(setting.name)));
+        let settings = self.named_settings().filter(|(name, _)| !charts.contains(name));
+        let settings = settings.map(|(name, value)| format!("{name}={value}"));
         let as_of = match self.settings.as_of() {
             AsOf::Latest => "latest".to_string(),
             AsOf::At(moment) => moment.0.to_string(),
@@ -84,7 +89,7 @@ impl Job {
 /// A fingerprint of what the processes of a run must agree on: the jobs in their order, all their settings, and the tables that are built.
 pub fn agreement(jobs: &[Job]) -> u64 {
     fnv(jobs.iter().flat_map(|job| {
-        let settings = job.definition.settings.iter().map(|setting| format!("{}={}", setting.name, job.settings.text(setting.name)));
+        let settings = job.named_settings().map(|(name, value)| format!("{name}={value}"));
         let files = job
             .definition
             .inputs
@@ -104,7 +109,7 @@ pub fn terms(jobs: &[Job]) -> String {
             _ => format!("{}.{name}={value}", job.definition.name),
         };
         lines.push(of_dataflow("dataflow", job.definition.name.to_string()));
-        lines.extend(job.definition.settings.iter().map(|setting| of_dataflow(setting.name, job.settings.text(setting.name).to_string())));
+        lines.extend(job.named_settings().map(|(name, value)| of_dataflow(name, value.to_string())));
         let as_of = match job.settings.as_of() {
             AsOf::Latest => "latest".to_string(),
             AsOf::At(moment) => moment.to_string(),

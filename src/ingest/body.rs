@@ -12,7 +12,7 @@ use super::batch::Body;
 use super::file::InputFile;
 use super::format::Content;
 use super::look::Looker;
-use super::unpack::{too_large, unpacked};
+use super::unpack::{all_within, too_large, unpacked};
 use super::{IngestError, SPLIT_BYTES};
 use bytes::Bytes;
 use retally_core::split::{Format, Packing, SourceFile, Split};
@@ -69,10 +69,7 @@ fn cuts(bytes: &[u8]) -> Vec<u64> {
 }
 
 fn unpack(stream: impl Read + 'static, packing: Packing, bytes_max: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    // A byte more than may be, to see that there is one.
-    unpacked(stream, packing)?.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > bytes_max { Err(too_large(bytes_max)) } else { Ok(bytes) }
+    all_within(unpacked(stream, packing)?, bytes_max)?.ok_or_else(|| too_large(bytes_max))
 }
 
 /// Unpacks a split of a packed file or of an archive to its end, and keeps nothing of it: what is wrong with it shows before any of it

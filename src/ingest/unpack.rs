@@ -21,6 +21,14 @@ pub fn unpacked(stream: impl Read + 'static, packing: Packing) -> io::Result<Box
     })
 }
 
+/// What a stream holds, where that is not more than so many bytes.
+pub fn all_within(stream: impl Read, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    // A byte more than may be, to see that there is one.
+    stream.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
+    Ok((bytes.len() as u64 <= bytes_max).then_some(bytes))
+}
+
 /// Any number of gzip members, one after the other, and zeros behind them: tapes and some tools fill up blocks.
 struct GzipMembers<R> {
     /// The member that is being read, or the stream between two.

@@ -43,8 +43,7 @@ impl Served {
 
     /// Its settings, by name.
     pub fn settings(&self) -> BTreeMap<&str, &str> {
-        let settings = &self.job.definition.settings;
-        settings.iter().map(|setting| (setting.name, self.job.settings.text(setting.name))).collect()
+        self.job.named_settings().collect()
     }
 
     /// For what batches are kept and planned.

@@ -1,10 +1,10 @@
 //! What a message holds: text, as it is or packed by gzip, zstd, bzip2 or xz, which its first bytes tell.
 
 use crate::ingest::format::{Mark, mark};
-use crate::ingest::unpack::unpacked;
+use crate::ingest::unpack::{all_within, unpacked};
 use bytes::Bytes;
 use std::borrow::Cow;
-use std::io::{Cursor, Read};
+use std::io::Cursor;
 
 /// A message has at most so many bytes, packed or not: 64 MiB.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
@@ -18,13 +18,9 @@ pub fn text(payload: &Bytes) -> Result<Cow<'_, str>, String> {
     let text = match mark(payload) {
         None => Cow::Borrowed(std::str::from_utf8(payload).map_err(|_| "the message is not UTF-8")?),
         Some(Mark::Packed(packing)) => {
-            let mut bytes = Vec::new();
-            let limit = MESSAGE_BYTES_MAX as u64 + 1;
-            let read = unpacked(Cursor::new(payload.clone()), packing).and_then(|stream| stream.take(limit).read_to_end(&mut bytes));
-            read.map_err(|error| format!("the message can't be unpacked: {error}"))?;
-            if bytes.len() > MESSAGE_BYTES_MAX {
-                return Err(too_long());
-            }
+            let stream = unpacked(Cursor::new(payload.clone()), packing);
+            let bytes = stream.and_then(|stream| all_within(stream, MESSAGE_BYTES_MAX as u64));
+            let bytes = bytes.map_err(|error| format!("the message can't be unpacked: {error}"))?.ok_or_else(too_long)?;
             Cow::Owned(String::from_utf8(bytes).map_err(|_| "the message is not UTF-8")?)
         }
         Some(Mark::Other(found)) => return Err(format!("the message holds {found}")),

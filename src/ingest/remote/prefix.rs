@@ -85,9 +85,13 @@ impl Prefix {
 
     /// What an object holds; an error of the kind `NotFound` where there is none.
     pub fn get(&self, name: &str) -> io::Result<Vec<u8>> {
+        Ok(runtime()?.block_on(self.read(name))?.into())
+    }
+
+    async fn read(&self, name: &str) -> io::Result<Bytes> {
         let key = self.key(name)?;
         let bytes = async { self.object.store.get(&key).await?.bytes().await };
-        Ok(runtime()?.block_on(bytes).map_err(explained)?.into())
+        bytes.await.map_err(explained)
     }
 
     /// The same, of which nothing is asked twice: whoever asks does so again.
@@ -107,14 +111,7 @@ impl Prefix {
         failed: &dyn Fn(&str, io::Error) -> E,
         each: &mut dyn FnMut(&str, Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let got = stream::iter(names).map(|name| async move {
-            let bytes = async {
-                let key = self.key(name)?;
-                let got = async { self.object.store.get(&key).await?.bytes().await };
-                got.await.map_err(explained)
-            };
-            (name, bytes.await)
-        });
+        let got = stream::iter(names).map(|name| async move { (name, self.read(name).await) });
         let mut got = std::pin::pin!(got.buffered(AT_ONCE_MAX));
         let runtime = runtime().map_err(|error| failed(&self.url(), error))?;
         while let Some((name, bytes)) = runtime.block_on(got.next()) {

@@ -41,13 +41,8 @@ pub fn kept(run: &Run) -> io::Result<Option<Vec<u8>>> {
     if bytes.len() < PACKED_BYTES_MIN {
         return Ok(Some(bytes));
     }
-    let bytes = bytes.get(1..).unwrap_or_default();
-    let mut packed = vec![0; 1 + zstd::zstd_safe::compress_bound(bytes.len())];
-    let (how, room) = packed.split_first_mut().ok_or_else(|| io::Error::other("there is no room"))?;
-    *how = PACKED;
-    let length = with_packer(|packer| packer.compress_to_buffer(bytes, room))?;
-    packed.truncate(1 + length);
-    Ok(Some(packed))
+    let packed = with_packer(|packer| packer.compress(bytes.get(1..).unwrap_or_default()))?;
+    Ok(Some([&[PACKED], packed.as_slice()].concat()))
 }
 
 /// A packer is larger than what it packs here, so that each thread keeps one.

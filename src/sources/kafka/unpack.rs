@@ -3,6 +3,7 @@
 //! # Limits
 //! What a batch becomes has [`UNPACKED_BYTES_MAX`] bytes at most.
 
+use crate::ingest::unpack::all_within;
 use bytes::{Buf, Bytes};
 use std::io::{self, Read};
 
@@ -29,9 +30,7 @@ pub fn unpacked(codec: u8, bytes: Bytes) -> Result<Bytes, String> {
 }
 
 fn all(packed: impl Read) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    packed.take(UNPACKED_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > UNPACKED_BYTES_MAX { Err(too_long()) } else { Ok(bytes) }
+    all_within(packed, UNPACKED_BYTES_MAX as u64)?.ok_or_else(too_long)
 }
 
 fn snappy(mut bytes: Bytes) -> io::Result<Vec<u8>> {
