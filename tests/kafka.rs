@@ -6,18 +6,14 @@ use crate::support::kafka_front::{KafkaFront, Login};
 use crate::support::known::{ONLINE, SERVERS, shuffled, table};
 use crate::support::program::Place;
 use crate::support::service::Service;
-use crate::support::sources::{rejected, status, until, until_connected, until_readable, until_same};
+use crate::support::sources::{rejected, status, struck, taken_once, until, until_connected, until_readable, until_same};
 use bytes::Bytes;
 use kafka_protocol::records::Compression;
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// How often broker or service are ended while messages flow.
-const ROUNDS: u64 = 6;
 /// The ways of packing batches.
 const COMPRESSIONS: [Compression; 5] = [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
 
@@ -45,10 +41,8 @@ fn each_message_is_taken_once_whatever_ends_the_broker_or_the_service() {
     service.csv("/v1/online/servers", table(&SERVERS, &ONLINE.servers)).ok();
     until_connected(&service);
     let messages: Vec<Sent> = shuffled(&ONLINE.lines).into_iter().map(Sent::of).collect();
-    let mut random = ChaCha8Rng::seed_from_u64(13);
-    let mut service = Some(service);
     let (messages, broker) = (&messages, &broker);
-    std::thread::scope(|scope| {
+    let service = std::thread::scope(|scope| {
         scope.spawn(move || {
             let portions = messages.chunks(70);
             let count = portions.len();
@@ -66,21 +60,13 @@ fn each_message_is_taken_once_whatever_ends_the_broker_or_the_service() {
                 std::thread::sleep(Duration::from_millis(10));
             }
         });
-        for round in 0..ROUNDS {
-            std::thread::sleep(Duration::from_millis(random.random_range(0..150)));
-            if round % 3 != 1 {
-                let mut broker = broker.lock().unwrap();
-                broker.end();
-                std::thread::sleep(Duration::from_millis(random.random_range(0..100)));
-                broker.run();
-            }
-            if round % 3 != 0 {
-                service.take().unwrap().kill();
-                service = Some(start());
-            }
-        }
+        struck(13, service, start, |pause| {
+            let mut broker = broker.lock().unwrap();
+            broker.end();
+            std::thread::sleep(pause);
+            broker.run();
+        })
     });
-    let service = service.unwrap();
     until_same(&service, &ONLINE);
     let read = |status: &serde_json::Value| {
         status["positions"].as_array().unwrap().iter().map(|position| position["last"].as_u64().unwrap() + 1).sum::<u64>()
@@ -88,10 +74,7 @@ fn each_message_is_taken_once_whatever_ends_the_broker_or_the_service() {
     let status = until_readable(&service, "the last message", |status| read(status) == messages.len() as u64);
     assert_eq!((status["positions"].as_array().unwrap().len(), &status["removed"]), (3, &0.into()), "{status}");
     until(&service, "no lag", |status| status["lag"] == 0 && status["error"].is_null());
-    // Each was taken once: what was counted and what was refused are as many as there were.
-    let refused = rejected(&service, "online").len() as u64;
-    let records = service.get("/v1/status").ok().json()["dataflows"]["online"]["records"].as_u64().unwrap();
-    assert_eq!(records + refused, (messages.len() + ONLINE.servers.len()) as u64);
+    taken_once(&service, messages.len());
     service.end();
     place.run("verify --state state").succeeds();
 }

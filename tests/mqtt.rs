@@ -4,20 +4,15 @@ use crate::support::known::{ONLINE, SERVERS, shuffled, table};
 use crate::support::mosquitto::{Mosquitto, Published, publish};
 use crate::support::program::Place;
 use crate::support::service::Service;
-use crate::support::sources::{rejected, status, until, until_connected, until_readable, until_same};
+use crate::support::sources::{ROUNDS, rejected, status, struck, until, until_connected, until_readable, until_same};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use rumqttc::mqttbytes::QoS;
 use rumqttc::{AsyncClient, LastWill, MqttOptions};
 use std::fs;
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-
-/// How often broker or service are ended while messages flow.
-const ROUNDS: u64 = 6;
 
 fn message(topic: &str, payload: impl AsRef<[u8]>) -> Published {
     (topic.into(), payload.as_ref().to_vec(), false)
@@ -48,10 +43,8 @@ fn each_message_counts_once_whatever_ends_the_broker_or_the_service() {
         .collect();
     let portion = messages.len().div_ceil(ROUNDS as usize);
     let published = AtomicUsize::new(0);
-    let mut random = ChaCha8Rng::seed_from_u64(11);
     let port = broker.port;
-    let mut service = Some(service);
-    std::thread::scope(|scope| {
+    let service = std::thread::scope(|scope| {
         scope.spawn(|| {
             for portion in messages.chunks(portion) {
                 for some in portion.chunks(97) {
@@ -60,20 +53,12 @@ fn each_message_counts_once_whatever_ends_the_broker_or_the_service() {
                 published.fetch_add(1, Ordering::Relaxed);
             }
         });
-        for round in 0..ROUNDS {
-            std::thread::sleep(Duration::from_millis(random.random_range(0..150)));
-            if round % 3 != 1 {
-                broker.end();
-                std::thread::sleep(Duration::from_millis(random.random_range(0..100)));
-                broker.run();
-            }
-            if round % 3 != 0 {
-                service.take().unwrap().kill();
-                service = Some(start());
-            }
-        }
+        struck(11, service, start, |pause| {
+            broker.end();
+            std::thread::sleep(pause);
+            broker.run();
+        })
     });
-    let service = service.unwrap();
     until_same(&service, &ONLINE);
     let status = until(&service, "all messages", |status| status["waiting"] == 0);
     assert_eq!(status["unreadable"], 0);

@@ -4,13 +4,7 @@ use crate::support::known::{ONLINE, SERVERS, shuffled, table};
 use crate::support::nats_server::{NatsServer, Publisher};
 use crate::support::program::Place;
 use crate::support::service::Service;
-use crate::support::sources::{rejected, status, until, until_connected, until_readable, until_same};
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-use std::time::Duration;
-
-/// How often server or service are ended while messages flow.
-const ROUNDS: u64 = 6;
+use crate::support::sources::{rejected, status, struck, taken_once, until, until_connected, until_readable, until_same};
 
 fn events(lines: &[String]) -> Vec<(String, Vec<u8>)> {
     lines.iter().enumerate().map(|(number, line)| (format!("fleet.{}", number % 7), line.clone().into_bytes())).collect()
@@ -27,37 +21,24 @@ fn each_message_is_taken_once_whatever_ends_the_server_or_the_service() {
     service.csv("/v1/online/servers", table(&SERVERS, &ONLINE.servers)).ok();
     until_connected(&service);
     let messages = events(&shuffled(&ONLINE.lines));
-    let mut random = ChaCha8Rng::seed_from_u64(12);
-    let mut service = Some(service);
     let messages = &messages;
-    std::thread::scope(|scope| {
+    let service = std::thread::scope(|scope| {
         scope.spawn(move || {
             for (number, portion) in messages.chunks(150).enumerate() {
                 publisher.publish(portion, number * 150);
             }
         });
-        for round in 0..ROUNDS {
-            std::thread::sleep(Duration::from_millis(random.random_range(0..150)));
-            if round % 3 != 1 {
-                server.kill();
-                std::thread::sleep(Duration::from_millis(random.random_range(0..100)));
-                server.run();
-            }
-            if round % 3 != 0 {
-                service.take().unwrap().kill();
-                service = Some(start());
-            }
-        }
+        struck(12, service, start, |pause| {
+            server.kill();
+            std::thread::sleep(pause);
+            server.run();
+        })
     });
-    let service = service.unwrap();
     until_same(&service, &ONLINE);
     let last = |status: &serde_json::Value| status["positions"][0]["last"].as_u64();
     let status = until_readable(&service, "the last message", |status| last(status) == Some(messages.len() as u64));
     assert_eq!((&status["lag"], &status["error"]), (&0.into(), &serde_json::Value::Null));
-    // Each was taken once: what was counted and what was refused are as many as there were.
-    let refused = rejected(&service, "online").len() as u64;
-    let records = service.get("/v1/status").ok().json()["dataflows"]["online"]["records"].as_u64().unwrap();
-    assert_eq!(records + refused, (messages.len() + ONLINE.servers.len()) as u64);
+    taken_once(&service, messages.len());
     service.end();
     place.run("verify --state state").succeeds();
 }

@@ -4,9 +4,7 @@
 
 use super::broker;
 use super::service::free_port;
-use std::net::TcpStream;
 use std::process::Child;
-use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// How long it may take to start, and to end.
@@ -31,14 +29,7 @@ impl KafkaBroker {
         let data = self.folder.path().join("data").display().to_string();
         let port = self.port.to_string();
         let words = ["start", "--only", "kafka", "--kafka-port", &port, "--data-dir", &data].map(String::from);
-        let mut process = broker::spawn_with("noida-db", &words, self.folder.path());
-        let until = Instant::now() + Duration::from_secs(SECONDS_MAX);
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            let log = broker::log(self.folder.path());
-            assert!(process.try_wait().unwrap().is_none() && Instant::now() < until, "noida-db does not start: {log}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        self.process = Some(process);
+        self.process = Some(broker::started("noida-db", &words, self.folder.path(), self.port, SECONDS_MAX));
     }
 
     /// Ends its process in order.
@@ -48,10 +39,7 @@ impl KafkaBroker {
 
     /// Ends its process as a loss of power would.
     pub fn kill(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.kill().ok();
-            process.wait().ok();
-        }
+        broker::kill(&mut self.process);
     }
 
     /// A URL of it.

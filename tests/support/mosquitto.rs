@@ -75,10 +75,7 @@ impl Mosquitto {
 
 impl Drop for Mosquitto {
     fn drop(&mut self) {
-        if let Some(process) = &mut self.process {
-            process.kill().ok();
-            process.wait().ok();
-        }
+        broker::kill(&mut self.process);
     }
 }
 

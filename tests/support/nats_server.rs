@@ -6,7 +6,6 @@ use async_nats::HeaderMap;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::stream::Config;
 use std::fs;
-use std::net::TcpStream;
 use std::process::Child;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -44,22 +43,13 @@ impl NatsServer {
 
     /// Starts its process.
     pub fn run(&mut self) {
-        let mut process = broker::spawn("nats-server", self.folder.path());
-        let until = Instant::now() + Duration::from_secs(SECONDS_MAX);
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            let log = broker::log(self.folder.path());
-            assert!(process.try_wait().unwrap().is_none() && Instant::now() < until, "nats-server does not start: {log}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        self.process = Some(process);
+        let folder = self.folder.path();
+        self.process = Some(broker::started("nats-server", &broker::configured(folder), folder, self.port, SECONDS_MAX));
     }
 
     /// Ends its process as a loss of power would.
     pub fn kill(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.kill().ok();
-            process.wait().ok();
-        }
+        broker::kill(&mut self.process);
     }
 
     /// A URL of a stream.

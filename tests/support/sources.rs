@@ -1,12 +1,43 @@
 //! What tests ask a service of its live sources.
 
 use super::known::Known;
-use super::service::Asker;
+use super::known::ONLINE;
+use super::service::{Asker, Service};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
 /// How long messages may take to be counted: far more than they do on a busy machine.
 const SECONDS_MAX: u64 = 100;
+
+/// How often broker or service are ended while messages flow.
+pub const ROUNDS: u64 = 6;
+
+/// Ends the broker and the service at random moments, and starts them again: `restart` is of the broker, which rests so long in between.
+/// Returns the service that is there at the end.
+pub fn struck(seed: u64, mut service: Service, start: impl Fn() -> Service, mut restart: impl FnMut(Duration)) -> Service {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    for round in 0..ROUNDS {
+        std::thread::sleep(Duration::from_millis(random.random_range(0..150)));
+        if round % 3 != 1 {
+            restart(Duration::from_millis(random.random_range(0..100)));
+        }
+        if round % 3 != 0 {
+            service.kill();
+            service = start();
+        }
+    }
+    service
+}
+
+/// Each message was taken once: what was counted and what was refused are as many as there were, and servers beside them.
+#[track_caller]
+pub fn taken_once(service: &Asker, messages: usize) {
+    let refused = rejected(service, "online").len() as u64;
+    let records = service.get("/v1/status").ok().json()["dataflows"]["online"]["records"].as_u64().unwrap();
+    assert_eq!(records + refused, (messages + ONLINE.servers.len()) as u64);
+}
 
 /// How the source at a place is.
 pub fn status(service: &Asker, number: usize) -> Value {
