@@ -160,6 +160,29 @@ fn late_data_is_seen_arriving_and_why_tells_of_it() {
 }
 
 #[test]
+fn what_arrives_leaves_the_focus_and_the_scroll_where_they_are() {
+    let place = Place::new();
+    let (service, mut browser) = start(&place, "");
+    browser.size(1000, 500);
+    browser.open(&at(&service, "dataflow/online?table=online_daily&f.day=2026-03-03"), "document.querySelector('tr[data-key] td')");
+    browser.until_text(".state", "Live");
+    browser.until(DRAWN);
+    browser.value("document.querySelector('tr[data-key]').focus()");
+    browser.value("scrollTo({ top: 0, behavior: 'instant' })");
+    service.csv("/v1/online/events?name=late.csv", late()).ok();
+    browser.until("document.querySelector('td.flash s.old')");
+    browser.until("document.activeElement.matches('tr[data-key]')");
+    assert_eq!(browser.value("scrollY"), 0, "the row is far below, and the reader looks at the charts");
+    // A panel that was opened from there closes without a jump, too.
+    browser.key("Enter");
+    browser.until("document.querySelector('.why .history li')");
+    browser.key("Escape");
+    browser.until("!document.querySelector('.why') && document.activeElement.matches('tr[data-key]')");
+    assert_eq!(browser.value("scrollY"), 0);
+    service.end();
+}
+
+#[test]
 fn a_file_is_dropped_looked_at_and_fed() {
     let place = Place::new();
     let (service, mut browser) = start(&place, "");

@@ -3,7 +3,7 @@
 
 import { get } from './api.js'
 import { Chart } from './chart.js'
-import { failure, h, put } from './dom.js'
+import { failure, h, put, refocus } from './dom.js'
 import { canLog, canStack, figure, hasFirst } from './figure.js'
 import { exact, instant, moment } from './format.js'
 import { change, place } from './url.js'
@@ -138,7 +138,7 @@ function keepFocus(element, children) {
   const at = [...element.children].indexOf(document.activeElement)
   const label = at >= 0 && document.activeElement.textContent
   put(element, children)
-  if (at >= 0) ([...element.children].find((child) => child.textContent === label) ?? element.children[at])?.focus()
+  if (at >= 0) refocus([...element.children].find((child) => child.textContent === label) ?? element.children[at])
 }
 
 /** How far numbers have moved since they were first known, in a sentence. */

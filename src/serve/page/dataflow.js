@@ -2,7 +2,7 @@
 
 import { dataflows } from './api.js'
 import { ChartCard } from './chartcard.js'
-import { failure, h, put } from './dom.js'
+import { failure, h, put, refocus } from './dom.js'
 import { count, moment } from './format.js'
 import { TableView } from './table.js'
 import { tables } from './api.js'
@@ -63,7 +63,7 @@ export async function dataflow(root, { name }) {
         ),
       ),
     )
-    if (focused) [...tabs.children].find((tab) => tab.dataset.table === focused)?.focus()
+    if (focused) refocus([...tabs.children].find((tab) => tab.dataset.table === focused))
     put(meaning, all.find((one) => one.name === wanted)?.about)
   }
   let address

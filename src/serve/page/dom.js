@@ -29,6 +29,9 @@ export function put(element, ...children) {
   return element
 }
 
+/** Gives the focus back to what was drawn anew. The page stays where the reader has scrolled it. */
+export const refocus = (element) => element?.focus({ preventScroll: true })
+
 /** A table of rows that are elements, below heads: each a text, and the class of its column. Wider than the page, it scrolls by itself. */
 export const rowsTable = (heads, rows, kind) =>
   h(

@@ -1,7 +1,7 @@
 // A table: chosen rows, in an order, a page at a time; all of it in the address. What changed flashes once, with its old value beside it.
 
 import { get, query, tables } from './api.js'
-import { failure, h, put } from './dom.js'
+import { failure, h, put, refocus } from './dom.js'
 import { cell, count } from './format.js'
 import { change, place } from './url.js'
 import { why } from './why.js'
@@ -165,7 +165,7 @@ export class TableView {
       h('table', { class: 'rows' }, h('thead', null, h('tr', null, heads)), h('tbody', null, body)),
       !rows.length && h('p', { class: 'empty-rows muted' }, 'No rows.'),
     )
-    if (focused) [...this.body.querySelectorAll('tr')].find((row) => row.dataset.key === focused)?.focus()
+    if (focused) refocus([...this.body.querySelectorAll('tr')].find((row) => row.dataset.key === focused))
   }
 
   opens(row, keys) {

@@ -1,7 +1,7 @@
 // How a number became what it is: the changes of a row, each with its batch, the last first.
 
 import { get, query } from './api.js'
-import { badge, failure, h, put } from './dom.js'
+import { badge, failure, h, put, refocus } from './dom.js'
 import { cell, duration, instant, many, time } from './format.js'
 import { change, place } from './url.js'
 
@@ -26,7 +26,7 @@ export async function showWhy() {
   if (!given) {
     // Its row may have been drawn anew meanwhile.
     const row = () => [...document.querySelectorAll('tr[data-key]')].find((one) => one.dataset.key === before?.dataset.key)
-    ;(before?.isConnected ? before : row())?.focus()
+    refocus(before?.isConnected ? before : row())
     return
   }
   let question
