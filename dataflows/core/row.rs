@@ -314,12 +314,17 @@ fn take_text(rest: &mut &[u8]) -> String {
 
 /// Rows with their differences, sorted and consolidated, in one piece of memory.
 ///
-/// 4 bytes beside each row for where it ends and 8 for the difference, and no allocation per row: tables of
-/// millions of rows are held, sent and merged in this form.
+/// Tables of millions of rows are held, sent and merged in this form, so a row costs its bytes and no allocation. Where rows end is kept only
+/// where they are not all as long, 4 bytes for each; their differences only where they are not all 1, 8 bytes for each.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowBatch {
     bytes: Vec<u8>,
+    rows: usize,
+    /// The bytes of the first row.
+    width: usize,
+    /// Where each row ends; empty where all are as long as the first.
     ends: Vec<u32>,
+    /// Empty where all are 1.
     diffs: Vec<i64>,
 }
 
@@ -329,12 +334,12 @@ impl RowBatch {
 
     /// The number of rows.
     pub fn len(&self) -> usize {
-        self.diffs.len()
+        self.rows
     }
 
     /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
-        self.diffs.is_empty()
+        self.rows == 0
     }
 
     /// The bytes of its rows.
@@ -349,17 +354,34 @@ impl RowBatch {
 
     /// Appends a row that sorts behind all others here.
     pub fn push(&mut self, row: &[u8], diff: i64) {
+        if self.is_empty() {
+            self.width = row.len();
+        } else if self.ends.is_empty() && row.len() != self.width {
+            self.ends = (1..=self.rows).map(|rows| end(rows * self.width)).collect();
+        }
+        if self.diffs.is_empty() && diff != 1 {
+            self.diffs = vec![1; self.rows];
+        }
         self.bytes.extend_from_slice(row);
-        let end = u32::try_from(self.bytes.len()).unwrap_or_else(|_| panic!("a row batch grew to {} bytes", self.bytes.len()));
-        self.ends.push(end);
-        self.diffs.push(diff);
+        if row.len() != self.width || !self.ends.is_empty() {
+            self.ends.push(end(self.bytes.len()));
+        }
+        if diff != 1 || !self.diffs.is_empty() {
+            self.diffs.push(diff);
+        }
+        self.rows += 1;
     }
 
     /// The row at `index` and its difference.
     pub fn get(&self, index: usize) -> Option<(&[u8], i64)> {
-        let end = *self.ends.get(index)? as usize;
-        let start = index.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |end| *end as usize);
-        Some((self.bytes.get(start..end)?, *self.diffs.get(index)?))
+        if index >= self.rows {
+            return None;
+        }
+        let end = |rows: usize| match rows.checked_sub(1).and_then(|last| self.ends.get(last)) {
+            Some(end) => *end as usize,
+            None => rows * self.width,
+        };
+        Some((self.bytes.get(end(index)..end(index + 1))?, self.diffs.get(index).copied().unwrap_or(1)))
     }
 
     /// The rows in order.
@@ -373,6 +395,10 @@ impl RowBatch {
         self.ends.shrink_to_fit();
         self.diffs.shrink_to_fit();
     }
+}
+
+fn end(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or_else(|_| panic!("a row batch grew to {bytes} bytes"))
 }
 
 /// Sorts and consolidates rows, and cuts them into batches.
@@ -483,6 +509,24 @@ mod tests {
                 Value::Text(uuid(a.7)),
             ]);
         }
+    }
+
+    proptest! {
+        #[test]
+        fn a_batch_holds_rows_of_any_lengths_and_differences(rows in proptest::collection::vec(("a{0,2}|aaa", prop_oneof![3 => Just(1), 1 => -2i64..3]), 0..12)) {
+            let mut batch = RowBatch::default();
+            rows.iter().for_each(|(row, diff)| batch.push(row.as_bytes(), *diff));
+            let read: Vec<_> = batch.iter().map(|(row, diff)| (String::from_utf8(row.to_vec()).unwrap(), diff)).collect();
+            prop_assert_eq!((batch.len(), batch.get(batch.len())), (rows.len(), None));
+            prop_assert_eq!(read, rows);
+        }
+    }
+
+    #[test]
+    fn rows_that_are_there_once_and_all_as_long_cost_their_bytes() {
+        let mut batch = RowBatch::default();
+        (0..100u64).for_each(|number| batch.push(&Row::default().uint(number).0, 1));
+        assert_eq!((batch.bytes.len(), batch.ends.len(), batch.diffs.len()), (800, 0, 0));
     }
 
     #[test]
