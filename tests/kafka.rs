@@ -219,6 +219,8 @@ fn what_the_broker_has_removed_or_lost_is_said_and_reading_goes_on() {
     let service = Service::start(&place, &source);
     let found = until_readable(&service, "what is left", |status| status["messages"] == 1);
     assert_eq!((&found["removed"], &found["positions"]), (&2.into(), &json!([{"partition": 0, "last": 4}])));
+    let metrics = service.get("/metrics").ok().text;
+    assert!(metrics.lines().any(|line| line.starts_with("retally_source_removed{") && line.ends_with("} 2")), "{metrics}");
     // What came after the broker was last ended in order is lost where it is killed.
     broker.end();
     broker.run();

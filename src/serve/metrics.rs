@@ -94,6 +94,12 @@ pub struct Metrics {
     pub source_connected: Family<OfSource, Gauge>,
     /// How often it was lost.
     pub source_lost: Family<OfSource, Gauge>,
+    /// Messages that could not be read as text.
+    pub source_unreadable: Family<OfSource, Gauge>,
+    /// Messages that the broker had removed before they were read.
+    pub source_removed: Family<OfSource, Gauge>,
+    /// Messages that the broker has behind the last that arrived, where it says so.
+    pub source_lag: Family<OfSource, Gauge>,
     /// Seconds that a sync of the journal takes.
     pub sync: Histogram,
     /// Seconds that a commit of the tables takes.
@@ -131,6 +137,9 @@ impl Metrics {
             source_waiting: Family::default(),
             source_connected: Family::default(),
             source_lost: Family::default(),
+            source_unreadable: Family::default(),
+            source_removed: Family::default(),
+            source_lag: Family::default(),
             sync: latencies(),
             commit: latencies(),
             visible: latencies(),
@@ -155,6 +164,9 @@ impl Metrics {
         registry.register("source_waiting", "Messages that have arrived, and are not in the journal", metrics.source_waiting.clone());
         registry.register("source_connected", "1 where the broker of a live source is there", metrics.source_connected.clone());
         registry.register("source_lost", "How often the broker of a live source was lost", metrics.source_lost.clone());
+        registry.register("source_unreadable", "Messages that could not be read as text", metrics.source_unreadable.clone());
+        registry.register("source_removed", "Messages that the broker had removed before they were read", metrics.source_removed.clone());
+        registry.register("source_lag", "Messages that the broker has behind the last that arrived", metrics.source_lag.clone());
         registry.register_with_unit("journal_sync", "Time of a sync of the journal", Unit::Seconds, metrics.sync.clone());
         registry.register_with_unit("tables_commit", "Time of a commit of the tables", Unit::Seconds, metrics.commit.clone());
         registry.register_with_unit(
@@ -219,6 +231,11 @@ impl Metrics {
         set(&self.source_waiting, source.waiting.load(Ordering::Relaxed));
         set(&self.source_connected, u64::from(source.is_connected()));
         set(&self.source_lost, source.lost.load(Ordering::Relaxed));
+        set(&self.source_unreadable, source.unreadable.load(Ordering::Relaxed));
+        set(&self.source_removed, source.removed.load(Ordering::Relaxed));
+        if let Some(lag) = source.lag() {
+            set(&self.source_lag, lag);
+        }
     }
 
     /// As Prometheus reads them.

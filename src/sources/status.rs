@@ -117,6 +117,11 @@ impl Status {
         self.known().lag = Some(messages);
     }
 
+    /// How many messages are at the broker, behind the last that arrived, where it says so.
+    pub fn lag(&self) -> Option<u64> {
+        self.known().lag
+    }
+
     /// As JSON.
     pub fn value(&self) -> Value {
         let known = self.known();
