@@ -15,7 +15,7 @@ use crate::serve::out::{Out, Webhook};
 use crate::serve::served::Served;
 use crate::serve::{self, Options, member};
 use crate::shown;
-use crate::sinks::{Destination, Format};
+use crate::sinks::Destination;
 use crate::state::folders::Folder;
 use crate::state::home::Home;
 use clap::ArgMatches;
@@ -96,13 +96,13 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     };
     let options = Options { listen, state, cluster, limits, sinks, watched, sources, demo, settle, tokens, tls, told };
     let listening = |address: SocketAddr| {
-        // Nobody has to read it.
-        unless_broken_pipe(writeln!(stdout(), "listening on {scheme}://{address}").and_then(|()| stdout().flush())).ok();
         if seed.is_some() {
             told(&format!(
                 "open {scheme}://{address} in a browser: generated data arrives for half an hour, corrections for longer; Ctrl-C ends it"
             ));
         }
+        // Whoever waits for it has all that is said at the beginning. Nobody has to read it.
+        unless_broken_pipe(writeln!(stdout(), "listening on {scheme}://{address}").and_then(|()| stdout().flush())).ok();
     };
     Ok(serve::run(dataflows, options, listening)?)
 }
@@ -206,13 +206,9 @@ fn out(text: &str, names: &[&String], dataflows: &[Served]) -> Result<(Out, Stri
         }
         _ => {}
     }
-    let (path, format) = match text.split_once(':') {
-        Some((kind, path)) if let Some(format) = Format::named(kind) => (path, format),
-        _ => (text, Format::default()),
-    };
-    let destination = Destination::parse(path).map_err(|error| CliError::usage(error.to_string()).hint(error.hint))?;
+    let (destination, format) = Destination::with_format(text).map_err(|error| CliError::usage(error.to_string()).hint(error.hint))?;
     if destination.has_files() && names.len() > 1 {
-        let error = CliError::usage(format!("--out {path:?} would hold the files of several dataflows"));
+        let error = CliError::usage(format!("--out {text:?} would hold the files of several dataflows"));
         return Err(error.hint("a folder is of one dataflow: serve them apart, or give a database"));
     }
     Ok((Out::Tables(destination, format), shown::location(text).into_owned()))
