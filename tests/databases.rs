@@ -597,6 +597,43 @@ fn tables_of_other_settings_are_not_mixed(database: &dyn Database) {
     run("--tables online_daily --timezone Asia/Tokyo").succeeds();
 }
 
+/// `retally verify` compares a database, whatever was done to it since, and leaves it alone.
+fn what_was_written_is_verified(database: &dyn Database) {
+    let place = online();
+    let verify = || place.run(&format!("verify --state state -w 1 --out '{}'", database.out()));
+    place.run(&format!("{ONLINE} --state state")).succeeds();
+    database.execute("CREATE TABLE others (id INTEGER)");
+    verify().fails_after("online_daily: ").names(&["holds no tables of \"state\""]);
+    let write = || place.run(&format!("{ONLINE} --state state --out '{}'", database.out())).succeeds();
+    write();
+    let verified = verify().succeeds().stdout;
+    assert_eq!(verified.matches(", as they should be\n").count(), 14, "six tables and rejected, in both places: {verified}");
+    assert!(verified.contains(" as of batch 2:\n") && verified.ends_with("nothing differs\n"), "{verified}");
+    database.execute("DELETE FROM online_daily WHERE day = (SELECT min(day) FROM online_daily)");
+    database.execute("UPDATE online_summary SET users = users + 1");
+    database.execute("DELETE FROM rejected WHERE reason = (SELECT min(reason) FROM rejected)");
+    database.execute("INSERT INTO online_issues (issue, events) VALUES ('none of ours', 1)");
+    let (before, summary) = (database.all(), database.rows("SELECT day FROM online_summary").len());
+    let both = format!("    missing: {summary}\n    too many: {summary}\n");
+    let ran = verify();
+    assert!(ran.stdout.contains(&both) && ran.stdout.contains(" should be there, and 1 differ\n    too many: 1\n"), "{}", ran.stdout);
+    ran.fails_after("rejected: ").names(&["differ from what follows from the journal"]);
+    assert_eq!(database.all(), before);
+    write();
+    verify().succeeds();
+}
+
+#[test]
+fn sqlite_what_was_written_is_verified() {
+    let place = Place::new();
+    what_was_written_is_verified(&SqliteFile::new(&place, "tables.sqlite"));
+}
+
+#[test]
+fn postgres_what_was_written_is_verified() {
+    what_was_written_is_verified(&Server::start());
+}
+
 #[test]
 fn sqlite_tables_of_other_settings_are_not_mixed() {
     let place = Place::new();

@@ -49,6 +49,29 @@ fn parts_that_come_in_runs_of_their_own_give_the_tables_of_one_run() {
 }
 
 #[test]
+fn files_are_verified_wherever_they_were_written() {
+    let place = Place::new();
+    let first = ONLINE.write_parts(&place, 1).remove(0);
+    place.run("verify --state state --out nowhere").fails().names(&["there is no \"nowhere\""]);
+    for format in ["csv", "json", "parquet"] {
+        add(&place, &ONLINE, &format!("{first} --format {format} --out {format}"));
+    }
+    add(&place, &ONLINE, &format!("{first} --csv-safe --out safe"));
+    let verified = place.run("verify --state state --out csv --out json:json --out parquet --out safe").succeeds().stdout;
+    assert_eq!(verified.matches("  online_daily: ").count(), 5, "{verified}");
+    // A row that somebody took out, and a file that is gone.
+    let daily = place.read("csv/online_daily.csv");
+    let without: Vec<&str> = daily.lines().enumerate().filter(|(line, _)| *line != 2).map(|(_, text)| text).collect();
+    place.write("csv/online_daily.csv", without.join("\n") + "\n");
+    let ran = place.run("verify --state state --out json --out csv");
+    assert!(ran.stdout.contains(" should be there, and 1 differ\n    missing: 1\n"), "{}", ran.stdout);
+    ran.fails_after("csv as of batch ").names(&["1 rows of \"csv\" differ from what follows from the journal"]);
+    fs::remove_file(place.path("json/online_daily.json")).unwrap();
+    place.run("verify --state state --out json").fails_after("").names(&["could not read table", "online_daily.json"]);
+    place.run("verify --state state --out state").fails_after("").names(&["\"state\" holds no tables of \"state\""]);
+}
+
+#[test]
 fn states_of_other_dataflows_and_of_text_ids() {
     let place = Place::new();
     for known in [&ACTIVE, &USAGE] {

@@ -306,6 +306,10 @@ fn verify() -> Command {
         .about("Compute everything that a state holds anew from its journal, and compare: exit code 1 where anything differs")
         .arg(own_state())
         .arg(scratch())
+        .arg(
+            flag("out", "DEST", "Compare what is there, too (repeatable): a folder, sqlite:PATH, or postgres://USER@HOST/DATABASE")
+                .action(ArgAction::Append),
+        )
         .arg(workers())
 }
 

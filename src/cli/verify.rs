@@ -1,7 +1,7 @@
 //! `retally verify`: whether what a state holds is what follows from its journal.
 //!
 //! All files are read and compared with their names, all batches are applied as one in a plain run, and each table is compared with what
-//! stands in the state's database, row by row.
+//! stands in the state's database, and wherever else it was written, row by row. A place that another process writes to can't be compared.
 
 use super::error::{CliError, say, unless_broken_pipe};
 use super::run::RunDriver;
@@ -10,7 +10,9 @@ use crate::cluster::Cluster;
 use crate::engine::{self, Commit, CommitError, Driver, EngineError, Job, Next};
 use crate::numbers::grouped;
 use crate::registry;
+use crate::shown;
 use crate::sinks::live::read::{Question, Snapshot};
+use crate::sinks::{Destination, Format, Sink, SinkError};
 use crate::state::{Of, State};
 use crate::tables::TableState;
 use clap::ArgMatches;
@@ -26,6 +28,8 @@ const SHOWN_MAX: usize = 5;
 /// Runs the command.
 pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let Some(home) = args::home_of(matches)? else { return Ok(()) };
+    let mut places =
+        matches.get_many::<String>("out").unwrap_or_default().map(|text| Place::parse(text)).collect::<Result<Vec<Place>, CliError>>()?;
     State::look_for(&home)?;
     let workers = job::cluster_of_one(matches)?;
     super::error::listen_to_signals()?;
@@ -34,19 +38,27 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let names: BTreeSet<&str> = state.all_frames().iter().map(|frame| frame.dataflow.as_str()).collect();
     let mut differ = 0;
     for dataflow in names.iter().filter_map(|name| registry::dataflow(name)) {
-        differ += verify(&state, dataflow, home.local(), workers)?;
+        differ += verify(&state, dataflow, home.local(), workers, &mut places)?;
     }
-    match differ {
-        0 => unless_broken_pipe(writeln!(stdout(), "nothing differs")),
-        _ => {
-            let error = CliError::failed(format!("{} rows differ from what follows from the journal", grouped(&differ.to_string())));
-            Err(error.hint("delete tables.sqlite in that folder: it is made anew; and keep a copy for whoever looks into it"))
-        }
+    if let Some(place) = places.iter().find(|place| place.differ.is_none()) {
+        return Err(CliError::failed(format!("{:?} holds no tables of {:?}", place.shown, home.path())).hint("look at what --out names"));
+    }
+    let failed = |differ: u64, place: String| {
+        CliError::failed(format!("{} rows{place} differ from what follows from the journal", grouped(&differ.to_string())))
+    };
+    if differ > 0 {
+        let hint = "delete tables.sqlite in that folder: it is made anew; and keep a copy for whoever looks into it";
+        return Err(failed(differ, String::new()).hint(hint));
+    }
+    match places.iter().find(|place| place.differ != Some(0)) {
+        Some(place) => Err(failed(place.differ.unwrap_or(0), format!(" of {:?}", place.shown))
+            .hint("bring it to what it should hold: `retally run` with --state and --out, or the service that wrote it")),
+        None => unless_broken_pipe(writeln!(stdout(), "nothing differs")),
     }
 }
 
 /// Compares the tables of a dataflow. Returns how many rows differ.
-fn verify(state: &State, dataflow: &dyn Dataflow, dir: &Path, workers: usize) -> Result<u64, CliError> {
+fn verify(state: &State, dataflow: &dyn Dataflow, dir: &Path, workers: usize, places: &mut [Place]) -> Result<u64, CliError> {
     let plain = dataflow.definition();
     let mut reader = rows::open_state(dir)?;
     let snapshot = reader.snapshot()?;
@@ -80,20 +92,73 @@ fn verify(state: &State, dataflow: &dyn Dataflow, dir: &Path, workers: usize) ->
         return Err(error.hint("bring them up to date first: a run with --state, or a service"));
     }
     let Some((epoch, plan)) = state.replay(Of { plain: &plain, definition: &job.definition }, reached)? else { return Ok(0) };
+    // What could not be compared is refused before anything is computed.
+    let mut sinks = places.iter().map(|place| place.open(&job)).collect::<Result<Vec<_>, _>>()?;
     let driver = Verifying { next: Some(Next::Replay(epoch, plan)), run: RunDriver::silent(&job, Vec::new()) };
     let Some(Verifying { run, .. }) = engine::run(&job, &Cluster::local(workers), driver)? else { return Ok(0) };
     let (mut differ, mut text) = (0, format!("{} as of batch {}:\n", plain.name, grouped(&epoch.to_string())));
     for expected in run.tables.all() {
         let (count, shown) = compare(expected, &snapshot, plain.name)?;
         differ += count;
-        let (name, rows) = (expected.table().name, grouped(&expected.len().to_string()));
-        text += &match count {
-            0 => format!("  {name}: {rows} rows, as they should be\n"),
-            _ => format!("  {name}: {rows} rows should be there, and {} differ\n{shown}", grouped(&count.to_string())),
-        };
+        text += &said(expected, count);
+        text += &shown;
+    }
+    for (place, sink) in places.iter_mut().zip(&mut sinks) {
+        let Some(held) = sink.compare(&run.tables.all(), plain.name)? else { continue };
+        *place.differ.get_or_insert(0) += held.rows();
+        text += &format!("{} as of batch {}:\n", place.shown, grouped(&held.epoch.to_string()));
+        for (expected, deviation) in run.tables.all().into_iter().zip(&held.deviations) {
+            text += &said(expected, deviation.rows());
+            for (count, what) in [(deviation.missing, "missing"), (deviation.others, "too many")] {
+                if count > 0 {
+                    text += &format!("    {what}: {}\n", grouped(&count.to_string()));
+                }
+            }
+        }
     }
     unless_broken_pipe(stdout().write_all(text.as_bytes()))?;
     Ok(differ)
+}
+
+/// Where tables were written besides.
+struct Place {
+    /// As it was given, without secrets.
+    shown: String,
+    destination: Destination,
+    format: Format,
+    /// How many rows are not as they should be; nothing, where it holds no tables of this state.
+    differ: Option<u64>,
+}
+
+impl Place {
+    fn parse(text: &str) -> Result<Place, CliError> {
+        let (destination, format) = Destination::with_format(text).map_err(|error| CliError::usage(error.to_string()).hint(error.hint))?;
+        // To open it would make it.
+        if let Destination::Directory(path) | Destination::Sqlite(path) = &destination
+            && !path.exists()
+        {
+            return Err(CliError::failed(format!("there is no {path:?}")).hint("give a place that tables were written to"));
+        }
+        Ok(Place { shown: shown::location(text).into_owned(), destination, format, differ: None })
+    }
+
+    fn open(&self, job: &Job) -> Result<Box<dyn Sink>, CliError> {
+        let tables: Vec<Table> = job.graph.tables().into_iter().filter(|table| job.tables.contains(table.name)).collect();
+        self.destination.open(self.format, tables.iter().chain([&Table::rejected()]), job::NETWORK_TIMEOUT).map_err(|error| match error {
+            SinkError::InUse { place, holder } => CliError::failed(format!("can't compare {place:?}: {holder} is writing there"))
+                .hint("compare when it is done: its lock ends with it"),
+            error => error.into(),
+        })
+    }
+}
+
+/// A line about a table.
+fn said(expected: &TableState, differ: u64) -> String {
+    let (name, rows) = (expected.table().name, grouped(&expected.len().to_string()));
+    match differ {
+        0 => format!("  {name}: {rows} rows, as they should be\n"),
+        _ => format!("  {name}: {rows} rows should be there, and {} differ\n", grouped(&differ.to_string())),
+    }
 }
 
 /// How many rows of a table are missing or too many, and the first of them.

@@ -70,6 +70,15 @@ impl Destination {
         }
     }
 
+    /// Reads a destination that may say how its files are written: `csv:DIR`, `json:DIR` or `parquet:DIR`.
+    pub fn with_format(text: &str) -> Result<(Destination, Format), UnknownDestination> {
+        let (place, format) = match text.split_once(':') {
+            Some((kind, place)) if let Some(format) = Format::named(kind) => (place, format),
+            _ => (text, Format::default()),
+        };
+        Ok((Destination::parse(place)?, format))
+    }
+
     /// Opens it for these tables, and keeps other writers away. A place that is away, in use, or could not take them is refused here,
     /// before anything is computed. A server that is silent for longer than `silence_max` counts as gone.
     pub fn open<'t>(

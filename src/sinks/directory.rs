@@ -7,8 +7,9 @@
 //! Tables are written at the same time, each by a thread that makes its text and one that brings it to the disk. One process writes at a
 //! time: it holds a lock, `.retally.lock`, from the time that the directory is opened.
 
+use super::compare::{self, Deviation, Summed};
 use super::manifest::{self, Manifest, Written};
-use super::{Applied, Deletions, Format, Reached, Sink, SinkError, csv, json, parquet};
+use super::{Applied, Deletions, Format, Held, Reached, Sink, SinkError};
 use crate::interrupt::{Section, Temporary};
 use crate::lock::{Lock, LockError};
 use crate::staged::{Staged, sweep};
@@ -128,6 +129,20 @@ impl Sink for Directory {
         Ok(paths.into_iter().map(|path| path.display().to_string()).collect())
     }
 
+    fn compare(&mut self, tables: &[&TableState], dataflow: &str) -> Result<Option<Held>, SinkError> {
+        let manifest = Manifest::read(&self.path).unwrap_or_default();
+        let Some(epoch) = manifest.epoch_of(dataflow) else { return Ok(None) };
+        let deviation = |table: &&TableState| {
+            let name = |format: Format| format!("{}.{}", table.table().name, format.extension());
+            let Some(format) = Format::ALL.into_iter().find(|format| manifest.has(&name(*format), dataflow)) else {
+                return Ok(Deviation { missing: table.len(), others: 0 });
+            };
+            let path = self.path.join(name(format));
+            compare::file(table, format, &path).map_err(|cause| SinkError::Read { path, cause })
+        };
+        Ok(Some(Held { epoch, deviations: tables.iter().map(deviation).collect::<Result<_, _>>()? }))
+    }
+
     fn remarks(&mut self) -> Vec<String> {
         std::mem::take(&mut self.remarks)
     }
@@ -168,36 +183,11 @@ fn stage_manifest(dir: &Path, manifest: &Manifest) -> Result<Staged, SinkError> 
 
 fn stage(table: &TableState, format: Format, path: &Path) -> io::Result<(Staged, Written)> {
     let mut staged = Staged::create(path)?;
-    let mut counted = Counted { out: staged.file(), size: 0, sum: crc32fast::Hasher::new() };
-    in_background(&mut counted, |out| match format {
-        Format::Csv => csv::write(table, out),
-        Format::CsvSafe => csv::write_safe(table, out),
-        Format::Json => json::write(table, out),
-        Format::Parquet => parquet::write(table, out),
-    })?;
-    let written = Written::new(table.len(), counted.size, counted.sum.finalize());
+    let mut summed = Summed::new(staged.file());
+    in_background(&mut summed, |out| format.write(table, out))?;
+    let written = Written::new(table.len(), summed.size, summed.crc32());
     staged.sync()?;
     Ok((staged, written))
-}
-
-/// What is written, with its size and checksum.
-struct Counted<W> {
-    out: W,
-    size: u64,
-    sum: crc32fast::Hasher,
-}
-
-impl<W: Write> Write for Counted<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let length = self.out.write(bytes)?;
-        self.sum.update(bytes.get(..length).unwrap_or_default());
-        self.size += length as u64;
-        Ok(length)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
 }
 
 /// Has what `make` writes brought to `out` by another thread, while the next is made.
@@ -350,15 +340,9 @@ mod tests {
     #[test]
     fn whichever_write_fails_is_reported_as_it_was() {
         let table = sample();
-        let write = |format, out: &mut Faulty| match format {
-            Format::Csv => csv::write(&table, out),
-            Format::CsvSafe => csv::write_safe(&table, out),
-            Format::Json => json::write(&table, out),
-            Format::Parquet => parquet::write(&table, out),
-        };
         for format in [Format::Csv, Format::Json, Format::Parquet] {
             let mut failures = 0;
-            while let Err(error) = write(format, &mut Faulty(failures)) {
+            while let Err(error) = format.write(&table, &mut Faulty(failures)) {
                 assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{format:?}, write {failures}: {error}");
                 failures += 1;
             }
@@ -398,13 +382,10 @@ mod tests {
     #[test]
     fn a_full_disk_is_an_error_of_every_format() {
         let table = sample();
-        for write in [csv::write, json::write] {
+        for format in Format::ALL {
             let mut full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-            let error = write(&table, &mut full).unwrap_err();
+            let error = format.write(&table, &mut full).unwrap_err();
             assert_eq!(crate::staged::why(&error), "no space is left on the disk");
         }
-        let mut full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let error = parquet::write(&table, &mut full).unwrap_err();
-        assert_eq!(crate::staged::why(&error), "no space is left on the disk");
     }
 }

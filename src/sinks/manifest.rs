@@ -64,6 +64,16 @@ impl Manifest {
         (manifest.version == VERSION).then_some(manifest)
     }
 
+    /// What its tables of a dataflow have been brought to, the last of them.
+    pub(super) fn epoch_of(&self, dataflow: &str) -> Option<u64> {
+        self.files.values().filter(|written| written.dataflow == dataflow).map(|written| written.epoch).max()
+    }
+
+    /// Whether it names this file as one of a dataflow. (What is pending may be of any run, and is looked at.)
+    pub(super) fn has(&self, name: &str, dataflow: &str) -> bool {
+        self.pending.contains(name) || self.files.get(name).is_some_and(|written| written.dataflow == dataflow)
+    }
+
     /// What is there of it: files that are gone are left out, and those of another size are pending. Returns the names of all that are
     /// pending.
     pub(super) fn look_at(&mut self, dir: &Path) -> Vec<String> {

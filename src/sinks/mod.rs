@@ -7,6 +7,7 @@ mod buffer;
 mod cells;
 pub mod change_log;
 pub mod changes;
+mod compare;
 mod copy;
 mod csv;
 mod destination;
@@ -24,6 +25,7 @@ mod sqlite;
 mod tls;
 
 pub use changes::ChangesWriter;
+pub use compare::Deviation;
 pub use destination::{Destination, UnknownDestination};
 pub use directory::Directory;
 pub use postgres::Postgres;
@@ -34,10 +36,11 @@ use crate::failure::Outcome;
 use crate::staged::why;
 use crate::tables::TableState;
 use relational::Difference;
+use retally_core::Epoch;
 use retally_core::contract::Table;
 use retally_core::row::RowBatch;
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 /// A place that holds tables. Databases keep their connection between calls, and open it again when it was lost.
@@ -53,6 +56,9 @@ pub trait Sink: Send {
     /// several that follow one another, consolidated. What is there is looked at first, so changes that come twice are applied once.
     fn apply(&mut self, tables: &[Table], changes: &BTreeMap<String, Vec<RowBatch>>, reached: &Reached) -> Result<Applied, SinkError>;
 
+    /// Compares what is there of a dataflow's tables with their rows, and changes nothing. Nothing, where it was never brought to any.
+    fn compare(&mut self, tables: &[&TableState], dataflow: &str) -> Result<Option<Held>, SinkError>;
+
     /// Refuses to write some tables of a dataflow where those that are left out were computed with other settings, if the place keeps that.
     fn check_left_out(&mut self, _left_out: &[Table], _dataflow: &str, _fingerprint: &str) -> Result<(), SinkError> {
         Ok(())
@@ -62,6 +68,15 @@ pub trait Sink: Send {
     fn remarks(&mut self) -> Vec<String> {
         Vec::new()
     }
+}
+
+/// What a place was found to hold of a dataflow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// What it has been brought to.
+    pub epoch: Epoch,
+    /// Of each table.
+    pub deviations: Vec<Deviation>,
 }
 
 /// How much of a table in a database may be deleted when it is brought to other rows.
@@ -123,6 +138,15 @@ impl Format {
         Format::ALL.into_iter().find(|format| format.extension() == name)
     }
 
+    fn write(self, table: &TableState, out: &mut (impl Write + Send)) -> io::Result<()> {
+        match self {
+            Format::Csv => csv::write(table, out),
+            Format::CsvSafe => csv::write_safe(table, out),
+            Format::Json => json::write(table, out),
+            Format::Parquet => parquet::write(table, out),
+        }
+    }
+
     /// What file names end in.
     pub fn extension(self) -> &'static str {
         match self {
@@ -155,6 +179,14 @@ pub enum SinkError {
     #[error("could not write table {path:?}: {}", why(cause))]
     Write {
         /// The file that it was to become.
+        path: PathBuf,
+        /// What went wrong.
+        cause: io::Error,
+    },
+    /// A table that was written could not be read again.
+    #[error("could not read table {path:?}: {}", why(cause))]
+    Read {
+        /// Its file.
         path: PathBuf,
         /// What went wrong.
         cause: io::Error,
@@ -275,7 +307,7 @@ impl SinkError {
             SinkError::Publish { .. } => {
                 Some("retally.json in that folder says which tables are not of one run; run again to write them all")
             }
-            SinkError::CreateDirectory { .. } | SinkError::Write { .. } => None,
+            SinkError::CreateDirectory { .. } | SinkError::Write { .. } | SinkError::Read { .. } => None,
         }
     }
 
@@ -285,6 +317,7 @@ impl SinkError {
             SinkError::Undecided { .. } | SinkError::Publish { .. } => Outcome::MaybeDone,
             SinkError::CreateDirectory { .. }
             | SinkError::Write { .. }
+            | SinkError::Read { .. }
             | SinkError::InUse { .. }
             | SinkError::Database { .. }
             | SinkError::Away { .. }

@@ -13,7 +13,7 @@ use super::relational::{self, PROGRESS, Reached, Session};
 use super::server::{Became, Connection, Way};
 use super::server_error::ServerError;
 use super::tls::{self, Asked, Tls};
-use super::{Applied, Deletions, Sink, SinkError};
+use super::{Applied, Deletions, Held, Sink, SinkError};
 use crate::interrupt::Section;
 use crate::lock::host;
 use crate::tables::TableState;
@@ -104,9 +104,14 @@ impl Postgres {
 
     /// Looks at what is there.
     fn read<T>(&mut self, work: impl FnOnce(&mut Open<'_>) -> Result<T, SinkError>) -> Result<T, SinkError> {
+        self.look("BEGIN READ ONLY", work)
+    }
+
+    /// Does something in a transaction that is rolled back.
+    fn look<T>(&mut self, begin: &str, work: impl FnOnce(&mut Open<'_>) -> Result<T, SinkError>) -> Result<T, SinkError> {
         let mut kept = self.connection()?;
         let mut open = Open { connection: &kept.connection, prepared: &mut kept.prepared, place: &self.place };
-        open.batch("BEGIN READ ONLY")?;
+        open.batch(begin)?;
         let answer = work(&mut open)?;
         open.batch("ROLLBACK")?;
         self.kept = Some(kept);
@@ -188,6 +193,11 @@ impl Sink for Postgres {
 
     fn apply(&mut self, tables: &[Table], changes: &BTreeMap<String, Vec<RowBatch>>, reached: &Reached) -> Result<Applied, SinkError> {
         self.write(|session| relational::apply(session, tables, changes, reached))
+    }
+
+    /// What is there is that of one moment. (Where nothing may be written, no temporary table can be made either.)
+    fn compare(&mut self, tables: &[&TableState], dataflow: &str) -> Result<Option<Held>, SinkError> {
+        self.look("BEGIN ISOLATION LEVEL REPEATABLE READ", |session| relational::compare(session, tables, dataflow))
     }
 
     fn check_left_out(&mut self, left_out: &[Table], dataflow: &str, fingerprint: &str) -> Result<(), SinkError> {

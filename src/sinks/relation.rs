@@ -210,7 +210,12 @@ impl Relation {
     }
 
     pub(super) fn delete_owned(&self) -> String {
-        format!("DELETE FROM {} WHERE {OWNER} = {}", quoted(self.name), literal(self.owner.as_deref().unwrap_or_default()))
+        format!("DELETE FROM {}{}", quoted(self.name), self.owned())
+    }
+
+    /// Which rows of a table that dataflows share are ours; of any other table all are.
+    fn owned(&self) -> String {
+        self.owner.as_ref().map(|owner| format!(" WHERE {OWNER} = {}", literal(owner))).unwrap_or_default()
     }
 
     pub(super) fn delete_missing(&self) -> String {
@@ -285,6 +290,17 @@ impl Relation {
         format!(
             "SELECT CAST((SELECT count(*) FROM {new} AS n WHERE EXISTS (SELECT 1 FROM {name} AS t WHERE {same} AND NOT ({differ}))) AS TEXT), \
              CAST((SELECT count(*) FROM {name}) AS TEXT)"
+        )
+    }
+
+    /// How many rows are missing, and how many are there that should not be, as texts.
+    pub(super) fn count_deviations(&self) -> String {
+        let (name, new, names, owned) = (quoted(self.name), self.loaded(), self.names(), self.owned());
+        format!(
+            "SELECT CAST(coalesce(sum(CASE WHEN times > 0 THEN times END), 0) AS TEXT), \
+             CAST(coalesce(sum(CASE WHEN times < 0 THEN -times END), 0) AS TEXT) FROM (SELECT sum(once) AS times FROM \
+             (SELECT {names}, 1 AS once FROM {new} UNION ALL SELECT {names}, -1 AS once FROM {name}{owned}) AS both_sides \
+             GROUP BY {names}) AS counted"
         )
     }
 

@@ -11,7 +11,7 @@
 //! A relation whose columns or key are not ours is refused, not altered.
 
 use super::relation::{Dialect, Existing, Relation, literal, quoted};
-use super::{Applied, DELETED_MAX, Deletions, SinkError};
+use super::{Applied, DELETED_MAX, Deletions, Deviation, Held, SinkError};
 use crate::tables::TableState;
 use retally_core::contract::Table;
 use retally_core::row::{Column, ColumnType, RowBatch};
@@ -166,9 +166,31 @@ fn load_all(session: &mut impl Session, relation: &Relation, state: &TableState)
 
 /// Sees to it that a table has the rows that were loaded beside it, and no others.
 fn check_written(session: &mut impl Session, relation: &Relation, loaded: u64) -> Result<(), SinkError> {
-    let counts = session.first(&relation.count_right(), 2)?.unwrap_or_default();
-    let count = |place: usize| counts.get(place)?.as_deref()?.parse::<u64>().ok();
-    expect(session, relation, loaded, [count(0).unwrap_or(0), count(1).unwrap_or(0)])
+    let counts = counts(session, &relation.count_right())?;
+    expect(session, relation, loaded, counts)
+}
+
+/// The two numbers that a query has as texts.
+fn counts(session: &mut impl Session, query: &str) -> Result<[u64; 2], SinkError> {
+    let counts = session.first(query, 2)?.unwrap_or_default();
+    Ok([0, 1].map(|place| counts.get(place).and_then(|text| text.as_deref()?.parse().ok()).unwrap_or(0)))
+}
+
+/// Compares relations with these tables, in a transaction that is rolled back.
+pub(super) fn compare(session: &mut impl Session, tables: &[&TableState], dataflow: &str) -> Result<Option<Held>, SinkError> {
+    let Some(Reached { epoch, .. }) = reached(session, dataflow)? else { return Ok(None) };
+    let deviation = |state: &&TableState| {
+        let relation = Relation::new(session.dialect(), state.table(), dataflow);
+        let Some(existing) = session.existing(relation.name)? else { return Ok(Deviation { missing: state.len(), others: 0 }) };
+        relation.recognise(&existing, session.place())?;
+        let expected = relation.loaded();
+        session.execute(&relation.create_temporary(&expected, false))?;
+        session.load(&expected, &relation, &mut state.rows())?;
+        let [missing, others] = counts(session, &relation.count_deviations())?;
+        session.execute(&format!("DROP TABLE {expected}"))?;
+        Ok(Deviation { missing, others })
+    };
+    Ok(Some(Held { epoch, deviations: tables.iter().map(deviation).collect::<Result<_, _>>()? }))
 }
 
 /// An error, unless a table has all the rows that it should have, and no others: how many are right, and how many there are.

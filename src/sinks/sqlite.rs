@@ -11,7 +11,7 @@
 use super::cells::{Cell, Fraction, append_day, append_time, append_uint};
 use super::relation::{Dialect, Existing, Kind, Relation};
 use super::relational::{self, PROGRESS, Reached, Session};
-use super::{Applied, Deletions, Sink, SinkError};
+use super::{Applied, Deletions, Held, Sink, SinkError};
 use crate::interrupt::Section;
 use crate::lock::{Lock, LockError};
 use crate::staged::{beside, parent, why};
@@ -185,6 +185,13 @@ impl Sink for Sqlite {
             return Ok(Applied::MustBring);
         }
         self.write(&mut |session| relational::apply(session, tables, changes, reached))
+    }
+
+    fn compare(&mut self, tables: &[&TableState], dataflow: &str) -> Result<Option<Held>, SinkError> {
+        if !self.path.exists() {
+            return Ok(None);
+        }
+        self.read(|session| relational::compare(session, tables, dataflow))
     }
 
     fn check_left_out(&mut self, left_out: &[Table], dataflow: &str, fingerprint: &str) -> Result<(), SinkError> {
