@@ -1,11 +1,11 @@
 //! JSON objects as fields.
 //!
 //! An object is read in one pass: keys are compared where they stand, what names no field is skipped by the parser, and values become the
-//! texts that CSV would hold: strings without quotes, `null` as nothing, numbers in the shortest form that reads back the same.
+//! texts that CSV would hold: strings without quotes, `null` as nothing, numbers in the shortest form that reads back the same. A number so
+//! large that a float can't tell it from its neighbours is taken as it is written: it may be an id.
 //!
 //! # Limits
-//! A key that stands twice is refused where it names a field; others are not looked at. An integer above 2^64 is shown as a float is, and
-//! refused where an integer belongs. A record has [`FIELDS_MAX`] fields at most.
+//! A key that stands twice is refused where it names a field; others are not looked at. A record has [`FIELDS_MAX`] fields at most.
 
 use crate::context::Context;
 use crate::field::{Field, Refusal};
@@ -16,10 +16,13 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
 
 /// So many fields a record may have.
 const FIELDS_MAX: usize = 8;
+/// From 2^53 on floats pass over integers.
+const EXACT_BELOW: f64 = 9_007_199_254_740_992.0;
 
 /// The text of a field, and the rank of the key that it stood under.
 #[derive(Clone)]
@@ -40,14 +43,40 @@ pub(crate) fn decode<T>(
     for (place, value) in context.mapping.constants() {
         slots.get_mut(place).into_iter().for_each(|slot| slot.text = Cow::Borrowed(value));
     }
-    let mut named = 0;
-    let mut deserializer = serde_json::Deserializer::from_slice(object);
-    let reader = Reader { keys: &context.keys, declared, noticed: &context.noticed, slots: &mut slots, named: &mut named };
-    let read = (&mut deserializer).deserialize_map(reader).and_then(|()| deserializer.end());
+    let (mut named, is_inexact) = (0, Cell::new(false));
+    let mut read = fill(&mut slots, object, declared, context, &mut named, Numbers::Floats(&is_inexact));
+    if is_inexact.get() {
+        // Numbers that are written with more digits than a float has are rare: only then all is read once more.
+        slots.iter_mut().for_each(|slot| slot.rank = u8::MAX);
+        read = fill(&mut slots, object, declared, context, &mut named, Numbers::Exact);
+    }
     context.noticed.object(named);
     read.map_err(|error| refusal(&error))?;
     let texts = slots.each_ref().map(|slot| slot.text.as_bytes());
     decode(Fields::new(declared, texts.get(..declared.len()).unwrap_or_default()))
+}
+
+/// Reads an object into the slots of its fields.
+fn fill<'a>(
+    slots: &mut [Slot<'a>],
+    object: &'a [u8],
+    declared: &'static [Field],
+    context: &Context,
+    named: &mut u64,
+    numbers: Numbers<'_>,
+) -> serde_json::Result<()> {
+    let mut deserializer = serde_json::Deserializer::from_slice(object);
+    let reader = Reader { keys: &context.keys, declared, noticed: &context.noticed, slots, named, numbers };
+    (&mut deserializer).deserialize_map(reader).and_then(|()| deserializer.end())
+}
+
+/// How numbers are read that are no integers of 64 bits.
+#[derive(Clone, Copy)]
+enum Numbers<'r> {
+    /// As floats; it is noted where that loses digits.
+    Floats(&'r Cell<bool>),
+    /// As they are written, where a float would lose digits.
+    Exact,
 }
 
 /// Why a text is no record's object, with the column where that shows.
@@ -73,6 +102,7 @@ struct Reader<'r, 'de> {
     noticed: &'r Noticed,
     slots: &'r mut [Slot<'de>],
     named: &'r mut u64,
+    numbers: Numbers<'r>,
 }
 
 impl<'de> Reader<'_, 'de> {
@@ -120,8 +150,8 @@ impl<'de> Visitor<'de> for Reader<'_, 'de> {
             }
             seen |= bit(place);
             next = place + 1;
-            if !entry.raw {
-                let value = map.next_value_seed(Scalar)?;
+            if let (false, Numbers::Floats(_)) = (entry.raw, self.numbers) {
+                let value = map.next_value_seed(Scalar(self.numbers))?;
                 let Some((last, others)) = entry.targets.split_last() else { continue };
                 others.iter().try_for_each(|target| self.take(*target, value.clone())).map_err(A::Error::custom)?;
                 self.take(*last, value).map_err(A::Error::custom)?;
@@ -141,8 +171,14 @@ impl<'de> Visitor<'de> for Reader<'_, 'de> {
             }
             if !entry.inner.entries.is_empty() && raw.starts_with('{') {
                 let mut inner = serde_json::Deserializer::from_str(raw);
-                let reader =
-                    Reader { keys: &entry.inner, declared: self.declared, noticed: self.noticed, slots: self.slots, named: self.named };
+                let reader = Reader {
+                    keys: &entry.inner,
+                    declared: self.declared,
+                    noticed: self.noticed,
+                    slots: self.slots,
+                    named: self.named,
+                    numbers: self.numbers,
+                };
                 inner.deserialize_map(reader).map_err(|error| A::Error::custom(format_args!("{:?}: {}", entry.key, refusal(&error))))?;
             }
         }
@@ -167,9 +203,9 @@ impl Shape {
 }
 
 /// A single value as CSV would hold it, read without a copy where it can be; numbers in the shortest form that reads back the same.
-struct Scalar;
+struct Scalar<'r>(Numbers<'r>);
 
-impl<'de> DeserializeSeed<'de> for Scalar {
+impl<'de> DeserializeSeed<'de> for Scalar<'_> {
     type Value = Result<Cow<'de, str>, Shape>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -177,7 +213,7 @@ impl<'de> DeserializeSeed<'de> for Scalar {
     }
 }
 
-impl<'de> Visitor<'de> for Scalar {
+impl<'de> Visitor<'de> for Scalar<'_> {
     type Value = Result<Cow<'de, str>, Shape>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -209,6 +245,9 @@ impl<'de> Visitor<'de> for Scalar {
     }
 
     fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
+        if let (Numbers::Floats(is_inexact), true) = (self.0, number.abs() >= EXACT_BELOW) {
+            is_inexact.set(true);
+        }
         Ok(Ok(Cow::Owned(number.to_string())))
     }
 
@@ -265,8 +304,23 @@ fn value_of(raw: &str) -> serde_json::Result<Result<Cow<'_, str>, Shape>> {
     match raw.as_bytes().first() {
         Some(b'{') => Ok(Err(Shape::Object)),
         Some(b'[') => Ok(Err(Shape::List)),
-        _ => Scalar.deserialize(&mut serde_json::Deserializer::from_str(raw)),
+        _ => {
+            let read = Scalar(Numbers::Exact).deserialize(&mut serde_json::Deserializer::from_str(raw))?;
+            Ok(read.map(|text| as_written(raw).map_or(text, Cow::Borrowed)))
+        }
     }
+}
+
+/// A number that a float would take for another one, as it is written, without a fraction of zeros. Nothing for any other value.
+fn as_written(raw: &str) -> Option<&str> {
+    let digits = raw.strip_prefix('-').unwrap_or(raw);
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let is_plain = !whole.is_empty() && [whole, fraction].iter().all(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
+    if !is_plain || raw.parse::<f64>().ok()?.abs() < EXACT_BELOW {
+        return None;
+    }
+    let zeros = fraction.bytes().all(|digit| digit == b'0');
+    raw.split_once('.').filter(|_| zeros).map_or(Some(raw), |(whole, _)| Some(whole))
 }
 
 #[cfg(test)]
@@ -297,6 +351,21 @@ mod tests {
             assert_eq!(text.parse::<f64>().unwrap(), number.parse::<f64>().unwrap());
         }
         assert_eq!(read("{}").unwrap(), ["", "", ""]);
+    }
+
+    /// Ids that differ are not made one by a float between them.
+    #[test]
+    fn large_numbers_stay_as_they_are_written() {
+        for (number, expected) in [
+            ("123456789012345678901", "123456789012345678901"),
+            ("-9223372036854775809", "-9223372036854775809"),
+            ("9007199254740993.0", "9007199254740993"),
+            ("9007199254740993.25", "9007199254740993.25"),
+            ("1e20", "100000000000000000000"),
+        ] {
+            assert_eq!(read(&format!("{{\"kind\":\"x\",\"id\":{number}}}")).unwrap(), [expected, "x", ""]);
+            assert_eq!(read(&format!("{{\"device\":{{\"kind\":{number}}}}}")).unwrap(), ["", expected, ""]);
+        }
     }
 
     #[test]
