@@ -85,6 +85,11 @@ fn spreadsheets_run_nothing_where_that_is_asked_for() {
     assert!(place.read("plain/rejected.csv").contains(",\"=1+1,1,1,1,true\"\n"), "{}", place.read("plain/rejected.csv"));
     place.run("run online events=events.csv --out safe --csv-safe").succeeds();
     assert!(place.read("safe/rejected.csv").contains(",\"'=1+1,1,1,1,true\"\n"), "{}", place.read("safe/rejected.csv"));
+    // Ids are texts of others, too.
+    place.write("ids.csv", "timestamp,device_id,user_id,server_id,connected\n2024-03-01T08:00:00Z,=cmd,@u,-s,true\n");
+    place.run("run online events=ids.csv --ids text --out ids --csv-safe").succeeds();
+    let intervals = place.read("ids/online_intervals.csv");
+    assert!(intervals.contains("\n'=cmd,'@u,'-s,2024-03-01T08:00:00Z,"), "{intervals}");
     for other in ["", "--out out --format json", "--out sqlite:tables.sqlite"] {
         let failure = place.run(&format!("run online events=events.csv --csv-safe {other}")).fails_as_wrong_usage();
         assert!(failure.names(&["--csv-safe is of CSV files"]).hint.is_some());

@@ -20,7 +20,9 @@ pub(super) fn write(state: &TableState, out: &mut dyn Write) -> io::Result<()> {
 /// Writes the table with a quote before each text that a spreadsheet would run. Numbers, times and labels of ours stay as they are.
 pub(super) fn write_safe(state: &TableState, out: &mut dyn Write) -> io::Result<()> {
     write_cells(state, out, |column, cell| match cell {
-        Cell::Text(text) if column.kind == ColumnType::Text && text.starts_with(RUN) => Cell::Text(format!("'{text}").into()),
+        Cell::Text(text) if matches!(column.kind, ColumnType::Text | ColumnType::TextId(_)) && text.starts_with(RUN) => {
+            Cell::Text(format!("'{text}").into())
+        }
         cell => cell,
     })
 }
