@@ -213,11 +213,17 @@ fn streams_packings_and_encodings() {
         "cat events.csv | retally run online events=- --tables online_daily --out out",
         "cat events.csv.gz | retally run online events=/dev/stdin --tables online_daily --out out",
         "mkfifo pipe; cat events.csv > pipe & retally run online events=pipe --tables online_daily --out out",
+        "cat events.csv | retally run online events=- --tables online_daily --out out --state state",
+        "cat events.csv.gz | retally run online events=- --tables online_daily --out out --state packed; retally run online --state packed",
     ] {
         shell(&place, script).succeeds();
         assert_eq!(place.read("out/online_daily.csv"), DAILY, "{script}");
         std::fs::remove_dir_all(place.path("out")).unwrap();
     }
+    // What stands on standard input stands there once, and no archive does.
+    place.run("run online events=- servers=-").fails_as_wrong_usage().names(&["standard input (-) is given more than once"]);
+    place.run("run online events=- --then 'events-=-'").fails_as_wrong_usage().names(&["is given more than once"]);
+    shell(&place, "tar cJf - events.csv | retally run online events=-").fails().names(&["it holds a tar archive"]);
     // What a name says, and what is there.
     place.write("packed.csv", gzip(&text));
     place.write("plain.csv.gz", &text);
@@ -232,6 +238,10 @@ fn streams_packings_and_encodings() {
     place.run(&format!("{run} --encoding windows-1252")).succeeds();
     let summary = place.read("sensors/sensor_summary.csv");
     assert!(summary.contains("Außen,15a4c814-") && summary.contains(",12.5,"), "{summary}");
+    // A mark at the beginning of a file knows better than the command line.
+    place.write("data.csv", "\u{feff}".to_string() + &place.read("data.csv"));
+    place.run(&format!("{run} --encoding windows-1252")).succeeds();
+    assert_eq!(place.read("sensors/sensor_summary.csv"), summary);
 }
 
 #[test]

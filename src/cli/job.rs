@@ -6,6 +6,7 @@ use super::error::CliError;
 use super::mapping;
 use crate::engine::Job;
 use crate::ingest::batch::{Batch, Part, Source};
+use crate::ingest::plan::STDIN;
 use crate::ingest::rejected::KEPT_MAX;
 use crate::ingest::unpack;
 use crate::points::{Destination, PointsError};
@@ -224,6 +225,11 @@ pub fn batches(definition: &Definition, matches: &ArgMatches) -> Result<Vec<Batc
         );
     }
     let mut parsed: Vec<Batch> = batches.iter().map(|inputs| batch(definition, inputs)).collect::<Result<_, _>>()?;
+    let is_stdin = |part: &&Part| matches!(&part.source, Source::Path(path) if path == STDIN);
+    if parsed.iter().flat_map(|batch| &batch.parts).filter(is_stdin).count() > 1 {
+        let hint = "write it to a file first, or give a pipe to each: INPUT=<(COMMAND)";
+        return Err(CliError::usage("standard input (-) is given more than once, and can be read once").hint(hint));
+    }
     if matches.contains_id("state") {
         // What is required may be there already.
         parsed.retain(|batch| !batch.parts.is_empty());

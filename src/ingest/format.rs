@@ -102,8 +102,13 @@ pub fn mark(first: &[u8]) -> Option<Mark> {
         (b"SQLite format 3\0", Mark::Other("a SQLite database")),
         (b"%PDF-", Mark::Other("PDF")),
     ];
-    MARKS.into_iter().find(|(bytes, _)| first.starts_with(bytes)).map(|(_, mark)| mark)
+    let is_tar = first.get(TAR_AT..).is_some_and(|rest| rest.starts_with(b"ustar"));
+    let found = MARKS.into_iter().find(|(bytes, _)| first.starts_with(bytes)).map(|(_, mark)| mark);
+    found.or(is_tar.then_some(Mark::Other("a tar archive")))
 }
+
+/// Where a tar archive has its mark.
+const TAR_AT: usize = 257;
 
 /// Whether some bytes look like text of two bytes a character without a mark: nearly every second one is zero.
 pub fn looks_like_utf16(first: &[u8]) -> bool {

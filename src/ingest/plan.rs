@@ -26,7 +26,7 @@ use super::unpack::unpacked;
 use crate::shown;
 use retally_core::Epoch;
 use retally_core::contract::{Definition, Input, InputKind};
-use retally_core::definition::Shape;
+use retally_core::definition::{Shape, TextFormat};
 use retally_core::split::{Archive, Dataset, Format, Late, Lines, Location, Packing, RefusedJob, SourceFile, Split, Version};
 use retally_core::time::Moment;
 use serde::{Deserialize, Serialize};
@@ -407,8 +407,8 @@ pub fn is_pipe(path: &str) -> bool {
     path == STDIN || std::fs::metadata(path).is_ok_and(|metadata| is_stream(metadata.file_type()))
 }
 
-/// Looks at a stream that can be read once, and keeps it with what was read of it.
-fn look_at_pipe(path: &str, looker: &Looker) -> Result<Looked, IngestError> {
+/// Opens a stream that can be read once. Returns its first bytes, and the rest.
+fn open_pipe(path: &str) -> Result<(Vec<u8>, Box<dyn Read + Send>), IngestError> {
     let io = |what| move |source| IngestError::Io { what, path: path.into(), source };
     let mut stream: Box<dyn Read + Send> = match path {
         STDIN => Box::new(io::stdin()),
@@ -416,6 +416,28 @@ fn look_at_pipe(path: &str, looker: &Looker) -> Result<Looked, IngestError> {
     };
     let mut first = Vec::new();
     stream.by_ref().take(look::LOOKED_BYTES_MAX).read_to_end(&mut first).map_err(io("read"))?;
+    Ok((first, stream))
+}
+
+/// A stream that can be read once, and an input that says what it holds: where neither its name nor the input does, its first bytes tell.
+pub fn pipe(path: &str, input: &Input) -> Result<(Input, impl Read + Send), IngestError> {
+    let (first, stream) = open_pipe(path)?;
+    let mut input = input.clone();
+    if format::kind(path).is_none() && input.files.format.is_none() && !first.starts_with(format::PARQUET) {
+        let packing = look::packing(path, &mut Cursor::new(&first))?;
+        let beginning = unpacked(Cursor::new(first.clone()), packing).map(look::beginning);
+        let beginning = beginning.map_err(|source| IngestError::Io { what: "read", path: path.into(), source })?;
+        let (found, _) = Looker::new(&input).look(path, None, Box::new(Cursor::new(beginning)))?;
+        let is_csv = matches!(found.format, Format::Csv(_));
+        input.files.format = Some(if is_csv { TextFormat::Csv } else { TextFormat::Json });
+    }
+    Ok((input, Cursor::new(first).chain(stream)))
+}
+
+/// Looks at a stream that can be read once, and keeps it with what was read of it.
+fn look_at_pipe(path: &str, looker: &Looker) -> Result<Looked, IngestError> {
+    let io = |what| move |source| IngestError::Io { what, path: path.into(), source };
+    let (first, stream) = open_pipe(path)?;
     let kind = format::kind(path).map(|kind| kind.content).or(looker.input().files.format.map(Content::from));
     if kind == Some(Content::Parquet) || (kind.is_none() && first.starts_with(format::PARQUET)) {
         let (file, bytes) = pipes::copy(Cursor::new(first).chain(stream)).map_err(io("read"))?;

@@ -87,11 +87,11 @@ pub fn encoding(name: &str) -> Option<&'static Encoding> {
     Encoding::for_label(name.as_bytes())
 }
 
-/// A stream's text as UTF-8. What is no text in its encoding becomes U+FFFD.
+/// A stream's text as UTF-8. What is no text in its encoding becomes U+FFFD. A byte order mark knows better.
 pub(super) fn decoded(stream: Box<dyn Read>, encoding_name: Option<&str>) -> Box<dyn Read> {
     match encoding_name.and_then(encoding) {
         None => stream,
-        Some(encoding) => Box::new(DecodeReaderBytesBuilder::new().encoding(Some(encoding)).build(stream)),
+        Some(encoding) => Box::new(DecodeReaderBytesBuilder::new().encoding(Some(encoding)).bom_override(true).build(stream)),
     }
 }
 

@@ -8,7 +8,7 @@ use super::tail::JOURNAL;
 use super::{Kept, Of, StateError};
 use crate::ingest::batch::{self, Arrival, Batch, Body, Source};
 use crate::ingest::jobs::{self, BadJob, Job};
-use crate::ingest::plan::{self, Origin, Plan, STDIN, is_pipe};
+use crate::ingest::plan::{self, Origin, Plan, is_pipe};
 use crate::ingest::{IngestError, paths, streams};
 use crate::shown;
 use retally_core::condition::Condition;
@@ -89,11 +89,10 @@ impl Files {
                     }
                 }
                 (Source::Path(path), InputKind::Records) if is_pipe(path) => {
-                    let blob = match path.as_str() {
-                        STDIN => self.blobs.keep_stream(path, io::stdin())?,
-                        _ => self.blobs.keep_file(path)?,
-                    };
-                    add(&mut kept, path, Content::Blob(blob));
+                    // What it holds is not known from the name of what is kept.
+                    let (input, stream) = plan::pipe(path, input)?;
+                    let content = Content::Blob(self.blobs.keep_stream(path, stream)?);
+                    kept.parts.push(self.part(of, &input, part.sign, path, content, arrival));
                 }
                 (Source::Path(path), InputKind::Records) => {
                     let found = paths::find(path, |_| true)?;
