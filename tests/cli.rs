@@ -113,6 +113,7 @@ fn days_are_those_of_the_zone() {
     assert_eq!(summary("'--as-of=2026-03-30 06:00:00'"), ["2026-03-29,1,1,23.5,1", "2026-03-30,1,1,6,0"]);
     // The clocks of Berlin go forward that night: the day has 23 hours.
     assert_eq!(summary("--timezone Europe/Berlin"), ["2026-03-29,1,1,22.5,1", "2026-03-30,1,1,12,0", "2026-04-02,1,1,0,1"]);
+    assert_eq!(summary("--timezone -05:00"), summary("--timezone=-05:00"));
 }
 
 /// Whoever reads the answer may have seen enough; what else was asked for is done all the same.

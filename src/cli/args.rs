@@ -459,6 +459,8 @@ fn generate(definition: &Definition) -> Command {
 
 fn setting(setting: &Setting) -> Arg {
     let arg = Arg::new(setting.name).long(setting.name).value_name(setting.value).help(setting.about).help_heading("Settings");
+    // An offset may be to the west: -05:00.
+    let arg = arg.allow_hyphen_values(setting.name == "timezone");
     match setting.default {
         Some(default) => arg.default_value(default),
         None => arg,

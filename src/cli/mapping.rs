@@ -42,7 +42,7 @@ pub struct File {
 pub struct Section {
     /// Fields by input.
     #[serde(default)]
-    map: BTreeMap<String, BTreeMap<String, Said>>,
+    map: BTreeMap<String, BTreeMap<String, toml::Value>>,
     /// Where a service writes its tables besides.
     #[serde(default)]
     out: Vec<String>,
@@ -65,17 +65,10 @@ enum OneOrMore {
     More(Vec<String>),
 }
 
-/// What is said of a field.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Said {
-    Column(String),
-    More(More),
-}
-
+/// What is said of a field, where that is more than its column.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct More {
+struct Said {
     column: Option<String>,
     value: Option<toml::Value>,
     format: Option<String>,
@@ -173,7 +166,7 @@ impl Section {
         for (input, fields) in &self.map {
             for (field, said) in fields {
                 let name = format!("{input}.{field}");
-                let rule = said.rule().map_err(|why| CliError::usage(format!("{name}: {why}")))?;
+                let rule = rule(said).map_err(|why| CliError::usage(format!("{name}: {why}")))?;
                 set(definition, &name, input, field, rule)?;
             }
         }
@@ -181,27 +174,30 @@ impl Section {
     }
 }
 
-impl Said {
-    fn rule(&self) -> Result<Rule, String> {
-        let more = match self {
-            Said::Column(column) if column.is_empty() => return Ok(Rule { origin: Origin::Absent, ..Rule::default() }),
-            Said::Column(column) => return Ok(Rule { origin: Origin::Column(Column::parse(column)), ..Rule::default() }),
-            Said::More(more) => more,
-        };
-        let origin = match (&more.column, &more.value) {
-            (Some(_), Some(_)) => return Err("has both a column and a value".into()),
-            (Some(column), None) => Origin::Column(Column::parse(column)),
-            (None, Some(value)) => Origin::Constant(text_of(value)),
-            (None, None) => Origin::Own,
-        };
-        let time = more.format.as_ref().map(|format| format.parse()).transpose().map_err(|error| format!("{error}"))?;
-        let truth = match (&more.yes, &more.no) {
-            (None, None) => None,
-            (Some(yes), Some(no)) => Some(Truth { yes: yes.clone(), no: no.clone() }),
-            _ => return Err("needs both, what is true and what is false".into()),
-        };
-        Ok(Rule { origin, time, truth })
-    }
+/// What a file says of a field: its column, or a table.
+fn rule(said: &toml::Value) -> Result<Rule, String> {
+    let said: Said = match said {
+        toml::Value::String(column) if column.is_empty() => return Ok(Rule { origin: Origin::Absent, ..Rule::default() }),
+        toml::Value::String(column) => return Ok(Rule { origin: Origin::Column(Column::parse(column)), ..Rule::default() }),
+        toml::Value::Table(table) => table.clone().try_into().map_err(|error: toml::de::Error| error.message().to_string())?,
+        other => return Err(format!("is the name of a column, or a table such as {{ column = \"x\" }}, and not {other}")),
+    };
+    let origin = match (&said.column, &said.value) {
+        (Some(_), Some(_)) => return Err("has both a column and a value".into()),
+        (Some(column), None) => Origin::Column(Column::parse(column)),
+        (None, Some(value)) => Origin::Constant(text_of(value)),
+        (None, None) => Origin::Own,
+    };
+    let time = said.format.as_ref().map(|format| format.parse()).transpose().map_err(|error| format!("{error}"))?;
+    let truth = match (said.yes, said.no) {
+        (None, None) => None,
+        (Some(yes), Some(no)) => match yes.iter().find(|word| no.contains(word)) {
+            Some(word) => return Err(format!("{word:?} is both true and false")),
+            None => Some(Truth { yes, no }),
+        },
+        _ => return Err("needs both, what is true and what is false".into()),
+    };
+    Ok(Rule { origin, time, truth })
 }
 
 /// A value as a flag would have it.
@@ -290,7 +286,12 @@ mod tests {
             ("[online.map.events]\ntimestamp = { format = 'no' }\n", "events.timestamp: \"no\" is no format of times"),
             ("[online.map.events]\nconnected = { true = ['up'] }\n", "events.connected: needs both"),
             ("[online.map.events]\nuser_id = { column = 'x', value = '1' }\n", "events.user_id: has both"),
-            ("[online.map.events]\nuser_id = { colum = 'x' }\n", "TOML parse error"),
+            ("[online.map.events]\nuser_id = { colum = 'x' }\n", "events.user_id: unknown field `colum`"),
+            ("[online.map.events]\nuser_id = 7\n", "events.user_id: is the name of a column, or a table"),
+            (
+                "[online.map.events]\nconnected = { true = ['up', 'on'], false = ['on'] }\n",
+                "events.connected: \"on\" is both true and false",
+            ),
             ("[online\n", "TOML parse error"),
         ] {
             let found = mapped(text).unwrap_err();
