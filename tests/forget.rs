@@ -121,6 +121,43 @@ fn what_two_things_that_were_forgotten_have_in_common_is_taken_back_once() {
 }
 
 #[test]
+fn refused_records_keep_their_places_where_others_are_forgotten() {
+    let place = Place::new();
+    let refused = |hour: u64, device: u64, state: &str| format!("2023-01-05 {hour:02}:00:00,{device},7,7,{state}");
+    let device: u64 = DEVICE.parse().unwrap();
+    let lines = [refused(1, device, "maybe"), String::new(), refused(2, 2, "perhaps"), line(5, 2), refused(3, 3, "never"), line(5, 4)];
+    let lines = [&lines[..], &[refused(4, 4, "true")]].concat();
+    place.write("events.csv", table(&EVENTS, &lines));
+    let object = |device: u64, state: &str| {
+        json!({"timestamp": "2023-01-06 08:00:00", "device_id": device, "user_id": 7, "server_id": 7, "connected": state}).to_string()
+    };
+    let objects = [object(device, "maybe"), String::new(), object(device, "true"), object(5, "never"), object(6, "true")];
+    place.write("events.jsonl", objects.join("\n"));
+    place.run("run online --state state events=events.csv --then events=events.jsonl").succeeds();
+    place.run("verify --state state").succeeds();
+    let rejected = || {
+        let rows = place.run("rejected list online --state state --format csv").succeeds().stdout;
+        rows.lines().skip(1).map(String::from).collect::<Vec<_>>()
+    };
+    assert_eq!(rejected().len(), 5, "{:?}", rejected());
+    place.run(&format!("forget online events device_id={DEVICE} --state state")).succeeds();
+    let said = place.run("compact --state state").succeeds().stdout;
+    assert!(said.contains("what was forgotten is not in 2 files any more"), "{said}");
+    let left = rejected();
+    assert!(left.len() == 3 && left.iter().all(|row| !row.contains(DEVICE)), "{left:?}");
+    place.run("verify --state state").succeeds();
+    // They have the numbers that they had, so that what is delivered once more is what is meant.
+    let service = Service::start(&place, "online -w 1");
+    let left = rejected();
+    let ids: Vec<&str> = left.iter().filter_map(|row| row.rsplit(',').next()).collect();
+    assert_eq!(ids, ["1.1.4", "1.1.6", "2.1.4"], "{left:?}");
+    let answer = service.post("/v1/online/rejected/replay", &[JSON], json!({"ids": ["1.1.4"]}).to_string()).ok().json();
+    assert_eq!(answer["replayed"], 1, "{answer}");
+    service.end();
+    assert!(rejected().iter().any(|row| row.contains("perhaps")), "{:?}", rejected());
+}
+
+#[test]
 fn what_can_not_be_written_anew_is_named() {
     let place = Place::new();
     place.write("in/events.csv", table(&EVENTS, &[line(1, 2), line(2, 3)]));

@@ -7,7 +7,7 @@ use crate::engine::summary::Summary;
 use crate::engine::{self, Job, Next};
 use crate::ingest::batch::Batch;
 use crate::shown;
-use crate::sinks::live::note_settings;
+use crate::sinks::live::{self, note_settings};
 use crate::sinks::{self, Sink};
 use crate::state::folders::{Difference, Folder};
 use crate::state::frame::{Answer, Part};
@@ -50,6 +50,9 @@ impl Stored {
         if state.is_scratch_new() {
             say(&format!("note: the scratch folder {:?} was that of another state: all in it is made anew", home.local()));
         }
+        // Under other settings, ids may be of another type.
+        let of_dataflow = job.graph.tables();
+        live::drop_tables_of_others(&State::tables(home.local()), of_dataflow.iter(), plain.name)?;
         let tables = sinks::Destination::Sqlite(State::tables(home.local()));
         let mut tables = job::open_sink(job, &tables, sinks::Format::default(), matches)?;
         if let Some(reached) = tables.reached(plain.name)? {

@@ -5,7 +5,8 @@
 
 use super::ServeError;
 use super::service::Service;
-use crate::state::{Folded, GRACE, State, StateError};
+use crate::sinks::live;
+use crate::state::{Folded, GRACE, Gone, State, StateError};
 use retally_core::Epoch;
 use retally_core::contract::Definition;
 use std::thread::JoinHandle;
@@ -49,8 +50,11 @@ impl Folding {
             None => {}
             // It ended before the tables had what was to be folded.
             Some(Ok(None)) => {}
-            Some(Ok(Some(Ok(Folded { batches, erased, holding })))) => {
+            Some(Ok(Some(Ok(Folded { batches, erased, holding, gone })))) => {
                 service.metrics.folds.inc();
+                if let Err(error) = live::forget_rejected(&State::tables(&service.local), gone.iter().map(Gone::rows)) {
+                    service.tell(&format!("rows of rejected may still hold what was forgotten: {error}"));
+                }
                 service.tell(&format!("the journal has been folded: {batches} batches are a snapshot"));
                 if erased > 0 {
                     service.tell(&format!("what was forgotten is not in {erased} files any more, which have been written anew"));

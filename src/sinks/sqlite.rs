@@ -167,6 +167,19 @@ impl Sqlite {
     }
 }
 
+/// All in one transaction, in a database that is there. Another connection of this process may have it open.
+pub(super) fn write_beside<T>(path: &Path, work: &mut dyn FnMut(&mut Open<'_>) -> Result<T, SinkError>) -> Result<T, SinkError> {
+    let place = format!("sqlite:{}", path.display());
+    let failed = |error: rusqlite::Error| failed(&place, &error);
+    let mut connection = Connection::open(path).map_err(failed)?;
+    connection.busy_timeout(BUSY_WAIT).map_err(failed)?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    let mut open = Open { transaction, place: &place };
+    let answer = work(&mut open)?;
+    open.transaction.commit().map_err(failed)?;
+    Ok(answer)
+}
+
 impl Sink for Sqlite {
     fn bring(&mut self, tables: &[&TableState], reached: &Reached, deletions: Deletions) -> Result<Vec<String>, SinkError> {
         let differences = self.write(&mut |session| relational::bring(session, tables, reached, deletions))?;

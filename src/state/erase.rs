@@ -1,8 +1,11 @@
 //! Writing a file of a state anew, without the records that were forgotten.
 //!
-//! What is left is left as it was, line by line, and so are lines that were refused, unless the value stands in them.
+//! What is left is left as it was, line by line, and so are lines that were refused, unless the value stands in them. Where a line was, an
+//! empty one is: rows of `rejected` name their lines by number.
 //!
 //! # Limits
+//! Of JSON that is not by line, the objects get a line each, and other numbers.
+//!
 //! Text alone: CSV and JSON, packed or not. Archives, Parquet, wide CSV and text that is not UTF-8 are left as they are, and named.
 
 use super::Of;
@@ -52,27 +55,45 @@ pub fn erased(files: &Files, plain: &Definition, part: &Part, forgotten: &[Only]
     let mut staged = Staged::create(&path).map_err(StateError::io("write", &path))?;
     let mut written = BufWriter::new(staged.file());
     let mut left = 0_u64;
+    // The lines of a split that are written.
+    let mut lines = 0;
     if let Format::Csv(columns) = &first.format {
         let head = FileOpener::default().head(first, columns.head_bytes).map_err(|error| unreadable(first, &error))?;
         written.write_all(&head).map_err(StateError::io("write", &path))?;
+        lines = newlines(&head);
     }
     for split in &plan.splits {
-        each_line(split, &input, &mut |line| {
+        let all = each_line(split, &input, &mut |line| {
             if is_forgotten(&line) {
                 return Ok(());
             }
             left += 1;
             let text = if let Ok(Raw::Json(object)) = line.record { object } else { line.bytes };
+            pad(&mut written, &mut lines, line.number)?;
+            lines += newlines(text) + 1;
             written.write_all(text).and_then(|()| written.write_all(b"\n"))
         })?;
+        pad(&mut written, &mut lines, all).map_err(StateError::io("write", &path))?;
+        lines = 0;
     }
     let file = written.into_inner().map_err(io::IntoInnerError::into_error).and_then(|file| file.rewind().map(|()| file));
     let file = file.map_err(failed)?;
     Ok(Some(if left == 0 { None } else { Some(Content::Blob(files.keep_stream(name, file)?)) }))
 }
 
-/// Gives out the lines of a split.
-pub fn each_line(split: &Split, input: &Input, each: &mut dyn FnMut(Line<'_>) -> io::Result<()>) -> Result<(), StateError> {
+fn newlines(text: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', text).count() as u64
+}
+
+/// Writes empty lines in the place of those that are not there any more.
+fn pad(out: &mut impl Write, lines: &mut u64, until: u64) -> io::Result<()> {
+    (*lines..until).try_for_each(|_| out.write_all(b"\n"))?;
+    *lines = until.max(*lines);
+    Ok(())
+}
+
+/// Gives out the lines of a split. Returns how many it has, empty ones too.
+pub fn each_line(split: &Split, input: &Input, each: &mut dyn FnMut(Line<'_>) -> io::Result<()>) -> Result<u64, StateError> {
     let mut reader = FileOpener::default().open(split, input).map_err(|error| unreadable(split, &error))?;
     let mut written = Ok(());
     loop {
@@ -83,7 +104,7 @@ pub fn each_line(split: &Split, input: &Input, each: &mut dyn FnMut(Line<'_>) ->
         });
         std::mem::replace(&mut written, Ok(())).map_err(StateError::io("write", Path::new("blobs")))?;
         if !more.map_err(|error| unreadable(split, &error))? {
-            return Ok(());
+            return Ok(reader.lines_read());
         }
     }
 }

@@ -46,6 +46,7 @@ use retally_core::Epoch;
 use retally_core::contract::Definition;
 use retally_core::time::Moment;
 use shelf::Shelf;
+pub use snapshot::Gone;
 use snapshot::{SNAPSHOT, Snapshot, Tools};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -81,6 +82,8 @@ pub struct Folded {
     pub erased: u64,
     /// The names of files that can't be, and still hold what was forgotten.
     pub holding: Vec<String>,
+    /// Lines that were refused, and are gone: their rows of `rejected` have to go, too.
+    pub gone: Vec<Gone>,
 }
 
 /// An open state.
@@ -256,7 +259,7 @@ impl Sealed {
         journal::look(shelf, segment, u64::MAX, &mut frames)?;
         let blobs = frames.iter().flat_map(|frame| &frame.parts).flat_map(|part| part.blobs());
         files.blobs().retain(&blobs.map(|blob| blob.file.as_str()).collect(), grace)?;
-        Ok(Folded { batches, erased: erased.files, holding: erased.holding })
+        Ok(Folded { batches, erased: erased.files, holding: erased.holding, gone: erased.gone })
     }
 }
 

@@ -12,6 +12,7 @@ use super::frame::{Blob, Content, Frame, Only, Part};
 use super::lines::Lines;
 use super::shelf::{Shelf, numbered};
 use crate::ingest::plan::Origin;
+use crate::sinks::live::Forgotten;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
@@ -132,6 +133,29 @@ pub struct Erased {
     pub files: u64,
     /// The names of those that still hold what was forgotten: they can't be written anew.
     pub holding: Vec<String>,
+    /// What stands in lines that are not there any more.
+    pub gone: Vec<Gone>,
+}
+
+/// Lines that were refused, and left a file with what was forgotten.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gone {
+    /// The dataflow.
+    pub dataflow: String,
+    /// What the file came with.
+    pub origin: Origin,
+    /// What it is called.
+    pub name: String,
+    /// One of these stands in each.
+    pub values: Vec<String>,
+}
+
+impl Gone {
+    /// Which rows of `rejected` are meant.
+    pub fn rows(&self) -> Forgotten<'_> {
+        let Gone { dataflow, origin: Origin { batch, part }, name, values } = self;
+        Forgotten { dataflow, ids: format!("{batch}.{part}."), source: name, values }
+    }
 }
 
 /// Removes all but the newest.
@@ -191,6 +215,14 @@ impl<'f> Net<'f> {
             match content {
                 Some(content) => {
                     erased.files += 1;
+                    let values: Vec<String> = forgotten.into_iter().flatten().map(|only| only.value).collect();
+                    let gone = |(part, origin): &(&Part, Origin)| Gone {
+                        dataflow: dataflow.into(),
+                        origin: *origin,
+                        name: part.name.clone(),
+                        values: values.clone(),
+                    };
+                    erased.gone.extend(same.iter().map(gone));
                     let content = content.as_ref();
                     left.extend(content.into_iter().flat_map(|content| same.iter().map(|of| Part { content: content.clone(), ..own(of) })));
                 }
@@ -369,7 +401,8 @@ mod tests {
         let is = |file: &str, sign, only| (file.to_string(), sign, only);
         let z = [is("z", 1, 0), is("z", 1, 0), is("z", -1, 1)];
         assert_eq!(left, [&[is("x-7-8", 1, 0), is("y", 1, 0)], &z[..], &[is("stuck", 1, 0), is("stuck", -1, 1)]].concat());
-        assert_eq!(erased, Erased { files: 2, holding: vec!["z.csv".into(), "stuck.csv".into()] });
+        assert_eq!((erased.files, erased.holding), (2, vec!["z.csv".to_string(), "stuck.csv".into()]));
+        assert_eq!(erased.gone.len(), 2, "{:?}", erased.gone);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! - `retally_changes`: each row that came or went, by epoch; of an epoch with too many, that there were
 //! - `retally_tables`: the number of rows of each table, and a checksum of them, which tells a table from another without reading it
 //! - `retally_feeds`: from which epoch on the changes of a dataflow are kept
+//! - `retally_remade`: at which epoch its tables were made anew, where other rows had been there
 //! - `retally_settings`: the settings of a dataflow, as a JSON object, with the fingerprint of tables that they are of
 //!
 //! The changes of any number of epochs are one transaction ([`Live::apply`]), so that who reads sees whole epochs. It is read
@@ -15,10 +16,12 @@ pub mod filter;
 pub mod read;
 mod rejected;
 
+pub use rejected::Forgotten;
+
 use super::cells::{Fraction, append_time};
 use super::relation::{Dialect, Relation, quoted};
 use super::relational::{self, Reached, Session};
-use super::sqlite::{Open, Sqlite};
+use super::sqlite::{Open, Sqlite, write_beside};
 use super::{Deletions, SinkError};
 use crate::tables::{Run, TableState, merged_all};
 use retally_core::Epoch;
@@ -39,6 +42,7 @@ CREATE TABLE IF NOT EXISTS retally_changes (dataflow TEXT NOT NULL, epoch INTEGE
     PRIMARY KEY (dataflow, epoch, \"table\"));
 CREATE TABLE IF NOT EXISTS retally_tables (dataflow TEXT NOT NULL, \"table\" TEXT NOT NULL, epoch INTEGER NOT NULL, \"rows\" INTEGER NOT NULL,
     checksum INTEGER NOT NULL, PRIMARY KEY (dataflow, \"table\")) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS retally_remade (dataflow TEXT PRIMARY KEY, epoch INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS retally_feeds (dataflow TEXT PRIMARY KEY, changes_from INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
@@ -177,14 +181,7 @@ impl Live {
         let sums = sums(tables);
         let tables: Vec<&TableState> = tables.iter().copied().filter(|state| state.table().key_columns > 0).collect();
         self.sqlite.write(&mut |open| {
-            for state in &tables {
-                // A table of other settings or of another version is ours all the same.
-                let relation = Relation::new(Dialect::Sqlite, state.table(), dataflow);
-                let existing = open.existing(relation.name)?;
-                if existing.is_some_and(|existing| relation.recognise(&existing, "").is_err()) {
-                    open.execute(&format!("DROP TABLE {}", quoted(relation.name)))?;
-                }
-            }
+            drop_others(open, tables.iter().map(|state| state.table()), dataflow)?;
             relational::bring(open, &tables, reached, Deletions::Any)?;
             rejected::bring(open, dataflow, rejected)?;
             run(open, "DELETE FROM retally_changes WHERE dataflow = ?1", [dataflow])?;
@@ -194,7 +191,8 @@ impl Live {
             }
             let feed = "INSERT INTO retally_feeds (dataflow, changes_from) VALUES (?1, ?2) \
                         ON CONFLICT (dataflow) DO UPDATE SET changes_from = excluded.changes_from";
-            run(open, feed, params![dataflow, stored(reached.epoch)])
+            run(open, feed, params![dataflow, stored(reached.epoch)])?;
+            run(open, "INSERT OR REPLACE INTO retally_remade (dataflow, epoch) VALUES (?1, ?2)", params![dataflow, stored(reached.epoch)])
         })?;
         self.sums.retain(|(of, _), _| of != dataflow);
         self.sums.extend(sums.into_iter().map(|(table, sum)| ((dataflow.to_string(), table.to_string()), sum)));
@@ -293,6 +291,35 @@ impl Live {
 /// Writes down the settings of a run, in a database that may be no service's, as [`Live::set_settings`] does.
 pub fn note_settings(path: &Path, dataflow: &str, fingerprint: &str, settings: &str) -> Result<(), SinkError> {
     Sqlite::open(path, std::iter::empty())?.write(&mut |open| set_settings(open, dataflow, fingerprint, settings))
+}
+
+/// Drops tables of a state that are none of these settings: they are made anew by whoever writes them next.
+pub fn drop_tables_of_others<'t>(path: &Path, tables: impl Iterator<Item = &'t Table> + Clone, dataflow: &str) -> Result<(), SinkError> {
+    if !path.exists() {
+        return Ok(());
+    }
+    Sqlite::open(path, std::iter::empty())?.write(&mut |open| drop_others(open, tables.clone(), dataflow))
+}
+
+/// A table of other settings or of another version is ours all the same.
+fn drop_others<'t>(open: &mut Open<'_>, tables: impl Iterator<Item = &'t Table>, dataflow: &str) -> Result<(), SinkError> {
+    for table in tables {
+        let relation = Relation::new(Dialect::Sqlite, table, dataflow);
+        let existing = open.existing(relation.name)?;
+        if existing.is_some_and(|existing| relation.recognise(&existing, "").is_err()) {
+            open.execute(&format!("DROP TABLE {}", quoted(relation.name)))?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes rows away from `rejected` whose lines are in no file any more. The database may be open in this process, and in no other one.
+pub fn forget_rejected<'g>(path: &Path, gone: impl Iterator<Item = Forgotten<'g>>) -> Result<(), SinkError> {
+    let mut gone = gone.peekable();
+    if gone.peek().is_none() || !path.exists() {
+        return Ok(());
+    }
+    write_beside(path, &mut |open| gone.try_for_each(|gone| rejected::forget(open, &gone)))
 }
 
 fn set_settings(open: &mut Open<'_>, dataflow: &str, fingerprint: &str, settings: &str) -> Result<(), SinkError> {

@@ -388,6 +388,11 @@ impl Snapshot<'_> {
         read().map_err(|error: rusqlite::Error| self.failed(&error))
     }
 
+    /// The epoch at which the tables of a dataflow were made anew, all at once: what they held at the same epoch before is not known.
+    pub fn remade(&self, dataflow: &str) -> Result<Option<Epoch>, SinkError> {
+        self.number("SELECT epoch FROM retally_remade WHERE dataflow = ?1 AND epoch > 0", dataflow)
+    }
+
     /// The tables of which the changes in epochs of a range are not kept row by row.
     pub fn not_kept(&self, dataflow: &str, (after, until): (Epoch, Epoch)) -> Result<BTreeSet<String>, SinkError> {
         let query =
