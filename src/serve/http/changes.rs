@@ -7,12 +7,12 @@
 //! A stream is asked for more when what it was sent is on its way: a slow one holds up nobody, and needs no memory.
 
 use super::error::ApiError;
-use super::{Shared, blocking, served, table};
+use super::{Query, Shared, blocking, served, table};
 use crate::serve::recent::{change, reset};
 use crate::serve::served::Served;
 use crate::serve::service::{Phase, Service};
 use axum::body::{Body, Bytes};
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
@@ -45,6 +45,8 @@ struct Followed {
     tables: BTreeSet<&'static str>,
     /// The last epoch whose changes were sent.
     position: Epoch,
+    /// What was sent up to there may be of other settings.
+    is_doubtful: bool,
 }
 
 impl Followed {
@@ -98,7 +100,7 @@ fn followed(service: &Service, tables: &str) -> Result<Vec<Followed>, ApiError> 
         let name = table(served, name)?.name;
         match followed.iter_mut().find(|known| known.place == place) {
             Some(known) => drop(known.tables.insert(name)),
-            None => followed.push(Followed { place, name: served.name(), tables: [name].into(), position: 0 }),
+            None => followed.push(Followed { place, name: served.name(), tables: [name].into(), position: 0, is_doubtful: false }),
         }
     }
     Ok(followed)
@@ -113,6 +115,7 @@ fn go_back(followed: &mut [Followed], since: &str) -> Result<(), ApiError> {
             return Err(bad(format!("{} has not reached epoch {epoch}: it is at {}", dataflow.name, dataflow.position)));
         }
         dataflow.position = epoch;
+        dataflow.is_doubtful = true;
         Ok(())
     };
     if !since.contains(':') {
@@ -152,7 +155,8 @@ impl Stream {
             let now = self.readable.borrow_and_update().clone();
             for at in 0..self.followed.len() {
                 let Some(dataflow) = self.followed.get(at) else { continue };
-                let Some(last) = now.get(dataflow.place).copied().flatten().filter(|last| *last > dataflow.position) else { continue };
+                let is_new = |last: &Epoch| *last > dataflow.position || dataflow.is_doubtful;
+                let Some(last) = now.get(dataflow.place).copied().flatten().filter(is_new) else { continue };
                 let sent = match self.kept(dataflow, last) {
                     Some(sent) => Ok(sent),
                     None => read(Arc::clone(&self.service), dataflow.clone(), last).await,
@@ -160,10 +164,14 @@ impl Stream {
                 match sent {
                     Ok((events, position)) => {
                         text.push_str(&events);
+                        let mut is_moved = false;
                         if let Some(dataflow) = self.followed.get_mut(at) {
-                            dataflow.position = position;
+                            is_moved = position > dataflow.position || !events.is_empty();
+                            (dataflow.position, dataflow.is_doubtful) = (position, false);
                         }
-                        self.progress(&mut text);
+                        if is_moved {
+                            self.progress(&mut text);
+                        }
                     }
                     // Who follows asks again from where it was.
                     Err(_) => return Some(Err(BrokenOff)),
@@ -188,7 +196,7 @@ impl Stream {
     }
 
     fn kept(&self, dataflow: &Followed, last: Epoch) -> Option<(String, Epoch)> {
-        let served = self.service.dataflows.get(dataflow.place)?;
+        let served = self.service.dataflows.get(dataflow.place).filter(|_| !dataflow.is_doubtful)?;
         let epochs = served.recent.after(dataflow.position, last, EPOCHS_MAX)?;
         let (mut text, mut position) = (String::new(), dataflow.position);
         for epoch in epochs {
@@ -206,8 +214,9 @@ async fn read(service: Arc<Service>, dataflow: Followed, last: Epoch) -> Result<
     let read = move || {
         service.readers.read(|snapshot| {
             let mut text = String::new();
-            let Followed { name, tables, position, .. } = &dataflow;
-            if *position < snapshot.changes_from(name)? {
+            let Followed { name, tables, position, is_doubtful, .. } = &dataflow;
+            let is_other = *is_doubtful && snapshot.remade(name)? == Some(*position);
+            if is_other || *position < snapshot.changes_from(name)? {
                 let now = snapshot.epoch(name)?;
                 tables.iter().for_each(|table| reset(&mut text, name, now, table));
                 return Ok((text, now));

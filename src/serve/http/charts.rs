@@ -2,7 +2,7 @@
 
 use super::error::ApiError;
 use super::first::First;
-use super::{Shared, blocking, marks, readable, there_are};
+use super::{Query, Shared, blocking, is_known, marks, readable, there_are};
 use crate::charts;
 use crate::charts::Numbers;
 use crate::serve::served::Served;
@@ -10,8 +10,8 @@ use crate::serve::service::Service;
 use crate::sinks::live::read::{Question, Snapshot};
 use crate::tables::TableState;
 use axum::Json;
-use axum::extract::{Path, Query, State};
-use axum::http::header::{CONTENT_TYPE, IF_NONE_MATCH};
+use axum::extract::{Path, State};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use retally_core::Epoch;
@@ -58,12 +58,11 @@ pub async fn chart(
 ) -> Result<Response, ApiError> {
     // Others wait: each holds the rows of its tables.
     let _permit = Arc::clone(&service.reads).acquire_owned().await;
-    let known = headers.get(IF_NONE_MATCH).and_then(|known| known.to_str().ok()).map(String::from);
     blocking(move || {
         let served = readable(&service, &dataflow)?;
         let (chart, ending) = named(served, &file)?;
         if ending == "json" {
-            return numbers(&service, served, &chart, asked.first, known.as_deref());
+            return numbers(&service, served, &chart, asked.first, &headers);
         }
         let (epoch, bytes) = drawn(&service, served, &chart, &file)?;
         let kind = if ending == "png" { "image/png" } else { "image/svg+xml" };
@@ -110,12 +109,12 @@ fn drawn(service: &Service, served: &Served, chart: &Chart, file: &str) -> Resul
     Ok((epoch, std::fs::read(folder.path().join(file)).map_err(failed)?))
 }
 
-fn numbers(service: &Service, served: &Served, chart: &Chart, with_first: bool, known: Option<&str>) -> Result<Response, ApiError> {
+fn numbers(service: &Service, served: &Served, chart: &Chart, with_first: bool, headers: &HeaderMap) -> Result<Response, ApiError> {
     service.readers.read(|snapshot| {
         let epoch = snapshot.epoch(served.name())?;
-        let marks = marks(epoch);
+        let marks = marks(served, epoch);
         let [_, (_, tag)] = &marks;
-        if known == Some(tag) {
+        if is_known(headers, tag) {
             return Ok((StatusCode::NOT_MODIFIED, marks).into_response());
         }
         let failed = |error: charts::ChartError| ApiError::failed(error.to_string());

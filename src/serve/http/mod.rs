@@ -23,10 +23,10 @@ use super::served::Served;
 use super::service::Service;
 use crate::ingest::nearest::nearest;
 use auth::Access;
-use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::HeaderValue;
-use axum::http::StatusCode;
-use axum::http::header::WWW_AUTHENTICATE;
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Request, State};
+use axum::http::header::{IF_NONE_MATCH, WWW_AUTHENTICATE};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
@@ -34,6 +34,7 @@ use axum::{Extension, Router};
 use error::ApiError;
 use retally_core::Epoch;
 use retally_core::contract::Table;
+use serde::de::DeserializeOwned;
 use session::Guard;
 use std::sync::Arc;
 
@@ -320,9 +321,30 @@ fn readable<'s>(service: &'s Service, name: &str) -> Result<&'s Served, ApiError
     if is_readable { Ok(served) } else { Err(ApiError::recovering()) }
 }
 
-/// As of which epoch something is.
-fn marks(epoch: Epoch) -> [(&'static str, String); 2] {
-    [("retally-epoch", epoch.to_string()), ("etag", format!("\"{epoch}\""))]
+/// A query, of which is told what is wrong with it as of all else.
+pub struct Query<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Query<T>, ApiError> {
+        let read = axum::extract::Query::from_request_parts(parts, state).await;
+        read.map(|axum::extract::Query(query)| Query(query)).map_err(|rejection| {
+            let said = rejection.body_text();
+            ApiError::bad("bad_value", format!("the query can't be read: {}", said.rsplit("query string: ").next().unwrap_or(&said)))
+        })
+    }
+}
+
+/// As of which epoch something of a dataflow is. Under other settings the same epoch is something else.
+fn marks(served: &Served, epoch: Epoch) -> [(&'static str, String); 2] {
+    [("retally-epoch", epoch.to_string()), ("etag", format!("\"{epoch}-{}\"", served.job.fingerprint()))]
+}
+
+/// Whether who asks has what is marked by a tag.
+fn is_known(headers: &HeaderMap, tag: &str) -> bool {
+    let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|known| known.to_str().ok()).flat_map(|known| known.split(','));
+    known.map(|known| known.trim()).any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
 }
 
 /// The table of this name.

@@ -4,7 +4,7 @@ use crate::hex::hex;
 use axum::Router;
 use axum::extract::Path;
 use axum::http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY, VARY,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, REFERRER_POLICY, VARY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, StatusCode};
@@ -96,7 +96,7 @@ impl File {
             (X_CONTENT_TYPE_OPTIONS, "nosniff".into()),
             (REFERRER_POLICY, "no-referrer".into()),
         ];
-        if headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes()) {
+        if super::is_known(headers, &tag) {
             return (StatusCode::NOT_MODIFIED, about).into_response();
         }
         let kind = [(CONTENT_TYPE, self.kind())];

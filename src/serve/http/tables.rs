@@ -1,14 +1,14 @@
 //! Rows of tables, from SQLite, as of one epoch. They are sent as they are read.
 
 use super::error::ApiError;
-use super::{Shared, blocking, marks, readable, table};
+use super::{Query, Shared, blocking, is_known, marks, readable, table};
 use crate::serve::service::Service;
 use crate::sinks;
 use crate::sinks::live::read::{Question, Text, kind};
 use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, Query, State};
-use axum::http::header::{CONTENT_TYPE, IF_NONE_MATCH};
+use axum::extract::{Path, State};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
@@ -122,10 +122,11 @@ async fn answer(
     let (began, epoch) = oneshot::channel();
     // Others wait, so that slow ones do not keep all threads.
     let permit = Arc::clone(&service.reads).acquire_owned().await;
+    let (readers, name) = (Arc::clone(&service), dataflow.clone());
     // It ends when all is read, or when nobody wants it any more.
     let reading = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        read(&service, &dataflow, &table, &question, text, began, &chunks)
+        read(&readers, &name, &table, &question, text, began, &chunks)
     });
     let Ok(epoch) = epoch.await else {
         return Err(match reading.await {
@@ -133,9 +134,9 @@ async fn answer(
             _ => ApiError::failed("the tables could not be read"),
         });
     };
-    let marks = marks(epoch);
+    let marks = marks(readable(&service, &dataflow)?, epoch);
     let [_, (_, tag)] = &marks;
-    if headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes()) {
+    if is_known(headers, tag) {
         return Ok((StatusCode::NOT_MODIFIED, marks).into_response());
     }
     let kind = match text {
@@ -154,7 +155,8 @@ async fn parquet(service: Arc<Service>, dataflow: String, table: Table, question
             .readers
             .read(|snapshot| Ok::<_, ApiError>((snapshot.epoch(&dataflow)?, snapshot.state(&table, &dataflow, &question)?)))?;
         let file = sinks::parquet(&state).map_err(|error| ApiError::failed(error.to_string()))?;
-        Ok((marks(epoch), [(CONTENT_TYPE, "application/vnd.apache.parquet")], file).into_response())
+        let marks = marks(readable(&service, &dataflow)?, epoch);
+        Ok((marks, [(CONTENT_TYPE, "application/vnd.apache.parquet")], file).into_response())
     })
     .await
 }

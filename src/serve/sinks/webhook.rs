@@ -43,7 +43,7 @@ pub(super) struct Telling<'s> {
 /// What comes next.
 enum Next {
     /// A request of an epoch.
-    Body(Epoch, Vec<u8>),
+    Body(Epoch, String, Vec<u8>),
     /// Nothing is to be told up to here.
     Nothing(Epoch),
 }
@@ -87,12 +87,13 @@ impl<'s> Telling<'s> {
         self.service.readers.read(|snapshot| {
             let (now, kept_from) = (snapshot.epoch(dataflow)?, snapshot.changes_from(dataflow)?);
             if told.fingerprint != self.fingerprint || !(kept_from..=now).contains(&told.epoch) {
-                return Ok(Next::Body(now, self.reset(now)));
+                let settings = (told.fingerprint != self.fingerprint).then_some(self.fingerprint.as_str());
+                return Ok(Next::Body(now, self.id(now, settings), self.reset(now)));
             }
             let mut after = told.epoch;
             while let Some(epoch) = snapshot.next_change(dataflow, table, (after, now))? {
                 if let Some(body) = self.body(snapshot, epoch)? {
-                    return Ok(Next::Body(epoch, body));
+                    return Ok(Next::Body(epoch, self.id(epoch, None), body));
                 }
                 after = epoch;
             }
@@ -133,15 +134,20 @@ impl<'s> Telling<'s> {
         format!("{{\"dataflow\":\"{dataflow}\",\"epoch\":{epoch},\"table\":\"{}\"", table.name).into_bytes()
     }
 
-    fn send(&self, epoch: Epoch, body: &[u8]) -> Result<(), Trouble> {
+    /// What tells a body from others. What an epoch is under other settings is something else.
+    fn id(&self, epoch: Epoch, settings: Option<&str>) -> String {
+        let id = format!("{}.{}:{epoch}", self.webhook.dataflow, self.webhook.table.name);
+        settings.map_or(id.clone(), |settings| format!("{id}:{settings}"))
+    }
+
+    fn send(&self, epoch: Epoch, id: &str, body: &[u8]) -> Result<(), Trouble> {
         let place = &self.further.wanted().shown;
         let failed = |why: &str| format!("could not send epoch {epoch} to {place:?}: {why}");
         let Some(sender) = &self.sender else {
             let why = failed("this machine has no certificates to tell a server by");
             return Err(Trouble { why, pause_min: Duration::ZERO, is_final: true });
         };
-        let id = format!("{}.{}:{epoch}", self.webhook.dataflow, self.webhook.table.name);
-        sender.send(&id, body).map_err(|trouble| Trouble { why: failed(&trouble.why), ..trouble })
+        sender.send(id, body).map_err(|trouble| Trouble { why: failed(&trouble.why), ..trouble })
     }
 }
 
@@ -169,8 +175,8 @@ impl Follower for Telling<'_> {
         }
         // One request is a step: behind one that was taken, patience begins anew.
         match self.next(&told)? {
-            Next::Body(epoch, body) => {
-                self.send(epoch, &body)?;
+            Next::Body(epoch, id, body) => {
+                self.send(epoch, &id, &body)?;
                 self.keep(self.now(epoch))?;
             }
             Next::Nothing(now) if self.written.is_none_or(|written| written.elapsed() >= WRITE_EVERY) => self.keep(self.now(now))?,
