@@ -155,6 +155,9 @@ fn a_receiver_that_never_takes_it_is_given_up_and_asked_again_at_the_next_start(
     send(&service, "fourth", &batches[3], "visible");
     until("its end", || sink(&service)["failed"] == true);
     assert_eq!(receiver.requests().len(), asked + 1);
+    let late = table(&EVENTS, &["2023-01-20 00:00:00,1000,7,7,true".into()]);
+    let said = service.csv("/v1/online/events?wait=sinks", late).refused(500, "sink");
+    assert!(said.contains("does not get it: it is given up"), "{said}");
     // It ends when it is asked to, whatever is not taken.
     let began = Instant::now();
     service.end();

@@ -77,6 +77,17 @@ struct Known {
     ending: bool,
     error: Option<String>,
     failed: bool,
+    /// How many wait until it has an epoch.
+    asked: usize,
+}
+
+/// Somebody waits for a sink.
+struct Asking<'f>(&'f Further);
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.known().asked -= 1;
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -124,6 +135,12 @@ impl Further {
     /// It is not tried again.
     pub fn give_up(&self) {
         self.known().failed = true;
+        self.reached.send_modify(|_| {});
+    }
+
+    /// Whether somebody waits until it has what there is: then it is not left until its time has come.
+    pub fn is_asked_for(&self) -> bool {
+        self.known().asked > 0
     }
 
     /// Whether no more is to be begun.
@@ -162,14 +179,17 @@ impl Further {
         self.changed.notify_all();
     }
 
-    /// Waits until it has an epoch of a dataflow, where it is told of any.
-    pub async fn has(&self, place: usize, epoch: Epoch) {
+    /// Waits until it has an epoch of a dataflow, where it is told of any. Returns whether it has: it may be given up.
+    pub async fn has(&self, place: usize, epoch: Epoch) -> bool {
         if !self.wanted.out.follows(place) {
-            return;
+            return true;
         }
+        self.known().asked += 1;
+        let _asking = Asking(self);
+        self.changed.notify_all();
         let mut reached = self.reached.subscribe();
         let has = |reached: &Vec<Option<Epoch>>| reached.get(place).copied().flatten().is_some_and(|reached| reached >= epoch);
-        reached.wait_for(has).await.ok();
+        reached.wait_for(|reached| has(reached) || self.known().failed).await.is_ok_and(|reached| has(&reached))
     }
 
     /// What it has reached of a dataflow that it follows, and how far it is behind, where these epochs can be read.

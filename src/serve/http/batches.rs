@@ -1,7 +1,7 @@
 //! Batches in: bodies are kept and planned before they are taken. What can't be read is refused, and nothing else notices.
 
 use super::error::ApiError;
-use super::{Shared, blocking, served, there_are};
+use super::{Query, Shared, blocking, served, there_are};
 use crate::engine;
 use crate::hex::hex;
 use crate::ingest::batch::{Arrival, Batch, Part as Delivered, Source};
@@ -13,7 +13,7 @@ use crate::state::frame::{Answer, Content, Inline, InlineFormat, Key, Part};
 use axum::Json;
 use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::multipart::{MultipartError, MultipartRejection};
-use axum::extract::{FromRequest, Multipart, Path, Query, Request, State};
+use axum::extract::{FromRequest, Multipart, Path, Request, State};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -420,7 +420,12 @@ impl Taking {
         };
         if wait == Wait::Sinks {
             for further in &service.further {
-                further.has(place, reply.epoch).await;
+                if !further.has(place, reply.epoch).await {
+                    let why = format!("batch {} can be read, and {} does not get it: it is given up", reply.epoch, further.wanted().shown);
+                    return Err(
+                        ApiError::not_passed_on(why).hint("/v1/status says why; it goes on where it is when the service is started again")
+                    );
+                }
             }
         }
         Ok(reply)

@@ -2,7 +2,7 @@
 
 use super::batches::{input_named, kind};
 use super::error::ApiError;
-use super::{Shared, blocking, served};
+use super::{Query, Shared, blocking, served};
 use crate::engine;
 use crate::ingest::batch::{Batch, Part, Source};
 use crate::ingest::check::check;
@@ -10,7 +10,7 @@ use crate::ingest::plan::plan;
 use crate::state::StateError;
 use axum::Json;
 use axum::body::{Body, to_bytes};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;

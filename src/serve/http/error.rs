@@ -41,6 +41,11 @@ impl ApiError {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
     }
 
+    /// It is there, and something else will not have it: to send it again is of no use.
+    pub fn not_passed_on(message: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "sink", message)
+    }
+
     /// Its tables are being made.
     pub fn recovering() -> ApiError {
         ApiError::later("recovering", "its tables are being made").hint("ask again in a moment")

@@ -3,13 +3,13 @@
 use super::batches::{Keyed, Lent, Taking, answered, input_named, or_pass_over};
 use super::error::ApiError;
 use super::replay::{Asked, small_body};
-use super::{Shared, blocking};
+use super::{Query, Shared, blocking};
 use crate::ingest::plan::Plan;
 use crate::serve::service::{Phase, Service, Wait};
 use crate::state::forget::{ForgetError, Forgetting};
 use crate::state::frame::{Only, Part};
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use retally_core::ids::Ids;

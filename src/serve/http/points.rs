@@ -3,14 +3,14 @@
 //! The store is written while batches are computed, so a read may see points of a batch before its changes are in the tables.
 
 use super::error::ApiError;
-use super::{Shared, blocking, readable, there_are};
+use super::{Query, Shared, blocking, readable, there_are};
 use crate::points::store::ask::{AskError, Question, parse_time, range, time_text};
 use crate::points::store::merge::{FieldValue, Merged, StoredPoint};
 use crate::points::store::{Store, StoreError};
 use crate::serve::served::PointsOf;
 use crate::serve::service::Service;
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use retally_core::calendar::Calendar;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@
 
 use super::batches::{Again, Keyed, Lent, Taking, answered, or_pass_over};
 use super::error::ApiError;
-use super::{Shared, blocking};
+use super::{Query, Shared, blocking};
 use crate::ingest::batch::Arrival;
 use crate::ingest::plan::{Origin, Plan};
 use crate::ingest::rejected::RecordId;
@@ -14,7 +14,7 @@ use crate::serve::service::{Phase, Service, Wait};
 use crate::state::again::Delivered;
 use crate::state::frame::{Content, Part};
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::Deserialize;

@@ -1,9 +1,9 @@
 //! `/v1/{dataflow}/tables/{table}/why`: how a row became what it is, the last change first.
 
 use super::error::ApiError;
-use super::{Shared, blocking, readable, table};
+use super::{Query, Shared, blocking, readable, table};
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use serde_json::{Value, json};
 
 /// So many changes are told.

@@ -79,7 +79,8 @@ fn wait(further: &Further, service: &Service, follower: &dyn Follower, written: 
     let wanted = further.wanted();
     loop {
         let readable = service.readable().borrow().clone();
-        let is_time = !wanted.out.is_periodic() || written.is_none_or(|written| written.elapsed() >= wanted.every);
+        let is_time = |written: Instant| written.elapsed() >= wanted.every || further.is_asked_for();
+        let is_time = !wanted.out.is_periodic() || written.is_none_or(is_time);
         if is_time && follower.is_behind(&readable) {
             return further.is_ending();
         }
