@@ -55,10 +55,17 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let wait = matches.get_one::<String>("wait").map_or("visible", String::as_str);
     let is_quiet = matches.get_flag("quiet");
     let answer = send(&server, name, &files, wait, is_quiet)?;
-    if is_quiet {
-        return Ok(());
+    if !is_quiet {
+        unless_broken_pipe(stdout().write_all(shown_answer(&answer).as_bytes()))?;
     }
-    unless_broken_pipe(stdout().write_all(shown_answer(&answer).as_bytes()))
+    let number = |name: &str| answer.get(name).and_then(Value::as_u64).unwrap_or(0);
+    match (number("accepted"), number("rejected")) {
+        (0, rejected) if rejected > 0 => {
+            let error = CliError::failed(format!("none of {} records could be read", indicatif::HumanCount(rejected)));
+            Err(error.hint(format!("`retally rejected list {name}` says why; `retally check` looks at files before they are sent")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The files of a batch.

@@ -62,6 +62,8 @@ fn of_service(server: &Server) -> Result<(), CliError> {
     sinks.into_iter().flatten().for_each(|about| text += &sink(about));
     let sources = status.get("sources").and_then(Value::as_array);
     sources.into_iter().flatten().for_each(|about| text += &source(about));
+    let folders = status.get("folders").and_then(Value::as_array);
+    folders.into_iter().flatten().for_each(|about| text += &folder(about));
     for (name, _) in dataflows.into_iter().flatten() {
         let batches = server.json(&format!("/v1/{name}/batches"), &[("limit".into(), BATCHES_SHOWN.to_string())])?;
         let batches = batches.get("batches").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -105,6 +107,14 @@ fn source(about: &Value) -> String {
     format!("source {} of {}: {connected}, {messages} messages, {waiting} waiting\n{error}", text("source"), text("input"))
 }
 
+/// A watched folder in a line, and what is wrong with it in another one.
+fn folder(about: &Value) -> String {
+    let count = |name: &str| grouped(&about.get(name).and_then(Value::as_u64).unwrap_or(0).to_string());
+    let error = about.get("error").and_then(Value::as_str).map(|error| format!("  {error}\n")).unwrap_or_default();
+    let folder = about.get("folder").and_then(Value::as_str).unwrap_or_default();
+    format!("folder {folder}: {} files, {} that can't be read\n{error}", count("files"), count("refused"))
+}
+
 /// A dataflow in a line.
 fn summary(name: &str, frames: &[&Frame]) -> String {
     let blobs: BTreeSet<_> = frames.iter().flat_map(|frame| &frame.parts).flat_map(|part| part.blobs()).collect();
@@ -113,8 +123,10 @@ fn summary(name: &str, frames: &[&Frame]) -> String {
     let of =
         |count: fn(&Answer) -> u64| grouped(&frames.iter().filter_map(|frame| frame.answer.as_ref()).map(count).sum::<u64>().to_string());
     let (accepted, rejected) = (of(|answer| answer.accepted), of(|answer| answer.rejected));
+    let unknown = frames.iter().filter(|frame| frame.answer.is_none()).count();
+    let unknown = if unknown > 0 { " (not of the last batch, which the journal says with the next one)" } else { "" };
     format!(
-        "{name}: epoch {last}, {accepted} records accepted, {rejected} rejected, {} files ({bytes})\n",
+        "{name}: epoch {last}, {accepted} records accepted, {rejected} rejected{unknown}, {} files ({bytes})\n",
         grouped(&blobs.len().to_string())
     )
 }

@@ -184,7 +184,7 @@ fn compare(expected: &TableState, snapshot: &Snapshot<'_>, dataflow: &str) -> Re
         }
     }
     let count = counts.values().map(|count| count.unsigned_abs()).sum();
-    let shown = counts.iter().take(SHOWN_MAX).map(|(row, count)| shown(table, row, *count)).collect();
+    let shown = counts.iter().filter(|(_, count)| **count != 0).take(SHOWN_MAX).map(|(row, count)| shown(table, row, *count)).collect();
     Ok((count, shown))
 }
 

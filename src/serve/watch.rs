@@ -50,6 +50,8 @@ pub struct Watched {
     seen: BTreeMap<String, (Seen, Instant)>,
     /// Files that can't be read as they are.
     refused: BTreeMap<String, Seen>,
+    /// A file has been there since this began.
+    has_begun: bool,
 }
 
 impl Watched {
@@ -64,7 +66,7 @@ impl Watched {
         let root = folders::root(&folder.path)?;
         let identity = identity(&folder.path).map_err(|cause| StateError::Input { path: folder.path.clone(), cause })?;
         let known = folders::known(frames, input, &root);
-        Ok(Watched { dataflow, folder, root, identity, settle, known, seen: BTreeMap::new(), refused: BTreeMap::new() })
+        Ok(Watched { dataflow, folder, root, identity, settle, known, seen: BTreeMap::new(), refused: BTreeMap::new(), has_begun: false })
     }
 
     /// Watches, until the service ends.
@@ -153,6 +155,12 @@ impl Watched {
             return Err(StateError::Input { path: self.folder.path.clone(), cause });
         }
         let found = folders::find(&self.folder.path)?;
+        self.has_begun |= !found.files.is_empty();
+        if !self.has_begun && !self.known.is_empty() {
+            // At the start, a disk may not be mounted yet.
+            let why = format!("it is empty, and {} files of it are known: nothing is taken back until a file is there", self.known.len());
+            return Err(StateError::Input { path: self.folder.path.clone(), cause: std::io::Error::other(why) });
+        }
         let mut there = BTreeSet::new();
         let mut ready = Vec::new();
         for file in &found.files {
