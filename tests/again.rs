@@ -1,0 +1,135 @@
+//! Services that start again: under other settings, and beside a folder that is not there yet.
+
+use crate::further::until;
+use crate::support::known::{EVENTS, table};
+use crate::support::program::Place;
+use crate::support::service::Service;
+use std::fs;
+use std::io::{BufRead, BufReader};
+
+const DAILY: &str = "/v1/online/tables/online_daily";
+
+fn events() -> String {
+    let event = |hour: u64, device: u64, on: bool| format!("2026-03-02 {hour:02}:00:00,{device},7,1,{on}");
+    table(&EVENTS, &[event(8, 1, true), event(18, 1, false), event(9, 2, true), event(17, 2, false)])
+}
+
+/// The events of a stream from a position on, until its first progress behind the one that it begins with.
+fn stream(service: &Service, since: &str, ending: &str) -> String {
+    let response = ureq::get(format!("{}/v1/changes?tables=online.online_daily&since={since}", service.address)).call().unwrap();
+    let mut text = String::new();
+    for line in BufReader::new(response.into_body().into_reader()).lines() {
+        text += &format!("{}\n", line.unwrap());
+        if text.matches(ending).count() == 2 {
+            break;
+        }
+    }
+    text
+}
+
+#[test]
+fn whoever_knows_tables_of_other_settings_is_told_to_read_them_anew() {
+    let place = Place::new();
+    let service = Service::start(&place, "online -w 1 --set online.fleet-sizes=1,2");
+    service.csv("/v1/online/events", events()).ok();
+    let tag = service.get(DAILY).ok().headers["etag"].to_str().unwrap().to_string();
+    let tags = ["*".to_string(), tag.clone(), format!("W/{tag}"), format!("\"0\", {tag}")];
+    let asked = |service: &Service, tag: &str| service.try_get(DAILY, &[("if-none-match", tag)]).unwrap().status;
+    assert!(tags.iter().all(|tag| asked(&service, tag) == 304) && asked(&service, "\"1\"") == 200);
+    service.end();
+    // Nothing has come since; whoever goes on where he was is told all the same.
+    for is_first in [true, false] {
+        let service = Service::start(&place, "online -w 1 --set online.fleet-sizes=1-5");
+        assert_eq!(asked(&service, &tag), 200);
+        let text = stream(&service, "1", "event: progress");
+        assert!(text.contains("event: reset") && text.ends_with("event: progress\n"), "{is_first}: {text}");
+        service.end();
+    }
+    // Who has read them since is not told again when a batch comes.
+    let service = Service::start(&place, "online -w 1 --set online.fleet-sizes=1-5");
+    service.csv("/v1/online/events", table(&EVENTS, &["2026-03-03 08:00:00,3,7,1,true".into()])).ok();
+    let text = stream(&service, "1", "event: progress");
+    assert!(text.contains("event: reset") && !text.contains("event: change"), "{text}");
+    service.csv("/v1/online/events", table(&EVENTS, &["2026-03-04 08:00:00,3,7,1,false".into()])).ok();
+    let text = stream(&service, "2", "event: progress");
+    assert!(!text.contains("event: reset") && text.contains("event: change"), "{text}");
+    service.end();
+}
+
+#[test]
+fn a_query_that_is_wrong_is_told_as_all_errors_are() {
+    let place = Place::new();
+    let service = Service::start(&place, "online -w 1");
+    for path in ["/v1/changes", "/v1/online/batches?limit=x", "/v1/online/charts/online_daily.json?first=x"] {
+        let said = service.get(path).refused(400, "bad_value");
+        assert!(said.contains("the query can't be read"), "{said}");
+    }
+    service.post("/v1/online/events?retract=yes", &[("content-type", "text/csv")], events()).refused(400, "bad_value");
+    service.post("/v1/online/events?bogus=1", &[("content-type", "text/csv")], events()).refused(400, "bad_value");
+    service.end();
+}
+
+#[test]
+fn a_folder_that_is_empty_at_the_start_takes_nothing_back() {
+    let place = Place::new();
+    place.write("drop/first.csv", events());
+    place.write("drop/second.csv", table(&EVENTS, &["2026-03-03 08:00:00,3,7,1,true".into()]));
+    let start = || Service::start(&place, "online -w 1 --watch online.events=drop --settle 100ms");
+    let rows = |service: &Service| service.get(&format!("{DAILY}?day=2026-03-02")).ok().json().as_array().unwrap().len();
+    let error = |service: &Service| service.get("/v1/status").ok().json()["folders"][0]["error"].to_string();
+    let service = start();
+    until("the first file", || rows(&service) > 0);
+    until("both files", || service.get("/v1/status").ok().json()["folders"][0]["files"] == 2);
+    service.end();
+    // As when a disk is not mounted yet.
+    fs::rename(place.path("drop/first.csv"), place.path("first.csv")).unwrap();
+    fs::rename(place.path("drop/second.csv"), place.path("second.csv")).unwrap();
+    let service = start();
+    until("what is wrong", || error(&service).contains("it is empty, and 2 files of it are known"));
+    assert!(rows(&service) > 0);
+    // With a file there it is what it is.
+    fs::rename(place.path("second.csv"), place.path("drop/second.csv")).unwrap();
+    until("the end of the first file", || rows(&service) == 0);
+    assert_eq!(error(&service), "null");
+    // While it is watched, a folder may become empty.
+    fs::remove_file(place.path("drop/second.csv")).unwrap();
+    until("no file", || service.get("/v1/status").ok().json()["folders"][0]["files"] == 0);
+    let ended = service.end();
+    assert!(ended.stderr.contains("nothing is taken back until a file is there"), "{}", ended.stderr);
+}
+
+#[test]
+fn files_are_written_at_once_where_somebody_waits_for_them() {
+    let place = Place::new();
+    let service = Service::start(&place, "online -w 1 --out csv:files");
+    for body in [events(), table(&EVENTS, &["2026-03-03 08:00:00,3,7,1,true".into()])] {
+        service.csv("/v1/online/events?wait=sinks", body).ok();
+        assert_eq!(place.read("files/online_daily.csv"), service.get(&format!("{DAILY}?format=csv")).ok().text);
+    }
+    service.end();
+}
+
+#[test]
+fn a_feed_of_which_nothing_can_be_read_has_failed() {
+    let place = Place::new();
+    let service = Service::start(&place, "online -w 1");
+    place.write("bad.csv", table(&EVENTS, &["2026-03-03 08:00:00,3,7,1,maybe".into()]));
+    let failed = place.run(&format!("feed online events=bad.csv --server {}", service.address)).fails_after("1 rejected");
+    failed.names(&["none of 1 records could be read"]);
+    service.end();
+}
+
+#[test]
+fn ids_may_be_of_another_kind_over_the_same_state() {
+    let place = Place::new();
+    place.write("numbers.csv", events());
+    place.write("texts.csv", table(&EVENTS, &["2026-03-03 08:00:00,a-3,7,1,true".into()]));
+    place.run("run online --state state events=numbers.csv").succeeds();
+    place.run("run online --state state events=texts.csv --ids text --out out").succeeds();
+    let intervals = place.read("out/online_intervals.csv");
+    assert!(intervals.contains("\na-3,7,1,2026-03-03T08:00:00Z,") && intervals.contains("\n2,7,1,2026-03-02T09:00:00Z,"), "{intervals}");
+    place.run("verify --state state --out out").succeeds();
+    let service = Service::start(&place, "online -w 1 --set online.ids=text");
+    assert_eq!(service.get("/v1/online/tables/online_intervals?device_id=a-3").ok().json().as_array().unwrap().len(), 1);
+    service.end();
+}
