@@ -262,6 +262,11 @@ fn what_is_no_source_is_refused_before_anything_starts() {
         ("active.events=mqtt://h/x", "is not DATAFLOW.INPUT=URL", Some("\"active\" is not served")),
         ("online.event=mqtt://h/x", "is not DATAFLOW.INPUT=URL", Some("the inputs of online are events, servers")),
         ("online.events=amqp://me:s3cret@h/x", "its scheme is not known", Some("give mqtt://HOST/TOPIC-FILTER")),
+        (
+            "online.events=mqtt://h/d/+?topic=d/{deviceid}",
+            "?topic= names \"deviceid\", which is no field of events",
+            Some("perhaps device_id"),
+        ),
         ("online.events=mqtt://me:s3cret@h/x?qos=2", "there is no ?qos=", Some("there are format, columns, topic")),
     ] {
         let failure = place.run(&format!("serve online --state state --source {source}")).fails_as_wrong_usage().names(&[error]);

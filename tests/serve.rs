@@ -284,6 +284,8 @@ fn each_route_of_the_description_is_there() {
     }
     let metrics = service.get("/metrics").ok().text;
     assert!(metrics.contains("retally_epoch{dataflow=\"active\"} 0\n") && metrics.ends_with("# EOF\n"), "{metrics}");
+    let memory = metrics.lines().find_map(|line| line.strip_prefix("retally_memory_bytes ")).and_then(|bytes| bytes.parse::<u64>().ok());
+    assert!(memory > Some(1 << 20) && service.get("/v1/status").ok().json()["memory_bytes"].as_u64() > Some(1 << 20), "{memory:?}");
     service.end();
 }
 

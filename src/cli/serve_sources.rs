@@ -2,6 +2,7 @@
 
 use super::error::CliError;
 use super::mapping;
+use crate::ingest::nearest::nearest;
 use crate::serve::served::Served;
 use crate::serve::sources::Wanted;
 use crate::shown;
@@ -9,7 +10,7 @@ use crate::sources::gather::Limits;
 use crate::sources::text::Reading;
 use crate::sources::url::Url;
 use clap::ArgMatches;
-use retally_core::contract::InputKind;
+use retally_core::contract::{Input, InputKind};
 use std::time::Duration;
 
 /// The sources, by flags and by the configuration file.
@@ -60,8 +61,25 @@ fn source(text: &str, dataflows: &[Served], limits: Limits) -> Result<Wanted, Cl
         return Err(error.hint("deliver a folder of datasets by a run with the same state"));
     }
     let url = Url::parse(url).map_err(|error| CliError::usage(format!("--source {of}: {error}")).hint(error.hint))?;
+    check_names(of, &url, input)?;
     Reading::new(&url, input)
         .check(&url.shown(), definition, place)
         .map_err(|error| CliError::usage(format!("--source {of}: {error}")).hint("?columns= says what the columns are called, in order"))?;
     Ok(Wanted { dataflow, input: place, url, limits })
+}
+
+/// An error where a part of topics, or their keys, is taken for a field that there is not: it would be left out without a word.
+fn check_names(of: &str, url: &Url, input: &Input) -> Result<(), CliError> {
+    let named = |(place, field)| std::iter::once(input.mapping.name(place, field)).chain(field.aliases.iter().copied());
+    let known: Vec<&str> = input.fields.iter().enumerate().flat_map(named).collect();
+    let given = url.pattern.iter().flat_map(|pattern| pattern.fields()).map(|name| ("topic", name));
+    let unknown = given.chain(url.key.iter().map(|key| ("key", key.as_str()))).find(|(_, name)| {
+        let is_it = |known: &&str| known.eq_ignore_ascii_case(name);
+        !known.iter().any(is_it)
+    });
+    let Some((parameter, name)) = unknown else { return Ok(()) };
+    let error = CliError::usage(format!("--source {of}: ?{parameter}= names {name:?}, which is no field of {}", input.name));
+    let all = known.join(", ");
+    let hint = nearest(name, &known).map_or_else(|| format!("there are {all}"), |nearest| format!("perhaps {nearest}; there are {all}"));
+    Err(error.hint(format!("{hint}; + stands for a part of topics that is none")))
 }

@@ -49,6 +49,9 @@ fn of_service(server: &Server) -> Result<(), CliError> {
     };
     let mut text = format!("{}, for {} s, with {} workers", said(&status, "phase"), said(&status, "uptime_s"), said(&status, "workers"));
     text += &format!(", {} batches under way, {} streams\n", said(&status, "batches_under_way"), said(&status, "streams"));
+    if let Some(bytes) = status.get("memory_bytes").and_then(Value::as_u64) {
+        text += &format!("memory: {}\n", indicatif::HumanBytes(bytes));
+    }
     if let Some(error) = status.get("error").and_then(Value::as_str) {
         text += &format!("error: {error}\n");
     }

@@ -106,6 +106,8 @@ pub struct Metrics {
     pub commit: Histogram,
     /// Seconds from a batch's arrival until it can be read.
     pub visible: Histogram,
+    /// Bytes of memory that the process holds.
+    pub memory: Gauge,
 }
 
 fn latencies() -> Histogram {
@@ -143,6 +145,7 @@ impl Metrics {
             sync: latencies(),
             commit: latencies(),
             visible: latencies(),
+            memory: Gauge::default(),
         };
         let registry = &mut metrics.registry;
         registry.register("batches", "Batches whose changes can be read", metrics.batches.clone());
@@ -167,6 +170,7 @@ impl Metrics {
         registry.register("source_unreadable", "Messages that could not be read as text", metrics.source_unreadable.clone());
         registry.register("source_removed", "Messages that the broker had removed before they were read", metrics.source_removed.clone());
         registry.register("source_lag", "Messages that the broker has behind the last that arrived", metrics.source_lag.clone());
+        registry.register_with_unit("memory", "Memory that the process holds", Unit::Bytes, metrics.memory.clone());
         registry.register_with_unit("journal_sync", "Time of a sync of the journal", Unit::Seconds, metrics.sync.clone());
         registry.register_with_unit("tables_commit", "Time of a commit of the tables", Unit::Seconds, metrics.commit.clone());
         registry.register_with_unit(

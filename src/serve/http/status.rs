@@ -57,6 +57,7 @@ pub async fn status(State(service): Shared) -> Result<Json<Value>, ApiError> {
         "phase": name(&phase),
         "error": error,
         "uptime_s": uptime,
+        "memory_bytes": memory(),
         "workers": workers,
         "processes": service.processes,
         "batches_waiting": metrics.waiting.get(),
@@ -67,6 +68,13 @@ pub async fn status(State(service): Shared) -> Result<Json<Value>, ApiError> {
         "sources": service.sources.iter().map(|source| source.value()).collect::<Vec<_>>(),
         "folders": service.watched.iter().map(WatchStatus::value).collect::<Vec<_>>(),
     })))
+}
+
+/// The memory that the process holds, where the system says so.
+fn memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.trim().strip_suffix("kB")?;
+    Some(kilobytes.trim().parse::<u64>().ok()? << 10)
 }
 
 /// `/healthz`
@@ -87,5 +95,8 @@ pub async fn metrics(State(service): Shared) -> impl IntoResponse {
     let names = || service.dataflows.iter().map(Served::name);
     service.further.iter().for_each(|further| further.count(&service.metrics, names(), &readable));
     service.sources.iter().for_each(|source| service.metrics.source(source));
+    if let Some(bytes) = memory() {
+        service.metrics.memory.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
     ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], service.metrics.text())
 }
