@@ -110,6 +110,31 @@ fn files_are_written_at_once_where_somebody_waits_for_them() {
 }
 
 #[test]
+fn each_dataflow_has_places_of_its_own() {
+    let place = Place::new();
+    place.write(
+        "retally.toml",
+        "[online]\nout = ['csv:online', 'sqlite:both.sqlite']\n[active]\nout = ['json:active', 'sqlite:both.sqlite', 'sqlite:active.sqlite']\n",
+    );
+    let service = Service::start(&place, "online active -w 1 --config retally.toml");
+    service.csv("/v1/online/events?wait=sinks", events()).ok();
+    let event = r#"{"event_date":"20260302","event_timestamp":1772438400000000,"event_name":"user_engagement","user_pseudo_id":"a"}"#;
+    service.post("/v1/active/events?wait=sinks", &[("content-type", "application/x-ndjson")], event).ok();
+    let sinks = service.get("/v1/status").ok().json()["sinks"].clone();
+    let told = |number: usize| sinks[number]["dataflows"].as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
+    assert_eq!([0, 1, 2, 3].map(told), ["online", "active online", "active", "active"], "{sinks}");
+    service.end();
+    assert!(place.has("online/online_daily.csv") && !place.has("online/active_rolling.csv"));
+    assert!(place.has("active/active_rolling.json") && !place.has("active/online_daily.json"));
+    let tables = |file: &str| crate::databases::Database::tables(&crate::support::sqlite_file::SqliteFile::new(&place, file)).join(" ");
+    assert!(tables("both.sqlite").contains("online_daily") && tables("both.sqlite").contains("active_rolling"));
+    assert!(!tables("active.sqlite").contains("online_daily"), "{}", tables("active.sqlite"));
+    // On the command line all of them are meant, and a folder is of one.
+    let failure = place.run("serve online active --state state --out csv:all").fails_as_wrong_usage().names(&["several dataflows"]);
+    assert!(failure.hint.is_some_and(|hint| hint.contains("--config")));
+}
+
+#[test]
 fn a_feed_of_which_nothing_can_be_read_has_failed() {
     let place = Place::new();
     let service = Service::start(&place, "online -w 1");

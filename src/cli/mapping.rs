@@ -121,12 +121,16 @@ fn parse(definition: &Definition, text: &str) -> Result<Section, CliError> {
 }
 
 impl File {
-    /// Where a service of these dataflows writes tables besides.
-    pub fn out(&self, names: &[&String]) -> Vec<String> {
-        let mut out: Vec<String> = Vec::new();
-        for given in names.iter().filter_map(|name| self.dataflows.get(*name)).flat_map(|section| &section.out) {
-            if !out.contains(given) {
-                out.push(given.clone());
+    /// Where a service of these dataflows writes tables besides, and the tables of which, by their places.
+    pub fn out(&self, names: &[&String]) -> Vec<(String, Vec<usize>)> {
+        let mut out: Vec<(String, Vec<usize>)> = Vec::new();
+        for (place, section) in names.iter().enumerate().filter_map(|(place, name)| Some((place, self.dataflows.get(*name)?))) {
+            for given in &section.out {
+                match out.iter_mut().find(|(known, _)| known == given) {
+                    Some((_, places)) if places.contains(&place) => {}
+                    Some((_, places)) => places.push(place),
+                    None => out.push((given.clone(), vec![place])),
+                }
             }
         }
         out

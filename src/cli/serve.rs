@@ -162,15 +162,17 @@ fn watched(matches: &ArgMatches, names: &[&String], dataflows: &[Served]) -> Res
 
 /// Where tables go besides, by flags and by the configuration file.
 fn sinks(matches: &ArgMatches, names: &[&String], dataflows: &[Served]) -> Result<Vec<Wanted>, CliError> {
-    let mut given: Vec<String> = matches.get_many::<String>("out").into_iter().flatten().cloned().collect();
+    let all = || (0..dataflows.len()).collect::<Vec<usize>>();
+    let mut given: Vec<(String, Vec<usize>)> =
+        matches.get_many::<String>("out").into_iter().flatten().map(|text| (text.clone(), all())).collect();
     if given.is_empty() {
         given = mapping::read(matches)?.out(names);
     }
     let duration = |name: &str, usual: Duration| matches.get_one::<Duration>(name).copied().unwrap_or(usual);
     let secret = secret(matches)?;
     let mut sinks: Vec<Wanted> = Vec::new();
-    for text in given {
-        let (out, shown) = out(&text, names, dataflows)?;
+    for (text, of) in given {
+        let (out, shown) = out(&text, of.len(), dataflows)?;
         if sinks.iter().any(|sink| sink.out.is_same(&out)) {
             return Err(CliError::usage(format!("--out {shown:?} is given twice")).hint(match out {
                 Out::Webhook(_) => "of one table a server can't tell them apart: give its URL another query, such as ?n=2",
@@ -180,6 +182,7 @@ fn sinks(matches: &ArgMatches, names: &[&String], dataflows: &[Served]) -> Resul
         let is_webhook = matches!(out, Out::Webhook(_));
         sinks.push(Wanted {
             out,
+            of,
             shown,
             every: duration("export-every", EXPORT_EVERY),
             replace: matches.get_flag("replace"),
@@ -192,7 +195,7 @@ fn sinks(matches: &ArgMatches, names: &[&String], dataflows: &[Served]) -> Resul
 }
 
 /// Where something goes, and how that is shown.
-fn out(text: &str, names: &[&String], dataflows: &[Served]) -> Result<(Out, String), CliError> {
+fn out(text: &str, count: usize, dataflows: &[Served]) -> Result<(Out, String), CliError> {
     match text.split_once(':') {
         Some(("changes", "")) => return Err(CliError::usage("--out changes: does not name a file").hint("give changes:FILE")),
         Some(("changes", path)) if shown::has_secret(path) => {
@@ -207,9 +210,9 @@ fn out(text: &str, names: &[&String], dataflows: &[Served]) -> Result<(Out, Stri
         _ => {}
     }
     let (destination, format) = Destination::with_format(text).map_err(|error| CliError::usage(error.to_string()).hint(error.hint))?;
-    if destination.has_files() && names.len() > 1 {
+    if destination.has_files() && count > 1 {
         let error = CliError::usage(format!("--out {text:?} would hold the files of several dataflows"));
-        return Err(error.hint("a folder is of one dataflow: serve them apart, or give a database"));
+        return Err(error.hint("a folder is of one dataflow: say which in its section of --config (out = [...]), or give a database"));
     }
     Ok((Out::Tables(destination, format), shown::location(text).into_owned()))
 }

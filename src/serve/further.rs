@@ -20,6 +20,8 @@ const BYTES_MAX: usize = 64 << 20;
 pub struct Wanted {
     /// Where it is.
     pub out: Out,
+    /// The places of the dataflows whose tables go there.
+    pub of: Vec<usize>,
     /// How it is called, without secrets.
     pub shown: String,
     /// How often it is written, where it is written as a whole.
@@ -32,6 +34,13 @@ pub struct Wanted {
     pub patience: Option<Duration>,
     /// What requests are signed with.
     pub secret: Option<Arc<[u8]>>,
+}
+
+impl Wanted {
+    /// Whether it is told anything of the dataflow in this place.
+    pub fn follows(&self, place: usize) -> bool {
+        self.out.follows(place).unwrap_or_else(|| self.of.contains(&place))
+    }
 }
 
 /// The changes of an epoch.
@@ -110,7 +119,7 @@ impl Further {
     /// An epoch of a dataflow is there. It waits, unless that is too much.
     pub fn push(&self, place: usize, changed: &Arc<Changed>) {
         let mut known = self.known();
-        if let Some(waiting) = known.waiting.get_mut(place).filter(|_| self.wanted.out.takes_epochs()) {
+        if let Some(waiting) = known.waiting.get_mut(place).filter(|_| self.wanted.out.takes_epochs() && self.wanted.follows(place)) {
             waiting.bytes += changed.bytes();
             waiting.epochs.push_back(Arc::clone(changed));
             if waiting.bytes > BYTES_MAX {
@@ -181,7 +190,7 @@ impl Further {
 
     /// Waits until it has an epoch of a dataflow, where it is told of any. Returns whether it has: it may be given up.
     pub async fn has(&self, place: usize, epoch: Epoch) -> bool {
-        if !self.wanted.out.follows(place) {
+        if !self.wanted.follows(place) {
             return true;
         }
         self.known().asked += 1;
@@ -197,7 +206,7 @@ impl Further {
         let of = |epochs: &[Option<Epoch>]| epochs.get(place).copied().flatten();
         let reached = of(&self.reached.borrow());
         let behind = of(readable).unwrap_or(0).saturating_sub(reached.unwrap_or(0));
-        self.wanted.out.follows(place).then_some((reached, behind))
+        self.wanted.follows(place).then_some((reached, behind))
     }
 
     /// Counts how it is, where these epochs of these dataflows can be read.

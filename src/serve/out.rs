@@ -65,9 +65,10 @@ impl Out {
         matches!(self, Out::Tables(destination, _) if destination.has_files())
     }
 
-    /// Whether it is told anything of the dataflow in this place.
-    pub fn follows(&self, dataflow: usize) -> bool {
-        !matches!(self, Out::Webhook(webhook) if webhook.place != dataflow)
+    /// Whether it is told anything of the dataflow in this place, where it names one itself.
+    pub fn follows(&self, dataflow: usize) -> Option<bool> {
+        let Out::Webhook(webhook) = self else { return None };
+        Some(webhook.place == dataflow)
     }
 
     /// Whether both are the same place.

@@ -69,7 +69,7 @@ impl<'s> Changes<'s> {
 impl Follower for Changes<'_> {
     fn is_behind(&self, readable: &[Option<Epoch>]) -> bool {
         let Some(log) = &self.log else { return readable.iter().any(Option::is_some) };
-        let is_behind = any_behind(readable, |place| self.position(log, place).map(|position| position.epoch));
+        let is_behind = any_behind(self.further, readable, |place| self.position(log, place).map(|position| position.epoch));
         is_behind || !log.is_in_place()
     }
 
@@ -79,7 +79,7 @@ impl Follower for Changes<'_> {
             None => ChangeLog::open(self.path)?,
         };
         // Where that fails, it is opened again, and what is not whole is cut off.
-        for place in 0..self.service.dataflows.len() {
+        for place in (0..self.service.dataflows.len()).filter(|place| self.further.wanted().follows(*place)) {
             while self.advance(&mut log, place)? {}
         }
         self.log = Some(log);

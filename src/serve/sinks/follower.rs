@@ -1,5 +1,6 @@
 //! What further sinks of every kind have in common: each is brought to what can be read, step by step.
 
+use super::super::further::Further;
 use crate::sinks::SinkError;
 use retally_core::Epoch;
 use std::time::Duration;
@@ -33,7 +34,7 @@ impl From<SinkError> for Trouble {
     }
 }
 
-/// Whether any of these epochs is not there yet.
-pub(super) fn any_behind(readable: &[Option<Epoch>], has: impl Fn(usize) -> Option<Epoch>) -> bool {
-    readable.iter().enumerate().any(|(place, readable)| *readable > has(place))
+/// Whether any of these epochs that it is told of is not there yet.
+pub(super) fn any_behind(further: &Further, readable: &[Option<Epoch>], has: impl Fn(usize) -> Option<Epoch>) -> bool {
+    readable.iter().enumerate().any(|(place, readable)| further.wanted().follows(place) && *readable > has(place))
 }

@@ -46,7 +46,8 @@ impl<'s> Writer<'s> {
 
 impl Follower for Writer<'_> {
     fn is_behind(&self, readable: &[Option<Epoch>]) -> bool {
-        any_behind(readable, |place| self.opened.as_ref().and_then(|opened| opened.positions.get(place).copied().flatten()))
+        let position = |place: usize| self.opened.as_ref().and_then(|opened| opened.positions.get(place).copied().flatten());
+        any_behind(self.further, readable, position)
     }
 
     fn step(&mut self) -> Result<(), Trouble> {
@@ -70,7 +71,8 @@ impl Writer<'_> {
             Some(opened) => opened,
             None => {
                 let rejected = Table::rejected();
-                let tables = service.dataflows.iter().flat_map(|served| &served.tables).chain([&rejected]);
+                let followed = service.dataflows.iter().enumerate().filter(|(place, _)| further.wanted().follows(*place));
+                let tables = followed.flat_map(|(_, served)| &served.tables).chain([&rejected]);
                 let sink = destination.open(*format, tables, further.wanted().silence_max)?;
                 opened.insert(Opened { sink, positions: vec![None; service.dataflows.len()] })
             }
@@ -78,7 +80,7 @@ impl Writer<'_> {
         let readable = service.readable().borrow().clone();
         for (place, readable) in readable.into_iter().enumerate() {
             let (Some(readable), Some(position)) = (readable, positions.get_mut(place)) else { continue };
-            if *position >= Some(readable) {
+            if *position >= Some(readable) || !further.wanted().follows(place) {
                 continue;
             }
             *position = advance(further, service, sink.as_mut(), place, *position, *is_doubtful)?;
