@@ -363,3 +363,42 @@ fn streams_are_read_as_inputs_are() {
     let error = "no line of brushing.csv is good: the header does not name percent_clean (perhaps \"\"percent\"\" is meant)";
     assert!(lacks.starts_with("b,d,unsalvageable,,,,0,1,2,") && lacks.contains(error), "{lacks}");
 }
+
+#[test]
+fn check_says_which_datasets_can_be_read() {
+    let place = Place::new();
+    dataset(&place, "in/b/good", "0,3,0.5\n1,3,x\n2,3,0.5\n", S0);
+    dataset(&place, "in/b/percent", "0,3,50\n1,3,60\n", S0);
+    dataset(&place, "in/b/none", "0,3,0.5\n", "");
+    place.write("in/b/half/brushing.csv", "0,3,0.5\n");
+    dataset(&place, "in/b/long", "0,3,0.5\n".repeat(400_000), S0);
+    let said = place.run("check brushing datasets=in").succeeds().stdout;
+    assert_eq!(
+        said.lines().take(4).collect::<Vec<_>>(),
+        [
+            "datasets in: 5 datasets",
+            "  5 by their beginnings: 2 can be read, 3 can't",
+            &format!("  of those that can be read, {} lines would be skipped", lines_between(&said)),
+            "  refused 1, \"b/half\" the first: could not open \"in/b/half/settings.jsonlines\": No such file or directory (os error 2)",
+        ],
+        "{said}"
+    );
+    assert!(said.contains("refused 1, \"b/none\" the first: settings.jsonlines has no line"), "{said}");
+    assert!(said.contains("\"b/percent\" the first: no line of brushing.csv is good: percent_clean is no number from 0 to 1"), "{said}");
+    for number in 0..30 {
+        dataset(&place, &format!("many/b/{number:02}"), "0,3,0.5\n", S0);
+    }
+    let said = place.run("check brushing datasets=many").succeeds().stdout;
+    assert!(said.contains("many: 30 datasets\n  the first 20 by their beginnings: 20 can be read, 0 can't\n"), "{said}");
+    place.write("jobs.jsonl", "{\"job_id\":\"x\"}\n");
+    place.run("check brushing datasets=jobs.jsonl").fails().names(&["nothing could be read of 1 files"]);
+    place.run("check brushing datasets=in/b/none").fails();
+}
+
+/// How many lines a check says would be skipped: of the good one 1, of the long one those of its beginning.
+fn lines_between(said: &str) -> u64 {
+    let line = said.lines().find(|line| line.ends_with("lines would be skipped")).unwrap_or_default();
+    let count = line.split_whitespace().rev().nth(4).and_then(|word| word.parse().ok()).unwrap_or(0);
+    assert!((100_000..400_000).contains(&count), "{said}");
+    count
+}

@@ -34,6 +34,7 @@ mod decimal;
 pub mod generate;
 pub mod graph;
 mod lines;
+mod look;
 pub mod machine;
 #[cfg(test)]
 mod oracle;
