@@ -76,7 +76,12 @@ fn jobs_are_named_in_a_file_and_what_is_wrong_with_them_is_said() {
     ];
     place.write("jobs/jobs.jsonl", jobs.concat());
     let said = place.run("run brushing datasets=jobs/jobs.jsonl --out out").succeeds().stderr;
-    assert!(said.contains("batch 1: 6 records, 0 late, 2 rejected, from 6 datasets ("), "{said}");
+    // A job, a line, and three datasets that could not be read.
+    assert!(said.contains("batch 1: 3 records, 0 late, 5 rejected, from 6 datasets ("), "{said}");
+    assert!(
+        said.contains("  not read: 4 of 6 datasets, \"t/broken\" the first: could not read \"jobs/broken.csv.gz\" after byte"),
+        "{said}"
+    );
     assert!(said.contains("wrote out/points.lp"), "{said}");
     let rows = place.read("out/brushing_jobs.csv");
     let row = |id: &str| rows.lines().find(|row| row.starts_with(&format!("t,{id},"))).unwrap_or_else(|| panic!("{rows}")).to_string();
@@ -96,13 +101,19 @@ fn jobs_are_named_in_a_file_and_what_is_wrong_with_them_is_said() {
     let mine: Vec<&str> = points.lines().filter(|line| line.starts_with("brushing,toothbrush_id=t,dataset_id=broken ")).collect();
     assert!(!mine.is_empty() && broken.contains(&format!(",{},1,0,", mine.len())), "{broken}");
     assert_eq!(mine.len(), sorted(&mine.join("\n")).windows(2).filter(|pair| pair[0] != pair[1]).count() + 1);
+    let rejected = place.read("out/rejected.csv");
+    let rejected: Vec<&str> = rejected.lines().skip(1).collect();
     assert_eq!(
-        place.read("out/rejected.csv").lines().skip(1).collect::<Vec<_>>(),
+        [rejected[0], rejected[3]],
         [
             "datasets,jobs/jobs.jsonl,3,toothbrush_id is missing,\"{\"\"job_id\"\":\"\"x\"\"}\"",
             "datasets,jobs/jobs.jsonl/t/hopeless/settings.jsonlines,1,the line is no JSON object,nothing good",
         ]
     );
+    for (row, dataset) in [(1, "broken"), (2, "elsewhere"), (4, "missing")] {
+        assert!(rejected[row].starts_with(&format!("datasets,jobs/jobs.jsonl/t/{dataset},1,\"could not ")), "{rejected:?}");
+    }
+    assert_eq!(rejected.len(), 5);
     assert_eq!(place.read("out/brushing_teeth.csv").lines().nth(2).map(|row| row.starts_with("t,1,1565,")), Some(true));
 }
 
@@ -238,4 +249,156 @@ fn charts_are_drawn() {
     place.run("generate brushing --out in --toothbrushes 2 --datasets 4 --minutes 0.2").succeeds();
     place.run("run brushing datasets=in --charts charts").succeeds();
     assert_eq!(place.names("charts"), ["brushing_loss.png", "brushing_loss.svg", "brushing_minutes.png", "brushing_minutes.svg"]);
+}
+
+/// Writes a dataset.
+fn dataset(place: &Place, folder: &str, brushing: impl AsRef<[u8]>, settings: &str) {
+    place.write(&format!("{folder}/brushing.csv"), brushing);
+    place.write(&format!("{folder}/settings.jsonlines"), settings);
+}
+
+/// The first line lost a digit.
+#[test]
+fn times_before_not_before_are_of_a_clock_that_was_never_set() {
+    let place = Place::new();
+    let line = |time: &str, tick: u32| format!("{{\"time\":{time},\"tick\":{tick},\"battery\":0.9,\"tick_interval\":1}}\n");
+    let settings = line("170000000", 0) + &line("1700000010", 10) + &line("1700000011", 11);
+    dataset(&place, "in/b/d", "0,3,0.5\n10,3,0.5\n", &settings);
+    place.run("run brushing datasets=in --out out").succeeds();
+    assert_eq!(place.read("out/brushing_daily.csv").lines().nth(1), Some("b,2023-11-14,1,0.2,9"));
+    let rejected = place.read("out/rejected.csv");
+    assert!(rejected.contains("settings.jsonlines,1,\"time is before --not-before: a clock"), "{rejected}");
+    place.run("run brushing datasets=in --out out --not-before 1970-01-01").succeeds();
+    assert_eq!(place.read("out/brushing_daily.csv").lines().nth(1).map(|row| row.starts_with("b,1975-05-22,1,")), Some(true));
+    // Ticks before all settings are timed by the first, backwards.
+    dataset(&place, "early/b/d", "0,3,0.5\n20,3,0.5\n", &line("946684810", 20));
+    place.run("run brushing datasets=early --out early-out").succeeds();
+    assert!(place.read("early-out/rejected.csv").contains("brushing.csv,1,the time of the tick is out of range,"));
+    dataset(&place, "twelve/b/d", "0,3,0.5\n", &line("12", 0));
+    place.run("run brushing datasets=twelve").fails().names(&["could not read any of the 1 datasets of \"twelve\"", "--not-before"]);
+}
+
+#[test]
+fn datasets_of_which_nothing_can_be_read_are_counted_and_fail_a_run_that_has_no_others() {
+    let place = Place::new();
+    dataset(&place, "good/b/d", "0,3,0.5\n1,3,0.5\n", S0);
+    place.write("bad/b/d/brushing.csv", "0,3,0.5\n");
+    dataset(&place, "mixed/b/e", "0,3,0.5\n", S0);
+    place.write("mixed/b/d/brushing.csv", "0,3,0.5\n");
+    place.run("run brushing datasets=good --out sqlite:t.db").succeeds();
+    // Alone, it fails the run, and what was there remains.
+    let why = "could not open \"bad/b/d/settings.jsonlines\": No such file";
+    let failed = place.run("run brushing datasets=bad --out sqlite:t.db --tables brushing_daily").fails();
+    failed.names(&["could not read any of the 1 datasets of \"bad\"", why]);
+    place.run("run brushing datasets=good --out kept").succeeds();
+    let kept = place.files("kept");
+    place.run("run brushing datasets=bad --out kept").fails();
+    assert_eq!(place.files("kept"), kept);
+    place.run("run brushing datasets=good --then datasets=bad --out out").fails().names(&[why]);
+    place.run("run brushing datasets=bad --max-rejected 1 --out out").succeeds();
+    dataset(&place, "hopeless/b/d", "0,3,0.5\n", "");
+    place.run("run brushing datasets=hopeless").fails().names(&["could not read any of the 1 datasets", "settings.jsonlines has no line"]);
+    place.run("run brushing datasets=mixed datasets=hopeless --max-rejected 0").fails().names(&["--max-rejected 0"]);
+    // Beside others, it is said.
+    place.run("run brushing datasets=mixed --max-rejected 0").fails().names(&["--max-rejected 0", "mixed/b/d", "could not open"]);
+    let said = place.run("run brushing datasets=good --then datasets=mixed --tables brushing_daily --out late").succeeds().stderr;
+    assert!(said.contains("batch 2: 1 record, 0 late, 1 rejected, from 2 datasets ("), "{said}");
+    let note = "not read: 1 of 2 datasets, \"b/d\" the first: could not open \"mixed/b/d/settings.jsonlines\": No such file";
+    assert!(said.contains(note) && said.contains("; 1 of them had been read before: the last delivery counts"), "{said}");
+    assert!(place.read("late/rejected.csv").contains("datasets,mixed/b/d,1,\"could not open \"\"mixed/b/d/settings.jsonlines\"\""));
+    // The same as it was is not read again, and can be read no better.
+    place.run("run brushing datasets=hopeless datasets=good --then datasets=hopeless").fails().names(&["has no line"]);
+    place.run("run brushing datasets=good --then datasets-=good --out away").succeeds();
+}
+
+/// Errors name what was given, and not what a state has of it.
+#[test]
+fn a_state_names_streams_as_they_were_given() {
+    let place = Place::new();
+    dataset(&place, "good/b/d", "0,3,0.5\n1,3,0.5\n", S0);
+    place.run("run brushing datasets=good --state st --out out").succeeds();
+    place.write("bad/b/d/brushing.csv", "0,3,0.5\n");
+    let why = "could not open \"bad/b/d/settings.jsonlines\": No such file";
+    let failed = place.run("run brushing datasets=bad --state st --out out").fails();
+    failed.names(&["could not read any of the 1 datasets of \"bad\"", why]);
+    place.run("run brushing --state st --out out").succeeds();
+    assert!(place.read("out/brushing_jobs.csv").lines().nth(1).is_some_and(|row| row.starts_with("b,d,done,")), "it was not taken");
+    // Of a batch with others it is, and remains so.
+    dataset(&place, "bad/b/e", "0,3,0.5\n", S0);
+    place.write("bad/b/f/brushing.csv.gz", "0,3,0.5\n");
+    place.write("bad/b/f/settings.jsonlines", S0);
+    place.run("run brushing datasets=bad --state st --out out").succeeds();
+    for _ in 0..2 {
+        let jobs = place.read("out/brushing_jobs.csv");
+        assert!(jobs.contains("b,d,failed,") && jobs.contains("could not open \"\"bad/b/d/settings.jsonlines\"\": No such file"), "{jobs}");
+        assert!(jobs.contains("b,f,failed,") && jobs.contains("could not read \"\"bad/b/f/brushing.csv.gz\"\" after byte"), "{jobs}");
+        place.run("run brushing --state st --out out").succeeds();
+    }
+    place.run("verify --state st").succeeds();
+}
+
+#[test]
+fn streams_are_read_as_inputs_are() {
+    let place = Place::new();
+    let row = |brushing: Vec<u8>, settings: Vec<u8>| {
+        place.write("in/b/d/brushing.csv", brushing);
+        place.write("in/b/d/settings.jsonlines", settings);
+        place.run("run brushing datasets=in --out out --max-rejected 100").succeeds();
+        place.read("out/brushing_jobs.csv").lines().nth(1).unwrap_or_default().to_string()
+    };
+    let utf16 = |text: &str| -> Vec<u8> { std::iter::once(0xfeff).chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect() };
+    let text = "tick,tooth,percent_clean\n0,3,0.5\n1,3,0.25\n";
+    let good = "b,d,done,2023-11-14T22:13:20Z,2023-11-14T22:13:21Z,0,2,1,0,";
+    let of = |text: &str| text.as_bytes().to_vec();
+    assert_eq!(row(of(text), of(S0)), good);
+    assert_eq!(row(utf16(text), utf16(S0)), good, "UTF-16 with a mark");
+    assert_eq!(row(of(&format!("\u{feff}{text}")), of(S0)), good);
+    for (delimiter, point) in [(";", "."), (";", ","), ("|", "."), ("\t", ".")] {
+        let text = text.replace(',', delimiter).replace("0.", &format!("0{point}"));
+        assert_eq!(row(of(&text), of(S0)), good, "{text}");
+        let (_, lines) = text.split_once('\n').unwrap();
+        assert_eq!(row(of(lines), of(S0)), good, "without a header: {lines}");
+    }
+    let lacks = row(of(&text.replace("percent_clean", "percent")), of(S0));
+    let error = "no line of brushing.csv is good: the header does not name percent_clean (perhaps \"\"percent\"\" is meant)";
+    assert!(lacks.starts_with("b,d,unsalvageable,,,,0,1,2,") && lacks.contains(error), "{lacks}");
+}
+
+#[test]
+fn check_says_which_datasets_can_be_read() {
+    let place = Place::new();
+    dataset(&place, "in/b/good", "0,3,0.5\n1,3,x\n2,3,0.5\n", S0);
+    dataset(&place, "in/b/percent", "0,3,50\n1,3,60\n", S0);
+    dataset(&place, "in/b/none", "0,3,0.5\n", "");
+    place.write("in/b/half/brushing.csv", "0,3,0.5\n");
+    dataset(&place, "in/b/long", "0,3,0.5\n".repeat(400_000), S0);
+    let said = place.run("check brushing datasets=in").succeeds().stdout;
+    assert_eq!(
+        said.lines().take(4).collect::<Vec<_>>(),
+        [
+            "datasets in: 5 datasets",
+            "  5 by their beginnings: 2 can be read, 3 can't",
+            &format!("  of those that can be read, {} lines would be skipped", lines_between(&said)),
+            "  refused 1, \"b/half\" the first: could not open \"in/b/half/settings.jsonlines\": No such file or directory (os error 2)",
+        ],
+        "{said}"
+    );
+    assert!(said.contains("refused 1, \"b/none\" the first: settings.jsonlines has no line"), "{said}");
+    assert!(said.contains("\"b/percent\" the first: no line of brushing.csv is good: percent_clean is no number from 0 to 1"), "{said}");
+    for number in 0..30 {
+        dataset(&place, &format!("many/b/{number:02}"), "0,3,0.5\n", S0);
+    }
+    let said = place.run("check brushing datasets=many").succeeds().stdout;
+    assert!(said.contains("many: 30 datasets\n  the first 20 by their beginnings: 20 can be read, 0 can't\n"), "{said}");
+    place.write("jobs.jsonl", "{\"job_id\":\"x\"}\n");
+    place.run("check brushing datasets=jobs.jsonl").fails().names(&["nothing could be read of 1 files"]);
+    place.run("check brushing datasets=in/b/none").fails();
+}
+
+/// How many lines a check says would be skipped: of the good one 1, of the long one those of its beginning.
+fn lines_between(said: &str) -> u64 {
+    let line = said.lines().find(|line| line.ends_with("lines would be skipped")).unwrap_or_default();
+    let count = line.split_whitespace().rev().nth(4).and_then(|word| word.parse().ok()).unwrap_or(0);
+    assert!((100_000..400_000).contains(&count), "{said}");
+    count
 }

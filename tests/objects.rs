@@ -206,7 +206,8 @@ fn datasets_lie_in_buckets_and_on_web_servers_too() {
         "{{\"job_id\":\"j\",\"toothbrush_id\":\"t\",\"brushing\":\"http://{web}/none.csv?token=secret\",\"settings\":\"http://{web}/none\"}}\n"
     );
     place.write("lost.jsonl", lost);
-    place.run("run brushing datasets=lost.jsonl --out lost").succeeds();
+    place.run("run brushing datasets=lost.jsonl --out lost").fails().names(&["the server answers 404"]);
+    place.run("run brushing datasets=lost.jsonl --out lost --max-rejected 1").succeeds();
     let row = place.read("lost/brushing_jobs.csv");
     assert!(row.contains("t,j,failed,") && row.contains("the server answers 404") && !row.contains("secret"), "{row}");
 }

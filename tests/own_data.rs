@@ -244,6 +244,27 @@ fn streams_packings_and_encodings() {
     assert_eq!(place.read("sensors/sensor_summary.csv"), summary);
 }
 
+/// As programs write tables where a comma is the point of a number.
+#[test]
+fn semicolons_with_decimal_commas_in_every_number() {
+    let place = Place::new();
+    let lines = "1709280000,5;1,0;7,0;1,0;1,0\n1709316000,25;1,0;7,0;1,0;0,0\n1709283600,0;2,0;7,0;1,0;1,0\n";
+    let header = HEADER.replace(',', ";");
+    for text in [format!("{header}{lines}"), lines.to_string()] {
+        place.write("events.csv", &text);
+        assert_eq!(daily(&place, "events=events.csv"), DAILY, "{text}");
+        assert_eq!(place.read("out/rejected.csv").lines().count(), 1, "{}", place.read("out/rejected.csv"));
+    }
+    place.write("events.csv", format!("{header}{lines}"));
+    place.write("retally.toml", "[online.map.events]\ntimestamp = { column = \"timestamp\", format = \"unix_s\" }\n");
+    assert_eq!(daily(&place, "events=events.csv --config retally.toml"), DAILY);
+    place.write("events.csv", format!("{header}{lines}1709280000,5;7,5;7,0;1,0;1,0\n1709280000,5;3;7,0;1,0;1,5\n"));
+    assert_eq!(daily(&place, "events=events.csv"), DAILY);
+    let rejected = place.read("out/rejected.csv");
+    assert!(rejected.contains("device_id \"\"7,5\"\" is no unsigned 64-bit integer"), "{rejected}");
+    assert!(rejected.contains("connected \"\"1,5\"\" is neither true nor false"), "{rejected}");
+}
+
 #[test]
 fn clocks_that_were_never_set() {
     let place = Place::new();

@@ -203,12 +203,14 @@ fn no_url_of_a_job_is_shown() {
     ];
     place.write("jobs.jsonl", lines.concat().replace("MARK", MARK));
     for out in ["--out out", "--out out --format json", "--out sqlite:tables.sqlite", ""] {
-        let said = run(&place, &format!("run brushing datasets=jobs.jsonl -w 1 {out}"), &[]).succeeds().stderr;
-        assert!(said.contains("6 rejected") && said.contains("5 datasets"), "{said}");
+        // Six lines, and five datasets that could not be read.
+        let said = run(&place, &format!("run brushing datasets=jobs.jsonl -w 1 --max-rejected 11 {out}"), &[]).succeeds().stderr;
+        assert!(said.contains("11 rejected") && said.contains("5 datasets"), "{said}");
     }
     let rejected = place.read("out/rejected.csv");
     assert!(rejected.contains("https://host/x") && rejected.contains("toothbrush_id is missing"), "{rejected}");
     run(&place, "run brushing datasets=jobs.jsonl -w 1 --max-rejected 0 --out limited", &[]).fails();
+    run(&place, "run brushing datasets=jobs.jsonl -w 1 --out none", &[]).fails().names(&["could not read any of the 5 datasets"]);
     let proxies = [("HTTP_PROXY", "http://u:MARK@127.0.0.1:1"), ("http_proxy", "http://u:MARK@127.0.0.1:1")];
-    run(&place, "run brushing datasets=jobs.jsonl -w 1 --out proxied", &proxies).succeeds();
+    run(&place, "run brushing datasets=jobs.jsonl -w 1 --max-rejected 11 --out proxied", &proxies).succeeds();
 }

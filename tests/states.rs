@@ -297,7 +297,8 @@ fn datasets_and_points_are_kept() {
     for (name, bytes) in place.files(&dataset) {
         place.write(&format!("{other}/{name}"), &bytes[..bytes.len() / 2]);
     }
-    place.run("run brushing datasets=other/brush-0002 --state state").succeeds();
+    place.run("run brushing datasets=other/brush-0002 --state state").fails().names(&["could not read any of the 1 datasets"]);
+    place.run("run brushing datasets=other/brush-0002 --state state --max-rejected 100").succeeds();
     place.run("run brushing datasets=in/brush-0002 --state state").succeeds();
     fs::remove_dir_all(place.path("in")).unwrap();
     place.run("run brushing --state state --out out -w 1").succeeds();

@@ -1,5 +1,6 @@
 //! The graph: datasets are read, and what came of them is summed up by day and by tooth.
 
+use crate::look::look;
 use crate::outcome::{DatasetOutcome, Tooth, seconds};
 use crate::read::datasets;
 use crate::settings::{NANOSECOND_FS, Rules};
@@ -7,12 +8,13 @@ use crate::tables;
 use retally_core::Collection;
 use retally_core::calendar::{Calendar, Day};
 use retally_core::chart::Chart;
-use retally_core::contract::{Graph, Table};
+use retally_core::contract::{Graph, LookedAt, Table};
 use retally_core::decode::Inputs;
 use retally_core::operators::by_key::{Each, Emitter, State, by_key, exchange};
 use retally_core::points::Measurement;
 use retally_core::publish::Outputs;
 use retally_core::row::Row;
+use retally_core::split::{Location, Opener, Split};
 
 /// The dataflow with its settings.
 #[derive(Clone, Debug)]
@@ -36,6 +38,13 @@ impl Graph for Brushing {
 
     fn calendar(&self) -> Calendar {
         self.rules.calendar.clone()
+    }
+
+    fn look(&self, split: &Split, opener: &dyn Opener, wait: &mut dyn FnMut()) -> Option<LookedAt> {
+        match &split.location {
+            Location::Dataset(dataset) => Some(look(&self.rules, split, dataset, opener, wait)),
+            _ => None,
+        }
     }
 
     fn build<'s>(&self, inputs: &Inputs<'s>, outputs: &mut Outputs<'s>) {

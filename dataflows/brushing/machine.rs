@@ -13,21 +13,21 @@
 //! - The first good settings line is taken as it is: there is nothing to hold its time against.
 //! - How far a tick lies ahead is the number of ticks times the interval in force at the last accepted one: the settings events in
 //!   between are not known yet, and must not be read in vain for garbage.
-//! - A brushing tick whose time lies outside 1970–2200, or more than a day ahead of the clock at arrival, is out of range: by the event in
-//!   force at the last accepted one, for the same reason. (Where it does so by its own event alone, it is skipped and counted, and the
-//!   stream goes on from it.)
+//! - A brushing tick whose time lies before `--not-before`, after 2200, or more than a day ahead of the clock at arrival, is out of range:
+//!   by the event in force at the last accepted one, for the same reason. (Where it does so by its own event alone, it is skipped and
+//!   counted, and the stream goes on from it.)
+//! - Below a header that does not name all columns, each once, no line can be read: the error of the dataset says what the header lacks.
 //! - Without a good settings line, brushing lines are not read, and not counted.
 //! - Without a good brushing line, settings are points all the same, and the dataset has no start, end or loss.
 //! - Of the skipped lines, those of settings come before those of brushing.
 
 use crate::lines::{Filled, Lines, Next};
 use crate::outcome::{Outcome, Status, Tooth};
-use crate::records::{Columns, Interval, Setting, Tick, plain_tick};
+use crate::records::{Accepted, Columns, Interval, Setting, Tick, plain_tick};
 use crate::settings::{NANOSECOND_FS, Rules};
 use crate::skipped::{KEPT_LINES_MAX, Reason, Skipped, SkippedLine};
 use retally_core::points::{BATCH_POINTS, PointBatch, Values};
 use retally_core::split::ByteStream;
-use retally_core::time::Moment;
 use std::collections::VecDeque;
 
 /// A brushing line must be shorter: 128 KiB, which is also the block in which the stream is read.
@@ -40,13 +40,14 @@ const BLOCKS_PER_STEP: u32 = 2;
 /// A dataset being read.
 pub struct Machine {
     rules: Rules,
-    accept_until: Moment,
-    accept_until_ns: i64,
+    accepted_times: Accepted,
     brushing: Lines,
     /// No line has been read: there may be a header.
     at_start: bool,
     /// `None` before a line that tells.
     columns: Option<Columns>,
+    /// Why the header can't be used.
+    header_fault: Option<String>,
     /// The last accepted tick.
     last_tick: Option<i64>,
     /// A tick that lies too far ahead, until the next one decides.
@@ -300,16 +301,15 @@ impl Span {
 
 impl Machine {
     /// Reads a dataset from its two streams.
-    pub fn new(rules: &Rules, accept_until: Moment, brushing: Box<dyn ByteStream>, settings: Box<dyn ByteStream>) -> Machine {
+    pub fn new(rules: &Rules, accepted_times: Accepted, brushing: Box<dyn ByteStream>, settings: Box<dyn ByteStream>) -> Machine {
         let teeth = vec![(0, 0); rules.teeth as usize];
-        let accept_until = accept_until.min(Moment::LAST);
         Machine {
             rules: rules.clone(),
-            accept_until,
-            accept_until_ns: accept_until.0.saturating_mul(1_000).saturating_add(999),
+            accepted_times,
             brushing: Lines::new(brushing, BRUSHING_LINE_BYTES_MAX),
             at_start: true,
             columns: None,
+            header_fault: None,
             last_tick: None,
             doubted_tick: None,
             accepted: VecDeque::with_capacity(2),
@@ -363,10 +363,32 @@ impl Machine {
             self.stage = Stage::Rest;
         }
         while self.event(out)?.is_some() {}
-        if self.tally.brushing.points == 0 && self.skipped_brushing.count() > 0 {
-            return Ok(self.unsalvageable(self.skipped_brushing.error("brushing.csv")));
+        Ok(match self.brushing_error() {
+            Some(error) => self.unsalvageable(error),
+            None => self.outcome(Status::Done),
+        })
+    }
+
+    /// Why nothing of the dataset could be read up to here, where that is so.
+    pub fn error_so_far(&self) -> Option<String> {
+        match self.stage {
+            Stage::First => Some(self.skipped_settings.error("settings.jsonlines")),
+            Stage::Ticks | Stage::Rest => self.brushing_error(),
         }
-        Ok(self.outcome(Status::Done))
+    }
+
+    /// How many lines of both streams have been skipped.
+    pub fn skipped_count(&self) -> u64 {
+        self.skipped_brushing.count() + self.skipped_settings.count()
+    }
+
+    /// Why no brushing line is good, where there are some.
+    fn brushing_error(&self) -> Option<String> {
+        if self.tally.brushing.points > 0 || self.skipped_brushing.count() == 0 {
+            return None;
+        }
+        let by_header = self.header_fault.as_ref().map(|fault| format!("no line of brushing.csv is good: {fault}"));
+        Some(by_header.unwrap_or_else(|| self.skipped_brushing.error("brushing.csv")))
     }
 
     /// The next event of the settings stream; its point is given.
@@ -397,8 +419,10 @@ impl Machine {
             return;
         }
         let number = self.settings.number();
-        let setting = match Setting::read(line, &self.rules, self.accept_until) {
+        let setting = match Setting::read(line, &self.rules, &self.accepted_times) {
             Ok(setting) => setting,
+            // What is before all times is before the last one, too.
+            Err(Reason::TimeTooEarly) if self.last_event.is_some() => return self.skipped_settings.add(number, Reason::TimeBefore, line),
             Err(reason) => return self.skipped_settings.add(number, reason, line),
         };
         if let Some(doubted) = self.doubted_event.take() {
@@ -474,7 +498,7 @@ impl Machine {
             if tick.tick >= next_tick || !follows(last, tick.tick, force.gap_ticks_max) {
                 break;
             }
-            let Some(time_ns) = force.time_ns(tick.tick).filter(|time_ns| (0..=self.accept_until_ns).contains(time_ns)) else { break };
+            let Some(time_ns) = force.time_ns(tick.tick).filter(|time_ns| self.accepted_times.has(*time_ns)) else { break };
             used += length;
             lines += 1;
             last = tick.tick;
@@ -497,6 +521,7 @@ impl Machine {
             None => {
                 let (columns, header) = Columns::seen(line);
                 if header && at_start {
+                    self.header_fault = columns.fault(line);
                     self.columns = Some(columns);
                     return;
                 }
@@ -508,9 +533,8 @@ impl Machine {
         };
         let number = self.brushing.number();
         let force = self.force.as_ref();
-        let in_time = |tick: &Tick| {
-            force.and_then(|force| force.time_ns(tick.tick)).is_some_and(|time_ns| (0..=self.accept_until_ns).contains(&time_ns))
-        };
+        let in_time =
+            |tick: &Tick| force.and_then(|force| force.time_ns(tick.tick)).is_some_and(|time_ns| self.accepted_times.has(time_ns));
         let tick = match tick {
             Ok(tick) if in_time(&tick) => tick,
             Ok(_) => return self.skipped_brushing.add(number, Reason::OutOfTime, line),
@@ -558,7 +582,7 @@ impl Machine {
 
     fn point(&mut self, tick: Tick, line: u64, out: &mut Out) {
         let Some(force) = self.force else { return };
-        let Some(time_ns) = force.time_ns(tick.tick).filter(|time_ns| (0..=self.accept_until_ns).contains(time_ns)) else {
+        let Some(time_ns) = force.time_ns(tick.tick).filter(|time_ns| self.accepted_times.has(*time_ns)) else {
             // The line itself is gone by now: the event was not known when it was read.
             self.skipped_brushing.add(line, Reason::OutOfTime, b"");
             return;
@@ -585,7 +609,7 @@ impl Machine {
             lost_fs: tally.lost_fs,
             brushing_points: tally.brushing.points,
             settings_points: tally.settings.points,
-            skipped_lines: self.skipped_brushing.count() + self.skipped_settings.count(),
+            skipped_lines: self.skipped_count(),
             error: String::new(),
             teeth: numbered.map(|(tooth, (points, steps))| Tooth { tooth, points: *points, percent_steps: *steps }).collect(),
             unordered: tally.brushing.unordered || tally.settings.unordered,

@@ -8,7 +8,8 @@
 //! tables and points, and can be taken away.
 //!
 //! The lines that are skipped of a version that is delivered are reported once: not when the dataset is taken away, and not when the same
-//! files come again, which are not read again. A version that can't be read to its end reports none: the next attempt may read another.
+//! files come again, which are not read again. A version that can't be read to its end reports none, since the next attempt may read
+//! another, and is refused itself. Of a version of which nothing could be read, the report says so, and whether it replaces one that was.
 //!
 //! # Limits
 //! Points of an old version can be taken back one by one only as long as its streams are what they were, because they are read once more.
@@ -17,6 +18,7 @@
 use crate::machine::Machine;
 use crate::outcome::{DatasetOutcome, Outcome, Status};
 use crate::phase::{Ending, Phase, ReadError, Reader, SeriesPair, Went};
+use crate::records::Accepted;
 use crate::settings::Rules;
 use crate::skipped::SkippedLine;
 use crate::tables;
@@ -24,8 +26,7 @@ use differential_dataflow::AsCollection;
 use retally_core::VecStream;
 use retally_core::decode::Inputs;
 use retally_core::points::{Measurement, PointWriter, RETRY_AFTER, Series, Standing};
-use retally_core::split::{Dataset, Done, Location, Opener, Rejected, Report, Split};
-use retally_core::time::Moment;
+use retally_core::split::{ByteStream, Chunk, Dataset, Done, Location, Opener, Rejected, Report, Split, UnreadDataset};
 use retally_core::{Collection, Epoch};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -114,10 +115,10 @@ enum Activity {
 /// What is remembered of a dataset.
 #[derive(Clone)]
 struct Known {
-    /// Where its streams are, what told their bytes, and the batch's limit of times.
+    /// Where its streams are, what told their bytes, and which times the batch accepted.
     dataset: Dataset,
     versions: Option<Vec<String>>,
-    accept_until: Moment,
+    accepted_times: Accepted,
     /// What came of it; `None` once it has been taken away.
     outcome: Option<Outcome>,
 }
@@ -303,12 +304,14 @@ impl Worker {
         let Some(doing) = then.pop_front() else {
             let known = self.known.get(&dataset.key).filter(|_| split.sign > 0);
             let (versions, outcome) = known.map_or((None, None), |known| (known.versions.clone(), known.outcome.clone()));
-            self.said.push(said(&split, &held, &notes, Vec::new(), 0));
+            // Its lines were reported when it was read.
+            let done = Done { rejected: 0, ..done(&split, outcome.as_ref(), outcome.as_ref()) };
+            self.said.push(said(&held, &notes, Vec::new(), done));
             self.end(&dataset, &split, &held, versions, outcome);
             return Ok(());
         };
         let versions = self.versions(&dataset);
-        let phase = self.phase(doing, &dataset, split.accept_until, 0);
+        let phase = self.phase(doing, &dataset, accepted_times(&split), 0);
         let open = Open {
             dataset,
             split,
@@ -371,28 +374,25 @@ impl Worker {
         self.measurements.iter().map(series).collect()
     }
 
-    fn phase(&self, doing: Doing, dataset: &Dataset, accept_until: Moment, attempt: u32) -> Phase {
+    fn phase(&self, doing: Doing, dataset: &Dataset, accepted_times: Accepted, attempt: u32) -> Phase {
         let series: SeriesPair = match self.series(&dataset.key).try_into() {
             Ok(pair) => pair,
             Err(series) => panic!("a dataset has two series, and these are {series:?}"),
         };
-        let reader = |dataset: &Dataset, accept_until, standing, fails| {
-            let mut streams = dataset.streams.iter().map(|stream| self.opener.stream(stream, attempt));
-            let (Some(brushing), Some(settings)) = (streams.next(), streams.next()) else {
-                panic!("a dataset has two streams, and these are {:?}", dataset.streams);
-            };
-            Reader::new(Machine::new(&self.rules, accept_until, brushing, settings), &series, standing, fails)
+        let reader = |dataset: &Dataset, accepted_times, standing, fails| {
+            let [brushing, settings] = opened(dataset, &*self.opener, attempt);
+            Reader::new(Machine::new(&self.rules, accepted_times, brushing, settings), &series, standing, fails)
         };
         let old = |standing| {
             let known = self.known.get(&dataset.key).unwrap_or_else(|| panic!("there is no old version of {:?}", dataset.key));
             let failed = known.outcome.as_ref().is_some_and(|outcome| outcome.status == Status::Failed);
-            reader(&known.dataset, known.accept_until, standing, failed)
+            reader(&known.dataset, known.accepted_times, standing, failed)
         };
         match doing {
-            Doing::Write(standing) => Phase::all(reader(dataset, accept_until, standing, false)),
+            Doing::Write(standing) => Phase::all(reader(dataset, accepted_times, standing, false)),
             Doing::Retract => Phase::all(old(Standing::Retracted)),
             Doing::Replace(measurement) => {
-                let new = reader(dataset, accept_until, Standing::Restored, false);
+                let new = reader(dataset, accepted_times, Standing::Restored, false);
                 Phase::difference(measurement, &series, old(Standing::Retracted), new)
             }
         }
@@ -413,7 +413,7 @@ impl Worker {
             Err(error) if open.attempt + 1 < self.opener.attempts_max() => {
                 open.attempt += 1;
                 let handed_over = open.phase.handed_over;
-                open.phase = self.phase(open.doing, &open.dataset, open.split.accept_until, open.attempt).after(handed_over);
+                open.phase = self.phase(open.doing, &open.dataset, accepted_times(&open.split), open.attempt).after(handed_over);
                 drop(error);
                 self.open.push_back(open);
                 return;
@@ -438,13 +438,18 @@ impl Worker {
         if let Some(doing) = open.then.pop_front() {
             open.doing = doing;
             open.attempt = 0;
-            open.phase = self.phase(doing, &open.dataset, open.split.accept_until, 0);
+            open.phase = self.phase(doing, &open.dataset, accepted_times(&open.split), 0);
             self.open.push_front(open);
             return;
         }
-        let skipped_lines = open.outcome.as_ref().map_or(0, |outcome| outcome.skipped_lines);
-        let rejected = open.skipped.drain(..).map(|(stream, line)| rejected(&open.split, &open.dataset.key, stream, line)).collect();
-        self.said.push(said(&open.split, &open.held, &open.notes, rejected, skipped_lines));
+        let key = &open.dataset.key;
+        let old = self.known.get(key).and_then(|known| known.outcome.as_ref());
+        let done = done(&open.split, open.outcome.as_ref(), old);
+        let mut rejected: Vec<Rejected> = open.skipped.drain(..).map(|(stream, line)| rejected(&open.split, key, stream, line)).collect();
+        if let Some(unread) = done.unread.as_ref().filter(|_| rejected.is_empty()) {
+            rejected.push(rejected_whole(&open.split, key, &unread.why));
+        }
+        self.said.push(said(&open.held, &open.notes, rejected, done));
         let versions = open.versions.filter(|versions| self.versions(&open.dataset).as_ref() == Some(versions));
         self.end(&open.dataset, &open.split, &open.held, versions, open.outcome);
     }
@@ -458,16 +463,65 @@ impl Worker {
         let jobs = gone.into_iter().chain(outcome.clone().map(|outcome| (job(outcome), 1))).collect();
         self.said.push(Said { held: held.clone(), jobs, reports: Vec::new() });
         if old.is_some() || split.sign > 0 {
-            let known = Known { dataset: dataset.clone(), versions, accept_until: split.accept_until, outcome };
+            let known = Known { dataset: dataset.clone(), versions, accepted_times: accepted_times(split), outcome };
             self.known.insert(dataset.key.clone(), known);
         }
         self.unsettled.insert(held.epoch(), held.clone());
     }
 }
 
-/// What is reported of a delivery, of which so many lines were skipped; the first of them are `rejected`.
-fn said(split: &Split, held: &Held, notes: &[String], rejected: Vec<Rejected>, skipped_lines: u64) -> Said {
-    let done = Done { sequence: split.sequence, lines: 1, accepted: 1, rejected: skipped_lines, ..Done::default() };
+/// The times that the batch of a split accepts.
+pub fn accepted_times(split: &Split) -> Accepted {
+    Accepted::new(split.accept_from, split.accept_until)
+}
+
+/// The two streams of a dataset.
+pub fn opened(dataset: &Dataset, opener: &dyn Opener, attempt: u32) -> [Box<dyn ByteStream>; 2] {
+    let stream = |(place, location): (usize, &String)| -> Box<dyn ByteStream> {
+        match &dataset.missing {
+            Some(why) => Box::new(Missing(why.clone())),
+            None => opener.stream(location, dataset.names.get(place).map(String::as_str), attempt),
+        }
+    };
+    let streams: Vec<_> = dataset.streams.iter().enumerate().map(stream).collect();
+    streams.try_into().unwrap_or_else(|_| panic!("a dataset has two streams, and these are {:?}", dataset.streams))
+}
+
+/// A stream that could not be had when its dataset was delivered.
+struct Missing(String);
+
+impl ByteStream for Missing {
+    fn read(&mut self, _buffer: &mut [u8]) -> Result<Chunk, String> {
+        Err(self.0.clone())
+    }
+
+    fn bytes_read(&self) -> u64 {
+        0
+    }
+}
+
+/// What is reported of a delivery that came to this, where it was `old` before. A dataset that failed is refused itself; of one that is
+/// unsalvageable its lines are, or itself where it has none.
+fn done(split: &Split, outcome: Option<&Outcome>, old: Option<&Outcome>) -> Done {
+    let done = Done { sequence: split.sequence, lines: 1, accepted: 1, ..Done::default() };
+    let Some(outcome) = outcome.filter(|_| split.sign > 0) else { return done };
+    let unread = (outcome.status != Status::Done)
+        .then(|| UnreadDataset { why: outcome.error.clone(), replaces: old.is_some_and(|old| old.status == Status::Done) });
+    Done {
+        accepted: u64::from(outcome.status != Status::Failed),
+        rejected: outcome.skipped_lines.max(u64::from(unread.is_some())),
+        unread,
+        ..done
+    }
+}
+
+/// A dataset as a refused record.
+fn rejected_whole(split: &Split, key: &[String], why: &str) -> Rejected {
+    Rejected { sequence: split.sequence, member: Some(key.join("/")), line: 0, nth: 0, reason: why.into(), raw: Vec::new() }
+}
+
+/// What is reported of a delivery; the first of its refused lines are `rejected`.
+fn said(held: &Held, notes: &[String], rejected: Vec<Rejected>, done: Done) -> Said {
     let reports = rejected.into_iter().map(Report::Rejected).chain(notes.iter().cloned().map(Report::Note));
     Said { held: held.clone(), jobs: Vec::new(), reports: reports.chain([Report::Done(done)]).collect() }
 }

@@ -3,6 +3,7 @@
 use crate::decimal::scaled;
 use crate::settings::Rules;
 use crate::skipped::Reason;
+use retally_core::fields::number_with_comma;
 use retally_core::time::Moment;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -36,6 +37,27 @@ pub struct Setting {
     pub battery: Option<f64>,
     /// How long a tick is.
     pub interval: Option<Interval>,
+}
+
+/// Which times are accepted: nanoseconds, the ends too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    from_ns: i64,
+    until_ns: i64,
+}
+
+impl Accepted {
+    /// Those of both moments and between them, in the years that a moment can be in.
+    pub fn new(from: Moment, until: Moment) -> Accepted {
+        let ns = |moment: Moment| moment.0.saturating_mul(1_000);
+        Accepted { from_ns: ns(from.max(Moment::FIRST)), until_ns: ns(until.min(Moment::LAST)).saturating_add(999) }
+    }
+
+    /// Whether a time is accepted.
+    #[inline]
+    pub fn has(&self, time_ns: i64) -> bool {
+        (self.from_ns..=self.until_ns).contains(&time_ns)
+    }
 }
 
 /// How long a tick is.
@@ -108,6 +130,11 @@ pub struct Columns {
 
 /// The fields, as a header names them.
 pub const TICK_FIELDS: [&str; 3] = ["tick", "tooth", "percent_clean"];
+/// What may stand between columns, the usual one first.
+const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
+/// What an error shows of a header.
+const COLUMNS_SHOWN_MAX: usize = 40;
+const COLUMN_CHARS_SHOWN_MAX: usize = 60;
 
 impl Default for Columns {
     fn default() -> Self {
@@ -116,14 +143,48 @@ impl Default for Columns {
 }
 
 impl Columns {
-    /// Looks at the first line: the columns, and whether it is a header, which any of their names makes it.
+    /// Looks at the first line: the columns, and whether it is a header, which any of their names makes it. The delimiter is the one under
+    /// which it names the fields, or makes the most columns. A field that is named twice has no place.
     pub fn seen(first: &[u8]) -> (Columns, bool) {
         let count = |delimiter: u8| memchr::memchr_iter(delimiter, first).count();
-        let delimiter = [b',', b';', b'\t'].into_iter().rev().max_by_key(|delimiter| count(*delimiter)).unwrap_or(b',');
-        let named: Vec<&[u8]> = first.split(|byte| *byte == delimiter).map(unquoted).collect();
-        let places = TICK_FIELDS.map(|name| named.iter().position(|column| column.eq_ignore_ascii_case(name.as_bytes())));
-        let header = places.iter().any(Option::is_some);
-        (if header { Columns { delimiter, places } } else { Columns { delimiter, ..Columns::default() } }, header)
+        let named = |delimiter: u8| TICK_FIELDS.iter().filter(|name| places_of(name, first, delimiter).next().is_some()).count();
+        let best = DELIMITERS.into_iter().rev().max_by_key(|delimiter| (named(*delimiter), count(*delimiter)));
+        let delimiter = best.unwrap_or(b',');
+        if named(delimiter) == 0 {
+            return (Columns { delimiter, ..Columns::default() }, false);
+        }
+        let only = |name| {
+            let mut places = places_of(name, first, delimiter);
+            places.next().filter(|_| places.next().is_none())
+        };
+        (Columns { delimiter, places: TICK_FIELDS.map(only) }, true)
+    }
+
+    /// Why no line can be read below this header, where that is so: what it lacks, and the columns that may be meant.
+    pub fn fault(&self, header: &[u8]) -> Option<String> {
+        let columns: Vec<String> = header
+            .split(|byte| *byte == self.delimiter)
+            .map(|column| String::from_utf8_lossy(unquoted(column)).chars().take(COLUMN_CHARS_SHOWN_MAX).collect())
+            .collect();
+        let is_field = |column: &&String| TICK_FIELDS.iter().any(|name| name.eq_ignore_ascii_case(column));
+        let free: Vec<&String> = columns.iter().filter(|column| !is_field(column)).collect();
+        let mut faults = Vec::new();
+        for (name, _) in TICK_FIELDS.iter().zip(self.places).filter(|(_, place)| place.is_none()) {
+            if places_of(name, header, self.delimiter).next().is_some() {
+                faults.push(format!("names {name} twice"));
+                continue;
+            }
+            let meant = free.iter().find(|column| is_like(name, column)).map(|column| format!(" (perhaps {column:?} is meant)"));
+            faults.push(format!("does not name {name}{}", meant.unwrap_or_default()));
+        }
+        if faults.is_empty() {
+            return None;
+        }
+        let mut shown = columns.iter().take(COLUMNS_SHOWN_MAX).map(|column| format!("{column:?}")).collect::<Vec<_>>().join(", ");
+        if columns.len() > COLUMNS_SHOWN_MAX {
+            shown.push_str(", …");
+        }
+        Some(format!("the header {} ({shown})", faults.join(" and ")))
     }
 
     /// Whether lines may be looked at by [`plain_tick`].
@@ -144,7 +205,9 @@ impl Columns {
         let [Some(tick), Some(tooth), Some(percent)] = fields else { return Err(Reason::NoColumns) };
         let tick = whole(tick).ok_or(Reason::Tick)?;
         let tooth = whole(tooth).and_then(|tooth| u32::try_from(tooth).ok()).filter(|tooth| *tooth < rules.teeth).ok_or(Reason::Tooth)?;
-        let percent_clean = std::str::from_utf8(percent).ok().and_then(share).ok_or(Reason::PercentClean)?;
+        let percent_clean = std::str::from_utf8(percent).ok().and_then(share);
+        let with_comma = || number_with_comma(percent).filter(|_| self.delimiter == b';').and_then(in_share);
+        let percent_clean = percent_clean.or_else(with_comma).ok_or(Reason::PercentClean)?;
         Ok(Tick { tick, tooth, percent_clean, percent_steps: steps(percent_clean) })
     }
 }
@@ -168,19 +231,39 @@ fn whole(text: &[u8]) -> Option<i64> {
     text.iter().try_fold(0i64, |value, digit| value.checked_mul(10)?.checked_add(i64::from(digit - b'0')))
 }
 
-/// A number from 0 to 1. Zero loses its sign.
+/// The columns of a header that name a field.
+fn places_of<'h>(name: &'h str, header: &'h [u8], delimiter: u8) -> impl Iterator<Item = usize> + 'h {
+    let columns = header.split(move |byte| *byte == delimiter).map(unquoted).enumerate();
+    columns.filter(|(_, column)| column.eq_ignore_ascii_case(name.as_bytes())).map(|(place, _)| place)
+}
+
+/// Whether a column may be one that is called otherwise: `percent` for `percent_clean`, `Tooth-ID` for `tooth`.
+fn is_like(name: &str, column: &str) -> bool {
+    const CHARS_LEAST: usize = 3;
+    let bare = |text: &str| text.chars().filter(|letter| letter.is_alphanumeric()).collect::<String>().to_lowercase();
+    let (name, column) = (bare(name), bare(column));
+    column.len() >= CHARS_LEAST && (name.contains(&column) || column.contains(&name))
+}
+
+/// A number from 0 to 1.
 fn share(text: &str) -> Option<f64> {
-    let value: f64 = text.parse().ok()?;
+    in_share(text.parse().ok()?)
+}
+
+/// A value from 0 to 1. Zero loses its sign.
+fn in_share(value: f64) -> Option<f64> {
     (0.0..=1.0).contains(&value).then_some(value + 0.0)
 }
 
 impl Setting {
-    /// The record of a line, or why it is none. `accept_until`: a later time is out of range.
-    pub fn read(line: &[u8], rules: &Rules, accept_until: Moment) -> Result<Setting, Reason> {
+    /// The record of a line, or why it is none.
+    pub fn read(line: &[u8], rules: &Rules, accepted: &Accepted) -> Result<Setting, Reason> {
         let texts = Texts::read(line).ok_or(Reason::NoObject)?;
         let time_ns = texts.time.and_then(|time| i64::try_from(scaled(time.as_bytes(), 9)?).ok());
-        let in_range = |time_ns: &i64| *time_ns >= Moment::FIRST.0 && time_ns / 1_000 <= accept_until.0.min(Moment::LAST.0);
-        let time_ns = time_ns.filter(in_range).ok_or(Reason::Time)?;
+        let time_ns = time_ns.filter(|time_ns| (Moment::FIRST.0..=accepted.until_ns).contains(time_ns)).ok_or(Reason::Time)?;
+        if !accepted.has(time_ns) {
+            return Err(Reason::TimeTooEarly);
+        }
         let tick = texts.tick.and_then(|tick| whole(tick.as_bytes())).ok_or(Reason::Tick)?;
         // What is given must be good, and something must be given.
         let battery = texts.battery.map(|text| json_number(text).and_then(share).ok_or(Reason::Battery)).transpose()?;
@@ -258,6 +341,8 @@ mod tests {
     use retally_core::contract::Settings;
     use std::sync::LazyLock;
 
+    const ALL: Accepted = Accepted { from_ns: 0, until_ns: 7_289_654_400_000_000_000 - 1 };
+
     /// Made once: a calendar takes a while.
     fn rules() -> &'static Rules {
         static RULES: LazyLock<Rules> = LazyLock::new(|| Rules::read(&Settings::defaults(&settings())).unwrap());
@@ -327,8 +412,38 @@ mod tests {
         assert_eq!(Columns::seen(b"tick,tooth").0.read(b"1,1,0.5", rules()), Err(Reason::NoColumns), "a header without a column");
     }
 
+    #[test]
+    fn a_header_that_lacks_a_column_says_which_and_what_may_be_meant() {
+        let fault = |header: &str| Columns::seen(header.as_bytes()).0.fault(header.as_bytes());
+        assert_eq!(fault("tick,tooth,percent_clean"), None);
+        assert_eq!(
+            fault("tick,tooth,percent").unwrap(),
+            "the header does not name percent_clean (perhaps \"percent\" is meant) (\"tick\", \"tooth\", \"percent\")"
+        );
+        assert_eq!(fault("tick;zahn").unwrap(), "the header does not name tooth and does not name percent_clean (\"tick\", \"zahn\")");
+        let twice = "tick,tooth,tooth,percent_clean";
+        assert!(fault(twice).unwrap().starts_with("the header names tooth twice ("));
+        assert_eq!(Columns::seen(twice.as_bytes()).0.read(b"1,1,2,0.5", rules()), Err(Reason::NoColumns));
+        assert!(fault(&"tick,".repeat(500)).unwrap().len() < 1_000);
+    }
+
+    #[test]
+    fn a_comma_is_a_point_where_semicolons_stand_between_columns() {
+        let read = |first: &str, line: &str| {
+            let read = Columns::seen(first.as_bytes()).0.read(line.as_bytes(), rules());
+            read.map(|tick| (tick.tick, tick.percent_clean, tick.percent_steps))
+        };
+        for first in ["0;3;0,5", "tick;tooth;percent_clean", "a,b,c,d;tick;tooth;percent_clean"] {
+            let line = if first.starts_with('a') { "x;7;3;0,25" } else { "7;3;0,25" };
+            assert_eq!(read(first, line), Ok((7, 0.25, 250_000_000)), "{first}");
+        }
+        assert_eq!(read("0;3;0,5", "7;3;1,5"), Err(Reason::PercentClean));
+        assert_eq!(read("0|3|0.5", "7|3|0.5"), Ok((7, 0.5, 500_000_000)));
+        assert_eq!(read("0\t3\t0.5", "7\t3\t0,5"), Err(Reason::PercentClean), "with tabs it may be anything");
+    }
+
     fn setting(line: &str) -> Option<(i64, i64, Option<f64>, Option<f64>)> {
-        let read = Setting::read(line.as_bytes(), rules(), Moment::LAST);
+        let read = Setting::read(line.as_bytes(), rules(), &ALL);
         read.ok().map(|setting| (setting.tick, setting.time_ns, setting.battery, setting.interval.map(|interval| interval.seconds)))
     }
 
@@ -393,13 +508,27 @@ mod tests {
             (r#"{"time":1,"tick":3,"interval":61}"#, Reason::TickInterval),
             (r#"{"time":1,"tick":3}"#, Reason::NoValues),
         ] {
-            assert_eq!(Setting::read(line.as_bytes(), rules(), Moment::LAST), Err(reason), "{line}");
+            assert_eq!(Setting::read(line.as_bytes(), rules(), &ALL), Err(reason), "{line}");
         }
     }
 
     #[test]
     fn times_ahead_of_the_clock_are_out_of_range() {
-        let read = |until| Setting::read(br#"{"time":10,"tick":3,"battery":0.5}"#, rules(), Moment(until)).is_ok();
-        assert!(read(10_000_000) && !read(9_999_999));
+        let read = |until| Setting::read(br#"{"time":10,"tick":3,"battery":0.5}"#, rules(), &Accepted::new(Moment::FIRST, Moment(until)));
+        assert!(read(10_000_000).is_ok() && read(9_999_999) == Err(Reason::Time));
+    }
+
+    #[test]
+    fn times_of_a_clock_that_was_never_set_are_refused() {
+        let read = |time: &str, from| {
+            let line = format!(r#"{{"time":{time},"tick":3,"battery":0.5}}"#);
+            Setting::read(line.as_bytes(), rules(), &Accepted::new(from, Moment::LAST)).map(|setting| setting.time_ns)
+        };
+        let first = Moment::NOT_BEFORE;
+        assert_eq!(read("946684800", first), Ok(946_684_800_000_000_000));
+        assert_eq!(read("946684799.999999999", first), Err(Reason::TimeTooEarly));
+        assert_eq!(read("12", first), Err(Reason::TimeTooEarly));
+        assert_eq!(read("12", Moment::FIRST), Ok(12_000_000_000));
+        assert_eq!(read("-12", Moment(-20_000_000)), Err(Reason::Time));
     }
 }

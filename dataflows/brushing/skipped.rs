@@ -25,6 +25,8 @@ pub enum Reason {
     PercentClean,
     /// Its time can't be used, or is out of range.
     Time,
+    /// Its time is before all that are accepted.
+    TimeTooEarly,
     /// Its battery can't be used.
     Battery,
     /// Its tick interval can't be used.
@@ -56,6 +58,7 @@ impl Reason {
             Reason::Tooth => "tooth is no whole number below --teeth",
             Reason::PercentClean => "percent_clean is no number from 0 to 1",
             Reason::Time => "time is no number of UNIX seconds in range",
+            Reason::TimeTooEarly => "time is before --not-before: a clock that was not set, or a time of another unit",
             Reason::Battery => "battery is no number from 0 to 1",
             Reason::TickInterval => "tick_interval is no number above 0 and up to --max-tick-interval",
             Reason::NoValues => "the line has neither battery nor tick_interval",

@@ -50,7 +50,7 @@ impl Opener for Memory {
         Err("there are no records".to_string().into())
     }
 
-    fn stream(&self, location: &str, attempt: u32) -> Box<dyn ByteStream> {
+    fn stream(&self, location: &str, _name: Option<&str>, attempt: u32) -> Box<dyn ByteStream> {
         let bytes = self.streams.get(location).cloned();
         Box::new(MemoryStream { bytes, at: 0, name: location.into(), memory: self.clone(), waits: attempt > 0 })
     }
@@ -285,7 +285,7 @@ fn split(delivery: &Delivery, sequence: u64) -> Split {
         epoch: 0,
         sequence,
         sign: delivery.sign,
-        location: Location::Dataset(Dataset { key, streams, route }),
+        location: Location::Dataset(Dataset { route, ..Dataset::new(key, streams) }),
         range: (0, u64::MAX),
         format: Format::JsonLines,
         packing: Packing::Plain,
@@ -497,6 +497,8 @@ fn a_missing_stream_fails_the_dataset_and_the_next_is_taken() {
     let rows: Vec<String> = ran.jobs().iter().map(|row| row.join(",")).collect();
     assert!(rows[0].starts_with("t,d,failed,,,,0,1,0,could not open \"x/brushing\""), "{rows:?}");
     assert!(rows[1].starts_with("t,e,done,"), "{rows:?}");
+    let refused = ("t/d".to_string(), 0, "could not open \"x/brushing\": it is not there".to_string(), String::new());
+    assert_eq!((ran.rejected, ran.rejected_count), (vec![refused], 1), "it is refused as a whole");
 }
 
 #[test]
@@ -693,6 +695,10 @@ proptest! {
         prop_assert_eq!(ran.jobs()[0][9].is_empty(), found.salvageable);
         let names = ["t/d/brushing.csv", "t/d/settings.jsonlines"];
         let mut skipped: Vec<_> = found.skipped.iter().map(|(stream, line)| (names[*stream], *line as u64)).collect();
+        // What has no line that could be refused is refused itself.
+        if !found.salvageable && skipped.is_empty() {
+            skipped.push(("t/d", 0));
+        }
         prop_assert_eq!(ran.rejected_count, skipped.len() as u64);
         skipped.sort();
         prop_assert_eq!(ran.rejected.iter().map(|(name, line, ..)| (name.as_str(), *line)).collect::<Vec<_>>(), skipped);

@@ -19,9 +19,9 @@ pub struct Condition {
 }
 
 impl Condition {
-    fn is(&self, text: &str) -> bool {
+    fn is(&self, text: &str, decimal_comma: bool) -> bool {
         let (text, value) = (text.trim(), self.value.trim());
-        let number = |text: &str| Fields::new(&[], &[text.as_bytes()]).uint(0).ok();
+        let number = |text: &str| Fields::new(&[], &[text.as_bytes()]).with_decimal_comma(decimal_comma).uint(0).ok();
         let same_number = || number(text).is_some_and(|found| number(value) == Some(found));
         let same_uuid = || Uuid::try_parse(text).is_ok_and(|found| Uuid::try_parse(value) == Ok(found));
         text == value || (!self.exact && (same_number() || same_uuid()))
@@ -31,7 +31,8 @@ impl Condition {
 /// Whether all conditions hold of a record as it comes from a file.
 pub fn all_hold(conditions: &[Condition], raw: Raw<'_>, declared: &'static [Field], context: &Context) -> bool {
     let Some(texts) = texts(raw, declared, context) else { return false };
-    conditions.iter().all(|condition| texts.get(condition.place).is_some_and(|text| condition.is(text)))
+    let decimal_comma = matches!(raw, Raw::Fields(fields) if fields.has_decimal_comma());
+    conditions.iter().all(|condition| texts.get(condition.place).is_some_and(|text| condition.is(text, decimal_comma)))
 }
 
 #[cfg(test)]
@@ -55,8 +56,11 @@ mod tests {
             ("sn-1", "SN-1", false, false),
         ] {
             let condition = |exact| Condition { place: 0, value: value.into(), exact };
-            assert_eq!((condition(false).is(text), condition(true).is(text)), (is, is_exactly), "{value:?} {text:?}");
+            let is_one = |exact| condition(exact).is(text, false);
+            assert_eq!((is_one(false), is_one(true)), (is, is_exactly), "{value:?} {text:?}");
         }
+        let seven = Condition { place: 0, value: "7".into(), exact: false };
+        assert!(seven.is("7,0", true) && !seven.is("7,0", false) && !seven.is("7,5", true));
     }
 
     #[test]

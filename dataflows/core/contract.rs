@@ -11,6 +11,7 @@ use crate::ids::Ids;
 use crate::key_chart::KeyChart;
 use crate::points::Measurement;
 use crate::publish::Outputs;
+use crate::split::{Opener, Split};
 use std::io;
 
 pub use crate::definition::{AsOf, DatasetFiles, Definition, Input, InputKind, Setting, SettingError, Settings, Table};
@@ -59,10 +60,26 @@ pub trait Graph: Send + Sync {
         Ids::Declared
     }
 
+    /// Looks at the beginning of a dataset, where its inputs have any. `wait` is to be called while a stream has nothing to give.
+    fn look(&self, _split: &Split, _opener: &dyn Opener, _wait: &mut dyn FnMut()) -> Option<LookedAt> {
+        None
+    }
+
     /// Builds the graph: takes records from `inputs`, and publishes each table that `outputs` wants.
     ///
     /// A graph does no I/O, reads no clock and cannot fail.
     fn build<'s>(&self, inputs: &Inputs<'s>, outputs: &mut Outputs<'s>);
+}
+
+/// What a look at the beginning of a dataset found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LookedAt {
+    /// Why nothing of it can be read, where that is so.
+    pub error: Option<String>,
+    /// Lines that would be skipped.
+    pub skipped_lines: u64,
+    /// Whether there is more behind what was read.
+    pub more: bool,
 }
 
 /// Why input could not be generated.

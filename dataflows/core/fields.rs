@@ -5,6 +5,7 @@ use crate::context::Context;
 use crate::field::{Field, Refusal};
 use crate::texts::{self, Interner};
 use crate::time::{self, Moment, TimeError, Written};
+use crate::time_format::TimeFormat;
 use uuid::Uuid;
 
 /// The fields of one record, by place in [`Record::FIELDS`](crate::record::Record::FIELDS). A field that is not there is empty.
@@ -26,6 +27,11 @@ impl<'a> Fields<'a> {
     #[must_use]
     pub fn with_decimal_comma(self, decimal_comma: bool) -> Fields<'a> {
         Fields { decimal_comma, ..self }
+    }
+
+    /// Whether a comma may stand for the point of a number.
+    pub fn has_decimal_comma(&self) -> bool {
+        self.decimal_comma
     }
 
     /// The text of a field, without the spaces around it.
@@ -51,7 +57,7 @@ impl<'a> Fields<'a> {
     pub fn uint(&self, place: usize) -> Result<u64, Refusal> {
         let text = self.text(place);
         unsigned(text)
-            .or_else(|| unsigned(without_zero_fraction(text)?))
+            .or_else(|| unsigned(without_zero_fraction(text, self.decimal_comma)?))
             .ok_or_else(|| self.refusal(place, "is no unsigned 64-bit integer"))
     }
 
@@ -101,7 +107,7 @@ impl<'a> Fields<'a> {
     pub fn float(&self, place: usize) -> Result<f64, Refusal> {
         let text = self.text(place);
         let number = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
-        number.or_else(|| self.decimal_comma.then(|| with_comma(text))?).ok_or_else(|| self.refusal(place, "is no number"))
+        number.or_else(|| self.decimal_comma.then(|| number_with_comma(text))?).ok_or_else(|| self.refusal(place, "is no number"))
     }
 
     /// A time.
@@ -117,14 +123,27 @@ impl<'a> Fields<'a> {
     #[inline]
     fn written(&self, place: usize, context: &Context) -> Result<Written, TimeError> {
         let text = self.text(place);
-        let written = match context.mapping.rule(place).and_then(|rule| rule.time.as_ref()) {
-            None => time::parse(text)?,
-            Some(format) => format.parse(text)?,
+        let format = context.mapping.rule(place).and_then(|rule| rule.time.as_ref());
+        let written = match format {
+            None => time::parse(text),
+            Some(format) => format.parse(text),
         };
+        let written = written.or_else(|error| self.written_with_comma(place, format, error))?;
         if written.offset.is_none() {
             context.noticed.local_time();
         }
         Ok(written)
+    }
+
+    /// A UNIX time with a comma for its point.
+    #[cold]
+    fn written_with_comma(&self, place: usize, format: Option<&TimeFormat>, error: TimeError) -> Result<Written, TimeError> {
+        let text = self.text(place);
+        if !self.decimal_comma || !is_fraction(text) {
+            return Err(error);
+        }
+        let text = with_point(text);
+        format.map_or_else(|| time::parse(&text), |format| format.parse(&text))
     }
 
     /// A time; `None` when the field is empty, `NULL` or `\N`.
@@ -145,7 +164,10 @@ impl<'a> Fields<'a> {
         match text {
             b"true" | b"t" | b"1" => Ok(true),
             b"false" | b"f" | b"0" => Ok(false),
-            _ => usual_word(text).ok_or_else(|| self.refusal(place, "is neither true nor false")),
+            _ => {
+                let word = if self.decimal_comma && is_fraction(text) { usual_word(&with_point(text)) } else { usual_word(text) };
+                word.ok_or_else(|| self.refusal(place, "is neither true nor false"))
+            }
         }
     }
 
@@ -173,18 +195,32 @@ fn unsigned(text: &[u8]) -> Option<u64> {
     atoi_simd::parse::<u64, false, false>(text).ok()
 }
 
-/// The integer before a fraction of zeros.
+/// The integer before a fraction of zeros, which may stand behind a comma.
 #[cold]
-fn without_zero_fraction(text: &[u8]) -> Option<&[u8]> {
-    let point = text.iter().position(|byte| *byte == b'.')?;
+fn without_zero_fraction(text: &[u8], decimal_comma: bool) -> Option<&[u8]> {
+    let point = text.iter().position(|byte| *byte == b'.' || (decimal_comma && *byte == b','))?;
     let (whole, fraction) = (text.get(..point)?, text.get(point + 1..)?);
     (!fraction.is_empty() && fraction.iter().all(|digit| *digit == b'0')).then_some(whole)
+}
+
+/// Whether a text is digits with one comma between them, and perhaps a minus before them.
+#[cold]
+fn is_fraction(text: &[u8]) -> bool {
+    let mut parts = text.strip_prefix(b"-").unwrap_or(text).split(|byte| *byte == b',');
+    let mut digits = || parts.next().is_some_and(|part| !part.is_empty() && part.iter().all(u8::is_ascii_digit));
+    digits() && digits() && parts.next().is_none()
+}
+
+/// A text with points where it has commas.
+#[cold]
+fn with_point(text: &[u8]) -> Vec<u8> {
+    text.iter().map(|byte| if *byte == b',' { b'.' } else { *byte }).collect()
 }
 
 /// A number with a comma for its point, and perhaps with points between groups of three digits: `12,5`, `-1.234,5`. What could be read
 /// otherwise (`1,234,5`, `1.23,4`) is none.
 #[cold]
-fn with_comma(text: &[u8]) -> Option<f64> {
+pub fn number_with_comma(text: &[u8]) -> Option<f64> {
     let text = std::str::from_utf8(text).ok()?;
     let (whole, fraction) = text.split_once(',')?;
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -219,6 +255,7 @@ fn usual_word(word: &[u8]) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mapping::{Mapping, Rule};
 
     const DECLARED: &[Field] = &[Field::new("value", "")];
 
@@ -242,6 +279,40 @@ mod tests {
             assert_eq!(float(text, true), expected, "{text}");
         }
         assert_eq!(float("12,5", false), None, "where the comma is what stands between cells");
+    }
+
+    #[test]
+    fn ids_truth_values_and_times_with_a_comma() {
+        let calendar = crate::calendar::Calendar::utc();
+        let context = Context::new(calendar.clone(), DECLARED);
+        let read = |text: &str, comma| {
+            let slots = [text.as_bytes()];
+            let fields = Fields::new(DECLARED, &slots).with_decimal_comma(comma);
+            (fields.uint(0).ok(), fields.bool(0, &context).ok(), fields.time(0, &context).ok())
+        };
+        let time = |micros| (None, None, Some(Moment(micros)));
+        for (text, expected) in [
+            ("7,0", (Some(7), None, None)),
+            ("7,00", (Some(7), None, None)),
+            ("1,0", (Some(1), Some(true), None)),
+            ("0,0", (Some(0), Some(false), None)),
+            ("1772438400,5", time(1_772_438_400_500_000)),
+            ("1772438400,0", (Some(1_772_438_400), None, Some(Moment(1_772_438_400_000_000)))),
+            ("2026-03-02 08:00:00,5", time(1_772_438_400_500_000)),
+        ] {
+            assert_eq!(read(text, true), expected, "{text}");
+        }
+        for text in ["7,5", "7,", ",0", "1,0,0", "1.0,0", "1.772.438.400,5", "12345,5", "1,1", "true,0"] {
+            assert_eq!(read(text, true), (None, None, None), "{text}");
+        }
+        for text in ["7,0", "1,0", "0,0", "1772438400,5"] {
+            assert_eq!(read(text, false), (None, None, None), "{text}: where the comma is what stands between cells");
+        }
+        let rule = Rule { time: Some("unix_s".parse().unwrap()), ..Rule::default() };
+        let context = Context { mapping: Mapping::default().with(DECLARED, 0, rule), ..Context::new(calendar, DECLARED) };
+        let slots = [b"12,5".as_slice()];
+        let time = |comma| Fields::new(DECLARED, &slots).with_decimal_comma(comma).time(0, &context);
+        assert_eq!((time(true), time(false).is_err()), (Ok(Moment(12_500_000)), true));
     }
 
     #[test]

@@ -165,6 +165,26 @@ pub struct Dataset {
     pub streams: Vec<String>,
     /// The same whenever the same dataset comes again: its worker knows what it was.
     pub route: u64,
+    /// What its streams were called when it was delivered, where that is not where they are.
+    pub names: Vec<String>,
+    /// Why a stream of it could not be had when it was delivered: then none is read.
+    pub missing: Option<String>,
+}
+
+impl Dataset {
+    /// A dataset whose streams are where they were delivered.
+    pub fn new(key: Vec<String>, streams: Vec<String>) -> Dataset {
+        Dataset { key, streams, route: 0, names: Vec::new(), missing: None }
+    }
+}
+
+/// A dataset of which nothing could be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnreadDataset {
+    /// Why.
+    pub why: String,
+    /// It takes the place of a version that was read.
+    pub replaces: bool,
 }
 
 /// A job that can't be read.
@@ -328,9 +348,9 @@ pub trait Opener {
     /// Says that `split` will be opened soon: what is far away can be asked for.
     fn announce(&self, _split: &Split) {}
 
-    /// A stream of a dataset, unpacked. Whatever is wrong with it shows when it is read. The first attempt has number 0; later ones give
-    /// nothing for a while first, longer each time.
-    fn stream(&self, location: &str, attempt: u32) -> Box<dyn ByteStream>;
+    /// A stream of a dataset, unpacked and as UTF-8; errors call it by the name, where there is one. Whatever is wrong with it shows when
+    /// it is read. The first attempt has number 0; later ones give nothing for a while first, longer each time.
+    fn stream(&self, location: &str, name: Option<&str>, attempt: u32) -> Box<dyn ByteStream>;
 
     /// How often a dataset is tried before it has failed.
     fn attempts_max(&self) -> u32;
@@ -494,4 +514,6 @@ pub struct Done {
     pub latest: Option<Moment>,
     /// What people should know of.
     pub notice: Notice,
+    /// Of a dataset that was delivered: that nothing of it could be read.
+    pub unread: Option<UnreadDataset>,
 }

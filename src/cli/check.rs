@@ -49,12 +49,31 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     }
 }
 
+/// What a look at the first datasets found.
+fn datasets(seen: &Checked, text: &mut String) -> std::fmt::Result {
+    let first = if seen.more { "the first " } else { "" };
+    let (good, bad) = (seen.accepted, seen.refused);
+    writeln!(text, "  {first}{} by their beginnings: {good} can be read, {bad} can't", good + bad)?;
+    if seen.skipped_lines > 0 {
+        writeln!(text, "  of those that can be read, {} lines would be skipped", seen.skipped_lines)?;
+    }
+    for reason in seen.reasons.iter().take(REASONS_MAX) {
+        let first = reason.dataset.as_ref().map_or_else(|| format!("first in line {}", reason.line), |key| format!("{key:?} the first"));
+        writeln!(text, "  refused {}, {}: {}", reason.records, terminal::line(&first), terminal::line(&reason.reason))?;
+    }
+    if seen.reasons.len() > REASONS_MAX {
+        writeln!(text, "  and {} other reasons", seen.reasons.len() - REASONS_MAX)?;
+    }
+    writeln!(text)
+}
+
 fn report(seen: &Checked) -> String {
     let mut text = String::new();
     let mut write = || -> std::fmt::Result {
         let (input, name) = (seen.input, terminal::line(&seen.name));
-        if let Some(datasets) = seen.datasets {
-            return writeln!(text, "{input} {name}: {datasets} datasets, which are read as a whole");
+        if let Some(all) = seen.datasets {
+            writeln!(text, "{input} {name}: {all} datasets")?;
+            return datasets(seen, &mut text);
         }
         if seen.format.is_empty() {
             return Ok(());

@@ -1,5 +1,5 @@
-//! What people should know of a batch: fields that none of its objects names, times that were read in a default zone, and files of which
-//! nothing could be read.
+//! What people should know of a batch: fields that none of its objects names, times that were read in a default zone, and files and
+//! datasets of which nothing could be read.
 
 use super::gather::EpochReports;
 use super::job::Job;
@@ -9,7 +9,9 @@ use crate::ingest::plan::Plan;
 use retally_core::contract::Input;
 use retally_core::noticed::Notice;
 use retally_core::record::{Field, Presence};
-use retally_core::split::{Done, Location};
+use retally_core::split::{Done, Location, UnreadDataset};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::ops::Range;
 
 /// So many reasons are named.
@@ -21,17 +23,20 @@ pub struct Notices<'b> {
     plan: &'b Plan,
     /// By input.
     inputs: Vec<Notice>,
+    /// The datasets of which nothing could be read, by their splits.
+    unread: BTreeMap<u64, &'b UnreadDataset>,
 }
 
 impl<'b> Notices<'b> {
     /// What was noticed in the splits of a batch.
-    pub fn new(job: &'b Job, plan: &'b Plan, done: &[Done]) -> Notices<'b> {
+    pub fn new(job: &'b Job, plan: &'b Plan, done: &'b [Done]) -> Notices<'b> {
         let mut inputs = vec![Notice::default(); job.definition.inputs.len()];
         for done in done {
             let split = usize::try_from(done.sequence).ok().and_then(|place| plan.splits.get(place));
             split.and_then(|split| inputs.get_mut(split.input)).into_iter().for_each(|notice| notice.add(&done.notice));
         }
-        Notices { job, plan, inputs }
+        let unread = done.iter().filter_map(|done| Some((done.sequence, done.unread.as_ref()?))).collect();
+        Notices { job, plan, inputs, unread }
     }
 
     fn inputs(&self) -> impl Iterator<Item = (&Input, &Notice)> {
@@ -41,6 +46,7 @@ impl<'b> Notices<'b> {
     /// Notes for the summary.
     pub fn notes(&self) -> Vec<String> {
         let mut notes: Vec<String> = self.inputs().flat_map(|(input, notice)| unnamed(input, notice).filter_map(note)).collect();
+        notes.extend(self.unread_note());
         let zone = self.job.definition.settings.iter().find(|setting| setting.name == "timezone");
         let is_default = zone.is_some_and(|zone| zone.default == Some(self.job.settings.text(zone.name)));
         if is_default && self.inputs.iter().any(|notice| notice.local_times) {
@@ -49,8 +55,49 @@ impl<'b> Notices<'b> {
         notes
     }
 
-    /// The first file of which nothing could be read, when all have been.
+    /// That nothing could be read of some datasets.
+    fn unread_note(&self) -> Option<String> {
+        let (split, first) = self.unread.first_key_value()?;
+        let split = self.plan.splits.get(usize::try_from(*split).ok()?)?;
+        let Location::Dataset(dataset) = &split.location else { return None };
+        let (count, all) = (self.unread.len(), self.datasets_delivered());
+        let mut note = format!("not read: {count} of {all} datasets, {:?} the first: {}", dataset.key.join("/"), first.why);
+        let replaced = self.unread.values().filter(|unread| unread.replaces).count();
+        if replaced > 0 {
+            // Writing to a string can't fail.
+            write!(note, "; {replaced} of them had been read before: the last delivery counts, and their rows are gone").ok();
+        }
+        Some(note)
+    }
+
+    fn datasets_delivered(&self) -> usize {
+        self.plan.splits.iter().filter(|split| split.sign > 0 && matches!(split.location, Location::Dataset(_))).count()
+    }
+
+    /// That nothing could be read of any dataset that was delivered.
+    fn unread_datasets(&self) -> Option<Unread> {
+        let (first, _) = self.unread.first_key_value()?;
+        if self.unread.len() < self.datasets_delivered() {
+            return None;
+        }
+        let file = self.plan.files.partition_point(|file| file.first_split <= *first).checked_sub(1);
+        let mut reasons: Vec<String> = Vec::new();
+        for unread in self.unread.values() {
+            if reasons.len() < REASONS_MAX && !reasons.contains(&unread.why) {
+                reasons.push(unread.why.clone());
+            }
+        }
+        let path = file.and_then(|file| self.plan.files.get(file)).map_or_else(String::new, |file| file.name.clone());
+        let hint = "look at the files, or say that it may be so: --max-rejected N, with as many as are rejected";
+        Some(Unread { path, what: "datasets", records: self.unread.len() as u64, reasons, hint: Some(hint.into()) })
+    }
+
+    /// The first file of which nothing could be read, when all have been; or the datasets, when nothing could be read of any.
     pub fn unread(&self, reports: &EpochReports) -> Option<Unread> {
+        self.unread_file(reports).or_else(|| self.unread_datasets())
+    }
+
+    fn unread_file(&self, reports: &EpochReports) -> Option<Unread> {
         if reports.rejected.is_empty() {
             return None;
         }
@@ -76,7 +123,7 @@ impl<'b> Notices<'b> {
             }
             let lacking = reasons.iter().any(|reason| reason.ends_with(" is missing"));
             let hint = (lacking && !flags.is_empty()).then(|| format!("start from {} (keys that name no field: {keys})", flags.join(" ")));
-            Some(Unread { path: file.name.clone(), records: rejected, reasons, hint })
+            Some(Unread { path: file.name.clone(), what: "records", records: rejected, reasons, hint })
         })
     }
 

@@ -1,11 +1,13 @@
-//! A file of which nothing could be read: one of another kind, or with other names.
+//! A file of which nothing could be read: one of another kind, or with other names; or datasets, of none of which anything could.
 
-/// A file that has records, of which none could be read.
+/// A file that has records, of which none could be read; or datasets likewise.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("could not read any of the {records} records of {path:?}: {}", reasons.join("; "))]
+#[error("could not read any of the {records} {what} of {path:?}: {}", reasons.join("; "))]
 pub struct Unread {
-    /// The file, as given.
+    /// The file, as given, or the first folder or file of datasets.
     pub path: String,
+    /// What it has of: records or datasets.
+    pub what: &'static str,
     /// How many records it has.
     pub records: u64,
     /// Why they were refused, the first reasons.

@@ -1,4 +1,5 @@
-//! What is understood of a file, and what would be refused: a look at its first records, before anything is built of them.
+//! What is understood of a file, and what would be refused: a look at its first records, or at the beginnings of its first datasets, before
+//! anything is built of them.
 
 use super::format::packing_name;
 use super::plan::{Plan, PlannedFile};
@@ -12,11 +13,16 @@ use retally_core::texts::Texts;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// So many records of each file are read.
 const RECORDS_MAX: u64 = 1_000;
 /// So many are shown as they are read.
 const SAMPLES_MAX: usize = 5;
+/// So many datasets are looked at.
+const DATASETS_MAX: usize = 20;
+/// While a stream has nothing to give.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// What was seen of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -29,8 +35,10 @@ pub struct Checked {
     pub format: String,
     /// Each field, and where its values come from, in words.
     pub fields: Vec<(&'static str, String)>,
-    /// Of a file of datasets, how many there are; they are read as a whole, and nothing else is known of them.
+    /// Of a folder or a file of datasets, how many there are. Then what is said of records is of the first datasets.
     pub datasets: Option<usize>,
+    /// Lines of datasets that can be read that would be skipped.
+    pub skipped_lines: u64,
     /// Records that can be read.
     pub accepted: u64,
     /// Records that are refused.
@@ -54,6 +62,9 @@ pub struct Reason {
     pub records: u64,
     /// The line of the first of them.
     pub line: u64,
+    /// The first of them, where it is a dataset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dataset: Option<String>,
 }
 
 /// Looks at the file with this place in a plan, which was made for this input.
@@ -66,7 +77,7 @@ pub fn check(graph: &dyn Graph, input: &Input, plan: &Plan, place: usize) -> Res
     let splits = splits(plan, file, place);
     let Some(split) = splits.first() else { return Ok(checked) };
     if matches!(input.kind, InputKind::Datasets(_)) {
-        checked.datasets = Some(splits.iter().filter(|split| matches!(split.location, Location::Dataset(_))).count());
+        checked.add_datasets(graph, splits);
         return Ok(checked);
     }
     checked.format = format(split);
@@ -80,7 +91,7 @@ pub fn check(graph: &dyn Graph, input: &Input, plan: &Plan, place: usize) -> Res
     let mut reader = FileOpener::default().open(split, input)?;
     let mut reasons = BTreeMap::new();
     while reader.read(&mut |line| checked.add(&line, split, input, &context, &mut reasons))? && !checked.more {}
-    checked.reasons = reasons.into_iter().map(|(reason, (records, line))| Reason { reason, records, line }).collect();
+    checked.reasons = reasons.into_iter().map(|(reason, (records, line))| Reason { reason, records, line, dataset: None }).collect();
     checked.reasons.sort_by_key(|reason| (reason.line, reason.records));
     checked.zone = context.noticed.take().local_times.then(|| calendar.name().to_string());
     Ok(checked)
@@ -94,6 +105,35 @@ fn splits<'p>(plan: &'p Plan, file: &PlannedFile, place: usize) -> &'p [Split] {
 }
 
 impl Checked {
+    /// Looks at the first datasets, and at the jobs before them that are none.
+    fn add_datasets(&mut self, graph: &dyn Graph, splits: &[Split]) {
+        let opener = FileOpener::default();
+        let (mut all, mut seen) = (0, 0);
+        for split in splits {
+            let (dataset, line, error) = match &split.location {
+                Location::Dataset(dataset) => {
+                    all += 1;
+                    let wait = &mut || std::thread::sleep(PAUSE);
+                    let Some(looked) = (seen < DATASETS_MAX).then(|| graph.look(split, &opener, wait)).flatten() else { continue };
+                    seen += 1;
+                    self.accepted += u64::from(looked.error.is_none());
+                    self.skipped_lines += if looked.error.is_none() { looked.skipped_lines } else { 0 };
+                    (Some(dataset.key.join("/")), 1, looked.error)
+                }
+                Location::Refused(job) => (None, job.line + 1, Some(job.reason.clone())),
+                _ => continue,
+            };
+            let Some(reason) = error else { continue };
+            self.refused += 1;
+            match self.reasons.iter_mut().find(|known| known.reason == reason && known.dataset.is_some() == dataset.is_some()) {
+                Some(known) => known.records += 1,
+                None => self.reasons.push(Reason { reason, records: 1, line, dataset }),
+            }
+        }
+        self.datasets = Some(all);
+        self.more = seen < all;
+    }
+
     fn add(&mut self, line: &Line<'_>, split: &Split, input: &Input, context: &Context, reasons: &mut BTreeMap<String, (u64, u64)>) {
         if self.accepted + self.refused >= RECORDS_MAX {
             self.more = true;

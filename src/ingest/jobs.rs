@@ -20,6 +20,8 @@ use walkdir::WalkDir;
 
 /// A job of more bytes is refused: 1 MiB.
 const JOB_BYTES_MAX: u64 = 1 << 20;
+/// How the names of packed streams end.
+const PACKED: [&str; 4] = [".gz", ".zst", ".bz2", ".xz"];
 
 /// A dataset to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +93,7 @@ impl Folders {
         for file in files_below {
             let place = Path::new(&file);
             let name = place.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-            let plain = name.strip_suffix(".gz").or(name.strip_suffix(".zst")).unwrap_or(&name);
+            let plain = PACKED.iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(&name);
             let stream = files.streams.iter().position(|(_, file)| plain == *file);
             let parent = place.parent().unwrap_or(Path::new("")).to_path_buf();
             let slot = stream.and_then(|stream| found.entry(parent).or_insert_with(|| vec![None; files.streams.len()]).get_mut(stream));

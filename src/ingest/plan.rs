@@ -275,7 +275,7 @@ fn add_jobs(plan: &mut Plan, part: &Part, queue: &mut dyn JobQueue, arrival: Arr
         let location = match job {
             Ok(Job { key, streams }) => {
                 plan.bytes += streams.iter().filter_map(|stream| streams::bytes(stream)).sum::<u64>();
-                Location::Dataset(Dataset { key, streams, route: 0 })
+                Location::Dataset(Dataset::new(key, streams))
             }
             Err(BadJob { line, reason, raw }) => Location::Refused(RefusedJob { line, reason, raw }),
         };

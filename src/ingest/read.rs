@@ -119,8 +119,8 @@ impl Opener for FileOpener {
         }
     }
 
-    fn stream(&self, location: &str, attempt: u32) -> Box<dyn ByteStream> {
-        streams::stream(location, attempt, &self.cancelled)
+    fn stream(&self, location: &str, name: Option<&str>, attempt: u32) -> Box<dyn ByteStream> {
+        streams::stream(location, name, attempt, &self.cancelled)
     }
 
     fn attempts_max(&self) -> u32 {

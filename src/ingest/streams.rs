@@ -1,12 +1,13 @@
 //! The streams of datasets: files here or elsewhere, packed or not. A stream that failed is opened again after a while, longer each time.
 
 use super::file::InputFile;
+use super::format::{self, Mark};
 use super::remote::{self, Place, Ready, Remote};
-use super::unpack::{Counted, unpacked};
+use super::unpack::{Counted, decoded, unpacked};
 use super::version::Guard;
 use crate::shown;
 use retally_core::split::{ByteStream, Chunk, Packing};
-use std::io::{self, Read};
+use std::io::{self, Cursor, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,11 +16,14 @@ use std::time::{Duration, Instant};
 pub const ATTEMPTS_MAX: u32 = 4;
 /// The pause before the second attempt; before each later one it is four times as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// The first bytes of a stream, which may be the mark of an encoding.
+const MARK_BYTES: usize = 4;
 
-/// The stream at a path or URL, for this attempt. It is opened when it is read.
-pub fn stream(location: &str, attempt: u32, cancelled: &Arc<AtomicBool>) -> Box<dyn ByteStream> {
+/// The stream at a path or URL, for this attempt; errors call it by the name, where there is one. It is opened when it is read.
+pub fn stream(location: &str, name: Option<&str>, attempt: u32, cancelled: &Arc<AtomicBool>) -> Box<dyn ByteStream> {
     Box::new(Stream {
         location: location.into(),
+        name: name.map_or_else(|| shown::location(location).into_owned(), String::from),
         not_before: Instant::now() + pause(attempt),
         open: None,
         bytes_read: Arc::default(),
@@ -53,11 +57,50 @@ pub fn bytes(location: &str) -> Option<u64> {
     }
 }
 
+/// Why a stream of this name could not be opened.
+pub fn could_not_open(name: &str, error: &io::Error) -> String {
+    format!("could not open {name:?}: {error}")
+}
+
 /// A stream that was opened.
 struct Open {
     stream: Box<dyn Read>,
     ready: Option<Ready>,
     guard: Option<Guard>,
+    /// Nothing has been read of it.
+    is_new: bool,
+}
+
+impl Open {
+    /// Reads on. What begins with a mark of UTF-16 is decoded from there on.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut length = retried(|| self.stream.read(buffer))?;
+        if !std::mem::take(&mut self.is_new) {
+            return Ok(length);
+        }
+        while (1..MARK_BYTES).contains(&length)
+            && let Some(rest) = buffer.get_mut(length..).filter(|rest| !rest.is_empty())
+        {
+            match retried(|| self.stream.read(rest))? {
+                0 => break,
+                more => length += more,
+            }
+        }
+        let first = buffer.get(..length).unwrap_or_default();
+        let Some(Mark::Utf16(encoding)) = format::mark(first) else { return Ok(length) };
+        let whole = Cursor::new(first.to_vec()).chain(std::mem::replace(&mut self.stream, Box::new(io::empty())));
+        self.stream = decoded(Box::new(whole), Some(encoding));
+        self.stream.read(buffer)
+    }
+}
+
+fn retried(mut read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match read() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
 }
 
 fn open(location: &str, bytes_read: &Arc<AtomicU64>) -> io::Result<Open> {
@@ -67,14 +110,17 @@ fn open(location: &str, bytes_read: &Arc<AtomicU64>) -> io::Result<Open> {
     let packing = match name.rsplit_once('.') {
         Some((_, "gz")) => Packing::Gzip,
         Some((_, "zst")) => Packing::Zstd,
+        Some((_, "bz2")) => Packing::Bzip2,
+        Some((_, "xz")) => Packing::Xz,
         _ => Packing::Plain,
     };
     let (ready, guard) = (source.ready(), source.guard());
-    Ok(Open { stream: unpacked(Counted { stream: source, read: Arc::clone(bytes_read) }, packing)?, ready, guard })
+    Ok(Open { stream: unpacked(Counted { stream: source, read: Arc::clone(bytes_read) }, packing)?, ready, guard, is_new: true })
 }
 
 struct Stream {
     location: String,
+    name: String,
     not_before: Instant,
     open: Option<Open>,
     bytes_read: Arc<AtomicU64>,
@@ -86,31 +132,28 @@ impl ByteStream for Stream {
         if self.cancelled.load(Ordering::Relaxed) {
             return Ok(Chunk::End);
         }
-        let Open { stream, ready, guard } = match &mut self.open {
+        let open = match &mut self.open {
             Some(open) => open,
             None if Instant::now() < self.not_before => return Ok(Chunk::Wait),
             None => {
                 let opened = open(&self.location, &self.bytes_read);
-                self.open.insert(opened.map_err(|error| format!("could not open {:?}: {error}", shown::location(&self.location)))?)
+                self.open.insert(opened.map_err(|error| could_not_open(&self.name, &error))?)
             }
         };
-        if ready.as_ref().is_some_and(|ready| !ready.is_ready()) {
+        if open.ready.as_ref().is_some_and(|ready| !ready.is_ready()) {
             return Ok(Chunk::Wait);
         }
-        let read = loop {
-            match stream.read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Where it changed, that is why it ends or can't be read.
-                Ok(0) | Err(_) if let Some(Err(changed)) = guard.as_ref().map(Guard::check) => break Err(changed),
-                read => break read,
-            }
+        let read = match open.read(buffer) {
+            // Where it changed, that is why it ends or can't be read.
+            Ok(0) | Err(_) if let Some(Err(changed)) = open.guard.as_ref().map(Guard::check) => Err(changed),
+            read => read,
         };
         match read {
             Ok(0) => Ok(Chunk::End),
             Ok(bytes) => Ok(Chunk::Bytes(bytes)),
             Err(error) => {
                 let at = self.bytes_read.load(Ordering::Relaxed);
-                Err(format!("could not read {:?} after byte {at}: {error}", shown::location(&self.location)))
+                Err(format!("could not read {:?} after byte {at}: {error}", self.name))
             }
         }
     }
@@ -126,7 +169,7 @@ mod tests {
     use std::io::Write;
 
     fn all(location: &str, attempt: u32) -> (Vec<u8>, Option<String>) {
-        let mut stream = stream(location, attempt, &Arc::default());
+        let mut stream = stream(location, None, attempt, &Arc::default());
         let (mut bytes, mut buffer) = (Vec::new(), vec![0; 100]);
         loop {
             match stream.read(&mut buffer) {
@@ -168,7 +211,7 @@ mod tests {
         let place = folder.path().join("x.csv").display().to_string();
         for change in [&b"shorter"[..], &[b'x'; 400]] {
             std::fs::write(&place, [b'x'; 300]).unwrap();
-            let mut stream = stream(&place, 0, &Arc::default());
+            let mut stream = stream(&place, None, 0, &Arc::default());
             assert_eq!(stream.read(&mut [0; 100]), Ok(Chunk::Bytes(100)));
             std::fs::write(&place, change).unwrap();
             let error = loop {
@@ -182,8 +225,29 @@ mod tests {
     }
 
     #[test]
+    fn utf16_with_a_mark_is_read_as_text_and_errors_have_the_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name).display().to_string();
+        let utf16 = |mark: u16, bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
+            std::iter::once(mark).chain("0,3,0.5\n".repeat(100).encode_utf16()).flat_map(bytes).collect()
+        };
+        for (name, bytes) in [("le.csv", utf16(0xfeff, u16::to_le_bytes)), ("be.csv", utf16(0xfeff, u16::to_be_bytes))] {
+            std::fs::write(place(name), bytes).unwrap();
+            let (read, error) = all(&place(name), 0);
+            let text = String::from_utf8(read).unwrap();
+            assert_eq!((text.trim_start_matches('\u{feff}'), error), ("0,3,0.5\n".repeat(100).as_str(), None), "{name}");
+        }
+        for short in ["", "\u{ff}", "0"] {
+            std::fs::write(place("short.csv"), short).unwrap();
+            assert_eq!(all(&place("short.csv"), 0), (short.into(), None));
+        }
+        let error = stream(&place("none.csv"), Some("given/none.csv"), 0, &Arc::default()).read(&mut [0]).unwrap_err();
+        assert!(error.starts_with("could not open \"given/none.csv\": "), "{error}");
+    }
+
+    #[test]
     fn a_later_attempt_waits() {
-        let mut stream = stream("/dev/null", 3, &Arc::default());
+        let mut stream = stream("/dev/null", None, 3, &Arc::default());
         assert_eq!(stream.read(&mut [0]), Ok(Chunk::Wait));
     }
 

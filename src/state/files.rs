@@ -112,27 +112,35 @@ impl Files {
 
     fn keep_job(&self, job: Result<Job, BadJob>) -> Result<Content, StateError> {
         match job {
-            Ok(Job { key, streams }) => {
-                let streams = streams.iter().map(|stream| self.keep_stream_of_dataset(stream)).collect::<Result<_, _>>()?;
-                Ok(Content::Dataset { key, streams })
+            Ok(Job { key, streams: locations }) => {
+                let names = locations.iter().map(|location| shown::location(location).into_owned()).collect();
+                let (mut streams, mut missing) = (Vec::new(), None);
+                for location in &locations {
+                    let kept = self.keep_stream_of_dataset(location)?;
+                    streams.push(kept.unwrap_or_else(|why| {
+                        missing.get_or_insert(why);
+                        Blob { file: MISSING.into(), bytes: 0 }
+                    }));
+                }
+                Ok(Content::Dataset { key, streams, names, missing })
             }
             Err(BadJob { line, reason, raw }) => Ok(Content::Refused { line, reason, raw }),
         }
     }
 
-    /// A stream that can't be read is missing: its dataset is failed, as it would be without a state.
-    fn keep_stream_of_dataset(&self, location: &str) -> Result<Blob, StateError> {
+    /// A stream that can't be read is missing, with the reason: its dataset is failed, as it would be without a state.
+    fn keep_stream_of_dataset(&self, location: &str) -> Result<Result<Blob, String>, StateError> {
         let mut attempt = 0;
         loop {
             match self.blobs.keep_file(location) {
                 Err(StateError::Input { cause, .. }) if cause.kind() == io::ErrorKind::NotFound || attempt + 1 >= streams::ATTEMPTS_MAX => {
-                    return Ok(Blob { file: MISSING.into(), bytes: 0 });
+                    return Ok(Err(streams::could_not_open(&shown::location(location), &cause)));
                 }
                 Err(StateError::Input { .. }) => {
                     attempt += 1;
                     std::thread::sleep(streams::pause(attempt));
                 }
-                kept => return kept,
+                kept => return kept.map(Ok),
             }
         }
     }
@@ -223,9 +231,19 @@ impl Files {
         let source = match &part.content {
             Content::Blob(blob) => Source::Kept { name, path: self.blobs.path(blob) },
             Content::Inline(inline) => Source::Bytes(Body { name, ..Body::plain(inline.format.into(), inline.text.clone()) }),
-            Content::Dataset { key, streams } => {
-                let streams = streams.iter().map(|blob| self.blobs.path(blob)).collect();
-                Source::Dataset { name, dataset: Dataset { key: key.clone(), streams, route: 0 } }
+            Content::Dataset { key, streams: blobs, names, missing } => {
+                let streams = blobs.iter().map(|blob| self.blobs.path(blob)).collect();
+                // Older batches have no names: then a stream is called as in the table `rejected`.
+                let files = definition.inputs.get(input).map_or(&[][..], |input| match input.kind {
+                    InputKind::Datasets(files) => files.streams,
+                    InputKind::Records => &[],
+                });
+                let usual = || files.iter().map(|(_, file)| format!("{name}/{}/{file}", key.join("/"))).collect();
+                let names: Vec<String> = if names.is_empty() { usual() } else { names.clone() };
+                let lost = blobs.iter().zip(&names).find(|(blob, _)| blob.file == MISSING);
+                let lost = lost.map(|(_, name)| format!("could not open {name:?}: it could not be read when it was delivered"));
+                let dataset = Dataset { names, missing: missing.clone().or(lost), ..Dataset::new(key.clone(), streams) };
+                Source::Dataset { name, dataset }
             }
             Content::Refused { line, reason, raw } => {
                 Source::Refused { name, job: RefusedJob { line: *line, reason: reason.clone(), raw: raw.clone() } }

@@ -234,6 +234,12 @@ pub enum Content {
         key: Vec<String>,
         /// Its streams, in the order in which its input declares them.
         streams: Vec<Blob>,
+        /// What they were called, likewise.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        names: Vec<String>,
+        /// Why a stream could not be copied: then none is read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        missing: Option<String>,
     },
     /// A job that was refused.
     Refused {

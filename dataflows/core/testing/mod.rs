@@ -387,7 +387,7 @@ impl Opener for Lines {
         Ok(Box::new(OneLine { line: line.to_vec(), json: split.format == Format::JsonLines, fields: input.fields }))
     }
 
-    fn stream(&self, location: &str, _attempt: u32) -> Box<dyn ByteStream> {
+    fn stream(&self, location: &str, _name: Option<&str>, _attempt: u32) -> Box<dyn ByteStream> {
         panic!("lines have no streams: {location}");
     }
 
