@@ -131,6 +131,31 @@ fn archives_that_are_cut_or_none() {
     place.run("run online events=events.zip.gz --out out").fails().names(&["found no file"]);
 }
 
+/// As with a folder: what is passed over is named, and nothing is taken for an empty input.
+#[test]
+fn an_archive_without_a_file_of_input_is_no_input() {
+    let place = Place::new();
+    let files = [("README.md", b"hi".to_vec()), ("docs/x", b"hi".to_vec())];
+    place.write("n.zip", zip(&files));
+    place.write("n.tar.gz", gzip(&tar(&files)));
+    for name in ["n.zip", "n.tar.gz"] {
+        for state in ["", "--state st"] {
+            let failure = place.run(&format!("run online events={name} {state} --out out")).fails();
+            failure.names(&[&format!("found no file in \"{name}\""), "passed over \"README.md\", \"docs/x\""]);
+        }
+        assert!(!place.has("out"));
+    }
+    place.write("in/n.zip", zip(&files));
+    place.run("run online events=in").fails().names(&["found no file in \"in/n.zip\""]);
+    place.write("in/good.csv", "2024-03-01 08:00:00,1,7,1,true\n");
+    for state in ["", "--state st2"] {
+        place.run(&format!("run online events=in {state} --out out")).succeeds();
+    }
+    // A folder that is the table may have a file that is none of it.
+    place.write("drop/n.zip", zip(&files));
+    place.run("run online --sync events=drop --state st3").succeeds();
+}
+
 #[test]
 fn two_files_of_one_name_in_a_zip_are_refused_by_it() {
     let place = Place::new();

@@ -89,6 +89,12 @@ fn files_that_are_not_there() {
     assert!(hint.is_some_and(|hint| hint.contains("check the path")));
     fails("'events=*.json'").names(&["no file for \"*.json\""]);
     fails("events=in").names(&["no file for \"in\""]);
+    place.write("parts/xaa", "");
+    for path in ["'events=parts/x*'", "events=parts", "events=parts --input-format csv"] {
+        let Failure { hint, .. } = fails(path).names(&["no file for \"parts", "says what it holds", "passed over \"parts/xaa\""]);
+        assert!(hint.is_some_and(|hint| hint.contains("ending") && hint.contains("--input-format")), "{path}");
+    }
+    std::fs::remove_dir_all(place.path("parts")).unwrap();
     fails("events=events.csv/a.csv").names(&["events.csv/a.csv"]);
     fails("'events=[a.csv'").names(&["\"[a.csv\" as a glob"]);
     fails("events=gs://bucket/x").names(&["\"gs://bucket/x\"", "s3://BUCKET/KEY"]);

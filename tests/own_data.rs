@@ -67,6 +67,78 @@ fn columns_are_never_guessed() {
     assert_eq!(daily(&place, "events=x --header first"), DAILY);
 }
 
+const SWAPPED: &str = "timestamp,user_id,device_id,server_id,connected\n";
+
+/// `cat *.csv` of files with other columns: nobody knows those of what stands behind the second header.
+#[test]
+fn a_file_with_a_second_header_is_refused_by_its_place() {
+    let place = Place::new();
+    let both = format!("{HEADER}2024-03-01 08:00:00,1,7,1,true\n\n{SWAPPED}2024-03-01 09:00:00,7,2,1,true\n");
+    for (name, text) in [
+        ("both.csv", both.clone().into_bytes()),
+        ("quoted.csv", both.replace(",true\n", ",\"true\"\n").into_bytes()),
+        ("marked.csv", both.replace(SWAPPED, &format!("\u{feff}{SWAPPED}")).into_bytes()),
+        ("packed.csv.gz", gzip(&both)),
+    ] {
+        place.write(name, text);
+        let error = format!("\"{name}\": line 4 is a second header, with other columns than the one in line 1");
+        for state in ["", "--state st"] {
+            place.run(&format!("run online events={name} {state} --max-rejected 9 --out out")).fails().names(&[&error]);
+        }
+        assert!(!place.has("out"), "{name}");
+        let seen = place.run(&format!("check online events={name}")).succeeds().stdout;
+        assert!(seen.contains("1 can be read, 2 are refused") && seen.contains("line 4: the line is a second header"), "{seen}");
+    }
+    place.write("without.csv", format!("2024-03-01 08:00:00,1,7,1,true\n{SWAPPED}2024-03-01 09:00:00,7,2,1,true\n"));
+    place.run("run online events=without.csv").fails().names(&["line 2 is a second header", "begins without one"]);
+    // One that says the same is a line that is no record.
+    place.write("same.csv", format!("{HEADER}2024-03-01 08:00:00,1,7,1,true\n{HEADER}2024-03-01 09:00:00,2,7,1,true\n"));
+    assert_eq!(daily(&place, "events=same.csv"), DAILY);
+    assert_eq!(place.read("out/rejected.csv").lines().count(), 2);
+}
+
+/// Of a large file, only who comes from its beginning knows: it is read by one.
+#[test]
+fn a_second_header_of_a_large_file_is_found_by_its_line() {
+    let place = Place::new();
+    let half = |columns: &str, count: u32| {
+        let line = |number: u32| format!("2024-03-01 {:02}:{:02}:00,7,{},1,true\n", number / 60 % 24, number % 60, number % 1_000);
+        (0..count).map(line).fold(columns.to_string(), |text, line| text + &line)
+    };
+    place.write("large.csv", half(HEADER, 200_000) + &half(SWAPPED, 200_000));
+    for words in ["-w 3 --out out", "--state st -w 2"] {
+        let failure = place.run(&format!("run online events=large.csv --tables online_daily {words}")).fails();
+        failure.names(&["\"large.csv\": line 200002 is a second header"]);
+    }
+}
+
+/// A file without a header is like the ones before it, in whatever batch they came.
+#[test]
+fn the_header_of_a_batch_before_counts_or_is_named() {
+    let place = Place::new();
+    place.write("x0.csv", format!("{SWAPPED}2024-03-01 08:00:00,7,1,1,true\n"));
+    place.write("x1.csv", "2024-03-01 09:00:00,7,2,1,true\n");
+    let error = ["\"x1.csv\": it has no header", "\"x0.csv\" of an earlier batch"];
+    let failure = place.run("run online events=x0.csv --then events=x1.csv --out out").fails().names(&error);
+    assert!(failure.hint.is_some_and(|hint| hint.contains("--header first")));
+    assert_eq!(daily(&place, "events=x0.csv --then events=x1.csv --header first"), DAILY);
+    place.write("ordered.csv", format!("{HEADER}2024-03-01 08:00:00,1,7,1,true\n"));
+    place.write("x2.csv", "2024-03-01 09:00:00,2,7,1,true\n");
+    assert_eq!(daily(&place, "events=ordered.csv --then events=x2.csv"), DAILY, "in the order of the fields");
+    // What is kept is read again by itself, and can't need another file.
+    for flag in ["", "--header first"] {
+        place.run(&format!("run online events=x0.csv --state st {flag}")).succeeds();
+        place.run(&format!("run online events=x1.csv --state st {flag}")).fails().names(&error);
+    }
+    place.run("run online events=x0.csv --then events=x1.csv --state st2").fails().names(&error);
+    place.write("drop/x0.csv", place.read("x0.csv"));
+    place.run("run online --sync events=drop --state st3").succeeds();
+    place.write("drop/x1.csv", place.read("x1.csv"));
+    place.run("run online --sync events=drop --state st3").fails().names(&["drop/x1.csv", "no header", "drop/x0.csv"]);
+    // What came before any header can still be taken back.
+    place.run("run online events=x2.csv --then events=x0.csv --then events-=x2.csv --state st4").succeeds();
+}
+
 #[test]
 fn json_comes_in_many_shapes() {
     let place = Place::new();
@@ -109,6 +181,20 @@ fn json_comes_in_many_shapes() {
 }
 
 /// A file of which nothing can be read is of another kind: the run fails, and what was there stays.
+#[test]
+fn an_empty_array_in_an_object_is_a_quiet_hour() {
+    let place = Place::new();
+    let record = r#"{"timestamp":"2024-03-01T08:00:00Z","device_id":1,"user_id":7,"server_id":1,"connected":true}"#;
+    place.write("in/h01.json", format!("{{\"Records\":[{record}]}}"));
+    place.write("in/h02.json", "{\"Records\":[]}\n");
+    place.write(
+        "in/h03.json",
+        format!("{{\"Records\":[]}}\n{{\"Records\":[{}]}}", record.replace("T08", "T09").replace(":1,\"u", ":2,\"u")),
+    );
+    assert_eq!(daily(&place, "events=in"), DAILY);
+    assert_eq!(place.read("out/rejected.csv").lines().count(), 1);
+}
+
 #[test]
 fn a_run_that_read_nothing_has_failed() {
     let place = Place::new();

@@ -140,6 +140,27 @@ fn a_batch_of_parts_is_one_epoch() {
     service.end();
 }
 
+/// Bodies of several clients: columns that one has named are not guessed for another; nor is what stands behind a second header.
+#[test]
+fn columns_of_bodies_are_never_guessed() {
+    let place = Place::new();
+    let service = Service::start(&place, "online");
+    let events = "/v1/online/events";
+    let line = |user: u32, device: u32| format!("2026-03-01 00:00:00,{user},{device},1,true\n");
+    let named = table(&EVENTS, &[]);
+    let swapped = "timestamp,user_id,device_id,server_id,connected\n";
+    let answer = service.csv(events, format!("{named}{}{swapped}{}", line(1, 7), line(7, 2))).ok().json();
+    assert_eq!((answer["accepted"].as_u64(), answer["rejected"].as_u64()), (Some(1), Some(2)), "{answer}");
+    service.csv(events, line(3, 7)).ok();
+    service.csv(events, format!("{swapped}{}", line(7, 4))).ok();
+    let says = |service: &Service| service.csv(events, line(5, 7)).refused(400, "bad_body");
+    assert!(says(&service).contains("it has no header, and"), "{}", says(&service));
+    service.end().succeeds();
+    let service = Service::start(&place, "online");
+    says(&service);
+    service.csv(events, format!("{named}{}", line(5, 7))).ok();
+}
+
 #[test]
 fn what_is_wrong_is_refused_by_name_and_harms_nothing() {
     let place = Place::new();

@@ -131,6 +131,60 @@ fn a_wide_file_has_the_tables_of_a_long_one() {
     assert_eq!(place.names("charts").len(), 2, "{:?}", place.names("charts"));
 }
 
+/// The parts of `split -l`: names of columns are not made of values.
+#[test]
+fn parts_of_a_wide_file_have_the_header_of_the_first() {
+    let place = Place::new();
+    place.write("xaa.csv", "time,pump_1,pump_2\n2026-03-01 10:00,5,6\n2026-03-01 10:05,5,6\n");
+    place.write("xab.csv", "2026-03-01 10:10,7,8\n2026-03-01 10:15,9,9.5\n");
+    place.write("xac.csv", "2026-03-01 10:20,6.5,7.375\n");
+    let run = |words: &str| place.run(&format!("run sensors {words} --layout wide --tables sensor_summary --out out"));
+    for words in ["'data=x*.csv' --header first", "data=xaa.csv --then 'data=xab.csv data=xac.csv' --header first -w 2"] {
+        run(words).succeeds();
+        let summary = place.read("out/sensor_summary.csv");
+        let rows: Vec<Vec<&str>> = summary.lines().skip(1).map(|row| row.split(',').collect()).collect();
+        assert_eq!(rows.len(), 2, "{summary}");
+        assert_eq!(rows.iter().map(|row| (row[0], row[4], row[8])).collect::<Vec<_>>(), [("pump_1", "5", "6.5"), ("pump_2", "5", "7.375")]);
+    }
+    run("'data=x*.csv'").fails().names(&["\"xab.csv\": it has no header", "\"xaa.csv\""]);
+    for file in ["xab.csv", "xac.csv"] {
+        let failure = run(&format!("data={file}")).fails().names(&[&format!("{file:?}"), "is no header"]);
+        assert!(failure.hint.is_some_and(|hint| hint.contains("--header first")));
+    }
+}
+
+#[test]
+fn a_wide_file_with_a_second_header_is_refused_by_its_place() {
+    let place = Place::new();
+    for other in ["time,pump_2,pump_1", "time,pump_3,pump_4"] {
+        place.write("wide.csv", format!("time,pump_1,pump_2\n2026-03-01 10:00,5,6\n{other}\n2026-03-01 10:05,6,5\n"));
+        let failure = place.run("run sensors data=wide.csv --layout wide --out out").fails();
+        failure.names(&["\"wide.csv\": line 3 is a second header, with other columns than the one in line 1"]);
+    }
+    assert!(!place.has("out/sensor_summary.csv"));
+}
+
+#[test]
+fn what_is_known_of_a_wide_file_is_said() {
+    let place = Place::new();
+    place.write("l.csv", b"time,K\xfc\n2026-03-01 08:00,1\n");
+    let failure = place.run("run sensors data=l.csv --layout wide --out out").fails().names(&["\"l.csv\"", "column 2 is no UTF-8"]);
+    assert!(failure.hint.is_some_and(|hint| hint.contains("--encoding windows-1252")));
+    place.run("run sensors data=l.csv --layout wide --encoding windows-1252 --out out").succeeds();
+    assert!(place.read("out/sensor_summary.csv").contains("\nKü,Kü,"));
+    place.write("wide.csv", "timestamp,temperature,humidity\n2026-03-01 08:00,12.5,60\n");
+    let failure = place.run("run sensors data=wide.csv").fails().names(&["does not name sensor_uuid, sensor_value"]);
+    assert!(failure.hint.is_some_and(|hint| hint.contains("--layout wide")));
+    let seen = place.run("check sensors data=wide.csv --layout wide").succeeds().stdout;
+    for (field, origin) in [
+        ("timestamp", "is column 1, \"timestamp\""),
+        ("sensor_uuid", "is the name of each other column"),
+        ("sensor_value", "is in each other"),
+    ] {
+        assert!(seen.lines().any(|line| line.trim_start().starts_with(field) && line.contains(origin)), "{seen}");
+    }
+}
+
 #[test]
 fn what_is_not_wide_is_refused_by_name() {
     let place = Place::new();

@@ -431,6 +431,7 @@ impl Reading {
             self.accepted_reported = done.accepted;
             self.refused_reported = refused;
             done.lines = reader.lines_read();
+            (done.members, done.second_header) = (reader.members_read(), reader.second_header());
             report(progress);
             let members = reader.passed_over();
             if !members.is_empty() {

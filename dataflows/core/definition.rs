@@ -42,6 +42,8 @@ pub struct Input {
     pub mapping: Mapping,
     /// How its files are read.
     pub files: FileOptions,
+    /// What may be said of files whose header lacks fields: what kind of file it could be, and the flag that says so.
+    pub other_layout: Option<&'static str>,
     /// Reads a record as the dataflow does, and returns its time: for those who look at data before it is read.
     pub read: fn(Raw<'_>, &Context) -> Result<Option<Moment>, Refusal>,
 }
@@ -58,6 +60,7 @@ impl Input {
             kind: InputKind::Records,
             mapping: Mapping::default(),
             files: FileOptions::default(),
+            other_layout: None,
             read,
         }
     }
@@ -73,6 +76,7 @@ impl Input {
             kind: InputKind::Datasets(files),
             mapping: Mapping::default(),
             files: FileOptions::default(),
+            other_layout: None,
             read,
         }
     }
@@ -91,6 +95,12 @@ impl Input {
     #[must_use]
     pub fn shaped(&self, shape: &Shape) -> Input {
         Input { mapping: shape.mapping.clone(), files: shape.files.clone(), ..self.clone() }
+    }
+
+    /// With what may be said of files whose header lacks fields.
+    #[must_use]
+    pub fn or_with(self, other_layout: &'static str) -> Input {
+        Input { other_layout: Some(other_layout), ..self }
     }
 
     /// A run may do without it.

@@ -271,6 +271,8 @@ pub struct Columns {
     pub head_lines: u64,
     /// Where each cell is a record.
     pub wide: Option<WideColumns>,
+    /// Each line is a record, whatever it looks like: none is a second header.
+    pub lines_only: bool,
 }
 
 /// The columns of a wide file.
@@ -288,7 +290,7 @@ impl Columns {
     /// The columns of a file without a header: these fields, by their places.
     pub fn by_place(delimiter: u8, places: &[usize]) -> Columns {
         let places = places.iter().map(|place| Some(*place)).collect();
-        Columns { delimiter, places, copies: Vec::new(), header: false, head_bytes: 0, head_lines: 0, wide: None }
+        Columns { delimiter, places, copies: Vec::new(), header: false, head_bytes: 0, head_lines: 0, wide: None, lines_only: false }
     }
 }
 
@@ -431,6 +433,27 @@ pub trait SplitReader {
     fn passed_over(&mut self) -> Vec<String> {
         Vec::new()
     }
+
+    /// Of an archive, how many of its files have been read.
+    fn members_read(&self) -> Option<u64> {
+        None
+    }
+
+    /// The first second header that was found.
+    fn second_header(&self) -> Option<SecondHeader> {
+        None
+    }
+}
+
+/// A header within a file of CSV whose columns are others than those of the file. Lines behind it are refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecondHeader {
+    /// The file of an archive that it stands in.
+    pub member: Option<String>,
+    /// Its line in the split, or in the archive's file, from 0.
+    pub line: u64,
+    /// The line, from 1, in which the file's own header ends; 0 where it has none.
+    pub own_line: u64,
 }
 
 /// What readers report about splits; gathered by the worker that feeds.
@@ -516,4 +539,8 @@ pub struct Done {
     pub notice: Notice,
     /// Of a dataset that was delivered: that nothing of it could be read.
     pub unread: Option<UnreadDataset>,
+    /// Of an archive, how many of its files were read.
+    pub members: Option<u64>,
+    /// The first second header, behind which lines were refused.
+    pub second_header: Option<SecondHeader>,
 }

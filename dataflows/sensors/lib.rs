@@ -98,7 +98,8 @@ impl Dataflow for Sensors {
             about: "piecewise regressions and anomalies of sensors, from their measurements",
             inputs: vec![
                 Input::records::<Name>(MAPPING, "the names of sensors").optional(),
-                Input::records::<Measurement>(DATA, "measurements, in any number of files"),
+                Input::records::<Measurement>(DATA, "measurements, in any number of files")
+                    .or_with("if it has a column for each sensor, say so: --layout wide"),
             ],
             settings: vec![
                 setting("timezone", "IANA", "Europe/Berlin", "the zone of times without an offset, and of local hours and weeks"),

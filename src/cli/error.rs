@@ -92,7 +92,7 @@ impl From<EngineError> for CliError {
                 return CliError { message: message.clone(), hint: hint.clone(), code: *code };
             }
             EngineError::Ingest(IngestError::NoDatasets { .. }) => "give a folder of datasets, or a file of jobs",
-            EngineError::Ingest(IngestError::NotFound { .. }) => "check the path; a glob must be quoted from the shell",
+            EngineError::Ingest(IngestError::NotFound { .. }) => "check the path",
             EngineError::Rejected { .. } => "nothing was written; look at the input, or allow more",
             EngineError::Read(error) => error.hint.as_deref().unwrap_or("nothing was written; run again when the file can be read"),
             EngineError::Ingest(IngestError::Io { source, .. }) if let Some(changed) = Changed::of(source) => changed.hint(),

@@ -10,10 +10,11 @@
 use super::errors::EngineError;
 use super::gather::{EpochReports, Gathered};
 use super::job::Job;
-use super::notices::Notices;
+use super::notices::{Notices, unusable};
 use super::routes::Routes;
 use super::summary::{Progress, Summary};
 use super::unread::Unread;
+use crate::ingest::IngestError;
 use crate::ingest::plan::Plan;
 use crate::ingest::read::FileOpener;
 use crate::ingest::rejected::there;
@@ -53,6 +54,8 @@ pub struct Commit {
     pub rejected: Vec<RowBatch>,
     /// A file that has records of which none could be read, where there is one.
     pub unread: Option<Unread>,
+    /// Why a file can't be used, where that showed when it was read.
+    pub unusable: Option<IngestError>,
     /// It was applied before, by another run.
     pub is_replay: bool,
 }
@@ -227,7 +230,8 @@ impl Hosted {
         // Of batches that are applied as one, what left again was never there.
         let rejected = if is_replay { there(rejected) } else { rejected };
         let unread = notices.unread(&reports);
-        Commit { dataflow: self.place, summary, changes, rejected, unread, is_replay }
+        let unusable = unusable(&plan, &reports.done, &summary.passed_over);
+        Commit { dataflow: self.place, summary, changes, rejected, unread, unusable, is_replay }
     }
 
     /// An error as soon as more is refused than may be, and not when all the rest has been read.

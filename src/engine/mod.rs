@@ -26,6 +26,7 @@ pub use workers::Passing;
 
 use crate::cluster::Cluster;
 use crate::ingest::batch::{Arrival, Batch};
+use crate::ingest::header::{Purpose, SeenHeaders};
 use crate::ingest::plan::{self, Plan};
 use crate::interrupt;
 use crate::points::Dropped;
@@ -85,12 +86,17 @@ pub fn run<D: Driver>(job: &Job, cluster: &Cluster, mut driver: D) -> Result<Opt
     on_workers(std::slice::from_ref(job), cluster, Passing::Values, move |worker, core: &mut Core| {
         let mut complete = Vec::new();
         let mut epoch = 0;
+        let mut headers = SeenHeaders::default();
         driver.begin()?;
         while let Some(next) = driver.next()? {
             let arrived = Instant::now();
             epoch += 1;
             let (mut plan, is_replay) = match next {
-                Next::Batch(batch) => (plan::plan(&definition, &batch, arrival(accept_from))?, false),
+                Next::Batch(batch) => {
+                    let plan = plan::plan_behind(&definition, &batch, arrival(accept_from), Purpose::Run, &headers)?;
+                    headers.add(&plan.headers);
+                    (plan, false)
+                }
                 Next::Planned(plan) => (plan, false),
                 Next::Replay(until, plan) => {
                     epoch = until;
@@ -111,6 +117,9 @@ pub fn run<D: Driver>(job: &Job, cluster: &Cluster, mut driver: D) -> Result<Opt
                 }
             }
             for mut commit in complete.drain(..) {
+                if let Some(error) = commit.unusable.take().filter(|_| !is_replay) {
+                    return Err(error.into());
+                }
                 match commit.unread.take() {
                     Some(unread) if !any_may_be_refused && !is_replay => return Err(EngineError::Unread(unread)),
                     _ => driver.commit(commit)?,

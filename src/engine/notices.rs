@@ -1,15 +1,16 @@
-//! What people should know of a batch: fields that none of its objects names, times that were read in a default zone, and files and
-//! datasets of which nothing could be read.
+//! What people should know of a batch: fields that none of its objects names, times that were read in a default zone, files and
+//! datasets of which nothing could be read, and files that turned out to be of no use.
 
 use super::gather::EpochReports;
 use super::job::Job;
 use super::unread::Unread;
+use crate::ingest::IngestError;
 use crate::ingest::nearest::{map_flag, nearest};
 use crate::ingest::plan::Plan;
 use retally_core::contract::Input;
 use retally_core::noticed::Notice;
 use retally_core::record::{Field, Presence};
-use retally_core::split::{Done, Location, UnreadDataset};
+use retally_core::split::{Done, Location, SecondHeader, UnreadDataset};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -131,6 +132,41 @@ impl<'b> Notices<'b> {
         let split = usize::try_from(splits.start).ok().and_then(|place| self.plan.splits.get(place));
         split.is_some_and(|split| matches!(split.location, Location::Dataset(_)))
     }
+}
+
+/// Why the first file can't be used of which that showed when it was read: a second header in it, or, of an archive, no file that is read.
+pub fn unusable(plan: &Plan, done: &[Done], passed_over: &[String]) -> Option<IngestError> {
+    if done.iter().all(|done| done.second_header.is_none() && done.members.is_none_or(|members| members > 0)) {
+        return None;
+    }
+    let ends = plan.files.iter().skip(1).map(|file| file.first_split).chain([plan.splits.len() as u64]);
+    let second = plan.files.iter().zip(ends).find_map(|(file, end)| {
+        let mut done: Vec<&Done> = done.iter().filter(|done| (file.first_split..end).contains(&done.sequence)).collect();
+        done.sort_unstable_by_key(|done| done.sequence);
+        let at = done.iter().position(|done| done.second_header.is_some())?;
+        let SecondHeader { member, line, own_line } = done.get(at)?.second_header.clone()?;
+        let before: u64 = done.iter().take(at).map(|done| done.lines).sum();
+        let (path, before) = match member {
+            Some(member) => (format!("{}/{member}", file.name), 0),
+            None => (file.name.clone(), before),
+        };
+        Some(IngestError::SecondHeader { path, line: before + line + 1, own_line })
+    });
+    second.or_else(|| without_members(plan, done, passed_over))
+}
+
+/// The first archive of an input that has nothing but archives, of whose files none is read. A folder that is the table of an input may be
+/// empty.
+fn without_members(plan: &Plan, done: &[Done], passed_over: &[String]) -> Option<IngestError> {
+    let split = |sequence: u64| plan.splits.get(usize::try_from(sequence).ok()?);
+    plan.files.iter().filter(|_| !plan.is_of_folder).find_map(|file| {
+        let is_of_input = |done: &&Done| split(done.sequence).is_some_and(|split| split.input == file.input);
+        let members: Option<u64> = done.iter().filter(is_of_input).map(|done| done.members).sum();
+        let Location::File(archive) = &split(file.first_split).filter(|_| members == Some(0))?.location else { return None };
+        let within = |name: &String| Some(name.strip_prefix(&archive.location)?.strip_prefix('/')?.to_string());
+        let passed_over: Vec<String> = passed_over.iter().filter_map(within).collect();
+        (!passed_over.is_empty()).then(|| IngestError::NoMember { path: file.name.clone(), passed_over })
+    })
 }
 
 fn sum(counts: &[(u64, u64)], splits: &Range<u64>) -> (u64, u64) {

@@ -6,7 +6,7 @@
 
 use super::could_not;
 use super::file::InputFile;
-use super::header::Headers;
+use super::header::{Headers, Purpose, Seen};
 use super::lexer::Lexer;
 use super::look::Looker;
 use super::members::{self, Piece, Stop};
@@ -14,7 +14,7 @@ use super::unpack::{Counted, too_large, unpacked};
 use super::version::{Guard, guarded};
 use crate::shown;
 use retally_core::contract::Input;
-use retally_core::split::{Archive, Line, Packing, SourceFile, SplitError, SplitReader};
+use retally_core::split::{Archive, Line, Packing, SecondHeader, SourceFile, SplitError, SplitReader};
 use std::cell::RefCell;
 use std::io::{self, Cursor, Read};
 use std::rc::Rc;
@@ -44,6 +44,8 @@ pub struct ArchiveReader {
     /// Lines of the files before it.
     lines: u64,
     passed_over: Vec<String>,
+    members_read: u64,
+    second_header: Option<SecondHeader>,
 }
 
 struct Member {
@@ -63,7 +65,7 @@ impl ArchiveReader {
         cancelled: Arc<AtomicBool>,
     ) -> io::Result<ArchiveReader> {
         let Walk { pieces, guard, read } = Walk::start(source, archive, packing, range)?;
-        let (looker, headers) = (Looker::new(input), Headers::default());
+        let (looker, headers) = (Looker::new(input), Headers::new(Purpose::Run, Seen::default()));
         let path = source.location.clone();
         Ok(ArchiveReader {
             path,
@@ -77,6 +79,8 @@ impl ArchiveReader {
             member: None,
             lines: 0,
             passed_over: Vec::new(),
+            members_read: 0,
+            second_header: None,
         })
     }
 
@@ -86,6 +90,9 @@ impl ArchiveReader {
             let more = lexer.read(&mut |line| each(Line { member: Some(name), ..line }))?;
             if !more {
                 self.lines += lexer.lines();
+                if let Some((line, own_line)) = lexer.second_header().filter(|_| self.second_header.is_none()) {
+                    self.second_header = Some(SecondHeader { member: Some(name.clone()), line, own_line });
+                }
                 self.member = None;
             }
             return Ok(true);
@@ -98,7 +105,8 @@ impl ArchiveReader {
             Ok(Ok(Piece::Begin(name, kind))) => {
                 let stream = MemberStream::new(&self.pieces);
                 let (mut found, stream) = self.looker.look(&name, Some(kind.content), unpacked(stream, kind.packing)?)?;
-                self.headers.add(&name, &mut found.format, self.looker.input().files.first_header)?;
+                self.headers.add(&name, &mut found.format, self.looker.input(), 1)?;
+                self.members_read += 1;
                 self.member = Some(Member { name, lexer: Lexer::new(stream, u64::MAX, &found.format, self.looker.input(), true) });
             }
             Ok(Err(error)) => return Err(error),
@@ -134,6 +142,14 @@ impl SplitReader for ArchiveReader {
     fn passed_over(&mut self) -> Vec<String> {
         std::mem::take(&mut self.passed_over)
     }
+
+    fn members_read(&self) -> Option<u64> {
+        Some(self.members_read)
+    }
+
+    fn second_header(&self) -> Option<SecondHeader> {
+        self.second_header.clone()
+    }
 }
 
 /// A thread that takes the files out of an archive.
@@ -166,10 +182,20 @@ impl Walk {
     }
 }
 
+/// What a walk through an archive found.
+#[derive(Debug, Default)]
+pub struct Members {
+    /// How many files are read.
+    pub read: u64,
+    /// The names of those that are passed over.
+    pub passed_over: Vec<String>,
+}
+
 /// Unpacks the files of an archive, up to so many bytes of all together, and keeps nothing of them.
-pub fn check(source: &SourceFile, archive: Archive, packing: Packing, range: (u64, u64), bytes_max: u64) -> io::Result<()> {
+pub fn check(source: &SourceFile, archive: Archive, packing: Packing, range: (u64, u64), bytes_max: u64) -> io::Result<Members> {
     let Walk { pieces, guard, .. } = Walk::start(source, archive, packing, range)?;
     let mut left = bytes_max;
+    let mut members = Members::default();
     loop {
         let piece = pieces.borrow().recv();
         match piece {
@@ -177,10 +203,12 @@ pub fn check(source: &SourceFile, archive: Archive, packing: Packing, range: (u6
                 let mut member = unpacked(MemberStream::new(&pieces), kind.packing)?.take(left.saturating_add(1));
                 let bytes = io::copy(&mut member, &mut io::sink())?;
                 left = left.checked_sub(bytes).ok_or_else(|| too_large(bytes_max))?;
+                members.read += 1;
             }
-            Ok(Ok(Piece::Bytes(_) | Piece::End | Piece::PassedOver(_))) => {}
+            Ok(Ok(Piece::PassedOver(name))) => members.passed_over.push(name),
+            Ok(Ok(Piece::Bytes(_) | Piece::End)) => {}
             Ok(Err(error)) => return Err(error),
-            Err(_) => return guarded(guard.as_ref(), Ok(false)).map(|_| ()),
+            Err(_) => return guarded(guard.as_ref(), Ok(false)).map(|_| members),
         }
     }
 }

@@ -7,12 +7,13 @@
 //! [`check_split`] does not look into datasets: one that can't be read fails alone, and its table says so. A body that is not packed has no
 //! limit here: it is in memory already.
 
-use super::archive;
+use super::archive::{self, Members};
 use super::batch::Body;
 use super::file::InputFile;
 use super::format::Content;
 use super::look::Looker;
 use super::unpack::{all_within, too_large, unpacked};
+use super::within::Within;
 use super::{IngestError, SPLIT_BYTES};
 use bytes::Bytes;
 use retally_core::split::{Format, Packing, SourceFile, Split};
@@ -48,8 +49,14 @@ pub(super) fn look(body: &Body, looker: &Looker, unpacked_bytes_max: u64) -> Res
         bytes
     };
     let format = found.format;
-    let whole = matches!(format, Format::Json { .. }) || (content == Content::Csv && memchr::memchr(b'"', &bytes).is_some());
-    let cuts = if whole { Vec::new() } else { cuts(&bytes) };
+    let hides_lines =
+        |columns| memchr::memchr(b'"', &bytes).is_some() || Within::new(columns, looker.input()).is_some_and(|it| it.is_in(&bytes));
+    let cuts = match &format {
+        _ if bytes.len() as u64 <= SPLIT_BYTES => Vec::new(),
+        Format::Json { .. } => Vec::new(),
+        Format::Csv(columns) if hides_lines(columns) => Vec::new(),
+        _ => cuts(&bytes),
+    };
     Ok(Looked { format, bytes, cuts })
 }
 
@@ -73,8 +80,8 @@ fn unpack(stream: impl Read + 'static, packing: Packing, bytes_max: u64) -> io::
 }
 
 /// Unpacks a split of a packed file or of an archive to its end, and keeps nothing of it: what is wrong with it shows before any of it
-/// reaches a dataflow.
-pub(super) fn check_split(split: &Split, file: &SourceFile, unpacked_bytes_max: u64) -> Result<(), IngestError> {
+/// reaches a dataflow. Returns what it found in an archive.
+pub(super) fn check_split(split: &Split, file: &SourceFile, unpacked_bytes_max: u64) -> Result<Members, IngestError> {
     let (name, packing) = (&file.location, split.packing);
     let checked = || {
         if let Format::Archive(archive) = split.format {
@@ -90,7 +97,7 @@ pub(super) fn check_split(split: &Split, file: &SourceFile, unpacked_bytes_max: 
         match last.0 {
             _ if bytes > unpacked_bytes_max => Err(too_large(unpacked_bytes_max)),
             Some(byte) if end.is_some() && byte != b'\n' => Err(io::Error::new(ErrorKind::InvalidData, "it is cut within a line")),
-            _ => Ok(()),
+            _ => Ok(Members::default()),
         }
     };
     checked().map_err(|error: io::Error| match error.kind() {
@@ -305,6 +312,18 @@ mod tests {
         let mut broken = archive.to_vec();
         broken[at + packed.len() - 8..at + packed.len()].fill(0x55);
         broken
+    }
+
+    #[test]
+    fn an_archive_without_a_file_of_input_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("upload.zip");
+        let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        zip.start_file("README.md", zip::write::SimpleFileOptions::default()).unwrap();
+        std::fs::write(&path, zip.finish().unwrap().into_inner()).unwrap();
+        let plan = planned(Source::Path(path.display().to_string())).unwrap();
+        let error = plan.check_packed(UNPACKED_BYTES_MAX).unwrap_err();
+        assert!(matches!(&error, IngestError::NoMember { passed_over, .. } if *passed_over == ["README.md"]), "{error}");
     }
 
     #[test]

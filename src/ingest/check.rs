@@ -8,7 +8,7 @@ use retally_core::contract::{Graph, Input, InputKind};
 use retally_core::ids::Ids;
 use retally_core::mapping::{Origin, Rule};
 use retally_core::record::{Context, Refusal, texts};
-use retally_core::split::{Archive, Format, Line, Location, Opener, Split, SplitError};
+use retally_core::split::{Archive, Columns, Format, Line, Location, Opener, Split, SplitError};
 use retally_core::texts::Texts;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -192,6 +192,15 @@ fn origin(input: &Input, place: usize, split: &Split) -> String {
     let mut text = match (&origin, &split.format) {
         (Origin::Constant(value), _) => format!("is always {value:?}"),
         (Origin::Absent, _) => "is not there".into(),
+        (_, Format::Csv(Columns { wide: Some(wide), .. })) => {
+            let shared = wide.names.get(wide.shared).map(String::as_str).unwrap_or_default();
+            match place {
+                _ if place == wide.fields.line => format!("is column {}, {shared:?}", wide.shared + 1),
+                _ if place == wide.fields.column => "is the name of each other column".into(),
+                _ if place == wide.fields.cell => "is in each other column".into(),
+                _ => "is not there".into(),
+            }
+        }
         (_, Format::Csv(columns)) => {
             let from = columns.copies.iter().find(|(_, to)| *to == place).map_or(place, |(from, _)| *from);
             match columns.places.iter().position(|column| *column == Some(from)) {

@@ -6,6 +6,7 @@
 
 use super::RECORD_BYTES_MAX;
 use super::blocks::Blocks;
+use super::within::Within;
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder, Terminator};
 use memchr::memchr;
 use retally_core::contract::Input;
@@ -20,6 +21,8 @@ pub const QUOTED_BYTES_MAX: usize = 1 << 20;
 const TOO_LONG: &str = "the line is longer than 64 MiB";
 const TOO_FEW: &str = "the line has fewer columns than the header";
 const TOO_MANY: &str = "the line has more columns than are expected";
+const SECOND_HEADER: &str = "the line is a second header, with other columns than the file's";
+const BEHIND_HEADER: &str = "the line stands behind a second header, and its columns are not known";
 
 /// Reads CSV.
 pub struct Csv<R> {
@@ -32,6 +35,10 @@ pub struct Csv<R> {
     head_bytes: u64,
     /// Cuts records with quotes.
     quoting: Reader,
+    /// Tells headers among the lines.
+    within: Option<Within>,
+    /// The line that is one, with other columns. From there on, all are refused.
+    second_header: Option<u64>,
 }
 
 /// How columns become fields.
@@ -48,7 +55,15 @@ impl<R: Read> Csv<R> {
         let (head_bytes, lines) = if at_file_start { (columns.head_bytes, columns.head_lines) } else { (0, 0) };
         // A carriage return is the end of a line with the newline behind it, and of nothing without: fields are trimmed.
         let quoting = ReaderBuilder::new().delimiter(columns.delimiter).terminator(Terminator::Any(b'\n')).build();
-        Csv { blocks: Blocks::new(stream), shape: Shape::new(columns, input), until, lines, head_bytes, quoting }
+        let within = Within::new(&columns, input);
+        let shape = Shape::new(columns, input);
+        Csv { blocks: Blocks::new(stream), shape, until, lines, head_bytes, quoting, within, second_header: None }
+    }
+
+    /// The first second header: its line, and the one in which the file's own ends, from 1; 0 where it has none.
+    pub fn second_header(&self) -> Option<(u64, u64)> {
+        let Columns { header, head_lines, .. } = self.shape.columns;
+        Some((self.second_header?, if header { head_lines } else { 0 }))
     }
 
     /// Lines read.
@@ -98,8 +113,15 @@ impl<R: Read> Csv<R> {
             let number = self.lines;
             self.lines += 1;
             let line = line.strip_suffix(b"\r").unwrap_or(line);
-            if !line.trim_ascii().is_empty() {
-                self.shape.split(line, &mut slots, |record| each(Line { member: None, number, bytes: line, record }));
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
+            if self.second_header.is_none() && self.within.as_ref().is_some_and(|within| within.is_other(line)) {
+                self.second_header = Some(number);
+            }
+            match refused_by(self.second_header, number) {
+                Some(why) => each(Line { member: None, number, bytes: line, record: Err(why) }),
+                None => self.shape.split(line, &mut slots, |record| each(Line { member: None, number, bytes: line, record })),
             }
         }
         if used == 0 && bytes.len() >= RECORD_BYTES_MAX {
@@ -138,10 +160,14 @@ impl<R: Read> Csv<R> {
                     self.lines += memchr::memchr_iter(b'\n', raw).count() as u64 + u64::from(!raw.ends_with(b"\n"));
                     let columns: Vec<&[u8]> = slices(&fields, ends.get(..columns).unwrap_or_default());
                     let line = raw.trim_ascii_end();
-                    if !line.is_empty() {
-                        let mut slots = Vec::new();
-                        self.shape
-                            .arrange(columns.into_iter(), &mut slots, |record| each(Line { member: None, number, bytes: line, record }));
+                    if self.second_header.is_none() && self.within.as_ref().is_some_and(|within| within.are_other(&columns)) {
+                        self.second_header = Some(number);
+                    }
+                    let mut each = |record: Result<Raw<'_>, &str>| each(Line { member: None, number, bytes: line, record });
+                    match refused_by(self.second_header, number) {
+                        _ if line.is_empty() => {}
+                        Some(why) => each(Err(why)),
+                        None => self.shape.arrange(columns.into_iter(), &mut Vec::new(), each),
                     }
                     self.blocks.consume(length);
                 }
@@ -176,6 +202,11 @@ impl<R: Read> Csv<R> {
             self.blocks.fill()?;
         }
     }
+}
+
+/// Why a line is refused, where a second header stands before it, or is it.
+fn refused_by(second_header: Option<u64>, number: u64) -> Option<&'static str> {
+    second_header.map(|second| if second == number { SECOND_HEADER } else { BEHIND_HEADER })
 }
 
 /// What can be cut from the beginning of a buffer.

@@ -1,8 +1,10 @@
 //! Packed text that several workers can read: zstd frames, of which some begin with a line, and at the end a list of where these are.
 //!
 //! It is a `.zst` file like any other: the list stands in a frame that is passed over by whoever unpacks it. Only files that this program has
-//! kept are cut so: where a line begins depends on quotes, and who packs them has read them all.
+//! kept are cut so: where a line begins depends on quotes, and who packs them has read them all. So it is with a line that may be a header:
+//! who does not know it would not know the columns of those behind it.
 
+use super::within::Suspects;
 use memchr::{memchr, memrchr};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
@@ -34,6 +36,8 @@ pub struct Packer<W> {
     /// Whether newlines may be in quotes, as in CSV, and whether they may from here on.
     has_quotes: bool,
     is_quoted: bool,
+    /// Tells lines that may be headers.
+    suspects: Suspects,
 }
 
 impl<W: Write> Packer<W> {
@@ -42,7 +46,8 @@ impl<W: Write> Packer<W> {
         let mut compressor = zstd::bulk::Compressor::new(PACKING_LEVEL)?;
         compressor.set_parameter(zstd::zstd_safe::CParameter::ChecksumFlag(true))?;
         let text = Vec::with_capacity(FRAME_BYTES);
-        Ok(Packer { to, compressor, text, at: 0, cuts: Vec::new(), at_line: true, has_quotes, is_quoted: false })
+        let suspects = Suspects::default();
+        Ok(Packer { to, compressor, text, at: 0, cuts: Vec::new(), at_line: true, has_quotes, is_quoted: false, suspects })
     }
 
     /// Writes a frame of the first bytes of the text.
@@ -52,7 +57,10 @@ impl<W: Write> Packer<W> {
         if self.at_line && self.at > 0 {
             self.cuts.push(self.at);
         }
-        self.is_quoted |= self.has_quotes && memchr(b'"', &self.text).is_some();
+        if self.has_quotes && !self.is_quoted {
+            // A frame that begins within a line has no other lines, or the end of the text.
+            self.is_quoted = memchr(b'"', &self.text).is_some() || self.suspects.look(&self.text);
+        }
         self.at_line = self.text.ends_with(b"\n") && !self.is_quoted;
         self.to.write_all(&frame)?;
         self.at += frame.len() as u64;

@@ -186,6 +186,11 @@ mod tests {
             assert_eq!(format(values), Format::Json { wrapper: None }, "{values}");
         }
         assert_eq!(format(r#"{"Records":[{"id":1}]}"#), Format::Json { wrapper: Some("Records".into()) });
+        assert_eq!(format(r#"{ "Records" : [ ] }"#), Format::Json { wrapper: Some("Records".into()) }, "of a quiet hour");
+        for record in [r#"{"tags":[],"x":1}"#, r#"{"id":[]}"#, r#"{"tags":[]"#] {
+            let is_wrapped = matches!(format(record), Format::Json { wrapper: Some(_) });
+            assert_eq!(is_wrapped, !record.contains("x") && !record.contains("id"), "{record}");
+        }
         assert_eq!(json_format(b"{\"id\":", false, &context), None);
         assert_eq!(json_format(b" ", false, &context), None);
     }

@@ -6,6 +6,7 @@
 
 use super::IngestError;
 use super::csv::Shape;
+use super::names::{names, sought};
 use super::nearest::{map_flag, nearest};
 use csv::{ByteRecord, ReaderBuilder, Terminator};
 use retally_core::calendar::Calendar;
@@ -13,48 +14,142 @@ use retally_core::contract::Input;
 use retally_core::mapping::Origin;
 use retally_core::record::{Context, Presence};
 use retally_core::split::{Columns, Format};
+use std::collections::BTreeMap;
 
 /// What may stand between columns, the usual one first.
 const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
 /// What an error shows of a header.
 const COLUMNS_SHOWN_MAX: usize = 40;
 const CELL_CHARS_SHOWN_MAX: usize = 60;
+/// What to do about a file without a header.
+pub(super) const FIRST_HEADER_HINT: &str = "--header first says that the header of the first file counts for all";
+
+/// What the files of an input are planned for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be read once: a file may have the header of one that came earlier.
+    Run,
+    /// To be kept, and read again by itself.
+    Keep,
+    /// They were planned before, maybe together with others: what was taken then is taken now.
+    Again,
+}
+
+/// What is known of the headers of an input's files that came with batches before.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// The first file with a header, and its columns.
+    first: Option<(String, Columns)>,
+    /// The first one whose columns are not in the order of the fields.
+    reordered: Option<String>,
+    /// Some had no header, and their columns were in the order of the fields.
+    any_without: bool,
+}
+
+impl Seen {
+    /// Adds what was seen after it.
+    pub fn add(&mut self, later: &Seen) {
+        self.first = self.first.take().or_else(|| later.first.clone());
+        self.reordered = self.reordered.take().or_else(|| later.reordered.clone());
+        self.any_without |= later.any_without;
+    }
+}
+
+/// The headers of the files of several inputs, by the inputs' places.
+#[derive(Clone, Debug, Default)]
+pub struct SeenHeaders(BTreeMap<usize, Seen>);
+
+impl SeenHeaders {
+    /// Adds what was seen after it.
+    pub fn add(&mut self, later: &SeenHeaders) {
+        later.0.iter().for_each(|(input, seen)| self.0.entry(*input).or_default().add(seen));
+    }
+
+    /// Likewise, of one input.
+    pub fn add_of(&mut self, input: usize, headers: &Headers) {
+        self.0.entry(input).or_default().add(&headers.own);
+    }
+
+    /// Those of an input.
+    pub fn of(&self, input: usize) -> Seen {
+        self.0.get(&input).cloned().unwrap_or_default()
+    }
+}
 
 /// Whether the files of an input have a header: all or none.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Headers {
-    with: Option<(String, Columns)>,
+    purpose: Purpose,
+    before: Seen,
+    own: Seen,
     without: Option<String>,
-    /// Some may, and others not: they came with batches of their own.
-    any: bool,
 }
 
 impl Headers {
-    /// Of files that came with several batches.
-    pub fn any() -> Headers {
-        Headers { any: true, ..Headers::default() }
+    /// Of files that came after others.
+    pub fn new(purpose: Purpose, before: Seen) -> Headers {
+        Headers { purpose, before, own: Seen::default(), without: None }
     }
 
     /// Adds a file. Where the header of the first one counts for all, a file without one gets its columns.
-    pub fn add(&mut self, name: &str, format: &mut Format, first_header: bool) -> Result<(), IngestError> {
+    pub fn add(&mut self, name: &str, format: &mut Format, input: &Input, sign: isize) -> Result<(), IngestError> {
         let Format::Csv(columns) = format else { return Ok(()) };
         if columns.places.is_empty() {
             // It holds nothing.
-        } else if columns.header {
-            self.with.get_or_insert_with(|| (name.into(), columns.clone()));
-        } else if let Some((_, first)) = self.with.as_ref().filter(|_| first_header) {
-            *columns = Columns { head_bytes: columns.head_bytes, head_lines: columns.head_lines, ..first.clone() };
             return Ok(());
-        } else {
-            self.without.get_or_insert_with(|| name.into());
         }
-        match (&self.with, &self.without) {
-            (Some((with, _)), Some(without)) if !self.any => {
+        if columns.header {
+            self.own.first.get_or_insert_with(|| (name.into(), columns.clone()));
+            if !is_in_order(columns, input) {
+                self.own.reordered.get_or_insert_with(|| name.into());
+            }
+        } else {
+            // What is kept must not need a file of another batch, which may be taken back.
+            let before = self.before.first.as_ref().filter(|_| self.purpose == Purpose::Run);
+            if let Some((_, first)) = self.own.first.as_ref().or(before).filter(|_| input.files.first_header) {
+                *columns = Columns { head_bytes: columns.head_bytes, head_lines: columns.head_lines, ..first.clone() };
+                return Ok(());
+            }
+            self.check_without(name, columns, sign)?;
+            self.without.get_or_insert_with(|| name.into());
+            self.own.any_without = true;
+        }
+        match (&self.own.first, &self.without) {
+            (Some((with, _)), Some(without)) if self.purpose != Purpose::Again => {
                 Err(IngestError::MixedHeaders { with: with.clone(), without: without.clone() })
             }
             _ => Ok(()),
         }
     }
+
+    /// An error where a file needs a header, and none counts for it.
+    fn check_without(&self, name: &str, columns: &Columns, sign: isize) -> Result<(), IngestError> {
+        if self.purpose == Purpose::Again || self.own.first.is_some() {
+            return Ok(());
+        }
+        // What is taken back was delivered in the order of the fields.
+        let is_known = sign < 0 && self.before.any_without;
+        if let Some(with) = self.before.reordered.as_ref().filter(|_| !is_known) {
+            let hint = match self.purpose {
+                Purpose::Keep => "give it that header, or deliver both in one batch with --header first",
+                Purpose::Run | Purpose::Again => FIRST_HEADER_HINT,
+            };
+            return Err(IngestError::HeaderBefore { with: with.clone(), without: name.into(), hint });
+        }
+        if columns.wide.is_some() {
+            let why = "its first line has a time, and is no header, which names the columns".into();
+            let hint = "give it one, or say that the header of the first file counts for all: --header first".into();
+            return Err(IngestError::Header { path: name.into(), why, columns: String::new(), hint });
+        }
+        Ok(())
+    }
+}
+
+/// Whether a file without a header would have the same columns.
+fn is_in_order(columns: &Columns, input: &Input) -> bool {
+    let last = columns.places.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+    let named = columns.places.iter().take(last).copied();
+    columns.wide.is_none() && columns.copies.is_empty() && named.eq(sought(input).into_iter().map(Some).take(last))
 }
 
 /// The columns of a file, or why they can't be used.
@@ -138,11 +233,6 @@ impl Start {
         }
         Ok(without_header(input, record.unwrap_or(best).delimiter, self.bytes as u64, self.lines))
     }
-}
-
-/// The fields that are in the data, by their places.
-fn sought(input: &Input) -> Vec<usize> {
-    (0..input.fields.len()).filter(|place| input.mapping.is_sought(*place)).collect()
 }
 
 fn without_header(input: &Input, delimiter: u8, head_bytes: u64, head_lines: u64) -> Columns {
@@ -245,6 +335,7 @@ impl FirstLine {
             head_bytes: start.bytes as u64 + self.bytes,
             head_lines: start.lines + self.lines,
             wide: None,
+            lines_only: false,
         })
     }
 
@@ -269,6 +360,7 @@ impl FirstLine {
             "start from {} (=COLUMN names a column, ==VALUE is one value for all, = alone says that there is none)",
             flags.join(" ")
         );
+        let hint = input.other_layout.map_or_else(|| hint.clone(), |other| format!("{other}; or {hint}"));
         IngestError::Header { path: name.into(), why, columns: self.shown(), hint }
     }
 
@@ -280,18 +372,6 @@ impl FirstLine {
             text.push_str(", …");
         }
         text
-    }
-}
-
-/// Whether a cell of a header names the field at a place: by its own or its mapped name, rank 0, or by another that it has.
-pub(super) fn names(input: &Input, place: usize, cell: &[u8]) -> Option<u8> {
-    let cell = std::str::from_utf8(cell.trim_ascii()).ok()?;
-    let field = input.fields.get(place)?;
-    match input.mapping.origin(place) {
-        Origin::Own if cell.eq_ignore_ascii_case(field.name) => Some(0),
-        Origin::Own => (1..).zip(field.aliases).find(|(_, alias)| cell.eq_ignore_ascii_case(alias)).map(|(rank, _)| rank),
-        Origin::Column(column) => (cell == column.name).then_some(0),
-        Origin::Constant(_) | Origin::Absent => None,
     }
 }
 

@@ -225,24 +225,27 @@ fn key(bytes: &[u8]) -> Option<(String, usize)> {
 }
 
 /// The key of the only array of objects in the object that some text begins with, where no key of that object is `known`. The object may go
-/// on behind the text.
+/// on behind the text. An object that holds nothing but an empty array wraps none: nothing came in this hour.
 pub fn wrapper(text: &[u8], known: impl Fn(&str) -> bool) -> Option<String> {
     let mut rest = text.trim_ascii_start().strip_prefix(b"{")?;
-    let mut found = None;
+    let (mut found, mut empty, mut keys) = (None, None, 0);
     loop {
         rest = rest.trim_ascii_start();
         rest = rest.strip_prefix(b",").unwrap_or(rest).trim_ascii_start();
         if !rest.starts_with(b"\"") {
             // The end of the object, or of the text.
-            return found;
+            return found.or(empty.filter(|_| keys == 1));
         }
         let Some((key, value)) = key(rest) else { return found };
         if known(&key) {
             return None;
         }
         rest = rest.get(value..)?;
-        let objects = rest.strip_prefix(b"[").is_some_and(|list| list.trim_ascii_start().starts_with(b"{"));
-        if objects && found.replace(key).is_some() {
+        keys += 1;
+        let first = rest.strip_prefix(b"[").and_then(|list| list.trim_ascii_start().first());
+        if first == Some(&b']') {
+            empty = Some(key);
+        } else if first == Some(&b'{') && found.replace(key).is_some() {
             return None;
         }
         match element(rest) {

@@ -32,6 +32,14 @@ impl Lexer {
         }
     }
 
+    /// The first second header: its line, and the one in which the file's own ends, from 1; 0 where it has none.
+    pub fn second_header(&self) -> Option<(u64, u64)> {
+        match self {
+            Lexer::Csv(csv) => csv.second_header(),
+            Lexer::JsonLines(_) | Lexer::Values(_) => None,
+        }
+    }
+
     /// Lines read.
     pub fn lines(&self) -> u64 {
         match self {

@@ -6,6 +6,7 @@
 //! - [`file`](mod@file) reads a file, wherever it is: here, or ([`remote`]) in a bucket or on a web server; [`version`] tells it from
 //!   another one at the same place
 //! - [`unpack`] unpacks it, [`look`] tells what it holds, with [`format`](mod@format) and [`header`], and [`quotes`] or [`cuts`] whether it can be cut
+//! - [`within`] tells headers among the lines of a file
 //! - [`plan`] looks at the beginning of each file and cuts a batch into splits
 //! - [`read`] opens splits on the workers; [`lexer`], with [`csv`] and [`json`], cuts bytes into records
 //! - [`jobs`] finds datasets, and [`streams`] opens what they are made of
@@ -14,8 +15,8 @@
 //! - [`rejected`] keeps what was refused
 //!
 //! A module uses only those that stand above it in this order: `batch`, `blocks`, `version`, `remote`, `file`, `pipes`, `nearest`,
-//! `unpack`, `csv`, `json`, `lexer`, `format`, `header`, `wide`, `look`, `quotes`, `cuts`, `parquet/`, `paths`, `streams`, `members`,
-//! `archive`, `jobs`, `body`, `read`, `messages`, `plan`, `rejected`.
+//! `unpack`, `names`, `within`, `csv`, `json`, `lexer`, `format`, `header`, `wide`, `look`, `quotes`, `cuts`, `parquet/`, `paths`,
+//! `streams`, `members`, `archive`, `jobs`, `body`, `read`, `messages`, `plan`, `rejected`.
 
 pub mod archive;
 pub mod batch;
@@ -26,13 +27,14 @@ pub mod csv;
 pub mod cuts;
 pub mod file;
 pub mod format;
-mod header;
+pub mod header;
 pub mod jobs;
 mod json;
 mod lexer;
 mod look;
 mod members;
 pub mod messages;
+mod names;
 pub mod nearest;
 
 pub mod parquet;
@@ -49,6 +51,7 @@ pub mod streams;
 pub mod unpack;
 pub mod version;
 mod wide;
+mod within;
 
 use crate::failure::{self, Kind};
 use crate::shown::location;
@@ -64,11 +67,21 @@ pub const SPLIT_BYTES: u64 = 4 << 20;
 /// Why input could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
-    /// A path names nothing.
-    #[error("found no file for {:?}", location(path))]
+    /// A path names nothing that is read.
+    #[error("found no file for {:?}{}", location(path), passed(passed_over))]
     NotFound {
         /// As given.
         path: String,
+        /// Files that are there, and whose names do not say that they are input.
+        passed_over: Vec<String>,
+    },
+    /// An archive has files, and none that is read.
+    #[error("found no file in {:?}{}", location(path), passed(passed_over))]
+    NoMember {
+        /// The archive.
+        path: String,
+        /// The files in it.
+        passed_over: Vec<String>,
     },
     /// A folder holds no datasets.
     #[error("found no dataset below {:?}: its folder holds {expected}", location(path))]
@@ -142,6 +155,30 @@ pub enum IngestError {
         /// A file without.
         without: String,
     },
+    /// A file has no header, and one of an earlier batch has one.
+    #[error(
+        "could not tell the columns of {:?}: it has no header, and {:?} of an earlier batch has one in another order than the fields",
+        location(without),
+        location(with)
+    )]
+    HeaderBefore {
+        /// The file of the earlier batch.
+        with: String,
+        /// The file without.
+        without: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// A file has a header in its middle, with other columns than its own.
+    #[error("could not use {:?}: line {line} is a second header, with other columns than {}", location(path), own(*own_line))]
+    SecondHeader {
+        /// The file.
+        path: String,
+        /// Where it stands, from 1.
+        line: u64,
+        /// Where the file's own header ends, from 1; 0 where it has none.
+        own_line: u64,
+    },
     /// A file can't be opened or read.
     #[error("could not {what} {:?}: {source}", location(path))]
     Io {
@@ -152,6 +189,25 @@ pub enum IngestError {
         /// Why not.
         source: io::Error,
     },
+}
+
+/// So many files that were passed over are named.
+const PASSED_OVER_SHOWN_MAX: usize = 3;
+
+/// What was passed over where nothing else is there, as the end of a message.
+fn passed(over: &[String]) -> String {
+    let shown: Vec<String> = over.iter().take(PASSED_OVER_SHOWN_MAX).map(|name| format!("{:?}", location(name))).collect();
+    let more = over.len() - shown.len();
+    match (shown.is_empty(), more) {
+        (true, _) => String::new(),
+        (false, 0) => format!(" whose name says what it holds: passed over {}", shown.join(", ")),
+        (false, _) => format!(" whose name says what it holds: passed over {} and {more} more", shown.join(", ")),
+    }
+}
+
+/// A file's own header, by its line.
+fn own(line: u64) -> String {
+    if line == 0 { "the file, which begins without one".into() } else { format!("the one in line {line}") }
 }
 
 /// The error of a split that could not be read: what was tried, and why it failed.
@@ -175,7 +231,16 @@ impl IngestError {
     pub fn hint(&self) -> Option<&str> {
         match self {
             IngestError::Header { hint, .. } if !hint.is_empty() => Some(hint),
-            IngestError::MixedHeaders { .. } => Some("--header first says that the header of the first file counts for all"),
+            IngestError::MixedHeaders { .. } => Some(header::FIRST_HEADER_HINT),
+            IngestError::HeaderBefore { hint, .. } => Some(hint),
+            IngestError::SecondHeader { .. } => Some("nothing was written; give the files by themselves: a folder, or several INPUT=PATH"),
+            IngestError::NotFound { passed_over, .. } if !passed_over.is_empty() => {
+                Some("give files an ending that says it (.csv, .jsonl); or give each by itself, with --input-format")
+            }
+            IngestError::NoMember { .. } => Some("nothing was written; give files an ending that says what they hold (.csv, .jsonl)"),
+            IngestError::NotFound { path, .. } if path.contains(['*', '?', '[', '{']) => {
+                Some("check the path: no name matches; * stays within a folder, and ** goes into those below")
+            }
             IngestError::UnknownFormat { .. } => Some("--input-format csv or json says what it holds"),
             IngestError::OtherContent { .. } => Some("give it a name that says what it holds"),
             _ => None,
@@ -205,6 +270,9 @@ impl IngestError {
             | IngestError::OtherContent { .. }
             | IngestError::Header { .. }
             | IngestError::NotWide { .. }
+            | IngestError::NoMember { .. }
+            | IngestError::HeaderBefore { .. }
+            | IngestError::SecondHeader { .. }
             | IngestError::MixedHeaders { .. } => Kind::BadInput,
         }
     }

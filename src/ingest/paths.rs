@@ -35,7 +35,9 @@ pub fn find(path: &str, takes: impl Fn(Kind) -> bool) -> Result<Found, IngestErr
             let matcher = glob(text)?;
             walk(path, &root_of(&local), takes, |file| matcher.is_match(file))
         }
-        (Err(source), _) if source.kind() == std::io::ErrorKind::NotFound => Err(IngestError::NotFound { path: path.into() }),
+        (Err(source), _) if source.kind() == std::io::ErrorKind::NotFound => {
+            Err(IngestError::NotFound { path: path.into(), passed_over: Vec::new() })
+        }
         (Err(source), _) => Err(IngestError::Io { what: "find", path: path.into(), source }),
     }
 }
@@ -70,7 +72,7 @@ fn find_objects(path: &str, object: &Object, takes: impl Fn(Kind) -> bool) -> Re
         (path.trim_end_matches('/').to_string(), None)
     };
     let Place::Remote(Remote::Object(prefix)) = remote::place(&folder).map_err(failed("find"))? else {
-        return Err(IngestError::NotFound { path: path.into() });
+        return Err(IngestError::NotFound { path: path.into(), passed_over: Vec::new() });
     };
     let mut found = Found::default();
     let is_hidden = |part: &str| part.starts_with('.') && part != "." && part != "..";
@@ -88,7 +90,7 @@ fn find_objects(path: &str, object: &Object, takes: impl Fn(Kind) -> bool) -> Re
     match (found.files.is_empty(), denied) {
         (false, _) => Ok(found),
         (true, Some(error)) => Err(failed("find")(error)),
-        (true, None) => Err(IngestError::NotFound { path: path.into() }),
+        (true, None) => Err(IngestError::NotFound { path: path.into(), passed_over: found.passed_over }),
     }
 }
 
@@ -116,7 +118,7 @@ fn walk(path: &str, root: &Path, takes: impl Fn(Kind) -> bool, wanted: impl Fn(&
         }
     }
     if found.files.is_empty() {
-        return Err(IngestError::NotFound { path: path.into() });
+        return Err(IngestError::NotFound { path: path.into(), passed_over: found.passed_over });
     }
     found.files.sort_unstable();
     Ok(found)

@@ -7,12 +7,13 @@
 
 use super::IngestError;
 use super::SPLIT_BYTES;
+use super::archive::Members;
 use super::batch::{Arrival, Batch, Part, Source};
 use super::body::{self, UNPACKED_BYTES_MAX};
 use super::cuts;
 use super::file::{InputFile, size};
 use super::format::{self, Content, ENDINGS, Kind};
-use super::header::Headers;
+use super::header::{Headers, Purpose, SeenHeaders};
 use super::jobs::{self, BadJob, Job, JobQueue};
 use super::look::{self, Looker};
 use super::members;
@@ -20,9 +21,10 @@ use super::messages::Messages;
 use super::parquet::{self, parts::Parts};
 use super::paths::{self, Found};
 use super::pipes::{self, Waiting};
-use super::quotes::has_quote;
+use super::quotes::must_be_whole;
 use super::streams;
 use super::unpack::unpacked;
+use super::within::Within;
 use crate::shown;
 use retally_core::Epoch;
 use retally_core::contract::{Definition, Input, InputKind};
@@ -87,6 +89,10 @@ pub struct Plan {
     pub bytes: u64,
     /// What people should know of.
     pub notes: Vec<String>,
+    /// The headers of its files.
+    pub headers: SeenHeaders,
+    /// It is of folders that are the tables of inputs.
+    pub is_of_folder: bool,
 }
 
 impl Plan {
@@ -95,10 +101,18 @@ impl Plan {
     pub fn check_packed(&self, unpacked_bytes_max: u64) -> Result<(), IngestError> {
         // A packed file is one split; of a zip, each split is a limit's worth.
         let is_packed = |split: &Split| split.packing != Packing::Plain || matches!(split.format, Format::Archive(_));
-        self.splits.iter().filter(|split| is_packed(split)).try_for_each(|split| match &split.location {
-            Location::File(file) => body::check_split(split, file, unpacked_bytes_max),
-            _ => Ok(()),
-        })
+        let mut archives: BTreeMap<&str, Members> = BTreeMap::new();
+        for split in self.splits.iter().filter(|split| is_packed(split)) {
+            let Location::File(file) = &split.location else { continue };
+            let mut members = body::check_split(split, file, unpacked_bytes_max)?;
+            let all = archives.entry(&file.location).or_default();
+            all.read += members.read;
+            all.passed_over.append(&mut members.passed_over);
+        }
+        match archives.into_iter().find(|(_, members)| members.read == 0 && !members.passed_over.is_empty()) {
+            Some((path, members)) => Err(IngestError::NoMember { path: path.into(), passed_over: members.passed_over }),
+            None => Ok(()),
+        }
     }
 
     /// Adds the splits of another plan behind its own.
@@ -113,6 +127,8 @@ impl Plan {
         self.passed_over.append(&mut other.passed_over);
         self.notes.append(&mut other.notes);
         self.bytes += other.bytes;
+        self.headers.add(&other.headers);
+        self.is_of_folder |= other.is_of_folder;
     }
 
     /// The part that a split is of.
@@ -126,8 +142,10 @@ impl Plan {
         let Some(first) = self.parts.get(nth).map(|part| part.first_split) else { return };
         let end = self.parts.get(nth + 1).map_or(u64::MAX, |next| next.first_split);
         for split in self.splits.iter_mut().filter(|split| (first..end).contains(&split.sequence)) {
-            if matches!(split.format, Format::Json { .. }) {
-                split.format = Format::JsonLines;
+            match &mut split.format {
+                Format::Json { .. } => split.format = Format::JsonLines,
+                Format::Csv(columns) => columns.lines_only = true,
+                Format::JsonLines | Format::Parquet | Format::Archive(_) => {}
             }
         }
         self.files
@@ -184,15 +202,17 @@ fn identified(file: &SourceFile) -> Result<SourceFile, IngestError> {
 /// Plans a batch. Any thread may: what a plan leaves open (its epoch, which events are late, who reads which dataset) is filled in when it
 /// is fed.
 pub fn plan(definition: &Definition, batch: &Batch, arrival: Arrival) -> Result<Plan, IngestError> {
-    planned(definition, batch, arrival, Headers::default)
+    plan_behind(definition, batch, arrival, Purpose::Run, &SeenHeaders::default())
 }
 
-/// Plans a batch that was planned before, maybe together with others: what was taken then is taken now.
-pub fn plan_again(definition: &Definition, batch: &Batch, arrival: Arrival) -> Result<Plan, IngestError> {
-    planned(definition, batch, arrival, Headers::any)
-}
-
-fn planned(definition: &Definition, batch: &Batch, arrival: Arrival, headers_of: fn() -> Headers) -> Result<Plan, IngestError> {
+/// Plans a batch that comes after others, in which some headers were seen.
+pub fn plan_behind(
+    definition: &Definition,
+    batch: &Batch,
+    arrival: Arrival,
+    purpose: Purpose,
+    seen: &SeenHeaders,
+) -> Result<Plan, IngestError> {
     let mut plan = Plan::default();
     let mut headers: BTreeMap<usize, Headers> = BTreeMap::new();
     for (part, number) in batch.parts.iter().zip(1..) {
@@ -206,9 +226,9 @@ fn planned(definition: &Definition, batch: &Batch, arrival: Arrival, headers_of:
             continue;
         }
         let looker = Looker::new(input);
-        let headers = headers.entry(part.input).or_insert_with(headers_of);
+        let headers = headers.entry(part.input).or_insert_with(|| Headers::new(purpose, seen.of(part.input)));
         let mut add = |plan: &mut Plan, name: &str, mut looked: Looked| -> Result<(), IngestError> {
-            headers.add(name, &mut looked.format, input.files.first_header)?;
+            headers.add(name, &mut looked.format, input, part.sign)?;
             add(plan, part, name, looked, arrival);
             Ok(())
         };
@@ -245,6 +265,7 @@ fn planned(definition: &Definition, batch: &Batch, arrival: Arrival, headers_of:
             }
         }
     }
+    headers.iter().for_each(|(input, headers)| plan.headers.add_of(*input, headers));
     Ok(plan)
 }
 
@@ -387,7 +408,11 @@ fn look(name: &str, path: &str, source: io::Result<InputFile>, input: &Input, lo
     let (found, _) = looker.look(name, kind.map(|kind| kind.content), stream)?;
     let plain = packing == Packing::Plain && found.encoding.is_none() && !matches!(found.format, Format::Json { .. });
     let cut = plain && bytes > SPLIT_BYTES;
-    let whole = !cut || (matches!(found.format, Format::Csv(_)) && has_quote(&file).map_err(io("read"))?);
+    let whole = match &found.format {
+        _ if !cut => true,
+        Format::Csv(columns) => must_be_whole(&file, Within::new(columns, input).as_ref()).map_err(io("read"))?,
+        _ => false,
+    };
     let cuts = if whole { Vec::new() } else { (1..bytes.div_ceil(SPLIT_BYTES)).map(|index| index * SPLIT_BYTES).collect() };
     Ok(Looked { location, format: found.format, packing, encoding: found.encoding, bytes, cuts })
 }

@@ -13,7 +13,8 @@ use super::unpack::{Counted, decoded, unpacked, without_bom};
 use super::version::{Guard, guarded};
 use crate::shown;
 use retally_core::contract::Input;
-use retally_core::split::{ByteStream, Format, Line, Location, Opener, Packing, RefusedJob, SourceFile, Split, SplitError, SplitReader};
+use retally_core::split::{ByteStream, Format, Line, Location, Opener, Packing, RefusedJob, SecondHeader};
+use retally_core::split::{SourceFile, Split, SplitError, SplitReader};
 use std::io::{self, Cursor, Read};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -281,6 +282,11 @@ impl SplitReader for FileReader {
 
     fn lines_read(&self) -> u64 {
         self.lexer.lines()
+    }
+
+    fn second_header(&self) -> Option<SecondHeader> {
+        let (line, own_line) = self.lexer.second_header()?;
+        Some(SecondHeader { member: None, line, own_line })
     }
 }
 

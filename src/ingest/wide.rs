@@ -2,9 +2,12 @@
 //!
 //! The column with times is the one that names or is mapped to their field, and otherwise the first in which the first line behind the header
 //! has a time. Every other column needs a name of its own.
+//!
+//! A first line with a time in the column of times is a line like others, and no header: names of columns are not made of it.
 
 use super::IngestError;
-use super::header::{FirstLine, Found, Start, names, without_lines};
+use super::header::{FirstLine, Found, Start, without_lines};
+use super::names::names;
 use retally_core::calendar::Calendar;
 use retally_core::contract::Input;
 use retally_core::definition::Wide;
@@ -32,6 +35,12 @@ pub fn columns(name: &str, text: &[u8], is_all: bool, input: &Input, wide: Wide)
         [] => None,
         rest => Some(FirstLine::read(rest, is_all, header.delimiter)?),
     };
+    if is_line(&header, first.as_ref(), input, wide) {
+        let nameless = WideColumns { fields: wide, shared: 0, names: Vec::new() };
+        let columns = Columns::by_place(header.delimiter, &[wide.line]);
+        // No line stands above or below a header that is not there.
+        return Some(Ok(Columns { head_bytes: start.bytes as u64, head_lines: start.lines, wide: Some(nameless), ..columns }));
+    }
     Some(
         cells(&header, first.as_ref(), input, wide)
             .map_err(|(why, hint)| IngestError::Header { path: name.into(), why, columns: header.shown(), hint })
@@ -43,24 +52,49 @@ pub fn columns(name: &str, text: &[u8], is_all: bool, input: &Input, wide: Wide)
                 head_bytes: bytes as u64,
                 head_lines: lines,
                 wide: Some(wide),
+                lines_only: false,
             }),
     )
 }
 
+/// Whether a cell is a time, as the field of times is written.
+fn is_time(cell: &[u8], input: &Input, wide: Wide) -> bool {
+    let format = input.mapping.rule(wide.line).and_then(|rule| rule.time.as_ref());
+    format.map_or_else(|| Calendar::utc().parse(cell).is_ok(), |format| format.parse(cell).is_ok())
+}
+
+/// Whether the first line is one of values: it has a time where the next line has one, or anywhere where there is no next line. One that
+/// names the field of times is none.
+fn is_line(header: &FirstLine, next: Option<&FirstLine>, input: &Input, wide: Wide) -> bool {
+    let is_time = |cell: &[u8]| is_time(cell, input, wide);
+    if header.cells.iter().any(|cell| names(input, wide.line, cell).is_some()) {
+        return false;
+    }
+    match next.and_then(|next| next.cells.iter().position(is_time)) {
+        Some(column) => header.cells.get(column).is_some_and(is_time),
+        None => header.cells.iter().any(is_time),
+    }
+}
+
 /// The columns, or why they can't be used and what to do.
 fn cells(header: &FirstLine, first: Option<&FirstLine>, input: &Input, wide: Wide) -> Result<WideColumns, (String, String)> {
-    let mut named: Vec<String> = header.cells.iter().map(|cell| String::from_utf8_lossy(cell.trim_ascii()).into_owned()).collect();
+    let mut named: Vec<String> = Vec::with_capacity(header.cells.len());
+    for (cell, column) in header.cells.iter().zip(1..) {
+        let Ok(name) = std::str::from_utf8(cell.trim_ascii()) else {
+            return Err((
+                format!("the name of column {column} is no UTF-8"),
+                "--encoding windows-1252, or another, says which it is".into(),
+            ));
+        };
+        named.push(name.into());
+    }
     let field = input.fields.get(wide.line).map_or("time", |field| field.name);
     let is_shared = |cell: &[u8]| names(input, wide.line, cell) == Some(0);
-    let is_time = |column: usize| {
-        let cell = first.and_then(|first| first.cells.get(column)).unwrap_or_default();
-        let format = input.mapping.rule(wide.line).and_then(|rule| rule.time.as_ref());
-        format.map_or_else(|| Calendar::utc().parse(cell).is_ok(), |format| format.parse(cell).is_ok())
-    };
+    let has_time = |column: usize| is_time(first.and_then(|first| first.cells.get(column)).unwrap_or_default(), input, wide);
     let mut shared = header.cells.iter().position(is_shared);
     if shared.is_none() && matches!(input.mapping.origin(wide.line), Origin::Own) {
         // Nothing is read of a file that ends with its header.
-        shared = if first.is_some() { (0..named.len()).find(|column| is_time(*column)) } else { Some(0) };
+        shared = if first.is_some() { (0..named.len()).find(|column| has_time(*column)) } else { Some(0) };
     }
     let Some(shared) = shared else {
         let hint = format!("--map {}.{field}=COLUMN says which", input.name);

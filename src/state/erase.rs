@@ -12,6 +12,7 @@ use super::Of;
 use super::StateError;
 use super::files::Files;
 use super::frame::{Content, Only, Part};
+use crate::ingest::plan::Origin;
 use crate::ingest::read::FileOpener;
 use crate::staged::Staged;
 use memchr::memmem;
@@ -33,7 +34,7 @@ pub fn input_of(plain: &Definition, split: &Split) -> Option<(Input, Context)> {
 
 /// A file without the records of which one of these holds: nothing where it is not one of text. Where no record is left, there is no file.
 pub fn erased(files: &Files, plain: &Definition, part: &Part, forgotten: &[Only]) -> Result<Option<Option<Content>>, StateError> {
-    let plan = files.plan(Of { plain, definition: plain }, &[part])?;
+    let plan = files.plan_again(Of { plain, definition: plain }, &[(Origin::default(), part)])?;
     let Some(first) = plan.splits.first() else { return Ok(None) };
     let Some((input, context)) = input_of(plain, first) else { return Ok(None) };
     let name = match &first.format {

@@ -7,9 +7,10 @@ use super::shelf::Shelf;
 use super::tail::JOURNAL;
 use super::{Kept, Of, StateError};
 use crate::ingest::batch::{self, Arrival, Batch, Body, Source};
+use crate::ingest::header::{Purpose, SeenHeaders};
 use crate::ingest::jobs::{self, BadJob, Job};
 use crate::ingest::plan::{self, Origin, Plan, is_pipe};
-use crate::ingest::{IngestError, paths, streams};
+use crate::ingest::{paths, streams};
 use crate::shown;
 use retally_core::condition::Condition;
 use retally_core::contract::{Definition, Input, InputKind};
@@ -17,13 +18,10 @@ use retally_core::split::{Dataset, Lines, RefusedJob};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The blob of a stream that could not be read: there is none of this name.
 pub(super) const MISSING: &str = "missing";
-
-/// Plans a batch.
-type Planner = fn(&Definition, &Batch, Arrival) -> Result<Plan, IngestError>;
 
 /// What was delivered to a state.
 #[derive(Clone, Debug)]
@@ -32,13 +30,15 @@ pub struct Files {
     dir: PathBuf,
     shelf: Arc<dyn Shelf>,
     blobs: Arc<Blobs>,
+    /// The headers of files that were planned, by dataflow.
+    headers: Arc<Mutex<BTreeMap<String, SeenHeaders>>>,
 }
 
 impl Files {
     /// Those of a state, with what is in a folder of this machine.
     pub(super) fn open(dir: &Path, shelf: Arc<dyn Shelf>) -> Result<Files, StateError> {
         let blobs = Arc::new(Blobs::open(&dir.join("blobs"), Arc::clone(&shelf))?);
-        Ok(Files { dir: dir.into(), shelf, blobs })
+        Ok(Files { dir: dir.into(), shelf, blobs, headers: Arc::default() })
     }
 
     /// Those of a state that can't be opened.
@@ -148,15 +148,20 @@ impl Files {
     /// Plans the parts of a new batch, which were kept.
     pub fn plan(&self, of: Of<'_>, parts: &[&Part]) -> Result<Plan, StateError> {
         let parts: Vec<(Origin, &Part)> = (1..).map(|part| Origin { batch: 0, part }).zip(parts.iter().copied()).collect();
-        self.planned(of, &parts, plan::plan)
+        self.planned(of, &parts, Purpose::Keep)
     }
 
     /// Plans parts that were planned before.
     pub fn plan_again(&self, of: Of<'_>, parts: &[(Origin, &Part)]) -> Result<Plan, StateError> {
-        self.planned(of, parts, plan::plan_again)
+        self.planned(of, parts, Purpose::Again)
     }
 
-    fn planned(&self, of: Of<'_>, parts: &[(Origin, &Part)], how: Planner) -> Result<Plan, StateError> {
+    fn headers(&self) -> MutexGuard<'_, BTreeMap<String, SeenHeaders>> {
+        self.headers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn planned(&self, of: Of<'_>, parts: &[(Origin, &Part)], purpose: Purpose) -> Result<Plan, StateError> {
+        let before = self.headers().get(of.plain.name).cloned().unwrap_or_default();
         let mut plan = Plan::default();
         let mut rest = parts;
         while let Some((_, first)) = rest.first() {
@@ -186,7 +191,12 @@ impl Files {
             let (accept_from, accept_until) = first.accepts();
             let (origins, parts): (Vec<(Origin, &Part)>, Vec<batch::Part>) =
                 parts.iter().filter_map(|part| Some((*part, self.source(&shaped, part.1)?))).unzip();
-            let planned = how(&shaped, &Batch { parts }, Arrival { accept_from, accept_until });
+            // Messages have a header of their own, which says nothing of others; what is meant of files that are there is as it was.
+            let are_messages = origins.iter().any(|(_, part)| part.messages.is_some());
+            let is_known = are_messages || first.again.is_some() || !first.only.is_empty();
+            let purpose = if is_known { Purpose::Again } else { purpose };
+            let arrival = Arrival { accept_from, accept_until };
+            let planned = plan::plan_behind(&shaped, &Batch { parts }, arrival, purpose, &before);
             let mut planned = planned.map_err(|error| self.missing(origins.iter().map(|(_, part)| *part)).unwrap_or(error.into()))?;
             planned.shape(&shaped.inputs, &of.definition.inputs);
             if !first.only.is_empty() {
@@ -204,8 +214,13 @@ impl Files {
             if let Some(again) = first.again.as_ref().filter(|again| !again.lines.is_empty()) {
                 planned.only(Lines::new(again.lines.iter().map(|of| (of.member.clone(), of.line.saturating_sub(1), of.nth))));
             }
+            planned.is_of_folder = origins.iter().any(|(_, part)| part.folder.is_some());
+            if are_messages {
+                planned.headers = SeenHeaders::default();
+            }
             plan.append(planned);
         }
+        self.headers().entry(of.plain.name.into()).or_default().add(&plan.headers);
         Ok(plan)
     }
 

@@ -111,7 +111,9 @@ impl Files {
 /// The files of a folder, which may be empty.
 pub fn find(path: &str) -> Result<paths::Found, StateError> {
     match paths::find(path, |_| true) {
-        Err(IngestError::NotFound { .. }) if std::fs::metadata(path).is_ok_and(|folder| folder.is_dir()) => Ok(paths::Found::default()),
+        Err(IngestError::NotFound { passed_over, .. }) if std::fs::metadata(path).is_ok_and(|folder| folder.is_dir()) => {
+            Ok(paths::Found { passed_over, ..paths::Found::default() })
+        }
         found => Ok(found?),
     }
 }
