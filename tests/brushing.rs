@@ -289,7 +289,8 @@ fn datasets_of_which_nothing_can_be_read_are_counted_and_fail_a_run_that_has_no_
     // Alone, it fails the run, and what was there remains.
     let why = "could not open \"bad/b/d/settings.jsonlines\": No such file";
     let failed = place.run("run brushing datasets=bad --out sqlite:t.db --tables brushing_daily").fails();
-    failed.names(&["could not read any of the 1 datasets of \"bad\"", why]);
+    let failed = failed.names(&["could not read any of the 1 datasets of \"bad\"", why]);
+    assert!(failed.hint.is_some_and(|hint| hint.contains("--max-rejected")));
     place.run("run brushing datasets=good --out kept").succeeds();
     let kept = place.files("kept");
     place.run("run brushing datasets=bad --out kept").fails();
@@ -391,8 +392,11 @@ fn check_says_which_datasets_can_be_read() {
     let said = place.run("check brushing datasets=many").succeeds().stdout;
     assert!(said.contains("many: 30 datasets\n  the first 20 by their beginnings: 20 can be read, 0 can't\n"), "{said}");
     place.write("jobs.jsonl", "{\"job_id\":\"x\"}\n");
-    place.run("check brushing datasets=jobs.jsonl").fails().names(&["nothing could be read of 1 files"]);
-    place.run("check brushing datasets=in/b/none").fails();
+    for (path, why) in [("jobs.jsonl", "first in line 1: toothbrush_id is missing"), ("in/b/none", "settings.jsonlines has no line")] {
+        let ran = place.run(&format!("check brushing datasets={path}"));
+        assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+        assert!(ran.stdout.contains(why) && ran.stderr.contains("nothing could be read of 1 files"), "{} {}", ran.stdout, ran.stderr);
+    }
 }
 
 /// How many lines a check says would be skipped: of the good one 1, of the long one those of its beginning.

@@ -210,7 +210,7 @@ fn no_url_of_a_job_is_shown() {
     let rejected = place.read("out/rejected.csv");
     assert!(rejected.contains("https://host/x") && rejected.contains("toothbrush_id is missing"), "{rejected}");
     run(&place, "run brushing datasets=jobs.jsonl -w 1 --max-rejected 0 --out limited", &[]).fails();
-    run(&place, "run brushing datasets=jobs.jsonl -w 1 --out none", &[]).fails().names(&["could not read any of the 5 datasets"]);
+    run(&place, "run brushing datasets=jobs.jsonl -w 1 --out unread", &[]).fails().names(&["could not read any of the 11 records"]);
     let proxies = [("HTTP_PROXY", "http://u:MARK@127.0.0.1:1"), ("http_proxy", "http://u:MARK@127.0.0.1:1")];
     run(&place, "run brushing datasets=jobs.jsonl -w 1 --max-rejected 11 --out proxied", &proxies).succeeds();
 }
