@@ -2,6 +2,7 @@
 
 use crate::further::until;
 use crate::support::known::{EVENTS, table};
+use crate::support::packed::gzip;
 use crate::support::program::Place;
 use crate::support::service::Service;
 use std::fs;
@@ -132,6 +133,38 @@ fn each_dataflow_has_places_of_its_own() {
     // On the command line all of them are meant, and a folder is of one.
     let failure = place.run("serve online active --state state --out csv:all").fails_as_wrong_usage().names(&["several dataflows"]);
     assert!(failure.hint.is_some_and(|hint| hint.contains("--config")));
+}
+
+/// What is in the journal is read again at each start: it is looked at to its end before.
+#[test]
+fn a_broken_file_in_a_watched_folder_harms_only_itself() {
+    let place = Place::new();
+    let zip = |files: &[(&str, &str)]| {
+        let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        for (name, text) in files {
+            zip.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
+            std::io::Write::write_all(&mut zip, text.as_bytes()).unwrap();
+        }
+        zip.finish().unwrap().into_inner()
+    };
+    let line = "2026-03-02 08:00:00,5,7,1,true\n";
+    let packed = gzip(&table(&EVENTS, &(0..5_000).map(|device| format!("2026-03-02 08:00:00,{device},7,1,true")).collect::<Vec<_>>()));
+    place.write("drop/cut.csv.gz", &packed[..packed.len() / 2]);
+    place.write("drop/mixed.zip", zip(&[("a.csv", &events()), ("b.csv", line)]));
+    place.write("drop/other.zip", zip(&[("c.csv", "PAR1\u{15}")]));
+    place.write("drop/good.zip", zip(&[("d.csv", &events())]));
+    let folder = |service: &Service| service.get("/v1/status").ok().json()["folders"][0].clone();
+    for _ in 0..2 {
+        let service = Service::start(&place, "online -w 1 --watch online.events=drop --settle 100ms");
+        until("what can be read, and what can't", || folder(&service)["files"] == 1 && folder(&service)["refused"] == 3);
+        assert_eq!(service.get(&format!("{DAILY}?day=2026-03-02")).ok().json()[0]["devices"], 2);
+        let ended = service.end();
+        for (file, why) in
+            [("cut.csv.gz", "incomplete deflate stream"), ("mixed.zip", "it has no header, and"), ("other.zip", "it holds Parquet")]
+        {
+            assert!(ended.stderr.lines().any(|line| line.contains(file) && line.contains(why)), "{file}: {}", ended.stderr);
+        }
+    }
 }
 
 #[test]

@@ -191,17 +191,28 @@ pub struct Members {
     pub passed_over: Vec<String>,
 }
 
-/// Unpacks the files of an archive, up to so many bytes of all together, and keeps nothing of them.
-pub fn check(source: &SourceFile, archive: Archive, packing: Packing, range: (u64, u64), bytes_max: u64) -> io::Result<Members> {
+/// Unpacks the files of an archive, up to so many bytes of all together, and keeps nothing of them. What would fail when they are read fails
+/// here: content that is not what a name says, and files with a header among others without.
+pub fn check(
+    source: &SourceFile,
+    archive: Archive,
+    packing: Packing,
+    range: (u64, u64),
+    input: &Input,
+    bytes_max: u64,
+) -> io::Result<Members> {
     let Walk { pieces, guard, .. } = Walk::start(source, archive, packing, range)?;
+    let (looker, mut headers) = (Looker::new(input), Headers::new(Purpose::Run, Seen::default()));
     let mut left = bytes_max;
     let mut members = Members::default();
     loop {
         let piece = pieces.borrow().recv();
         match piece {
-            Ok(Ok(Piece::Begin(_, kind))) => {
-                let mut member = unpacked(MemberStream::new(&pieces), kind.packing)?.take(left.saturating_add(1));
-                let bytes = io::copy(&mut member, &mut io::sink())?;
+            Ok(Ok(Piece::Begin(name, kind))) => {
+                let stream = unpacked(MemberStream::new(&pieces), kind.packing)?;
+                let (mut found, stream) = looker.look(&name, Some(kind.content), stream)?;
+                headers.add(&name, &mut found.format, looker.input(), 1)?;
+                let bytes = io::copy(&mut stream.take(left.saturating_add(1)), &mut io::sink())?;
                 left = left.checked_sub(bytes).ok_or_else(|| too_large(bytes_max))?;
                 members.read += 1;
             }

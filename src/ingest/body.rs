@@ -16,6 +16,7 @@ use super::unpack::{all_within, too_large, unpacked};
 use super::within::Within;
 use super::{IngestError, SPLIT_BYTES};
 use bytes::Bytes;
+use retally_core::contract::Input;
 use retally_core::split::{Format, Packing, SourceFile, Split};
 use std::io::{self, Cursor, ErrorKind, Read};
 
@@ -81,11 +82,11 @@ fn unpack(stream: impl Read + 'static, packing: Packing, bytes_max: u64) -> io::
 
 /// Unpacks a split of a packed file or of an archive to its end, and keeps nothing of it: what is wrong with it shows before any of it
 /// reaches a dataflow. Returns what it found in an archive.
-pub(super) fn check_split(split: &Split, file: &SourceFile, unpacked_bytes_max: u64) -> Result<Members, IngestError> {
+pub(super) fn check_split(split: &Split, file: &SourceFile, input: &Input, unpacked_bytes_max: u64) -> Result<Members, IngestError> {
     let (name, packing) = (&file.location, split.packing);
     let checked = || {
         if let Format::Archive(archive) = split.format {
-            return archive::check(file, archive, packing, split.range, unpacked_bytes_max);
+            return archive::check(file, archive, packing, split.range, input, unpacked_bytes_max);
         }
         // What says that it may be cut is in the file itself: each part is looked at as it will be read.
         let (from, until) = split.range;
@@ -243,7 +244,7 @@ mod tests {
             let path = folder.path().join(format!("upload.csv.{ending}"));
             std::fs::write(&path, bytes).unwrap();
             if let Ok(plan) = planned(Source::Path(path.display().to_string())) {
-                let error = plan.check_packed(UNPACKED_BYTES_MAX).unwrap_err();
+                let error = plan.check_packed(&sample::definition(), UNPACKED_BYTES_MAX).unwrap_err();
                 assert!(matches!(&error, IngestError::Body { .. }), "{error}");
             }
         }
@@ -281,7 +282,7 @@ mod tests {
         std::fs::write(&path, gzip(b"x,7\n")).unwrap();
         let plan = planned(Source::Path(path.display().to_string())).unwrap();
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(plan.check_packed(UNPACKED_BYTES_MAX).unwrap_err().kind(), Kind::BadInput);
+        assert_eq!(plan.check_packed(&sample::definition(), UNPACKED_BYTES_MAX).unwrap_err().kind(), Kind::BadInput);
     }
 
     const PLAIN: &str = "x,7\n";
@@ -322,7 +323,7 @@ mod tests {
         zip.start_file("README.md", zip::write::SimpleFileOptions::default()).unwrap();
         std::fs::write(&path, zip.finish().unwrap().into_inner()).unwrap();
         let plan = planned(Source::Path(path.display().to_string())).unwrap();
-        let error = plan.check_packed(UNPACKED_BYTES_MAX).unwrap_err();
+        let error = plan.check_packed(&sample::definition(), UNPACKED_BYTES_MAX).unwrap_err();
         assert!(matches!(&error, IngestError::NoMember { passed_over, .. } if *passed_over == ["README.md"]), "{error}");
     }
 
@@ -336,18 +337,18 @@ mod tests {
         let path = folder.path().join("upload.csv.gz");
         std::fs::write(&path, &packed).unwrap();
         let plan = planned(Source::Path(path.display().to_string())).unwrap();
-        assert!(plan.check_packed(40_000).is_ok() && plan.check_packed(39_999).is_err());
+        assert!(plan.check_packed(&sample::definition(), 40_000).is_ok() && plan.check_packed(&sample::definition(), 39_999).is_err());
         for (name, bytes) in [("upload.zip", zipped(&packed)), ("upload.tar", tarred(&packed))] {
             let path = folder.path().join(name);
             std::fs::write(&path, &bytes).unwrap();
             let plan = planned(Source::Path(path.display().to_string())).unwrap();
             // Both files in it, of which one is packed itself.
-            assert!(plan.check_packed(80_000).is_ok());
-            let error = plan.check_packed(79_999).unwrap_err().to_string();
+            assert!(plan.check_packed(&sample::definition(), 80_000).is_ok());
+            let error = plan.check_packed(&sample::definition(), 79_999).unwrap_err().to_string();
             assert!(error.ends_with("it holds more than 79999 bytes"), "{error}");
             std::fs::write(&path, broken(&bytes, &packed)).unwrap();
             let plan = planned(Source::Path(path.display().to_string())).unwrap();
-            assert!(matches!(plan.check_packed(80_000), Err(IngestError::Body { .. })), "{name}");
+            assert!(matches!(plan.check_packed(&sample::definition(), 80_000), Err(IngestError::Body { .. })), "{name}");
         }
     }
 }

@@ -97,14 +97,16 @@ pub struct Plan {
 
 impl Plan {
     /// Unpacks all packed files and archives to their ends, up to so many bytes each, and keeps nothing of them: what is cut off or broken
-    /// is refused before any of it reaches a dataflow. A run does without, since it would read all files twice.
-    pub fn check_packed(&self, unpacked_bytes_max: u64) -> Result<(), IngestError> {
+    /// is refused before any of it reaches a dataflow, and so are archives whose files don't agree. A run does without, since it would read
+    /// all files twice. The definition is that of the batch.
+    pub fn check_packed(&self, definition: &Definition, unpacked_bytes_max: u64) -> Result<(), IngestError> {
         // A packed file is one split; of a zip, each split is a limit's worth.
         let is_packed = |split: &Split| split.packing != Packing::Plain || matches!(split.format, Format::Archive(_));
         let mut archives: BTreeMap<&str, Members> = BTreeMap::new();
         for split in self.splits.iter().filter(|split| is_packed(split)) {
             let Location::File(file) = &split.location else { continue };
-            let mut members = body::check_split(split, file, unpacked_bytes_max)?;
+            let Some(input) = input_of(definition, split) else { continue };
+            let mut members = body::check_split(split, file, &input, unpacked_bytes_max)?;
             let all = archives.entry(&file.location).or_default();
             all.read += members.read;
             all.passed_over.append(&mut members.passed_over);
@@ -423,6 +425,12 @@ fn is_parquet(path: &str, kind: Option<Kind>, source: &mut InputFile) -> Result<
         Some(kind) => Ok(kind.content == Content::Parquet),
         None => look::begins_with(path, format::PARQUET, source),
     }
+}
+
+/// The input of a split as its file is read; the split was planned for these inputs.
+pub fn input_of(definition: &Definition, split: &Split) -> Option<Input> {
+    let input = definition.inputs.get(split.input)?;
+    Some(split.shape.as_ref().map_or_else(|| input.clone(), |shape| input.shaped(shape)))
 }
 
 /// Whether a path is standard input, or something else that can be read once.

@@ -234,7 +234,16 @@ impl Watched {
         under_way: &mut Vec<UnderWay>,
     ) -> Result<(), StateError> {
         let Some(served) = service.dataflows.get(self.dataflow) else { return Ok(()) };
-        let plan = match (service.files.plan(served.of(), &parts.iter().collect::<Vec<_>>()), seen) {
+        let planned = service.files.plan(served.of(), &parts.iter().collect::<Vec<_>>());
+        // What is in the journal is read again at each start: it has to be whole.
+        let planned = planned.and_then(|plan| {
+            if seen.is_some() {
+                plan.check_packed(served.of().definition, u64::MAX).map(|()| plan).map_err(StateError::from)
+            } else {
+                Ok(plan)
+            }
+        });
+        let plan = match (planned, seen) {
             (Ok(plan), _) => plan,
             (Err(error), Some(seen)) => {
                 service.tell(&format!("{:?} is not taken: {error}", seen.file));

@@ -12,6 +12,7 @@ use super::Of;
 use super::StateError;
 use super::files::Files;
 use super::frame::{Content, Only, Part};
+use crate::ingest::plan;
 use crate::ingest::plan::Origin;
 use crate::ingest::read::FileOpener;
 use crate::staged::Staged;
@@ -26,8 +27,7 @@ use std::path::Path;
 
 /// The input of a split as its file is read; the split was planned for these inputs. With it, what its fields are read with.
 pub fn input_of(plain: &Definition, split: &Split) -> Option<(Input, Context)> {
-    let input = plain.inputs.get(split.input)?;
-    let input = split.shape.as_ref().map_or_else(|| input.clone(), |shape| input.shaped(shape));
+    let input = plan::input_of(plain, split)?;
     let context = input.context(Calendar::utc());
     Some((input, context))
 }

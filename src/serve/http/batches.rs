@@ -522,7 +522,7 @@ fn keep(
     };
     let plan = service.files.plan(of, &parts.iter().collect::<Vec<_>>())?;
     if !kind.packing.is_empty() {
-        plan.check_packed(service.limits.unpacked).map_err(crate::state::StateError::from)?;
+        plan.check_packed(of.definition, service.limits.unpacked).map_err(crate::state::StateError::from)?;
     }
     Ok((parts, plan))
 }
