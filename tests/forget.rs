@@ -145,6 +145,8 @@ fn refused_records_keep_their_places_where_others_are_forgotten() {
     assert!(said.contains("what was forgotten is not in 2 files any more"), "{said}");
     let left = rejected();
     assert!(left.len() == 3 && left.iter().all(|row| !row.contains(DEVICE)), "{left:?}");
+    place.run("run online --state state").succeeds();
+    assert_eq!(rejected(), left);
     place.run("verify --state state").succeeds();
     // They have the numbers that they had, so that what is delivered once more is what is meant.
     let service = Service::start(&place, "online -w 1");
