@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
@@ -79,6 +80,11 @@ impl Guard {
             check_origin(headers).map_err(hint)?;
         }
         match admission {
+            // A name of others may be made to lead here, and then their page is one of ours.
+            Admission::Open if needed == Access::Write && origin(headers).is_some() && !is_local(headers) => {
+                let error = foreign("a page asks for it under a name that is not this machine's");
+                Err(error.hint("open it as http://localhost or by its address; or say who may ask: --tokens"))
+            }
             Admission::Open => Ok(()),
             Admission::Token(given) | Admission::Session(given) if given < needed => {
                 Err(ApiError::new(StatusCode::FORBIDDEN, "read_only", "this token may only read"))
@@ -141,6 +147,14 @@ fn origin(headers: &HeaderMap) -> Option<bool> {
     }
     let host = text(HOST).unwrap_or_default();
     headers.get(ORIGIN).map(|origin| origin.to_str().ok().and_then(|origin| origin.split_once("://")).is_some_and(|(_, of)| of == host))
+}
+
+/// Whether this machine is asked by an address, or as `localhost`.
+fn is_local(headers: &HeaderMap) -> bool {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = if host.ends_with(']') { host } else { host.rsplit_once(':').map_or(host, |(name, _)| name) };
+    let name = name.trim_matches(['[', ']']);
+    name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost") || name.parse::<IpAddr>().is_ok()
 }
 
 fn foreign(why: &str) -> ApiError {
@@ -232,7 +246,21 @@ mod tests {
         }
         // Without tokens all may ask, but for pages of others.
         let open = Guard::default();
-        assert!(open.check(&headers(&[]), Write).is_ok() && open.check(&headers(&[ours]), Write).is_ok());
+        assert!(open.check(&headers(&[("host", "metrics.example")]), Write).is_ok(), "no page asks");
+        for (host, may_write) in [
+            ("localhost", true),
+            ("LOCALHOST:7878", true),
+            ("a.localhost:7878", true),
+            ("127.0.0.1:7878", true),
+            ("[::1]:7878", true),
+            ("[::1]", true),
+            ("evil.example:7878", false),
+            ("localhost.evil.example", false),
+            ("", false),
+        ] {
+            let given = headers(&[ours, ("host", host)]);
+            assert_eq!((open.check(&given, Read).is_ok(), open.check(&given, Write).is_ok()), (true, may_write), "{host}");
+        }
         assert!(open.check(&headers(&[("origin", "http://evil"), ("host", "h")]), Write).is_err());
     }
 
