@@ -1,8 +1,9 @@
 //! Services that start again: under other settings, and beside a folder that is not there yet.
 
 use crate::further::until;
-use crate::support::known::{EVENTS, table};
+use crate::support::known::{EVENTS, ONLINE, table};
 use crate::support::packed::gzip;
+use crate::support::parquet;
 use crate::support::program::Place;
 use crate::support::service::Service;
 use std::fs;
@@ -165,6 +166,28 @@ fn a_broken_file_in_a_watched_folder_harms_only_itself() {
             assert!(ended.stderr.lines().any(|line| line.contains(file) && line.contains(why)), "{file}: {}", ended.stderr);
         }
     }
+}
+
+#[test]
+fn parquet_with_broken_pages_is_refused_before_it_gets_an_epoch() {
+    let place = Place::new();
+    let whole = parquet::events(&ONLINE.lines[..500], 100);
+    let mut broken = whole.clone();
+    // The head of the first page; what stands at the end of the file, where its beginning is looked for, is as it was.
+    broken[4..40].fill(0xff);
+    let service = Service::start(&place, "online -w 1");
+    let kind = [("content-type", "application/vnd.apache.parquet")];
+    let said = service.post("/v1/online/events", &kind, &broken).refused(400, "bad_body");
+    assert!(said.contains("row"), "{said}");
+    let answer = service.post("/v1/online/events", &kind, &whole).ok().json();
+    assert_eq!(answer["epoch"], 1, "{answer}");
+    service.end();
+    place.write("drop/broken.parquet", &broken);
+    place.write("drop/whole.parquet", &whole);
+    let service = Service::start(&place, "online -w 1 --watch online.events=drop --settle 100ms");
+    let folder = || service.get("/v1/status").ok().json()["folders"][0].clone();
+    until("what can be read, and what can't", || folder()["files"] == 1 && folder()["refused"] == 1);
+    service.end();
 }
 
 #[test]

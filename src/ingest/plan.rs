@@ -22,6 +22,7 @@ use super::parquet::{self, parts::Parts};
 use super::paths::{self, Found};
 use super::pipes::{self, Waiting};
 use super::quotes::must_be_whole;
+use super::read::FileOpener;
 use super::streams;
 use super::unpack::unpacked;
 use super::within::Within;
@@ -29,7 +30,9 @@ use crate::shown;
 use retally_core::Epoch;
 use retally_core::contract::{Definition, Input, InputKind};
 use retally_core::definition::{Shape, TextFormat};
-use retally_core::split::{Archive, Dataset, Format, Late, Lines, Location, Packing, RefusedJob, SourceFile, Split, Version};
+use retally_core::split::{
+    Archive, Dataset, Format, Late, Lines, Location, Opener, Packing, RefusedJob, SourceFile, Split, SplitError, Version,
+};
 use retally_core::time::Moment;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -96,16 +99,22 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Unpacks all packed files and archives to their ends, up to so many bytes each, and keeps nothing of them: what is cut off or broken
-    /// is refused before any of it reaches a dataflow, and so are archives whose files don't agree. A run does without, since it would read
-    /// all files twice. The definition is that of the batch.
+    /// Reads all packed files, archives and Parquet to their ends, up to so many bytes each as they unpack, and keeps nothing of them: what is
+    /// cut off or broken is refused before any of it reaches a dataflow, and so are archives whose files don't agree. A run does without,
+    /// since it would read all files twice. The definition is that of the batch.
     pub fn check_packed(&self, definition: &Definition, unpacked_bytes_max: u64) -> Result<(), IngestError> {
         // A packed file is one split; of a zip, each split is a limit's worth.
-        let is_packed = |split: &Split| split.packing != Packing::Plain || matches!(split.format, Format::Archive(_));
+        let is_packed = |split: &Split| split.packing != Packing::Plain || matches!(split.format, Format::Archive(_) | Format::Parquet);
         let mut archives: BTreeMap<&str, Members> = BTreeMap::new();
         for split in self.splits.iter().filter(|split| is_packed(split)) {
             let Location::File(file) = &split.location else { continue };
             let Some(input) = input_of(definition, split) else { continue };
+            if matches!(split.format, Format::Parquet) {
+                let broken = |error: SplitError| IngestError::Body { name: file.location.clone(), why: error.to_string() };
+                let mut reader = FileOpener::default().open(split, &input).map_err(broken)?;
+                while reader.read(&mut |_| {}).map_err(broken)? {}
+                continue;
+            }
             let mut members = body::check_split(split, file, &input, unpacked_bytes_max)?;
             let all = archives.entry(&file.location).or_default();
             all.read += members.read;

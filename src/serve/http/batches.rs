@@ -21,6 +21,7 @@ use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt};
 use retally_core::Epoch;
 use retally_core::contract::InputKind;
+use retally_core::split::Format;
 use retally_core::time::Moment;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -521,7 +522,7 @@ fn keep(
         }
     };
     let plan = service.files.plan(of, &parts.iter().collect::<Vec<_>>())?;
-    if !kind.packing.is_empty() {
+    if !kind.packing.is_empty() || plan.splits.iter().any(|split| matches!(split.format, Format::Parquet)) {
         plan.check_packed(of.definition, service.limits.unpacked).map_err(crate::state::StateError::from)?;
     }
     Ok((parts, plan))
