@@ -1,7 +1,7 @@
 //! The streams of datasets: files here or elsewhere, packed or not. A stream that failed is opened again after a while, longer each time.
 
 use super::file::InputFile;
-use super::format::{self, Mark};
+use super::format::{self, Mark, looks_like_utf16};
 use super::remote::{self, Place, Ready, Remote};
 use super::unpack::{Counted, decoded, unpacked};
 use super::version::Guard;
@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 pub const ATTEMPTS_MAX: u32 = 4;
 /// The pause before the second attempt; before each later one it is four times as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// The first bytes of a stream, which may be the mark of an encoding.
+/// The first bytes of a stream, which may be the mark of an encoding; and behind a mark, those that show whether it is one.
 const MARK_BYTES: usize = 4;
+const MARKED_BYTES: usize = 256;
 
 /// The stream at a path or URL, for this attempt; errors call it by the name, where there is one. It is opened when it is read.
 pub fn stream(location: &str, name: Option<&str>, attempt: u32, cancelled: &Arc<AtomicBool>) -> Box<dyn ByteStream> {
@@ -72,13 +73,15 @@ struct Open {
 }
 
 impl Open {
-    /// Reads on. What begins with a mark of UTF-16 is decoded from there on.
+    /// Reads on. What begins with a mark of UTF-16, and looks like it, is decoded from there on: a first line that is broken may begin so.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut length = retried(|| self.stream.read(buffer))?;
         if !std::mem::take(&mut self.is_new) {
             return Ok(length);
         }
-        while (1..MARK_BYTES).contains(&length)
+        let is_marked = |first: Option<&[u8]>| first.is_some_and(|first| matches!(format::mark(first), Some(Mark::Utf16(_))));
+        while length > 0
+            && length < if is_marked(buffer.get(..length)) { MARKED_BYTES } else { MARK_BYTES }
             && let Some(rest) = buffer.get_mut(length..).filter(|rest| !rest.is_empty())
         {
             match retried(|| self.stream.read(rest))? {
@@ -87,7 +90,7 @@ impl Open {
             }
         }
         let first = buffer.get(..length).unwrap_or_default();
-        let Some(Mark::Utf16(encoding)) = format::mark(first) else { return Ok(length) };
+        let Some(Mark::Utf16(encoding)) = format::mark(first).filter(|_| looks_like_utf16(first)) else { return Ok(length) };
         let whole = Cursor::new(first.to_vec()).chain(std::mem::replace(&mut self.stream, Box::new(io::empty())));
         self.stream = decoded(Box::new(whole), Some(encoding));
         self.stream.read(buffer)
@@ -237,9 +240,11 @@ mod tests {
             let text = String::from_utf8(read).unwrap();
             assert_eq!((text.trim_start_matches('\u{feff}'), error), ("0,3,0.5\n".repeat(100).as_str(), None), "{name}");
         }
-        for short in ["", "\u{ff}", "0"] {
-            std::fs::write(place("short.csv"), short).unwrap();
-            assert_eq!(all(&place("short.csv"), 0), (short.into(), None));
+        // A first line that is garbage may begin as UTF-16 does.
+        let garbage = [b"\xff\xfe\0garbage\n".as_slice(), "1,12,0.057\n".repeat(100).as_bytes()].concat();
+        for other in [b"".as_slice(), b"\xff", b"0", b"\xff\xfe", &garbage, &garbage[..20]] {
+            std::fs::write(place("other.csv"), other).unwrap();
+            assert_eq!(all(&place("other.csv"), 0), (other.into(), None));
         }
         let error = stream(&place("none.csv"), Some("given/none.csv"), 0, &Arc::default()).read(&mut [0]).unwrap_err();
         assert!(error.starts_with("could not open \"given/none.csv\": "), "{error}");
