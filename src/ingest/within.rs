@@ -7,7 +7,7 @@
 //! A file with one is not cut into splits: only who comes from its beginning knows.
 
 use super::names::{names, sought};
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 use retally_core::contract::Input;
 use retally_core::record::Presence;
 use retally_core::split::{Columns, WideColumns};
@@ -41,9 +41,15 @@ impl Within {
         Some(Within { columns: columns.clone(), input: input.clone(), own, has_number })
     }
 
-    /// Whether a line without quotes is another header. Of nearly every line, one of the first bytes says that it is none.
+    /// Whether a line without quotes is another header. Of nearly every line, the first byte says that it is none.
+    #[inline]
     pub fn is_other(&self, line: &[u8]) -> bool {
-        self.may_be(line) && self.are_other(&self.cells(line))
+        !self.is_none_at_once(line.first()) && self.may_be(line) && self.are_other(&self.cells(line))
+    }
+
+    #[inline]
+    fn is_none_at_once(&self, first: Option<&u8>) -> bool {
+        !self.has_number && first.is_some_and(begins_number)
     }
 
     /// Whether the cells of a line are another header.
@@ -66,16 +72,15 @@ impl Within {
 
     /// Whether a text of whole lines without quotes has a line that keeps its file from being cut.
     pub fn is_in(&self, text: &[u8]) -> bool {
-        let mut rest = text;
-        while !rest.is_empty() {
-            let end = memchr(b'\n', rest).unwrap_or(rest.len());
-            let line = rest.get(..end).unwrap_or_default();
-            if self.may_be(line) && self.is_suspect(&self.cells(line)) {
-                return true;
+        let mut start = 0;
+        memchr_iter(b'\n', text).chain([text.len()]).any(|end| {
+            let line = std::mem::replace(&mut start, end + 1)..end;
+            if self.is_none_at_once(text.get(line.start)) {
+                return false;
             }
-            rest = rest.get(end + 1..).unwrap_or_default();
-        }
-        false
+            let line = text.get(line).unwrap_or_default();
+            self.may_be(line) && self.is_suspect(&self.cells(line))
+        })
     }
 
     /// A file without a header may get that of another one later: any within it may be another one then.
@@ -151,7 +156,11 @@ fn named(places: &[Option<usize>]) -> &[Option<usize>] {
 
 /// Whether a text begins as numbers and times do, and hardly any name.
 pub fn begins_as_number(text: &[u8]) -> bool {
-    matches!(text.trim_ascii_start().first(), Some(b'0'..=b'9' | b'+' | b'-' | b'.'))
+    text.trim_ascii_start().first().is_some_and(begins_number)
+}
+
+fn begins_number(byte: &u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.')
 }
 
 /// Tells lines that may be headers within a text, before it is known what its columns are.
