@@ -5,7 +5,7 @@ use super::error::{CliError, listen_to_signals, unless_broken_pipe};
 use crate::numbers::grouped;
 use crate::registry;
 use crate::sinks::live;
-use crate::state::{Compacted, Folded, Gone, State};
+use crate::state::{Compacted, Folded, State};
 use clap::ArgMatches;
 use indicatif::HumanBytes;
 use retally_core::contract::Dataflow;
@@ -18,7 +18,7 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     listen_to_signals()?;
     let plain = |name: &str| registry::dataflow(name).map(Dataflow::definition);
     let Compacted { folded: Folded { batches, erased, holding, gone }, before, after } = State::open(&home)?.compact(&plain)?;
-    live::forget_rejected(&State::tables(home.local()), gone.iter().map(Gone::rows))?;
+    live::forget_rejected(&State::tables(home.local()), &gone)?;
     let line = format!("{} batches: {} before, {} now", grouped(&batches.to_string()), HumanBytes(before), HumanBytes(after));
     unless_broken_pipe(writeln!(stdout(), "{line}"))?;
     if erased > 0 {

@@ -12,8 +12,8 @@ use crate::interrupt::{self, Interrupted};
 use crate::points::PointsError;
 use crate::points::store::StoreError;
 use crate::serve::ServeError;
-use crate::sinks::SinkError;
 use crate::sinks::live::read::{BadQuestion, HistoryError};
+use crate::sinks::{SinkError, UnknownDestination};
 use crate::state::StateError;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -144,6 +144,12 @@ impl From<SinkError> for CliError {
             Some(hint) => failed.hint(hint),
             None => failed,
         }
+    }
+}
+
+impl From<UnknownDestination> for CliError {
+    fn from(error: UnknownDestination) -> Self {
+        CliError::usage(error.to_string()).hint(error.hint)
     }
 }
 

@@ -59,13 +59,12 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
         unless_broken_pipe(stdout().write_all(shown_answer(&answer).as_bytes()))?;
     }
     let number = |name: &str| answer.get(name).and_then(Value::as_u64).unwrap_or(0);
-    match (number("accepted"), number("rejected")) {
-        (0, rejected) if rejected > 0 => {
-            let error = CliError::failed(format!("none of {} records could be read", indicatif::HumanCount(rejected)));
-            Err(error.hint(format!("`retally rejected list {name}` says why; `retally check` looks at files before they are sent")))
-        }
-        _ => Ok(()),
+    let rejected = number("rejected");
+    if number("accepted") > 0 || rejected == 0 {
+        return Ok(());
     }
+    let error = CliError::failed(format!("none of {} records could be read", indicatif::HumanCount(rejected)));
+    Err(error.hint(format!("`retally rejected list {name}` says why; `retally check` looks at files before they are sent")))
 }
 
 /// The files of a batch.

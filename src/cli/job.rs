@@ -273,7 +273,7 @@ pub fn sink(job: &Job, matches: &ArgMatches) -> Result<Option<Box<dyn Sink>>, Cl
         let error = CliError::usage(SAFE_OF_CSV).hint("give a folder: --out DIR");
         return if safe { Err(error) } else { Ok(None) };
     };
-    let destination = sinks::Destination::parse(out).map_err(|error| CliError::usage(error.to_string()).hint(error.hint))?;
+    let destination = sinks::Destination::parse(out)?;
     if !destination.has_files() && matches.value_source("format") == Some(ValueSource::CommandLine) {
         return Err(CliError::usage("--format is of files, and --out is a database").hint("leave --format out, or give a folder"));
     }

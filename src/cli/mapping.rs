@@ -16,7 +16,7 @@
 //! Flags count more than the file. What is not known is refused by name: a setting that is passed over changes numbers.
 
 use super::error::CliError;
-use crate::ingest::nearest::nearest;
+use crate::ingest::nearest::there_are;
 use clap::ArgMatches;
 use retally_core::contract::{Definition, Input};
 use retally_core::mapping::{Column, Origin, Rule, Truth};
@@ -249,9 +249,7 @@ fn set(definition: &mut Definition, given: &str, input: &str, field: &str, rule:
 }
 
 fn not_known(given: &str, what: &str, name: &str, known: &[&str]) -> CliError {
-    let error = CliError::usage(format!("{given} names no {what}: there is no {name:?}"));
-    let all = known.join(", ");
-    error.hint(nearest(name, known).map_or_else(|| format!("there are {all}"), |nearest| format!("perhaps {nearest}; there are {all}")))
+    CliError::usage(format!("{given} names no {what}: there is no {name:?}")).hint(there_are(name, known))
 }
 
 #[cfg(test)]

@@ -209,7 +209,7 @@ fn out(text: &str, count: usize, dataflows: &[Served]) -> Result<(Out, String), 
         }
         _ => {}
     }
-    let (destination, format) = Destination::with_format(text).map_err(|error| CliError::usage(error.to_string()).hint(error.hint))?;
+    let (destination, format) = Destination::with_format(text)?;
     if destination.has_files() && count > 1 {
         let error = CliError::usage(format!("--out {text:?} would hold the files of several dataflows"));
         return Err(error.hint("a folder is of one dataflow: say which in its section of --config (out = [...]), or give a database"));

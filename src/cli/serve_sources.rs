@@ -2,7 +2,7 @@
 
 use super::error::CliError;
 use super::mapping;
-use crate::ingest::nearest::nearest;
+use crate::ingest::nearest::there_are;
 use crate::serve::served::Served;
 use crate::serve::sources::Wanted;
 use crate::shown;
@@ -79,7 +79,5 @@ fn check_names(of: &str, url: &Url, input: &Input) -> Result<(), CliError> {
     });
     let Some((parameter, name)) = unknown else { return Ok(()) };
     let error = CliError::usage(format!("--source {of}: ?{parameter}= names {name:?}, which is no field of {}", input.name));
-    let all = known.join(", ");
-    let hint = nearest(name, &known).map_or_else(|| format!("there are {all}"), |nearest| format!("perhaps {nearest}; there are {all}"));
-    Err(error.hint(format!("{hint}; + stands for a part of topics that is none")))
+    Err(error.hint(format!("{}; + stands for a part of topics that is none", there_are(name, &known))))
 }

@@ -126,8 +126,8 @@ fn summary(name: &str, frames: &[&Frame]) -> String {
     let of =
         |count: fn(&Answer) -> u64| grouped(&frames.iter().filter_map(|frame| frame.answer.as_ref()).map(count).sum::<u64>().to_string());
     let (accepted, rejected) = (of(|answer| answer.accepted), of(|answer| answer.rejected));
-    let unknown = frames.iter().filter(|frame| frame.answer.is_none()).count();
-    let unknown = if unknown > 0 { " (not of the last batch, which the journal says with the next one)" } else { "" };
+    let is_unknown = frames.iter().any(|frame| frame.answer.is_none());
+    let unknown = if is_unknown { " (not of the last batch, which the journal says with the next one)" } else { "" };
     format!(
         "{name}: epoch {last}, {accepted} records accepted, {rejected} rejected{unknown}, {} files ({bytes})\n",
         grouped(&blobs.len().to_string())

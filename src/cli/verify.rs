@@ -132,7 +132,7 @@ struct Place {
 
 impl Place {
     fn parse(text: &str) -> Result<Place, CliError> {
-        let (destination, format) = Destination::with_format(text).map_err(|error| CliError::usage(error.to_string()).hint(error.hint))?;
+        let (destination, format) = Destination::with_format(text)?;
         // To open it would make it.
         if let Destination::Directory(path) | Destination::Sqlite(path) = &destination
             && !path.exists()

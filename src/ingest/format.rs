@@ -70,6 +70,11 @@ pub fn kind(path: &str) -> Option<Kind> {
     Some(Kind { content, packing })
 }
 
+/// Whether a file's name says that it is text, and not packed.
+pub fn is_plain_text(path: &str) -> bool {
+    matches!(kind(path), Some(Kind { content: Content::Csv | Content::Json, packing: Packing::Plain }))
+}
+
 /// What a Parquet file begins with.
 pub const PARQUET: &[u8] = b"PAR1";
 

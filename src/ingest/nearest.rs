@@ -23,6 +23,12 @@ pub fn nearest<'n>(sought: &str, names: &[&'n str]) -> Option<&'n str> {
     best.filter(|(likeness, _)| *likeness >= LIKENESS_MIN).map(|(_, name)| name)
 }
 
+/// What to say of a `name` that is not among `known`: which of them it may be, and all.
+pub fn there_are(name: &str, known: &[&str]) -> String {
+    let all = known.join(", ");
+    nearest(name, known).map_or_else(|| format!("there are {all}"), |nearest| format!("perhaps {nearest}; there are {all}"))
+}
+
 /// The flag that maps a field to a name. In quotes a name is one key, whatever it holds.
 pub fn map_flag(input: &Input, field: &Field, name: &str) -> String {
     let name = if name.contains('.') { format!("'\"{name}\"'") } else { name.into() };

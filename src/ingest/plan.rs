@@ -461,15 +461,21 @@ fn open_pipe(path: &str) -> Result<(Vec<u8>, Box<dyn Read + Send>), IngestError>
     Ok((first, stream))
 }
 
+/// Looks at the first bytes of a stream that can be read once. Of what is packed, the end is not there yet: what can't be read is not looked at.
+fn look_at_beginning(path: &str, first: &[u8], content: Option<Content>, looker: &Looker) -> Result<(look::Found, Packing), IngestError> {
+    let packing = look::packing(path, &mut Cursor::new(first))?;
+    let beginning = unpacked(Cursor::new(first.to_vec()), packing).map(look::beginning);
+    let beginning = beginning.map_err(|source| IngestError::Io { what: "read", path: path.into(), source })?;
+    let (found, _) = looker.look(path, content, Box::new(Cursor::new(beginning)))?;
+    Ok((found, packing))
+}
+
 /// A stream that can be read once, and an input that says what it holds: where neither its name nor the input does, its first bytes tell.
 pub fn pipe(path: &str, input: &Input) -> Result<(Input, impl Read + Send), IngestError> {
     let (first, stream) = open_pipe(path)?;
     let mut input = input.clone();
     if format::kind(path).is_none() && input.files.format.is_none() && !first.starts_with(format::PARQUET) {
-        let packing = look::packing(path, &mut Cursor::new(&first))?;
-        let beginning = unpacked(Cursor::new(first.clone()), packing).map(look::beginning);
-        let beginning = beginning.map_err(|source| IngestError::Io { what: "read", path: path.into(), source })?;
-        let (found, _) = Looker::new(&input).look(path, None, Box::new(Cursor::new(beginning)))?;
+        let (found, _) = look_at_beginning(path, &first, None, &Looker::new(&input))?;
         let is_csv = matches!(found.format, Format::Csv(_));
         input.files.format = Some(if is_csv { TextFormat::Csv } else { TextFormat::Json });
     }
@@ -487,10 +493,7 @@ fn look_at_pipe(path: &str, looker: &Looker) -> Result<Looked, IngestError> {
         let location = Location::Stream { id: pipes::keep(Waiting::Copy(file, bytes)), name: path.into() };
         return Ok(Looked { location, format: Format::Parquet, packing: Packing::Plain, encoding: None, bytes, cuts: Vec::new() });
     }
-    let packing = look::packing(path, &mut Cursor::new(&first))?;
-    // Of what is packed, the end is not there yet: what can't be read is not looked at.
-    let beginning = look::beginning(unpacked(Cursor::new(first.clone()), packing).map_err(io("read"))?);
-    let (found, _) = looker.look(path, format::kind(path).map(|kind| kind.content), Box::new(Cursor::new(beginning)))?;
+    let (found, packing) = look_at_beginning(path, &first, format::kind(path).map(|kind| kind.content), looker)?;
     let id = pipes::keep(Waiting::Stream(Box::new(Cursor::new(first).chain(stream))));
     let location = Location::Stream { id, name: path.into() };
     Ok(Looked { location, format: found.format, packing, encoding: found.encoding, bytes: 0, cuts: Vec::new() })

@@ -26,7 +26,7 @@ pub fn run(dataflows: Vec<Served>, mut options: Options, listening: impl FnOnce(
     let mut live = Live::open(&tables)?;
     let mut readable = Vec::new();
     for (place, served) in dataflows.iter().enumerate() {
-        let reached = live.reached(served.name())?.filter(|reached| reached.fingerprint == served.job.fingerprint());
+        let reached = live.reached(served.name())?.filter(|reached| reached.fingerprint == served.fingerprint);
         readable.extend(reached.map(|reached| (place, reached.epoch)));
     }
     if readable.is_empty() {

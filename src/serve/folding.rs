@@ -6,7 +6,7 @@
 use super::ServeError;
 use super::service::Service;
 use crate::sinks::live;
-use crate::state::{Folded, GRACE, Gone, State, StateError};
+use crate::state::{Folded, GRACE, State, StateError};
 use retally_core::Epoch;
 use retally_core::contract::Definition;
 use std::thread::JoinHandle;
@@ -52,7 +52,7 @@ impl Folding {
             Some(Ok(None)) => {}
             Some(Ok(Some(Ok(Folded { batches, erased, holding, gone })))) => {
                 service.metrics.folds.inc();
-                if let Err(error) = live::forget_rejected(&State::tables(&service.local), gone.iter().map(Gone::rows)) {
+                if let Err(error) = live::forget_rejected(&State::tables(&service.local), &gone) {
                     service.tell(&format!("rows of rejected may still hold what was forgotten: {error}"));
                 }
                 service.tell(&format!("the journal has been folded: {batches} batches are a snapshot"));

@@ -378,14 +378,14 @@ fn spawn(
 fn look(state: &State, live: &mut Live, served: &Served) -> Result<Decision, ServeError> {
     let name = served.name();
     let tables = live.reached(name)?;
-    let fingerprint = served.job.fingerprint();
-    let tables = tables.map(|tables| Reached { epoch: tables.epoch, same_settings: tables.fingerprint == fingerprint });
+    let fingerprint = &served.fingerprint;
+    let tables = tables.map(|tables| Reached { epoch: tables.epoch, same_settings: tables.fingerprint == *fingerprint });
     let decision = recovery::decide(Facts { journal: state.epoch(name), folded: state.folded(name), tables });
     if let Decision::Refuse { tables } = decision {
         state.check_reached(name, tables)?;
     }
     // Names and texts.
-    live.set_settings(name, &fingerprint, &served.job.settings_json())?;
+    live.set_settings(name, fingerprint, &served.job.settings_json())?;
     let last = live.last_batch(name)?;
     let missing: Vec<BatchRow> = state.frames(name).filter(|frame| frame.epoch > last).map(pipeline::batch_row).collect();
     if !missing.is_empty() {

@@ -7,7 +7,7 @@
 //! Of the URL of a webhook nothing but its host is shown: paths of webhooks are secrets as a rule.
 
 use super::served::Served;
-use crate::ingest::nearest::nearest;
+use crate::ingest::nearest::there_are;
 use crate::shown::HIDDEN;
 use crate::sinks::live::filter::Filter;
 use crate::sinks::{Destination, Format};
@@ -109,9 +109,7 @@ impl Webhook {
         let Some((place, served, table)) = tables().find(|(_, served, table)| is_it(served, table)) else {
             let names: Vec<String> = tables().map(|(_, served, table)| format!("{}.{}", served.name(), table.name)).collect();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            let all = names.join(", ");
-            let hint = nearest(name, &names).map_or(format!("there are {all}"), |nearest| format!("perhaps {nearest}; there are {all}"));
-            return Err(refused(&shown, format!("there is no table {name:?}"), hint));
+            return Err(refused(&shown, format!("there is no table {name:?}"), there_are(name, &names)));
         };
         // As the query of a URL is read.
         let mut conditions = url.clone();

@@ -418,7 +418,7 @@ pub fn take_up(
     let Some(served) = service.dataflows.get(place) else { return Ok(()) };
     let mut tables = Tables::new(&*served.job.graph, &served.job.tables);
     tables.apply(changes, Vec::new());
-    let reached = Reached { dataflow: served.name().into(), epoch, fingerprint: served.job.fingerprint() };
+    let reached = Reached { dataflow: served.name().into(), epoch, fingerprint: served.fingerprint.clone() };
     let is_other = !is_made && !live.holds(&tables.all(), &reached)?;
     if is_other {
         service.tell(&format!("the tables of {} are not those of batch {epoch}: they are made anew", served.name()));

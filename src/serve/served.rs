@@ -16,6 +16,8 @@ pub struct Served {
     pub plain: Definition,
     /// What is run.
     pub job: Job,
+    /// Of its settings.
+    pub fingerprint: String,
     /// Its tables, in its order.
     pub tables: Vec<Table>,
     /// The changes of its last epochs.
@@ -28,7 +30,7 @@ impl Served {
     /// A dataflow with these settings.
     pub fn new(plain: Definition, job: Job) -> Served {
         let tables = job.graph.tables().into_iter().filter(|table| job.tables.contains(table.name)).collect();
-        Served { plain, job, tables, recent: Recent::default(), has_points: AtomicBool::new(false) }
+        Served { plain, fingerprint: job.fingerprint(), job, tables, recent: Recent::default(), has_points: AtomicBool::new(false) }
     }
 
     /// Whether it writes points: then it must not get a batch before the disk has it.

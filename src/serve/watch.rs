@@ -10,6 +10,7 @@
 use super::further::WatchStatus;
 use super::service::{Incoming, Phase, Refused, Reply, Service, Wait};
 use crate::engine;
+use crate::ingest::format;
 use crate::state::StateError;
 use crate::state::folders::{self, Folder, Known, Seen};
 use crate::state::frame::{Frame, Part};
@@ -235,14 +236,14 @@ impl Watched {
     ) -> Result<(), StateError> {
         let Some(served) = service.dataflows.get(self.dataflow) else { return Ok(()) };
         let planned = service.files.plan(served.of(), &parts.iter().collect::<Vec<_>>());
-        // What is in the journal is read again at each start: it has to be whole.
-        let planned = planned.and_then(|plan| {
-            if seen.is_some() {
-                plan.check_packed(served.of().definition, u64::MAX).map(|()| plan).map_err(StateError::from)
-            } else {
+        // What is in the journal is read again at each start: it has to be whole. What comes as text was packed here.
+        let planned = match &seen {
+            Some(seen) if !format::is_plain_text(&seen.file) => planned.and_then(|plan| {
+                plan.check_packed(served.of().definition, u64::MAX)?;
                 Ok(plan)
-            }
-        });
+            }),
+            _ => planned,
+        };
         let plan = match (planned, seen) {
             (Ok(plan), _) => plan,
             (Err(error), Some(seen)) => {

@@ -48,7 +48,9 @@ pub(super) fn file(table: &TableState, format: Format, path: &Path) -> io::Resul
         return Ok(Deviation::default());
     }
     // One that was made to be opened by a spreadsheet is right, too.
-    let format = if format == Format::Csv && is_safe(table, &there)? { return Ok(Deviation::default()) } else { format };
+    if format == Format::Csv && is_safe(table, &there)? {
+        return Ok(Deviation::default());
+    }
     let mut expected = tempfile::tempfile()?;
     format.write(table, &mut expected)?;
     let mut times: HashMap<u64, i64> = HashMap::new();

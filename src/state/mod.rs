@@ -36,6 +36,7 @@ use crate::ingest::IngestError;
 use crate::ingest::plan::{Origin, Plan};
 use crate::lock::{Lock, LockError};
 use crate::shown;
+use crate::sinks::live::Forgotten;
 use crate::staged::why;
 pub use blobs::GRACE;
 use files::{Files, MISSING};
@@ -46,7 +47,6 @@ use retally_core::Epoch;
 use retally_core::contract::Definition;
 use retally_core::time::Moment;
 use shelf::Shelf;
-pub use snapshot::Gone;
 use snapshot::{SNAPSHOT, Snapshot, Tools};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -83,7 +83,7 @@ pub struct Folded {
     /// The names of files that can't be, and still hold what was forgotten.
     pub holding: Vec<String>,
     /// Lines that were refused, and are gone: their rows of `rejected` have to go, too.
-    pub gone: Vec<Gone>,
+    pub gone: Vec<Forgotten>,
 }
 
 /// An open state.

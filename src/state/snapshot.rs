@@ -133,29 +133,8 @@ pub struct Erased {
     pub files: u64,
     /// The names of those that still hold what was forgotten: they can't be written anew.
     pub holding: Vec<String>,
-    /// What stands in lines that are not there any more.
-    pub gone: Vec<Gone>,
-}
-
-/// Lines that were refused, and left a file with what was forgotten.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Gone {
-    /// The dataflow.
-    pub dataflow: String,
-    /// What the file came with.
-    pub origin: Origin,
-    /// What it is called.
-    pub name: String,
-    /// One of these stands in each.
-    pub values: Vec<String>,
-}
-
-impl Gone {
-    /// Which rows of `rejected` are meant.
-    pub fn rows(&self) -> Forgotten<'_> {
-        let Gone { dataflow, origin: Origin { batch, part }, name, values } = self;
-        Forgotten { dataflow, ids: format!("{batch}.{part}."), source: name, values }
-    }
+    /// Lines that were refused, and left a file with what was forgotten.
+    pub gone: Vec<Forgotten>,
 }
 
 /// Removes all but the newest.
@@ -216,10 +195,10 @@ impl<'f> Net<'f> {
                 Some(content) => {
                     erased.files += 1;
                     let values: Vec<String> = forgotten.into_iter().flatten().map(|only| only.value).collect();
-                    let gone = |(part, origin): &(&Part, Origin)| Gone {
+                    let gone = |(part, origin): &(&Part, Origin)| Forgotten {
                         dataflow: dataflow.into(),
-                        origin: *origin,
-                        name: part.name.clone(),
+                        ids: format!("{}.{}.", origin.batch, origin.part),
+                        source: part.name.clone(),
                         values: values.clone(),
                     };
                     erased.gone.extend(same.iter().map(gone));

@@ -1,10 +1,11 @@
 //! Batches in: bodies are kept and planned before they are taken. What can't be read is refused, and nothing else notices.
 
 use super::error::ApiError;
-use super::{Query, Shared, blocking, served, there_are};
+use super::{Query, Shared, blocking, served};
 use crate::engine;
 use crate::hex::hex;
 use crate::ingest::batch::{Arrival, Batch, Part as Delivered, Source};
+use crate::ingest::nearest::there_are;
 use crate::ingest::plan::Plan;
 use crate::serve::limits::INLINE_BYTES_MAX;
 use crate::serve::served::Served;

@@ -164,9 +164,8 @@ impl Stream {
                 match sent {
                     Ok((events, position)) => {
                         text.push_str(&events);
-                        let mut is_moved = false;
+                        let is_moved = position > dataflow.position || !events.is_empty();
                         if let Some(dataflow) = self.followed.get_mut(at) {
-                            is_moved = position > dataflow.position || !events.is_empty();
                             (dataflow.position, dataflow.is_doubtful) = (position, false);
                         }
                         if is_moved {

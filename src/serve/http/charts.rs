@@ -2,9 +2,10 @@
 
 use super::error::ApiError;
 use super::first::First;
-use super::{Query, Shared, blocking, is_known, marks, readable, there_are};
+use super::{Query, Shared, blocking, is_known, marks, readable};
 use crate::charts;
 use crate::charts::Numbers;
+use crate::ingest::nearest::there_are;
 use crate::serve::served::Served;
 use crate::serve::service::Service;
 use crate::sinks::live::read::{Question, Snapshot};

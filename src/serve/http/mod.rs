@@ -21,7 +21,7 @@ mod why;
 
 use super::served::Served;
 use super::service::Service;
-use crate::ingest::nearest::nearest;
+use crate::ingest::nearest::there_are;
 use auth::Access;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Request, State};
 use axum::http::header::{IF_NONE_MATCH, WWW_AUTHENTICATE};
@@ -338,7 +338,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 
 /// As of which epoch something of a dataflow is. Under other settings the same epoch is something else.
 fn marks(served: &Served, epoch: Epoch) -> [(&'static str, String); 2] {
-    [("retally-epoch", epoch.to_string()), ("etag", format!("\"{epoch}-{}\"", served.job.fingerprint()))]
+    [("retally-epoch", epoch.to_string()), ("etag", format!("\"{epoch}-{}\"", served.fingerprint))]
 }
 
 /// Whether who asks has what is marked by a tag.
@@ -353,11 +353,6 @@ fn table<'s>(served: &'s Served, name: &str) -> Result<&'s Table, ApiError> {
         let names: Vec<&str> = served.tables.iter().map(|table| table.name).collect();
         ApiError::missing("unknown_table", format!("{} has no table {name:?}", served.name())).hint(there_are(name, &names))
     })
-}
-
-fn there_are(name: &str, names: &[&str]) -> String {
-    let all = names.join(", ");
-    nearest(name, names).map_or_else(|| format!("there are {all}"), |nearest| format!("perhaps {nearest}; there are {all}"))
 }
 
 /// Work that may wait for a disk, on a thread that may.

@@ -3,7 +3,8 @@
 //! The store is written while batches are computed, so a read may see points of a batch before its changes are in the tables.
 
 use super::error::ApiError;
-use super::{Query, Shared, blocking, readable, there_are};
+use super::{Query, Shared, blocking, readable};
+use crate::ingest::nearest::there_are;
 use crate::points::store::ask::{AskError, Question, parse_time, range, time_text};
 use crate::points::store::merge::{FieldValue, Merged, StoredPoint};
 use crate::points::store::{Store, StoreError};

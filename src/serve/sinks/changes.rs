@@ -37,14 +37,14 @@ impl<'s> Changes<'s> {
     /// Where a dataflow is in the file, under the settings that it has now.
     fn position(&self, log: &ChangeLog, place: usize) -> Option<Position> {
         let served = self.service.dataflows.get(place)?;
-        log.reached(served.name()).filter(|position| position.fingerprint == served.job.fingerprint())
+        log.reached(served.name()).filter(|position| position.fingerprint == served.fingerprint)
     }
 
     /// Writes what a dataflow has more. Returns whether there may be more still.
     fn advance(&self, log: &mut ChangeLog, place: usize) -> Result<bool, SinkError> {
         let Some(served) = self.service.dataflows.get(place) else { return Ok(false) };
         let name = served.name();
-        let (position, fingerprint) = (self.position(log, place), served.job.fingerprint());
+        let (position, fingerprint) = (self.position(log, place), served.fingerprint.clone());
         let (epoch, now) = self.service.readers.read(|snapshot| {
             let now = snapshot.epoch(name)?;
             let kept_from = snapshot.changes_from(name)?;

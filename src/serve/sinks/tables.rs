@@ -100,12 +100,12 @@ fn advance(
     is_doubtful: bool,
 ) -> Result<Option<Epoch>, SinkError> {
     let Some(served) = service.dataflows.get(place) else { return Ok(position) };
-    let (name, fingerprint) = (served.name(), served.job.fingerprint());
+    let (name, fingerprint) = (served.name(), &served.fingerprint);
     let there = match position {
         Some(position) => Some(Reached { dataflow: name.into(), epoch: position, fingerprint: fingerprint.clone() }),
         None => sink.reached(name)?,
     };
-    let is_ours = there.as_ref().filter(|there| there.fingerprint == fingerprint && !is_doubtful);
+    let is_ours = there.as_ref().filter(|there| there.fingerprint == *fingerprint && !is_doubtful);
     if let Some(epochs) = is_ours.and_then(|there| further.following(place, there.epoch))
         && let Some(last) = epochs.last().map(|changed| changed.epoch)
     {
@@ -136,7 +136,7 @@ fn advance(
     let (states, epoch) = rows(service, place)?;
     let is_known = position.is_some() || there.is_some_and(|there| there.epoch <= epoch);
     let deletions = if is_known || further.wanted().replace { Deletions::Any } else { Deletions::Guarded };
-    let reached = Reached { dataflow: name.into(), epoch, fingerprint };
+    let reached = Reached { dataflow: name.into(), epoch, fingerprint: fingerprint.clone() };
     sink.bring(&states.iter().collect::<Vec<_>>(), &reached, deletions)?;
     sink.remarks().iter().for_each(|remark| service.tell(remark));
     further.forget(place, epoch);

@@ -51,7 +51,7 @@ enum Next {
 impl<'s> Telling<'s> {
     /// One that goes on where it is; a new one begins at what could be read before any batch was taken.
     pub(super) fn new(further: &'s Further, service: &'s Service, webhook: &'s Webhook, began: &[Option<Epoch>]) -> Telling<'s> {
-        let fingerprint = service.dataflows.get(webhook.place).map(|served| served.job.fingerprint()).unwrap_or_default();
+        let fingerprint = service.dataflows.get(webhook.place).map(|served| served.fingerprint.clone()).unwrap_or_default();
         let wanted = further.wanted();
         let sender = Sender::new(webhook.url(), webhook.is_local(), webhook.is_secure(), wanted.silence_max, wanted.secret.clone());
         Telling {
@@ -86,8 +86,8 @@ impl<'s> Telling<'s> {
         let Webhook { dataflow, table, .. } = self.webhook;
         self.service.readers.read(|snapshot| {
             let (now, kept_from) = (snapshot.epoch(dataflow)?, snapshot.changes_from(dataflow)?);
-            if told.fingerprint != self.fingerprint || !(kept_from..=now).contains(&told.epoch) {
-                let settings = (told.fingerprint != self.fingerprint).then_some(self.fingerprint.as_str());
+            let settings = (told.fingerprint != self.fingerprint).then_some(self.fingerprint.as_str());
+            if settings.is_some() || !(kept_from..=now).contains(&told.epoch) {
                 return Ok(Next::Body(now, self.id(now, settings), self.reset(now)));
             }
             let mut after = told.epoch;
@@ -137,7 +137,10 @@ impl<'s> Telling<'s> {
     /// What tells a body from others. What an epoch is under other settings is something else.
     fn id(&self, epoch: Epoch, settings: Option<&str>) -> String {
         let id = format!("{}.{}:{epoch}", self.webhook.dataflow, self.webhook.table.name);
-        settings.map_or(id.clone(), |settings| format!("{id}:{settings}"))
+        match settings {
+            Some(settings) => format!("{id}:{settings}"),
+            None => id,
+        }
     }
 
     fn send(&self, epoch: Epoch, id: &str, body: &[u8]) -> Result<(), Trouble> {

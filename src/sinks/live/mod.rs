@@ -314,12 +314,11 @@ fn drop_others<'t>(open: &mut Open<'_>, tables: impl Iterator<Item = &'t Table>,
 }
 
 /// Takes rows away from `rejected` whose lines are in no file any more. The database may be open in this process, and in no other one.
-pub fn forget_rejected<'g>(path: &Path, gone: impl Iterator<Item = Forgotten<'g>>) -> Result<(), SinkError> {
-    let mut gone = gone.peekable();
-    if gone.peek().is_none() || !path.exists() {
+pub fn forget_rejected(path: &Path, gone: &[Forgotten]) -> Result<(), SinkError> {
+    if gone.is_empty() || !path.exists() {
         return Ok(());
     }
-    write_beside(path, &mut |open| gone.try_for_each(|gone| rejected::forget(open, &gone)))
+    write_beside(path, &mut |open| gone.iter().try_for_each(|gone| rejected::forget(open, gone)))
 }
 
 fn set_settings(open: &mut Open<'_>, dataflow: &str, fingerprint: &str, settings: &str) -> Result<(), SinkError> {

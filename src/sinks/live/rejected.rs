@@ -58,25 +58,25 @@ pub(super) fn bring(open: &mut Open<'_>, dataflow: &str, rejected: &[RowBatch]) 
 }
 
 /// Lines of a file in which something stands that was forgotten.
-#[derive(Debug)]
-pub struct Forgotten<'g> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forgotten {
     /// The dataflow.
-    pub dataflow: &'g str,
+    pub dataflow: String,
     /// How the ids of the file's lines begin.
     pub ids: String,
     /// What the file is called: a run writes rows without ids.
-    pub source: &'g str,
+    pub source: String,
     /// One of these stands in each line.
-    pub values: &'g [String],
+    pub values: Vec<String>,
 }
 
 /// Takes away the rows of lines that were forgotten.
-pub(super) fn forget(open: &mut Open<'_>, gone: &Forgotten<'_>) -> Result<(), SinkError> {
+pub(super) fn forget(open: &mut Open<'_>, gone: &Forgotten) -> Result<(), SinkError> {
     let Forgotten { dataflow, ids, source, values } = gone;
     let relation = relation(dataflow);
     let Some(Existing { columns, .. }) = open.existing(relation.name)? else { return Ok(()) };
     let has_ids = columns.iter().any(|(column, _)| column == "id");
-    let is_of_file = if has_ids { "(id GLOB ?2 OR (id IS NULL AND source = ?3))" } else { "?2 <> '' AND source = ?3" };
+    let is_of_file = if has_ids { "(id GLOB ?2 OR (id IS NULL AND source = ?3))" } else { "source = ?3" };
     let statement = format!("DELETE FROM {} WHERE dataflow = ?1 AND {is_of_file} AND instr(raw, ?4) > 0", quoted(relation.name));
     let ids = format!("{ids}*");
     values.iter().try_for_each(|value| run(open, &statement, params![dataflow, ids, source, value]))
