@@ -188,6 +188,25 @@ fn other_settings_rebuild_the_tables() {
 
 /// Whoever looks at the tables later has no command line.
 #[test]
+fn a_run_that_fails_leaves_the_tables_of_a_state() {
+    let place = Place::new();
+    place.write("events.csv", "timestamp,device_id,user_id,server_id,connected\n2024-03-01 12:00,1,7,5,1\n");
+    place.write("bad.csv", "timestamp,device_id,user_id,server_id,connected\n2024-03-01 12:00,1,7,5,maybe\n");
+    place.run("run online events=events.csv --state state --tables online.online_intervals").succeeds();
+    let rows = || place.run("query online.online_intervals --state state --format csv").succeeds().stdout;
+    let before = rows();
+    // With text ids the table has other columns.
+    for words in ["events=nowhere", "events=bad.csv", "events=bad.csv --max-rejected 0"] {
+        place.run(&format!("run online --ids text {words} --state state")).fails();
+        assert_eq!(rows(), before, "{words}");
+    }
+    place.run("verify --state state").succeeds();
+    place.run("run online --ids text events=events.csv --state state").succeeds();
+    assert_eq!(rows(), before);
+    place.run("verify --state state").succeeds();
+}
+
+#[test]
 fn settings_are_kept_with_the_tables() {
     let place = Place::new();
     let parts = ONLINE.write_parts(&place, 2);

@@ -7,15 +7,15 @@ use crate::engine::summary::Summary;
 use crate::engine::{self, Job, Next};
 use crate::ingest::batch::Batch;
 use crate::shown;
-use crate::sinks::live::{self, note_settings};
-use crate::sinks::{self, Sink};
+use crate::sinks::Sink;
+use crate::sinks::live::{ByRun, note_settings};
 use crate::state::folders::{Difference, Folder};
 use crate::state::frame::{Answer, Part};
 use crate::state::home::Home;
 use crate::state::{Kept, Of, State};
 use clap::ArgMatches;
 use retally_core::Epoch;
-use retally_core::contract::{Definition, InputKind};
+use retally_core::contract::{Definition, InputKind, Table};
 use retally_core::time::Moment;
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -50,11 +50,10 @@ impl Stored {
         if state.is_scratch_new() {
             say(&format!("note: the scratch folder {:?} was that of another state: all in it is made anew", home.local()));
         }
-        // Under other settings, ids may be of another type.
-        let of_dataflow = job.graph.tables();
-        live::drop_tables_of_others(&State::tables(home.local()), of_dataflow.iter(), plain.name)?;
-        let tables = sinks::Destination::Sqlite(State::tables(home.local()));
-        let mut tables = job::open_sink(job, &tables, sinks::Format::default(), matches)?;
+        let all = job.graph.tables();
+        let left_out: Vec<Table> = all.iter().filter(|table| !job.tables.contains(table.name)).cloned().collect();
+        let mut tables = ByRun::open(&State::tables(home.local()), all)?;
+        tables.check_left_out(&left_out, plain.name, &job.fingerprint())?;
         if let Some(reached) = tables.reached(plain.name)? {
             state.check_reached(plain.name, reached.epoch)?;
         }
@@ -70,7 +69,7 @@ impl Stored {
             pending: None,
             quiet: matches.get_flag("quiet"),
         };
-        Ok((stored, tables))
+        Ok((stored, Box::new(tables)))
     }
 
     /// What is applied next: all that is there, as one; then each batch, whose files are kept first.

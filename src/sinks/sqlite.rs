@@ -82,6 +82,10 @@ impl Sqlite {
         Sqlite { is_live: true, kept: None, ..self }
     }
 
+    pub(super) fn place(&self) -> &str {
+        &self.place
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

@@ -11,11 +11,13 @@
 //! The changes of any number of epochs are one transaction ([`Live::apply`]), so that who reads sees whole epochs. It is read
 //! ([`read::Reader`]) while it is written, and neither waits for the other.
 
+mod by_run;
 pub mod changes;
 pub mod filter;
 pub mod read;
 mod rejected;
 
+pub use by_run::ByRun;
 pub use rejected::Forgotten;
 
 use super::cells::{Fraction, append_time};
@@ -24,6 +26,7 @@ use super::relational::{self, Reached, Session};
 use super::sqlite::{Open, Sqlite, write_beside};
 use super::{Deletions, SinkError};
 use crate::tables::{Run, TableState, merged_all};
+use by_run::is_of_others;
 use retally_core::Epoch;
 use retally_core::contract::Table;
 use retally_core::row::RowBatch;
@@ -206,6 +209,19 @@ impl Live {
         })
     }
 
+    /// Drops tables of a dataflow that are not built: nothing would follow in them what is fed.
+    pub fn leave_out(&mut self, dataflow: &str, left_out: &[Table]) -> Result<(), SinkError> {
+        self.sqlite.write(&mut |open| {
+            for table in left_out {
+                if open.existing(table.name)?.is_some() {
+                    open.execute(&format!("DROP TABLE {}", quoted(table.name)))?;
+                }
+                run(open, "DELETE FROM retally_tables WHERE dataflow = ?1 AND \"table\" = ?2", [dataflow, table.name])?;
+            }
+            Ok(())
+        })
+    }
+
     /// Writes down the settings of a dataflow, as a JSON object, which tables of this fingerprint are computed with.
     pub fn set_settings(&mut self, dataflow: &str, fingerprint: &str, settings: &str) -> Result<(), SinkError> {
         self.sqlite.write(&mut |open| set_settings(open, dataflow, fingerprint, settings))
@@ -293,21 +309,11 @@ pub fn note_settings(path: &Path, dataflow: &str, fingerprint: &str, settings: &
     Sqlite::open(path, std::iter::empty())?.write(&mut |open| set_settings(open, dataflow, fingerprint, settings))
 }
 
-/// Drops tables of a state that are none of these settings: they are made anew by whoever writes them next.
-pub fn drop_tables_of_others<'t>(path: &Path, tables: impl Iterator<Item = &'t Table> + Clone, dataflow: &str) -> Result<(), SinkError> {
-    if !path.exists() {
-        return Ok(());
-    }
-    Sqlite::open(path, std::iter::empty())?.write(&mut |open| drop_others(open, tables.clone(), dataflow))
-}
-
 /// A table of other settings or of another version is ours all the same.
 fn drop_others<'t>(open: &mut Open<'_>, tables: impl Iterator<Item = &'t Table>, dataflow: &str) -> Result<(), SinkError> {
     for table in tables {
-        let relation = Relation::new(Dialect::Sqlite, table, dataflow);
-        let existing = open.existing(relation.name)?;
-        if existing.is_some_and(|existing| relation.recognise(&existing, "").is_err()) {
-            open.execute(&format!("DROP TABLE {}", quoted(relation.name)))?;
+        if is_of_others(open, table, dataflow)? {
+            open.execute(&format!("DROP TABLE {}", quoted(table.name)))?;
         }
     }
     Ok(())
