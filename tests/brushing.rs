@@ -406,3 +406,22 @@ fn lines_between(said: &str) -> u64 {
     assert!((100_000..400_000).contains(&count), "{said}");
     count
 }
+
+/// Skipped lines of a dataset that was replaced or taken back are of deliveries that are no more: nothing is wrong with them.
+#[test]
+fn a_state_may_have_skipped_lines_of_datasets_that_were_replaced() {
+    let place = Place::new();
+    dataset(&place, "in/b/d", "0,3,0.5\n1,3,x\n2,3,0.5\n", S0);
+    place.run("run brushing datasets=in --state st").succeeds();
+    dataset(&place, "in/b/d", "0,3,0.5\n1,3,y\n2,3,0.5\n3,3,0.5\n", S0);
+    place.run("run brushing datasets=in --state st").succeeds();
+    let verified = place.run("verify --state st").succeeds().stdout;
+    assert!(verified.contains("nothing differs"), "{verified}");
+    place.run("run brushing datasets-=in --state st").succeeds();
+    place.run("verify --state st").succeeds();
+    place.run("compact --state st").succeeds();
+    place.run("verify --state st").succeeds();
+    place.run("run brushing --state st").succeeds();
+    let verified = place.run("verify --state st").succeeds().stdout;
+    assert!(verified.contains("rejected: 0 rows, as they should be\n"), "{verified}");
+}

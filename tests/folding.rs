@@ -63,3 +63,52 @@ fn the_journal_is_folded_while_batches_come_and_whoever_is_killed_loses_nothing(
     service.same(&ONLINE);
     service.end();
 }
+
+/// Refused lines are of a delivery: when it is folded away, they go, wherever they are.
+#[test]
+fn what_was_refused_leaves_with_its_file() {
+    let place = Place::new();
+    let line = |second: u32, device: &str| format!("2026-03-02 08:00:{second:02},{device},7,1,true");
+    place.write("bad.csv", table(&EVENTS, &[line(0, "17"), line(1, "x"), line(2, "y")]));
+    place.write("other.csv", table(&EVENTS, &[line(3, "18"), line(4, "z")]));
+    place.write("drop/bad.csv", table(&EVENTS, &[line(5, "19"), line(6, "v")]));
+    let rejected = |from: &str| {
+        let listed = place.run(&format!("rejected list online --format csv {from}")).succeeds().stdout;
+        listed.lines().skip(1).map(String::from).collect::<Vec<_>>()
+    };
+    let words = "online -w 1 --out sqlite:out.db --watch online.events=drop --settle 10ms";
+    let service = Service::start(&place, words);
+    let server = format!("--server {}", service.address);
+    while rejected(&server).is_empty() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    place.run(&format!("feed online events=bad.csv events-=bad.csv {server}")).succeeds();
+    place.run(&format!("feed online events=other.csv {server}")).succeeds();
+    fs::remove_file(place.path("drop/bad.csv")).unwrap();
+    while rejected(&server).len() < 7 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    service.end();
+    place.run("verify --state state --out sqlite:out.db").succeeds();
+    place.run("compact --state state").succeeds();
+    let left = rejected("--state state");
+    assert!(matches!(left.as_slice(), [row] if row.contains(",z,")), "{left:?}");
+    place.run("verify --state state").succeeds();
+    // While it runs, it looks after the other places as well.
+    let service = Service::start(&place, &format!("{words} --compact-after 1KiB"));
+    let server = format!("--server {}", service.address);
+    place.run(&format!("feed online events=bad.csv events-=bad.csv {server}")).succeeds();
+    for number in 0..200 {
+        service.csv("/v1/online/events", table(&EVENTS, &[line(10, &number.to_string())])).ok();
+        if number > 20 && rejected(&server).len() == 1 {
+            break;
+        }
+    }
+    assert_eq!(rejected(&server).len(), 1);
+    service.csv("/v1/online/events?wait=sinks", table(&EVENTS, &[line(11, "20")])).ok();
+    service.end();
+    place.run("verify --state state --out sqlite:out.db").succeeds();
+    let database = rusqlite::Connection::open(place.path("out.db")).unwrap();
+    let rows: i64 = database.query_row("SELECT count(*) FROM rejected", [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 1);
+}

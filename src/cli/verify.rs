@@ -12,7 +12,7 @@ use crate::numbers::grouped;
 use crate::registry;
 use crate::shown;
 use crate::sinks::live::read::{Question, Snapshot};
-use crate::sinks::{Destination, Format, Sink, SinkError};
+use crate::sinks::{Destination, Deviation, Format, Sink, SinkError};
 use crate::state::{Of, State};
 use crate::tables::TableState;
 use clap::ArgMatches;
@@ -98,17 +98,17 @@ fn verify(state: &State, dataflow: &dyn Dataflow, dir: &Path, workers: usize, pl
     let Some(Verifying { run, .. }) = engine::run(&job, &Cluster::local(workers), driver)? else { return Ok(0) };
     let (mut differ, mut text) = (0, format!("{} as of batch {}:\n", plain.name, grouped(&epoch.to_string())));
     for expected in run.tables.all() {
-        let (count, shown) = compare(expected, &snapshot, plain.name)?;
-        differ += count;
-        text += &said(expected, count);
+        let (deviation, shown) = compare(expected, &snapshot, plain.name)?;
+        differ += counted(expected, deviation);
+        text += &said(expected, deviation);
         text += &shown;
     }
     for (place, sink) in places.iter_mut().zip(&mut sinks) {
         let Some(held) = sink.compare(&run.tables.all(), plain.name)? else { continue };
-        *place.differ.get_or_insert(0) += held.rows();
         text += &format!("{} as of batch {}:\n", place.shown, grouped(&held.epoch.to_string()));
         for (expected, deviation) in run.tables.all().into_iter().zip(&held.deviations) {
-            text += &said(expected, deviation.rows());
+            *place.differ.get_or_insert(0) += counted(expected, *deviation);
+            text += &said(expected, *deviation);
             for (count, what) in [(deviation.missing, "missing"), (deviation.others, "too many")] {
                 if count > 0 {
                     text += &format!("    {what}: {}\n", grouped(&count.to_string()));
@@ -152,17 +152,32 @@ impl Place {
     }
 }
 
+/// How many rows differ. Rows of `rejected` may be of deliveries that were taken back, or replaced: of these the journal may know no more.
+fn counted(expected: &TableState, deviation: Deviation) -> u64 {
+    if is_rejected(expected) { deviation.missing } else { deviation.rows() }
+}
+
+fn is_rejected(expected: &TableState) -> bool {
+    expected.table().name == Table::rejected().name
+}
+
 /// A line about a table.
-fn said(expected: &TableState, differ: u64) -> String {
+fn said(expected: &TableState, deviation: Deviation) -> String {
     let (name, rows) = (expected.table().name, grouped(&expected.len().to_string()));
-    match differ {
+    match counted(expected, deviation) {
+        0 if deviation.others > 0 => {
+            format!(
+                "  {name}: {rows} rows, as they should be, and {} of deliveries that are no more\n",
+                grouped(&deviation.others.to_string())
+            )
+        }
         0 => format!("  {name}: {rows} rows, as they should be\n"),
-        _ => format!("  {name}: {rows} rows should be there, and {} differ\n", grouped(&differ.to_string())),
+        _ => format!("  {name}: {rows} rows should be there, and {} differ\n", grouped(&deviation.rows().to_string())),
     }
 }
 
 /// How many rows of a table are missing or too many, and the first of them.
-fn compare(expected: &TableState, snapshot: &Snapshot<'_>, dataflow: &str) -> Result<(u64, String), CliError> {
+fn compare(expected: &TableState, snapshot: &Snapshot<'_>, dataflow: &str) -> Result<(Deviation, String), CliError> {
     let table = expected.table();
     let mut counts: BTreeMap<Vec<u8>, i64> = BTreeMap::new();
     let found = snapshot.state(table, dataflow, &Question::default())?;
@@ -183,9 +198,10 @@ fn compare(expected: &TableState, snapshot: &Snapshot<'_>, dataflow: &str) -> Re
             (Some(_), None) => break,
         }
     }
-    let count = counts.values().map(|count| count.unsigned_abs()).sum();
+    let sum = |of: fn(&i64) -> bool| counts.values().filter(|count| of(count)).map(|count| count.unsigned_abs()).sum();
+    let deviation = Deviation { missing: sum(|count| *count > 0), others: sum(|count| *count < 0) };
     let shown = counts.iter().filter(|(_, count)| **count != 0).take(SHOWN_MAX).map(|(row, count)| shown(table, row, *count)).collect();
-    Ok((count, shown))
+    Ok((deviation, shown))
 }
 
 fn shown(table: &Table, row: &[u8], count: i64) -> String {

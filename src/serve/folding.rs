@@ -4,6 +4,7 @@
 //! tried again when as much has come once more.
 
 use super::ServeError;
+use super::further::Further;
 use super::service::Service;
 use crate::sinks::live;
 use crate::state::{Folded, GRACE, State, StateError};
@@ -54,6 +55,9 @@ impl Folding {
                 service.metrics.folds.inc();
                 if let Err(error) = live::forget_rejected(&State::tables(&service.local), &gone) {
                     service.tell(&format!("rows of rejected may still hold what was forgotten: {error}"));
+                }
+                if !gone.is_empty() {
+                    service.further.iter().for_each(Further::doubt);
                 }
                 service.tell(&format!("the journal has been folded: {batches} batches are a snapshot"));
                 if erased > 0 {

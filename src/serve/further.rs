@@ -86,6 +86,8 @@ struct Known {
     ending: bool,
     error: Option<String>,
     failed: bool,
+    /// What it holds may be more than what follows from the state.
+    is_doubtful: bool,
     /// How many wait until it has an epoch.
     asked: usize,
 }
@@ -114,6 +116,22 @@ impl Further {
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Rows left the state without a batch: all that it holds has to be looked at.
+    pub fn doubt(&self) {
+        self.known().is_doubtful = true;
+        self.changed.notify_all();
+    }
+
+    /// Whether all that it holds has to be looked at.
+    pub fn is_doubtful(&self) -> bool {
+        self.known().is_doubtful
+    }
+
+    /// The same; who asks looks.
+    pub fn take_doubt(&self) -> bool {
+        std::mem::take(&mut self.known().is_doubtful)
     }
 
     /// An epoch of a dataflow is there. It waits, unless that is too much.

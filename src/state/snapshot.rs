@@ -13,6 +13,7 @@ use super::lines::Lines;
 use super::shelf::{Shelf, numbered};
 use crate::ingest::plan::Origin;
 use crate::sinks::live::Forgotten;
+use retally_core::Epoch;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
@@ -95,7 +96,12 @@ impl Snapshot {
         }
         let mut erased = Erased::default();
         let mut left: BTreeMap<&str, Vec<Part>> = BTreeMap::new();
-        for (dataflow, net) in net {
+        // What came of a batch may not be known yet.
+        let refused = frames.iter().filter(|frame| frame.answer.as_ref().is_none_or(|answer| answer.rejected > 0));
+        let refused: HashSet<(&str, Epoch)> = refused.map(|frame| (frame.dataflow.as_str(), frame.epoch)).collect();
+        for (dataflow, mut net) in net {
+            let dropped = std::mem::take(&mut net.dropped).into_iter().filter(|(_, origin)| refused.contains(&(dataflow, origin.batch)));
+            erased.gone.extend(dropped.map(|(part, origin)| lines_of(dataflow, part, origin, Vec::new())));
             left.insert(dataflow, net.erase(dataflow, tools, &mut erased)?);
         }
         let folded = |frame: &Frame| {
@@ -133,7 +139,7 @@ pub struct Erased {
     pub files: u64,
     /// The names of those that still hold what was forgotten: they can't be written anew.
     pub holding: Vec<String>,
-    /// Lines that were refused, and left a file with what was forgotten.
+    /// Lines that were refused, and left a file with what was forgotten, or left with their file.
     pub gone: Vec<Forgotten>,
 }
 
@@ -153,6 +159,8 @@ struct Net<'f> {
     parts: Vec<Vec<(&'f Part, Origin)>>,
     /// Where they are, by what makes them the same.
     places: HashMap<String, usize>,
+    /// Those that came to nothing.
+    dropped: Vec<(&'f Part, Origin)>,
 }
 
 impl<'f> Net<'f> {
@@ -161,10 +169,11 @@ impl<'f> Net<'f> {
         let Some(same) = self.parts.get_mut(place) else { return self.parts.push(vec![(part, origin)]) };
         if part.dataset().is_some() {
             // The last delivery counts.
-            same.clear();
+            self.dropped.append(same);
             same.extend((part.sign > 0).then_some((part, origin)));
         } else if same.last().is_some_and(|(last, _)| last.sign != part.sign) {
-            same.pop();
+            self.dropped.extend(same.pop());
+            self.dropped.push((part, origin));
         } else {
             same.push((part, origin));
         }
@@ -195,13 +204,7 @@ impl<'f> Net<'f> {
                 Some(content) => {
                     erased.files += 1;
                     let values: Vec<String> = forgotten.into_iter().flatten().map(|only| only.value).collect();
-                    let gone = |(part, origin): &(&Part, Origin)| Forgotten {
-                        dataflow: dataflow.into(),
-                        ids: format!("{}.{}.", origin.batch, origin.part),
-                        source: part.name.clone(),
-                        values: values.clone(),
-                    };
-                    erased.gone.extend(same.iter().map(gone));
+                    erased.gone.extend(same.iter().map(|(part, origin)| lines_of(dataflow, part, *origin, values.clone())));
                     let content = content.as_ref();
                     left.extend(content.into_iter().flat_map(|content| same.iter().map(|of| Part { content: content.clone(), ..own(of) })));
                 }
@@ -217,6 +220,11 @@ impl<'f> Net<'f> {
         left.extend(besides.into_values().flatten().flatten().map(own));
         Ok(left)
     }
+}
+
+/// The lines of a part in which one of these stands, or all of them.
+fn lines_of(dataflow: &str, part: &Part, Origin { batch, part: number }: Origin, values: Vec<String>) -> Forgotten {
+    Forgotten { dataflow: dataflow.into(), ids: format!("{batch}.{number}."), source: part.name.clone(), values }
 }
 
 /// A part, with where it comes from.
@@ -283,7 +291,7 @@ pub fn numbers(shelf: &dyn Shelf) -> Result<Vec<u64>, StateError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::frame::{Blob, Content, InFolder};
+    use crate::state::frame::{Answer, Blob, Content, InFolder};
     use crate::state::shelf::Folder;
 
     fn part(file: &str, sign: i8, until: i64) -> Part {
@@ -306,7 +314,24 @@ mod tests {
     }
 
     fn frame(dataflow: &str, epoch: u64, parts: Vec<Part>) -> Frame {
-        Frame { dataflow: dataflow.into(), epoch, arrived: 0, parts, key: None, answer: None, positions: Vec::new() }
+        let answer = Some(Answer { accepted: 1, late: 0, rejected: 0, changed: BTreeMap::new() });
+        Frame { dataflow: dataflow.into(), epoch, arrived: 0, parts, key: None, answer, positions: Vec::new() }
+    }
+
+    #[test]
+    fn lines_that_were_refused_leave_with_their_file() {
+        let refused = |mut frame: Frame, rejected: Option<u64>| {
+            frame.answer = rejected.map(|rejected| Answer { accepted: 1, late: 0, rejected, changed: BTreeMap::new() });
+            frame
+        };
+        let frames = [
+            refused(frame("a", 1, vec![part("x", 1, 1), part("y", 1, 1)]), Some(2)),
+            frame("a", 2, vec![part("z", 1, 1), part("z", -1, 1)]),
+            refused(frame("a", 3, vec![part("x", -1, 1)]), None),
+        ];
+        let (_, erased) = Snapshot::of(1, Vec::new(), &frames, &mut Files).unwrap();
+        let gone: Vec<_> = erased.gone.iter().map(|gone| (gone.ids.as_str(), gone.source.as_str(), gone.values.len())).collect();
+        assert_eq!(gone, [("1.1.", "x.csv", 0), ("3.1.", "x.csv", 0)], "of what is there, and of batches without any, none");
     }
 
     fn of(segment: u64, frames: &[Frame]) -> Snapshot {

@@ -47,10 +47,13 @@ impl<'s> Writer<'s> {
 impl Follower for Writer<'_> {
     fn is_behind(&self, readable: &[Option<Epoch>]) -> bool {
         let position = |place: usize| self.opened.as_ref().and_then(|opened| opened.positions.get(place).copied().flatten());
-        any_behind(self.further, readable, position)
+        self.further.is_doubtful() || any_behind(self.further, readable, position)
     }
 
     fn step(&mut self) -> Result<(), Trouble> {
+        if self.further.take_doubt() {
+            (self.opened, self.is_doubtful) = (None, true);
+        }
         let done = self.write();
         match &done {
             Ok(()) => self.is_doubtful = false,

@@ -66,7 +66,7 @@ pub struct Forgotten {
     pub ids: String,
     /// What the file is called: a run writes rows without ids.
     pub source: String,
-    /// One of these stands in each line.
+    /// One of these stands in each line. Where there are none, all lines are meant that have ids.
     pub values: Vec<String>,
 }
 
@@ -77,8 +77,13 @@ pub(super) fn forget(open: &mut Open<'_>, gone: &Forgotten) -> Result<(), SinkEr
     let Some(Existing { columns, .. }) = open.existing(relation.name)? else { return Ok(()) };
     let has_ids = columns.iter().any(|(column, _)| column == "id");
     let is_of_file = if has_ids { "(id GLOB ?2 OR (id IS NULL AND source = ?3))" } else { "source = ?3" };
-    let statement = format!("DELETE FROM {} WHERE dataflow = ?1 AND {is_of_file} AND instr(raw, ?4) > 0", quoted(relation.name));
     let ids = format!("{ids}*");
+    if values.is_empty() {
+        // Of rows without ids, nothing says which delivery of a file they are of.
+        let statement = format!("DELETE FROM {} WHERE dataflow = ?1 AND id GLOB ?2", quoted(relation.name));
+        return if has_ids { run(open, &statement, params![dataflow, ids]) } else { Ok(()) };
+    }
+    let statement = format!("DELETE FROM {} WHERE dataflow = ?1 AND {is_of_file} AND instr(raw, ?4) > 0", quoted(relation.name));
     values.iter().try_for_each(|value| run(open, &statement, params![dataflow, ids, source, value]))
 }
 
