@@ -173,6 +173,15 @@ fn secrets_that_are_none_and_addresses_that_need_one() {
     run("--secret-file empty").fails_as_wrong_usage().names(&["\"empty\" has 0 bytes, and needs 16"]);
     run("--secret-file long").fails_as_wrong_usage().names(&["\"long\" has more than 4096 bytes"]);
     run("--secret-file none").fails_as_wrong_usage().names(&["could not read --secret-file \"none\""]);
+    for (text, named) in [
+        ("# mine\n127.0.0.1:2101\n127.0.0.1\n", "\"127.0.0.1\" in line 3, which is not HOST:PORT"),
+        ("127.0.0.1:2101\n\n127.0.0.1:99999\n", "\"127.0.0.1:99999\" in line 3, which is not HOST:PORT"),
+        ("127.0.0.1:0\n127.0.0.1:1\n", "\"127.0.0.1:0\" in line 1, which is not HOST:PORT"),
+        ("127.0.0.1:2101\n127.0.0.1:2101\n", "\"127.0.0.1:2101\" in line 2, which stands there before"),
+    ] {
+        place.write("wrong", text);
+        run("--hosts wrong").fails_as_wrong_usage().names(&["--hosts \"wrong\" has", named]);
+    }
     for (hosts, open) in [("open", "0.0.0.0:2"), ("named", "host.example:2")] {
         let failure = run(&format!("--hosts {hosts}")).fails_as_wrong_usage().names(&["other hosts", open, "need a secret"]);
         assert!(failure.hint.is_some_and(|hint| hint.contains("--secret-file") && hint.contains("RETALLY_CLUSTER_SECRET")));

@@ -45,6 +45,7 @@ mod secrets;
 mod secured;
 mod sensors;
 mod serve;
+mod serve_settings;
 mod service_points;
 mod states;
 mod support;

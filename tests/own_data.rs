@@ -513,3 +513,56 @@ fn the_law_holds_for_data_in_other_names() {
     place.write("rows.txt", rows(&ONLINE.lines));
     ONLINE.check(&place, "events=rows.txt servers=in/servers.csv");
 }
+
+/// Types of columns that data frames and databases write: what is missing in all rows, or is no number, and times by their type.
+#[test]
+fn parquet_columns_without_values_and_times_by_type() {
+    let place = Place::new();
+    let zone = |day: u32| i64::from(day) * 86_400_000_000 + 1_709_294_400_000_000;
+    let ids = [1.0, 1.0, f64::NAN];
+    place.write("events.parquet", parquet::frame(&[zone(0), zone(1), zone(1)], &ids, &[true, false, false]));
+    place.write("servers.parquet", parquet::servers_alive(&[(7, zone(0))]));
+    let run = "run online events=events.parquet servers=servers.parquet --out out";
+    let said = place.run(run).succeeds().stderr;
+    assert!(said.contains("3 records, 0 late, 1 rejected"), "{said}");
+    assert!(place.read("out/rejected.csv").contains(",device_id is missing,"));
+    assert!(place.read("out/online_intervals.csv").contains("1,1,7,2024-03-01T12:00:00Z,2024-03-02T12:00:00Z,offline"));
+    // A number that is none is no text either; and a time that is one needs no format.
+    place.write("retally.toml", "[online.map.events]\ntimestamp = { column = \"timestamp\", format = \"unix_ms\" }\n");
+    place.write("events.csv", format!("{HEADER}1709294400000,2,1,7,true\n"));
+    let run = "run online events=events.parquet events=events.csv servers=servers.parquet --config retally.toml --ids text --out out";
+    let said = place.run(run).succeeds().stderr;
+    assert!(said.contains("4 records, 0 late, 1 rejected"), "{said}");
+    let intervals = place.read("out/online_intervals.csv");
+    assert_eq!(intervals.lines().count(), 3, "{intervals}");
+    assert!(!intervals.contains("NaN"), "{intervals}");
+}
+
+/// The field that names users has to be there, as any other that counts; and a mapping to nothing is said.
+#[test]
+fn a_field_of_users_that_nothing_has() {
+    let place = Place::new();
+    let event = |time: &str, user: &str| {
+        let parameters = r#"[{"key":"engagement_time_msec","value":{"int_value":5000}},{"key":"a_event","value":{}}]"#;
+        format!(r#"{{"event_name":"user_engagement","event_timestamp":{time},{user}"event_params":{parameters}}}"#)
+    };
+    let pseudo = r#""user_pseudo_id":"u1","#;
+    place.write("events.jsonl", event("1709294400000000", pseudo));
+    let run = "run active events=events.jsonl --tables active_user_table";
+    let said = place.run(&format!("{run} --user-field user_id")).succeeds().stderr;
+    assert!(said.contains("no object of \"events\" names user_id\n"), "{said}");
+    let said = place.run(&format!("{run} --map events.user_pseudo_id=uid")).succeeds().stderr;
+    assert!(said.contains("no object of \"events\" names \"uid\", which user_pseudo_id is mapped to"), "{said}");
+    let header = "event_name,event_timestamp,user_pseudo_id,event_params\n";
+    place.write("events.csv", format!("{header}user_engagement,1709294400000000,u1,[]\n"));
+    let run = "run active events=events.csv --tables active_issues";
+    place.run(run).succeeds();
+    place.run(&format!("{run} --user-field user_id")).fails().names(&["does not name user_id"]);
+    place.run("check active events=events.csv --user-field user_id").fails_after("").names(&["does not name user_id"]);
+    // Times as databases print them.
+    for time in [r#""2024-03-01 12:00:00.000000 UTC""#, r#""2024-03-01T12:00:00Z""#, "1709294400000000", "\"1709294400000000\""] {
+        place.write("events.jsonl", event(time, pseudo));
+        place.run("run active events=events.jsonl --timezone UTC --out out").succeeds();
+        assert_eq!(place.read("out/active_user_table.csv"), "date,active_user_count\n2024-03-01,1\n", "{time}");
+    }
+}

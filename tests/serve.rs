@@ -314,7 +314,10 @@ fn each_route_of_the_description_is_there() {
 fn only_those_come_in_who_may() {
     let place = Place::new();
     place.write("tokens", "grafana read 0123456789abcdef\ngateway write fedcba9876543210\n");
-    place.run("serve online --state state --listen 0.0.0.0:0").fails().names(&["would listen on", "without knowing who may ask"]);
+    place
+        .run("serve online --state state --listen 0.0.0.0:0")
+        .fails_as_wrong_usage()
+        .names(&["would listen on", "without knowing who may ask"]);
     let service = Service::begin(&place, "online --tokens tokens --listen 0.0.0.0:0");
     let asker = Asker::new(service.address.replace("0.0.0.0", "127.0.0.1"));
     asker.until_ready();

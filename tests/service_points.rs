@@ -151,6 +151,17 @@ fn points_follow_corrections_and_restarts() {
     let service = measured.begin("-w 3");
     same(&measured, &service, &rest);
     service.end();
+    // By the shell they are asked for likewise, of a service and of a state.
+    let ask = |words: &str| measured.place.run(&format!("query sensors.measurements {words}")).succeeds().stdout;
+    for words in ["--format csv", "--format json", "", "--format csv --limit 3"] {
+        let of_state = ask(&format!("--state state {words}"));
+        assert!(of_state == ask(&format!("--points store:state/points {words}")) && !of_state.is_empty(), "{words}");
+        let service = measured.begin("-w 1");
+        assert_eq!(ask(&format!("--server {} {words}", service.address)), of_state, "{words}");
+        measured.place.run("query sensors.measurements --state state").fails().names(&["in use"]);
+        service.end();
+    }
+    measured.place.run("query sensors.measurements --state state --order time").fails_as_wrong_usage().names(&["in the order of time"]);
     // The store was closed, and a run goes on with it.
     let ran = measured.place.run("query sensors.measurements --points store:state/points --format csv").succeeds();
     assert!(!ran.stderr.contains("warning"), "{}", ran.stderr);

@@ -96,6 +96,13 @@ impl Dataflow for Active {
         }
     }
 
+    fn settle(&self, definition: &mut Definition, settings: Settings, _given: &[String]) -> Result<Settings, SettingError> {
+        if UserField::read(&settings)? == UserField::Id {
+            definition.inputs.iter_mut().for_each(|input| input.fields = records::FIELDS_BY_USER_ID);
+        }
+        Ok(settings)
+    }
+
     fn graph(&self, settings: &Settings) -> Result<Box<dyn Graph>, SettingError> {
         Ok(Box::new(graph::Active {
             zone: Zone::read(settings)?,

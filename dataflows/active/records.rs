@@ -55,10 +55,18 @@ pub enum Name {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Engagement(pub i64);
 
-impl Record for Event {
-    const FIELDS: &'static [Field] = &[
+const USER_ID: Field = Field::new("user_id", "the user with --user-field user_id");
+
+/// The fields of events where `user_id` names the user: a file without it is not understood.
+pub const FIELDS_BY_USER_ID: &[Field] = &fields(USER_ID.optional());
+
+const fn fields(user_id: Field) -> [Field; 8] {
+    [
         Field::new("user_pseudo_id", "the user; null: an issue").optional(),
-        Field::new("event_timestamp", "when it happened, in microseconds since 1970-01-01T00:00:00Z, as number or text"),
+        Field::new(
+            "event_timestamp",
+            "when it happened, in microseconds since 1970-01-01T00:00:00Z, as number or text; or 2024-03-01 12:00:00 UTC",
+        ),
         Field::new("event_name", "what happened"),
         Field::new("event_params", "a list of {key, value: {string_value | int_value | float_value | double_value}}").nested().of_some(),
         Field::new(
@@ -67,10 +75,14 @@ impl Record for Event {
         )
         .of_some()
         .or(&["device.time_zone_offset_seconds"]),
-        Field::new("user_id", "the user with --user-field user_id").of_some(),
+        user_id,
         Field::new("engagement_time_msec", "the parameter of this name, where parameters are columns").of_some(),
         Field::new("engaged_session_event", "likewise: with any value, the event is valuable").of_some(),
-    ];
+    ]
+}
+
+impl Record for Event {
+    const FIELDS: &'static [Field] = &fields(USER_ID.of_some());
 
     fn decode(fields: Fields<'_>, context: &Context) -> Result<Self, Refusal> {
         let time = event_time(&fields, context)?;
@@ -122,9 +134,11 @@ impl Name {
     }
 }
 
-/// The time of an event: in the format that it was given, or in microseconds.
+/// The time of an event: in the format that it was given, or in microseconds, or as a day and a time.
 fn event_time(fields: &Fields<'_>, context: &Context) -> Result<Moment, Refusal> {
-    if context.mapping.rule(1).is_some_and(|rule| rule.time.is_some()) {
+    let text = fields.text(1);
+    let is_written_out = text.get(4) == Some(&b'-') && text.contains(&b':');
+    if is_written_out || context.mapping.rule(1).is_some_and(|rule| rule.time.is_some()) {
         return fields.time(1, context);
     }
     let micros = whole_number(fields.text(1)).ok_or_else(|| fields.refusal(1, "is no number of microseconds"))?;

@@ -15,6 +15,13 @@ pub struct Chart {
     pub today: Option<&'static str>,
 }
 
+impl Chart {
+    /// Whether the tables are there that it needs.
+    pub fn can_be_drawn(&self, has: impl Fn(&str) -> bool) -> bool {
+        self.layers.iter().all(|layer| layer.days_before.is_some() || has(layer.table))
+    }
+}
+
 /// One kind of mark, from the rows of one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer {

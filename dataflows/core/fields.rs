@@ -15,18 +15,26 @@ pub struct Fields<'a> {
     slots: &'a [&'a [u8]],
     /// Whether a comma may stand for the point of a number.
     decimal_comma: bool,
+    /// Which fields are times that are known as such, and no texts in a format of people's own: a bit for each place.
+    typed_times: u64,
 }
 
 impl<'a> Fields<'a> {
     /// Fields of a record that declares `declared`.
     pub fn new(declared: &'static [Field], slots: &'a [&'a [u8]]) -> Fields<'a> {
-        Fields { declared, slots, decimal_comma: false }
+        Fields { declared, slots, decimal_comma: false, typed_times: 0 }
     }
 
     /// Numbers may have a comma for a point.
     #[must_use]
     pub fn with_decimal_comma(self, decimal_comma: bool) -> Fields<'a> {
         Fields { decimal_comma, ..self }
+    }
+
+    /// The fields of these places, a bit for each, are times as they are usually written, whatever format is said of them.
+    #[must_use]
+    pub fn with_typed_times(self, typed_times: u64) -> Fields<'a> {
+        Fields { typed_times, ..self }
     }
 
     /// Whether a comma may stand for the point of a number.
@@ -124,6 +132,7 @@ impl<'a> Fields<'a> {
     fn written(&self, place: usize, context: &Context) -> Result<Written, TimeError> {
         let text = self.text(place);
         let format = context.mapping.rule(place).and_then(|rule| rule.time.as_ref());
+        let format = format.filter(|_| self.typed_times == 0 || self.typed_times >> place & 1 == 0);
         let written = match format {
             None => time::parse(text),
             Some(format) => format.parse(text),

@@ -2,7 +2,7 @@
 
 use crate::time::{self, DAY, SECOND, TimeError, Unit, Written};
 use chrono::format::{Item, Parsed, StrftimeItems};
-use chrono::{DateTime, NaiveDate, NaiveDateTime};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, Timelike};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -86,13 +86,26 @@ impl TimeFormat {
                 TimeError::Malformed => TimeError::OtherFormat,
                 other => other,
             }),
-            Form::Pattern(items) => pattern(items, text).ok_or(TimeError::OtherFormat),
+            Form::Pattern(items) => {
+                let text = std::str::from_utf8(text).map_err(|_| TimeError::OtherFormat)?;
+                pattern(items, text).or_else(|| next_midnight(items, text)).ok_or(TimeError::OtherFormat)
+            }
         }
     }
 }
 
-fn pattern(items: &[Item<'static>], text: &[u8]) -> Option<Written> {
-    let text = std::str::from_utf8(text).ok()?;
+/// 24:00, which is the next day's midnight.
+#[cold]
+fn next_midnight(items: &[Item<'static>], text: &str) -> Option<Written> {
+    let midnights = text.match_indices("24:00").filter_map(|(place, _)| {
+        let (before, after) = (text.get(..place)?, text.get(place + 2..)?);
+        pattern(items, &format!("{before}00{after}"))
+    });
+    let midnight = midnights.filter(|written| written.wall.rem_euclid(DAY) == 0).last()?;
+    Some(Written { wall: midnight.wall + DAY, ..midnight })
+}
+
+fn pattern(items: &[Item<'static>], text: &str) -> Option<Written> {
     let mut parsed = Parsed::new();
     chrono::format::parse(&mut parsed, text, items.iter()).ok()?;
     let offset = parsed.offset().map(i64::from);
@@ -105,6 +118,12 @@ fn pattern(items: &[Item<'static>], text: &[u8]) -> Option<Written> {
             date.and_hms_opt(half * 12 + parsed.hour_mod_12().unwrap_or(0), 0, 0)?
         }
         Err(_) => return None,
+    };
+    // A leap second is the last microsecond before it. They end an hour of UTC, and zones differ from it by quarters of hours.
+    let local = match local.nanosecond() {
+        1_000_000_000.. if local.second() == 59 && matches!(local.minute(), 14 | 29 | 44 | 59) => local.with_nanosecond(999_999_999)?,
+        1_000_000_000.. => return None,
+        _ => local,
     };
     // Seconds since 1970 are of UTC whatever else stands there.
     let offset = if parsed.timestamp().is_some() { Some(offset.unwrap_or(0)) } else { offset };
@@ -140,11 +159,21 @@ mod tests {
             ("%a, %d %b %Y %H:%M:%S GMT", "Fri, 01 Mar 2024 08:00:00 GMT", "2024-03-01T07:00:00Z"),
             ("%d.%m.%Y %H Uhr", "01.03.2024 08 Uhr", "2024-03-01T07:00:00Z"),
             ("%s", "1709280000", "2024-03-01T08:00:00Z"),
+            ("%d.%m.%Y %H:%M", "01.03.2024 24:00", "2024-03-01T23:00:00Z"),
+            ("%H:%M:%S %d.%m.%Y", "24:00:00 01.03.2024", "2024-03-01T23:00:00Z"),
+            ("%Y%m%d%H%M%S%.f", "20240301125960.5", "2024-03-01T11:59:59.999999Z"),
         ] {
             assert_eq!(read(format, text), Ok(expected.into()), "{format} of {text}");
         }
-        for (format, text) in [("unix_s", "yesterday"), ("%d.%m.%Y", "32.03.2024"), ("%d.%m.%Y", "01.03.2024 08:00"), ("%Y-%m-%d", "\u{1}")]
-        {
+        for (format, text) in [
+            ("unix_s", "yesterday"),
+            ("%d.%m.%Y", "32.03.2024"),
+            ("%d.%m.%Y", "01.03.2024 08:00"),
+            ("%Y-%m-%d", "\u{1}"),
+            ("%d.%m.%Y %H:%M", "01.03.2024 24:01"),
+            ("%d.%m.%Y %H:%M:%S", "01.03.2024 12:24:00x"),
+            ("%Y%m%d%H%M%S", "20240301123060"),
+        ] {
             assert_eq!(read(format, text), Err("is not a time of the format of its field".into()), "{format} of {text}");
         }
         assert_eq!(read("unix_s", "99999999999"), Err("lies outside the years 1970 to 2200".into()));

@@ -145,10 +145,8 @@ impl Dataflow for Sensors {
     }
 
     fn graph(&self, settings: &Settings) -> Result<Box<dyn Graph>, SettingError> {
-        let threshold: f64 = settings.parsed("threshold")?;
-        if !(0.1..=1e6).contains(&threshold) {
-            return Err(settings.error("threshold", "is not from 0.1 to 1000000"));
-        }
+        let threshold = settings.text("threshold").parse().ok().filter(|threshold| (0.1..=1e6).contains(threshold));
+        let threshold = threshold.ok_or_else(|| settings.error("threshold", "is not from 0.1 to 1000000"))?;
         let rules = sensor::Rules { calendar: settings.calendar()?, threshold };
         let by_id = match settings.text(NAMES) {
             "" | "mapping" => false,

@@ -64,7 +64,7 @@ pub fn draw_all(graph: &dyn Graph, tables: &Tables, dir: &Path) -> Result<Vec<Pa
     let mut files = Vec::new();
     let charts = graph.charts();
     for chart in &charts {
-        if chart.layers.iter().all(|layer| layer.days_before.is_some() || tables.get(layer.table).is_some()) {
+        if chart.can_be_drawn(|table| tables.get(table).is_some()) {
             files.extend(draw(chart, &|name| tables.get(name), dir)?);
         }
     }

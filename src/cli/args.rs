@@ -3,7 +3,7 @@
 //! What a dataflow takes, and what its help says of inputs, fields, tables and columns, comes from its definition.
 
 use super::error::CliError;
-use super::values;
+use super::{files, values};
 use crate::registry;
 use crate::shown;
 use crate::sinks::Format;
@@ -209,7 +209,15 @@ fn serve() -> Command {
         )
         .arg(flag("webhook-secret-file", "FILE", "Sign what webhooks are sent with the secret in this file"))
         .arg(flag("webhook-retry", "DURATION", "How long a webhook is tried again before it is given up [default: 1d]").value_parser(values::every))
-        .arg(flag("set", "DATAFLOW.SETTING=VALUE", "A setting of a dataflow").action(ArgAction::Append))
+        .arg(
+            flag("tables", "DATAFLOW.TABLE", "Build only these of a dataflow, separated by commas [default: all]")
+                .value_delimiter(',')
+                .action(ArgAction::Append),
+        )
+        .arg(
+            flag("set", "DATAFLOW.SETTING=VALUE", "A setting of a dataflow, or how its files are read: encoding, skip-rows")
+                .action(ArgAction::Append),
+        )
         .arg(flag("map", "DATAFLOW.INPUT.FIELD=COLUMN", "Where a field of an input is, as in `retally run`").action(ArgAction::Append))
         .arg(flag("not-before", "TIME", "Refuse events before this time: a clock that was never set").default_value("2000-01-01"))
         .arg(flag("tokens", "FILE", "Who may ask, a line each: NAME read|write SECRET; needed on any address that others can reach"))
@@ -393,8 +401,8 @@ fn shown() -> [Arg; 3] {
 
 fn query() -> Command {
     Command::new("query")
-        .about("Rows of a table of a service or a state, or points of a store, within a range of time")
-        .arg(Arg::new("measurement").value_name("DATAFLOW.TABLE").required(true).help("Which table; with --points, which measurement"))
+        .about("Rows of a table, or points, of a service, a state or a store, within a range of time")
+        .arg(Arg::new("measurement").value_name("DATAFLOW.TABLE").required(true).help("Which table, or which measurement: points"))
         .arg(conditions("Only rows with this value; a column that is given more than once has any of them. Of points: a tag, and they have all"))
         .args(server())
         .arg(state())
@@ -404,7 +412,7 @@ fn query() -> Command {
         .args(shown())
         .arg(flag("timezone", "IANA", "With --points: the zone of times without an offset, and of days").default_value("UTC").requires("points"))
         .after_help(
-            "Examples:\n  retally query online.online_daily fleet_size=1 --from 2026-03-01\n  retally query brushing.settings toothbrush_id=t1 --points store:points\n  \
+            "Examples:\n  retally query online.online_daily fleet_size=1-2 --from 2026-03-01\n  retally query brushing.settings toothbrush_id=t1 --points store:points\n  \
              retally query brushing.brushing dataset_id=d1 --from 2026-03-01 --to 2026-03-02 --format csv --points store:points",
         )
 }
@@ -546,7 +554,7 @@ fn inputs(help: &'static str) -> Arg {
 }
 
 /// Settings that decide how records are read.
-const OF_READING: [&str; 3] = ["timezone", Ids::SETTING, "layout"];
+const OF_READING: [&str; 4] = ["timezone", Ids::SETTING, "layout", "user-field"];
 
 fn check(definition: &Definition) -> Command {
     Command::new(definition.name)
@@ -569,17 +577,16 @@ fn reading() -> [Arg; 7] {
         )
         .action(ArgAction::Append),
         flag("config", "FILE", "Mappings and settings from a file such as retally.toml"),
-        flag("input-format", "FORMAT", "What standard input holds, or files whose names don't say it")
-            .value_parser(["csv", "json", "jsonl", "parquet"]),
+        flag("input-format", "FORMAT", "What standard input holds, or files whose names don't say it").value_parser(files::FORMATS),
         flag("encoding", "NAME", "The encoding of text, such as windows-1252 [default: UTF-8, or UTF-16 with its mark]"),
-        flag("header", "WHICH", "first: the header of the first CSV file counts for those without one").value_parser(["first"]),
+        flag("header", "WHICH", "first: the header of the first CSV file counts for those without one").value_parser(files::HEADERS),
         flag("skip-rows", "N", "Pass over so many lines at the beginning of each CSV file").value_parser(clap::value_parser!(u64)),
         flag("not-before", "TIME", "Refuse events before this time: a clock that was never set").default_value("2000-01-01"),
     ]
 }
 
 /// The kinds of points that a dataflow has, by default.
-fn measurements(dataflow: &dyn Dataflow) -> Vec<Measurement> {
+pub fn measurements(dataflow: &dyn Dataflow) -> Vec<Measurement> {
     dataflow.graph(&Settings::defaults(&dataflow.definition().settings)).map_or(Vec::new(), |graph| graph.measurements())
 }
 
@@ -591,7 +598,7 @@ fn describe(dataflow: &dyn Dataflow) -> String {
         writeln!(text, "Inputs:")?;
         for input in &definition.inputs {
             let formats = match input.kind {
-                InputKind::Records => "CSV or JSON",
+                InputKind::Records => "CSV, JSON or Parquet",
                 InputKind::Datasets(_) => "jobs: a JSON object a line",
             };
             writeln!(text, "  {}: {} ({formats})", input.name, input.about)?;

@@ -115,8 +115,12 @@ impl Server {
 
     /// It does not answer.
     pub fn unreachable(&self, error: &ureq::Error) -> CliError {
-        let error = CliError::failed(format!("could not ask the service at {}: {error}", self.base));
-        error.hint("start it (`retally serve`), or say where it is: --server URL")
+        let said = error.to_string();
+        let hint = match said.contains("certificate") {
+            true => "its certificate is of no authority that this machine knows: SSL_CERT_FILE=FILE names another one",
+            false => "start it (`retally serve`), or say where it is: --server URL",
+        };
+        CliError::failed(format!("could not ask the service at {}: {said}", self.base)).hint(hint)
     }
 }
 

@@ -8,6 +8,7 @@ use crate::cluster::secret::{BadSecret, SECRET_BYTES_MAX, SECRET_BYTES_MIN, Secr
 use crate::cluster::tls::Tls;
 use crate::cluster::{self, Cluster, Membership};
 use crate::failure;
+use crate::shown;
 use clap::ArgMatches;
 use std::fs::File;
 use std::io::Read;
@@ -117,7 +118,21 @@ fn by_hand(matches: &ArgMatches, membership: Membership) -> Result<Cluster, CliE
 /// The first lines of a file of hosts, or all of them.
 pub fn hosts(path: &str, processes: Option<usize>) -> Result<Vec<String>, CliError> {
     let text = std::fs::read_to_string(path).map_err(|error| CliError::usage(format!("could not read --hosts {path:?}: {error}")))?;
-    let lines: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect();
+    let mut lines: Vec<String> = Vec::new();
+    for (number, line) in (1..).zip(text.lines().map(str::trim)).filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
+        let bad = |why: &str| {
+            let error = CliError::usage(format!("--hosts {path:?} has {:?} in line {number}, which {why}", shown::location(line)));
+            error.hint("HOST:PORT, a line for each process: others reach it there")
+        };
+        let port = line.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
+        if port.is_none_or(|port| port == 0) {
+            return Err(bad("is not HOST:PORT"));
+        }
+        if lines.iter().any(|known| known == line) {
+            return Err(bad("stands there before"));
+        }
+        lines.push(line.into());
+    }
     let processes = processes.unwrap_or(lines.len());
     if lines.is_empty() || lines.len() < processes {
         return Err(CliError::usage(format!("--hosts {path:?} has {} addresses for {processes} processes", lines.len())));

@@ -7,19 +7,23 @@ use super::client::{Server, failed};
 use super::error::{CliError, say, unless_broken_pipe};
 use super::job;
 use crate::backoff::Backoff;
+use crate::engine::EngineError;
 use crate::ingest::batch::Source;
 use crate::ingest::cuts::Packer;
 use crate::ingest::file::InputFile;
 use crate::ingest::format::{self, Content, Kind};
-use crate::ingest::{paths, plan};
+use crate::ingest::unpack::unpacked;
+use crate::ingest::{look, paths, plan};
 use crate::registry;
 use crate::shown;
 use clap::ArgMatches;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use retally_core::contract::{Definition, InputKind};
+use retally_core::contract::{Definition, Input, InputKind};
 use retally_core::split::Packing;
 use serde_json::Value;
-use std::io::{self, PipeWriter, Read, Write, stdout};
+use std::fs;
+use std::io::{self, PipeWriter, Read, Seek, Write, stdout};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use ureq::SendBody;
 use uuid::Uuid;
@@ -43,6 +47,18 @@ struct File {
     name: String,
     sent: Sent,
     bytes: u64,
+    /// What came from a pipe, in a file without a name.
+    copy: Option<Arc<fs::File>>,
+}
+
+impl File {
+    /// Its bytes from the first on.
+    fn open(&self) -> io::Result<Box<dyn Read>> {
+        let Some(copy) = &self.copy else { return Ok(Box::new(InputFile::open(&self.path)?)) };
+        let mut copy = copy.try_clone()?;
+        copy.rewind()?;
+        Ok(Box::new(copy))
+    }
 }
 
 /// Runs the command.
@@ -74,29 +90,48 @@ fn files(definition: &Definition, inputs: &[String]) -> Result<Vec<File>, CliErr
     for part in &batch.parts {
         let (Some(input), Source::Path(path)) = (definition.inputs.get(part.input), &part.source) else { continue };
         let name = format!("{}{}", input.name, if part.sign < 0 { "-" } else { "" });
-        if path == plan::STDIN {
-            return Err(
-                CliError::usage("standard input can't be sent again where a connection breaks off").hint("write it to a file first")
-            );
-        }
         if let InputKind::Datasets(_) = input.kind
-            && std::fs::metadata(path).is_ok_and(|folder| folder.is_dir())
+            && fs::metadata(path).is_ok_and(|folder| folder.is_dir())
         {
             let error = CliError::usage(format!("{:?} is a folder of datasets, which a service can't be sent", shown::location(path)));
             return Err(error.hint("send a file of jobs, a JSON object a line, that names where the service finds them"));
         }
-        let found = paths::find(path, |_| true).map_err(|error| CliError::from(crate::engine::EngineError::from(error)))?;
+        if plan::is_pipe(path) {
+            let (copy, kind) = copied(path, input)?;
+            let sent = Sent::of(kind).ok_or_else(|| not_sent(path))?;
+            let bytes = copy.metadata().map_or(0, |file| file.len());
+            files.push(File { part: name, path: path.clone(), name: path.clone(), sent, bytes, copy: Some(Arc::new(copy)) });
+            continue;
+        }
+        let found = paths::find(path, |_| true).map_err(|error| CliError::from(EngineError::from(error)))?;
         for file in found.files {
-            let shown = shown::location(&file).into_owned();
-            let Some(sent) = format::kind(&file).and_then(Sent::of) else {
-                let error = CliError::usage(format!("{shown:?} can't be sent to a service"));
-                return Err(error.hint("CSV and JSON can, plain or with .gz or .zst, and Parquet"));
-            };
-            let bytes = std::fs::metadata(&file).map_or(0, |file| file.len());
-            files.push(File { part: name.clone(), path: file, name: shown, sent, bytes });
+            let sent = format::kind(&file).and_then(Sent::of).ok_or_else(|| not_sent(&file))?;
+            let (shown, bytes) = (shown::location(&file).into_owned(), fs::metadata(&file).map_or(0, |file| file.len()));
+            files.push(File { part: name.clone(), path: file, name: shown, sent, bytes, copy: None });
         }
     }
     Ok(files)
+}
+
+fn not_sent(file: &str) -> CliError {
+    let error = CliError::usage(format!("{:?} can't be sent to a service", shown::location(file)));
+    error.hint("CSV and JSON can, plain or with .gz, .zst, .bz2 or .xz, and Parquet")
+}
+
+/// A copy of what comes by a pipe, which can be sent again; and what it is.
+fn copied(path: &str, input: &Input) -> Result<(fs::File, Kind), CliError> {
+    let (input, mut stream) = plan::pipe(path, input).map_err(EngineError::from)?;
+    let failed = |error: io::Error| CliError::failed(format!("could not copy {:?}: {error}", shown::location(path)));
+    let mut copy = tempfile::tempfile().map_err(failed)?;
+    io::copy(&mut stream, &mut copy).and_then(|_| copy.rewind()).map_err(failed)?;
+    let kind = match (format::kind(path), input.files.format) {
+        (Some(kind), _) => kind,
+        (None, format) => {
+            let packing = look::packing(path, &mut copy).map_err(EngineError::from)?;
+            Kind { content: format.map_or(Content::Parquet, Content::from), packing }
+        }
+    };
+    Ok((copy, kind))
 }
 
 /// How a file is sent.
@@ -105,8 +140,8 @@ struct Sent {
     /// What it holds, and how it is packed when it is sent.
     content_type: &'static str,
     encoding: &'static str,
-    /// It is text, and packed on the way; newlines in it may be in quotes.
-    packed: Option<bool>,
+    /// It is text, and packed on the way: how it is packed now, and whether newlines in it may be in quotes.
+    packed: Option<(Packing, bool)>,
 }
 
 impl Sent {
@@ -121,10 +156,10 @@ impl Sent {
         };
         let (encoding, packed) = match kind.packing {
             Packing::Plain if kind.content == Content::Parquet => ("identity", None),
-            Packing::Plain => ("zstd", Some(kind.content == Content::Csv)),
+            // HTTP has no names for the last two.
+            Packing::Plain | Packing::Bzip2 | Packing::Xz => ("zstd", Some((kind.packing, kind.content == Content::Csv))),
             Packing::Gzip => ("gzip", None),
             Packing::Zstd => ("zstd", None),
-            Packing::Bzip2 | Packing::Xz => return None,
         };
         Some(Sent { content_type, encoding, packed })
     }
@@ -217,11 +252,11 @@ fn write(mut to: PipeWriter, files: &[File], boundary: &str, bar: &ProgressBar) 
         let Sent { content_type, encoding, packed } = file.sent;
         write!(to, "--{boundary}\r\n{disposition}\r\nContent-Type: {content_type}\r\nContent-Encoding: {encoding}\r\n\r\n")
             .map_err(failed)?;
-        let from = InputFile::open(&file.path).map_err(failed)?;
+        let from = bar.wrap_read(file.open().map_err(failed)?);
         match packed {
-            None => copy(from, &mut to, bar),
-            Some(has_quotes) => Packer::new(&mut to, has_quotes).and_then(|mut packer| {
-                copy(from, &mut packer, bar)?;
+            None => copy(from, &mut to),
+            Some((packing, has_quotes)) => Packer::new(&mut to, has_quotes).and_then(|mut packer| {
+                copy(unpacked(from, packing)?, &mut packer)?;
                 packer.finish()
             }),
         }
@@ -231,13 +266,12 @@ fn write(mut to: PipeWriter, files: &[File], boundary: &str, bar: &ProgressBar) 
     write!(to, "--{boundary}--\r\n").map_err(|error| (String::new(), error))
 }
 
-fn copy(mut from: impl Read, to: &mut impl Write, bar: &ProgressBar) -> io::Result<()> {
+fn copy(mut from: impl Read, to: &mut impl Write) -> io::Result<()> {
     let mut block = vec![0; BLOCK_BYTES];
     loop {
         let length = from.read(&mut block)?;
         let Some(bytes) = block.get(..length).filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
         to.write_all(bytes)?;
-        bar.inc(length as u64);
     }
 }
 

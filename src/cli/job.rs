@@ -3,12 +3,12 @@
 use super::args;
 use super::cluster;
 use super::error::CliError;
+use super::files::{self, Given};
 use super::mapping;
 use crate::engine::Job;
 use crate::ingest::batch::{Batch, Part, Source};
 use crate::ingest::plan::STDIN;
 use crate::ingest::rejected::KEPT_MAX;
-use crate::ingest::unpack;
 use crate::points::{Destination, PointsError};
 use crate::serve::served::Served;
 use crate::shown;
@@ -18,9 +18,8 @@ use crate::state::home::Home;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use retally_core::contract::{Dataflow, Definition, Graph, Settings, Table};
-use retally_core::definition::{FileOptions, TextFormat};
 use retally_core::time::Moment;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,7 +46,7 @@ pub fn reading(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Reading,
     let section = mapping::section(&definition, matches)?;
     section.map(&mut definition)?;
     mapping::map(&mut definition, matches)?;
-    let files = file_options(matches)?;
+    let files = files::options(|option| files::by_flag(matches, option).or_else(|| section.option(definition.name, option)))?;
     definition.inputs.iter_mut().for_each(|input| input.files = files.clone());
     let settings = args::settings(&definition.settings, section.settings(), matches);
     let settings = dataflow.settle(&mut definition, settings, &given(matches)).map_err(|error| CliError::usage(error.to_string()))?;
@@ -67,18 +66,10 @@ pub fn job(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Job, CliErro
     let as_of = args::as_of(matches.get_one::<String>("as-of"), &settings).map_err(CliError::usage)?;
     let settings = settings.with_as_of(as_of);
     let graph = dataflow.graph(&settings).map_err(|error| CliError::usage(error.to_string()))?;
-    let all: Vec<&str> = graph.tables().iter().map(|table| table.name).collect();
-    let tables = match matches.get_many::<String>("tables") {
-        None => all.iter().map(ToString::to_string).collect(),
-        Some(wanted) => {
-            let wanted: Vec<&String> = wanted.collect();
-            if let Some(unknown) = wanted.iter().find(|name| !all.contains(&name.as_str())) {
-                let message = format!("--tables names {unknown:?}, which {} does not have", definition.name);
-                return Err(CliError::usage(message).hint(format!("its tables are {}", all.join(", "))));
-            }
-            wanted.into_iter().cloned().collect()
-        }
-    };
+    // As a service has it, the dataflow may stand before the table.
+    let own = |table: &String| table.strip_prefix(definition.name).and_then(|table| table.strip_prefix('.')).unwrap_or(table).to_string();
+    let wanted = matches.get_many::<String>("tables").map(|wanted| wanted.map(own).collect::<Vec<_>>());
+    let tables = built(definition.name, &*graph, wanted.as_deref())?;
     let tables = with_pieces(&*graph, tables, matches.contains_id("charts"))?;
     let rejected_max = matches.get_one::<u64>("max-rejected").copied();
     let rejected_kept = matches.get_one::<u64>("keep-rejected").copied().unwrap_or(KEPT_MAX);
@@ -96,6 +87,18 @@ pub fn job(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Job, CliErro
     })
 }
 
+/// The tables that are built: those that are wanted, or all.
+fn built(dataflow: &str, graph: &dyn Graph, wanted: Option<&[String]>) -> Result<BTreeSet<String>, CliError> {
+    let all = graph.tables();
+    let Some(wanted) = wanted else { return Ok(all.iter().map(|table| table.name.into()).collect()) };
+    if let Some(unknown) = wanted.iter().find(|name| !all.iter().any(|table| table.name == name.as_str())) {
+        let names: Vec<&str> = all.iter().map(|table| table.name).collect();
+        let error = CliError::usage(format!("--tables names {unknown:?}, which {dataflow} does not have"));
+        return Err(error.hint(format!("its tables are {}", names.join(", "))));
+    }
+    Ok(wanted.iter().cloned().collect())
+}
+
 /// A dataflow of a service whose points are in `dir`, with the settings of a configuration file and of `--set`.
 pub fn served(dataflow: &dyn Dataflow, matches: &ArgMatches, dir: &Path) -> Result<Served, CliError> {
     let plain = dataflow.definition();
@@ -108,14 +111,26 @@ pub fn served(dataflow: &dyn Dataflow, matches: &ArgMatches, dir: &Path) -> Resu
     section.map(&mut definition)?;
     own("map").iter().try_for_each(|given| mapping::map_one(&mut definition, given))?;
     let mut settings = args::settings(&definition.settings, section.settings(), matches);
+    let mut of_files: BTreeMap<String, String> = BTreeMap::new();
     for given in own("set") {
         let known: Vec<&str> = definition.settings.iter().map(|setting| setting.name).collect();
-        let Some((name, value)) = given.split_once('=').filter(|(name, _)| known.contains(name)) else {
-            let error = CliError::usage(format!("--set {}.{given} is no setting", plain.name));
-            return Err(error.hint(format!("{}.SETTING=VALUE; its settings are {}", plain.name, known.join(", "))));
-        };
-        settings = settings.with(name, value);
+        match given.split_once('=') {
+            Some((name, value)) if known.contains(&name) => settings = settings.with(name, value),
+            Some((name, value)) if files::OF_SERVICE.contains(&name) => drop(of_files.insert(name.into(), value.into())),
+            _ => {
+                let error = CliError::usage(format!("--set {}.{given} is no setting", plain.name));
+                let hint = format!("{}.SETTING=VALUE; its settings are {}", plain.name, known.join(", "));
+                return Err(error.hint(format!("{hint}; how its files are read: {}", files::OF_SERVICE.join(", "))));
+            }
+        }
     }
+    if section.option(plain.name, "header").is_some() {
+        let error = CliError::usage(format!("[{}] header: a service reads each file by its own", plain.name));
+        return Err(error.hint("leave it out, and say what the columns are called: --map"));
+    }
+    let by_set = |option: &str| Some(Given { of: format!("--set {}.{option}", plain.name), value: of_files.get(option)?.clone() });
+    let files = files::options(|option| by_set(option).or_else(|| section.option(plain.name, option)))?;
+    definition.inputs.iter_mut().for_each(|input| input.files = files.clone());
     let inputs: Vec<String> = definition.inputs.iter().map(|input| input.name.to_string()).collect();
     let is_wide = settings.text("layout") == "wide";
     // All of them may come, but for those that a layout does without.
@@ -123,7 +138,9 @@ pub fn served(dataflow: &dyn Dataflow, matches: &ArgMatches, dir: &Path) -> Resu
     let settings = dataflow.settle(&mut definition, settings, given).map_err(|error| CliError::usage(error.to_string()))?;
     let accept_from = accept_from(matches, &settings)?;
     let graph = dataflow.graph(&settings).map_err(|error| CliError::usage(error.to_string()))?;
-    let tables = graph.tables().iter().map(|table| table.name.to_string()).collect();
+    let wanted = own("tables");
+    let wanted = if wanted.is_empty() { section.tables() } else { Some(wanted.as_slice()) };
+    let tables = built(plain.name, &*graph, wanted)?;
     let points = match matches.get_one::<String>("points") {
         _ if graph.measurements().is_empty() => Destination::Nowhere,
         Some(given) => destination(given)?,
@@ -154,24 +171,6 @@ fn given(matches: &ArgMatches) -> Vec<String> {
     let words = first.chain(then.filter_map(|then| shlex::split(then)).flatten());
     let name = |given: String| given.split_once('=').map(|(name, _)| name.strip_suffix('-').unwrap_or(name).to_string());
     words.filter_map(name).collect()
-}
-
-/// How files are read, by the flags.
-fn file_options(matches: &ArgMatches) -> Result<FileOptions, CliError> {
-    let text = |name: &str| matches.get_one::<String>(name);
-    let encoding = text("encoding").cloned();
-    if let Some(unknown) = encoding.as_ref().filter(|name| unpack::encoding(name).is_none()) {
-        let error = CliError::usage(format!("--encoding {unknown:?} is no encoding of text"));
-        return Err(error.hint("names are those of browsers: windows-1252, iso-8859-15, utf-16le, shift_jis, gb18030"));
-    }
-    let format = match text("input-format").map(String::as_str) {
-        Some("csv") => Some(TextFormat::Csv),
-        Some("json" | "jsonl") => Some(TextFormat::Json),
-        // Its first bytes say that.
-        _ => None,
-    };
-    let skip_rows = matches.get_one::<u64>("skip-rows").copied().unwrap_or(0);
-    Ok(FileOptions { format, encoding, first_header: text("header").is_some(), skip_rows, wide: None })
 }
 
 /// The tables, with those that charts of single keys need when charts are drawn.

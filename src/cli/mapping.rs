@@ -16,6 +16,7 @@
 //! Flags count more than the file. What is not known is refused by name: a setting that is passed over changes numbers.
 
 use super::error::CliError;
+use super::files::{self, Given};
 use crate::ingest::nearest::there_are;
 use clap::ArgMatches;
 use retally_core::contract::{Definition, Input};
@@ -43,6 +44,8 @@ pub struct Section {
     /// Fields by input.
     #[serde(default)]
     map: BTreeMap<String, BTreeMap<String, toml::Value>>,
+    /// The tables that a service builds, where not all.
+    tables: Option<Vec<String>>,
     /// Where a service writes its tables besides.
     #[serde(default)]
     out: Vec<String>,
@@ -113,7 +116,7 @@ fn file(text: &str) -> Result<File, CliError> {
 
 fn parse(definition: &Definition, text: &str) -> Result<Section, CliError> {
     let section = file(text)?.dataflows.remove(definition.name).unwrap_or_default();
-    let known: Vec<&str> = definition.settings.iter().map(|setting| setting.name).collect();
+    let known: Vec<&str> = definition.settings.iter().map(|setting| setting.name).chain(files::OPTIONS).collect();
     if let Some(unknown) = section.settings.keys().find(|name| !known.contains(&name.as_str())) {
         return Err(not_known(&format!("[{}] {unknown}", definition.name), "setting", unknown, &known));
     }
@@ -162,7 +165,18 @@ impl OneOrMore {
 impl Section {
     /// The settings, as texts.
     pub fn settings(&self) -> impl Iterator<Item = (&str, String)> {
-        self.settings.iter().map(|(name, value)| (name.as_str(), text_of(value)))
+        let is_of_files = |(name, _): &(&String, &toml::Value)| files::OPTIONS.contains(&name.as_str());
+        self.settings.iter().filter(move |setting| !is_of_files(setting)).map(|(name, value)| (name.as_str(), text_of(value)))
+    }
+
+    /// What it says of how the files of its dataflow are read.
+    pub fn option(&self, dataflow: &str, option: &str) -> Option<Given> {
+        Some(Given { of: format!("[{dataflow}] {option}"), value: text_of(self.settings.get(option)?) })
+    }
+
+    /// The tables that a service builds, where not all.
+    pub fn tables(&self) -> Option<&[String]> {
+        self.tables.as_deref()
     }
 
     /// Maps the inputs of a dataflow.

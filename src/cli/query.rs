@@ -17,18 +17,29 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write, stdout};
 use std::ops::RangeInclusive;
+use std::path::Path;
 
 /// Runs the command.
 pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
-    let text = |name: &str| matches.get_one::<String>(name).map(String::as_str);
-    if text("order").is_some() {
+    match matches.get_one::<String>("points").map_or("", String::as_str).parse() {
+        Ok(Destination::Store(dir)) => of_store(&dir, matches),
+        _ => Err(CliError::usage("--points names no store").hint("give the folder that a run wrote points to: --points store:DIR")),
+    }
+}
+
+/// An error where an order is asked for that points do not have.
+pub fn check_order(matches: &ArgMatches) -> Result<(), CliError> {
+    if matches.contains_id("order") {
         return Err(CliError::usage("points are in the order of time, and have no other").hint("leave --order out"));
     }
+    Ok(())
+}
+
+/// Prints points of the store in this folder.
+pub fn of_store(dir: &Path, matches: &ArgMatches) -> Result<(), CliError> {
+    check_order(matches)?;
+    let text = |name: &str| matches.get_one::<String>(name).map(String::as_str);
     let range_ns = range(matches)?;
-    let dir = match text("points").unwrap_or_default().parse() {
-        Ok(Destination::Store(dir)) => dir,
-        _ => return Err(CliError::usage("--points names no store").hint("give the folder that a run wrote points to: --points store:DIR")),
-    };
     let name = text("measurement").unwrap_or_default();
     let Some((dataflow, measurement)) = name.split_once('.') else {
         return Err(CliError::usage(format!("{name:?} is not DATAFLOW.MEASUREMENT")));
@@ -37,7 +48,7 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     if !dataflows.contains(&dataflow) {
         return Err(CliError::usage(format!("there is no dataflow {dataflow:?}")).hint(nearest("dataflow", dataflow, &dataflows)));
     }
-    let store = Store::open(&dir)?;
+    let store = Store::open(dir)?;
     if !store.was_closed() {
         say("warning: the last process that had this store open did not close it: what it had not settled is not there");
     }

@@ -4,7 +4,7 @@ use super::args;
 use super::client::Server;
 use super::error::{CliError, unless_broken_pipe};
 use super::suggest::nearest;
-use super::{replay, show, table};
+use super::{points, query, replay, show, table};
 use crate::registry;
 use crate::sinks::SinkError;
 use crate::sinks::live::read::{Question, Reader, Text};
@@ -26,12 +26,18 @@ pub struct Asked<'m> {
     pub dataflow: &'m str,
     /// The table.
     pub table: &'m str,
-    matches: &'m ArgMatches,
+    /// The whole of what was said.
+    pub matches: &'m ArgMatches,
 }
 
-/// Prints rows of a table.
+/// Prints rows of a table, or points.
 pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
-    print(&Asked::of(matches)?, matches)
+    let asked = Asked::of(matches)?;
+    match (points::measurement(&asked), matches.get_one::<String>("state")) {
+        (None, _) => print(&asked, matches),
+        (Some(_), Some(dir)) => query::of_store(&State::points(Path::new(dir)), matches),
+        (Some(measurement), None) => points::print(&asked, &measurement),
+    }
 }
 
 /// Prints the records that were refused.
@@ -101,7 +107,8 @@ impl<'m> Asked<'m> {
         Ok(Asked { dataflow, table, matches })
     }
 
-    fn text(&self, name: &str) -> Option<&str> {
+    /// What a flag says, where the command has it.
+    pub fn text(&self, name: &str) -> Option<&str> {
         // Not every command has them all.
         self.matches.try_get_one::<String>(name).ok().flatten().map(String::as_str)
     }

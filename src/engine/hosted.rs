@@ -56,6 +56,8 @@ pub struct Commit {
     pub unread: Option<Unread>,
     /// Why a file can't be used, where that showed when it was read.
     pub unusable: Option<IngestError>,
+    /// The latest event of all epochs up to this one: the time of as-of, where none is set. One that was taken back counts.
+    pub latest: Option<Moment>,
     /// It was applied before, by another run.
     pub is_replay: bool,
 }
@@ -231,7 +233,7 @@ impl Hosted {
         let rejected = if is_replay { there(rejected) } else { rejected };
         let unread = notices.unread(&reports);
         let unusable = unusable(&plan, &reports.done, &summary.passed_over);
-        Commit { dataflow: self.place, summary, changes, rejected, unread, unusable, is_replay }
+        Commit { dataflow: self.place, summary, changes, rejected, unread, unusable, latest: self.latest, is_replay }
     }
 
     /// An error as soon as more is refused than may be, and not when all the rest has been read.

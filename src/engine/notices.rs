@@ -46,7 +46,7 @@ impl<'b> Notices<'b> {
 
     /// Notes for the summary.
     pub fn notes(&self) -> Vec<String> {
-        let mut notes: Vec<String> = self.inputs().flat_map(|(input, notice)| unnamed(input, notice).filter_map(note)).collect();
+        let mut notes: Vec<String> = self.inputs().flat_map(|(input, notice)| unnamed(input, notice).filter_map(Unnamed::note)).collect();
         notes.extend(self.unread_note());
         let zone = self.job.definition.settings.iter().find(|setting| setting.name == "timezone");
         let is_default = zone.is_some_and(|zone| zone.default == Some(self.job.settings.text(zone.name)));
@@ -115,7 +115,8 @@ impl<'b> Notices<'b> {
                 return None;
             }
             let (input, notice) = self.inputs().nth(file.input)?;
-            let flags: Vec<String> = unnamed(input, notice).filter(|(_, field, _)| field.presence == Presence::Always).map(flag).collect();
+            let flags: Vec<String> =
+                unnamed(input, notice).filter(|unnamed| unnamed.field.presence == Presence::Always).map(|unnamed| unnamed.flag()).collect();
             let keys = notice.keys.iter().map(|key| format!("{key:?}")).collect::<Vec<_>>().join(", ");
             let mut reasons = reports.rejected.reasons(&splits, REASONS_MAX);
             if reasons.is_empty() {
@@ -175,23 +176,41 @@ fn sum(counts: &[(u64, u64)], splits: &Range<u64>) -> (u64, u64) {
     counts.iter().fold((0, 0), |(accepted, rejected), count| (accepted + count.0, rejected + count.1))
 }
 
-/// The fields of an input that no JSON object named, each with the key that may be meant.
-fn unnamed<'n>(input: &'n Input, notice: &'n Notice) -> impl Iterator<Item = (&'n Input, &'n Field, Option<&'n str>)> {
+/// A field that no JSON object of an input has.
+struct Unnamed<'n> {
+    input: &'n Input,
+    field: &'n Field,
+    /// What is looked for: its own name, or what it is mapped to.
+    sought: &'n str,
+    /// The key that may be meant.
+    near: Option<&'n str>,
+}
+
+fn unnamed<'n>(input: &'n Input, notice: &'n Notice) -> impl Iterator<Item = Unnamed<'n>> {
     let keys: Vec<&str> = notice.keys.iter().map(String::as_str).collect();
     let unseen = move |place: usize| notice.objects && notice.fields >> place & 1 == 0 && input.mapping.is_sought(place);
     let fields = input.fields.iter().enumerate().filter(move |(place, _)| unseen(*place));
-    fields.map(move |(place, field)| (input, field, nearest(input.mapping.name(place, field), &keys)))
+    fields.map(move |(place, field)| {
+        let sought = input.mapping.name(place, field);
+        Unnamed { input, field, sought, near: nearest(sought, &keys) }
+    })
 }
 
-fn note((input, field, key): (&Input, &Field, Option<&str>)) -> Option<String> {
-    let no_object = format!("no object of {:?} names {}", input.name, field.name);
-    match (field.presence, key) {
-        (Presence::Always, _) | (Presence::OfSome, None) => None,
-        (_, Some(_)) => Some(format!("{no_object}; perhaps {}", flag((input, field, key)))),
-        (Presence::Optional, None) => Some(no_object),
+impl Unnamed<'_> {
+    fn note(self) -> Option<String> {
+        let Unnamed { input, field, sought, near } = &self;
+        let no_object = match *sought == field.name {
+            true => format!("no object of {:?} names {sought}", input.name),
+            false => format!("no object of {:?} names {sought:?}, which {} is mapped to", input.name, field.name),
+        };
+        match (field.presence, near) {
+            (Presence::Always, _) | (Presence::OfSome, None) => None,
+            (_, Some(_)) => Some(format!("{no_object}; perhaps {}", self.flag())),
+            (Presence::Optional, None) => Some(no_object),
+        }
     }
-}
 
-fn flag((input, field, key): (&Input, &Field, Option<&str>)) -> String {
-    map_flag(input, field, key.unwrap_or("KEY"))
+    fn flag(&self) -> String {
+        map_flag(self.input, self.field, self.near.unwrap_or("KEY"))
+    }
 }

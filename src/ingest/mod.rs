@@ -31,7 +31,7 @@ pub mod header;
 pub mod jobs;
 mod json;
 mod lexer;
-mod look;
+pub(crate) mod look;
 mod members;
 pub mod messages;
 mod names;

@@ -29,15 +29,26 @@ pub fn there_are(name: &str, known: &[&str]) -> String {
     nearest(name, known).map_or_else(|| format!("there are {all}"), |nearest| format!("perhaps {nearest}; there are {all}"))
 }
 
-/// The flag that maps a field to a name. In quotes a name is one key, whatever it holds.
+/// The flag that maps a field to a name, for a shell. In quotes of its own a name is one key, whatever it holds.
 pub fn map_flag(input: &Input, field: &Field, name: &str) -> String {
-    let name = if name.contains('.') { format!("'\"{name}\"'") } else { name.into() };
+    let name = if name.contains('.') { format!("\"{name}\"") } else { name.into() };
+    // Only a zero byte can't be quoted.
+    let name = shlex::try_quote(&name).unwrap_or_default();
     format!("--map {}.{}={name}", input.name, field.name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ingest::sample;
+
+    #[test]
+    fn flags_can_be_pasted_into_a_shell() {
+        let (input, field) = (sample::input(), &Field::new("id", ""));
+        let flag = |name| map_flag(&input, field, name).split_once('=').unwrap().1.to_string();
+        let names = ["imei", "Device ID", "a.b", "it's", "$x"].map(flag);
+        assert_eq!(names, ["imei", "'Device ID'", "'\"a.b\"'", "\"it's\"", "'$x'"]);
+    }
 
     #[test]
     fn the_nearest_of_several_or_none() {

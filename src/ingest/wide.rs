@@ -8,6 +8,7 @@
 use super::IngestError;
 use super::header::{FirstLine, Found, Start, without_lines};
 use super::names::names;
+use csv::ByteRecord;
 use retally_core::calendar::Calendar;
 use retally_core::contract::Input;
 use retally_core::definition::Wide;
@@ -100,6 +101,11 @@ fn cells(header: &FirstLine, first: Option<&FirstLine>, input: &Input, wide: Wid
         let hint = format!("--map {}.{field}=COLUMN says which", input.name);
         return Err((format!("none of its columns has a {field} in the first line"), hint));
     };
+    if let Some(clock) = first.and_then(|first| beside_days(&first.cells, shared)) {
+        let name = |column: usize| named.get(column).map_or("", String::as_str);
+        let why = format!("its column {:?} has days, and {:?} the times of day", name(shared), name(clock));
+        return Err((why, "put both into one column, such as 2024-03-01 12:00".into()));
+    }
     // A trailing delimiter.
     if named.last().is_some_and(String::is_empty) && named.len() > shared + 1 {
         named.pop();
@@ -114,6 +120,16 @@ fn cells(header: &FirstLine, first: Option<&FirstLine>, input: &Input, wide: Wid
         }
     }
     Ok(WideColumns { fields: wide, shared, names: named })
+}
+
+/// The column with the times of day, where that of times has nothing but days: all lines of a day would be of its midnight.
+fn beside_days(cells: &ByteRecord, shared: usize) -> Option<usize> {
+    let is_of_day = |cell: &[u8]| {
+        let hours = cell.trim_ascii().split(|byte| *byte == b':').next().unwrap_or_default();
+        cell.contains(&b':') && matches!(hours.len(), 1..=2) && hours.iter().all(u8::is_ascii_digit)
+    };
+    let has_days_alone = !cells.get(shared)?.contains(&b':');
+    cells.iter().position(is_of_day).filter(|_| has_days_alone)
 }
 
 #[cfg(test)]
@@ -143,6 +159,8 @@ mod tests {
         assert_eq!(look("ts,a\n", 0), Ok((',', 0, names(&["ts", "a"]), 1)));
         for (text, why) in [
             ("ts,a\n1,2\n", "none of its columns has a time in the first line"),
+            ("Date,Clock,T1\n2026-01-01,12:00,1.5\n", "its column \"Date\" has days, and \"Clock\" the times of day"),
+            ("Clock,T1,Date\n7:30:00,x,2026-01-01\n", "its column \"Date\" has days, and \"Clock\" the times of day"),
             ("ts,a,,b\n2026-01-01,1,2,3\n", "column 3 has no name"),
             ("ts,a,b,a\n2026-01-01,1,2,3\n", "it names a twice"),
         ] {

@@ -18,7 +18,7 @@ use crate::engine::{Commit, EngineError};
 use crate::ingest::rejected::without_batches;
 use crate::sinks::live::{BatchAnswer, BatchRow, Live, LiveEpoch};
 use crate::sinks::{Reached, SinkError};
-use crate::state::frame::{Answer, Answered, Frame};
+use crate::state::frame::{Answer, Answered, Frame, Part};
 use crate::state::{State, StateError};
 use crate::tables::{Run, Tables, consolidated};
 use retally_core::Epoch;
@@ -32,6 +32,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
+/// So many names of a batch are written down.
+const NAMES_MAX: usize = 10;
 /// So many batches go into the journal with one sync.
 const RUN_MAX: usize = 256;
 /// So many are in the journal and not in the tables.
@@ -124,10 +126,24 @@ pub fn batch_row(frame: &Frame) -> BatchRow {
         epoch: frame.epoch,
         arrived: Moment(frame.arrived),
         parts: frame.parts.len() as u64,
-        name: frame.parts.first().map(|part| part.name.clone()).unwrap_or_default(),
+        name: names(&frame.parts),
         key: frame.key.as_ref().map(|key| (key.key.clone(), key.body.clone())),
         answer,
     }
+}
+
+/// The names of what a batch is of: of many the first ones, and how many more there are.
+fn names(parts: &[Part]) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for part in parts {
+        if !names.contains(&part.name.as_str()) {
+            names.push(&part.name);
+        }
+    }
+    let more = names.len().saturating_sub(NAMES_MAX);
+    names.truncate(NAMES_MAX);
+    let first = names.join(", ");
+    if more > 0 { format!("{first} and {more} more") } else { first }
 }
 
 fn batch_answer(answer: &Answer, time: Duration) -> BatchAnswer {
@@ -275,6 +291,7 @@ struct Prepared<'s> {
     rejected: Vec<RowBatch>,
     batch: BatchRow,
     answer: Answer,
+    latest: Option<Moment>,
 }
 
 /// Applies what is complete until the engine has ended. `made` says of each dataflow whether its tables are made anew.
@@ -290,6 +307,7 @@ pub fn commit(service: &Arc<Service>, mut live: Live, completed: &Completed, sha
         for replay in replays {
             let is_made = made.get(replay.dataflow).copied().unwrap_or(true);
             take_up(service, &mut live, replay.dataflow, replay.summary.epoch, replay.changes, replay.rejected, is_made)?;
+            service.dataflows.get(replay.dataflow).into_iter().for_each(|served| served.set_latest(replay.latest));
             shared.known().replaying -= 1;
             shared.changed.notify_all();
         }
@@ -313,7 +331,7 @@ pub fn commit(service: &Arc<Service>, mut live: Live, completed: &Completed, sha
 }
 
 fn prepare<'s>(service: &'s Service, shared: &Shared, commit: Commit) -> Option<Prepared<'s>> {
-    let Commit { dataflow: place, summary, mut changes, rejected, .. } = commit;
+    let Commit { dataflow: place, summary, mut changes, rejected, latest, .. } = commit;
     let served = service.dataflows.get(place)?;
     let changes: Vec<(&Table, Run)> = served
         .tables
@@ -330,7 +348,7 @@ fn prepare<'s>(service: &'s Service, shared: &Shared, commit: Commit) -> Option<
     let mut batch = known.pending.get(&(place, summary.epoch))?.batch.clone();
     drop(known);
     batch.answer = Some(batch_answer(&answer, summary.time));
-    Some(Prepared { place, served, changes, rejected, batch, answer })
+    Some(Prepared { place, served, changes, rejected, batch, answer, latest })
 }
 
 /// Applies epochs in one transaction. Where the database does not take them, nothing more is taken until it does.
@@ -371,8 +389,9 @@ fn apply(service: &Service, live: &mut Live, prepared: &[Prepared<'_>], shared: 
 /// Lets readers see epochs, and answers.
 fn answer(service: &Service, shared: &Shared, prepared: Vec<Prepared<'_>>) {
     let mut places = Vec::new();
-    for Prepared { place, served, changes, batch, answer, .. } in &prepared {
+    for Prepared { place, served, changes, batch, answer, latest, .. } in &prepared {
         let name = served.name();
+        served.set_latest(*latest);
         served.recent.add(EpochChanges::new(batch.epoch, changes.iter().map(|(table, run)| (table.name, run))));
         places.push((*place, batch.epoch));
         service.metrics.add(name, batch.epoch, answer);

@@ -71,6 +71,58 @@ pub fn events(lines: &[String], group_rows: usize) -> Vec<u8> {
     bytes
 }
 
+/// Events as a data frame with holes has them: times by type, ids as floats.
+pub fn frame(micros: &[i64], devices: &[f64], connected: &[bool]) -> Vec<u8> {
+    let schema = "message events {
+        required int64 timestamp (TIMESTAMP(MICROS,true));
+        optional double device_id;
+        required int64 user_id;
+        required int64 server_id;
+        required boolean connected;
+    }";
+    written(schema, |name, column| match column {
+        ColumnWriter::Int64ColumnWriter(writer) => {
+            let same = vec![if name == "user_id" { 1 } else { 7 }; micros.len()];
+            writer.write_batch(if name == "timestamp" { micros } else { &same }, None, None).unwrap();
+        }
+        ColumnWriter::DoubleColumnWriter(writer) => drop(writer.write_batch(devices, Some(&vec![1; devices.len()]), None).unwrap()),
+        ColumnWriter::BoolColumnWriter(writer) => drop(writer.write_batch(connected, None, None).unwrap()),
+        _ => panic!("a column that is not in the schema"),
+    })
+}
+
+/// Servers of which none was destroyed: that column has no type but that nothing is in it.
+pub fn servers_alive(servers: &[(i64, i64)]) -> Vec<u8> {
+    let schema = "message servers {
+        required int64 id;
+        required int64 created_at (TIMESTAMP(MICROS,true));
+        optional int32 destroyed_at (UNKNOWN);
+    }";
+    let (ids, times): (Vec<i64>, Vec<i64>) = servers.iter().copied().unzip();
+    written(schema, |name, column| match column {
+        ColumnWriter::Int64ColumnWriter(writer) => drop(writer.write_batch(if name == "id" { &ids } else { &times }, None, None).unwrap()),
+        ColumnWriter::Int32ColumnWriter(writer) => drop(writer.write_batch(&[], Some(&vec![0; ids.len()]), None).unwrap()),
+        _ => panic!("a column that is not in the schema"),
+    })
+}
+
+/// One row group, column by column.
+fn written(schema: &str, mut write: impl FnMut(&str, &mut ColumnWriter<'_>)) -> Vec<u8> {
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let names: Vec<String> = schema.get_fields().iter().map(|field| field.name().to_string()).collect();
+    let mut bytes = Vec::new();
+    let mut file = SerializedFileWriter::new(&mut bytes, schema, Arc::default()).unwrap();
+    let mut group = file.next_row_group().unwrap();
+    for name in names {
+        let mut column = group.next_column().unwrap().unwrap();
+        write(&name, column.untyped());
+        column.close().unwrap();
+    }
+    group.close().unwrap();
+    file.close().unwrap();
+    bytes
+}
+
 /// An event of an app.
 pub struct AppEvent {
     pub user: String,

@@ -109,7 +109,8 @@ fn target(line: &str) -> (String, String) {
 fn check(matches: &ArgMatches, inner: &ArgMatches) -> Result<(), CliError> {
     let is_given = |matches: &ArgMatches, name: &str| matches.value_source(name) == Some(ValueSource::CommandLine);
     if let Some(name) = OF_EACH.into_iter().find(|name| is_given(inner, name)) {
-        return Err(CliError::usage(format!("--{name} is what launch says to each process")).hint("give -n and --hosts before --"));
+        let hint = if name == "secret-file" { "leave it out: launch makes one up" } else { "give -n and --hosts before --" };
+        return Err(CliError::usage(format!("--{name} is what launch says to each process")).hint(hint));
     }
     if is_given(matches, "workers") && is_given(inner, "workers") {
         return Err(CliError::usage("--workers is given twice").hint("give it before --, or behind it"));

@@ -38,6 +38,8 @@ impl Cell {
             return Some(Cell::Decimal { scale: usize::try_from(column.type_scale()).unwrap_or(0) });
         }
         match (column.physical_type(), column.logical_type_ref(), column.converted_type()) {
+            // No value is there.
+            (_, Some(LogicalType::Unknown), _) => Some(Cell::Text),
             (Physical::BOOLEAN, _, _) => Some(Cell::Bool),
             (Physical::FLOAT | Physical::DOUBLE, _, _) => Some(Cell::Float),
             (Physical::INT96, _, _) => time(1, 1, true),
@@ -105,9 +107,15 @@ impl Cells {
                 values(reader, levels_max, rows, ends, text, |value, text| whole(value.to_micros(), text))
             }
             ColumnReader::FloatColumnReader(reader) => values(reader, levels_max, rows, ends, text, |value, text| {
-                text.extend_from_slice(value.to_string().as_bytes());
+                // As data frames have what is missing.
+                if !value.is_nan() {
+                    text.extend_from_slice(value.to_string().as_bytes());
+                }
             }),
             ColumnReader::DoubleColumnReader(reader) => values(reader, levels_max, rows, ends, text, |value, text| {
+                if value.is_nan() {
+                    return;
+                }
                 let mut digits = zmij::Buffer::new();
                 let digits = digits.format(*value);
                 // A whole number is one: data frames write integers so where a column has holes.

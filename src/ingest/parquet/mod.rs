@@ -123,7 +123,7 @@ impl ParquetReader {
             for cells in &*cells {
                 slots.get_mut(cells.place).into_iter().for_each(|slot| *slot = cells.text(row));
             }
-            let record = Ok(Raw::Fields(Fields::new(self.input.fields, &slots)));
+            let record = Ok(Raw::Fields(Fields::new(self.input.fields, &slots).with_typed_times(self.sought.times)));
             each(Line { member: None, number: self.rows + row as u64, bytes: &[], record });
         }
         Ok(rows)

@@ -12,6 +12,8 @@ use retally_core::record::Presence;
 pub struct Sought {
     /// Fields of single values: their places, and the columns.
     pub columns: Vec<(usize, usize)>,
+    /// Which of these are times by the type of their column, a bit for each place.
+    pub times: u64,
     /// The roots of columns that hold fields, where some field is no single value.
     pub nested: Option<Vec<String>>,
 }
@@ -39,7 +41,11 @@ impl Sought {
                     let descriptor = schema.column(column);
                     roots.extend(descriptor.path().parts().first().cloned());
                     if Cell::of(&descriptor).is_none() {
-                        let why = format!("its column {:?} holds values that are not read", descriptor.path().string());
+                        let kind = match descriptor.logical_type_ref() {
+                            Some(logical) => format!("{logical:?}"),
+                            None => descriptor.physical_type().to_string(),
+                        };
+                        let why = format!("its column {:?} holds values that are not read ({kind})", descriptor.path().string());
                         return Err(error(why, String::new()));
                     }
                     columns.push((place, column));
@@ -62,7 +68,10 @@ impl Sought {
         if nested && columns.iter().any(local) {
             return Err(error("it has local times beside nested columns".into(), "write times in UTC".into()));
         }
-        Ok(Sought { columns, nested: nested.then_some(roots) })
+        let is_time = |column| matches!(Cell::of(&schema.column(column)), Some(Cell::Time { .. } | Cell::Date));
+        let times =
+            columns.iter().filter(|(place, column)| *place < 64 && is_time(*column)).fold(0, |times, (place, _)| times | 1 << place);
+        Ok(Sought { columns, times, nested: nested.then_some(roots) })
     }
 }
 

@@ -59,7 +59,10 @@ impl Tokens {
 
     /// What an `Authorization` header allows; nothing where it is no token.
     pub fn access(&self, header: &[u8]) -> Option<Access> {
-        let secret = header.strip_prefix(b"Bearer ")?;
+        let (scheme, secret) = header.split_at_checked(b"Bearer ".len())?;
+        if !scheme.eq_ignore_ascii_case(b"Bearer ") {
+            return None;
+        }
         let hash: [u8; 32] = Sha256::digest(secret).into();
         // All of them, however early one is found.
         self.0.iter().fold(None, |found, token| if bool::from(token.hash.ct_eq(&hash)) { Some(token.access) } else { found })
@@ -75,6 +78,7 @@ mod tests {
         let tokens = Tokens::parse("# who\n\ngrafana read 0123456789abcdef\n gateway  write fedcba9876543210 \n").unwrap();
         assert_eq!(tokens.access(b"Bearer 0123456789abcdef"), Some(Access::Read));
         assert_eq!(tokens.access(b"Bearer fedcba9876543210"), Some(Access::Write));
+        assert_eq!(tokens.access(b"bearer fedcba9876543210"), Some(Access::Write), "names of schemes have no case");
         for wrong in ["Bearer 0123456789abcde", "Bearer ", "0123456789abcdef", "Basic 0123456789abcdef", "Bearer 0123456789abcdef "] {
             assert_eq!(tokens.access(wrong.as_bytes()), None, "{wrong}");
         }

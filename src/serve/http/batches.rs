@@ -5,11 +5,13 @@ use super::{Query, Shared, blocking, served};
 use crate::engine;
 use crate::hex::hex;
 use crate::ingest::batch::{Arrival, Batch, Part as Delivered, Source};
+use crate::ingest::jobs;
 use crate::ingest::nearest::there_are;
 use crate::ingest::plan::Plan;
 use crate::serve::limits::INLINE_BYTES_MAX;
 use crate::serve::served::Served;
 use crate::serve::service::{Incoming, KeyGuard, Phase, Reply, Service, Wait};
+use crate::state::StateError;
 use crate::state::frame::{Answer, Content, Inline, InlineFormat, Key, Part};
 use axum::Json;
 use axum::body::{Body, BodyDataStream, Bytes};
@@ -21,13 +23,14 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt};
 use retally_core::Epoch;
-use retally_core::contract::InputKind;
+use retally_core::contract::{DatasetFiles, InputKind};
 use retally_core::split::Format;
 use retally_core::time::Moment;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::io::{self, Read};
+use std::path::Path as FilePath;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -508,7 +511,12 @@ fn keep(
             let blob = service.files.keep_stream(&file, body)?;
             vec![service.files.part(of, declared, sign, name, Content::Blob(blob), arrival)]
         }
-        InputKind::Datasets(_) => {
+        InputKind::Datasets(files) => {
+            if !matches!(kind.ending, ".json" | ".jsonl") {
+                let error =
+                    ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unknown_type", "datasets are named by jobs, and these are JSON");
+                return Err(error.hint("application/x-ndjson: a job a line, with the files of a dataset"));
+            }
             // Jobs name the files of datasets, which are kept with them.
             let folder = tempfile::tempdir().map_err(|error| ApiError::later("disk", error.to_string()))?;
             let path = folder.path().join(&file);
@@ -516,7 +524,9 @@ fn keep(
             std::fs::File::create(&path)
                 .and_then(|mut to| io::copy(&mut body, &mut to))
                 .map_err(|error| ApiError::bad("bad_body", error.to_string()))?;
-            let batch = Batch { parts: vec![Delivered { input, sign, source: Source::Path(path.display().to_string()) }] };
+            let path = path.display().to_string();
+            check_jobs(&path, folder.path(), files)?;
+            let batch = Batch { parts: vec![Delivered { input, sign, source: Source::Path(path) }] };
             let mut kept = service.files.keep(of, &batch, arrival)?;
             kept.parts.iter_mut().for_each(|part| part.name = name.into());
             kept.parts
@@ -524,9 +534,25 @@ fn keep(
     };
     let plan = service.files.plan(of, &parts.iter().collect::<Vec<_>>())?;
     if !kind.packing.is_empty() || plan.splits.iter().any(|split| matches!(split.format, Format::Parquet)) {
-        plan.check_packed(of.definition, service.limits.unpacked).map_err(crate::state::StateError::from)?;
+        plan.check_packed(of.definition, service.limits.unpacked).map_err(StateError::from)?;
     }
     Ok((parts, plan))
+}
+
+/// Refuses jobs that name files by relative paths: they came without a folder that these could be below.
+fn check_jobs(path: &str, folder: &FilePath, files: &'static DatasetFiles) -> Result<(), ApiError> {
+    for mut queue in jobs::open(path, files).map_err(StateError::from)? {
+        while let Some(job) = queue.next().map_err(StateError::from)? {
+            let streams = job.iter().flat_map(|job| &job.streams);
+            let relative = streams.filter_map(|stream| FilePath::new(stream).strip_prefix(folder).ok()).next();
+            if let Some(relative) = relative {
+                let error =
+                    ApiError::bad("bad_body", format!("a job names {:?}, which is neither a whole path nor a URL", relative.display()));
+                return Err(error.hint("name files from / on, as the service finds them, or by https:// or s3://"));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A body as it comes.

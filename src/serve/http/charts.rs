@@ -74,7 +74,7 @@ pub async fn chart(
 
 /// The chart that a file is of, and the file's ending.
 fn named<'f>(served: &Served, file: &'f str) -> Result<(Chart, &'f str), ApiError> {
-    let charts = served.job.graph.charts();
+    let charts = served.charts();
     let found = file.rsplit_once('.').filter(|(_, ending)| matches!(*ending, "svg" | "png" | "json"));
     if let Some((name, ending)) = found
         && let Some(chart) = charts.iter().find(|chart| chart.name == name)

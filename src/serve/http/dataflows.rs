@@ -16,7 +16,7 @@ pub async fn list(State(service): Shared) -> Json<Value> {
 fn about(served: &Served) -> Value {
     let (definition, graph) = (&served.job.definition, &served.job.graph);
     let charts: Vec<Value> =
-        graph.charts().iter().map(|chart| json!({"name": chart.name, "title": chart.title, "y_label": chart.y_label})).collect();
+        served.charts().iter().map(|chart| json!({"name": chart.name, "title": chart.title, "y_label": chart.y_label})).collect();
     json!({
         "name": served.name(),
         "about": definition.about,

@@ -140,7 +140,7 @@ fn found(service: &Service, place: usize, chosen: &Chosen) -> Result<BTreeMap<Or
             for id in ids {
                 if !snapshot.is_rejected(served.name(), id)? {
                     let error = ApiError::missing("unknown_record", format!("no record {id} of {} is refused", served.name()));
-                    return Err(error.hint("GET /v1/DATAFLOW/rejected has the ids of those that are"));
+                    return Err(error.hint("`retally rejected list DATAFLOW`, or GET /v1/DATAFLOW/rejected, has the ids of those that are"));
                 }
             }
             Ok(ids.clone())
@@ -150,7 +150,8 @@ fn found(service: &Service, place: usize, chosen: &Chosen) -> Result<BTreeMap<Or
             if ids.is_empty() {
                 let error =
                     ApiError::missing("unknown_reason", format!("no record of {} is refused for the reason {reason:?}", served.name()));
-                return Err(error.hint("GET /v1/DATAFLOW/rejected has the reasons; … stands for a value in one"));
+                return Err(error
+                    .hint("`retally rejected list DATAFLOW`, or GET /v1/DATAFLOW/rejected, has the reasons; … stands for a value in one"));
             }
             Ok(ids)
         }

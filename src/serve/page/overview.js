@@ -111,7 +111,7 @@ class Card {
       fact('records', count(about.records)),
       fact('late', count(about.late), about.late > 0 && 'warn'),
       fact('rejected', rejected, about.rejected > 0 && 'bad'),
-      fact('as of', this.asOf ?? '–'),
+      fact('as of', this.asOf ?? (about.as_of ? time(about.as_of) : '–')),
     )
   }
 }

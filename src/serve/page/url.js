@@ -2,10 +2,19 @@
 
 const listeners = new Set()
 
+/** What somebody wrote by hand may be no address. */
+const decoded = (text) => {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return text
+  }
+}
+
 /** What the address says: the view, what stands behind it, and parameters. */
 export function place() {
   const [path, parameters = ''] = location.hash.replace(/^#\/?/, '').split('?')
-  const [view = '', ...names] = path.split('/').map(decodeURIComponent)
+  const [view = '', ...names] = path.split('/').map(decoded)
   return { view: view || 'overview', name: names[0] ?? '', names, parameters: new URLSearchParams(parameters) }
 }
 

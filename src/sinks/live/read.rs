@@ -12,7 +12,7 @@ use retally_core::calendar::{Calendar, Day};
 use retally_core::contract::Table;
 use retally_core::reasons::kind as kind_of_reason;
 use retally_core::row::{Column, ColumnType, Row, RowBatch};
-use retally_core::time::Moment;
+use retally_core::time::{DAY, Moment};
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params_from_iter};
 use std::collections::{BTreeMap, BTreeSet};
@@ -139,7 +139,8 @@ impl Question {
         for (bound, is_from) in [(from, true), (to, false)] {
             let Some(bound) = bound else { continue };
             let column = table.columns.iter().find(dated).ok_or(BadQuestion::NoTime(table.name))?;
-            self.parameters.push(parsed(column, bound)?);
+            let midnight = if column.kind == ColumnType::Day { next_midnight(bound) } else { None };
+            self.parameters.push(parsed(column, midnight.as_deref().unwrap_or(bound))?);
             self.conditions.push(format!("{} {} ?", quoted(column.name), if is_from { ">=" } else { "<" }));
         }
         Ok(())
@@ -151,6 +152,12 @@ impl Question {
         self.order = Some((named(table, column)?.0, descends));
         Ok(())
     }
+}
+
+/// The day that begins next after a time which is no midnight: a day is its beginning, and one that has begun is before.
+fn next_midnight(text: &str) -> Option<String> {
+    let moment = Calendar::utc().parse(text.as_bytes()).ok()?;
+    (moment.0.rem_euclid(DAY) != 0).then(|| Calendar::utc().day(moment).plus(1).to_string())
 }
 
 pub(super) fn named<'t>(table: &'t Table, name: &str) -> Result<(usize, &'t Column), BadQuestion> {

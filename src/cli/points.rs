@@ -1,0 +1,98 @@
+//! `retally query` of points of a service.
+
+use super::client::Server;
+use super::error::{CliError, say, unless_broken_pipe};
+use super::rows::Asked;
+use super::{args, query, show, table};
+use crate::registry;
+use retally_core::points::Measurement;
+use serde_json::Value;
+use std::io::{Write, stdout};
+
+/// A service tells so many points at a time.
+const POINTS_MAX: u64 = 100_000;
+
+/// The measurement that is asked for, where it is one.
+pub fn measurement(asked: &Asked<'_>) -> Option<Measurement> {
+    let dataflow = registry::dataflow(asked.dataflow)?;
+    args::measurements(dataflow).into_iter().find(|measurement| measurement.name == asked.table)
+}
+
+/// Prints points.
+pub fn print(asked: &Asked<'_>, measurement: &Measurement) -> Result<(), CliError> {
+    query::check_order(asked.matches)?;
+    let mut parameters = asked.conditions()?;
+    for name in ["from", "to"] {
+        parameters.extend(asked.text(name).map(|value| (name.to_string(), value.to_string())));
+    }
+    let limit = asked.matches.get_one::<u64>("limit").copied().unwrap_or(POINTS_MAX).min(POINTS_MAX);
+    parameters.push(("limit".into(), limit.to_string()));
+    let path = format!("/v1/{}/points/{}", asked.dataflow, measurement.name);
+    let answer = Server::of(asked.matches)?.json(&path, &parameters)?;
+    let points: Vec<&Value> = answer.get("points").and_then(Value::as_array).into_iter().flatten().collect();
+    if answer.get("more").and_then(Value::as_bool) == Some(true) && limit == POINTS_MAX {
+        say(&format!("note: there are more than {POINTS_MAX} points, and these are the first: --from and --to ask for others"));
+    }
+    let columns = columns(measurement);
+    let text = match asked.text("format") {
+        Some("csv") => csv(&columns, &points).map_err(|error| CliError::failed(format!("could not write CSV: {error}")))?,
+        Some("json") => points.iter().map(|point| json_line(&columns, point)).collect::<String>().into_bytes(),
+        _ => {
+            let shown = points.iter().take(show::ROWS_MAX).map(|point| texts(&columns, point));
+            let headers: Vec<(&str, bool)> = columns.iter().map(|(name, place)| (*name, *place == Place::Fields)).collect();
+            let name = format!("{}.{}", asked.dataflow, asked.table);
+            table::render_cells(&name, &headers, shown, points.len() as u64, None).into_bytes()
+        }
+    };
+    unless_broken_pipe(stdout().write_all(&text))
+}
+
+/// Where a column is in a point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Time,
+    Tags,
+    Fields,
+}
+
+fn columns(measurement: &Measurement) -> Vec<(&str, Place)> {
+    let tags = measurement.tags.iter().map(|tag| (tag.name, Place::Tags));
+    let fields = measurement.fields.iter().map(|field| (field.name, Place::Fields));
+    std::iter::once(("time", Place::Time)).chain(tags).chain(fields).collect()
+}
+
+fn value<'p>(point: &'p Value, (name, place): (&str, Place)) -> &'p Value {
+    let found = match place {
+        Place::Time => point.get(name),
+        Place::Tags => point.get("tags").and_then(|tags| tags.get(name)),
+        Place::Fields => point.get("fields").and_then(|fields| fields.get(name)),
+    };
+    found.unwrap_or(&Value::Null)
+}
+
+fn json_line(columns: &[(&str, Place)], point: &Value) -> String {
+    let cells = columns.iter().zip(texts(columns, point)).map(|(column, text)| {
+        let value = value(point, *column);
+        let shown = if value.is_number() { text } else { value.to_string() };
+        format!("{}:{shown}", Value::from(column.0))
+    });
+    format!("{{{}}}\n", cells.collect::<Vec<_>>().join(","))
+}
+
+/// A point as texts, empty where there is nothing.
+fn texts(columns: &[(&str, Place)], point: &Value) -> Vec<String> {
+    let text = |column: &(&str, Place)| match value(point, *column) {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.as_i64().map_or_else(|| number.as_f64().unwrap_or(0.0).to_string(), |whole| whole.to_string()),
+        other => other.to_string(),
+    };
+    columns.iter().map(text).collect()
+}
+
+fn csv(columns: &[(&str, Place)], points: &[&Value]) -> csv::Result<Vec<u8>> {
+    let mut lines = csv::Writer::from_writer(Vec::new());
+    lines.write_record(columns.iter().map(|(name, _)| name))?;
+    points.iter().try_for_each(|point| lines.write_record(texts(columns, point)))?;
+    lines.into_inner().map_err(|error| csv::Error::from(error.into_error()))
+}
