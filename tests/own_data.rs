@@ -310,6 +310,14 @@ fn streams_packings_and_encodings() {
     place.run("run online events=- servers=-").fails_as_wrong_usage().names(&["standard input (-) is given more than once"]);
     place.run("run online events=- --then 'events-=-'").fails_as_wrong_usage().names(&["is given more than once"]);
     shell(&place, "tar cJf - events.csv | retally run online events=-").fails().names(&["it holds a tar archive"]);
+    // What is cut off is that, and no header of half a name.
+    for bytes in [12, 30, 60] {
+        let script = format!("gzip -c events.csv | head -c {bytes} | retally run online events=-");
+        let failed = shell(&place, &script).fails().names(&["could not read \"-\""]);
+        assert!(failed.hint.is_none_or(|hint| !hint.contains("--map")), "{bytes}");
+    }
+    place.write("plant.parquet", parquet::events(&ONLINE.lines[..9], 9));
+    place.run("run sensors data=plant.parquet --layout wide").fails().names(&["\"plant.parquet\"", "only CSV is read so"]);
     // What a name says, and what is there.
     place.write("packed.csv", gzip(&text));
     place.write("plain.csv.gz", &text);

@@ -555,6 +555,33 @@ fn why_tells_how_a_row_became_what_it_is() {
         assert!(said.contains(", with late records\n  it went: devices=2\n") && said.contains("\n  it came: devices=2\n"), "{said}");
         place.run(&format!("why online.online_daily day=2026-03-03 {from}")).code.filter(|code| *code != 0).unwrap();
     }
+    // Of a key with an id, so many records of each batch were.
+    let of_device = [
+        "device_id=1",
+        "user_id=7",
+        "server_id=1",
+        "online_from=2026-03-02T08:00:00Z",
+        "online_until=2026-03-04T18:00:00Z",
+        "end_reason=offline",
+    ];
+    let records = |service: &Asker| {
+        let answer = service.get(&format!("/v1/online/tables/online_intervals/why?{}", of_device.join("&"))).ok().json();
+        answer["changes"].as_array().unwrap().iter().map(|change| change["records"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(records(&service), [1, 2]);
+    assert_eq!(changes[0].get("records"), Some(&Value::Null), "no record is of a fleet size");
+    for from in [format!("--server {server}"), "--state state".into()] {
+        let said = place.run(&format!("why online.online_intervals {} {from}", of_device.join(" "))).succeeds().stdout;
+        assert!(
+            said.contains("with late records, 1 of its records with this key\n  it went") && said.contains("Z, 2 of its records"),
+            "{said}"
+        );
+    }
+    service.end();
+    // What is folded is told as far as it is known.
+    place.run("compact --state state").succeeds();
+    let service = Service::start(&place, "online -w 1 --set online.fleet-sizes=1,2");
+    assert_eq!(records(&service), [Value::Null, Value::Null]);
     service.end();
 }
 

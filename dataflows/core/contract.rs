@@ -60,6 +60,11 @@ pub trait Graph: Send + Sync {
         Ids::Declared
     }
 
+    /// Which columns of its tables' keys are a field of an input's records: the column, the input and the field.
+    fn key_fields(&self) -> &'static [(&'static str, &'static str, &'static str)] {
+        &[]
+    }
+
     /// Looks at the beginning of a dataset, where its inputs have any. `wait` is to be called while a stream has nothing to give.
     fn look(&self, _split: &Split, _opener: &dyn Opener, _wait: &mut dyn FnMut()) -> Option<LookedAt> {
         None

@@ -91,6 +91,10 @@ impl Graph for Online {
         self.ids
     }
 
+    fn key_fields(&self) -> &'static [(&'static str, &'static str, &'static str)] {
+        &[("device_id", "events", "device_id")]
+    }
+
     fn build<'s>(&self, inputs: &Inputs<'s>, outputs: &mut Outputs<'s>) {
         let events = self.events(inputs);
         let servers = latest_lifetimes(inputs);

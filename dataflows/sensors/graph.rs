@@ -121,6 +121,10 @@ impl Graph for Sensors {
         self.named_by.ids
     }
 
+    fn key_fields(&self) -> &'static [(&'static str, &'static str, &'static str)] {
+        &[("sensor_uuid", "data", "sensor_uuid")]
+    }
+
     fn build<'s>(&self, inputs: &Inputs<'s>, outputs: &mut Outputs<'s>) {
         let named_by = self.named_by;
         let names = names::resolve(inputs.records::<Name>("mapping"));

@@ -73,6 +73,10 @@ impl Graph for Usage {
         self.ids
     }
 
+    fn key_fields(&self) -> &'static [(&'static str, &'static str, &'static str)] {
+        &[("device_id", "events", "logId"), ("session_id", "events", "sessionId")]
+    }
+
     fn build<'s>(&self, inputs: &Inputs<'s>, outputs: &mut Outputs<'s>) {
         let facts = by_kind(logs::facts(self.events(inputs), self.max_session_micros));
         let mut issues = facts.counts.clone();

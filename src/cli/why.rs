@@ -1,9 +1,14 @@
 //! `retally why`: how a row became what it is.
 
+use super::args;
 use super::client::Server;
 use super::error::{CliError, unless_broken_pipe};
 use super::rows::{Asked, open_state};
 use crate::numbers::grouped;
+use crate::registry;
+use crate::serve::why;
+use crate::state::files::Files;
+use crate::state::home::Home;
 use clap::ArgMatches;
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -39,7 +44,11 @@ fn append(text: &mut String, change: &Value, conditions: &[(String, String)]) ->
     let at = |name: &str| said(change.get(name).unwrap_or(&Value::Null));
     let batch = |name: &str| said(change.get("batch").and_then(|batch| batch.get(name)).unwrap_or(&Value::Null));
     let late = if change.get("late").and_then(Value::as_bool) == Some(true) { ", with late records" } else { "" };
-    writeln!(text, "batch {} ({}), {}{late}", at("epoch"), batch("name"), at("arrived"))?;
+    let records = match change.get("records").and_then(Value::as_u64) {
+        Some(records) => format!(", {} of its records with this key", grouped(&records.to_string())),
+        None => String::new(),
+    };
+    writeln!(text, "batch {} ({}), {}{late}{records}", at("epoch"), batch("name"), at("arrived"))?;
     let values = |side: &str| -> Option<Vec<(String, String)>> {
         let row = change.get(side)?.as_object()?;
         let shown = row.iter().filter(|(column, _)| conditions.iter().all(|(given, _)| given != *column));
@@ -66,8 +75,19 @@ fn of_state(asked: &Asked<'_>, dir: &Path, conditions: &[(String, String)]) -> R
         let error = CliError::failed(format!("the state {dir:?} has no changes of {}", asked.dataflow));
         return Err(error.hint("a service keeps them: retally serve"));
     }
-    let table = asked.table(snapshot.settings(asked.dataflow)?)?;
-    Ok(snapshot.history(&table, asked.dataflow, conditions, CHANGES_MAX)?)
+    let settings = snapshot.settings(asked.dataflow)?;
+    let table = asked.table(settings.clone())?;
+    let mut history = snapshot.history(&table, asked.dataflow, conditions, CHANGES_MAX)?;
+    if let Some(dataflow) = registry::dataflow(asked.dataflow) {
+        let plain = dataflow.definition();
+        let settings = args::known_settings(&plain.settings, settings.unwrap_or_default());
+        let graph = dataflow.graph(&settings).map_err(|error| CliError::failed(error.to_string()))?;
+        // Of a bucket, the batches are not in this folder.
+        if let Ok(files) = Files::of(&Home::Folder(dir.to_path_buf())) {
+            why::count(&mut history, conditions, &table, &*graph, &plain, &files)?;
+        }
+    }
+    Ok(history)
 }
 
 fn of_server(asked: &Asked<'_>, server: &Server, conditions: &[(String, String)]) -> Result<Vec<Value>, CliError> {

@@ -242,6 +242,8 @@ impl IngestError {
                 Some("check the path: no name matches; * stays within a folder, and ** goes into those below")
             }
             IngestError::UnknownFormat { .. } => Some("--input-format csv or json says what it holds"),
+            // What it holds says what to do.
+            IngestError::OtherContent { found, .. } if found.contains("--encoding") => None,
             IngestError::OtherContent { .. } => Some("give it a name that says what it holds"),
             _ => None,
         }

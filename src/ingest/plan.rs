@@ -461,10 +461,18 @@ fn open_pipe(path: &str) -> Result<(Vec<u8>, Box<dyn Read + Send>), IngestError>
     Ok((first, stream))
 }
 
-/// Looks at the first bytes of a stream that can be read once. Of what is packed, the end is not there yet: what can't be read is not looked at.
+/// Looks at the first bytes of a stream that can be read once. Of what is packed, the end may not be there yet: what can't be read is not looked
+/// at. Where all is there, it is an error.
 fn look_at_beginning(path: &str, first: &[u8], content: Option<Content>, looker: &Looker) -> Result<(look::Found, Packing), IngestError> {
     let packing = look::packing(path, &mut Cursor::new(first))?;
-    let beginning = unpacked(Cursor::new(first.to_vec()), packing).map(look::beginning);
+    let is_all = (first.len() as u64) < look::LOOKED_BYTES_MAX;
+    let beginning = unpacked(Cursor::new(first.to_vec()), packing).and_then(|stream| {
+        if !is_all {
+            return Ok(look::beginning(stream));
+        }
+        let mut bytes = Vec::new();
+        stream.take(look::LOOKED_BYTES_MAX).read_to_end(&mut bytes).map(|_| bytes)
+    });
     let beginning = beginning.map_err(|source| IngestError::Io { what: "read", path: path.into(), source })?;
     let (found, _) = looker.look(path, content, Box::new(Cursor::new(beginning)))?;
     Ok((found, packing))

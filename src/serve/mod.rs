@@ -35,6 +35,7 @@ pub mod service;
 pub mod sinks;
 pub mod sources;
 pub mod watch;
+pub mod why;
 
 use crate::cluster::Cluster;
 use crate::engine::host::{self, Host};

@@ -18,6 +18,7 @@
 pub mod again;
 mod blobs;
 mod bucket;
+pub mod counts;
 mod erase;
 pub mod files;
 pub mod folders;

@@ -38,6 +38,9 @@ const BATCH_ROWS: usize = 4_096;
 ///
 /// Errors call it by this name.
 pub fn row_groups(name: &str, parts: &Parts, input: &Input) -> Result<u64, IngestError> {
+    if input.files.wide.is_some() {
+        return Err(IngestError::NotWide { path: name.into() });
+    }
     let reader = open(name, parts).map_err(|source| IngestError::Io { what: "read", path: name.into(), source })?;
     let metadata = reader.metadata();
     Sought::find(name, metadata.file_metadata().schema_descr(), input)?;

@@ -2,6 +2,7 @@
 
 use super::error::ApiError;
 use super::{Query, Shared, blocking, readable, table};
+use crate::serve::why;
 use axum::Json;
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
@@ -19,7 +20,8 @@ pub async fn why(
         let served = readable(&service, &dataflow)?;
         let table = table(served, &name)?;
         service.readers.read(|snapshot| {
-            let history = snapshot.history(table, served.name(), &asked, CHANGES_MAX)?;
+            let mut history = snapshot.history(table, served.name(), &asked, CHANGES_MAX)?;
+            why::count(&mut history, &asked, table, &*served.job.graph, &served.plain, &service.files)?;
             let (epoch, from) = (snapshot.epoch(served.name())?, snapshot.changes_from(served.name())?);
             Ok(Json(json!({"dataflow": dataflow, "table": name, "epoch": epoch, "changes_from": from, "changes": history})))
         })

@@ -90,7 +90,7 @@ function told(answer, key) {
   ]
 }
 
-function head({ epoch, arrived, batch, late }, key) {
+function head({ epoch, arrived, batch, late, records }, key) {
   const lag = behind(arrived, key)
   return h(
     'div',
@@ -106,6 +106,7 @@ function head({ epoch, arrived, batch, late }, key) {
       batch.parts > 1 && ` in ${batch.parts} parts`,
       batch.key && h('span', { class: 'muted' }, ` · key ${batch.key}`),
     ),
+    typeof records === 'number' && h('div', { class: 'muted small' }, `${many(records, 'record')} of it with this key`),
     lag && h('div', { class: 'muted small' }, lag),
   )
 }
