@@ -84,6 +84,9 @@ fn whoever_is_killed_and_whatever_is_lost_of_its_scratch_folder_the_tables_are_t
     service.end();
     run(&server, &place, "verify --state s3://fleet/live --scratch scratch -w 1").succeeds();
     assert!(run(&server, &place, "query online.online_daily --state scratch --limit 1").succeeds().stdout.contains("online_daily"));
+    // The batches are in the bucket.
+    let key = "device_id=0 user_id=0 server_id=0 online_from=2022-01-01 online_until=2022-01-02 end_reason=offline";
+    assert!(run(&server, &place, &format!("why online.online_intervals {key} --state scratch")).succeeds().stdout.contains(": 0 changes"));
     // What a file of the bucket holds is looked at, and not its copy.
     let folder = format!("live/blobs/{}", server.names("live/blobs")[0]);
     let blob = format!("{folder}/{}", server.names(&folder)[0]);

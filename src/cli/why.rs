@@ -82,8 +82,9 @@ fn of_state(asked: &Asked<'_>, dir: &Path, conditions: &[(String, String)]) -> R
         let plain = dataflow.definition();
         let settings = args::known_settings(&plain.settings, settings.unwrap_or_default());
         let graph = dataflow.graph(&settings).map_err(|error| CliError::failed(error.to_string()))?;
-        // Of a bucket, the batches are not in this folder.
-        if let Ok(files) = Files::of(&Home::Folder(dir.to_path_buf())) {
+        // Of a state in a bucket, the folder has tables alone.
+        if dir.join("format").is_file() {
+            let files = Files::of(&Home::Folder(dir.to_path_buf()))?;
             why::count(&mut history, conditions, &table, &*graph, &plain, &files)?;
         }
     }
