@@ -56,7 +56,8 @@ impl Files {
                 let of_dataflow = if frame.dataflow == dataflow { frame.parts.as_slice() } else { &[] };
                 for (place, part) in of_dataflow.iter().enumerate() {
                     let origin = frame.origin(place);
-                    if batches.contains_key(&origin.batch) {
+                    // What batches were folded into has a number behind those of the last one's parts.
+                    if batches.get(&origin.batch).is_some_and(|parts| origin.part <= *parts) {
                         found.entry(origin.batch).or_default().push((origin, part.clone()));
                     }
                 }
