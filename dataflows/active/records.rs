@@ -141,7 +141,7 @@ fn event_time(fields: &Fields<'_>, context: &Context) -> Result<Moment, Refusal>
     if is_written_out || context.mapping.rule(1).is_some_and(|rule| rule.time.is_some()) {
         return fields.time(1, context);
     }
-    let micros = whole_number(fields.text(1)).ok_or_else(|| fields.refusal(1, "is no number of microseconds"))?;
+    let micros = whole_number(text).ok_or_else(|| fields.refusal(1, "is no number of microseconds"))?;
     Moment::checked(micros).map_err(|error| fields.refusal(1, error))
 }
 

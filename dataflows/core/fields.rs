@@ -132,7 +132,7 @@ impl<'a> Fields<'a> {
     fn written(&self, place: usize, context: &Context) -> Result<Written, TimeError> {
         let text = self.text(place);
         let format = context.mapping.rule(place).and_then(|rule| rule.time.as_ref());
-        let format = format.filter(|_| self.typed_times == 0 || self.typed_times >> place & 1 == 0);
+        let format = format.filter(|_| self.typed_times >> place & 1 == 0);
         let written = match format {
             None => time::parse(text),
             Some(format) => format.parse(text),

@@ -281,16 +281,10 @@ pub fn sink(job: &Job, matches: &ArgMatches) -> Result<Option<Box<dyn Sink>>, Cl
         (_, true) => return Err(CliError::usage(SAFE_OF_CSV).hint("leave --csv-safe out, or --format")),
         (format, false) => format,
     };
-    Ok(Some(open_sink(job, &destination, format, matches)?))
-}
-
-/// A destination, opened for the tables that are built.
-pub fn open_sink(job: &Job, destination: &sinks::Destination, format: Format, matches: &ArgMatches) -> Result<Box<dyn Sink>, CliError> {
     let silence_max = matches.get_one::<Duration>("network-timeout").copied().unwrap_or(NETWORK_TIMEOUT);
-    let (mut tables, left_out): (Vec<Table>, Vec<Table>) =
-        job.graph.tables().into_iter().partition(|table| job.tables.contains(table.name));
+    let (mut tables, left_out) = job.divided();
     tables.push(Table::rejected());
     let mut sink = destination.open(format, tables.iter(), silence_max)?;
     sink.check_left_out(&left_out, job.definition.name, &job.fingerprint())?;
-    Ok(sink)
+    Ok(Some(sink))
 }

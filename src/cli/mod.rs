@@ -1,6 +1,7 @@
 //! The command line: parsing and printing only.
 
 pub mod args;
+mod asked;
 pub mod changes;
 mod check;
 mod client;

@@ -1,13 +1,13 @@
 //! `retally query` of points of a service.
 
+use super::asked::Asked;
 use super::client::Server;
 use super::error::{CliError, say, unless_broken_pipe};
-use super::rows::Asked;
 use super::{args, query, show, table};
 use crate::registry;
 use retally_core::points::Measurement;
 use serde_json::Value;
-use std::io::{Write, stdout};
+use std::io::{self, Write, stdout};
 
 /// A service tells so many points at a time.
 const POINTS_MAX: u64 = 100_000;
@@ -35,16 +35,21 @@ pub fn print(asked: &Asked<'_>, measurement: &Measurement) -> Result<(), CliErro
     }
     let columns = columns(measurement);
     let text = match asked.text("format") {
-        Some("csv") => csv(&columns, &points).map_err(|error| CliError::failed(format!("could not write CSV: {error}")))?,
-        Some("json") => points.iter().map(|point| json_line(&columns, point)).collect::<String>().into_bytes(),
+        Some("csv") => {
+            let header = columns.iter().map(|(name, _)| (*name).to_string()).collect();
+            let lines = std::iter::once(header).chain(points.iter().map(|point| texts(&columns, point)));
+            let text: io::Result<String> = lines.map(|cells| query::csv_of(&cells)).collect();
+            text.map_err(|error| CliError::failed(format!("could not write CSV: {error}")))?
+        }
+        Some("json") => points.iter().map(|point| json_line(&columns, point)).collect(),
         _ => {
             let shown = points.iter().take(show::ROWS_MAX).map(|point| texts(&columns, point));
             let headers: Vec<(&str, bool)> = columns.iter().map(|(name, place)| (*name, *place == Place::Fields)).collect();
             let name = format!("{}.{}", asked.dataflow, asked.table);
-            table::render_cells(&name, &headers, shown, points.len() as u64, None).into_bytes()
+            table::render_cells(&name, &headers, shown, points.len() as u64, None)
         }
     };
-    unless_broken_pipe(stdout().write_all(&text))
+    unless_broken_pipe(stdout().write_all(text.as_bytes()))
 }
 
 /// Where a column is in a point.
@@ -73,10 +78,9 @@ fn value<'p>(point: &'p Value, (name, place): (&str, Place)) -> &'p Value {
 fn json_line(columns: &[(&str, Place)], point: &Value) -> String {
     let cells = columns.iter().zip(texts(columns, point)).map(|(column, text)| {
         let value = value(point, *column);
-        let shown = if value.is_number() { text } else { value.to_string() };
-        format!("{}:{shown}", Value::from(column.0))
+        if value.is_number() { text } else { value.to_string() }
     });
-    format!("{{{}}}\n", cells.collect::<Vec<_>>().join(","))
+    query::json_of(columns.iter().map(|(name, _)| *name), cells)
 }
 
 /// A point as texts, empty where there is nothing.
@@ -88,11 +92,4 @@ fn texts(columns: &[(&str, Place)], point: &Value) -> Vec<String> {
         other => other.to_string(),
     };
     columns.iter().map(text).collect()
-}
-
-fn csv(columns: &[(&str, Place)], points: &[&Value]) -> csv::Result<Vec<u8>> {
-    let mut lines = csv::Writer::from_writer(Vec::new());
-    lines.write_record(columns.iter().map(|(name, _)| name))?;
-    points.iter().try_for_each(|point| lines.write_record(texts(columns, point)))?;
-    lines.into_inner().map_err(|error| csv::Error::from(error.into_error()))
 }

@@ -150,14 +150,25 @@ fn csv_line(question: &Question, point: Option<&StoredPoint>, out: &mut dyn Writ
         None => question.columns().into_iter().map(|(name, _)| name.to_string()).collect(),
         Some(point) => question.texts(point),
     };
+    out.write_all(csv_of(&cells)?.as_bytes())
+}
+
+/// A line of CSV.
+pub fn csv_of(cells: &[String]) -> io::Result<String> {
     let mut line = csv::Writer::from_writer(Vec::new());
-    line.write_record(&cells)?;
-    out.write_all(&line.into_inner().map_err(|error| error.into_error())?)
+    line.write_record(cells)?;
+    let line = line.into_inner().map_err(|error| error.into_error())?;
+    String::from_utf8(line).map_err(io::Error::other)
+}
+
+/// A line with a JSON object, of values that are written as they are.
+pub fn json_of<'n>(names: impl Iterator<Item = &'n str>, values: impl Iterator<Item = String>) -> String {
+    let pairs: Vec<String> = names.zip(values).map(|(name, value)| format!("{}:{value}", Value::from(name))).collect();
+    format!("{{{}}}\n", pairs.join(","))
 }
 
 fn json_line(question: &Question, point: Option<&StoredPoint>, out: &mut dyn Write) -> io::Result<()> {
     let Some(point) = point else { return Ok(()) };
-    let mut text = String::from("{");
     let tags = question.tags(point).map(|tag| tag.map_or(Value::Null, Value::from).to_string());
     let fields = point.fields.iter().map(|field| match field {
         None => "null".to_string(),
@@ -165,11 +176,8 @@ fn json_line(question: &Question, point: Option<&StoredPoint>, out: &mut dyn Wri
         Some(FieldValue::Float(number)) => number.to_string(),
     });
     let time = Value::from(time_text(point.time_ns)).to_string();
-    for ((name, _), value) in question.columns().into_iter().zip(std::iter::once(time).chain(tags).chain(fields)) {
-        let comma = if text.len() > 1 { "," } else { "" };
-        text += &format!("{comma}{}:{value}", Value::from(name));
-    }
-    writeln!(out, "{text}}}")
+    let names = question.columns().into_iter().map(|(name, _)| name);
+    out.write_all(json_of(names, std::iter::once(time).chain(tags).chain(fields)).as_bytes())
 }
 
 fn print_table(store: &Store, question: &Question, name: &str, points: Points) -> Result<(), CliError> {

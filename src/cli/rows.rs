@@ -1,34 +1,20 @@
 //! `retally query` of tables: those of a service, or of the state of one.
 
-use super::args;
+use super::asked::Asked;
 use super::client::Server;
 use super::error::{CliError, unless_broken_pipe};
-use super::suggest::nearest;
 use super::{points, query, replay, show, table};
-use crate::registry;
 use crate::sinks::SinkError;
 use crate::sinks::live::read::{Question, Reader, Text};
 use crate::state::State;
 use crate::state::home::Home;
 use clap::ArgMatches;
 use retally_core::contract::Table;
-use retally_core::row::ColumnType;
-use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Read, Write, stdout};
 use std::path::Path;
 
 /// The table of refused records.
 const REJECTED: &str = "rejected";
-
-/// What is asked for: `DATAFLOW.TABLE`, and what else was said.
-pub struct Asked<'m> {
-    /// The dataflow.
-    pub dataflow: &'m str,
-    /// The table.
-    pub table: &'m str,
-    /// The whole of what was said.
-    pub matches: &'m ArgMatches,
-}
 
 /// Prints rows of a table, or points.
 pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
@@ -97,62 +83,6 @@ impl From<SinkError> for Failed {
     }
 }
 
-impl<'m> Asked<'m> {
-    /// That of a command line.
-    pub fn of(matches: &'m ArgMatches) -> Result<Asked<'m>, CliError> {
-        let name = matches.get_one::<String>("measurement").map_or("", String::as_str);
-        let Some((dataflow, table)) = name.split_once('.') else {
-            return Err(CliError::usage(format!("{name:?} is not DATAFLOW.TABLE")));
-        };
-        Ok(Asked { dataflow, table, matches })
-    }
-
-    /// What a flag says, where the command has it.
-    pub fn text(&self, name: &str) -> Option<&str> {
-        // Not every command has them all.
-        self.matches.try_get_one::<String>(name).ok().flatten().map(String::as_str)
-    }
-
-    /// The table that is asked for, under the settings that it was made with.
-    pub fn table(&self, settings: Option<BTreeMap<String, String>>) -> Result<Table, CliError> {
-        let dataflow = registry::dataflow(self.dataflow).ok_or_else(|| {
-            let names: Vec<&str> = registry::dataflows().iter().map(|dataflow| dataflow.definition().name).collect();
-            CliError::usage(format!("there is no dataflow {:?}", self.dataflow)).hint(nearest("dataflow", self.dataflow, &names))
-        })?;
-        let declared = dataflow.definition().settings;
-        let is_known = settings.is_some();
-        let settings = args::known_settings(&declared, settings.unwrap_or_default());
-        let graph = dataflow.graph(&settings).map_err(|error| CliError::failed(error.to_string()))?;
-        let mut tables = graph.tables();
-        tables.push(Table::rejected());
-        let names: Vec<&str> = tables.iter().map(|table| table.name).collect();
-        let hint = nearest("table", self.table, &names);
-        let Some(mut table) = tables.into_iter().find(|table| table.name == self.table) else {
-            return Err(CliError::usage(format!("{} has no table {:?}", self.dataflow, self.table)).hint(hint));
-        };
-        if !is_known {
-            // Labels may be others, and are texts then.
-            table
-                .columns
-                .iter_mut()
-                .filter(|column| matches!(column.kind, ColumnType::Label(_)))
-                .for_each(|column| column.kind = ColumnType::Text);
-        }
-        Ok(table)
-    }
-
-    /// `COLUMN=VALUE`, as given.
-    pub fn conditions(&self) -> Result<Vec<(String, String)>, CliError> {
-        let given = self.matches.get_many::<String>("tags").into_iter().flatten();
-        given
-            .map(|given| {
-                let parts = given.split_once('=').map(|(column, value)| (column.to_string(), value.to_string()));
-                parts.ok_or_else(|| CliError::usage(format!("{given:?} is not COLUMN=VALUE")))
-            })
-            .collect()
-    }
-}
-
 /// Opens the tables of a state.
 pub fn open_state(dir: &Path) -> Result<Reader, CliError> {
     if dir.to_str().is_some_and(Home::is_bucket) {
@@ -197,7 +127,8 @@ fn rows_of_server(asked: &Asked<'_>, format: Text, out: &mut dyn Write) -> Resul
 fn rows_of_state(asked: &Asked<'_>, dir: &Path, format: Text, out: &mut dyn Write) -> Result<(), Failed> {
     let mut reader = open_state(dir)?;
     let snapshot = reader.snapshot()?;
-    let mut table = asked.table(snapshot.settings(asked.dataflow)?)?;
+    let settings = snapshot.settings(asked.dataflow)?;
+    let mut table = asked.table(&*asked.graph(settings.as_ref())?, settings.is_some())?;
     if asked.table == REJECTED && snapshot.has_batches_of_rejected()? {
         table = Table::rejected_by_batch();
     }

@@ -50,15 +50,11 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     if let Some(twice) = names.iter().enumerate().find(|(place, name)| names.iter().skip(place + 1).any(|other| other == *name)) {
         return Err(CliError::usage(format!("{} is named twice", twice.1)));
     }
-    for flag in ["set", "map", "tables"] {
+    for (flag, form) in [("set", "DATAFLOW.NAME=VALUE"), ("map", "DATAFLOW.NAME=VALUE"), ("tables", "DATAFLOW.TABLE")] {
         let given = matches.get_many::<String>(flag).into_iter().flatten();
         let is_ours = |given: &&String| names.iter().any(|name| given.split_once('.').is_some_and(|(of, _)| of == *name));
         if let Some(unknown) = given.into_iter().find(|given| !is_ours(given)) {
-            return Err(CliError::usage(format!("--{flag} {unknown:?} is of no dataflow that is served")).hint(if flag == "tables" {
-                "DATAFLOW.TABLE"
-            } else {
-                "DATAFLOW.NAME=VALUE"
-            }));
+            return Err(CliError::usage(format!("--{flag} {unknown:?} is of no dataflow that is served")).hint(form));
         }
     }
     let dataflows = names.iter().filter_map(|name| registry::dataflow(name));

@@ -15,7 +15,7 @@ use crate::state::home::Home;
 use crate::state::{Kept, Of, State};
 use clap::ArgMatches;
 use retally_core::Epoch;
-use retally_core::contract::{Definition, InputKind, Table};
+use retally_core::contract::{Definition, InputKind};
 use retally_core::time::Moment;
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -50,9 +50,8 @@ impl Stored {
         if state.is_scratch_new() {
             say(&format!("note: the scratch folder {:?} was that of another state: all in it is made anew", home.local()));
         }
-        let all = job.graph.tables();
-        let left_out: Vec<Table> = all.iter().filter(|table| !job.tables.contains(table.name)).cloned().collect();
-        let mut tables = ByRun::open(&State::tables(home.local()), all)?;
+        let mut tables = ByRun::open(&State::tables(home.local()), job.graph.tables())?;
+        let (_, left_out) = job.divided();
         tables.check_left_out(&left_out, plain.name, &job.fingerprint())?;
         if let Some(reached) = tables.reached(plain.name)? {
             state.check_reached(plain.name, reached.epoch)?;

@@ -143,7 +143,7 @@ impl Place {
     }
 
     fn open(&self, job: &Job) -> Result<Box<dyn Sink>, CliError> {
-        let tables: Vec<Table> = job.graph.tables().into_iter().filter(|table| job.tables.contains(table.name)).collect();
+        let (tables, _) = job.divided();
         self.destination.open(self.format, tables.iter().chain([&Table::rejected()]), job::NETWORK_TIMEOUT).map_err(|error| match error {
             SinkError::InUse { place, holder } => CliError::failed(format!("can't compare {place:?}: {holder} is writing there"))
                 .hint("compare when it is done: its lock ends with it"),

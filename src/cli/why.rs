@@ -1,9 +1,9 @@
 //! `retally why`: how a row became what it is.
 
-use super::args;
+use super::asked::Asked;
 use super::client::Server;
 use super::error::{CliError, unless_broken_pipe};
-use super::rows::{Asked, open_state};
+use super::rows::open_state;
 use crate::numbers::grouped;
 use crate::registry;
 use crate::serve::why;
@@ -76,17 +76,13 @@ fn of_state(asked: &Asked<'_>, dir: &Path, conditions: &[(String, String)]) -> R
         return Err(error.hint("a service keeps them: retally serve"));
     }
     let settings = snapshot.settings(asked.dataflow)?;
-    let table = asked.table(settings.clone())?;
+    let graph = asked.graph(settings.as_ref())?;
+    let table = asked.table(&*graph, settings.is_some())?;
     let mut history = snapshot.history(&table, asked.dataflow, conditions, CHANGES_MAX)?;
-    if let Some(dataflow) = registry::dataflow(asked.dataflow) {
-        let plain = dataflow.definition();
-        let settings = args::known_settings(&plain.settings, settings.unwrap_or_default());
-        let graph = dataflow.graph(&settings).map_err(|error| CliError::failed(error.to_string()))?;
-        // Of a state in a bucket, the folder has tables alone.
-        if dir.join("format").is_file() {
-            let files = Files::of(&Home::Folder(dir.to_path_buf()))?;
-            why::count(&mut history, conditions, &table, &*graph, &plain, &files)?;
-        }
+    // Of a state in a bucket, the folder has tables alone.
+    if let Some(dataflow) = registry::dataflow(asked.dataflow).filter(|_| dir.join("format").is_file()) {
+        let files = Files::of(&Home::Folder(dir.to_path_buf()))?;
+        why::count(&mut history, conditions, &table, &*graph, &dataflow.definition(), &files)?;
     }
     Ok(history)
 }

@@ -4,7 +4,7 @@
 //! of all that the processes of a run must agree on.
 
 use crate::points::Destination;
-use retally_core::contract::{AsOf, Definition, Graph, Settings};
+use retally_core::contract::{AsOf, Definition, Graph, Settings, Table};
 use retally_core::time::Moment;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -46,6 +46,11 @@ impl Job {
             rejected_max: None,
             points: Destination::Nowhere,
         }
+    }
+
+    /// The tables that are built, in the order of the dataflow, and those that are left out.
+    pub fn divided(&self) -> (Vec<Table>, Vec<Table>) {
+        self.graph.tables().into_iter().partition(|table| self.tables.contains(table.name))
     }
 
     /// The settings by name, as texts.

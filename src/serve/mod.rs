@@ -59,7 +59,6 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use pipeline::Shared;
 use recovery::{Decision, Facts, Reached};
 use retally_core::Epoch;
-use retally_core::contract::Table;
 use served::Served;
 use service::{Incoming, Phase, Service};
 use std::collections::BTreeMap;
@@ -386,7 +385,7 @@ fn look(state: &State, live: &mut Live, served: &Served) -> Result<Decision, Ser
     if let Decision::Refuse { tables } = decision {
         state.check_reached(name, tables)?;
     }
-    let left_out: Vec<Table> = served.job.graph.tables().into_iter().filter(|table| !served.job.tables.contains(table.name)).collect();
+    let (_, left_out) = served.job.divided();
     live.leave_out(name, &left_out)?;
     // Names and texts.
     live.set_settings(name, fingerprint, &served.job.settings_json())?;

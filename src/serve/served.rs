@@ -33,7 +33,7 @@ pub struct Served {
 impl Served {
     /// A dataflow with these settings.
     pub fn new(plain: Definition, job: Job) -> Served {
-        let tables = job.graph.tables().into_iter().filter(|table| job.tables.contains(table.name)).collect();
+        let (tables, _) = job.divided();
         Served {
             plain,
             fingerprint: job.fingerprint(),

@@ -6,7 +6,7 @@
 //! # Limits
 //! To count, the rows as they should be are written to a temporary file of the system, and 16 bytes are held for each.
 
-use super::{Format, Held};
+use super::Format;
 use crate::tables::TableState;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use std::collections::HashMap;
@@ -28,13 +28,6 @@ impl Deviation {
     /// Both.
     pub fn rows(self) -> u64 {
         self.missing + self.others
-    }
-}
-
-impl Held {
-    /// How many rows are not as they should be, of all tables.
-    pub fn rows(&self) -> u64 {
-        self.deviations.iter().map(|deviation| deviation.rows()).sum()
     }
 }
 

@@ -49,12 +49,9 @@ impl Frame {
 }
 
 impl Files {
-    /// The parts of a dataflow that are wanted, as the journal has them now. Another thread may be appending to it.
+    /// The parts of a dataflow that are wanted, as the journal has them now.
     pub fn delivered(&self, dataflow: &str, wanted: &BTreeSet<Origin>) -> Result<BTreeMap<Origin, Delivered>, StateError> {
-        let look = |frame: &Frame, found: &mut BTreeMap<Origin, Delivered>| {
-            if frame.dataflow != dataflow {
-                return;
-            }
+        self.found_of(dataflow, |frame, found: &mut BTreeMap<Origin, Delivered>| {
             for (place, part) in frame.parts.iter().enumerate() {
                 if let (Some(folder), None) = (&part.folder, &part.again) {
                     let is_same = |other: &InFolder| (&other.path, &other.file) == (&folder.path, &folder.file);
@@ -67,12 +64,21 @@ impl Files {
                     found.insert(origin, Delivered { part: part.clone(), is_gone });
                 }
             }
-        };
+        })
+    }
+
+    /// What `look` finds in the batches of a dataflow, as the journal has them now. Another thread may be appending to it.
+    pub(super) fn found_of<T: Default>(&self, dataflow: &str, look: impl Fn(&Frame, &mut T)) -> Result<T, StateError> {
         Snapshot::with_newest(self.shelf(), |Snapshot { segment, frames, .. }| {
-            let mut found = BTreeMap::new();
-            frames.iter().for_each(|frame| look(frame, &mut found));
+            let mut found = T::default();
+            let mut look = |frame: &Frame| {
+                if frame.dataflow == dataflow {
+                    look(frame, &mut found);
+                }
+            };
+            frames.iter().for_each(&mut look);
             drop(frames);
-            journal::each(self.shelf(), segment, |frame| look(frame, &mut found))?;
+            journal::each(self.shelf(), segment, look)?;
             Ok(found)
         })
     }

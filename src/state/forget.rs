@@ -101,7 +101,7 @@ impl Files {
     }
 
     /// How many records a part is of.
-    fn count(&self, of: Of<'_>, part: &Part) -> Result<u64, StateError> {
+    pub(super) fn count(&self, of: Of<'_>, part: &Part) -> Result<u64, StateError> {
         if matches!(part.content, Content::Refused { .. }) {
             return Ok(0);
         }

@@ -312,6 +312,15 @@ impl Part {
         }
     }
 
+    /// How much was delivered, in bytes.
+    pub fn bytes(&self) -> u64 {
+        match &self.content {
+            Content::Inline(inline) => inline.text.len() as u64,
+            Content::Refused { raw, .. } => raw.len() as u64,
+            Content::Blob(_) | Content::Dataset { .. } => self.blobs().iter().map(|blob| blob.bytes).sum(),
+        }
+    }
+
     /// The input and the key of a dataset.
     pub fn dataset(&self) -> Option<(&str, &[String])> {
         match &self.content {

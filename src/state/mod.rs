@@ -560,12 +560,7 @@ fn epochs(shelf: &dyn Shelf, frames: &[Frame]) -> Result<BTreeMap<String, Epoch>
 
 /// Bytes that were delivered with some batches. What a frame says besides counts a little.
 fn delivered(frames: &[Frame]) -> u64 {
-    let bytes = |part: &Part| match &part.content {
-        Content::Inline(inline) => inline.text.len() as u64,
-        Content::Refused { raw, .. } => raw.len() as u64,
-        Content::Blob(_) | Content::Dataset { .. } => part.blobs().iter().map(|blob| blob.bytes).sum(),
-    };
-    frames.iter().flat_map(|frame| &frame.parts).map(|part| FRAME_BYTES + bytes(part)).sum()
+    frames.iter().flat_map(|frame| &frame.parts).map(|part| FRAME_BYTES + part.bytes()).sum()
 }
 
 /// The last epoch of each dataflow among some batches.

@@ -108,9 +108,10 @@ impl Cells {
             }
             ColumnReader::FloatColumnReader(reader) => values(reader, levels_max, rows, ends, text, |value, text| {
                 // As data frames have what is missing.
-                if !value.is_nan() {
-                    text.extend_from_slice(value.to_string().as_bytes());
+                if value.is_nan() {
+                    return;
                 }
+                text.extend_from_slice(value.to_string().as_bytes());
             }),
             ColumnReader::DoubleColumnReader(reader) => values(reader, levels_max, rows, ends, text, |value, text| {
                 if value.is_nan() {

@@ -211,6 +211,9 @@ impl Live {
 
     /// Drops tables of a dataflow that are not built: nothing would follow in them what is fed.
     pub fn leave_out(&mut self, dataflow: &str, left_out: &[Table]) -> Result<(), SinkError> {
+        if left_out.is_empty() {
+            return Ok(());
+        }
         self.sqlite.write(&mut |open| {
             for table in left_out {
                 if open.existing(table.name)?.is_some() {
