@@ -4,8 +4,9 @@ use crate::support::known::{EVENTS, table};
 use crate::support::program::Place;
 use crate::support::service::Service;
 use serde_json::Value;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+const DEVICE: &str = "d0000000-0000-4000-8000-000000000001";
 const UUID: &str = "15a4c814-5cd1-4b30-432e-429ad517812c";
 
 /// What stands under this name in each of some objects.
@@ -127,6 +128,81 @@ fn the_status_says_as_of_when_tables_are() {
     let service = Service::start(&place, "online -w 2");
     assert_eq!(as_of(&service), "2026-03-05T08:00:00.500000Z", "after a start");
     service.end();
+}
+
+fn differs_nowhere(place: &Place) {
+    let said = place.run("verify --state state").succeeds().stdout;
+    assert!(said.ends_with("nothing differs\n"), "{said}");
+}
+
+/// A minute is the grain of the clock.
+fn minute_of(text: &str) -> String {
+    format!("{}:00Z", text.get(..16).unwrap())
+}
+
+#[test]
+fn as_of_of_a_service_goes_on_with_the_clock() {
+    let place = Place::new();
+    // A school device that is used no more, one that is online, and a user who was active: all long ago.
+    let log = |time: &str, what: &str| {
+        format!("{{\"time\":\"2026-03-05T{time}Z\",\"logId\":\"{DEVICE}\",\"type\":\"{what}\",\"sessionId\":\"{UUID}\"}}\n")
+    };
+    let usage = log("08:00:00", "StartSession") + &log("08:30:00", "EndSession");
+    let online = table(&EVENTS, &["2026-03-05 08:00:00,1,1,1,true".to_string()]);
+    let service = Service::start(&place, "online usage active -w 1");
+    service.csv("/v1/online/events", &online).ok();
+    service.post("/v1/usage/events", &[("content-type", "application/x-ndjson")], usage).ok();
+    let last = |service: &Service, table: &str, column: usize| {
+        let text = service.get(table).ok().text;
+        text.lines().last().unwrap().split(',').nth(column).unwrap().to_string()
+    };
+    let intervals = "/v1/online/tables/online_intervals?format=csv";
+    let history = "/v1/usage/tables/usage_history?format=csv";
+    assert_eq!(last(&service, intervals, 4), "2026-03-05T08:00:00Z");
+    assert_eq!(last(&service, history, 1), "2026-03-05");
+    service.end();
+
+    let now = || {
+        retally_core::time::Moment(i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap()).to_string()
+    };
+    // It need not be fed: the clock goes on by itself.
+    let before = minute_of(&now());
+    let service = Service::start(&place, "online usage active -w 2 --as-of now");
+    let as_of = |service: &Service, name: &str| service.get("/v1/status").ok().json()["dataflows"][name]["as_of"].clone();
+    let until = Instant::now() + Duration::from_secs(20);
+    let is_now = |as_of: &Value| as_of.as_str().is_some_and(|as_of| *before <= *as_of && *as_of <= *now());
+    while !["online", "usage", "active"].iter().all(|name| is_now(&as_of(&service, name))) {
+        assert!(Instant::now() < until, "{}", as_of(&service, "online"));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let open = last(&service, intervals, 4);
+    assert!(before <= open && open <= now(), "{open}");
+    assert!(*last(&service, history, 1) >= before[..10], "days without use are counted up to now");
+    let batches = service.get("/v1/online/batches").ok().json();
+    assert_eq!(names(&batches["batches"], "name").first().map(String::as_str), Some("clock"));
+    assert_eq!(batches["batches"][0]["accepted"], 0);
+    // What comes is late as ever, and the clock does not make it so.
+    let next = service.csv("/v1/online/events", table(&EVENTS, &["2026-03-06 08:00:00,1,1,1,false".to_string()])).ok().json();
+    assert_eq!((&next["accepted"], &next["late"]), (&1.into(), &0.into()));
+    let rows = |service: &Service| service.get(intervals).ok().text;
+    let offline = rows(&service);
+    assert!(offline.contains("2026-03-05T08:00:00Z,2026-03-06T08:00:00Z,offline"), "{offline}");
+    service.end();
+    // The journal says when each batch came, so the tables follow from it alone; also when it is folded.
+    differs_nowhere(&place);
+    place.run("compact --state state").succeeds();
+    differs_nowhere(&place);
+    // With another as-of they are made anew.
+    let service = Service::start(&place, "online usage active -w 1 --as-of 2026-03-05T09:00:00Z");
+    assert_eq!(last(&service, intervals, 4), "2026-03-05T09:00:00Z");
+    assert_eq!(as_of(&service, "online"), "2026-03-05T09:00:00Z");
+    service.end();
+    place.write("retally.toml", "[online]\nas-of = \"2026-03-05T10:00:00Z\"\n");
+    let service = Service::start(&place, "online usage active -w 1 --config retally.toml");
+    assert_eq!(last(&service, intervals, 4), "2026-03-05T10:00:00Z");
+    service.end();
+    differs_nowhere(&place);
+    place.run("serve online --state state --as-of soon").fails_as_wrong_usage().names(&["--as-of \"soon\""]);
 }
 
 /// What can be read once is sent as often as it takes, and what HTTP has no name for is packed otherwise.

@@ -134,7 +134,7 @@ impl Graph for Active {
             return;
         }
         let ends = summed_day_ranges(range_ends(active), Pipeline, "active days by user", windows, |_, window| window);
-        let users = daily(ends, self.latest_day(last_days), "users by day and window");
+        let users = daily(ends, self.latest_day(last_days, inputs), "users by day and window");
         outputs
             .table(tables::DAILY, users.clone().flat_map(|(window, day, users)| (window == DAILY).then(|| tables::daily_row(day, users))));
         outputs.table(
@@ -152,7 +152,7 @@ impl Active {
     fn occurrences<'s>(&self, inputs: &Inputs<'s>) -> Collection<'s, (User, Occurrence)> {
         let events = inputs.records::<Event>("events");
         let events = match self.as_of {
-            AsOf::Latest => events,
+            AsOf::Latest | AsOf::Now => events,
             AsOf::At(moment) => events.filter(move |event| event.time <= moment),
         };
         let (zone, user_field) = (self.zone.clone(), self.user_field);
@@ -199,12 +199,16 @@ impl Active {
     }
 
     /// The day up to which windows are counted: that of the latest event, and not before that of as-of where it is set.
-    fn latest_day<'s>(&self, last_days: Collection<'s, Day>) -> Collection<'s, Day> {
+    fn latest_day<'s>(&self, last_days: Collection<'s, Day>, inputs: &Inputs<'s>) -> Collection<'s, Day> {
         let midnight = |day: Day| Moment(i64::from(day.0) * DAY);
         let mut days = last_days.map(midnight);
         if let AsOf::At(moment) = self.as_of {
             let day_of_as_of = as_of(days.clone(), AsOf::At(midnight(self.zone.calendar.day(moment))), "as-of");
             days = days.concat(day_of_as_of);
+        }
+        if let Some(clock) = inputs.clock() {
+            let calendar = self.zone.calendar.clone();
+            days = days.concat(clock.map(move |moment| midnight(calendar.day(moment))));
         }
         let utc = Calendar::utc();
         latest(days, "latest day").map(move |midnight| utc.day(midnight))

@@ -31,6 +31,7 @@ pub fn tables(settings: &Settings, min_engagement_micros: i64, deliveries: &[Del
     let as_of = match settings.as_of() {
         AsOf::Latest => i64::MAX,
         AsOf::At(moment) => moment.0,
+        AsOf::Now => panic!("an oracle has no clock"),
     };
     let events: Vec<Event> =
         counts.into_iter().filter(|(event, count)| *count > 0 && event.micros <= as_of).map(|(event, _)| event).collect();
@@ -64,7 +65,7 @@ pub fn tables(settings: &Settings, min_engagement_micros: i64, deliveries: &[Del
     let first = active.iter().map(|(day, _)| *day).min().unwrap_or(i32::MAX);
     let latest = events.iter().map(|event| event.day).max();
     let day_of_as_of = match settings.as_of() {
-        AsOf::Latest => None,
+        AsOf::Latest | AsOf::Now => None,
         AsOf::At(moment) => Some(local_day(settings, moment.0, 0)),
     };
     let last = latest.max(day_of_as_of).unwrap_or(i32::MIN);

@@ -13,6 +13,7 @@ use crate::points::Points;
 use crate::record::{Context, Record, Refusal};
 use crate::split::{Done, Late, Line, Opener, RAW_BYTES_MAX, REJECTED_BYTES_MAX, Rejected, Report, Split, SplitError, SplitReader};
 use crate::texts::{Interner, Texts};
+use crate::time::Moment;
 use crate::{Collection, Epoch, VecStream};
 use differential_dataflow::{AsCollection, Data};
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,8 @@ pub struct Inputs<'s> {
     texts: Option<Arc<Texts>>,
     /// For which epochs the texts are there that other processes read.
     heard: RefCell<Vec<VecStream<'s, (Epoch, Report)>>>,
+    /// The machine's clock, where that is as-of.
+    clock: Option<Collection<'s, Moment>>,
 }
 
 impl<'s> Inputs<'s> {
@@ -53,7 +56,27 @@ impl<'s> Inputs<'s> {
         calendar: Calendar,
         points: Arc<dyn Points>,
     ) -> Inputs<'s> {
-        Inputs { splits, declared, opener, calendar, points, reports: RefCell::default(), texts: None, heard: RefCell::default() }
+        let (reports, heard) = (RefCell::default(), RefCell::default());
+        Inputs { splits, declared, opener, calendar, points, reports, texts: None, heard, clock: None }
+    }
+
+    /// As-of is not before what this clock shows: at each epoch one time, or none.
+    #[must_use]
+    pub fn of_clock(self, clock: Option<Collection<'s, Moment>>) -> Inputs<'s> {
+        Inputs { clock, ..self }
+    }
+
+    /// What the clock shows, where as-of is not before it.
+    pub fn clock(&self) -> Option<Collection<'s, Moment>> {
+        self.clock.clone()
+    }
+
+    /// Times, of which the latest is as-of: those of events, and the clock's where that counts.
+    pub fn with_clock(&self, times: Collection<'s, Moment>) -> Collection<'s, Moment> {
+        match self.clock() {
+            Some(clock) => times.concat(clock),
+            None => times,
+        }
     }
 
     /// Ids are texts, which are added to these.

@@ -208,6 +208,8 @@ pub enum AsOf {
     Latest,
     /// This time; later events are left out.
     At(Moment),
+    /// The machine's clock, as a service knows it; the latest event where that is later.
+    Now,
 }
 
 /// The values of settings.

@@ -18,8 +18,10 @@ use std::fmt;
 
 /// Microseconds in a second.
 pub const SECOND: i64 = 1_000_000;
+/// Microseconds of a minute.
+pub const MINUTE: i64 = 60 * SECOND;
 /// Microseconds in an hour.
-pub const HOUR: i64 = 3_600 * SECOND;
+pub const HOUR: i64 = 60 * MINUTE;
 /// Microseconds in a day of 24 hours.
 pub const DAY: i64 = 24 * HOUR;
 

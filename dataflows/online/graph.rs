@@ -99,7 +99,7 @@ impl Graph for Online {
         let events = self.events(inputs);
         let servers = latest_lifetimes(inputs);
         let facts = facts(events, outputs.wants("online_issues"));
-        let as_of = as_of(facts.last, self.as_of, "as-of");
+        let as_of = as_of(inputs.with_clock(facts.last), self.as_of, "as-of");
         let today = {
             let calendar = self.calendar.clone();
             as_of.clone().map(move |moment| calendar.day_spanning(moment))
@@ -145,7 +145,7 @@ impl Online {
     fn events<'s>(&self, inputs: &Inputs<'s>) -> Collection<'s, (u64, Status)> {
         let events = inputs.records::<Event>("events");
         let events = match self.as_of {
-            AsOf::Latest => events,
+            AsOf::Latest | AsOf::Now => events,
             AsOf::At(moment) => events.filter(move |event| event.status.time() <= moment),
         };
         events.map(|event| (event.device, event.status))

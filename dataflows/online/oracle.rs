@@ -56,6 +56,7 @@ impl Oracle {
                 Some(moment) => moment,
                 None => return Tables::new(),
             },
+            AsOf::Now => panic!("an oracle has no clock"),
         };
         let events: Vec<Event> = events.into_iter().filter(|event| event.time <= as_of).collect();
         let intervals = intervals(&events, &servers, as_of);

@@ -190,7 +190,7 @@ impl Sensors {
     fn readings<'s>(&self, inputs: &Inputs<'s>) -> Collection<'s, (Sensor, Reading)> {
         let measurements = inputs.records::<Measurement>("data");
         let measurements = match self.as_of {
-            AsOf::Latest => measurements,
+            AsOf::Latest | AsOf::Now => measurements,
             AsOf::At(moment) => measurements.filter(move |measurement| measurement.reading.time() <= moment),
         };
         measurements.map(|measurement| (measurement.sensor, measurement.reading))

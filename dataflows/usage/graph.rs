@@ -100,7 +100,8 @@ impl Graph for Usage {
         }
         if outputs.wants(tables::HISTORY) {
             let calendar = self.calendar.clone();
-            let today = horizon::as_of(facts.last.clone(), self.as_of, "as-of").map(move |moment| calendar.day_spanning(moment));
+            let times = inputs.with_clock(facts.last.clone());
+            let today = horizon::as_of(times, self.as_of, "as-of").map(move |moment| calendar.day_spanning(moment));
             let days = minutes::minutes(facts.sessions, facts.first_starts, today, &self.calendar);
             outputs.table(tables::HISTORY, days.map(|day| tables::history_row(&day)));
         }
@@ -119,7 +120,7 @@ impl Usage {
     fn events<'s>(&self, inputs: &Inputs<'s>) -> Collection<'s, Event> {
         let events = inputs.records::<Event>("events");
         match self.as_of {
-            AsOf::Latest => events,
+            AsOf::Latest | AsOf::Now => events,
             AsOf::At(moment) => events.filter(move |event| event.time <= moment),
         }
     }

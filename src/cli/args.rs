@@ -4,6 +4,7 @@
 
 use super::error::CliError;
 use super::{files, values};
+use crate::engine::job::NOW;
 use crate::registry;
 use crate::shown;
 use crate::sinks::Format;
@@ -218,6 +219,11 @@ fn serve() -> Command {
             flag("set", "DATAFLOW.SETTING=VALUE", "A setting of a dataflow, or how its files are read: encoding, skip-rows")
                 .action(ArgAction::Append),
         )
+        .arg(flag(
+            "as-of",
+            "TIME",
+            "Count open facts up to this time, and leave out later events: a time; `now` goes on with the clock, each minute [default: the latest event]",
+        ))
         .arg(flag("map", "DATAFLOW.INPUT.FIELD=COLUMN", "Where a field of an input is, as in `retally run`").action(ArgAction::Append))
         .arg(flag("not-before", "TIME", "Refuse events before this time: a clock that was never set").default_value("2000-01-01"))
         .arg(flag("tokens", "FILE", "Who may ask, a line each: NAME read|write SECRET; needed on any address that others can reach"))
@@ -659,11 +665,16 @@ pub fn time(name: &str, text: &str, settings: &Settings) -> Result<Moment, Strin
     calendar.parse(text.as_bytes()).map_err(|error| format!("--{name} {text:?} {error}"))
 }
 
-/// The as-of time, as given.
+/// As-of, as given: of a run, whose `now` is when it begins.
 pub fn as_of(text: Option<&String>, settings: &Settings) -> Result<AsOf, String> {
-    let Some(text) = text else { return Ok(AsOf::Latest) };
-    if text == "now" {
-        return Ok(AsOf::At(crate::engine::now()));
+    as_of_service(text, settings).map(|as_of| if as_of == AsOf::Now { AsOf::At(crate::engine::now()) } else { as_of })
+}
+
+/// As-of, as given: of a service, whose `now` goes on.
+pub fn as_of_service(text: Option<&String>, settings: &Settings) -> Result<AsOf, String> {
+    match text {
+        None => Ok(AsOf::Latest),
+        Some(text) if text == NOW => Ok(AsOf::Now),
+        Some(text) => time("as-of", text, settings).map(AsOf::At),
     }
-    time("as-of", text, settings).map(AsOf::At)
 }

@@ -20,7 +20,7 @@ const REASONS_MAX: usize = 10;
 pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let Some((name, matches)) = matches.subcommand() else { return Ok(()) };
     let Some(dataflow) = registry::dataflow(name) else { return Ok(()) };
-    let Reading { definition, settings, accept_from } = job::reading(dataflow, matches)?;
+    let Reading { definition, settings, accept_from, .. } = job::reading(dataflow, matches)?;
     let graph = dataflow.graph(&settings).map_err(|error| CliError::usage(error.to_string()))?;
     let inputs: Vec<String> = matches.get_many("inputs").into_iter().flatten().cloned().collect();
     let arrival = Arrival { accept_from, accept_until: now().plus(DAY) };

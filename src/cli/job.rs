@@ -36,6 +36,8 @@ pub struct Reading {
     pub definition: Definition,
     /// Its settings.
     pub settings: Settings,
+    /// As-of, where a configuration file says it.
+    pub as_of: Option<String>,
     /// Events before this are refused.
     pub accept_from: Moment,
 }
@@ -51,7 +53,7 @@ pub fn reading(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Reading,
     let settings = args::settings(&definition.settings, section.settings(), matches);
     let settings = dataflow.settle(&mut definition, settings, &given(matches)).map_err(|error| CliError::usage(error.to_string()))?;
     let accept_from = accept_from(matches, &settings)?;
-    Ok(Reading { definition, settings, accept_from })
+    Ok(Reading { definition, settings, as_of: section.as_of().cloned(), accept_from })
 }
 
 /// From when on events are accepted.
@@ -62,8 +64,8 @@ fn accept_from(matches: &ArgMatches, settings: &Settings) -> Result<Moment, CliE
 
 /// The job of a command line.
 pub fn job(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Job, CliError> {
-    let Reading { definition, settings, accept_from } = reading(dataflow, matches)?;
-    let as_of = args::as_of(matches.get_one::<String>("as-of"), &settings).map_err(CliError::usage)?;
+    let Reading { definition, settings, as_of, accept_from } = reading(dataflow, matches)?;
+    let as_of = args::as_of(matches.get_one::<String>("as-of").or(as_of.as_ref()), &settings).map_err(CliError::usage)?;
     let settings = settings.with_as_of(as_of);
     let graph = dataflow.graph(&settings).map_err(|error| CliError::usage(error.to_string()))?;
     // As a service has it, the dataflow may stand before the table.
@@ -136,6 +138,8 @@ pub fn served(dataflow: &dyn Dataflow, matches: &ArgMatches, dir: &Path) -> Resu
     // All of them may come, but for those that a layout does without.
     let given = if is_wide { &[][..] } else { &inputs };
     let settings = dataflow.settle(&mut definition, settings, given).map_err(|error| CliError::usage(error.to_string()))?;
+    let as_of = args::as_of_service(matches.get_one::<String>("as-of").or(section.as_of()), &settings).map_err(CliError::usage)?;
+    let settings = settings.with_as_of(as_of);
     let accept_from = accept_from(matches, &settings)?;
     let graph = dataflow.graph(&settings).map_err(|error| CliError::usage(error.to_string()))?;
     let wanted = own("tables");

@@ -46,6 +46,9 @@ pub struct Section {
     map: BTreeMap<String, BTreeMap<String, toml::Value>>,
     /// The tables that a service builds, where not all.
     tables: Option<Vec<String>>,
+    /// The time of as-of.
+    #[serde(rename = "as-of")]
+    as_of: Option<String>,
     /// Where a service writes its tables besides.
     #[serde(default)]
     out: Vec<String>,
@@ -177,6 +180,11 @@ impl Section {
     /// The tables that a service builds, where not all.
     pub fn tables(&self) -> Option<&[String]> {
         self.tables.as_deref()
+    }
+
+    /// The time of as-of, where it is said.
+    pub fn as_of(&self) -> Option<&String> {
+        self.as_of.as_ref()
     }
 
     /// Maps the inputs of a dataflow.

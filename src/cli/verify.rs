@@ -70,7 +70,7 @@ fn verify(state: &State, dataflow: &dyn Dataflow, dir: &Path, workers: usize, pl
     let kept = kept.unwrap_or_default();
     let (as_of, built) = (kept.get("as-of").cloned(), kept.get("tables").cloned());
     let settings = args::known_settings(&plain.settings, kept);
-    let as_of = args::as_of(as_of.as_ref(), &settings).map_err(CliError::failed)?;
+    let as_of = args::as_of_service(as_of.as_ref(), &settings).map_err(CliError::failed)?;
     let settings = settings.with_as_of(as_of);
     let mut definition = plain.clone();
     let failed = |error: retally_core::contract::SettingError| CliError::failed(error.to_string());

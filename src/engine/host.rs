@@ -30,7 +30,7 @@ pub const OFFERS_MAX: usize = 1_024;
 
 /// What worker 0 is sent.
 enum Message {
-    Offer(usize, Offer),
+    Offer(usize, Box<Offer>),
     /// There are no more offers: end when all are complete.
     Close,
 }
@@ -103,7 +103,7 @@ fn serve(
     while open || core.is_busy() {
         loop {
             match offers.try_recv() {
-                Ok(Message::Offer(dataflow, offer)) => core.offer(dataflow, offer),
+                Ok(Message::Offer(dataflow, offer)) => core.offer(dataflow, *offer),
                 Ok(Message::Close) | Err(TryRecvError::Disconnected) => {
                     open = false;
                     break;
@@ -156,7 +156,7 @@ impl Host {
         }
         let epoch = replayed.unwrap_or(door.epoch + 1);
         let offer = Offer { epoch, plan, arrived, is_replay: replayed.is_some() };
-        self.inbox.send(Message::Offer(dataflow, offer)).map_err(|_| EngineError::Ended)?;
+        self.inbox.send(Message::Offer(dataflow, Box::new(offer))).map_err(|_| EngineError::Ended)?;
         door.epoch = epoch;
         door.under_way.fetch_add(1, Ordering::Relaxed);
         drop(doors);

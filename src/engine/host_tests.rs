@@ -5,7 +5,7 @@ use super::{EngineError, Job, Passing};
 use crate::cluster::Cluster;
 use crate::failure::Kind;
 use crate::ingest::batch::{Arrival, Batch, Body, Part, Source, TextFormat};
-use crate::ingest::plan;
+use crate::ingest::plan::{self, Plan};
 use crate::tables::Tables;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
@@ -13,7 +13,7 @@ use retally_core::calendar::Calendar;
 use retally_core::contract::{AsOf, Dataflow, Settings};
 use retally_core::row;
 use retally_core::testing::{Delivery, compare};
-use retally_core::time::{DAY, HOUR, Moment};
+use retally_core::time::{DAY, HOUR, MINUTE, Moment};
 use retally_online::oracle::Oracle;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -23,7 +23,6 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 /// 2024-03-28T00:00:00Z.
 const START: i64 = 1_711_584_000_000_000;
 const ONLINE: usize = 0;
-const ACTIVE: usize = 1;
 
 fn job(dataflow: &dyn Dataflow, settings: &[(&str, &str)]) -> Job {
     let definition = dataflow.definition();
@@ -42,6 +41,13 @@ fn active() -> Job {
     job(&retally_active::Active, &[("timezone", "UTC")])
 }
 
+/// The same job with another as-of.
+fn under(job: Job, as_of: AsOf) -> Job {
+    let settings = job.settings.with_as_of(as_of);
+    let dataflow = crate::registry::dataflow(job.definition.name).unwrap();
+    Job { graph: dataflow.graph(&settings).unwrap().into(), settings, ..job }
+}
+
 /// A part for each input and sign.
 fn batch(deliveries: &[Delivery]) -> Batch {
     let mut lines: BTreeMap<(usize, isize), Vec<&str>> = BTreeMap::new();
@@ -55,8 +61,13 @@ fn batch(deliveries: &[Delivery]) -> Batch {
 }
 
 fn offer(host: &Host, jobs: &[Job], dataflow: usize, batch: &Batch) -> Result<u64, EngineError> {
+    offer_at(host, jobs, dataflow, batch, None)
+}
+
+/// Offers a batch that arrived at a time, where that counts.
+fn offer_at(host: &Host, jobs: &[Job], dataflow: usize, batch: &Batch, arrived: Option<Moment>) -> Result<u64, EngineError> {
     let plan = plan::plan(&jobs[dataflow].definition, batch, Arrival { accept_from: Moment::FIRST, accept_until: Moment::LAST })?;
-    host.offer(dataflow, plan, Instant::now())
+    host.offer(dataflow, Plan { arrived, ..plan }, Instant::now())
 }
 
 /// What is held of a hosted dataflow as its epochs become complete.
@@ -66,6 +77,8 @@ struct Held {
     complete: usize,
     batches: Vec<Vec<Delivery>>,
     latest: Option<Moment>,
+    /// What the clock shows, where that is as-of.
+    clock: Option<Moment>,
 }
 
 impl Held {
@@ -87,12 +100,31 @@ impl Held {
     }
 }
 
-fn expected_online(delivered: &[Delivery]) -> retally_core::testing::Tables {
+/// The set of lines.
+fn present(delivered: &[Delivery]) -> BTreeSet<(usize, String)> {
     let mut counts: BTreeMap<(usize, String), isize> = BTreeMap::new();
     delivered.iter().for_each(|delivery| *counts.entry((delivery.input, delivery.line.clone())).or_default() += delivery.sign);
-    let present: BTreeSet<_> = counts.into_iter().filter(|(_, count)| *count > 0).map(|(line, _)| line).collect();
+    counts.into_iter().filter(|(_, count)| *count > 0).map(|(line, _)| line).collect()
+}
+
+fn expected_online(delivered: &[Delivery], as_of: AsOf) -> retally_core::testing::Tables {
     let sizes = vec![("1", 1), ("2-3", 3), ("4+", usize::MAX)];
-    Oracle { calendar: Calendar::named("Europe/Berlin").unwrap(), sizes, as_of: AsOf::Latest }.tables(&present)
+    Oracle { calendar: Calendar::named("Europe/Berlin").unwrap(), sizes, as_of }.tables(&present(delivered))
+}
+
+fn time_of_engagement(line: &str) -> Moment {
+    let event: serde_json::Value = serde_json::from_str(line).unwrap();
+    Moment(event["event_timestamp"].as_i64().unwrap())
+}
+
+/// As-of of what was delivered, under this clock: what the oracles take.
+fn as_of(dataflow: usize, delivered: &[Delivery], clock: Option<Moment>) -> AsOf {
+    let Some(clock) = clock else { return AsOf::Latest };
+    let time = |(input, line): (usize, String)| match dataflow {
+        ONLINE => time_of(&Delivery { input, sign: 1, line }),
+        _ => Some(time_of_engagement(&line)),
+    };
+    AsOf::At(present(delivered).into_iter().filter_map(time).fold(clock, Moment::max))
 }
 
 fn time_of(delivery: &Delivery) -> Option<Moment> {
@@ -100,22 +132,27 @@ fn time_of(delivery: &Delivery) -> Option<Moment> {
     Calendar::utc().parse(text.as_bytes()).ok()
 }
 
-/// Offers all batches of two dataflows, so many of each in flight, and checks tables and late events after every epoch.
-fn check(workers: usize, passing: Passing, in_flight: usize, batches: [Vec<Vec<Delivery>>; 2]) {
-    let jobs = [online(), active()];
+/// Offers all batches of two dataflows, so many of each in flight, and checks tables and late events after every epoch. With a clock, each
+/// arrives at one of these times, and as-of is not before that.
+fn check(workers: usize, passing: Passing, in_flight: usize, batches: [Vec<Vec<Delivery>>; 2], clock: &[Moment]) {
+    let now = if clock.is_empty() { AsOf::Latest } else { AsOf::Now };
+    let jobs = [online(), active()].map(|job| under(job, now));
+    let arrived = |epoch: usize| clock.iter().cycle().nth(epoch).copied();
     let (host, completed) = host::start(jobs.to_vec(), Cluster::local(workers), passing).unwrap();
     let new = |(job, batches): (&Job, Vec<Vec<Delivery>>)| Held {
         tables: Tables::new(&*job.graph, &job.tables),
         complete: 0,
         batches,
         latest: None,
+        clock: None,
     };
     let mut held: Vec<Held> = jobs.iter().zip(batches).map(new).collect();
     let mut offered = [0; 2];
     while held.iter().any(|held| held.complete < held.batches.len()) {
         for (dataflow, held) in held.iter().enumerate() {
             while offered[dataflow] < held.batches.len().min(held.complete + in_flight) {
-                let epoch = offer(&host, &jobs, dataflow, &batch(&held.batches[offered[dataflow]])).unwrap();
+                let batch = batch(&held.batches[offered[dataflow]]);
+                let epoch = offer_at(&host, &jobs, dataflow, &batch, arrived(offered[dataflow])).unwrap();
                 offered[dataflow] += 1;
                 assert_eq!(epoch, offered[dataflow] as u64);
             }
@@ -128,12 +165,16 @@ fn check(workers: usize, passing: Passing, in_flight: usize, batches: [Vec<Vec<D
             if commit.dataflow == ONLINE {
                 assert_eq!(commit.summary.late, held.late(time_of), "late events of epoch {}", commit.summary.epoch);
             }
+            // To the minute, and never back.
+            let minute = arrived(held.complete).map(|arrived| Moment(arrived.0 - arrived.0.rem_euclid(MINUTE)));
+            held.clock = held.clock.max(minute);
             held.complete += 1;
             held.tables.apply(commit.changes, commit.rejected);
             let delivered = held.batches[..held.complete].concat();
+            let as_of = as_of(commit.dataflow, &delivered, held.clock);
             let expected = match commit.dataflow {
-                ONLINE => expected_online(&delivered),
-                _ => retally_active::oracle::tables(&jobs[ACTIVE].settings, 3_000_000, &delivered),
+                ONLINE => expected_online(&delivered, as_of),
+                _ => retally_active::oracle::tables(&under(active(), as_of).settings, 3_000_000, &delivered),
             };
             if let Err(different) = compare(&held.texts(), &expected) {
                 panic!("{different}\nafter epoch {} of {:#?}, {workers} workers, {in_flight} in flight", held.complete, held.batches);
@@ -198,7 +239,20 @@ proptest! {
         passing in prop_oneof![Just(Passing::Values), Just(Passing::Bytes)],
         in_flight in 1usize..=8,
     ) {
-        check(workers, passing, in_flight, [online, active]);
+        check(workers, passing, in_flight, [online, active], &[]);
+    }
+
+    #[test]
+    fn as_of_goes_on_with_the_clock(
+        online in batches(prop_oneof![5 => event(), 1 => server()]),
+        active in batches(engagement()),
+        clock in proptest::collection::vec((0i64..12 * 24 * 60, 0i64..MINUTE), 1..12),
+        workers in 1usize..=3,
+        passing in prop_oneof![Just(Passing::Values), Just(Passing::Bytes)],
+        in_flight in 1usize..=8,
+    ) {
+        let clock: Vec<Moment> = clock.into_iter().map(|(minute, rest)| Moment(START + minute * MINUTE + rest)).collect();
+        check(workers, passing, in_flight, [online, active], &clock);
     }
 }
 

@@ -7,6 +7,7 @@
 //! # Limits
 //! A batch of more than [`OPEN_BYTES_MAX`] bytes, or a packed one, is not read while an earlier one is being read.
 
+use super::clock::Clock;
 use super::errors::EngineError;
 use super::gather::{EpochReports, Gathered};
 use super::job::Job;
@@ -19,7 +20,7 @@ use crate::ingest::plan::Plan;
 use crate::ingest::read::FileOpener;
 use crate::ingest::rejected::there;
 use retally_core::Epoch;
-use retally_core::contract::Table;
+use retally_core::contract::{AsOf, Table};
 use retally_core::decode::Inputs;
 use retally_core::key_chart::KeyChart;
 use retally_core::points::Points;
@@ -56,8 +57,8 @@ pub struct Commit {
     pub unread: Option<Unread>,
     /// Why a file can't be used, where that showed when it was read.
     pub unusable: Option<IngestError>,
-    /// The latest event of all epochs up to this one: the time of as-of, where none is set. One that was taken back counts.
-    pub latest: Option<Moment>,
+    /// The time of as-of. Where it is the latest event, that of all epochs up to this one: one that was taken back counts.
+    pub as_of: Option<Moment>,
     /// It was applied before, by another run.
     pub is_replay: bool,
 }
@@ -81,6 +82,8 @@ pub struct Hosted {
     /// The dataflow's place among the jobs.
     place: usize,
     splits: InputHandleVec<Epoch, Split>,
+    /// Where it is as-of.
+    clock: Option<Clock>,
     probe: ProbeHandle<Epoch>,
     tables: Vec<String>,
     gathered: Rc<RefCell<Gathered>>,
@@ -97,6 +100,8 @@ pub struct Hosted {
 struct Flight {
     offer: Offer,
     reports: EpochReports,
+    /// What the clock shows, where that is as-of.
+    now: Option<Moment>,
 }
 
 impl Flight {
@@ -120,7 +125,8 @@ impl Hosted {
             let (splits, stream) = scope.new_input::<Split>();
             let inputs =
                 Inputs::new(stream, job.definition.inputs.clone(), Rc::new(opener.clone()), job.graph.calendar(), Arc::clone(points));
-            let inputs = inputs.with_texts(texts);
+            let (clock, shown) = (job.settings.as_of() == AsOf::Now).then(|| Clock::new(scope)).unzip();
+            let inputs = inputs.with_texts(texts).of_clock(shown);
             let mut outputs = Outputs::new(job.tables.clone());
             job.graph.build(&inputs, &mut outputs);
             let probe = ProbeHandle::new();
@@ -136,6 +142,7 @@ impl Hosted {
                 job: job.clone(),
                 place,
                 splits,
+                clock,
                 probe,
                 tables,
                 gathered,
@@ -166,8 +173,10 @@ impl Hosted {
             }
             if last.is_none() {
                 self.splits.advance_to(offer.epoch);
+                self.clock.iter_mut().for_each(|clock| clock.advance_to(offer.epoch));
             }
             last = Some(offer.epoch);
+            let now = self.clock.as_mut().and_then(|clock| clock.show(offer.epoch, offer.plan.arrived));
             // Handing a few lines to another worker and waiting for it takes longer than reading them.
             let alone = self.flights.is_empty() && offer.plan.splits.len() == 1 && is_small(&offer.plan);
             for split in &offer.plan.splits {
@@ -176,11 +185,12 @@ impl Hosted {
                 self.routes.assign(&mut split);
                 self.splits.send(split);
             }
-            self.flights.push_back(Flight { offer, reports: EpochReports::new(self.job.rejected_kept) });
+            self.flights.push_back(Flight { offer, reports: EpochReports::new(self.job.rejected_kept), now });
         }
         if let Some(last) = last {
             self.splits.advance_to(last + 1);
             self.splits.flush();
+            self.clock.iter_mut().for_each(|clock| clock.advance_to(last + 1));
         }
     }
 
@@ -203,9 +213,14 @@ impl Hosted {
     }
 
     fn complete(&mut self, flight: Flight) -> Commit {
-        let Flight { offer: Offer { epoch, plan, arrived, is_replay }, mut reports } = flight;
+        let Flight { offer: Offer { epoch, plan, arrived, is_replay }, mut reports, now } = flight;
         reports.decide_late(self.latest.unwrap_or(Moment::FIRST));
         self.latest = reports.latest().into_iter().chain(self.latest).max();
+        let as_of = match self.job.settings.as_of() {
+            AsOf::Latest => self.latest,
+            AsOf::At(moment) => Some(moment),
+            AsOf::Now => now.max(self.latest),
+        };
         if !is_replay {
             self.rejected += reports.rejected_count();
         }
@@ -233,14 +248,14 @@ impl Hosted {
         let rejected = if is_replay { there(rejected) } else { rejected };
         let unread = notices.unread(&reports);
         let unusable = unusable(&plan, &reports.done, &summary.passed_over);
-        Commit { dataflow: self.place, summary, changes, rejected, unread, unusable, latest: self.latest, is_replay }
+        Commit { dataflow: self.place, summary, changes, rejected, unread, unusable, as_of, is_replay }
     }
 
     /// An error as soon as more is refused than may be, and not when all the rest has been read.
     fn check_rejected(&self) -> Result<(), EngineError> {
         let Some(limit) = self.job.rejected_max else { return Ok(()) };
         let mut rejected = self.rejected;
-        for Flight { offer, reports } in self.flights.iter().filter(|flight| !flight.offer.is_replay) {
+        for Flight { offer, reports, .. } in self.flights.iter().filter(|flight| !flight.offer.is_replay) {
             rejected += reports.rejected_count();
             if rejected > limit {
                 let first = reports.rejected.first(&offer.plan).unwrap_or_default();
@@ -257,7 +272,7 @@ impl Hosted {
 
     /// How far the first epoch in flight is.
     pub fn progress(&self) -> Option<Progress> {
-        let Flight { offer, reports } = self.flights.front()?;
+        let Flight { offer, reports, .. } = self.flights.front()?;
         Some(Progress { epoch: offer.epoch, bytes: reports.bytes, bytes_all: offer.plan.bytes, records: reports.records })
     }
 }

@@ -9,6 +9,9 @@ use retally_core::time::Moment;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// As-of, where it is the machine's clock.
+pub const NOW: &str = "now";
+
 /// What is run.
 #[derive(Clone)]
 pub struct Job {
@@ -64,6 +67,7 @@ impl Job {
         let as_of = match self.settings.as_of() {
             AsOf::Latest => None,
             AsOf::At(moment) => Some(("as-of", moment.to_string())),
+            AsOf::Now => Some(("as-of", NOW.to_string())),
         };
         let all = self.graph.tables().iter().all(|table| self.tables.contains(table.name));
         let tables = (!all).then(|| ("tables", self.tables.iter().cloned().collect::<Vec<_>>().join(",")));
@@ -80,6 +84,7 @@ impl Job {
         let as_of = match self.settings.as_of() {
             AsOf::Latest => "latest".to_string(),
             AsOf::At(moment) => moment.0.to_string(),
+            AsOf::Now => NOW.to_string(),
         };
         let mapped = self.definition.inputs.iter().map(|input| format!("{} {}", input.name, input.mapping.fingerprint()));
         let mapped = mapped.filter(|_| self.definition.inputs.iter().any(|input| !input.mapping.is_empty()));
@@ -118,6 +123,7 @@ pub fn terms(jobs: &[Job]) -> String {
         let as_of = match job.settings.as_of() {
             AsOf::Latest => "latest".to_string(),
             AsOf::At(moment) => moment.to_string(),
+            AsOf::Now => NOW.to_string(),
         };
         let tables = job.tables.iter().cloned().collect::<Vec<_>>().join(",");
         for (name, value) in

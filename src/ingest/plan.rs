@@ -96,6 +96,8 @@ pub struct Plan {
     pub headers: SeenHeaders,
     /// It is of folders that are the tables of inputs.
     pub is_of_folder: bool,
+    /// When it arrived, where as-of may depend on that.
+    pub arrived: Option<Moment>,
 }
 
 impl Plan {
@@ -138,6 +140,7 @@ impl Plan {
         self.passed_over.append(&mut other.passed_over);
         self.notes.append(&mut other.notes);
         self.bytes += other.bytes;
+        self.arrived = self.arrived.max(other.arrived);
         self.headers.add(&other.headers);
         self.is_of_folder |= other.is_of_folder;
     }

@@ -6,7 +6,7 @@
 //! - [`recent`] keeps the last changes for those who follow them; [`metrics`] counts
 //! - [`sinks`] are databases, folders and servers that get the tables or their changes besides; [`out`] says which, and [`further`] is what
 //!   they and the rest tell each other
-//! - [`demo`] delivers what was generated
+//! - [`demo`] delivers what was generated; [`clock`] moves as-of on where that is the machine's clock
 //! - [`watch`] delivers what is in folders
 //! - [`recovery`] decides what is done with what is there when it starts; [`damaged`] is what is left to do where that can't be read
 //!
@@ -17,6 +17,7 @@
 //! Process 0 does all but computing; others are [`member`]s. What is not understood is refused by name; everything has a limit
 //! ([`limits::Limits`]).
 
+mod clock;
 mod damaged;
 pub mod demo;
 mod door;
@@ -255,6 +256,10 @@ fn work(
         writing = start_sinks(service, &began)?;
         start_watching(service, watched)?;
         sources::start(service, brokers)?;
+        if service.dataflows.iter().any(Served::is_of_clock) {
+            let service = Arc::clone(service);
+            std::thread::Builder::new().name("clock".into()).spawn(move || clock::run(&service))?;
+        }
         for demo in std::mem::take(&mut options.demo) {
             let service = Arc::clone(service);
             std::thread::Builder::new().name("demo".into()).spawn(move || demo.run(&service))?;

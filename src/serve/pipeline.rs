@@ -15,6 +15,7 @@ use super::served::Served;
 use super::service::{Incoming, KeyGuard, Phase, Refused, Reply, Service, Wait};
 use crate::engine::host::{Completed, Host};
 use crate::engine::{Commit, EngineError};
+use crate::ingest::plan::Plan;
 use crate::ingest::rejected::without_batches;
 use crate::sinks::live::{BatchAnswer, BatchRow, Live, LiveEpoch};
 use crate::sinks::{Reached, SinkError};
@@ -134,6 +135,9 @@ pub fn batch_row(frame: &Frame) -> BatchRow {
 
 /// The names of what a batch is of: of many the first ones, and how many more there are.
 fn names(parts: &[Part]) -> String {
+    if parts.is_empty() {
+        return "clock".into();
+    }
     let mut names: Vec<&str> = Vec::new();
     for part in parts {
         if !names.contains(&part.name.as_str()) {
@@ -165,7 +169,7 @@ pub fn catch_up(service: &Service, state: &State, host: &Host, shared: &Shared, 
             return Ok(());
         }
         let parts: Vec<_> = frame.parts.iter().enumerate().map(|(place, part)| (frame.origin(place), part)).collect();
-        let plan = service.files.plan_again(served.of(), &parts)?;
+        let plan = Plan { arrived: Some(Moment(frame.arrived)), ..service.files.plan_again(served.of(), &parts)? };
         let pending = Pending { batch: batch_row(frame), began: Instant::now(), durable: true, reply: None, key: None };
         shared.add(service, (place, frame.epoch), pending);
         host.offer(place, plan, Instant::now())?;
@@ -237,7 +241,8 @@ fn append(service: &Service, state: &mut State, host: &Host, run: Vec<Incoming>,
         Ok(())
     };
     for (incoming, batch) in rest {
-        let Incoming { dataflow, plan, key, began, wait, reply, .. } = incoming;
+        let Incoming { dataflow, plan, arrived, key, began, wait, reply, .. } = incoming;
+        let plan = Plan { arrived: Some(arrived), ..plan };
         let place = (dataflow, batch.epoch);
         let pending = Pending { batch, began, durable: false, reply: Some((wait, reply)), key: key.map(|(_, guard)| guard) };
         shared.add(service, place, pending);
@@ -291,7 +296,7 @@ struct Prepared<'s> {
     rejected: Vec<RowBatch>,
     batch: BatchRow,
     answer: Answer,
-    latest: Option<Moment>,
+    as_of: Option<Moment>,
 }
 
 /// Applies what is complete until the engine has ended. `made` says of each dataflow whether its tables are made anew.
@@ -307,7 +312,7 @@ pub fn commit(service: &Arc<Service>, mut live: Live, completed: &Completed, sha
         for replay in replays {
             let is_made = made.get(replay.dataflow).copied().unwrap_or(true);
             take_up(service, &mut live, replay.dataflow, replay.summary.epoch, replay.changes, replay.rejected, is_made)?;
-            service.dataflows.get(replay.dataflow).into_iter().for_each(|served| served.set_latest(replay.latest));
+            service.dataflows.get(replay.dataflow).into_iter().for_each(|served| served.set_as_of(replay.as_of));
             shared.known().replaying -= 1;
             shared.changed.notify_all();
         }
@@ -331,7 +336,7 @@ pub fn commit(service: &Arc<Service>, mut live: Live, completed: &Completed, sha
 }
 
 fn prepare<'s>(service: &'s Service, shared: &Shared, commit: Commit) -> Option<Prepared<'s>> {
-    let Commit { dataflow: place, summary, mut changes, rejected, latest, .. } = commit;
+    let Commit { dataflow: place, summary, mut changes, rejected, as_of, .. } = commit;
     let served = service.dataflows.get(place)?;
     let changes: Vec<(&Table, Run)> = served
         .tables
@@ -348,7 +353,7 @@ fn prepare<'s>(service: &'s Service, shared: &Shared, commit: Commit) -> Option<
     let mut batch = known.pending.get(&(place, summary.epoch))?.batch.clone();
     drop(known);
     batch.answer = Some(batch_answer(&answer, summary.time));
-    Some(Prepared { place, served, changes, rejected, batch, answer, latest })
+    Some(Prepared { place, served, changes, rejected, batch, answer, as_of })
 }
 
 /// Applies epochs in one transaction. Where the database does not take them, nothing more is taken until it does.
@@ -389,9 +394,9 @@ fn apply(service: &Service, live: &mut Live, prepared: &[Prepared<'_>], shared: 
 /// Lets readers see epochs, and answers.
 fn answer(service: &Service, shared: &Shared, prepared: Vec<Prepared<'_>>) {
     let mut places = Vec::new();
-    for Prepared { place, served, changes, batch, answer, latest, .. } in &prepared {
+    for Prepared { place, served, changes, batch, answer, as_of, .. } in &prepared {
         let name = served.name();
-        served.set_latest(*latest);
+        served.set_as_of(*as_of);
         served.recent.add(EpochChanges::new(batch.epoch, changes.iter().map(|(table, run)| (table.name, run))));
         places.push((*place, batch.epoch));
         service.metrics.add(name, batch.epoch, answer);

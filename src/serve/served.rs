@@ -6,7 +6,7 @@ use crate::points::Destination;
 use crate::points::store::Store;
 use crate::state::Of;
 use retally_core::chart::Chart;
-use retally_core::contract::{Definition, Table};
+use retally_core::contract::{AsOf, Definition, Table};
 use retally_core::time::Moment;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,8 +26,8 @@ pub struct Served {
     pub recent: Recent,
     /// Its points are what follows from the journal.
     pub has_points: AtomicBool,
-    /// The latest event that it was given, in microseconds since 1970; before any, the least number.
-    latest: AtomicI64,
+    /// As-of, in microseconds since 1970; where there is none yet, the least number.
+    as_of: AtomicI64,
 }
 
 impl Served {
@@ -41,18 +41,23 @@ impl Served {
             tables,
             recent: Recent::default(),
             has_points: AtomicBool::new(false),
-            latest: AtomicI64::new(i64::MIN),
+            as_of: AtomicI64::new(i64::MIN),
         }
     }
 
-    /// The latest event that it was given: the time of as-of.
-    pub fn latest(&self) -> Option<Moment> {
-        Some(self.latest.load(Ordering::Relaxed)).filter(|micros| *micros != i64::MIN).map(Moment)
+    /// The time of as-of.
+    pub fn as_of(&self) -> Option<Moment> {
+        Some(self.as_of.load(Ordering::Relaxed)).filter(|micros| *micros != i64::MIN).map(Moment)
     }
 
-    /// Says which event is the latest, where there is one.
-    pub fn set_latest(&self, latest: Option<Moment>) {
-        latest.into_iter().for_each(|latest| self.latest.store(latest.0, Ordering::Relaxed));
+    /// Says what it is from now on, where there is one.
+    pub fn set_as_of(&self, as_of: Option<Moment>) {
+        as_of.into_iter().for_each(|as_of| self.as_of.store(as_of.0, Ordering::Relaxed));
+    }
+
+    /// Whether it is the machine's clock.
+    pub fn is_of_clock(&self) -> bool {
+        self.job.settings.as_of() == AsOf::Now
     }
 
     /// Whether it writes points: then it must not get a batch before the disk has it.

@@ -472,6 +472,7 @@ impl State {
             let parts = frame.parts.iter().enumerate().map(|(place, part)| (frame.origin(place), part));
             let parts: Vec<(Origin, &Part)> = parts.filter(|(_, part)| counts(part)).collect();
             replay.append(self.files.plan_again(of, &parts)?);
+            replay.arrived = replay.arrived.max(Some(Moment(frame.arrived)));
         }
         let epoch = frames().last().map_or(0, |frame| frame.epoch);
         Ok((epoch > 0).then_some((epoch, replay)))

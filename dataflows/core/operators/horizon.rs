@@ -60,10 +60,10 @@ pub fn latest<'s>(times: Collection<'s, Moment>, name: &str) -> Collection<'s, M
     of_all.inner.broadcast().as_collection()
 }
 
-/// The as-of time on every worker: the latest of `times`, unless it is set.
+/// The as-of time on every worker: the latest of `times`, unless it is set. The clock is one of them where it counts.
 pub fn as_of<'s>(times: Collection<'s, Moment>, as_of: AsOf, name: &str) -> Collection<'s, Moment> {
     match as_of {
-        AsOf::Latest => latest(times, name),
+        AsOf::Latest | AsOf::Now => latest(times, name),
         AsOf::At(moment) => constant(&times, moment),
     }
 }

@@ -37,7 +37,7 @@ pub async fn status(State(service): Shared) -> Result<Json<Value>, ApiError> {
                 let tables = snapshot.row_counts(served.name())?;
                 let about = json!({
                     "epoch": readable, "batches": fed.batches, "records": fed.accepted, "late": fed.late, "rejected": fed.rejected,
-                    "as_of": served.latest().map(|latest| latest.to_string()),
+                    "as_of": served.as_of().map(|as_of| as_of.to_string()),
                     "last_batch": fed.last, "changes_from": snapshot.changes_from(served.name())?, "tables": tables,
                 });
                 dataflows.insert(served.name().into(), about);
