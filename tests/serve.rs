@@ -112,6 +112,27 @@ fn a_batch_is_answered_with_what_it_did() {
         let only = list("'source=gateway 7' --format csv");
         assert!(only.lines().count() == 2 && only.contains(",gateway 7,2,"), "{only}");
     }
+    // Of many, each reason is told once, with the first of them; values don't make another one.
+    let times: String = (0..10_500).map(|number| format!("x{number},1,1,1,true\n")).collect();
+    let all = format!("timestamp,device_id,user_id,server_id,connected\n{times}2026-03-05 08:00:00,1,1,1,perhaps\n");
+    service.csv("/v1/online/events?name=many", all).ok();
+    let reasons = service.get("/v1/online/rejected/reasons").ok().json();
+    assert_eq!(reasons["records"], 10_503);
+    let told: Vec<(&str, u64)> = reasons["reasons"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|reason| (reason["reason"].as_str().unwrap(), reason["records"].as_u64().unwrap()))
+        .collect();
+    assert!(told.len() == 3 && told[0].0.starts_with("timestamp \"…\"") && told[0].1 == 10_501, "{told:?}");
+    assert!(told[1].0.contains("perhaps") && told[1].1 == 1, "where all are the same, it is told as it is: {told:?}");
+    let samples = reasons["reasons"][0]["samples"].as_array().unwrap();
+    assert_eq!(samples.len(), 3);
+    assert_eq!(
+        (&reasons["reasons"][1]["samples"][0]["source"], &reasons["reasons"][1]["samples"][0]["line"]),
+        (&"many".into(), &10_502.into())
+    );
+    service.get("/v1/nothing/rejected/reasons").refused(404, "unknown_dataflow");
     service.end();
 }
 

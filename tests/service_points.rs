@@ -241,3 +241,49 @@ fn points_go_where_they_are_wanted() {
     assert!(measured.place.read("points.lp").lines().count() > 100);
     measured.place.run("serve sensors brushing --state state --points file:p.lp --listen 127.0.0.1:0").fails_as_wrong_usage();
 }
+
+/// Whoever draws a line needs its outline, and no more points than there is room for.
+#[test]
+fn points_are_thinned_to_their_outline() {
+    let place = Place::new();
+    let service = Service::start(&place, "sensors -w 2");
+    let id = "15a4c814-5cd1-4b30-432e-429ad517812c";
+    let value = |minute: u64| {
+        if minute == 777 {
+            1_000.0
+        } else if minute == 778 {
+            -1_000.0
+        } else {
+            (minute % 60) as f64
+        }
+    };
+    let time = |minute: u64| retally_core::time::Moment(1_767_225_600_000_000 + i64::try_from(minute).unwrap() * 60_000_000).to_string();
+    let lines: String = (0..2_000).map(|minute| format!("{},{id},{}\n", time(minute), value(minute))).collect();
+    service.post("/v1/sensors/data", &[CSV], format!("timestamp,sensor_uuid,sensor_value\n{lines}")).ok();
+    let asked = |words: &str| service.get(&format!("/v1/sensors/points/measurements?sensor_uuid={id}&{words}")).ok().json();
+    let values = |answer: &Value| -> Vec<f64> {
+        answer["points"].as_array().unwrap().iter().map(|point| point["fields"]["value"].as_f64().unwrap()).collect()
+    };
+    let thinned = asked("thinned=20");
+    let found = values(&thinned);
+    assert!((18..=20).contains(&found.len()), "{found:?}");
+    assert_eq!(thinned["more"], false);
+    assert!(found.contains(&1_000.0) && found.contains(&-1_000.0), "{found:?}");
+    assert!(
+        found.iter().filter(|value| **value == 0.0).count() >= 8 && found.iter().filter(|value| **value == 59.0).count() >= 8,
+        "{found:?}"
+    );
+    assert!(thinned["points"].as_array().unwrap().is_sorted_by_key(|point| point["time"].as_str().unwrap().to_string()));
+    // Those of a range, each where they are few enough.
+    let range = format!("from={}&to={}", time(770), time(790));
+    let few = asked(&format!("{range}&thinned=20"));
+    assert_eq!(values(&few), (770..790).map(value).collect::<Vec<_>>());
+    assert_eq!(values(&asked(&format!("{range}&thinned=2"))), [1_000.0, -1_000.0]);
+    let more = asked("thinned=20&limit=5");
+    assert_eq!((values(&more).len(), &more["more"]), (5, &true.into()));
+    assert_eq!(values(&asked("from=2030-01-01&thinned=20")), [0.0; 0]);
+    for wrong in ["1", "0", "many", "100001"] {
+        service.get(&format!("/v1/sensors/points/measurements?thinned={wrong}")).refused(400, "bad_value");
+    }
+    service.end();
+}

@@ -4,6 +4,8 @@ use std::io::{self, Read};
 
 /// How much is read at a time: enough that a call to the system costs nothing, little enough to stay in the cache.
 pub const BLOCK_BYTES: usize = 256 << 10;
+/// The first block: most batches of a service are smaller, and to clear a large one would take longer than reading them.
+const FIRST_BYTES: usize = 8 << 10;
 
 /// A buffered stream.
 pub struct Blocks<R> {
@@ -21,7 +23,7 @@ pub struct Blocks<R> {
 impl<R: Read> Blocks<R> {
     /// The blocks of a stream.
     pub fn new(stream: R) -> Blocks<R> {
-        Blocks { stream, buffer: vec![0; BLOCK_BYTES], start: 0, end: 0, ended: false, consumed: 0 }
+        Blocks { stream, buffer: vec![0; FIRST_BYTES], start: 0, end: 0, ended: false, consumed: 0 }
     }
 
     /// What is there.
@@ -45,12 +47,13 @@ impl<R: Read> Blocks<R> {
         self.consumed += bytes as u64;
     }
 
-    /// Reads on: at least a byte more, or to the end. A buffer that is full of what has not been used up grows.
+    /// Reads on: at least a byte more, or to the end. A buffer grows that is full of what has not been used up, and the first one that was full.
     pub fn fill(&mut self) -> io::Result<()> {
+        let was_too_small = self.end == self.buffer.len() && self.end < BLOCK_BYTES;
         self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
-        if self.buffer.len() - self.end < BLOCK_BYTES / 2 {
+        if was_too_small || self.buffer.len() - self.end < self.buffer.len() / 2 {
             self.buffer.resize((self.buffer.len() * 2).max(BLOCK_BYTES), 0);
         }
         loop {

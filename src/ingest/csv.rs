@@ -33,8 +33,8 @@ pub struct Csv<R> {
     lines: u64,
     /// What is still to come of what stands before the first record.
     head_bytes: u64,
-    /// Cuts records with quotes.
-    quoting: Reader,
+    /// Cuts records with quotes, where there have been any: to make it takes as long as reading a small batch.
+    quoting: Option<Reader>,
     /// Tells headers among the lines.
     within: Option<Within>,
     /// The line that is one, with other columns. From there on, all are refused.
@@ -53,11 +53,9 @@ impl<R: Read> Csv<R> {
     pub fn new(stream: R, until: u64, columns: Columns, input: &Input, at_file_start: bool) -> Csv<R> {
         // Whoever planned the split has read what stands before the first record; its lines are lines all the same.
         let (head_bytes, lines) = if at_file_start { (columns.head_bytes, columns.head_lines) } else { (0, 0) };
-        // A carriage return is the end of a line with the newline behind it, and of nothing without: fields are trimmed.
-        let quoting = ReaderBuilder::new().delimiter(columns.delimiter).terminator(Terminator::Any(b'\n')).build();
         let within = Within::new(&columns, input);
         let shape = Shape::new(columns, input);
-        Csv { blocks: Blocks::new(stream), shape, until, lines, head_bytes, quoting, within, second_header: None }
+        Csv { blocks: Blocks::new(stream), shape, until, lines, head_bytes, quoting: None, within, second_header: None }
     }
 
     /// The first second header: its line, and the one in which the file's own ends, from 1; 0 where it has none.
@@ -135,6 +133,9 @@ impl<R: Read> Csv<R> {
     fn quoted(&mut self, each: &mut dyn FnMut(Line<'_>)) -> io::Result<()> {
         let mut fields = vec![0; 1 << 10];
         let mut ends = vec![0; 64];
+        let delimiter = self.shape.columns.delimiter;
+        // A carriage return is the end of a line with the newline behind it, and of nothing without: fields are trimmed.
+        let quoting = || ReaderBuilder::new().delimiter(delimiter).terminator(Terminator::Any(b'\n')).build();
         loop {
             let left = self.until.saturating_sub(self.blocks.consumed());
             if left == 0 || self.blocks.bytes().is_empty() {
@@ -153,7 +154,8 @@ impl<R: Read> Csv<R> {
                 }
                 _ => {}
             }
-            match record(&mut self.quoting, self.blocks.bytes(), self.blocks.ended(), &mut fields, &mut ends) {
+            let quoting = self.quoting.get_or_insert_with(quoting);
+            match record(quoting, self.blocks.bytes(), self.blocks.ended(), &mut fields, &mut ends) {
                 Cut::Record { length, columns } => {
                     let raw = self.blocks.bytes().get(..length).unwrap_or_default();
                     let number = self.lines;

@@ -24,6 +24,7 @@ pub mod queue;
 pub mod read;
 mod seal;
 pub mod series;
+pub mod thinned;
 pub mod write;
 
 use fjall::config::{BlockSizePolicy, FilterPolicy};

@@ -164,6 +164,15 @@ pub const ROUTES: &[Route] = &[
         handler: || get(tables::rejected),
     },
     Route {
+        method: "get",
+        path: "/v1/{dataflow}/rejected/reasons",
+        about: "Why records were refused, the most frequent reason first: how many, and the first of them",
+        parameters: &[],
+        takes: &[],
+        gives: &[JSON],
+        handler: || get(tables::reasons),
+    },
+    Route {
         method: "post",
         path: "/v1/{dataflow}/rejected/replay",
         about: "Delivers refused records once more, as a batch, under the settings of now: {\"ids\": [\"7.1.12\"]}, or {\"reason\": \"…\"}",

@@ -5,9 +5,10 @@
 use super::error::ApiError;
 use super::{Query, Shared, blocking, readable};
 use crate::ingest::nearest::there_are;
+use crate::points::store::StoreError;
 use crate::points::store::ask::{AskError, Question, parse_time, range, time_text};
-use crate::points::store::merge::{FieldValue, Merged, StoredPoint};
-use crate::points::store::{Store, StoreError};
+use crate::points::store::merge::{FieldValue, StoredPoint};
+use crate::points::store::thinned::thinned;
 use crate::serve::served::PointsOf;
 use crate::serve::service::Service;
 use axum::Json;
@@ -27,6 +28,10 @@ pub const PARAMETERS: &[(&str, &str)] = &[
     ("from", "From this day or time on"),
     ("to", "Up to this day or time, without it"),
     ("limit", "At most so many points (1,000; 100,000 at most)"),
+    (
+        "thinned",
+        "Of more points than this, those of the least and the greatest first field of each of half as many equal stretches of time",
+    ),
 ];
 
 /// What is asked for.
@@ -36,6 +41,7 @@ struct Asked {
     from: Option<i64>,
     to: Option<i64>,
     limit: Option<usize>,
+    thinned: Option<usize>,
 }
 
 /// `/v1/{dataflow}/points/{measurement}`
@@ -66,6 +72,10 @@ fn read(given: &[(String, String)]) -> Result<Asked, ApiError> {
             "limit" => {
                 let limit = value.parse().ok().filter(|limit| *limit <= POINTS_MAX);
                 asked.limit = Some(limit.ok_or_else(|| bad(name, value, &format!("is no number of points up to {POINTS_MAX}")))?);
+            }
+            "thinned" => {
+                let thinned = value.parse().ok().filter(|thinned| (2..=POINTS_MAX).contains(thinned));
+                asked.thinned = Some(thinned.ok_or_else(|| bad(name, value, &format!("is no number of points from 2 to {POINTS_MAX}")))?);
             }
             tag => drop(asked.tags.insert(tag.into(), value.clone())),
         }
@@ -99,18 +109,18 @@ fn found(service: &Service, dataflow: &str, name: &str, asked: &Asked) -> Result
         Err(error @ AskError::Tag { .. }) => return Err(ApiError::bad("unknown_tag", error.to_string())),
         Err(AskError::Store(error)) => return Err(failed(&error)),
     };
-    let limit = asked.limit.unwrap_or(POINTS);
-    let mut points = Vec::new();
-    for point in points_of(&store, &question)?.take(limit.saturating_add(1)) {
-        points.push(shown(&question, &point.map_err(|error| failed(&error))?));
-    }
+    let limit = asked.limit.unwrap_or(if asked.thinned.is_some() { POINTS_MAX } else { POINTS });
+    let read = || store.points(&question.measurement, &question.series, question.range_ns.clone());
+    let told = limit.saturating_add(1);
+    let points = match asked.thinned {
+        Some(points_max) => thinned(read, points_max),
+        None => read().and_then(|points| points.take(told).collect()),
+    };
+    let points = points.map_err(|error| failed(&error))?;
+    let mut points: Vec<Value> = points.iter().take(told).map(|point| shown(&question, point)).collect();
     let more = points.len() > limit;
     points.truncate(limit);
     Ok((points, more))
-}
-
-fn points_of<'s>(store: &'s Store, question: &Question) -> Result<Merged<'s>, ApiError> {
-    store.points(&question.measurement, &question.series, question.range_ns.clone()).map_err(|error| failed(&error))
 }
 
 fn failed(error: &StoreError) -> ApiError {

@@ -78,6 +78,18 @@ pub async fn rejected(
     answer(service, dataflow, Table::rejected_by_batch(), &asked, &headers).await
 }
 
+/// `/v1/{dataflow}/rejected/reasons`
+pub async fn reasons(State(service): Shared, Path(dataflow): Path<String>) -> Result<Json<Value>, ApiError> {
+    let _permit = Arc::clone(&service.reads).acquire_owned().await;
+    blocking(move || {
+        let served = readable(&service, &dataflow)?;
+        let reasons = service.readers.read(|snapshot| snapshot.reasons(served.name()).map_err(ApiError::from))?;
+        let records: u64 = reasons.iter().map(|refused| refused.records).sum();
+        Ok(Json(json!({"records": records, "reasons": reasons})))
+    })
+    .await
+}
+
 /// What is asked of a table.
 fn question(table: &Table, asked: &[(String, String)]) -> Result<(Question, Form), ApiError> {
     let (mut question, mut form) = (Question::default(), Form::Text(Text::Json));

@@ -15,6 +15,7 @@ mod by_run;
 pub mod changes;
 pub mod filter;
 pub mod read;
+pub mod reasons;
 mod rejected;
 
 pub use by_run::ByRun;

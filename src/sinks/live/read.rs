@@ -35,7 +35,7 @@ pub struct Reader {
 /// The database as of one commit.
 #[derive(Debug)]
 pub struct Snapshot<'r> {
-    transaction: Transaction<'r>,
+    pub(super) transaction: Transaction<'r>,
     place: &'r str,
 }
 
@@ -234,7 +234,7 @@ impl Reader {
 }
 
 impl Snapshot<'_> {
-    fn failed(&self, error: &rusqlite::Error) -> SinkError {
+    pub(super) fn failed(&self, error: &rusqlite::Error) -> SinkError {
         failed(self.place, error)
     }
 
