@@ -33,7 +33,7 @@ pub const PACKET_BYTES_MAX: u32 = 80 << 20;
 /// A broker that is silent for so long is asked whether it is there.
 const KEEP_ALIVE_SECONDS: u16 = 30;
 /// What a broker sends that is not acknowledged, at most.
-const UNACKNOWLEDGED_MAX: u16 = 40_000;
+const UNACKNOWLEDGED_MAX: u16 = 16_000;
 /// How long a connection may take to be there.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 
