@@ -8,6 +8,7 @@
 //! Linux only: memory is read from `/proc`.
 
 mod anomaly;
+mod brokers;
 mod brushing;
 mod columns;
 mod exchange;
@@ -28,7 +29,9 @@ mod report;
 mod results;
 mod scaling;
 mod serve;
+mod service;
 mod sinks;
+mod sources;
 mod stream;
 mod sweep;
 mod varied;
@@ -77,6 +80,8 @@ enum Bench {
     Sinks(sinks::SinksOptions),
     /// A service over HTTP: a load, single late events, clients side by side, a restart
     Serve(serve::ServeOptions),
+    /// Messages of brokers: many that wait, and single ones until their change is on the event stream
+    Sources(sources::SourcesOptions),
     /// Points into each destination, and from the store
     Points(points::PointsOptions),
     /// Precision and recall of anomalies on generated sensors, and NAB's scores
@@ -105,6 +110,7 @@ fn main() -> ExitCode {
         Bench::Brushing(options) => brushing::main(&options),
         Bench::Sinks(options) => sinks::main(&options),
         Bench::Serve(options) => serve::main(&options),
+        Bench::Sources(options) => sources::main(&options),
         Bench::Points(options) => points::main(&options),
         Bench::Anomaly(options) => anomaly::main(&options),
         Bench::Report(options) => report::main(&options),

@@ -7,18 +7,14 @@
 use crate::load::sized;
 use crate::numbers::{Sorted, micros};
 use crate::options::{Common, Input, Size};
-use crate::process;
 use crate::results::Line;
+use crate::service::Service;
 use crate::workload::Workload;
-use crate::{Result, machine};
+use crate::{Result, machine, process};
 use clap::Args;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use std::io::{BufRead, BufReader};
+use nix::sys::signal::Signal;
 use std::path::Path;
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
-use ureq::Agent;
+use std::time::Instant;
 
 /// Options of `serve`.
 #[derive(Args)]
@@ -44,74 +40,6 @@ const CLIENTS: [usize; 2] = [8, 64];
 const BATCH: usize = 10;
 /// The first requests find cold caches, and are not counted.
 const WARM_UP: usize = 50;
-/// Longer than a service takes to be ready.
-const READY_MAX: Duration = Duration::from_secs(300);
-
-/// A service of this program.
-struct Service {
-    child: Child,
-    address: String,
-    agent: Agent,
-    began: Instant,
-}
-
-impl Service {
-    fn start(state: &Path, dataflow: &str, workers: usize) -> Result<Service> {
-        let began = Instant::now();
-        let arguments = ["serve", dataflow, "--listen", "127.0.0.1:0", "-w", &workers.to_string()].map(String::from);
-        let mut child = process::as_command()?.args(arguments).arg("--state").arg(state).stdout(Stdio::piped()).spawn()?;
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().ok_or("the service has no output")?).read_line(&mut line)?;
-        let address = line.trim().strip_prefix("listening on ").ok_or("the service did not start")?.to_string();
-        let agent = Agent::config_builder().http_status_as_error(false).max_idle_connections_per_host(CLIENTS[1]).build().new_agent();
-        Ok(Service { child, address, agent, began })
-    }
-
-    fn get(&self, path: &str) -> Result<(u16, String)> {
-        let mut response = self.agent.get(format!("{}{path}", self.address)).call()?;
-        Ok((response.status().as_u16(), response.body_mut().with_config().limit(1 << 30).read_to_string()?))
-    }
-
-    /// Seconds since its start until a path is answered as asked.
-    fn until(&self, path: &str) -> Result<f64> {
-        while self.began.elapsed() < READY_MAX {
-            if matches!(self.get(path), Ok((200, _))) {
-                return Ok(self.began.elapsed().as_secs_f64());
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        Err("the service does not get ready".into())
-    }
-
-    fn post(&self, dataflow: &str, body: &str, kind: &str) -> Result<Duration> {
-        let began = Instant::now();
-        let path = format!("{}/v1/{dataflow}/events", self.address);
-        let mut response = self.agent.post(path).header("content-type", kind).send(body)?;
-        let text = response.body_mut().read_to_string()?;
-        if response.status() == 200 { Ok(began.elapsed()) } else { Err(text.into()) }
-    }
-
-    /// The sum and the count of a histogram.
-    fn seconds(&self, name: &str) -> Result<(f64, f64)> {
-        let (_, text) = self.get("/metrics")?;
-        let value = |ending: &str| {
-            let start = format!("retally_{name}_seconds_{ending} ");
-            text.lines().find_map(|line| line.strip_prefix(&start)?.parse::<f64>().ok()).unwrap_or(0.0)
-        };
-        Ok((value("sum"), value("count")))
-    }
-
-    fn rss(&self) -> f64 {
-        machine::status_bytes_of(&self.child.id().to_string(), "VmRSS") as f64
-    }
-
-    fn end(mut self, signal: Signal) -> Result<()> {
-        kill(Pid::from_raw(i32::try_from(self.child.id())?), signal)?;
-        self.child.wait()?;
-        Ok(())
-    }
-}
-
 /// Runs the bench.
 pub fn main(options: &ServeOptions) -> Result<()> {
     let (common, dataflow) = (&options.common, options.input.dataflow);
@@ -125,7 +53,7 @@ pub fn main(options: &ServeOptions) -> Result<()> {
     let state = folder.path().join("state");
     let line = || sized(Line::new("serve", dataflow.name()), &workload).with("workers", options.workers);
 
-    let service = Service::start(&state, dataflow.name(), options.workers)?;
+    let service = Service::start(&state, dataflow.name(), options.workers, &[])?;
     service.until("/readyz")?;
     let began = Instant::now();
     let mut arguments = vec!["feed".to_string(), dataflow.name().into(), "--server".into(), service.address.clone(), "--quiet".into()];
@@ -193,7 +121,7 @@ pub fn main(options: &ServeOptions) -> Result<()> {
     }
     service.end(Signal::SIGKILL)?;
 
-    let service = Service::start(&state, dataflow.name(), options.workers)?;
+    let service = Service::start(&state, dataflow.name(), options.workers, &[])?;
     let reads_s = service.until(&format!("/v1/{}/tables", dataflow.name()))?;
     let ready_s = service.until("/readyz")?;
     line()

@@ -132,6 +132,13 @@ impl Workload {
         Ok(lines)
     }
 
+    /// The lines of its events, in their order.
+    pub fn lines(&self) -> Result<Vec<String>> {
+        let path = self.folder.join(self.events_name());
+        let text = fs::read_to_string(&path).map_err(|error| format!("could not read {path:?}: {error}"))?;
+        Ok(text.lines().skip(usize::from(self.is_csv())).map(String::from).collect())
+    }
+
     /// A batch of lines.
     pub fn lines_batch(&self, lines: &[String]) -> Batch {
         let bytes = lines.join("\n").into_bytes();
