@@ -13,10 +13,10 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
 /// How long work that stops by itself is awaited.
 const GRACE: Duration = Duration::from_secs(2);
@@ -74,6 +74,12 @@ impl State {
         self.next += 1;
         self.next
     }
+}
+
+/// A file that may not grow any more is an error of whoever writes it from now on, and not the end of the process.
+pub fn outlive_full_files() {
+    // Where that can't be, it is as it was.
+    signal_hook::flag::register(SIGXFSZ, Arc::default()).ok();
 }
 
 /// Listens to signals from now on. `tell` is called when one has ended the process, before it exits.

@@ -19,6 +19,7 @@ pub mod points;
 pub mod registry;
 pub mod serve;
 pub mod shown;
+pub mod silence;
 pub mod sinks;
 pub mod sources;
 pub mod staged;

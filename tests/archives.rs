@@ -173,6 +173,16 @@ fn two_files_of_one_name_in_a_zip_are_refused_by_it() {
     };
     place.write("twice.zip", twice(["a.csv", "b.csv"], "a.csv"));
     place.run("run online events=twice.zip --out out").fails().names(&["could not read \"twice.zip\"", "two files \"a.csv\""]);
+    // Of two zips one after the other, only the last can be found.
+    let line = |device: u32| format!("2024-03-01T08:00:00Z,{device},7,3,true\n").into_bytes();
+    let (first, second) = (zip(&[("a.csv", line(1))]), zip(&[("b.csv", line(2))]));
+    place.write("chained.zip", [first, second.clone()].concat());
+    place.run("run online events=chained.zip --out out").fails().names(&["could not read \"chained.zip\"", "another zip stands before it"]);
+    place.run("check online events=chained.zip").fails().names(&["another zip stands before it"]);
+    // A program that unpacks itself is read.
+    place.write("program.zip", [b"#!/bin/sh\nexit 0\n".to_vec(), second].concat());
+    let summary = place.run("run online events=program.zip --out program").succeeds().stderr;
+    assert!(summary.contains("1 record,"), "{summary}");
     assert!(!place.has("out"));
     place.write("notes.zip", twice(["a.md", "b.md"], "a.md"));
     place.run("run online events=notes.zip --out out").succeeds();

@@ -496,3 +496,20 @@ fn the_page_of_points_shows_what_is_answered() {
     let shown = format!("$ retally {asked}\nerror: {}\nhint: {}\n", failure.error, failure.hint.unwrap());
     assert!(readme.contains(&shown), "README.md does not show\n{shown}");
 }
+
+/// Whoever says how long a server may be silent waits no longer for any.
+#[test]
+fn a_server_that_is_silent_is_given_up_as_soon_as_was_said() {
+    let place = Place::new();
+    place.run("generate sensors --out in --sensors 1 --days 1").succeeds();
+    // It takes connections, and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let run = format!("run sensors data=in/data.csv --points http://{address}/write --quiet --network-timeout");
+    let began = Instant::now();
+    place.run(&format!("{run} 1s")).fails().names(&["gave no answer"]);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(30), "it would have been a minute: {took:?}");
+    place.run(&format!("{run} soon")).fails_in_the_parser();
+    drop(silent);
+}

@@ -54,6 +54,7 @@ pub enum ChartError {
         /// The file, or the directory.
         path: PathBuf,
         /// What went wrong.
+        #[source]
         cause: io::Error,
     },
 }

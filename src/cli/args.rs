@@ -205,7 +205,7 @@ fn serve() -> Command {
                 .help("Delete at first whatever a database of --out has that does not follow from the state"),
         )
         .arg(
-            flag("network-timeout", "DURATION", "Take a database server for gone that gives no sign of life for so long [default: 1m]")
+            flag("network-timeout", "DURATION", "Take a server for gone that gives no sign of life for so long [default: 1m for databases and points, 30s for buckets and the web, tried again]")
                 .value_parser(values::network_timeout),
         )
         .arg(flag("webhook-secret-file", "FILE", "Sign what webhooks are sent with the secret in this file"))
@@ -545,7 +545,7 @@ fn run(dataflow: &dyn Dataflow) -> Command {
                 .help("Delete from a database whatever is not in this input, however much that is"),
         )
         .arg(
-            flag("network-timeout", "DURATION", "Give up a database server that gives no sign of life for so long; one that works may go on [default: 1m]")
+            flag("network-timeout", "DURATION", "Give up a server that gives no sign of life for so long; a database that works may go on [default: 1m for databases and points, 30s for buckets and the web, tried again]")
                 .value_parser(values::network_timeout),
         )
         .args(reading())

@@ -5,9 +5,10 @@
 
 use super::client::Server;
 use super::error::{CliError, say, unless_broken_pipe};
+use super::terminal;
 use crate::backoff::Backoff;
 use clap::ArgMatches;
-use std::io::{BufRead, BufReader, Write, stdout};
+use std::io::{BufRead, BufReader, Write};
 use std::time::Duration;
 
 /// The first pause before it is asked again, and the longest.
@@ -57,7 +58,8 @@ fn follow(events: impl BufRead, position: &mut Option<String>, epochs: &mut Opti
                     "reset" => lines += &format!("{{\"reset\":true,{}\n", data.trim_start_matches('{')),
                     "progress" => {
                         let has_lines = !lines.is_empty();
-                        let written = stdout().write_all(lines.as_bytes()).and_then(|()| stdout().flush());
+                        let mut out = terminal::out();
+                        let written = out.write_all(lines.as_bytes()).and_then(|()| out.flush());
                         if written.is_err() {
                             return unless_broken_pipe(written).map(|()| false);
                         }

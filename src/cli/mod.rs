@@ -42,6 +42,7 @@ use crate::ingest::parquet::pages;
 use crate::interrupt;
 use crate::points::store::{self, StoreError};
 use crate::shown;
+use crate::silence;
 use error::CliError;
 use std::borrow::Cow;
 use std::process::ExitCode;
@@ -85,10 +86,16 @@ fn refused(error: &clap::Error) -> ExitCode {
 /// Runs the command line.
 pub fn main() -> ExitCode {
     tell_of_panics();
+    interrupt::outlive_full_files();
     let matches = match args::command().try_get_matches() {
         Ok(matches) => matches,
         Err(error) => return refused(&error),
     };
+    if let Some((_, matches)) = matches.subcommand()
+        && let Ok(Some(silence_max)) = matches.try_get_one("network-timeout")
+    {
+        silence::set(*silence_max);
+    }
     let result = match matches.subcommand() {
         Some(("run", matches)) => run::main(matches),
         Some(("check", matches)) => check::main(matches),

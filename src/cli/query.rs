@@ -5,7 +5,7 @@
 
 use super::error::{CliError, say, unless_broken_pipe};
 use super::suggest::nearest;
-use super::{show, table};
+use super::{show, table, terminal};
 use crate::points::Destination;
 use crate::points::store::Store;
 use crate::points::store::ask::{self, AskError, Question, parse_time, time_text};
@@ -15,7 +15,7 @@ use clap::ArgMatches;
 use retally_core::calendar::Calendar;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::io::{self, BufWriter, Write, stdout};
+use std::io::{self, Write, stdout};
 use std::ops::RangeInclusive;
 use std::path::Path;
 
@@ -130,7 +130,7 @@ type Points<'a> = std::iter::Take<crate::points::store::merge::Merged<'a>>;
 type Line = fn(&Question, Option<&StoredPoint>, &mut dyn Write) -> io::Result<()>;
 
 fn print(question: &Question, points: Points, line: Line) -> Result<(), CliError> {
-    let mut out = BufWriter::new(stdout().lock());
+    let mut out = terminal::out();
     let mut write = |point: Option<&StoredPoint>| match line(question, point, &mut out) {
         Ok(()) => Ok(true),
         Err(error) => unless_broken_pipe(Err(error)).map(|()| false),

@@ -3,14 +3,14 @@
 use super::asked::Asked;
 use super::client::Server;
 use super::error::{CliError, unless_broken_pipe};
-use super::{points, query, replay, show, table};
+use super::{points, query, replay, show, table, terminal};
 use crate::sinks::SinkError;
 use crate::sinks::live::read::{Question, Reader, Text};
 use crate::state::State;
 use crate::state::home::Home;
 use clap::ArgMatches;
 use retally_core::contract::Table;
-use std::io::{self, BufWriter, Read, Write, stdout};
+use std::io::{self, Read, Write, stdout};
 use std::path::Path;
 
 /// The table of refused records.
@@ -47,7 +47,7 @@ fn print(asked: &Asked<'_>, matches: &ArgMatches) -> Result<(), CliError> {
         }
         Some(format) => {
             let format = if format == "csv" { Text::Csv } else { Text::Json };
-            let mut out = BufWriter::new(stdout().lock());
+            let mut out = terminal::out();
             match rows(asked, state, format, &mut out) {
                 Err(Failed::Written(error)) => unless_broken_pipe(Err(error)),
                 Err(error) => Err(error.into()),

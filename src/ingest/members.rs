@@ -28,6 +28,8 @@ const LINKS_MAX: usize = 1 << 20;
 const HOPS_MAX: usize = 16;
 /// A path is not longer than this.
 const PATH_BYTES_MAX: u64 = 4 << 10;
+/// With this the header of a file in a zip begins.
+const FILE_HEADER: [u8; 4] = *b"PK\x03\x04";
 /// A header of a zip's directory begins with this, and has so many bytes before the name.
 const DIRECTORY_HEADER: (&[u8], usize) = (b"PK\x01\x02", 46);
 
@@ -74,8 +76,16 @@ pub(super) fn zip_cuts(file: impl Read + Seek) -> io::Result<Vec<u64>> {
         }
         bytes += archive.by_index_raw(index)?.compressed_size();
     }
-    let directory = archive.central_directory_start();
+    let (directory, offset) = (archive.central_directory_start(), archive.offset());
     let mut reader = archive.into_inner();
+    if offset > 0 {
+        let mut begins = [0; FILE_HEADER.len()];
+        reader.rewind()?;
+        // What else may stand before a zip is a program that unpacks it.
+        if reader.read_exact(&mut begins).is_ok() && begins == FILE_HEADER {
+            return Err(wrong("another zip stands before it, whose files would not be read: give them apart".into()));
+        }
+    }
     reader.seek(SeekFrom::Start(directory))?;
     check_names(reader)?;
     Ok(cuts)

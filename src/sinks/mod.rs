@@ -173,6 +173,7 @@ pub enum SinkError {
         /// The directory.
         path: PathBuf,
         /// What went wrong.
+        #[source]
         cause: io::Error,
     },
     /// A table could not be written, for lack of space or permission. Nothing is left of it.
@@ -181,6 +182,7 @@ pub enum SinkError {
         /// The file that it was to become.
         path: PathBuf,
         /// What went wrong.
+        #[source]
         cause: io::Error,
     },
     /// A table that was written could not be read again.
@@ -189,6 +191,7 @@ pub enum SinkError {
         /// Its file.
         path: PathBuf,
         /// What went wrong.
+        #[source]
         cause: io::Error,
     },
     /// A complete table could not be given its name. Tables before it in the list are new, those from it on are old; `retally.json` names

@@ -4,7 +4,8 @@
 //! `AWS_REGION`, `AWS_ENDPOINT_URL`, `AWS_SKIP_SIGNATURE` and the others of `object_store`. A machine in Amazon's cloud needs none.
 
 use super::listing::{Connector, Unnamed};
-use super::{CONNECT_MAX, SILENCE_MAX, causes, runtime};
+use super::{CONNECT_MAX, SILENCE, causes, runtime};
+use crate::silence::silence_max;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
@@ -88,10 +89,10 @@ fn check_endpoints() -> io::Result<()> {
 /// The environment's settings, over ours.
 fn configured(name: &str, tries: Tries) -> AmazonS3Builder {
     // A response may take as long as its reader does; silence may not.
-    let client = ClientOptions::new().with_timeout_disabled().with_connect_timeout(CONNECT_MAX).with_read_timeout(SILENCE_MAX);
+    let client = ClientOptions::new().with_timeout_disabled().with_connect_timeout(CONNECT_MAX).with_read_timeout(silence_max(SILENCE));
     let backoff = BackoffConfig { init_backoff: Duration::from_millis(100), max_backoff: Duration::from_secs(5), base: 2.0 };
     let max_retries = if tries == Tries::Many { RETRIES_MAX } else { 0 };
-    let retry = RetryConfig { backoff, max_retries, retry_timeout: RETRY_MAX };
+    let retry = RetryConfig { backoff, max_retries, retry_timeout: silence_max(RETRY_MAX) };
     let mut builder = AmazonS3Builder::new().with_client_options(client).with_retry(retry).with_http_connector(Connector);
     for (name, value) in std::env::vars() {
         if !name.starts_with("AWS_") {

@@ -28,7 +28,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 /// A server that does not go on for this long has failed.
-const SILENCE_MAX: Duration = Duration::from_secs(30);
+const SILENCE: Duration = Duration::from_secs(30);
 /// To connect may take this long.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// The threads that speak with servers.

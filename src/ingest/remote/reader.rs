@@ -4,8 +4,9 @@
 //! more than was asked for asks again, for a range twice as long.
 
 use super::bucket::{self, explained};
-use super::{CONNECT_MAX, Remote, SILENCE_MAX, causes, runtime};
+use super::{CONNECT_MAX, Remote, SILENCE, causes, runtime};
 use crate::ingest::version::Changed;
+use crate::silence::silence_max;
 use bytes::{Buf, Bytes};
 use futures_util::TryStreamExt;
 use object_store::{Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt};
@@ -273,7 +274,7 @@ fn changed(planned: &Known, now: &Known) -> io::Error {
 
 async fn fetch_web(url: &Url, ask: &Ask, pieces: &Sender<io::Result<Bytes>>, ready: &Ready) -> io::Result<()> {
     static CLIENT: LazyLock<reqwest::Result<Client>> =
-        LazyLock::new(|| Client::builder().connect_timeout(CONNECT_MAX).read_timeout(SILENCE_MAX).build());
+        LazyLock::new(|| Client::builder().connect_timeout(CONNECT_MAX).read_timeout(silence_max(SILENCE)).build());
     let failed = |error: reqwest::Error| io::Error::other(causes(&error.without_url()));
     let client = CLIENT.as_ref().map_err(|error| io::Error::other(causes(error)))?;
     let response = client.get(url.clone()).send().await.map_err(failed)?;

@@ -22,6 +22,7 @@ use super::queue::{self, Drain, Queued};
 use super::{Dropped, PointsError};
 use crate::client;
 use crate::shown::{self, HIDDEN};
+use crate::silence::silence_max;
 use answer::Verdict;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -68,9 +69,9 @@ impl Default for Patience {
     fn default() -> Patience {
         Patience {
             connect: Duration::from_secs(10),
-            answer: Duration::from_secs(60),
-            first_limit: Duration::from_secs(30),
-            limit: Duration::from_secs(300),
+            answer: silence_max(Duration::from_secs(60)),
+            first_limit: silence_max(Duration::from_secs(30)),
+            limit: silence_max(Duration::from_secs(300)),
             pause: Duration::from_millis(100),
             pause_max: Duration::from_secs(10),
         }
