@@ -4,6 +4,10 @@ use crate::processes::hosts;
 use crate::support::packed::gzip;
 use crate::support::program::{Place, Started};
 use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
 
 const S0: &str = "{\"time\":1700000000,\"tick\":0,\"battery\":0.9,\"tick_interval\":0.5}\n";
 
@@ -241,6 +245,83 @@ fn a_run_that_fails_leaves_the_points_of_the_one_before() {
     drop(other);
     place.run("run brushing datasets=t --out out").succeeds();
     assert_eq!(place.files("out"), before);
+}
+
+/// Whether a process has a file of this name open, by what Linux says of it.
+fn has_open(id: u32, name: &str) -> bool {
+    let Ok(files) = fs::read_dir(format!("/proc/{id}/fd")) else { return false };
+    files.flatten().any(|file| fs::read_link(file.path()).is_ok_and(|path| path.ends_with(name)))
+}
+
+/// Starts a run of two datasets, and holds it: the settings of the first one come from a pipe, and it has begun to read its `held.csv`. The
+/// second one's `later.csv` has not been opened yet. The run goes on when the pipe is dropped.
+fn held(place: &Place) -> (Started, File) {
+    let lines: String = (0..60_000).map(|tick| format!("{tick},1,0.5\n")).collect();
+    place.write("held.csv", &lines);
+    place.write("later.csv", &lines);
+    place.write("settings.jsonlines", S0);
+    let job = |id: &str, settings: &str| {
+        format!("{{\"job_id\":\"{id}\",\"toothbrush_id\":\"t\",\"brushing\":\"{id}.csv\",\"settings\":\"{settings}\"}}\n")
+    };
+    place.write("jobs.jsonl", job("held", "pipe") + &job("later", "settings.jsonlines"));
+    assert!(Command::new("mkfifo").arg(place.path("pipe")).status().unwrap().success());
+    // To open one for both does not wait for another process.
+    let mut pipe = File::options().read(true).write(true).open(place.path("pipe")).unwrap();
+    pipe.write_all(S0.as_bytes()).unwrap();
+    let mut run = place.start("run brushing datasets=jobs.jsonl --out out -w 1");
+    let id = run.id();
+    run.until("it reads", || has_open(id, "held.csv"));
+    (run, pipe)
+}
+
+#[test]
+fn a_file_of_a_dataset_that_changes_fails_the_run() {
+    let place = Place::new();
+    let (run, pipe) = held(&place);
+    drop(pipe);
+    run.finish().succeeds();
+    assert_eq!(place.read("out/brushing_jobs.csv").matches(",0,60000,1,0,").count(), 2);
+    let bytes = fs::metadata(place.path("held.csv")).unwrap().len();
+    let cut = |path: &Path| File::options().write(true).open(path).unwrap().set_len(30_000).unwrap();
+    let append = |path: &Path| File::options().append(true).open(path).unwrap().write_all(b"60000,1,0.5\n").unwrap();
+    let replace = |path: &Path| {
+        fs::copy(path, path.with_extension("new")).unwrap();
+        fs::rename(path.with_extension("new"), path).unwrap();
+    };
+    let remove = |path: &Path| fs::remove_file(path).unwrap();
+    let changes: [(&str, &str, &dyn Fn(&Path), String); 6] = [
+        ("held.csv", "could not read \"held.csv\" after byte ", &cut, ", and is 30000 bytes of ".into()),
+        ("held.csv", "could not read \"held.csv\" after byte ", &append, format!(", and is {} bytes of ", bytes + 12)),
+        ("later.csv", "could not open \"later.csv\": ", &cut, ", and is 30000 bytes of ".into()),
+        ("later.csv", "could not open \"later.csv\": ", &append, format!(", and is {} bytes of ", bytes + 12)),
+        ("later.csv", "could not open \"later.csv\": ", &replace, format!(", and is {bytes} bytes of ")),
+        ("later.csv", "could not open \"later.csv\": ", &remove, ", and is missing".into()),
+    ];
+    for (name, tried, change, found) in changes {
+        let place = Place::new();
+        let (run, pipe) = held(&place);
+        change(&place.path(name));
+        drop(pipe);
+        let was = format!("it changed while the run was reading: it was {bytes} bytes of ");
+        let failure = run.finish().fails().names(&[tried, &was, &found]);
+        assert!(failure.hint.is_some_and(|hint| hint.contains("give a copy of the dataset")), "{name}");
+        assert!(!place.has("out") || place.names("out").is_empty());
+    }
+}
+
+/// Of files that are named in jobs, and of what is elsewhere, other failures are those of their datasets, and tried again.
+#[test]
+fn a_file_that_is_broken_and_stays_as_it_is_fails_its_dataset_alone() {
+    let place = Place::new();
+    let packed = gzip(&"0,1,0.5\n".repeat(10_000));
+    dataset(&place, "in/b/good", "0,1,0.5\n", S0);
+    place.write("in/b/broken/brushing.csv.gz", &packed[..packed.len() / 2]);
+    place.write("in/b/broken/settings.jsonlines", S0);
+    place.write("in/b/none/settings.jsonlines", S0);
+    place.run("run brushing datasets=in --out out").succeeds();
+    let rows = place.read("out/brushing_jobs.csv");
+    let states: Vec<&str> = rows.lines().skip(1).filter_map(|row| row.split(',').nth(2)).collect();
+    assert_eq!(states, ["failed", "done", "failed"], "{rows}");
 }
 
 #[test]

@@ -340,3 +340,54 @@ fn processes_that_have_other_files_under_one_path_fail() {
     assert_eq!(failure.hint.as_deref(), Some("nothing was written; every process must have the same files under the same paths"));
     second.fails();
 }
+
+/// The files of datasets likewise: those of a folder, and those that jobs name.
+#[test]
+fn processes_that_have_other_files_of_datasets_fail() {
+    let (place, other) = (Place::new(), Place::new());
+    let both = |words: &str| {
+        hosts(&place);
+        other.write("hosts", place.read("hosts"));
+        let words = |process| format!("run brushing {words} -w 1 -n 2 -p {process} --hosts hosts");
+        let (second, first) = (other.start(&words(1)), place.start(&words(0)));
+        [first.finish(), second.finish()]
+    };
+    let (mut jobs, mut paths) = (String::new(), Vec::new());
+    let settings = "{\"time\":1700000000,\"tick\":0,\"battery\":0.9,\"tick_interval\":0.5}\n";
+    for number in 0..4 {
+        let folder = format!("in/b/{number}");
+        for name in ["brushing.csv", "settings.jsonlines"] {
+            let text = if name == "brushing.csv" { "0,1,0.5\n1,1,0.5\n" } else { settings };
+            [&place, &other].iter().for_each(|place| place.write(&format!("{folder}/{name}"), text));
+        }
+        let [brushing, settings] = ["brushing.csv", "settings.jsonlines"].map(|name| format!("{folder}/{name}"));
+        jobs += &format!("{{\"toothbrush_id\":\"b\",\"job_id\":\"{number}\",\"brushing\":\"{brushing}\",\"settings\":\"{settings}\"}}\n");
+        paths.push(brushing);
+    }
+    place.write("jobs.jsonl", jobs);
+    for words in ["datasets=in", "datasets=jobs.jsonl"] {
+        let [first, second] = both(words).map(Ran::succeeds);
+        assert!(first.stderr.contains("batch 1: 4 records, 0 late, 0 rejected, from 4 datasets ("), "{}", first.stderr);
+        assert_eq!(second.stderr, "");
+    }
+    for (text, found) in [(Some("0,1,0.5\n"), "and here 8 bytes with ends of hash "), (None, "and here missing")] {
+        for path in &paths {
+            match text {
+                Some(text) => other.write(path, text),
+                None => fs::remove_file(other.path(path)).unwrap(),
+            }
+        }
+        for words in ["datasets=in", "datasets=jobs.jsonl"] {
+            let [first, second] = both(words);
+            let parts = [
+                "could not open \"in/b/",
+                "brushing.csv\" on process 1 (127.",
+                "it is another file than that of process 0: there it is 16 bytes",
+                found,
+            ];
+            let failure = first.fails().names(&parts);
+            assert_eq!(failure.hint.as_deref(), Some("nothing was written; every process must have the same files under the same paths"));
+            second.fails().names(&["process 0 failed: could not open"]);
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! A stream of bytes as lines, in bounded memory: a line that is too long is skipped as it passes.
 
-use retally_core::split::{ByteStream, Chunk};
+use retally_core::split::{ByteStream, Chunk, StreamError};
 use std::ops::Range;
 
 /// A stream as lines.
@@ -111,7 +111,7 @@ impl Lines {
     }
 
     /// Reads on.
-    pub fn fill(&mut self) -> Result<Filled, String> {
+    pub fn fill(&mut self) -> Result<Filled, StreamError> {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
             self.searched = self.searched.saturating_sub(self.start);
@@ -143,7 +143,7 @@ mod tests {
     struct Trickle(Vec<u8>, usize, bool);
 
     impl ByteStream for Trickle {
-        fn read(&mut self, buffer: &mut [u8]) -> Result<Chunk, String> {
+        fn read(&mut self, buffer: &mut [u8]) -> Result<Chunk, StreamError> {
             self.2 = !self.2;
             if self.2 {
                 return Ok(Chunk::Wait);

@@ -33,7 +33,7 @@ pub fn look(rules: &Rules, split: &Split, dataset: &Dataset, opener: &dyn Opener
             }
             Ok(Step::More) => {}
             Ok(Step::Wait) => wait(),
-            Err(error) => return LookedAt { error: Some(error), skipped_lines: 0, more: false },
+            Err(error) => return LookedAt { error: Some(error.to_string()), skipped_lines: 0, more: false },
         }
         out.brushing.clear();
         out.settings.clear();

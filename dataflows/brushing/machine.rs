@@ -27,7 +27,7 @@ use crate::records::{Accepted, Columns, Interval, Setting, Tick, plain_tick};
 use crate::settings::{NANOSECOND_FS, Rules};
 use crate::skipped::{KEPT_LINES_MAX, Reason, Skipped, SkippedLine};
 use retally_core::points::{BATCH_POINTS, PointBatch, Values};
-use retally_core::split::ByteStream;
+use retally_core::split::{ByteStream, StreamError};
 use std::collections::VecDeque;
 
 /// A brushing line must be shorter: 128 KiB, which is also the block in which the stream is read.
@@ -102,7 +102,7 @@ pub enum Step {
 /// Why a step ends early.
 enum Pause {
     Step(Step),
-    Failed(String),
+    Failed(StreamError),
 }
 
 /// The points of a dataset: a batch for each measurement, which is to be taken when it is full.
@@ -341,7 +341,7 @@ impl Machine {
     /// Reads some blocks at most, and until a batch of `out` is full.
     ///
     /// An error names the stream that can't be read, and why; then the dataset has to be read from its start again.
-    pub fn step(&mut self, out: &mut Out) -> Result<Step, String> {
+    pub fn step(&mut self, out: &mut Out) -> Result<Step, StreamError> {
         self.blocks_left = BLOCKS_PER_STEP;
         match self.run(out) {
             Ok(outcome) => Ok(Step::Done(Box::new(outcome))),

@@ -8,6 +8,7 @@ use crate::machine::{Machine, Out, Step};
 use crate::outcome::Outcome;
 use crate::skipped::SkippedLine;
 use retally_core::points::{BATCH_POINTS, Offered, PointBatch, PointWriter, Series, Standing};
+use retally_core::split::StreamError;
 use std::sync::Arc;
 
 /// A dataset's series: of measurements `brushing` and `settings`.
@@ -45,7 +46,7 @@ pub struct ReadError {
     /// It is one of the old version.
     pub old: bool,
     /// Which, and why.
-    pub why: String,
+    pub why: StreamError,
 }
 
 /// What a step of a phase came to.
@@ -80,11 +81,11 @@ impl Reader {
     }
 
     /// Reads on. `Ok(None)`: there may be more.
-    fn read(&mut self) -> Result<Option<Step>, String> {
+    fn read(&mut self) -> Result<Option<Step>, StreamError> {
         match self.machine.step(&mut self.out) {
             Ok(Step::Done(outcome)) => self.outcome = Some(*outcome),
             Ok(step) => return Ok(Some(step)),
-            Err(why) if self.fails => self.outcome = Some(Outcome::failed(why, [0, 0])),
+            Err(StreamError::Broken(why)) if self.fails => self.outcome = Some(Outcome::failed(why, [0, 0])),
             Err(why) => return Err(why),
         }
         Ok(None)
@@ -100,7 +101,7 @@ impl Reader {
     }
 
     /// Makes sure that there is a point to be looked at, or the end. `Some`: not yet.
-    fn refill(&mut self, measurement: usize) -> Result<Option<Step>, String> {
+    fn refill(&mut self, measurement: usize) -> Result<Option<Step>, StreamError> {
         if self.time_ns(measurement).is_some() || self.outcome.is_some() {
             return Ok(None);
         }

@@ -11,6 +11,9 @@
 //! files come again, which are not read again. A version that can't be read to its end reports none, since the next attempt may read
 //! another, and is refused itself. Of a version of which nothing could be read, the report says so, and whether it replaces one that was.
 //!
+//! A delivered stream that is not what was planned ends the run: what was read of it is in points already, and another attempt would read
+//! something else.
+//!
 //! # Limits
 //! Points of an old version can be taken back one by one only as long as its streams are what they were, because they are read once more.
 //! Where they are not, and the destination can't delete a series, the points that the new version lacks remain, and a note reports it.
@@ -26,7 +29,9 @@ use differential_dataflow::AsCollection;
 use retally_core::VecStream;
 use retally_core::decode::Inputs;
 use retally_core::points::{Measurement, PointWriter, RETRY_AFTER, Series, Standing};
-use retally_core::split::{ByteStream, Chunk, Dataset, Done, Location, Opener, Rejected, Report, Split, UnreadDataset};
+use retally_core::split::{
+    ByteStream, Chunk, Dataset, Done, Location, Opener, Rejected, Report, Split, SplitError, StreamError, UnreadDataset,
+};
 use retally_core::{Collection, Epoch};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -154,6 +159,21 @@ enum Doing {
     Replace(usize),
 }
 
+/// Why the run ends.
+enum Fatal {
+    /// Points can't be written.
+    Points(String),
+    /// A stream of the first open dataset is not what was planned.
+    Changed(SplitError),
+}
+
+/// As destinations of points say it.
+impl From<String> for Fatal {
+    fn from(why: String) -> Fatal {
+        Fatal::Points(why)
+    }
+}
+
 /// A worker's datasets.
 struct Worker {
     rules: Rules,
@@ -197,7 +217,12 @@ impl Worker {
             Err(error) => {
                 self.failed = true;
                 let held = self.open.front().map(|open| open.held.clone()).or(self.unsettled.values().next().cloned());
-                self.said.extend(held.map(|held| Said { held, jobs: Vec::new(), reports: vec![Report::PointsFailed(error)] }));
+                let sequence = self.open.front().map_or(0, |open| open.split.sequence);
+                let report = match error {
+                    Fatal::Points(why) => Report::PointsFailed(why),
+                    Fatal::Changed(error) => Report::Failed { sequence, error },
+                };
+                self.said.extend(held.map(|held| Said { held, jobs: Vec::new(), reports: vec![report] }));
                 // Nothing is waited for any more: the run ends.
                 self.open.clear();
                 self.queue.clear();
@@ -207,7 +232,7 @@ impl Worker {
         }
     }
 
-    fn work(&mut self) -> Result<Activity, String> {
+    fn work(&mut self) -> Result<Activity, Fatal> {
         // Those that wait go to the back; when all do, another is begun.
         for _ in 0..OPEN_MAX {
             if self.open.len() < OPEN_MAX && self.open.iter().all(|open| open.waits) {
@@ -232,7 +257,7 @@ impl Worker {
                 Went::End(end) => {
                     self.progress();
                     if let Some(open) = self.open.pop_front() {
-                        self.end_phase(open, end);
+                        self.end_phase(open, end)?;
                     }
                     return Ok(Activity::Busy);
                 }
@@ -338,7 +363,9 @@ impl Worker {
         let Some(known) = self.known.get(&dataset.key).cloned() else { return Ok(write(Standing::Fresh)) };
         let Some(old) = known.outcome else { return Ok(write(Standing::Restored)) };
         let unchanged = known.versions.is_some() && known.versions == self.versions(&known.dataset);
-        if !taken_away && unchanged && old.status != Status::Failed && known.dataset.streams == dataset.streams {
+        // What process 0 planned may be another file, while a copy on this one is what it was.
+        let same = (&known.dataset.streams, &known.dataset.versions) == (&dataset.streams, &dataset.versions);
+        if !taken_away && unchanged && old.status != Status::Failed && same {
             return Ok(Vec::new());
         }
         if old.brushing_points + old.settings_points == 0 {
@@ -398,7 +425,8 @@ impl Worker {
         }
     }
 
-    fn end_phase(&mut self, mut open: Open, end: Result<Ending, ReadError>) {
+    /// A phase of a dataset has ended. An error ends the run; the dataset is the first open one then.
+    fn end_phase(&mut self, mut open: Open, end: Result<Ending, ReadError>) -> Result<(), Fatal> {
         let reading_old = open.doing == Doing::Retract;
         match end {
             Ok(Ending { outcome, skipped }) => {
@@ -410,16 +438,19 @@ impl Worker {
                     open.skipped = skipped;
                 }
             }
-            Err(error) if open.attempt + 1 < self.opener.attempts_max() => {
+            Err(ReadError { old: false, why: StreamError::Changed(error) }) if !reading_old => {
+                self.open.push_front(open);
+                return Err(Fatal::Changed(error));
+            }
+            Err(ReadError { why: StreamError::Broken(_), .. }) if open.attempt + 1 < self.opener.attempts_max() => {
                 open.attempt += 1;
                 let handed_over = open.phase.handed_over;
                 open.phase = self.phase(open.doing, &open.dataset, accepted_times(&open.split), open.attempt).after(handed_over);
-                drop(error);
                 self.open.push_back(open);
-                return;
+                return Ok(());
             }
             Err(error) if reading_old || error.old => {
-                open.notes.push(not_taken_back(&open.dataset.key, &error.why));
+                open.notes.push(not_taken_back(&open.dataset.key, &error.why.to_string()));
                 if !reading_old {
                     open.then = VecDeque::from([Doing::Write(Standing::Restored)]);
                 }
@@ -430,7 +461,7 @@ impl Worker {
                 }
                 let points =
                     if open.doing == Doing::Replace(0) || open.doing == Doing::Replace(1) { [0, 0] } else { open.phase.handed_over };
-                open.outcome = Some(Outcome::failed(error.why, points));
+                open.outcome = Some(Outcome::failed(error.why.to_string(), points));
                 open.skipped.clear();
                 open.then.clear();
             }
@@ -440,7 +471,7 @@ impl Worker {
             open.attempt = 0;
             open.phase = self.phase(doing, &open.dataset, accepted_times(&open.split), 0);
             self.open.push_front(open);
-            return;
+            return Ok(());
         }
         let key = &open.dataset.key;
         let old = self.known.get(key).and_then(|known| known.outcome.as_ref());
@@ -452,6 +483,7 @@ impl Worker {
         self.said.push(said(&open.held, &open.notes, rejected, done));
         let versions = open.versions.filter(|versions| self.versions(&open.dataset).as_ref() == Some(versions));
         self.end(&open.dataset, &open.split, &open.held, versions, open.outcome);
+        Ok(())
     }
 
     /// A delivery has been dealt with.
@@ -477,13 +509,13 @@ pub fn accepted_times(split: &Split) -> Accepted {
 
 /// The two streams of a dataset.
 pub fn opened(dataset: &Dataset, opener: &dyn Opener, attempt: u32) -> [Box<dyn ByteStream>; 2] {
-    let stream = |(place, location): (usize, &String)| -> Box<dyn ByteStream> {
+    let stream = |place: usize| -> Box<dyn ByteStream> {
         match &dataset.missing {
             Some(why) => Box::new(Missing(why.clone())),
-            None => opener.stream(location, dataset.names.get(place).map(String::as_str), attempt),
+            None => opener.stream(dataset, place, attempt),
         }
     };
-    let streams: Vec<_> = dataset.streams.iter().enumerate().map(stream).collect();
+    let streams: Vec<_> = (0..dataset.streams.len()).map(stream).collect();
     streams.try_into().unwrap_or_else(|_| panic!("a dataset has two streams, and these are {:?}", dataset.streams))
 }
 
@@ -491,8 +523,8 @@ pub fn opened(dataset: &Dataset, opener: &dyn Opener, attempt: u32) -> [Box<dyn 
 struct Missing(String);
 
 impl ByteStream for Missing {
-    fn read(&mut self, _buffer: &mut [u8]) -> Result<Chunk, String> {
-        Err(self.0.clone())
+    fn read(&mut self, _buffer: &mut [u8]) -> Result<Chunk, StreamError> {
+        Err(StreamError::Broken(self.0.clone()))
     }
 
     fn bytes_read(&self) -> u64 {

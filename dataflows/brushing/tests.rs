@@ -14,7 +14,7 @@ use retally_core::points::{FieldKind, Offered, PointBatch, PointWriter, Points, 
 use retally_core::publish::Outputs;
 use retally_core::row;
 use retally_core::split::{
-    ByteStream, Chunk, Dataset, Format, Late, Location, Opener, Packing, Rejected, Report, Split, SplitError, SplitReader,
+    ByteStream, Chunk, Dataset, Format, Late, Location, Opener, Packing, Rejected, Report, Split, SplitError, SplitReader, StreamError,
 };
 use retally_core::testing::Config;
 use retally_core::time::Moment;
@@ -30,6 +30,8 @@ struct Memory {
     streams: BTreeMap<String, Vec<u8>>,
     /// From the n-th read on, of all reads of a stream's attempts together, so many fail.
     fails: Option<(String, u64, u64)>,
+    /// What fails is found to be another file.
+    is_changed: bool,
     reads: Arc<Mutex<BTreeMap<String, u64>>>,
     chunk: usize,
     /// Streams of which it is not known what they were.
@@ -50,9 +52,10 @@ impl Opener for Memory {
         Err("there are no records".to_string().into())
     }
 
-    fn stream(&self, location: &str, _name: Option<&str>, attempt: u32) -> Box<dyn ByteStream> {
-        let bytes = self.streams.get(location).cloned();
-        Box::new(MemoryStream { bytes, at: 0, name: location.into(), memory: self.clone(), waits: attempt > 0 })
+    fn stream(&self, dataset: &Dataset, place: usize, attempt: u32) -> Box<dyn ByteStream> {
+        let name = dataset.streams[place].clone();
+        let bytes = self.streams.get(&name).cloned();
+        Box::new(MemoryStream { bytes, at: 0, name, memory: self.clone(), waits: attempt > 0 })
     }
 
     fn attempts_max(&self) -> u32 {
@@ -65,7 +68,7 @@ impl Opener for Memory {
 }
 
 impl ByteStream for MemoryStream {
-    fn read(&mut self, buffer: &mut [u8]) -> Result<Chunk, String> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<Chunk, StreamError> {
         if std::mem::take(&mut self.waits) {
             return Ok(Chunk::Wait);
         }
@@ -76,9 +79,13 @@ impl ByteStream for MemoryStream {
             && *name == self.name
             && (*from..from + count).contains(read)
         {
-            return Err(format!("could not read {name:?}: it broke off"));
+            return Err(match self.memory.is_changed {
+                true => StreamError::Changed(format!("could not read {name:?}: it changed").into()),
+                false => StreamError::Broken(format!("could not read {name:?}: it broke off")),
+            });
         }
-        let bytes = self.bytes.as_ref().ok_or_else(|| format!("could not open {:?}: it is not there", self.name))?;
+        let missing = || StreamError::Broken(format!("could not open {:?}: it is not there", self.name));
+        let bytes = self.bytes.as_ref().ok_or_else(missing)?;
         let length = bytes.len().saturating_sub(self.at).min(self.memory.chunk.max(1)).min(buffer.len());
         if length == 0 {
             return Ok(Chunk::End);
@@ -181,6 +188,8 @@ struct Ran {
     rejected: Vec<(String, u64, String, String)>,
     /// How many there are.
     rejected_count: u64,
+    /// Why the run would have ended.
+    failed: Vec<String>,
 }
 
 impl Ran {
@@ -266,6 +275,7 @@ fn run(config: Config, settings: &Settings, memory: &Memory, store: &Store, batc
                 ran.rejected.push((member.unwrap(), line, reason, String::from_utf8_lossy(&raw).into_owned()));
             }
             Report::Done(done) => ran.rejected_count += done.rejected,
+            Report::Failed { error, .. } => ran.failed.push(error.message),
             Report::Progress { .. } => {}
             other => panic!("{other:?}"),
         }
@@ -544,6 +554,42 @@ fn a_stream_that_fails_anywhere_is_tried_again_and_nothing_is_written_twice() {
         }
     }
     assert!(failed > 20, "the fault is not met: {failed}");
+}
+
+/// Another attempt would read something else than what was planned.
+#[test]
+fn a_stream_that_is_not_what_was_planned_ends_the_run_and_is_not_tried_again() {
+    let brushing: String = (0..30).map(|tick| format!("{tick},1,0.5\n")).collect();
+    let memory = Memory { chunk: 20, is_changed: true, ..memory(&[("x", &brushing, S0), ("y", &brushing, S0)]) };
+    let later = Delivery { key: ["t", "e"], ..delivered("y") };
+    let batches = [vec![delivered("x"), later], vec![]];
+    for stream in ["x/brushing", "x/settings"] {
+        for read in 1..3 {
+            let fails = Some((stream.to_string(), read, 1));
+            let memory = Memory { fails, reads: Arc::default(), ..memory.clone() };
+            let ran = run(Config::default(), &defaults(), &memory, &Store::default(), &batches);
+            assert_eq!(ran.failed, [format!("could not read {stream:?}: it changed")], "{read}");
+            assert_eq!(memory.reads.lock().unwrap()[stream], read, "it was tried again");
+            assert!(ran.jobs().is_empty() && ran.notes.is_empty(), "{:?}", ran.jobs());
+        }
+    }
+}
+
+/// What the old version's points were is not known any more. The new one is read all the same.
+#[test]
+fn an_old_version_that_is_not_what_it_was_is_a_note() {
+    let memory = memory(&[("x", "0,1,0.5\n1,1,0.5\n", S0), ("y", "0,1,0.5\n2,1,0.5\n", S0)]);
+    // Read to its end once, and met when it is read again.
+    let reads = |memory: &Memory| memory.reads.lock().unwrap()["x/brushing"];
+    let batches = [vec![delivered("x")], vec![delivered("y")], vec![]];
+    run(Config::default(), &defaults(), &memory, &Store::default(), &batches[..1]);
+    let met = reads(&memory) + 1;
+    let memory = Memory { fails: Some(("x/brushing".into(), met, 1)), is_changed: true, reads: Arc::default(), ..memory };
+    let ran = run(Config::default(), &defaults(), &memory, &Store::default(), &batches);
+    assert!(ran.failed.is_empty(), "{:?}", ran.failed);
+    assert_eq!(reads(&memory), met, "it was tried again");
+    assert_eq!(ran.notes, ["points of dataset \"t/d\" as it was before may remain: could not read \"x/brushing\": it changed"]);
+    assert_eq!(ran.jobs()[0][2], "done");
 }
 
 #[test]

@@ -157,12 +157,14 @@ pub struct FileVersion {
 }
 
 /// A dataset to be read, or to be taken away.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dataset {
     /// What identifies it, as its input declares.
     pub key: Vec<String>,
     /// Where its streams are, in the order in which its input declares them: paths or URLs, for [`Opener::stream`].
     pub streams: Vec<String>,
+    /// What its streams were when the batch was planned, where they are files of a file system and were there.
+    pub versions: Vec<Option<FileVersion>>,
     /// The same whenever the same dataset comes again: its worker knows what it was.
     pub route: u64,
     /// What its streams were called when it was delivered, where that is not where they are.
@@ -172,9 +174,9 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// A dataset whose streams are where they were delivered.
+    /// A dataset whose streams are where they were delivered. What they are is not known yet.
     pub fn new(key: Vec<String>, streams: Vec<String>) -> Dataset {
-        Dataset { key, streams, route: 0, names: Vec::new(), missing: None }
+        Dataset { key, streams, versions: Vec::new(), route: 0, names: Vec::new(), missing: None }
     }
 }
 
@@ -350,9 +352,9 @@ pub trait Opener {
     /// Says that `split` will be opened soon: what is far away can be asked for.
     fn announce(&self, _split: &Split) {}
 
-    /// A stream of a dataset, unpacked and as UTF-8; errors call it by the name, where there is one. Whatever is wrong with it shows when
-    /// it is read. The first attempt has number 0; later ones give nothing for a while first, longer each time.
-    fn stream(&self, location: &str, name: Option<&str>, attempt: u32) -> Box<dyn ByteStream>;
+    /// The stream of a dataset at this place of its list, unpacked and as UTF-8; errors call it by its name, where there is one. Whatever
+    /// is wrong with it shows when it is read. The first attempt has number 0; later ones give nothing for a while first, longer each time.
+    fn stream(&self, dataset: &Dataset, place: usize, attempt: u32) -> Box<dyn ByteStream>;
 
     /// How often a dataset is tried before it has failed.
     fn attempts_max(&self) -> u32;
@@ -364,13 +366,31 @@ pub trait Opener {
 /// The bytes of a stream, from its beginning. Reading does not wait long.
 pub trait ByteStream {
     /// Reads into a buffer, which has room for one byte at least.
-    ///
-    /// An error text says what was tried, on what, and why it failed.
-    fn read(&mut self, buffer: &mut [u8]) -> Result<Chunk, String>;
+    fn read(&mut self, buffer: &mut [u8]) -> Result<Chunk, StreamError>;
 
     /// How many bytes have been read, packed as they are, for progress.
     fn bytes_read(&self) -> u64;
 }
+
+/// Why a stream can't be read: what was tried, on what, and why it failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StreamError {
+    /// It can't be opened, or broke off. Another attempt may read it.
+    Broken(String),
+    /// It is not what was planned: no attempt would read that, and the run ends.
+    Changed(SplitError),
+}
+
+impl std::fmt::Display for StreamError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StreamError::Broken(why) => f.write_str(why),
+            StreamError::Changed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StreamError {}
 
 /// What comes from a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! A file to be read, wherever it is.
 
 use super::remote::{Place, Ready, RemoteReader, place};
-use super::version::Guard;
+use super::version::{Changed, Guard};
 use retally_core::split::{SourceFile, Version};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -93,7 +93,7 @@ fn open(location: &str, from: u64, until: Option<u64>, planned: Option<&Version>
             let guard = Guard::new(&file)?;
             match (planned, &guard) {
                 (Some(Version::File(planned)), Some(guard)) => guard.check_planned(planned)?,
-                (Some(_), None) => return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no file any more")),
+                (Some(Version::File(planned)), None) => return Err(Changed::between(planned, "no regular file").into()),
                 _ => {}
             }
             Ok(InputFile::Local(LocalFile { file, guard }))

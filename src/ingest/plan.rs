@@ -25,6 +25,7 @@ use super::quotes::must_be_whole;
 use super::read::FileOpener;
 use super::streams;
 use super::unpack::unpacked;
+use super::version::Changed;
 use super::within::Within;
 use crate::shown;
 use retally_core::Epoch;
@@ -188,11 +189,25 @@ impl Plan {
         self.splits.iter_mut().for_each(|split| split.shape = shapes.get(split.input).cloned().flatten());
     }
 
+    /// A dataset with what its streams are now. Their bytes are some of the batch's.
+    fn dataset(&mut self, mut dataset: Dataset) -> Location {
+        dataset.versions = dataset.streams.iter().map(|stream| streams::file(stream)).collect();
+        self.bytes += dataset.versions.iter().flatten().map(|version| version.bytes).sum::<u64>();
+        Location::Dataset(dataset)
+    }
+
     /// Keeps of each file what other processes, which may have copies, can tell it by. A run of one process does without.
     pub fn identify_for_others(&mut self) -> Result<(), IngestError> {
         let mut last: Option<(Arc<SourceFile>, Arc<SourceFile>)> = None;
         for split in &mut self.splits {
-            let Location::File(file) = &mut split.location else { continue };
+            let file = match &mut split.location {
+                Location::File(file) => file,
+                Location::Dataset(dataset) => {
+                    identify_dataset(dataset)?;
+                    continue;
+                }
+                Location::Stream { .. } | Location::Inline(_) | Location::Refused(_) => continue,
+            };
             let identified = match &last {
                 Some((before, after)) if Arc::ptr_eq(before, file) => Arc::clone(after),
                 _ => Arc::new(identified(file)?),
@@ -202,6 +217,20 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+fn identify_dataset(dataset: &mut Dataset) -> Result<(), IngestError> {
+    for (location, version) in dataset.streams.iter().zip(&mut dataset.versions) {
+        let Some(planned) = version else { continue };
+        let file = SourceFile { location: location.clone(), version: Version::File(*planned) };
+        match identified(&file) {
+            Ok(SourceFile { version: Version::File(identified), .. }) => *version = Some(identified),
+            // A file that can't be read fails its dataset alone, when it is read.
+            Err(IngestError::Io { source, .. }) if Changed::of(&source).is_none() => {}
+            identified => drop(identified?),
+        }
+    }
+    Ok(())
 }
 
 fn identified(file: &SourceFile) -> Result<SourceFile, IngestError> {
@@ -266,8 +295,8 @@ pub fn plan_behind(
                 add(&mut plan, name, looked)?;
             }
             Source::Dataset { name, dataset } => {
-                plan.bytes += dataset.streams.iter().filter_map(|stream| streams::bytes(stream)).sum::<u64>();
-                add_job(&mut plan, part, name, Location::Dataset(dataset.clone()), arrival);
+                let location = plan.dataset(dataset.clone());
+                add_job(&mut plan, part, name, location, arrival);
             }
             Source::Refused { name, job } => add_job(&mut plan, part, name, Location::Refused(job.clone()), arrival),
             Source::Bytes(bytes) => {
@@ -308,10 +337,7 @@ fn add_jobs(plan: &mut Plan, part: &Part, queue: &mut dyn JobQueue, arrival: Arr
     });
     while let Some(job) = queue.next()? {
         let location = match job {
-            Ok(Job { key, streams }) => {
-                plan.bytes += streams.iter().filter_map(|stream| streams::bytes(stream)).sum::<u64>();
-                Location::Dataset(Dataset::new(key, streams))
-            }
+            Ok(Job { key, streams }) => plan.dataset(Dataset::new(key, streams)),
             Err(BadJob { line, reason, raw }) => Location::Refused(RefusedJob { line, reason, raw }),
         };
         plan.splits.push(split(part, plan.splits.len() as u64, location, arrival));

@@ -13,7 +13,7 @@ use super::unpack::{Counted, decoded, unpacked, without_bom};
 use super::version::{Guard, guarded};
 use crate::shown;
 use retally_core::contract::Input;
-use retally_core::split::{ByteStream, Format, Line, Location, Opener, Packing, RefusedJob, SecondHeader};
+use retally_core::split::{ByteStream, Dataset, Format, Line, Location, Opener, Packing, RefusedJob, SecondHeader};
 use retally_core::split::{SourceFile, Split, SplitError, SplitReader};
 use std::io::{self, Cursor, Read};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -120,8 +120,8 @@ impl Opener for FileOpener {
         }
     }
 
-    fn stream(&self, location: &str, name: Option<&str>, attempt: u32) -> Box<dyn ByteStream> {
-        streams::stream(location, name, attempt, &self.cancelled)
+    fn stream(&self, dataset: &Dataset, place: usize, attempt: u32) -> Box<dyn ByteStream> {
+        streams::stream(dataset, place, attempt, self.process.clone(), &self.cancelled)
     }
 
     fn attempts_max(&self) -> u32 {

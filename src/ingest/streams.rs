@@ -1,12 +1,13 @@
-//! The streams of datasets: files here or elsewhere, packed or not. A stream that failed is opened again after a while, longer each time.
+//! The streams of datasets: files here or elsewhere, packed or not. A stream that failed is opened again after a while, longer each time. A
+//! file that is not what was planned is not: no attempt would read that.
 
 use super::file::InputFile;
 use super::format::{self, Mark, looks_like_utf16};
 use super::remote::{self, Place, Ready, Remote};
 use super::unpack::{Counted, decoded, unpacked};
-use super::version::Guard;
+use super::version::{self, Changed, Guard};
 use crate::shown;
-use retally_core::split::{ByteStream, Chunk, Packing};
+use retally_core::split::{ByteStream, Chunk, Dataset, FileVersion, Packing, SourceFile, SplitError, StreamError, Version};
 use std::io::{self, Cursor, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,12 +20,24 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The first bytes of a stream, which may be the mark of an encoding; and behind a mark, those that show whether it is one.
 const MARK_BYTES: usize = 4;
 const MARKED_BYTES: usize = 256;
+/// What to do about a file that changes.
+const CHANGED_HINT: &str = "no table was written; give a copy of the dataset that nobody writes to";
 
-/// The stream at a path or URL, for this attempt; errors call it by the name, where there is one. It is opened when it is read.
-pub fn stream(location: &str, name: Option<&str>, attempt: u32, cancelled: &Arc<AtomicBool>) -> Box<dyn ByteStream> {
+/// The stream of a dataset at this place of its list, for this attempt. It is opened when it is read. An error calls it by its name, where
+/// there is one; where it is another file than that of process 0, with this process, where there are several.
+pub fn stream(
+    dataset: &Dataset,
+    place: usize,
+    attempt: u32,
+    process: Option<Arc<str>>,
+    cancelled: &Arc<AtomicBool>,
+) -> Box<dyn ByteStream> {
+    let location = dataset.streams.get(place).cloned().unwrap_or_default();
     Box::new(Stream {
-        location: location.into(),
-        name: name.map_or_else(|| shown::location(location).into_owned(), String::from),
+        name: dataset.names.get(place).cloned().unwrap_or_else(|| shown::location(&location).into_owned()),
+        planned: dataset.versions.get(place).copied().flatten(),
+        location,
+        process,
         not_before: Instant::now() + pause(attempt),
         open: None,
         bytes_read: Arc::default(),
@@ -50,10 +63,10 @@ pub fn version(location: &str) -> Option<String> {
     }
 }
 
-/// The size of a stream, packed as it is, where that is known without asking a server.
-pub fn bytes(location: &str) -> Option<u64> {
+/// What a stream is, for those who open it later: a file of this machine that is there.
+pub fn file(location: &str) -> Option<FileVersion> {
     match remote::place(location).ok()? {
-        Place::Local(path) => Some(std::fs::metadata(&*path).ok()?.len()),
+        Place::Local(path) => std::fs::metadata(&*path).ok().filter(std::fs::Metadata::is_file).map(|metadata| version::seen(&metadata)),
         Place::Remote(_) | Place::Unknown => None,
     }
 }
@@ -106,8 +119,11 @@ fn retried(mut read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     }
 }
 
-fn open(location: &str, bytes_read: &Arc<AtomicU64>) -> io::Result<Open> {
-    let source = InputFile::open(location)?;
+fn open(location: &str, planned: Option<FileVersion>, bytes_read: &Arc<AtomicU64>) -> io::Result<Open> {
+    let source = match planned {
+        Some(planned) => open_planned(location, planned)?,
+        None => InputFile::open(location)?,
+    };
     // What a web server wants to be told stands behind the name.
     let name = if location.contains("://") { location.split(['?', '#']).next().unwrap_or(location) } else { location };
     let packing = match name.rsplit_once('.') {
@@ -121,27 +137,49 @@ fn open(location: &str, bytes_read: &Arc<AtomicU64>) -> io::Result<Open> {
     Ok(Open { stream: unpacked(Counted { stream: source, read: Arc::clone(bytes_read) }, packing)?, ready, guard, is_new: true })
 }
 
+fn open_planned(location: &str, planned: FileVersion) -> io::Result<InputFile> {
+    let file = SourceFile { location: location.into(), version: Version::File(planned) };
+    InputFile::open_planned(&file, 0, None).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Changed::between(&planned, "missing").into(),
+        _ => error,
+    })
+}
+
 struct Stream {
     location: String,
     name: String,
+    planned: Option<FileVersion>,
+    process: Option<Arc<str>>,
     not_before: Instant,
     open: Option<Open>,
     bytes_read: Arc<AtomicU64>,
     cancelled: Arc<AtomicBool>,
 }
 
+impl Stream {
+    /// The error of this stream, of which `what` was tried.
+    fn failed(&self, what: &str, behind: &str, error: &io::Error) -> StreamError {
+        let name = &self.name;
+        let Some(changed) = Changed::of(error) else { return StreamError::Broken(format!("could not {what} {name:?}{behind}: {error}")) };
+        let process = self.process.as_ref().map_or(String::new(), |process| format!(" on {process}"));
+        let hint = if matches!(changed, Changed::Since { .. }) { CHANGED_HINT } else { changed.hint() };
+        let message = format!("could not {what} {name:?}{process}{behind}: {error}");
+        StreamError::Changed(SplitError { message, hint: Some(hint.into()) })
+    }
+}
+
 impl ByteStream for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> Result<Chunk, String> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<Chunk, StreamError> {
         if self.cancelled.load(Ordering::Relaxed) {
             return Ok(Chunk::End);
         }
         let open = match &mut self.open {
             Some(open) => open,
             None if Instant::now() < self.not_before => return Ok(Chunk::Wait),
-            None => {
-                let opened = open(&self.location, &self.bytes_read);
-                self.open.insert(opened.map_err(|error| could_not_open(&self.name, &error))?)
-            }
+            None => match open(&self.location, self.planned, &self.bytes_read) {
+                Ok(opened) => self.open.insert(opened),
+                Err(error) => return Err(self.failed("open", "", &error)),
+            },
         };
         if open.ready.as_ref().is_some_and(|ready| !ready.is_ready()) {
             return Ok(Chunk::Wait);
@@ -156,7 +194,7 @@ impl ByteStream for Stream {
             Ok(bytes) => Ok(Chunk::Bytes(bytes)),
             Err(error) => {
                 let at = self.bytes_read.load(Ordering::Relaxed);
-                Err(format!("could not read {:?} after byte {at}: {error}", self.name))
+                Err(self.failed("read", &format!(" after byte {at}"), &error))
             }
         }
     }
@@ -171,15 +209,29 @@ mod tests {
     use super::*;
     use std::io::Write;
 
+    /// A stream that was not planned.
+    fn stream(location: &str, attempt: u32) -> Box<dyn ByteStream> {
+        super::stream(&Dataset::new(Vec::new(), vec![location.into()]), 0, attempt, None, &Arc::default())
+    }
+
+    /// One that was planned, in a process of several.
+    fn planned(location: &str, planned: FileVersion) -> Box<dyn ByteStream> {
+        let dataset = Dataset { versions: vec![Some(planned)], ..Dataset::new(Vec::new(), vec![location.into()]) };
+        super::stream(&dataset, 0, 0, Some("process 1 (b:2102)".into()), &Arc::default())
+    }
+
     fn all(location: &str, attempt: u32) -> (Vec<u8>, Option<String>) {
-        let mut stream = stream(location, None, attempt, &Arc::default());
+        read(&mut *stream(location, attempt))
+    }
+
+    fn read(stream: &mut dyn ByteStream) -> (Vec<u8>, Option<String>) {
         let (mut bytes, mut buffer) = (Vec::new(), vec![0; 100]);
         loop {
             match stream.read(&mut buffer) {
                 Ok(Chunk::Bytes(length)) => bytes.extend_from_slice(&buffer[..length]),
                 Ok(Chunk::Wait) => std::thread::yield_now(),
                 Ok(Chunk::End) => return (bytes, None),
-                Err(error) => return (bytes, Some(error)),
+                Err(error) => return (bytes, Some(error.to_string())),
             }
         }
     }
@@ -214,7 +266,7 @@ mod tests {
         let place = folder.path().join("x.csv").display().to_string();
         for change in [&b"shorter"[..], &[b'x'; 400]] {
             std::fs::write(&place, [b'x'; 300]).unwrap();
-            let mut stream = stream(&place, None, 0, &Arc::default());
+            let mut stream = stream(&place, 0);
             assert_eq!(stream.read(&mut [0; 100]), Ok(Chunk::Bytes(100)));
             std::fs::write(&place, change).unwrap();
             let error = loop {
@@ -223,8 +275,67 @@ mod tests {
                     Err(error) => break error,
                 }
             };
-            assert!(error.contains("it changed while the run was reading: it was 300 bytes of "), "{error}");
+            let StreamError::Changed(SplitError { message, hint }) = error else { panic!("{error}") };
+            assert!(message.contains("it changed while the run was reading: it was 300 bytes of "), "{message}");
+            assert!(hint.is_some_and(|hint| hint.contains("a copy of the dataset")));
         }
+    }
+
+    /// Between planning and opening: written to, replaced by another of the same size, removed, a device in its place.
+    #[test]
+    fn a_file_that_is_not_what_was_planned_is_refused_with_both_versions() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("x.csv");
+        let location = place.display().to_string();
+        let replace = || {
+            std::fs::write(place.with_extension("new"), [b'y'; 300]).unwrap();
+            std::fs::rename(place.with_extension("new"), &place).unwrap();
+        };
+        let remove = || std::fs::remove_file(&place).unwrap();
+        let device = || {
+            remove();
+            std::os::unix::fs::symlink("/dev/null", &place).unwrap();
+        };
+        let changes: [(&dyn Fn(), &str); 4] = [
+            (&|| std::fs::write(&place, [b'x'; 400]).unwrap(), "and is 400 bytes of "),
+            (&replace, "and is 300 bytes of "),
+            (&remove, "and is missing"),
+            (&device, "and is no regular file"),
+        ];
+        for (change, found) in changes {
+            std::fs::remove_file(&place).ok();
+            std::fs::write(&place, [b'x'; 300]).unwrap();
+            let version = file(&location).unwrap();
+            assert_eq!(read(&mut *planned(&location, version)), (vec![b'x'; 300], None));
+            change();
+            let (bytes, error) = read(&mut *planned(&location, version));
+            let error = error.unwrap();
+            let begin =
+                format!("could not open {location:?} on process 1 (b:2102): it changed while the run was reading: it was 300 bytes of ");
+            assert!(bytes.is_empty() && error.starts_with(&begin) && error.contains(found), "{error}");
+        }
+        assert!(file("http://x/y").is_none() && file("/dev/null").is_none() && file(folder.path().to_str().unwrap()).is_none());
+    }
+
+    #[test]
+    fn another_file_on_another_process_is_refused_and_a_copy_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("x.csv").display().to_string();
+        std::fs::write(&place, [b'x'; 300]).unwrap();
+        let opened = Guard::new(&Arc::new(std::fs::File::open(&place).unwrap())).unwrap().unwrap();
+        let here = opened.version();
+        let elsewhere = FileVersion { seen_by: here.seen_by.wrapping_add(1), ends: Some(opened.ends().unwrap()), modified_ns: 0, ..here };
+        assert_eq!(read(&mut *planned(&place, elsewhere)), (vec![b'x'; 300], None));
+        std::fs::write(&place, [b'x'; 100]).unwrap();
+        let error = planned(&place, elsewhere).read(&mut [0]).unwrap_err();
+        let StreamError::Changed(SplitError { message, hint }) = error else { panic!("{error}") };
+        let begin =
+            format!("could not open {place:?} on process 1 (b:2102): it is another file than that of process 0: there it is 300 bytes");
+        assert!(message.starts_with(&begin) && message.contains("and here 100 bytes with ends of hash"), "{message}");
+        assert!(hint.is_some_and(|hint| hint.contains("every process must have the same files")));
+        std::fs::remove_file(&place).unwrap();
+        let error = planned(&place, elsewhere).read(&mut [0]).unwrap_err().to_string();
+        assert!(error.starts_with(&begin) && error.ends_with("and here missing"), "{error}");
     }
 
     #[test]
@@ -246,13 +357,14 @@ mod tests {
             std::fs::write(place("other.csv"), other).unwrap();
             assert_eq!(all(&place("other.csv"), 0), (other.into(), None));
         }
-        let error = stream(&place("none.csv"), Some("given/none.csv"), 0, &Arc::default()).read(&mut [0]).unwrap_err();
+        let named = Dataset { names: vec!["given/none.csv".into()], ..Dataset::new(Vec::new(), vec![place("none.csv")]) };
+        let error = super::stream(&named, 0, 0, None, &Arc::default()).read(&mut [0]).unwrap_err().to_string();
         assert!(error.starts_with("could not open \"given/none.csv\": "), "{error}");
     }
 
     #[test]
     fn a_later_attempt_waits() {
-        let mut stream = stream("/dev/null", None, 3, &Arc::default());
+        let mut stream = stream("/dev/null", 3);
         assert_eq!(stream.read(&mut [0]), Ok(Chunk::Wait));
     }
 

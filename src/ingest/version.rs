@@ -1,10 +1,11 @@
 //! What tells a file from another one at the same place: what is read must be what was planned.
 //!
 //! A file that is cut off, written to, or replaced while a run reads it would be counted in part, and nobody would notice. So whoever plans
-//! a batch keeps what each file was, and readers compare: when they open it, and when they have read their part.
+//! a batch keeps what each file was, those of datasets too, and readers compare: when they open it, and when they have read their part.
 //!
 //! # Limits
-//! A file of the same size, time and inode is taken to be the same. Another process may read a copy: there, size and ends are compared.
+//! A file of the same size, time and inode is taken to be the same. Another process may read a copy: there, size and ends are compared. A
+//! file of a dataset that was not there when it was planned is read as it is found.
 
 use retally_core::split::FileVersion;
 use retally_core::time::Moment;
@@ -42,6 +43,14 @@ impl Changed {
     /// The change that an error is about.
     pub fn of(error: &io::Error) -> Option<&Changed> {
         error.get_ref()?.downcast_ref()
+    }
+
+    /// What is found instead of a file that was planned, in words.
+    pub fn between(planned: &FileVersion, found: &str) -> Changed {
+        match planned.seen_by == this_process() {
+            true => Changed::Since { planned: shown_here(planned), found: found.into() },
+            false => Changed::Elsewhere { planned: shown_elsewhere(planned), found: found.into() },
+        }
     }
 
     /// What to do about it.
@@ -97,16 +106,12 @@ impl Guard {
         if planned.seen_by == this_process() {
             return same(planned, &self.opened);
         }
-        let shown = |version: &FileVersion| match version.ends {
-            Some(ends) => format!("{} bytes with ends of hash {ends:016x}", version.bytes),
-            None => format!("{} bytes", version.bytes),
-        };
         let ends = planned.ends.map(|_| self.ends()).transpose()?;
         let found = FileVersion { ends, ..self.opened };
         if (planned.bytes, planned.ends) == (found.bytes, found.ends) {
             return Ok(());
         }
-        Err(Changed::Elsewhere { planned: shown(planned), found: shown(&found) }.into())
+        Err(Changed::between(planned, &shown_elsewhere(&found)).into())
     }
 
     /// An error where the file is not what it was when it was opened.
@@ -140,10 +145,18 @@ fn same(planned: &FileVersion, found: &FileVersion) -> io::Result<()> {
     if told(planned) == told(found) {
         return Ok(());
     }
-    let shown = |version: &FileVersion| {
-        format!("{} bytes of {} (inode {})", version.bytes, Moment(version.modified_ns.div_euclid(1_000)), version.inode)
-    };
-    Err(Changed::Since { planned: shown(planned), found: shown(found) }.into())
+    Err(Changed::between(planned, &shown_here(found)).into())
+}
+
+fn shown_here(version: &FileVersion) -> String {
+    format!("{} bytes of {} (inode {})", version.bytes, Moment(version.modified_ns.div_euclid(1_000)), version.inode)
+}
+
+fn shown_elsewhere(version: &FileVersion) -> String {
+    match version.ends {
+        Some(ends) => format!("{} bytes with ends of hash {ends:016x}", version.bytes),
+        None => format!("{} bytes", version.bytes),
+    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::ingest::batch::{self, Arrival, Batch, Body, Source};
 use crate::ingest::header::{Purpose, SeenHeaders};
 use crate::ingest::jobs::{self, BadJob, Job};
 use crate::ingest::plan::{self, Origin, Plan, is_pipe};
+use crate::ingest::version::Changed;
 use crate::ingest::{paths, streams};
 use crate::shown;
 use retally_core::condition::Condition;
@@ -128,11 +129,13 @@ impl Files {
         }
     }
 
-    /// A stream that can't be read is missing, with the reason: its dataset is failed, as it would be without a state.
+    /// A stream that can't be read is missing, with the reason: its dataset is failed, as it would be without a state. One that changes
+    /// while it is copied is an error, as it would be too.
     fn keep_stream_of_dataset(&self, location: &str) -> Result<Result<Blob, String>, StateError> {
         let mut attempt = 0;
         loop {
             match self.blobs.keep_file(location) {
+                Err(StateError::Input { path, cause }) if Changed::of(&cause).is_some() => return Err(StateError::Input { path, cause }),
                 Err(StateError::Input { cause, .. }) if cause.kind() == io::ErrorKind::NotFound || attempt + 1 >= streams::ATTEMPTS_MAX => {
                     return Ok(Err(streams::could_not_open(&shown::location(location), &cause)));
                 }

@@ -20,7 +20,7 @@ use crate::points::Nowhere;
 use crate::publish::Outputs;
 use crate::record::{Field, Fields, Raw};
 use crate::row::{self, Row, RowBatch};
-use crate::split::{ByteStream, Columns, Format, Late, Line, Location, Opener, Packing, Report, Split, SplitError, SplitReader};
+use crate::split::{ByteStream, Columns, Dataset, Format, Late, Line, Location, Opener, Packing, Report, Split, SplitError, SplitReader};
 use crate::texts::Texts;
 use crate::time::Moment;
 use crate::{Collection, Epoch};
@@ -387,8 +387,8 @@ impl Opener for Lines {
         Ok(Box::new(OneLine { line: line.to_vec(), json: split.format == Format::JsonLines, fields: input.fields }))
     }
 
-    fn stream(&self, location: &str, _name: Option<&str>, _attempt: u32) -> Box<dyn ByteStream> {
-        panic!("lines have no streams: {location}");
+    fn stream(&self, dataset: &Dataset, _place: usize, _attempt: u32) -> Box<dyn ByteStream> {
+        panic!("lines have no streams: {dataset:?}");
     }
 
     fn attempts_max(&self) -> u32 {
