@@ -137,7 +137,7 @@ pub(crate) fn is_at(file: &File, path: &Path) -> bool {
 }
 
 /// Where a path leads to, that of a file which is not there yet among them.
-fn target(path: &Path) -> io::Result<PathBuf> {
+pub(crate) fn target(path: &Path) -> io::Result<PathBuf> {
     let mut target = path.to_path_buf();
     for _ in 0..LINKS_MAX {
         match std::fs::read_link(&target) {

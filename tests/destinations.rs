@@ -231,3 +231,39 @@ fn replaced_files_keep_mode_and_link() {
     }
     assert_eq!(mode("out/online_summary.csv"), 0o604);
 }
+
+/// So do points, in the folder of the tables and elsewhere, and whichever processes write them.
+#[test]
+fn replaced_points_keep_mode_and_link() {
+    let place = Place::new();
+    for number in 0..4 {
+        place.write(&format!("{number}.csv"), format!("2024-03-01T0{number}:00:00Z,67e55044-10b1-426f-9247-bb680e5fe0c8,1\n"));
+    }
+    let run = "run sensors data=0.csv data=1.csv data=2.csv data=3.csv -w 1";
+    for (flag, file) in [("--out out", "out/points.lp"), ("--points file:p.lp", "p.lp")] {
+        let words = format!("{run} {flag}");
+        place.run(&words).succeeds();
+        let new = place.read(file);
+        assert!(new.lines().count() >= 4);
+        place.write("elsewhere/points", "old");
+        fs::remove_file(place.path(file)).unwrap();
+        symlink(place.path("elsewhere/points"), place.path(file)).unwrap();
+        for mode in [0o640, 0o604, 0o440] {
+            for processes in [1, 2] {
+                place.write("old", "old");
+                fs::set_permissions(place.path("old"), fs::Permissions::from_mode(mode)).unwrap();
+                fs::rename(place.path("old"), place.path("elsewhere/points")).unwrap();
+                if processes == 1 {
+                    place.run(&words).succeeds();
+                } else {
+                    crate::processes::run(&place, [&words, &words]).into_iter().for_each(|ran| drop(ran.succeeds()));
+                }
+                let what = format!("{file}, {mode:o}, {processes} processes");
+                assert!(fs::symlink_metadata(place.path(file)).unwrap().is_symlink(), "{what}");
+                let found = fs::metadata(place.path("elsewhere/points")).unwrap().permissions().mode() & 0o777;
+                assert_eq!((found, place.names("elsewhere")), (mode, vec!["points".to_string()]), "{what}");
+                assert_eq!(crate::brushing::sorted(&place.read("elsewhere/points")), crate::brushing::sorted(&new), "{what}");
+            }
+        }
+    }
+}

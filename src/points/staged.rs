@@ -2,7 +2,8 @@
 //!
 //! Process 0 collects the points of a run in a file beside the one that was asked for, `points.lp.partial`. It holds a lock on it, so that
 //! no other run writes to it as well, and gives it its name when the run has done all else. A run that fails removes it. So the file that
-//! was there before is the old one, or all of the new one.
+//! was there before is the old one, or all of the new one. The new file has the mode of the old one. A symbolic link stays one: what it
+//! leads to is replaced, and the partial file lies beside that.
 //!
 //! Each other process writes a part of its own beside it. File systems of several hosts do not append in turn, so no two processes write
 //! to one file. When all have written the last of their points, process 0 appends the parts. That takes them to see the same folder, which
@@ -15,23 +16,29 @@
 
 use super::{Destination, PointsError};
 use crate::interrupt::Temporary;
-use crate::staged::{beside, is_at, lock, parent};
-use std::fs::{File, OpenOptions};
+use crate::staged::{beside, is_at, lock, parent, target};
+use std::fs::{File, OpenOptions, Permissions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// How often the file is opened anew, when others have put it in its place meanwhile.
 const LOCK_TRIES_MAX: usize = 100;
 /// What stands before the number in the partial file. As a line of the protocol it is a comment.
 const MARK: &str = "# retally ";
+/// A file on its way can be written and read by its owner, whatever the mode of the one that it replaces.
+const OWNER: u32 = 0o600;
 
 /// Where the points of a run go in one process, before the processes have met.
 #[derive(Debug)]
 pub struct Staging {
     destination: Destination,
     process: usize,
+    /// Where process 0 collects points that go to a file: beside what the path leads to.
+    partial: PathBuf,
+    /// The mode of the file that is replaced.
+    mode: Option<u32>,
     /// What process 0 puts in its place.
     file: Option<StagedPoints>,
 }
@@ -40,7 +47,11 @@ pub struct Staging {
 #[derive(Debug)]
 pub struct StagedPoints {
     partial: PathBuf,
+    /// As given, and where that leads to.
     path: PathBuf,
+    target: PathBuf,
+    /// That of the file that is replaced.
+    mode: Option<u32>,
     parts: Vec<PathBuf>,
     published: bool,
     /// Its lock goes with it.
@@ -71,21 +82,24 @@ pub fn mark() -> u64 {
 impl Staging {
     /// Begins to write points, in one of so many processes.
     pub fn begin(destination: &Destination, process: usize, processes: usize) -> Result<Staging, PointsError> {
-        let mut staging = Staging { destination: destination.clone(), process, file: None };
+        let mut staging = Staging { destination: destination.clone(), process, partial: PathBuf::new(), mode: None, file: None };
         let Destination::File(path) = destination else { return Ok(staging) };
         let failed = |source: io::Error| PointsError::Open { name: path.display().to_string(), source };
         match std::fs::metadata(path) {
             Ok(found) if found.is_dir() => return Err(failed(io::ErrorKind::IsADirectory.into())),
             Ok(found) if !found.is_file() && processes > 1 => return Err(PointsError::NoFile(path.display().to_string())),
             Ok(found) if !found.is_file() => return Ok(staging),
-            _ => {}
+            Ok(found) => staging.mode = Some(found.permissions().mode()),
+            Err(_) => {}
         }
+        let target = target(path).map_err(failed)?;
+        staging.partial = beside(&target, ".partial");
         if process == 0 {
-            let partial = beside(path, ".partial");
-            let (locked, temporary) = locked(&partial).map_err(failed)?;
+            let (partial, path, mode) = (staging.partial.clone(), path.clone(), staging.mode);
+            let (locked, temporary) = locked(&partial, mode).map_err(failed)?;
             remove_parts(&partial);
-            staging.file =
-                Some(StagedPoints { partial, path: path.clone(), parts: Vec::new(), published: false, locked, _temporary: temporary });
+            let parts = Vec::new();
+            staging.file = Some(StagedPoints { partial, path, target, mode, parts, published: false, locked, _temporary: temporary });
         }
         Ok(staging)
     }
@@ -100,24 +114,28 @@ impl Staging {
 
     /// Whether this process sees what process 0 has written, where it must.
     pub fn sees(&self, mark: u64) -> bool {
-        let Destination::File(path) = &self.destination else { return true };
+        if !matches!(self.destination, Destination::File(_)) {
+            return true;
+        }
         let sought = format!("{MARK}{mark:016x}\n");
         let mut found = String::new();
         // That of a run that was killed may be long.
-        let read = File::open(beside(path, ".partial")).and_then(|file| file.take(2 * sought.len() as u64).read_to_string(&mut found));
+        let read = File::open(&self.partial).and_then(|file| file.take(2 * sought.len() as u64).read_to_string(&mut found));
         read.is_ok() && found == sought
     }
 
     /// Goes on, once the processes have met.
     pub fn meet(self, mark: u64, processes: usize) -> Staged {
-        let Staging { destination, process, file } = self;
+        let Staging { destination, process, partial, mode, file } = self;
         match (&destination, file) {
             (Destination::File(_), Some(mut file)) => {
                 file.parts = (1..processes).map(|process| part_of(&file.partial, mark, process)).collect();
                 Staged { destination: Destination::File(file.partial.clone()), file: Some(file), part: None }
             }
-            (Destination::File(path), None) if process > 0 => {
-                let part = part_of(&beside(path, ".partial"), mark, process);
+            (Destination::File(_), None) if process > 0 => {
+                let part = part_of(&partial, mark, process);
+                // Where it can't be made, whoever opens it to write says so.
+                mode.and_then(|mode| open(&part).and_then(|file| restrict(&file, mode)).ok());
                 Staged { destination: Destination::File(part.clone()), file: None, part: Some(Part(part)) }
             }
             _ => Staged { destination, file: None, part: None },
@@ -143,14 +161,24 @@ fn remove_parts(partial: &Path) {
     }
 }
 
-fn locked(partial: &Path) -> io::Result<(File, Temporary)> {
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// Nobody else reads a file on its way than may read the one of this mode that it replaces.
+fn restrict(file: &File, mode: u32) -> io::Result<()> {
+    file.set_permissions(Permissions::from_mode(mode | OWNER))
+}
+
+fn locked(partial: &Path, mode: Option<u32>) -> io::Result<(File, Temporary)> {
     if let Some(folder) = partial.parent() {
         std::fs::create_dir_all(folder)?;
     }
     for _ in 0..LOCK_TRIES_MAX {
         let (file, temporary) = Temporary::make(|| {
-            let file = OpenOptions::new().create(true).append(true).open(partial)?;
+            let file = open(partial)?;
             if lock(&file) {
+                mode.map_or(Ok(()), |mode| restrict(&file, mode))?;
                 return Ok((file, partial.to_path_buf()));
             }
             let holder = holder(&file).map(|process| format!(": process {process}")).unwrap_or_default();
@@ -190,12 +218,18 @@ impl StagedPoints {
         Ok(())
     }
 
+    /// What it is to become, as given.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Gives the file its name.
     pub fn publish(mut self) -> Result<(), PointsError> {
         let place = || {
-            std::fs::rename(&self.partial, &self.path)?;
+            self.mode.map_or(Ok(()), |mode| self.locked.set_permissions(Permissions::from_mode(mode)))?;
+            std::fs::rename(&self.partial, &self.target)?;
             // The new name is on the disk once the directory is.
-            File::open(parent(&self.path))?.sync_all()
+            File::open(parent(&self.target))?.sync_all()
         };
         place().map_err(|source| PointsError::Publish { name: self.path.display().to_string(), source })?;
         self.published = true;
@@ -289,6 +323,33 @@ mod tests {
                 assert_eq!((names(folder.path()), std::fs::read_to_string(&path).unwrap()), (vec!["points.lp".into()], "0\n1\n2\n".into()));
             }
         }
+    }
+
+    #[test]
+    fn a_replaced_file_keeps_its_mode_and_a_link_stays_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let mode = |name: &str| path(name).metadata().unwrap().permissions().mode() & 0o777;
+        std::fs::create_dir(path("elsewhere")).unwrap();
+        std::fs::write(path("elsewhere/old"), "old").unwrap();
+        std::fs::set_permissions(path("elsewhere/old"), Permissions::from_mode(0o440)).unwrap();
+        std::os::unix::fs::symlink("elsewhere/old", path("points.lp")).unwrap();
+        let destination = Destination::File(path("points.lp"));
+        let [first, second] = [0, 1].map(|process| Staging::begin(&destination, process, 2).unwrap());
+        first.show(7).unwrap();
+        assert!(second.sees(7));
+        let [mut first, second] = [first, second].map(|staging| staging.meet(7, 2));
+        write(&first.destination, 0, "0\n");
+        write(&second.destination, 1, "1\n");
+        // Nobody else reads them in the meantime.
+        assert_eq!(names(&path("elsewhere")), ["old", "old.partial", "old.partial.0000000000000007.1"]);
+        assert_eq!(["elsewhere/old.partial", "elsewhere/old.partial.0000000000000007.1"].map(mode), [0o640, 0o640]);
+        let mut file = first.file.take().unwrap();
+        file.collect().unwrap();
+        file.publish().unwrap();
+        assert!(std::fs::symlink_metadata(path("points.lp")).unwrap().is_symlink());
+        assert_eq!((names(&path("elsewhere")), mode("elsewhere/old")), (vec!["old".into()], 0o440));
+        assert_eq!(std::fs::read_to_string(path("elsewhere/old")).unwrap(), "0\n1\n");
     }
 
     #[test]
