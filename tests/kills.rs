@@ -60,8 +60,9 @@ fn kill_runs(place: &Place, out: &str, check: impl Fn(&str, [&str; 2]), whole: i
 struct InFolder<'p>(&'p Place);
 
 impl InFolder<'_> {
+    /// The tables, and points where there are some.
     fn tables(&self, folder: &str) -> Tables {
-        self.0.files(folder).into_iter().filter(|(name, _)| name.ends_with(".csv")).collect()
+        self.0.files(folder).into_iter().filter(|(name, _)| name.ends_with(".csv") || name == "points.lp").collect()
     }
 
     fn manifest(&self) -> serde_json::Value {
@@ -77,7 +78,7 @@ impl InFolder<'_> {
         let manifest = self.manifest();
         if manifest["complete"] == true {
             assert!(found == before || found == after, "{killed}: a mix that says it is none");
-            for (name, bytes) in &found {
+            for (name, bytes) in found.iter().filter(|(name, _)| name.ends_with(".csv")) {
                 assert_eq!(manifest["files"][name]["crc32"], format!("{:08x}", crc32fast::hash(bytes)), "{killed}: {name}");
             }
         }
@@ -85,7 +86,34 @@ impl InFolder<'_> {
 
     fn whole(&self, name: &str) {
         assert!(self.tables("out") == self.tables(name) && self.manifest()["complete"] == true);
-        assert!(self.0.names("out").iter().all(|name| !name.starts_with('.')), "{:?}", self.0.names("out"));
+        let is_left = |name: &String| name.starts_with('.') || name.contains(".partial");
+        assert!(!self.0.names("out").iter().any(is_left), "{:?}", self.0.names("out"));
+    }
+
+    /// Kills runs that bring `out` from some tables to others, and back again, at each of these calls in turn. Returns how many it killed.
+    fn kill_at_any_call(&self, calls: &[&str], names: [&str; 2], run: impl Fn(usize, &str) -> String) -> usize {
+        let place = self.0;
+        for (number, name) in names.into_iter().enumerate() {
+            place.run(&run(number, name)).succeeds();
+        }
+        place.run(&run(0, "out")).succeeds();
+        let mut kills = 0;
+        for calls in calls {
+            for k in 1.. {
+                let next = k % 2;
+                let code = injected::start(place, calls, "signal=KILL", k, &[], &run(next, "out")).finish().code;
+                if !place.read("trace").contains("killed by SIGKILL") {
+                    break;
+                }
+                kills += 1;
+                self.check(&format!("killed at {calls} {k}, exit code {code:?}"), [names[1 - next], names[next]]);
+                place.run(&run(next, "out")).succeeds();
+                self.whole(names[next]);
+            }
+            // Whoever was met last may not have been killed.
+            place.run(&run(0, "out")).succeeds();
+        }
+        kills
     }
 }
 
@@ -101,29 +129,34 @@ fn folders_are_old_or_new_or_say_that_they_are_a_mix() {
 fn folders_of_runs_that_end_at_any_call() {
     let place = online();
     let folder = InFolder(&place);
-    let names = ["yesterday", "today"];
     let run = |number: usize, out: &str| format!("{ONLINE}{} --out {out} --replace -w 1", ["", " events=in/late"][number]);
-    for (number, name) in names.into_iter().enumerate() {
-        place.run(&run(number, name)).succeeds();
-    }
-    place.run(&run(0, "out")).succeeds();
-    let mut kills = 0;
-    for calls in ["rename,renameat,renameat2", "fsync,fdatasync", "unlink,unlinkat,ftruncate", "write,pwrite64"] {
-        for k in 1.. {
-            let next = k % 2;
-            let code = injected::start(&place, calls, "signal=KILL", k, &[], &run(next, "out")).finish().code;
-            if !place.read("trace").contains("killed by SIGKILL") {
-                break;
-            }
-            kills += 1;
-            folder.check(&format!("killed at {calls} {k}, exit code {code:?}"), [names[1 - next], names[next]]);
-            place.run(&run(next, "out")).succeeds();
-            folder.whole(names[next]);
-        }
-        // Whoever was met last may not have been killed.
-        place.run(&run(0, "out")).succeeds();
-    }
+    let calls = ["rename,renameat,renameat2", "fsync,fdatasync", "unlink,unlinkat,ftruncate", "write,pwrite64"];
+    let kills = folder.kill_at_any_call(&calls, ["yesterday", "today"], run);
     assert!(kills > 10, "only {kills} calls were met");
+}
+
+/// Points in the folder of the tables are of the same run, or the folder says that it is a mix.
+#[test]
+fn points_are_those_of_their_tables_or_the_folder_says_that_they_may_not_be() {
+    let place = Place::new();
+    let folder = InFolder(&place);
+    for (name, seed) in [("first", 1), ("second", 2)] {
+        place.run(&format!("generate brushing --out {name} --toothbrushes 1 --datasets 2 --minutes 0.2 --seed {seed}")).succeeds();
+    }
+    let run = |number: usize, out: &str| format!("run brushing datasets={} --out {out} -w 1", ["first", "second"][number]);
+    let kills = folder.kill_at_any_call(&["rename,renameat,renameat2", "fsync,fdatasync"], ["yesterday", "today"], run);
+    assert!(kills > 10, "only {kills} calls were met");
+    let [yesterday, today] = ["yesterday", "today"].map(|name| folder.tables(name));
+    assert!(yesterday["points.lp"] != today["points.lp"]);
+    // Points alone take their name by this call, after the tables took theirs.
+    injected::start(&place, "rename", "signal=KILL", 1, &[], &run(1, "out")).finish();
+    let found = folder.tables("out");
+    assert!(found["points.lp"] == yesterday["points.lp"] && found["brushing_jobs.csv"] == today["brushing_jobs.csv"]);
+    let manifest = folder.manifest();
+    assert!(manifest["complete"] == false && manifest["pending"].as_array().unwrap().contains(&"points.lp".into()), "{manifest}");
+    let said = place.run(&run(1, "out")).succeeds().stderr;
+    assert!(said.contains("note: repaired \"out\": "), "{said}");
+    folder.whole("today");
 }
 
 /// A database has all of the old or all of the new.

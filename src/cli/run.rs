@@ -127,11 +127,12 @@ impl RunDriver {
     }
 
     /// Writes or prints what came out.
-    fn end(&mut self, ending: Ending, points: Vec<StagedPoints>) -> Result<(), CliError> {
+    fn end(&mut self, ending: Ending, mut points: Vec<StagedPoints>) -> Result<(), CliError> {
         let Ending { job, mut sinks, charts } = ending;
         let reached = Reached { dataflow: job.definition.name.into(), epoch: self.epoch, fingerprint: job.fingerprint() };
         let mut written = Vec::new();
         for (sink, deletions) in &mut sinks {
+            points = points.into_iter().filter_map(|points| sink.take_points(points)).collect();
             written.extend(sink.bring(&self.tables.all(), &reached, *deletions)?);
             // Said even when all is to be quiet: it is about what was there before.
             sink.remarks().iter().for_each(|remark| say(&format!("note: {remark}")));

@@ -2,7 +2,7 @@
 //!
 //! All tables are written and synced under temporary names first, and only then renamed one after the other. So the
 //! likely failures, a full disk above all, change nothing; and what remains between two renames is a moment, in which [`manifest`] says
-//! which tables are not to be trusted.
+//! which tables are not to be trusted. Points that belong into the directory are complete by then, and are renamed after the tables.
 //!
 //! Tables are written at the same time, each by a thread that makes its text and one that brings it to the disk. One process writes at a
 //! time: it holds a lock, `.retally.lock`, from the time that the directory is opened.
@@ -12,7 +12,8 @@ use super::manifest::{self, Manifest, Written};
 use super::{Applied, Deletions, Format, Held, Reached, Sink, SinkError};
 use crate::interrupt::{Section, Temporary};
 use crate::lock::{Lock, LockError};
-use crate::staged::{Staged, sweep};
+use crate::points::staged::StagedPoints;
+use crate::staged::{Staged, parent, sweep};
 use crate::tables::TableState;
 use retally_core::contract::Table;
 use retally_core::row::RowBatch;
@@ -36,6 +37,8 @@ pub struct Directory {
     path: PathBuf,
     format: Format,
     remarks: Vec<String>,
+    /// Those that are to be put in their places with the tables, with their names.
+    points: Vec<(String, StagedPoints)>,
     /// Given back before the folders that were created for it are looked at.
     _lock: Lock,
     _created: Created,
@@ -56,7 +59,7 @@ impl Directory {
                 Err(LockError::Io(cause)) => return Err(failed(cause)),
             };
             sweep(&path);
-            return Ok(Directory { path, format, remarks: Vec::new(), _lock: lock, _created: created });
+            return Ok(Directory { path, format, remarks: Vec::new(), points: Vec::new(), _lock: lock, _created: created });
         }
         Err(failed(io::ErrorKind::NotFound.into()))
     }
@@ -143,13 +146,26 @@ impl Sink for Directory {
         Ok(Some(Held { epoch, deviations: tables.iter().map(deviation).collect::<Result<_, _>>()? }))
     }
 
+    fn take_points(&mut self, points: StagedPoints) -> Option<StagedPoints> {
+        let name = points.path().file_name().map(|name| name.to_string_lossy().into_owned());
+        let is_here = || std::fs::canonicalize(parent(points.path())).ok() == std::fs::canonicalize(&self.path).ok();
+        match name.filter(|_| is_here()) {
+            Some(name) => {
+                self.points.push((name, points));
+                None
+            }
+            None => Some(points),
+        }
+    }
+
     fn remarks(&mut self) -> Vec<String> {
         std::mem::take(&mut self.remarks)
     }
 }
 
 impl Directory {
-    /// Writes `dir/<table>.<format>` for each table, instead of files of that name. Returns their paths.
+    /// Writes `dir/<table>.<format>` for each table, instead of files of that name, and puts the points that belong to them in
+    /// their places. Returns the paths of the tables.
     fn write(&mut self, tables: &[&TableState], reached: &Reached) -> Result<Vec<PathBuf>, SinkError> {
         let (dir, format) = (self.path.clone(), self.format);
         let name = |table: &TableState| format!("{}.{}", table.table().name, format.extension());
@@ -164,12 +180,15 @@ impl Directory {
         });
         let (staged, written): (Vec<Staged>, Vec<Written>) = staged.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
         let names: Vec<String> = tables.iter().map(|table| name(table)).collect();
-        let before = self.look(&names);
-        let during = stage_manifest(&dir, &before.replacing(names.iter()))?;
-        let after = stage_manifest(&dir, &before.replaced(names.into_iter().zip(written).collect(), reached))?;
+        let (points, files): (Vec<String>, Vec<StagedPoints>) = std::mem::take(&mut self.points).into_iter().unzip();
+        let all: Vec<String> = names.iter().chain(&points).cloned().collect();
+        let before = self.look(&all);
+        let during = stage_manifest(&dir, &before.replacing(all.iter()))?;
+        let after = stage_manifest(&dir, &before.replaced(names.into_iter().zip(written).collect(), &points, reached))?;
         let section = Section::begin();
         publish(during)?;
         let paths = staged.into_iter().map(publish).collect::<Result<_, _>>()?;
+        files.into_iter().try_for_each(StagedPoints::publish).map_err(SinkError::Points)?;
         publish(after)?;
         section.published();
         Ok(paths)

@@ -4,7 +4,13 @@
 //! with their sizes and checksums. So where nothing is pending and the sizes are right, each table is that of the run that it names; and
 //! whoever ends in between leaves a folder that says so. Tables that a run does not write stay as they are listed, or pending.
 //!
+//! Points that a run writes into the folder (`points.lp`) take their name in between, and are pending until then. They are not listed:
+//! their order is another each time, and they may be large.
+//!
 //! The same tables give the same bytes: a run is called by a checksum of what it wrote.
+//!
+//! # Limits
+//! Whether points that a run does not write fit its tables is not known: `points.lp` of an earlier run is left alone.
 
 use super::relational::Reached;
 use serde::{Deserialize, Serialize};
@@ -100,9 +106,10 @@ impl Manifest {
         manifest.closed()
     }
 
-    /// As it is when a run has replaced these files.
-    pub(super) fn replaced(&self, files: BTreeMap<String, Written>, reached: &Reached) -> Manifest {
+    /// As it is when a run has replaced these files, and others that are not listed.
+    pub(super) fn replaced(&self, files: BTreeMap<String, Written>, others: &[String], reached: &Reached) -> Manifest {
         let mut manifest = self.clone();
+        manifest.pending.retain(|name| !others.contains(name));
         let Reached { dataflow, epoch, fingerprint } = reached;
         let mut sum = crc32fast::Hasher::new();
         sum.update(format!("{dataflow}\n{epoch}\n{fingerprint}\n").as_bytes());
@@ -146,18 +153,23 @@ mod tests {
         let read = || Manifest::read(dir.path()).unwrap();
         assert_eq!(Manifest::read(dir.path()), None);
 
-        let first = Manifest::default().replaced(written(&names), &reached(1));
+        let first = Manifest::default().replaced(written(&names), &[], &reached(1));
         save(&first);
         assert!(read() == first && first.complete && read().look_at(dir.path()).is_empty());
         // A run that is killed between two renames, and one after it that writes a part.
         save(&read().replacing(names.iter()));
         assert!(!read().complete && read().files.is_empty());
         assert_eq!(read().look_at(dir.path()), names);
-        let part = read().replaced(written(&names[..1]), &reached(2));
+        let part = read().replaced(written(&names[..1]), &[], &reached(2));
         assert!(!part.complete && part.pending.iter().eq(&names[1..]) && part.files["a.csv"].epoch == 2);
-        let whole = part.replaced(written(&names[1..]), &reached(3));
+        let whole = part.replaced(written(&names[1..]), &[], &reached(3));
         assert!(whole.complete && whole.files["a.csv"].epoch == 2 && whole.files["b.csv"].epoch == 3);
         assert_ne!(whole.files["a.csv"].run, whole.files["b.csv"].run);
+        // Points are pending until they are replaced, and are not listed.
+        let points = ["points.lp".to_string()];
+        let during = whole.replacing(points.iter());
+        assert!(!during.complete && during.pending.iter().eq(&points) && during.files == whole.files);
+        assert_eq!(during.replaced(written(&names[1..]), &points, &reached(3)), whole);
         save(&whole);
         // Another file in its place, and one that is gone.
         std::fs::write(dir.path().join("a.csv"), "longer").unwrap();

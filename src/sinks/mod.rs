@@ -33,6 +33,8 @@ pub use relational::Reached;
 pub use sqlite::Sqlite;
 
 use crate::failure::Outcome;
+use crate::points::PointsError;
+use crate::points::staged::StagedPoints;
 use crate::staged::why;
 use crate::tables::TableState;
 use relational::Difference;
@@ -62,6 +64,11 @@ pub trait Sink: Send {
     /// Refuses to write some tables of a dataflow where those that are left out were computed with other settings, if the place keeps that.
     fn check_left_out(&mut self, _left_out: &[Table], _dataflow: &str, _fingerprint: &str) -> Result<(), SinkError> {
         Ok(())
+    }
+
+    /// Takes points that belong into the same folder as the tables: [`Sink::bring`] brings both to their places. Gives other points back.
+    fn take_points(&mut self, points: StagedPoints) -> Option<StagedPoints> {
+        Some(points)
     }
 
     /// What is to be told of the place besides: that it was repaired, or is not whole. Each is told once.
@@ -203,6 +210,9 @@ pub enum SinkError {
         /// What went wrong.
         cause: io::Error,
     },
+    /// The points in the folder of the tables could not be given their name. The tables are new; `retally.json` names all as pending.
+    #[error(transparent)]
+    Points(PointsError),
     /// Another process writes there. Nothing is written.
     #[error("could not write tables to {place:?}: {holder} is writing there")]
     InUse {
@@ -307,7 +317,7 @@ impl SinkError {
             }
             SinkError::Foreign { .. } => Some("rename or drop that table, or give another database"),
             SinkError::InUse { .. } => Some("nothing was written; run again when it is done: its lock ends with it"),
-            SinkError::Publish { .. } => {
+            SinkError::Publish { .. } | SinkError::Points(_) => {
                 Some("retally.json in that folder says which tables are not of one run; run again to write them all")
             }
             SinkError::CreateDirectory { .. } | SinkError::Write { .. } | SinkError::Read { .. } => None,
@@ -317,7 +327,7 @@ impl SinkError {
     /// What became of the tables.
     pub fn outcome(&self) -> Outcome {
         match self {
-            SinkError::Undecided { .. } | SinkError::Publish { .. } => Outcome::MaybeDone,
+            SinkError::Undecided { .. } | SinkError::Publish { .. } | SinkError::Points(_) => Outcome::MaybeDone,
             SinkError::CreateDirectory { .. }
             | SinkError::Write { .. }
             | SinkError::Read { .. }
