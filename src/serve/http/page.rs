@@ -48,6 +48,8 @@ static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
         "scale.js",
         "sensors.js",
         "session.js",
+        "shared.js",
+        "stream.js",
         "switcher.js",
         "table.js",
         "theme.js",

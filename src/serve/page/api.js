@@ -1,7 +1,7 @@
 // What the service is asked for. Whole numbers that a float can't hold stay texts, so that no id loses a digit.
 
 /** Why something was refused, as the service says it. */
-class Refused extends Error {
+export class Refused extends Error {
   constructor(status, error) {
     super(error?.message ?? `the service answers with ${status}`)
     Object.assign(this, { status, code: error?.code, hint: error?.hint })
@@ -21,16 +21,18 @@ export const whenUnknown = (listener) => unknown.add(listener)
 
 async function ask(path, options) {
   let response
+  let text
   try {
     response = await fetch(path, options)
+    text = await response.text()
   } catch (error) {
     if (error.name === 'AbortError') throw error
     throw new Refused(0, { code: 'away', message: 'the service does not answer', hint: 'it may be starting again' })
   }
-  if (response.ok) return response
+  if (response.ok) return text
   let error
   try {
-    error = parse(await response.text()).error
+    error = parse(text).error
   } catch {
     /* It is not from the service. */
   }
@@ -40,12 +42,12 @@ async function ask(path, options) {
 
 /** What is at a path, from JSON. */
 export async function get(path, signal) {
-  return parse(await (await ask(path, { signal })).text())
+  return parse(await ask(path, { signal }))
 }
 
 /** Sends something, and returns the answer. */
 export async function post(path, body, headers = {}) {
-  const text = await (await ask(path, { method: 'POST', body, headers })).text()
+  const text = await ask(path, { method: 'POST', body, headers })
   return text ? parse(text) : {}
 }
 

@@ -1,29 +1,23 @@
-// The change stream: it says when an epoch is whole, so that what is shown can be asked for anew. Where it is cut, that is shown, and it is
-// taken up where it broke off.
+// What the change stream says, for this page: that an epoch is whole, so that what is shown can be asked for anew; and that it is cut.
 
-import { get, parse, query } from './api.js'
+import { Stream } from './stream.js'
 
-const RETRY_MS = [300, 1000, 2000, 4000]
-const ALIVE_EVERY_MS = 10000
-/** Epochs that follow closely are told of together. */
+/** After something was told, what follows so closely is told of together. */
 const TOGETHER_MS = 700
 
 const listeners = new Set()
 const states = new Set()
-let source
-let followed = ''
-let last = ''
-let failures = 0
-let timer
+const ends = new Set()
+let followed = []
 let state = { live: false, since: new Date(), first: true }
 let moved = {}
 let telling
 
-/** Is told which dataflows have moved on, with their epochs; and with all of them after a cut. */
-export function onProgress(listener) {
-  listeners.add(listener)
-  return () => listeners.delete(listener)
-}
+/** Is told which dataflows have moved on, with their epochs. */
+export const onProgress = (listener) => listeners.add(listener)
+
+/** Is told that the stream has ended, because nobody is logged in. */
+export const onEnd = (listener) => ends.add(listener)
 
 /** Is told whether the stream is there, and since when not. */
 export function onState(listener) {
@@ -31,77 +25,73 @@ export function onState(listener) {
   listener(state)
 }
 
-function enter(live) {
-  if (live === state.live && !state.first) return
-  const resumed = live && !state.first
-  state = { live, since: live ? undefined : (state.since ?? new Date()), resumed, first: state.first && !live }
+function live(is) {
+  if (is === state.live && !state.first) return
+  const resumed = is && !state.first
+  state = { live: is, since: is ? undefined : (state.since ?? new Date()), resumed, first: false }
   states.forEach((listener) => listener(state))
 }
 
-function progress(event) {
-  failures = 0
-  last = event.lastEventId
-  enter(true)
-  Object.assign(moved, parse(event.data))
-  telling ??= setTimeout(() => {
-    const told = moved
+function progress(epochs) {
+  Object.assign(moved, epochs)
+  if (telling === undefined) tell()
+}
+
+function tell() {
+  const told = moved
+  moved = {}
+  telling = setTimeout(() => {
     telling = undefined
-    moved = {}
-    listeners.forEach((listener) => listener(told))
+    if (Object.keys(moved).length) tell()
   }, TOGETHER_MS)
+  listeners.forEach((listener) => listener(told))
 }
 
-function open() {
-  clearTimeout(timer)
-  source?.close()
-  if (!followed) return
-  source = new EventSource(`/v1/changes${query({ tables: followed, since: last || undefined })}`)
-  source.addEventListener('progress', progress)
-  source.addEventListener('error', cut)
+/** A stream that this page has for itself. */
+const ownStream = () => new Stream({ progress, live })
+
+/** The stream that all pages of this browser share. Where that can't be, `instead` is called. */
+function sharedStream(instead) {
+  const worker = new SharedWorker('/page/shared.js', { type: 'module' })
+  const { port } = worker
+  worker.addEventListener('error', () => instead(ownStream))
+  port.addEventListener('message', ({ data }) => {
+    if (data.ended) ends.forEach((listener) => listener())
+    else if ('live' in data) live(data.live)
+    else progress(data.moved)
+  })
+  // The worker is gone.
+  port.addEventListener('close', () => instead(anyStream))
+  port.start()
+  addEventListener('pagehide', () => port.postMessage({}))
+  addEventListener('pageshow', ({ persisted }) => persisted && followed.length && port.postMessage({ follow: followed }))
+  return { follow: (tables) => port.postMessage({ follow: tables }), stop: () => port.postMessage({ stop: true }) }
 }
 
-async function cut() {
-  source?.close()
-  source = undefined
-  clearTimeout(timer)
-  enter(false)
-  const wait = RETRY_MS[Math.min(failures, RETRY_MS.length - 1)]
-  failures += 1
-  if (failures > 1) {
-    // Where the service is there all the same, it may be another one, which knows nothing of our position.
-    try {
-      const status = await get('/v1/status')
-      const known = last.split(',').every((part) => Number(part.split(':')[1]) <= (status.dataflows[part.split(':')[0]]?.epoch ?? -1))
-      if (!known) last = ''
-    } catch {
-      /* It is away. */
-    }
+function replace(make) {
+  live(false)
+  stream = make()
+  if (followed.length) stream.follow(followed)
+}
+
+function anyStream() {
+  try {
+    return sharedStream(replace)
+  } catch {
+    return ownStream()
   }
-  timer = setTimeout(open, wait)
 }
+
+let stream = anyStream()
 
 /** Follows the dataflows by these tables, one of each. */
 export function follow(tables) {
-  const text = tables.join(',')
-  if (text === followed) return
-  followed = text
-  last = ''
-  open()
+  followed = tables
+  stream.follow(tables)
 }
 
 /** Ends the stream, until something is followed again. */
 export function stop() {
-  followed = ''
-  clearTimeout(timer)
-  source?.close()
+  followed = []
+  stream.stop()
 }
-
-// A connection that died in silence is no event.
-setInterval(async () => {
-  if (!state.live) return
-  try {
-    await fetch('/healthz', { signal: AbortSignal.timeout(ALIVE_EVERY_MS / 2) })
-  } catch {
-    cut()
-  }
-}, ALIVE_EVERY_MS)

@@ -1,12 +1,12 @@
 // The page: its frame, which view is shown, and what happens when something arrives.
 
-import { dataflows, tables, whenUnknown } from './api.js'
+import { Refused, dataflows, tables, whenUnknown } from './api.js'
 import { batches } from './batches.js'
 import { dataflow } from './dataflow.js'
 import { failure, h, put } from './dom.js'
 import { feed } from './feed.js'
 import { time } from './format.js'
-import { follow, onProgress, onState, stop } from './live.js'
+import { follow, onEnd, onProgress, onState, stop } from './live.js'
 import { overview } from './overview.js'
 import { rejected } from './rejected.js'
 import { hasSensors, sensors } from './sensors.js'
@@ -21,6 +21,7 @@ const main = document.querySelector('#main')
 const nav = h('nav', { class: 'nav', 'aria-label': 'Views' })
 const state = h('div', { class: 'state', role: 'status' })
 const banner = h('div', { class: 'banner', role: 'alert', hidden: true })
+const trouble = h('div')
 const tools = h('div', { class: 'tools' })
 
 let view = {}
@@ -44,8 +45,15 @@ function frame() {
       tools,
     ),
     banner,
+    trouble,
     main,
   )
+}
+
+/** What was refused and no view shows stands above it. That nobody answers, or asks who is there, is seen without. */
+function complain(error) {
+  if (!(error instanceof Refused)) throw error
+  if (error.status !== 0 && error.status !== 401) put(trouble, failure(error))
 }
 
 async function showNav() {
@@ -81,14 +89,21 @@ async function show() {
   applyTheme()
   const now = place()
   const text = `${now.view}/${now.names.join('/')}`
+  put(trouble)
   showWhy()
   if (text === shown) {
-    await showNav()
-    return view.change?.()
+    try {
+      await showNav()
+      await view.change?.()
+    } catch (error) {
+      complain(error)
+    }
+    return
   }
   shown = text
   showing += 1
   const mine = showing
+  view.leave?.()
   view = {}
   try {
     await showNav()
@@ -98,11 +113,12 @@ async function show() {
     scrollTo(0, 0)
     const made = await (VIEWS[now.view] ?? missing)(root, now)
     if (mine === showing) view = made
+    else made.leave?.()
   } catch (error) {
+    if (mine !== showing) return
     if (error.status !== 401) put(main, failure(error))
     shown = undefined
   }
-  return undefined
 }
 
 async function missing(root) {
@@ -132,6 +148,9 @@ async function update(moved) {
   updating = true
   try {
     await view.update?.(moved)
+    put(trouble)
+  } catch (error) {
+    complain(error)
   } finally {
     updating = false
   }
@@ -162,6 +181,8 @@ async function begin() {
   }
   if (!session.access) {
     shown = undefined
+    view.leave?.()
+    view = {}
     stop()
     put(app, main)
     login(main, begin)
@@ -178,7 +199,7 @@ async function begin() {
 }
 
 let asking = false
-whenUnknown(() => {
+function askWho() {
   // The session has ended.
   if (asking) return
   asking = true
@@ -186,6 +207,14 @@ whenUnknown(() => {
     asking = false
     begin()
   })
+}
+whenUnknown(askWho)
+onEnd(askWho)
+// What a click asked for, say.
+addEventListener('unhandledrejection', (event) => {
+  if (!(event.reason instanceof Refused)) return
+  event.preventDefault()
+  complain(event.reason)
 })
 onState(showState)
 onProgress(update)

@@ -33,7 +33,12 @@ export class TableView {
 
   /** Shows a table as the address says. */
   async show(name) {
-    const all = await tables(this.dataflow, true)
+    let all
+    try {
+      all = await tables(this.dataflow, true)
+    } catch (error) {
+      return put(this.body, failure(error))
+    }
     const about = all.find((table) => table.name === name)
     if (!about) return put(this.body, failure(new Error(`${this.dataflow} has no table ${name}`)))
     if (this.about?.name !== name) this.rows = new Map()

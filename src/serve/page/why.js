@@ -29,13 +29,13 @@ export async function showWhy() {
     refocus(before?.isConnected ? before : row())
     return
   }
-  let question
+  let [dataflow, table, key] = []
   try {
-    question = JSON.parse(given)
+    ;[dataflow, table, key] = JSON.parse(given)
   } catch {
-    return
+    /* Somebody wrote it by hand. */
   }
-  const [dataflow, table, key] = question
+  if (!key) return
   before = document.activeElement
   const body = h('div', { class: 'why-body', 'aria-live': 'polite' }, h('p', { class: 'muted' }, 'Looking…'))
   const button = h('button', { type: 'button', class: 'quiet', 'aria-label': 'Close', onclick: close }, '✕')
