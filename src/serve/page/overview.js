@@ -2,10 +2,13 @@
 
 import { dataflows, get } from './api.js'
 import { Chart } from './chart.js'
-import { badge, failure, h, put } from './dom.js'
+import { badge, failure, h, put, refocus } from './dom.js'
 import { figure } from './figure.js'
 import { count, duration, many, time } from './format.js'
 import { link } from './url.js'
+
+/** How often the status is asked for: sinks and sources move on between epochs. */
+const STATUS_EVERY_MS = 3000
 
 /** The view. */
 export async function overview(root) {
@@ -18,6 +21,7 @@ export async function overview(root) {
     cards.set(about.name, card)
     grid.append(card.element)
   }
+  let told
   const showStatus = async () => {
     try {
       const status = await get('/v1/status')
@@ -26,16 +30,28 @@ export async function overview(root) {
         `${status.phase}, up for ${duration(status.uptime_s * 1000)}, ${many(status.workers, 'worker')}, version ${status.version}`,
       )
       if (status.error) service.append(' ', badge(status.error, 'bad'))
+      // What is as it was is not drawn anew: somebody may be about to copy it.
+      const text = JSON.stringify([status.dataflows, status.sinks, status.sources, status.folders])
+      if (text === told) return
+      told = text
       cards.forEach((card, name) => card.showStatus(status.dataflows[name] ?? {}, status))
       put(further, places(status))
     } catch (error) {
+      told = undefined
       put(further, failure(error))
     }
   }
   const update = (moved) =>
     Promise.all([showStatus(), ...[...cards].filter(([name]) => !moved || name in moved).map(([, card]) => card.load())])
   await update()
-  return { update }
+  let asking = false
+  const timer = setInterval(async () => {
+    if (document.hidden || asking) return
+    asking = true
+    await showStatus()
+    asking = false
+  }, STATUS_EVERY_MS)
+  return { update, leave: () => clearInterval(timer) }
 }
 
 class Card {
@@ -45,7 +61,7 @@ class Card {
     this.sizes = h('ul', { class: 'sizes small muted' })
     this.facts = h('dl', { class: 'facts' })
     this.last = h('p', { class: 'small last-batch' })
-    this.sinks = h('p', { class: 'small muted' })
+    this.lags = h('p', { class: 'small muted' })
     const place = h('div', { class: 'chart-place' })
     this.element = h(
       'article',
@@ -63,7 +79,7 @@ class Card {
       chart ? [h('p', { class: 'small unit muted' }, chart.title), place] : this.sizes,
       this.facts,
       this.last,
-      this.sinks,
+      this.lags,
     )
     if (chart) this.chart = new Chart(place, { height: 150, compact: true })
   }
@@ -87,7 +103,7 @@ class Card {
     )
   }
 
-  showStatus(about, { sinks }) {
+  showStatus(about, { sinks, sources }) {
     this.about = about
     const sizes = Object.entries(about.tables ?? {}).map(([name, rows]) =>
       h('li', null, h('b', null, count(rows)), name.slice(name.indexOf('_') + 1).replaceAll('_', ' ')),
@@ -95,9 +111,12 @@ class Card {
     put(this.sizes, sizes)
     this.showFacts()
     const of = sinks.map((sink) => [sink.place, sink.dataflows?.[this.name]]).filter(([, lag]) => lag?.behind > 0)
+    const from = sources.filter((source) => source.input.startsWith(`${this.name}.`))
     put(
-      this.sinks,
-      of.map(([to, lag]) => `${to} is ${many(lag.behind, 'batch')} behind. `),
+      this.lags,
+      from.filter((source) => !source.connected).map((source) => `${source.source} is not connected. `),
+      from.filter((source) => source.lag > 0).map((source) => `${source.source} is ${many(source.lag, 'message')} behind. `),
+      of.map(([to, lag]) => `${to} is ${count(lag.behind)} ${lag.behind === 1 ? 'batch' : 'batches'} behind. `),
     )
   }
 
@@ -105,6 +124,7 @@ class Card {
     const { about } = this
     if (!about) return
     const fact = (name, value, kind) => h('div', null, h('dt', null, name), h('dd', { class: kind }, value))
+    const hadFocus = this.facts.contains(document.activeElement)
     const rejected = about.rejected > 0 ? h('a', { href: link(`rejected/${this.name}`) }, count(about.rejected)) : count(about.rejected)
     put(
       this.facts,
@@ -113,6 +133,7 @@ class Card {
       fact('rejected', rejected, about.rejected > 0 && 'bad'),
       fact('as of', this.asOf ?? (about.as_of ? time(about.as_of) : '–')),
     )
+    if (hadFocus) refocus(this.facts.querySelector('a'))
   }
 }
 
@@ -136,18 +157,22 @@ function effect(changed) {
   )
 }
 
-function places({ sinks, folders }) {
-  if (!sinks.length && !folders.length) return undefined
-  const lag = (sink) =>
-    Object.entries(sink.dataflows ?? {}).map(([name, { reached, behind }]) =>
-      h(
-        'span',
-        { class: 'lag' },
-        `${name}: batch ${reached ?? '–'} `,
-        behind > 0 ? badge(`${count(behind)} behind`, 'warn') : badge('there', 'ok'),
-      ),
+function places({ sinks, sources, folders: watched }) {
+  const folders = watched.filter(Boolean)
+  if (!sinks.length && !sources.length && !folders.length) return undefined
+  const behind = (number) => (number > 0 ? badge(`${count(number)} behind`, 'warn') : badge('there', 'ok'))
+  const reached = (sink) =>
+    Object.entries(sink.dataflows ?? {}).map(([name, lag]) =>
+      h('span', { class: 'lag' }, `${name}: batch ${lag.reached ?? '–'} `, behind(lag.behind)),
     )
-  const row = (name, state, error) => h('tr', null, h('td', null, name), h('td', null, state), h('td', null, error && badge(error, 'bad')))
+  const taken = (source) => [
+    h('span', { class: 'lag' }, many(source.messages, 'message'), source.unreadable > 0 && `, ${count(source.unreadable)} unreadable`),
+    source.waiting > 0 && h('span', { class: 'lag' }, `${count(source.waiting)} waiting`),
+    source.removed > 0 && h('span', { class: 'lag' }, badge(`${count(source.removed)} removed before they were read`, 'bad')),
+    !source.connected ? badge('not connected', 'bad') : source.lag === null ? badge('connected', 'ok') : behind(source.lag),
+  ]
+  const row = (name, of, state, error) =>
+    h('tr', null, h('td', null, name), h('td', null, of), h('td', null, state), h('td', null, error && badge(error, 'bad')))
   return h(
     'section',
     { class: 'card' },
@@ -161,10 +186,16 @@ function places({ sinks, folders }) {
         h(
           'tbody',
           null,
-          sinks.map((sink) => row(sink.place, lag(sink), sink.error)),
+          sources.map((source) => row(source.source, `source of ${source.input}`, taken(source), source.error)),
           folders.map((folder) =>
-            row(folder.folder, [many(folder.files, 'file'), folder.refused > 0 && `, ${count(folder.refused)} refused`], folder.error),
+            row(
+              folder.folder,
+              'watched folder',
+              [many(folder.files, 'file'), folder.refused > 0 && `, ${count(folder.refused)} refused`],
+              folder.error,
+            ),
           ),
+          sinks.map((sink) => row(sink.place, 'sink', reached(sink), sink.error)),
         ),
       ),
     ),
