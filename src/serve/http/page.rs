@@ -43,7 +43,6 @@ static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
         "names.js",
         "overview.js",
         "parts.css",
-        "reasons.js",
         "rejected.js",
         "scale.js",
         "sensors.js",

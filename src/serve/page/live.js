@@ -34,17 +34,24 @@ function live(is) {
 
 function progress(epochs) {
   Object.assign(moved, epochs)
-  if (telling === undefined) tell()
+  if (telling !== undefined) return
+  // A page that nobody sees waits, so that the one that is seen asks first.
+  if (document.hidden) gather()
+  else tell()
 }
 
 function tell() {
   const told = moved
   moved = {}
+  gather()
+  listeners.forEach((listener) => listener(told))
+}
+
+function gather() {
   telling = setTimeout(() => {
     telling = undefined
     if (Object.keys(moved).length) tell()
   }, TOGETHER_MS)
-  listeners.forEach((listener) => listener(told))
 }
 
 /** A stream that this page has for itself. */

@@ -3,13 +3,8 @@
 import { dataflows, get, postJson } from './api.js'
 import { failure, h, put, rowsTable } from './dom.js'
 import { count, many } from './format.js'
-import { kind } from './reasons.js'
 import { mayWrite, whyNot } from './session.js'
 import { switcher } from './switcher.js'
-
-/** So many records are looked at. */
-const LOOKED_MAX = 10000
-const SAMPLES_MAX = 3
 
 /** The view. */
 export async function rejected(root, { name }) {
@@ -39,8 +34,7 @@ export async function rejected(root, { name }) {
   const update = async (moved) => {
     if (moved && !(of.name in moved)) return
     try {
-      const rows = await get(`/v1/${of.name}/rejected?limit=${LOOKED_MAX}`)
-      put(body, reasons(of.name, rows, results, update))
+      put(body, reasons(of.name, await get(`/v1/${of.name}/rejected/reasons`), results, update))
     } catch (error) {
       put(body, failure(error))
     }
@@ -49,33 +43,29 @@ export async function rejected(root, { name }) {
   return { update }
 }
 
-function reasons(dataflow, rows, results, update) {
-  if (!rows.length) return h('p', { class: 'card calm' }, 'Nothing was rejected.')
-  const groups = new Map()
-  for (const row of rows) {
-    const key = `${row.input}\n${kind(row.reason)}`
-    if (!groups.has(key)) groups.set(key, [])
-    groups.get(key).push(row)
-  }
-  const sorted = [...groups.values()].sort((a, b) => b.length - a.length)
-  const of = rows.length >= LOOKED_MAX ? `the first ${count(rows.length)} records` : many(rows.length, 'record')
+const key = ({ input, reason }) => JSON.stringify([input, reason])
+
+function reasons(dataflow, { records, reasons: all }, results, update) {
+  const there = new Set(all.map(key))
+  const gone = [...results].filter(([of]) => !there.has(of))
   return [
-    h('p', { class: 'muted' }, `${of}, ${many(sorted.length, 'reason')}`),
-    sorted.map((group) => reason(dataflow, group, results, update)),
+    gone.map(([of, told]) => h('section', { class: 'card' }, h('h3', null, JSON.parse(of)[1]), told)),
+    records
+      ? h('p', { class: 'muted' }, `${many(records, 'record')}, ${many(all.length, 'reason')}`)
+      : h('p', { class: 'card calm' }, 'Nothing was rejected.'),
+    all.map((one) => section(dataflow, one, results, update)),
   ]
 }
 
-function reason(dataflow, group, results, update) {
-  const { input, reason: first } = group[0]
-  // Where they differ in their values alone, all of that kind.
-  const text = group.every((row) => row.reason === first) ? first : kind(first)
-  const told = results.get(text) ?? h('div', { class: 'small', 'aria-live': 'polite' })
-  results.set(text, told)
+function section(dataflow, one, results, update) {
+  const { input, reason, records, samples } = one
+  const told = results.get(key(one)) ?? h('div', { class: 'small', 'aria-live': 'polite' })
   const replay = async (event) => {
     event.target.disabled = true
+    results.set(key(one), told)
     put(told, 'Reading them again…')
     try {
-      const answer = await postJson(`/v1/${dataflow}/rejected/replay`, { reason: text })
+      const answer = await postJson(`/v1/${dataflow}/rejected/replay`, { reason })
       const facts = Object.entries(answer)
         .filter(([, value]) => typeof value === 'number')
         .map(([name, value]) => `${name.replaceAll('_', ' ')}: ${count(value)}`)
@@ -92,7 +82,7 @@ function reason(dataflow, group, results, update) {
     h(
       'header',
       { class: 'card-head' },
-      h('div', null, h('h3', null, text), h('p', { class: 'muted small' }, `${many(group.length, 'record')} of ${input}`)),
+      h('div', null, h('h3', null, reason), h('p', { class: 'muted small' }, `${many(records, 'record')} of ${input}`)),
       h(
         'button',
         { type: 'button', disabled: !mayWrite(), title: whyNot() ?? 'reads these records again', onclick: replay },
@@ -101,14 +91,12 @@ function reason(dataflow, group, results, update) {
     ),
     rowsTable(
       [['source'], ['line', 'number'], ['record']],
-      group
-        .slice(0, SAMPLES_MAX)
-        .map((row) =>
-          h('tr', null, h('td', null, row.source), h('td', { class: 'number' }, row.line), h('td', null, h('code', null, row.raw ?? ''))),
-        ),
+      samples.map((row) =>
+        h('tr', null, h('td', null, row.source), h('td', { class: 'number' }, row.line), h('td', null, h('code', null, row.raw ?? ''))),
+      ),
       'samples',
     ),
-    group.length > SAMPLES_MAX && h('p', { class: 'muted small' }, `and ${count(group.length - SAMPLES_MAX)} more`),
+    records > samples.length && h('p', { class: 'muted small' }, `and ${count(records - samples.length)} more`),
     told,
   )
 }
