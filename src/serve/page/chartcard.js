@@ -54,6 +54,8 @@ export class ChartCard {
     const path = `/v1/${this.dataflow}/charts/${this.about.name}.json${state.first ? '?first=true' : ''}`
     try {
       const numbers = await get(path)
+      // In the place of a failure.
+      if (!this.numbers) put(this.body, this.chart.box)
       this.numbers = numbers
       this.show()
     } catch (error) {

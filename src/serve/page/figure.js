@@ -101,6 +101,7 @@ function filled(series, days) {
 
 /** From where to where the horizontal axis goes. */
 export function extent(of) {
+  if (of.extent) return of.extent
   let [low, high] = [Infinity, -Infinity]
   for (const { x } of of.layers.flatMap((layer) => layer.series)) {
     if (x.length) [low, high] = [Math.min(low, x[0]), Math.max(high, x.at(-1))]

@@ -1,7 +1,7 @@
 // Sensors: the incidents of all, newest first; and one of them with its values, what was expected, and its anomalies. This view alone names
 // a dataflow and its tables: it is about what they mean.
 
-import { dataflows, get, query } from './api.js'
+import { dataflows, get, query, tables } from './api.js'
 import { Chart } from './chart.js'
 import { badge, failure, h, put, rowsTable } from './dom.js'
 import { cell, count, instant, many } from './format.js'
@@ -17,10 +17,13 @@ const MEASUREMENT = 'measurements'
 const KNOWN_MAX = 5000
 const LISTED = 12
 const INCIDENTS_SHOWN = 30
-const POINTS_MAX = 50000
-/** A line has no more points than these: of more, the least and the greatest of each stretch. */
-const DRAWN_MAX = 3000
+/** A line has so many points: of more, the least and the greatest of each stretch. */
+const THINNED = 3000
+/** So many anomalies are drawn, and so many segments. */
+const DRAWN_MAX = 5000
 const HOUR = 3600e3
+/** Others are looked for when nothing was typed for so long. */
+const TYPED_MS = 200
 
 const table = (name, asked) => get(`/v1/${OF}/tables/${name}${query(asked)}`)
 
@@ -34,6 +37,10 @@ export async function sensors(root, { name }) {
     return {}
   }
   let known = []
+  let sensorCount = 0
+  /** What was found besides those that are known. */
+  let others = []
+  let typing
   const [list, detail] = [h('div', { class: 'found' }), h('div')]
   const search = h('input', {
     type: 'search',
@@ -44,6 +51,8 @@ export async function sensors(root, { name }) {
     oninput: () => {
       change({ q: search.value }, true)
       showFound()
+      clearTimeout(typing)
+      typing = setTimeout(findOthers, TYPED_MS)
     },
     onkeydown: (event) => event.key === 'Enter' && list.querySelector('a')?.click(),
   })
@@ -62,8 +71,23 @@ export async function sensors(root, { name }) {
     h('div', { class: 'sensors' }, h('section', { class: 'card search' }, search, list), detail),
   )
 
+  const text = () => search.value.trim()
+
+  /** Where not all sensors are known, the service is asked for those that were typed. */
+  async function findOthers() {
+    const wanted = text()
+    others = []
+    if (wanted && known.length < sensorCount) {
+      const found = await lookedUp(wanted, () => wanted === text())
+      if (wanted !== text()) return
+      const ids = new Set(known.map((sensor) => sensor.sensor_uuid))
+      others = found.filter((sensor) => !ids.has(sensor.sensor_uuid) && ids.add(sensor.sensor_uuid))
+    }
+    showFound()
+  }
+
   function showFound() {
-    const [found, isExact] = nearestNames(known, search.value, LISTED)
+    const [found, isExact] = nearestNames([...others, ...known], search.value, LISTED)
     put(
       list,
       search.value &&
@@ -93,8 +117,8 @@ export async function sensors(root, { name }) {
         ),
       ),
       !search.value &&
-        known.length > found.length &&
-        h('p', { class: 'muted small' }, `${count(known.length)} sensors: type to find others`),
+        sensorCount > found.length &&
+        h('p', { class: 'muted small' }, `${count(sensorCount)} sensors: type to find others`),
     )
   }
 
@@ -102,15 +126,38 @@ export async function sensors(root, { name }) {
   const update = async (moved) => {
     if (moved && !(OF in moved)) return
     try {
-      known = await table(SUMMARY, { limit: KNOWN_MAX, order: '-incidents' })
-      showFound()
-      await (one ? one.load() : incidents(detail))
+      const [rows, all] = await Promise.all([table(SUMMARY, { limit: KNOWN_MAX, order: '-incidents' }), tables(OF, true)])
+      known = rows
+      sensorCount = all.find((about) => about.name === SUMMARY).rows
+      await Promise.all([moved ? showFound() : findOthers(), one ? one.load() : incidents(detail)])
     } catch (error) {
       put(detail, failure(error))
     }
   }
   await update()
-  return { update, change: () => one?.show() }
+  return { update, change: () => one?.change() }
+}
+
+/** The sensors whose id or name is a text, and those whose names begin with it; nothing where that is not wanted any more. */
+async function lookedUp(text, isWanted) {
+  const about = (await tables(OF)).find((one) => one.name === SUMMARY)
+  const id = about.columns.find((column) => column.name === 'sensor_uuid')
+  const isId = id.holds !== 'UUIDs' || /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text)
+  const [byId, byName] = await Promise.all([
+    isId ? table(SUMMARY, { sensor_uuid: text, limit: LISTED }) : [],
+    table(SUMMARY, { sensor_name: text, limit: LISTED }),
+  ])
+  // Names are in order, so halving finds where those begin.
+  let [low, high] = [0, about.rows]
+  while (low < high && isWanted()) {
+    const middle = Math.floor((low + high) / 2)
+    const [one] = await table(SUMMARY, { order: 'sensor_name', offset: middle, limit: 1 })
+    if (one && one.sensor_name < text) low = middle + 1
+    else high = middle
+  }
+  if (!isWanted()) return []
+  const from = await table(SUMMARY, { order: 'sensor_name', offset: low, limit: LISTED })
+  return [...byId, ...byName, ...from.filter((one) => one.sensor_name.startsWith(text))]
 }
 
 const KIND = { point: 'one value', level_shift: 'level shift', collective: 'several together', flatline: 'flat line', gap: 'gap' }
@@ -160,14 +207,6 @@ const clock = (text) =>
     .replace('T', ' ')
     .replace(/(:\d\d)(\.\d+)?Z?$/, '$1')
 
-let points
-
-/** Whether the service hands out points. */
-function handsOutPoints() {
-  points ??= get('/openapi.json').then(({ paths }) => '/v1/{dataflow}/points/{measurement}' in paths)
-  return points
-}
-
 /** One sensor. */
 class One {
   constructor(root, id) {
@@ -175,31 +214,49 @@ class One {
     this.place = h('div', { class: 'chart-place' })
     this.note = h('p', { class: 'muted small' })
     this.reset = h('button', { type: 'button', class: 'switch on', hidden: true, onclick: () => zoomTo('sensor', undefined) }, 'Reset zoom')
+    this.head = h('header', { class: 'card-head' })
+    this.more = h('section', { class: 'card' })
+    this.card = h('section', { class: 'card' }, this.head, legend(), this.place, this.note)
+    this.chart = new Chart(this.place, {
+      height: 340,
+      on: { zoom: (range) => zoomTo('sensor', range), pick: (point) => this.pick(point) },
+    })
   }
 
   async load() {
     const { id } = this
+    const { zoom } = chartState('sensor')
+    const mine = (this.loading = { zoom: String(zoom) })
     const of = { sensor_uuid: id }
-    const [[summary], anomalies, found, segments] = await Promise.all([
+    const [from, to] = zoom ? wider(zoom) : []
+    const [[summary], anomalies, found, segments, points] = await Promise.all([
       table(SUMMARY, of),
-      table(ANOMALIES, { ...of, limit: 5000 }),
+      table(ANOMALIES, { ...of, from, to, order: '-timestamp', limit: DRAWN_MAX + 1 }),
       table(INCIDENTS, { ...of, order: '-start_time', limit: 200 }),
-      table(SEGMENTS, { ...of, limit: 5000 }),
+      // One that began before a range may reach into it.
+      table(SEGMENTS, { ...of, to, order: '-start_time', limit: DRAWN_MAX + 1 }),
+      this.points({ from, to }),
     ])
-    if (!summary) return put(this.root, h('p', { class: 'card' }, `There is no sensor ${id}.`))
-    const points = await this.points()
-    this.figure = drawn(summary, segments, anomalies, points)
-    if (!this.chart) {
-      put(
-        this.root,
-        h('section', { class: 'card' }, (this.head = h('header', { class: 'card-head' })), legend(), this.place, this.note),
-        (this.more = h('section', { class: 'card' })),
-      )
-      this.chart = new Chart(this.place, {
-        height: 340,
-        on: { zoom: (range) => zoomTo('sensor', range), pick: (point) => this.pick(point, anomalies) },
-      })
+    if (mine !== this.loading) return
+    if (!summary) {
+      put(this.root, h('p', { class: 'card' }, `There is no sensor ${id}.`))
+      return
     }
+    const notes = [points.note, left(anomalies, 'anomalies'), left(segments, 'segments', zoom && zoom[0])]
+    put(this.note, notes.filter(Boolean).join(' '))
+    this.anomalies = anomalies.slice(0, DRAWN_MAX).reverse()
+    this.figure = drawn(summary, segments.slice(0, DRAWN_MAX).reverse(), this.anomalies, points.values, zoom)
+    if (!this.card.isConnected) put(this.root, this.card, this.more)
+    this.showFacts(summary)
+    put(
+      this.more,
+      h('h3', null, 'Incidents, newest first'),
+      found.length ? incidentTable(found, false) : h('p', { class: 'muted' }, 'None.'),
+    )
+    this.show()
+  }
+
+  showFacts(summary) {
     const facts = [
       ['measurements', count(summary.measurements)],
       ['least', cell(summary.minimum)],
@@ -212,8 +269,8 @@ class One {
       h(
         'div',
         null,
-        h('h2', null, summary.sensor_name || id),
-        summary.sensor_name && summary.sensor_name !== id && h('p', { class: 'muted small' }, id),
+        h('h2', null, summary.sensor_name || this.id),
+        summary.sensor_name && summary.sensor_name !== this.id && h('p', { class: 'muted small' }, this.id),
       ),
       this.reset,
       h(
@@ -222,47 +279,53 @@ class One {
         facts.map(([name, value]) => h('div', null, h('dt', null, name), h('dd', null, value))),
       ),
     )
-    put(
-      this.more,
-      h('h3', null, 'Incidents, newest first'),
-      found.length ? incidentTable(found, false) : h('p', { class: 'muted' }, 'None.'),
-    )
-    this.show()
-    return undefined
   }
 
   show() {
-    if (!this.chart || !this.figure) return
+    if (!this.figure) return
     const { zoom } = chartState('sensor')
     this.reset.hidden = !zoom
     this.chart.show(this.figure, { stacked: false, zoom })
   }
 
-  /** What it measured, from the store of points; nothing where that can't be asked. */
-  async points() {
-    if (!(await handsOutPoints())) {
-      this.note.textContent = 'Single values are in the store of points: retally query --points.'
-      return []
-    }
+  /** The address has changed: another range has other details. */
+  async change() {
+    this.show()
+    if (this.loading?.zoom === String(chartState('sensor').zoom)) return
     try {
-      const rows = await get(`/v1/${OF}/points/${MEASUREMENT}${query({ sensor_uuid: this.id, limit: POINTS_MAX })}`)
-      this.note.textContent = ''
-      return thinned(
-        (Array.isArray(rows) ? rows : (rows.points ?? []))
-          .map((row) => [instant(String(row.time ?? row.timestamp)), row.value ?? row.fields?.value])
-          .filter(([at, value]) => at !== undefined && typeof value === 'number'),
-      )
+      await this.load()
     } catch (error) {
-      this.note.textContent = error.message
-      return []
+      put(this.note, error.message)
     }
   }
 
-  pick({ at }, anomalies) {
-    const row = anomalies.find((one) => instant(clock(one.timestamp)) === at)
+  /** What it measured, from the store of points; and a note, where that can't be asked. */
+  async points(range) {
+    try {
+      const { points } = await get(`/v1/${OF}/points/${MEASUREMENT}${query({ sensor_uuid: this.id, thinned: THINNED, ...range })}`)
+      return { values: points.map(({ time, fields }) => [instant(time), fields.value]) }
+    } catch (error) {
+      return { values: [], note: `${error.message}.` }
+    }
+  }
+
+  pick({ at }) {
+    const row = this.anomalies.find((one) => instant(one.timestamp) === at)
     if (row)
       why(OF, ANOMALIES, { sensor_name: row.sensor_name, sensor_uuid: row.sensor_uuid, timestamp: row.timestamp, value: String(row.value) })
   }
+}
+
+/** A range and a little on both sides, so that lines go on to the edges. */
+function wider([from, until]) {
+  const edge = (until - from) / 10
+  return [from - edge, until + edge].map((at) => new Date(at).toISOString())
+}
+
+/** What is said where not all are drawn. Rows are the newest first. */
+function left(rows, noun, from = -Infinity) {
+  if (rows.length <= DRAWN_MAX || instant(rows.at(-1).start_time ?? rows.at(-1).timestamp) < from) return undefined
+  return `Only the newest ${count(DRAWN_MAX)} ${noun} of this range are drawn: zoom in to see the others.`
 }
 
 const legend = () =>
@@ -276,30 +339,20 @@ const legend = () =>
     ].map(([name, colour, kind]) => h('span', { class: 'entry' }, h('i', { class: `swatch ${colour} ${kind}` }), name)),
   )
 
-/** Of many points, the least and the greatest of each stretch of time. */
-function thinned(points) {
-  if (points.length <= DRAWN_MAX) return points
-  const size = Math.ceil((points.length * 2) / DRAWN_MAX)
-  const kept = []
-  for (let from = 0; from < points.length; from += size) {
-    const part = points.slice(from, from + size)
-    const [least, greatest] = [part.reduce((a, b) => (b[1] < a[1] ? b : a)), part.reduce((a, b) => (b[1] > a[1] ? b : a))]
-    kept.push(...(least === greatest ? [least] : [least, greatest].sort((a, b) => a[0] - b[0])))
-  }
-  return kept
-}
-
-function drawn(summary, segments, anomalies, points) {
+function drawn(summary, segments, anomalies, points, zoom) {
+  const all = [instant(summary.first_time), instant(summary.last_time)]
+  const [from, until] = zoom ?? all
+  // Thinned points are further apart than measured ones.
+  const gap = Math.max(6 * HOUR, (4 * (until - from)) / THINNED)
   const [band, line] = [
     { x: [], low: [], high: [] },
     { x: [], y: [] },
   ]
   for (const segment of segments) {
-    const [from, until] = [instant(clock(segment.start_time)), instant(clock(segment.end_time))]
-    const end = segment.intercept + (segment.slope_per_hour * (until - from)) / HOUR
+    const [start, end] = [instant(segment.start_time), instant(segment.end_time)]
     for (const [at, value] of [
-      [from, segment.intercept],
-      [until, end],
+      [start, segment.intercept],
+      [end, segment.intercept + (segment.slope_per_hour * (end - start)) / HOUR],
     ]) {
       band.x.push(at)
       band.low.push(value - 3 * segment.sigma)
@@ -312,8 +365,8 @@ function drawn(summary, segments, anomalies, points) {
   const layers = [
     layer('band', 'expected', 2, { x: band.x, y: band.low, highs: band.high }),
     layer('line', 'line through them', 2, line, Infinity),
-    layer('line', 'values', 0, { x: points.map(([at]) => at), y: points.map(([, value]) => value) }, 6 * HOUR),
-    layer('dots', 'anomaly', 7, { x: anomalies.map((row) => instant(clock(row.timestamp))), y: anomalies.map((row) => row.value) }),
+    layer('line', 'values', 0, { x: points.map(([at]) => at), y: points.map(([, value]) => value) }, gap),
+    layer('dots', 'anomaly', 7, { x: anomalies.map((row) => instant(row.timestamp)), y: anomalies.map((row) => row.value) }),
   ].filter((one) => one.series[0].x.length)
   return {
     layers,
@@ -323,5 +376,6 @@ function drawn(summary, segments, anomalies, points) {
     counts: false,
     title: `Sensor ${summary.sensor_name || summary.sensor_uuid}`,
     step: HOUR,
+    extent: all[0] < all[1] ? all : undefined,
   }
 }
