@@ -10,6 +10,8 @@ const states = new Set()
 const ends = new Set()
 let followed = []
 let state = { live: false, since: new Date(), first: true }
+/** The last epochs that were told of. */
+let known = {}
 let moved = {}
 let telling
 
@@ -33,8 +35,9 @@ function live(is) {
 }
 
 function progress(epochs) {
-  Object.assign(moved, epochs)
-  if (telling !== undefined) return
+  for (const [name, epoch] of Object.entries(epochs)) if (known[name] !== epoch) moved[name] = epoch
+  Object.assign(known, moved)
+  if (telling !== undefined || !Object.keys(moved).length) return
   // A page that nobody sees waits, so that the one that is seen asks first.
   if (document.hidden) gather()
   else tell()
@@ -91,8 +94,9 @@ function anyStream() {
 
 let stream = anyStream()
 
-/** Follows the dataflows by these tables, one of each. */
-export function follow(tables) {
+/** Follows the dataflows by these tables, one of each; what is shown is of these epochs. */
+export function follow(tables, epochs) {
+  known = { ...epochs }
   followed = tables
   stream.follow(tables)
 }

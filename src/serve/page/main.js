@@ -1,6 +1,6 @@
 // The page: its frame, which view is shown, and what happens when something arrives.
 
-import { Refused, dataflows, tables, whenUnknown } from './api.js'
+import { Refused, dataflows, get, whenUnknown } from './api.js'
 import { batches } from './batches.js'
 import { dataflow } from './dataflow.js'
 import { failure, h, put } from './dom.js'
@@ -27,6 +27,7 @@ const tools = h('div', { class: 'tools' })
 let view = {}
 let shown
 let showing = 0
+let making = false
 
 function frame() {
   put(
@@ -105,6 +106,7 @@ async function show() {
   const mine = showing
   view.leave?.()
   view = {}
+  making = true
   try {
     await showNav()
     const root = h('div', { class: 'view', 'data-view': now.view })
@@ -118,6 +120,11 @@ async function show() {
     if (mine !== showing) return
     if (error.status !== 401) put(main, failure(error))
     shown = undefined
+  } finally {
+    if (mine === showing) {
+      making = false
+      next()
+    }
   }
 }
 
@@ -126,23 +133,21 @@ async function missing(root) {
   return {}
 }
 
-/** One table of each dataflow is followed, the smallest: its progress says that there is something new. */
-async function followAll() {
-  const followed = []
-  for (const about of await dataflows()) {
-    const sizes = (await tables(about.name)).map((one) => [one.rows ?? 0, one.name]).sort((a, b) => a[0] - b[0])
-    if (sizes.length) followed.push(`${about.name}.${sizes[0][1]}`)
-  }
-  follow(followed)
-}
+/** One table of each dataflow, the smallest, is followed: its progress says that there is something new. */
+const smallest = (of) =>
+  Object.entries(of).flatMap(([name, { tables }]) => {
+    const [table] = Object.entries(tables ?? {}).sort((a, b) => a[1] - b[1])
+    return table ? [`${name}.${table[0]}`] : []
+  })
 
-let updating
-let waiting
+let updating = false
+/** What has moved while a view was busy; nothing stands for all. */
+let waiting = []
 
-/** Shows what is new; while that goes on, what comes next waits. */
+/** Shows what is new; while a view is being made or does that, what comes next waits. */
 async function update(moved) {
-  if (updating) {
-    waiting = waiting === undefined ? moved : { ...waiting, ...moved }
+  if (making || updating) {
+    waiting.push(moved)
     return
   }
   updating = true
@@ -154,11 +159,14 @@ async function update(moved) {
   } finally {
     updating = false
   }
-  if (waiting !== undefined) {
-    const next = waiting
-    waiting = undefined
-    update(next)
-  }
+  next()
+}
+
+function next() {
+  if (making || updating || !waiting.length) return
+  const all = waiting.includes(undefined) ? undefined : Object.assign({}, ...waiting)
+  waiting = []
+  update(all)
 }
 
 function showState({ live, since, resumed, first }) {
@@ -189,13 +197,18 @@ async function begin() {
     return
   }
   frame()
-  await show()
+  let status
   try {
-    await followAll()
+    status = await get('/v1/status')
   } catch (error) {
     put(main, failure(error))
     setTimeout(begin, 2000)
+    return
   }
+  // What is shown is at least of these epochs.
+  const epochs = Object.fromEntries(Object.entries(status.dataflows).map(([name, { epoch }]) => [name, epoch]))
+  await show()
+  follow(smallest(status.dataflows), epochs)
 }
 
 let asking = false
