@@ -2,14 +2,17 @@
 
 import { Stream } from './stream.js'
 
-/** After something was told, what follows so closely is told of together. */
-const TOGETHER_MS = 700
+/** After something was told, what follows so closely is told of together; on a page that nobody sees, with less haste. */
+const TOGETHER_MS = 250
+const UNSEEN_MS = 1000
+/** How often the shared stream is asked whether it is there. */
+const ASK_EVERY_MS = 5000
 
 const listeners = new Set()
 const states = new Set()
 const ends = new Set()
 let followed = []
-let state = { live: false, since: new Date(), first: true }
+let state = begun()
 /** The last epochs that were told of. */
 let known = {}
 let moved = {}
@@ -27,11 +30,19 @@ export function onState(listener) {
   listener(state)
 }
 
+function begun() {
+  return { live: false, since: new Date(), first: true }
+}
+
+function enter(next) {
+  state = next
+  states.forEach((listener) => listener(state))
+}
+
 function live(is) {
   if (is === state.live && !state.first) return
   const resumed = is && !state.first
-  state = { live: is, since: is ? undefined : (state.since ?? new Date()), resumed, first: false }
-  states.forEach((listener) => listener(state))
+  enter({ live: is, since: is ? undefined : (state.since ?? new Date()), resumed, first: false })
 }
 
 function progress(epochs) {
@@ -54,39 +65,53 @@ function gather() {
   telling = setTimeout(() => {
     telling = undefined
     if (Object.keys(moved).length) tell()
-  }, TOGETHER_MS)
+  }, document.hidden ? UNSEEN_MS : TOGETHER_MS)
 }
 
 /** A stream that this page has for itself. */
 const ownStream = () => new Stream({ progress, live })
 
-/** The stream that all pages of this browser share. Where that can't be, `instead` is called. */
+/** The stream that all pages of this browser share. Where that can't be, or is no more, `instead` is called with another one. */
 function sharedStream(instead) {
   const worker = new SharedWorker('/page/shared.js', { type: 'module' })
   const { port } = worker
-  worker.addEventListener('error', () => instead(ownStream))
-  port.addEventListener('message', ({ data }) => {
-    if (data.ended) ends.forEach((listener) => listener())
-    else if ('live' in data) live(data.live)
-    else progress(data.moved)
+  let [hasSpoken, answered] = [false, true]
+  const ask = () => port.postMessage({ follow: followed })
+  const timer = setInterval(() => {
+    if (!followed.length) return
+    if (answered) {
+      answered = false
+      ask()
+      return
+    }
+    // The worker is gone, or never was.
+    clearInterval(timer)
+    live(false)
+    instead(hasSpoken ? anyStream : ownStream)
+  }, ASK_EVERY_MS)
+  worker.addEventListener('error', () => {
+    clearInterval(timer)
+    instead(ownStream)
   })
-  // The worker is gone.
-  port.addEventListener('close', () => instead(anyStream))
+  port.addEventListener('message', ({ data }) => {
+    hasSpoken = true
+    answered = true
+    if (data.ended) ends.forEach((listener) => listener())
+    if (data.live !== undefined && followed.length) live(data.live)
+    if (data.moved) progress(data.moved)
+  })
   port.start()
   addEventListener('pagehide', () => port.postMessage({}))
-  addEventListener('pageshow', ({ persisted }) => persisted && followed.length && port.postMessage({ follow: followed }))
-  return { follow: (tables) => port.postMessage({ follow: tables }), stop: () => port.postMessage({ stop: true }) }
-}
-
-function replace(make) {
-  live(false)
-  stream = make()
-  if (followed.length) stream.follow(followed)
+  return { follow: ask, stop: () => port.postMessage({ stop: true }) }
 }
 
 function anyStream() {
+  const instead = (make) => {
+    stream = make()
+    if (followed.length) stream.follow(followed)
+  }
   try {
-    return sharedStream(replace)
+    return sharedStream(instead)
   } catch {
     return ownStream()
   }
@@ -105,4 +130,5 @@ export function follow(tables, epochs) {
 export function stop() {
   followed = []
   stream.stop()
+  enter(begun())
 }

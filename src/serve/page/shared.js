@@ -1,58 +1,62 @@
-// One stream for all pages of a browser, which has few connections to a service: this runs beside the pages, as a shared worker.
+// One stream for all pages of a browser, which has few connections to a service: this runs beside the pages, as a shared worker. A page
+// says again and again what it follows, and is answered.
 
 import { whenUnknown } from './api.js'
 import { Stream } from './stream.js'
 
-/** The pages that follow. */
-const ports = new Set()
-let isLive
-let epochs
+/** A page that says nothing for so long is gone, or asleep: when it wakes, it says something. */
+const SILENT_MS_MAX = 180000
 
-const tell = (message) => ports.forEach((port) => port.postMessage(message))
+/** The pages that follow, and when each of them said so. */
+const ports = new Map()
+let state = {}
+
+function tell(message) {
+  const since = Date.now() - SILENT_MS_MAX
+  ports.forEach((heard, port) => (heard < since ? leave(port) : port.postMessage(message)))
+}
 
 const stream = new Stream({
   progress(moved) {
-    epochs = moved
+    state.moved = moved
     tell({ moved })
   },
-  live(is) {
-    isLive = is
-    tell({ live: is })
+  live(live) {
+    state.live = live
+    tell({ live })
   },
 })
 
-/** The pages ask anew who is there: nobody is, any more. */
-function end() {
-  if (stream.followed) tell({ ended: true })
-  ports.clear()
+function stop() {
   stream.stop()
-  isLive = undefined
+  ports.clear()
+  state = {}
+}
+
+/** Nobody is logged in: all pages ask anew who is there. */
+function end() {
+  tell({ ended: true })
+  stop()
 }
 
 function leave(port) {
   ports.delete(port)
-  if (!ports.size) {
-    stream.stop()
-    isLive = undefined
-  }
+  if (!ports.size) stop()
 }
 
-function hear(port, { follow, stop }) {
-  if (stop) {
-    ports.delete(port)
-    end()
-  } else if (follow) {
-    ports.add(port)
-    stream.follow(follow)
-    if (isLive !== undefined) port.postMessage({ live: isLive })
-    if (isLive) port.postMessage({ moved: epochs })
-  } else leave(port)
+function hear(port, message) {
+  if (message.follow) {
+    ports.set(port, Date.now())
+    stream.follow(message.follow)
+    port.postMessage(state)
+    return
+  }
+  leave(port)
+  if (message.stop) end()
 }
 
 whenUnknown(end)
 addEventListener('connect', ({ ports: [port] }) => {
-  port.addEventListener('message', (event) => hear(port, event.data))
-  // A page that is gone may have said nothing.
-  port.addEventListener('close', () => leave(port))
+  port.addEventListener('message', ({ data }) => hear(port, data))
   port.start()
 })

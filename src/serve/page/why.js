@@ -21,6 +21,7 @@ export async function showWhy() {
   const given = place().parameters.get('why')
   if (given === shown) return
   shown = given
+  const wasOpen = panel !== undefined
   panel?.remove()
   panel = undefined
   if (!given) {
@@ -36,7 +37,7 @@ export async function showWhy() {
     /* Somebody wrote it by hand. */
   }
   if (!key) return
-  before = document.activeElement
+  if (!wasOpen) before = document.activeElement
   const body = h('div', { class: 'why-body', 'aria-live': 'polite' }, h('p', { class: 'muted' }, 'Looking…'))
   const button = h('button', { type: 'button', class: 'quiet', 'aria-label': 'Close', onclick: close }, '✕')
   panel = h(
@@ -57,6 +58,8 @@ export async function showWhy() {
     put(body, told(answer, key))
   } catch (error) {
     put(body, failure(error))
+    // When the service is back, it is asked again.
+    if (error.status === 0 && given === shown) shown = null
   }
 }
 
