@@ -14,21 +14,29 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 /// How often something is looked at that is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// A browser with one page. It ends with the test.
+/// A page of a browser, which ends with its first page.
 pub struct Browser {
-    process: Child,
+    /// Of the first page.
+    process: Option<(Child, TempDir)>,
+    port: u16,
     socket: WebSocket<TcpStream>,
     number: u64,
     /// What the console and the page's scripts complained of.
     complaints: Vec<String>,
-    _folder: TempDir,
 }
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        self.process.kill().ok();
-        self.process.wait().ok();
+        if let Some((process, _)) = &mut self.process {
+            process.kill().ok();
+            process.wait().ok();
+        }
     }
+}
+
+/// Asks a browser itself.
+fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder().proxy(None).build().into()
 }
 
 impl Browser {
@@ -58,10 +66,9 @@ impl Browser {
             assert!(process.try_wait().unwrap().is_none() && Instant::now() < until, "chromium does not get ready");
             std::thread::sleep(LOOK_EVERY);
         };
-        let agent: ureq::Agent = ureq::Agent::config_builder().proxy(None).build().into();
         let page = loop {
             let said =
-                agent.get(format!("http://127.0.0.1:{port}/json")).call().ok().and_then(|mut said| said.body_mut().read_to_string().ok());
+                agent().get(format!("http://127.0.0.1:{port}/json")).call().ok().and_then(|mut said| said.body_mut().read_to_string().ok());
             let pages: Vec<Value> = said.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
             if let Some(page) = pages.iter().find(|page| page["type"] == "page") {
                 break page["webSocketDebuggerUrl"].as_str().unwrap().to_string();
@@ -69,10 +76,22 @@ impl Browser {
             assert!(Instant::now() < until, "chromium has no page");
             std::thread::sleep(LOOK_EVERY);
         };
+        Browser::of(port, &page, Some((process, folder)))
+    }
+
+    /// Another page of the same browser, in front of the others.
+    pub fn tab(&self) -> Browser {
+        let address = format!("http://127.0.0.1:{}/json/new?about:blank", self.port);
+        let said = agent().put(address).send_empty().unwrap().body_mut().read_to_string().unwrap();
+        let page: Value = serde_json::from_str(&said).unwrap();
+        Browser::of(self.port, page["webSocketDebuggerUrl"].as_str().unwrap(), None)
+    }
+
+    fn of(port: u16, page: &str, process: Option<(Child, TempDir)>) -> Browser {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
         let (socket, _) = tungstenite::client(page, stream).unwrap();
-        let mut browser = Browser { process, socket, number: 0, complaints: Vec::new(), _folder: folder };
+        let mut browser = Browser { process, port, socket, number: 0, complaints: Vec::new() };
         for domain in ["Page", "Runtime", "Log", "DOM"] {
             browser.call(&format!("{domain}.enable"), json!({}));
         }
