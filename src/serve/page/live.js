@@ -62,10 +62,13 @@ function tell() {
 }
 
 function gather() {
-  telling = setTimeout(() => {
-    telling = undefined
-    if (Object.keys(moved).length) tell()
-  }, document.hidden ? UNSEEN_MS : TOGETHER_MS)
+  telling = setTimeout(
+    () => {
+      telling = undefined
+      if (Object.keys(moved).length) tell()
+    },
+    document.hidden ? UNSEEN_MS : TOGETHER_MS,
+  )
 }
 
 /** A stream that this page has for itself. */

@@ -116,9 +116,7 @@ export async function sensors(root, { name }) {
           ),
         ),
       ),
-      !search.value &&
-        sensorCount > found.length &&
-        h('p', { class: 'muted small' }, `${count(sensorCount)} sensors: type to find others`),
+      !search.value && sensorCount > found.length && h('p', { class: 'muted small' }, `${count(sensorCount)} sensors: type to find others`),
     )
   }
 
