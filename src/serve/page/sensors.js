@@ -226,9 +226,16 @@ class One {
     const { zoom } = chartState('sensor')
     const mine = (this.loading = { zoom: String(zoom) })
     const of = { sensor_uuid: id }
+    const [summary] = await table(SUMMARY, of)
+    // A batch that had nothing of this sensor leaves it as it is drawn.
+    const text = JSON.stringify([summary, zoom])
+    if (mine !== this.loading || (text === this.text && this.card.isConnected)) return
+    if (!summary) {
+      put(this.root, h('p', { class: 'card' }, `There is no sensor ${id}.`))
+      return
+    }
     const [from, to] = zoom ? wider(zoom) : []
-    const [[summary], anomalies, found, segments, points] = await Promise.all([
-      table(SUMMARY, of),
+    const [anomalies, found, segments, points] = await Promise.all([
       table(ANOMALIES, { ...of, from, to, order: '-timestamp', limit: DRAWN_MAX + 1 }),
       table(INCIDENTS, { ...of, order: '-start_time', limit: 200 }),
       // One that began before a range may reach into it.
@@ -236,16 +243,13 @@ class One {
       this.points({ from, to }),
     ])
     if (mine !== this.loading) return
-    if (!summary) {
-      put(this.root, h('p', { class: 'card' }, `There is no sensor ${id}.`))
-      return
-    }
     const notes = [points.note, left(anomalies, 'anomalies'), left(segments, 'segments', zoom && zoom[0])]
     put(this.note, notes.filter(Boolean).join(' '))
     this.anomalies = anomalies.slice(0, DRAWN_MAX).reverse()
     this.figure = drawn(summary, segments.slice(0, DRAWN_MAX).reverse(), this.anomalies, points.values, zoom)
     if (!this.card.isConnected) put(this.root, this.card, this.more)
     this.showFacts(summary)
+    this.text = points.note ? undefined : text
     put(
       this.more,
       h('h3', null, 'Incidents, newest first'),
