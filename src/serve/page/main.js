@@ -102,6 +102,7 @@ async function show() {
     return
   }
   shown = text
+  const { hash } = location
   showing += 1
   const mine = showing
   view.leave?.()
@@ -123,6 +124,8 @@ async function show() {
   } finally {
     if (mine === showing) {
       making = false
+      // Somebody may have gone on before there was a view to tell.
+      if (location.hash !== hash) await show()
       next()
     }
   }
