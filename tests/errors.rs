@@ -512,7 +512,7 @@ fn files_that_are_too_large_say_what_to_do() {
     let place = Place::new();
     place.run("generate online --out in --devices 400 --days 20 --seed 5").succeeds();
     let run = "run online events=in/events.csv servers=in/servers.csv -w 1 --quiet --as-of 2026-01-01";
-    for to in ["--out out", "--changes changes.ndjson", "--out sqlite:tables.sqlite", "--charts charts"] {
+    for to in ["--out out", "--changes changes.ndjson", "--out sqlite:tables.sqlite"] {
         let ran = limited(&place, "ulimit -f 4", &format!("{run} {to}"));
         let failure = ran.fails();
         assert!(failure.hint.is_some(), "{to}: {}", failure.error);

@@ -91,9 +91,9 @@ pub fn main() -> ExitCode {
         Ok(matches) => matches,
         Err(error) => return refused(&error),
     };
-    if let Some((_, matches)) = matches.subcommand()
-        && let Ok(Some(silence_max)) = matches.try_get_one("network-timeout")
-    {
+    // The flags of a command stand behind the last of its words.
+    let flags = std::iter::successors(Some(&matches), |matches| matches.subcommand().map(|(_, matches)| matches)).last();
+    if let Some(Ok(Some(silence_max))) = flags.map(|flags| flags.try_get_one("network-timeout")) {
         silence::set(*silence_max);
     }
     let result = match matches.subcommand() {
