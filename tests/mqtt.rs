@@ -1,10 +1,11 @@
 //! Messages of an MQTT broker as a source of a service.
 
+use crate::support::certificates::of_localhost;
 use crate::support::known::{ONLINE, SERVERS, shuffled, table};
 use crate::support::mosquitto::{Mosquitto, Published, publish};
 use crate::support::program::Place;
 use crate::support::service::Service;
-use crate::support::sources::{ROUNDS, rejected, status, struck, until, until_connected, until_readable, until_same};
+use crate::support::sources::{rejected, rounds, status, struck, until, until_connected, until_readable, until_same};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use rumqttc::mqttbytes::QoS;
@@ -41,7 +42,7 @@ fn each_message_counts_once_whatever_ends_the_broker_or_the_service() {
         .enumerate()
         .map(|(number, text)| message(&format!("events/{}", number % 7), text))
         .collect();
-    let portion = messages.len().div_ceil(ROUNDS as usize);
+    let portion = messages.len().div_ceil(rounds() as usize);
     let published = AtomicUsize::new(0);
     let port = broker.port;
     let service = std::thread::scope(|scope| {
@@ -195,18 +196,25 @@ fn a_wrong_password_is_named_and_shown_nowhere_and_the_service_goes_on() {
 #[test]
 fn brokers_are_told_by_their_certificates() {
     let place = Place::new();
-    let certificate = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
-    let (cert, key) = (certificate.cert.pem(), certificate.signing_key.serialize_pem());
-    place.write("ca.pem", &cert);
-    place.write("other.pem", rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap().cert.pem());
-    let files = [("cert.pem", cert.as_str()), ("key.pem", key.as_str())];
-    let broker = Mosquitto::with(&files, "allow_anonymous true\ncertfile DIR/cert.pem\nkeyfile DIR/key.pem\n");
-    let start =
-        |host: &str, ca: &str| Service::start(&place, &format!("online --source online.events=mqtts://{host}:{}/x?ca={ca}", broker.port));
+    let broker = |ca: &str, is_over: bool| {
+        let (cert, key) = of_localhost(is_over);
+        place.write(ca, &cert);
+        let files = [("cert.pem", cert.as_str()), ("key.pem", key.as_str())];
+        Mosquitto::with(&files, "allow_anonymous true\ncertfile DIR/cert.pem\nkeyfile DIR/key.pem\n")
+    };
+    let (good, over) = (broker("ca.pem", false), broker("over.pem", true));
+    place.write("other.pem", of_localhost(false).0);
+    let start = |host: &str, ca: &str| {
+        let port = if ca == "over.pem" { over.port } else { good.port };
+        Service::start(&place, &format!("online --source online.events=mqtts://{host}:{port}/x?ca={ca}"))
+    };
     until_connected(&start("localhost", "ca.pem"));
-    for (host, ca, why) in
-        [("localhost", "other.pem", "certificate"), ("127.0.0.1", "ca.pem", "certificate"), ("localhost", "none", "could not read")]
-    {
+    for (host, ca, why) in [
+        ("localhost", "other.pem", "certificate"),
+        ("127.0.0.1", "ca.pem", "certificate"),
+        ("localhost", "over.pem", "certificate expired"),
+        ("localhost", "none", "could not read"),
+    ] {
         let service = start(host, ca);
         let status = until(&service, "an error", |status| !status["error"].is_null());
         assert!(status["error"].as_str().unwrap().contains(why), "{host} {ca}: {status}");

@@ -1,5 +1,6 @@
 //! Messages of a NATS stream as a source of a service.
 
+use crate::support::certificates::of_localhost;
 use crate::support::known::{ONLINE, SERVERS, shuffled, table};
 use crate::support::nats_server::{NatsServer, Publisher};
 use crate::support::program::Place;
@@ -106,4 +107,49 @@ fn what_is_wrong_is_named_and_the_service_goes_on() {
         let ran = service.end();
         assert!(ran.stderr.contains(why) && !ran.stderr.contains("s3cret") && !ran.stderr.contains("hunter2"), "{}", ran.stderr);
     }
+}
+
+#[test]
+fn servers_are_told_by_their_certificates() {
+    let place = Place::new();
+    let server = |name: &str, is_over: bool| {
+        let (cert, key) = of_localhost(is_over);
+        place.write(&format!("{name}.pem"), cert);
+        place.write(&format!("{name}.key"), key);
+        let path = |ending: &str| place.path(&format!("{name}.{ending}")).display().to_string();
+        NatsServer::with(&format!("tls {{ cert_file: \"{}\", key_file: \"{}\" }}", path("pem"), path("key")))
+    };
+    let (good, over) = (server("good", false), server("over", true));
+    place.write("other.pem", of_localhost(false).0);
+    for (host, ca, why) in [
+        // It speaks with this one.
+        ("localhost", "good", "the server has no stream \"EVENTS\""),
+        ("localhost", "other", "certificate"),
+        ("127.0.0.1", "good", "certificate"),
+        ("localhost", "over", "certificate expired"),
+    ] {
+        let port = if ca == "over" { over.port } else { good.port };
+        let service = Service::start(&place, &format!("online --source online.events=tls://{host}:{port}/EVENTS?ca={ca}.pem"));
+        let status = until(&service, "an error", |status| !status["error"].is_null());
+        assert!(status["error"].as_str().unwrap().contains(why), "{host} {ca}: {status}");
+        service.end();
+    }
+}
+
+#[test]
+fn messages_may_be_empty_or_large() {
+    let (place, server) = (Place::new(), NatsServer::with("max_payload: 16MB"));
+    let publisher = Publisher::new(server.port);
+    publisher.stream("EVENTS", "fleet");
+    // 10 MB.
+    let line = |number: u64| format!("2026-03-02 08:{:02}:{:02},{:010},7,1,true\n", number / 60 % 60, number % 60, number);
+    let large: String = (0..250_000).map(line).collect();
+    assert!(large.len() >= 10_000_000);
+    publisher.publish(&[("fleet.1".into(), Vec::new()), ("fleet.2".into(), large.into_bytes())], 0);
+    let service = Service::start(&place, &format!("online --source online.events={}", server.url("EVENTS?format=csv")));
+    until_readable(&service, "both", |status| status["messages"] == 2);
+    assert_eq!(service.get("/v1/status").ok().json()["dataflows"]["online"]["records"], 250_000);
+    let rejected = rejected(&service, "online");
+    assert!(rejected.len() == 1 && rejected[0].2.contains("empty"), "{rejected:?}");
+    service.end();
 }

@@ -2,6 +2,7 @@
 
 pub mod broker;
 pub mod browser;
+pub mod certificates;
 pub mod injected;
 pub mod kafka_broker;
 pub mod kafka_client;

@@ -11,14 +11,17 @@ use std::time::{Duration, Instant};
 /// How long messages may take to be counted: far more than they do on a busy machine.
 const SECONDS_MAX: u64 = 100;
 
-/// How often broker or service are ended while messages flow.
-pub const ROUNDS: u64 = 6;
+/// How often broker or service are ended while messages flow: six times, or a tenth of `KILL_RUNS`.
+pub fn rounds() -> u64 {
+    let runs = std::env::var("KILL_RUNS").ok().and_then(|text| text.parse::<u64>().ok());
+    runs.map_or(6, |runs| runs.div_ceil(10))
+}
 
 /// Ends the broker and the service at random moments, and starts them again: `restart` is of the broker, which rests so long in between.
 /// Returns the service that is there at the end.
 pub fn struck(seed: u64, mut service: Service, start: impl Fn() -> Service, mut restart: impl FnMut(Duration)) -> Service {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    for round in 0..ROUNDS {
+    for round in 0..rounds() {
         std::thread::sleep(Duration::from_millis(random.random_range(0..150)));
         if round % 3 != 1 {
             restart(Duration::from_millis(random.random_range(0..100)));
