@@ -25,6 +25,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A broker keeps a session for so long without a connection: seven days.
 pub const SESSION_SECONDS: u32 = 7 * 86_400;
@@ -32,8 +33,9 @@ pub const SESSION_SECONDS: u32 = 7 * 86_400;
 pub const PACKET_BYTES_MAX: u32 = 80 << 20;
 /// A broker that is silent for so long is asked whether it is there.
 const KEEP_ALIVE_SECONDS: u16 = 30;
-/// What a broker sends that is not acknowledged, at most.
-const UNACKNOWLEDGED_MAX: u16 = 16_000;
+/// What a broker sends that is not acknowledged, at most. Some send more than they are told, and numbers of messages come again after
+/// 65,535: so no more than this is read, and as much may be on its way to be acknowledged.
+const UNACKNOWLEDGED_MAX: u16 = 24_000;
 /// How long a connection may take to be there.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 
@@ -43,6 +45,8 @@ pub struct Ack {
     client: Arc<AsyncClient>,
     /// Nothing with QoS 0.
     ack: Option<rumqttc::ManualAck>,
+    /// Until it is acknowledged, there is room for one less.
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 impl Acknowledge for Ack {
@@ -88,6 +92,7 @@ async fn session(url: &Url, client_id: &str, inlet: &Inlet<Ack>, status: &Status
     let mut filter = SubscribeFilter::new(url.path.clone(), QoS::AtLeastOnce);
     // What is retained comes with the subscription, and not again with each connection.
     filter.retain_forward_rule = RetainForwardRule::OnNewSubscribe;
+    let room = Arc::new(Semaphore::new(usize::from(UNACKNOWLEDGED_MAX)));
     client.try_subscribe_many([filter]).map_err(|error| Lost { why: error.to_string(), was_there })?;
     loop {
         let event = events.poll().await.map_err(|error| Lost { why: why(&error), was_there })?;
@@ -102,7 +107,10 @@ async fn session(url: &Url, client_id: &str, inlet: &Inlet<Ack>, status: &Status
                 }
             }
             Event::Incoming(Packet::Publish(publish)) => {
-                let ack = Ack { client: Arc::clone(&client), ack: client.prepare_ack(&publish) };
+                let ack = client.prepare_ack(&publish);
+                // It ends with this connection.
+                let room = if ack.is_some() { Arc::clone(&room).acquire_owned().await.ok() } else { None };
+                let ack = Ack { client: Arc::clone(&client), ack, _room: room };
                 let message = Message { topic: publish.topic, time: engine::now(), payload: publish.payload, ..Message::default() };
                 if inlet.send(message, ack).await.is_err() {
                     return Ok(());
