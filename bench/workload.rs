@@ -124,17 +124,18 @@ impl Workload {
 
     /// The events that were kept back, in random order, a line each.
     pub fn late_lines(&self) -> Result<Vec<String>> {
-        let path = self.folder.join("late").join(self.events_name());
-        let text = fs::read_to_string(&path).map_err(|error| format!("could not read {path:?}: {error}"))?;
-        let header = usize::from(self.is_csv());
-        let mut lines: Vec<String> = text.lines().skip(header).map(String::from).collect();
+        let mut lines = self.lines_in(&self.folder.join("late"))?;
         lines.shuffle(&mut ChaCha8Rng::seed_from_u64(SEED));
         Ok(lines)
     }
 
     /// The lines of its events, in their order.
     pub fn lines(&self) -> Result<Vec<String>> {
-        let path = self.folder.join(self.events_name());
+        self.lines_in(&self.folder)
+    }
+
+    fn lines_in(&self, folder: &Path) -> Result<Vec<String>> {
+        let path = folder.join(self.events_name());
         let text = fs::read_to_string(&path).map_err(|error| format!("could not read {path:?}: {error}"))?;
         Ok(text.lines().skip(usize::from(self.is_csv())).map(String::from).collect())
     }

@@ -1,4 +1,5 @@
-//! How long a server may be silent before it is taken for gone: one setting of the process, for all servers that it reads from and writes to.
+//! How long a server may be silent before it is taken for gone: one setting of the process, for all servers that it reads from and writes
+//! to.
 //!
 //! Each kind of server has a time that suits it; what people set counts instead of all of them.
 

@@ -92,20 +92,14 @@ fn sqlite_on_a_full_disk() {
     let place = online();
     place.run("generate online --out in/more --devices 3000 --days 40 --mess 0.1 --seed 8").succeeds();
     let words = format!("{ONLINE} events=in/more/events.csv --out sqlite:tables.sqlite --quiet");
-    let limited = |blocks: u32| {
-        // What is left to write ends at a limit on the size of files.
-        let mut command = std::process::Command::new("sh");
-        let program = env!("CARGO_BIN_EXE_retally");
-        command.args(["-c", &format!("ulimit -f {blocks}; exec {program} {words}")]).current_dir(place.path("."));
-        command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-        Started::new(command, &words).finish()
-    };
-    limited(2000).fails().names(&["\"sqlite:tables.sqlite\""]);
+    // What is left to write ends at a limit on the size of files.
+    let limited = || place.start_within("ulimit -f 1000", &words).finish();
+    limited().fails().names(&["\"sqlite:tables.sqlite\""]);
     assert_eq!(place.names("."), ["in"], "nothing is left of a database that was new");
     place.run(&format!("{ONLINE} --out sqlite:tables.sqlite")).succeeds();
     let database = SqliteFile::new(&place, "tables.sqlite");
     let before = database.all();
-    limited(2000).fails().names(&["\"sqlite:tables.sqlite\""]);
+    limited().fails().names(&["\"sqlite:tables.sqlite\""]);
     assert!(database.all() == before);
     assert_eq!(place.names("."), ["in", "tables.sqlite"]);
 }

@@ -1,8 +1,7 @@
 //! What is wrong is said in a line, with the place and what to do; nothing is half done, and bad records stop nothing.
 
 use crate::support::packed::{gzip, zstd};
-use crate::support::program::{Failure, Place, Ran, Started};
-use std::process::{Command, Stdio};
+use crate::support::program::{Failure, Place};
 use std::time::SystemTime;
 
 const EVENT: &str = "2026-01-01T00:00:00Z,1,1,1,true\n";
@@ -492,18 +491,10 @@ fn too_many_open_files_say_what_to_do() {
     for number in 0..60 {
         place.write(&format!("in/{number}.csv"), EVENT);
     }
-    let failure = limited(&place, "ulimit -n 40", "run online events=in -w 1 --out out").fails().names(&["could not open \"in/"]);
+    let failure =
+        place.start_within("ulimit -n 40", "run online events=in -w 1 --out out").finish().fails().names(&["could not open \"in/"]);
     assert!(failure.hint.is_some_and(|hint| hint.contains("ulimit -n")));
     assert!(!place.has("out"));
-}
-
-/// Runs the program under a limit of the shell.
-fn limited(place: &Place, limit: &str, words: &str) -> Ran {
-    let program = place.command(words);
-    let mut limited = Command::new("bash");
-    limited.args(["-c", &format!("{limit}; exec \"$0\" \"$@\"")]).arg(program.get_program()).args(program.get_args());
-    limited.current_dir(place.path("")).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    Started::new(limited, words).finish()
 }
 
 /// Files that may not become larger, whatever writes them: an error with what to do, and nothing that is left half-way.
@@ -512,16 +503,16 @@ fn files_that_are_too_large_say_what_to_do() {
     let place = Place::new();
     place.run("generate online --out in --devices 400 --days 20 --seed 5").succeeds();
     let run = "run online events=in/events.csv servers=in/servers.csv -w 1 --quiet --as-of 2026-01-01";
+    let limited = |words: &str| place.start_within("ulimit -f 4", words).finish();
     for to in ["--out out", "--changes changes.ndjson", "--out sqlite:tables.sqlite"] {
-        let ran = limited(&place, "ulimit -f 4", &format!("{run} {to}"));
-        let failure = ran.fails();
+        let failure = limited(&format!("{run} {to}")).fails();
         assert!(failure.hint.is_some(), "{to}: {}", failure.error);
         assert_eq!(place.names(""), ["in"], "{to}");
     }
-    let failure = limited(&place, "ulimit -f 4", &format!("{run} --out out")).fails();
+    let failure = limited(&format!("{run} --out out")).fails();
     assert!(failure.hint.is_some_and(|hint| hint.contains("ulimit -f")));
-    limited(&place, "ulimit -f 4", &format!("{run} --state state")).fails();
-    limited(&place, "ulimit -f 4", "generate online --out more --devices 400 --days 20").fails();
+    limited(&format!("{run} --state state")).fails();
+    limited("generate online --out more --devices 400 --days 20").fails();
     // What was kept of a state is no batch.
     place.run(&format!("{run} --state state --out out")).succeeds();
 }

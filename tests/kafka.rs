@@ -1,5 +1,6 @@
 //! Messages of a Kafka topic as a source of a service.
 
+use crate::support::certificates::of_localhost;
 use crate::support::kafka_broker::KafkaBroker;
 use crate::support::kafka_client::{KafkaClient, Sent, now_ms};
 use crate::support::kafka_front::{KafkaFront, Login};
@@ -9,6 +10,8 @@ use crate::support::service::Service;
 use crate::support::sources::{rejected, status, struck, taken_once, until, until_connected, until_readable, until_same};
 use bytes::Bytes;
 use kafka_protocol::records::Compression;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::json;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -316,17 +319,13 @@ fn brokers_are_told_by_their_certificates() {
     client.create("events", 1);
     client.publish("events", 0, &[event(1)], Compression::None);
     let made = |is_over: bool| {
-        let mut params = rcgen::CertificateParams::new(["localhost".to_string()]).unwrap();
-        if is_over {
-            (params.not_before, params.not_after) = (rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(2020, 2, 1));
-        }
-        let key = rcgen::KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap();
+        let (pem, key) = of_localhost(is_over);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let config = builder.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
-        (certificate.pem(), Arc::new(config))
+        let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let config = builder.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+        (pem, Arc::new(config))
     };
     let ((pem, config), (over_pem, over_config)) = (made(false), made(true));
     place.write("ca.pem", &pem);

@@ -1,5 +1,6 @@
 //! The service: batches by HTTP, tables and changes out, through kills and restarts.
 
+use crate::support::certificates::of_localhost;
 use crate::support::known::{ACTIVE, EVENTS, Known, ONLINE, SERVERS, TEXT_IDS, USAGE, rows, shuffled, table};
 use crate::support::packed::gzip;
 use crate::support::program::Place;
@@ -7,6 +8,8 @@ use crate::support::service::{Asker, Service, free_port};
 use crate::support::steps::{Clients, each_came_once};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -705,9 +708,9 @@ fn further_sinks_follow_through_failures() {
 #[test]
 fn https_with_a_certificate_of_its_own() {
     let place = Place::new();
-    let certificate = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
-    place.write("cert.pem", certificate.cert.pem());
-    place.write("key.pem", certificate.signing_key.serialize_pem());
+    let (cert, key) = of_localhost(false);
+    place.write("cert.pem", &cert);
+    place.write("key.pem", key);
     place
         .run("serve online --state state --listen 127.0.0.1:0 --tls-cert cert.pem --tls-key cert.pem")
         .fails_as_wrong_usage()
@@ -719,7 +722,7 @@ fn https_with_a_certificate_of_its_own() {
     let ask = |trusted: bool| {
         let mut roots = rustls::RootCertStore::empty();
         if trusted {
-            roots.add(certificate.cert.der().clone()).unwrap();
+            roots.add(CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()).unwrap();
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
@@ -885,19 +888,12 @@ fn a_full_disk_refuses_batches_and_loses_none() {
     let place = Place::new();
     let set = ONLINE.set();
     // Files may have so many blocks of 1,024 bytes; the journal is the first that has.
-    let limited = |blocks: u32| {
-        let program = place.command(&format!("serve online {set} -w 2 --state state --listen 127.0.0.1:0"));
-        let mut command = std::process::Command::new("bash");
-        command.current_dir(place.path("")).args(["-c", &format!("ulimit -f {blocks}; exec \"$@\""), "bash"]);
-        command.arg(program.get_program()).args(program.get_args());
-        command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-        crate::support::program::Started::new(command, "serve, limited")
-    };
+    let serve = format!("serve online {set} -w 2 --state state --listen 127.0.0.1:0");
     let batches: Vec<String> = shuffled(&ONLINE.lines).chunks(20).map(|lines| table(&EVENTS, lines)).collect();
     let mut taken = Vec::new();
     let mut refused = 0;
     for blocks in [300, 600] {
-        let started = limited(blocks);
+        let started = place.start_within(&format!("ulimit -f {blocks}"), &serve);
         let asker = Asker::new(started.line().strip_prefix("listening on ").unwrap().to_string());
         asker.until_ready();
         for (number, batch) in batches.iter().enumerate().skip(taken.len()).take(40) {

@@ -20,7 +20,7 @@ use retally_core::decode::Inputs;
 use retally_core::operators::by_key::{Each, Emitter, State, by_key, exchange};
 use retally_core::operators::counts::daily;
 use retally_core::operators::day_ranges::summed_day_ranges;
-use retally_core::operators::horizon::{as_of, latest};
+use retally_core::operators::horizon::{as_of, latest, up_to};
 use retally_core::operators::neighbors::neighbors;
 use retally_core::operators::rolling::Window;
 use retally_core::publish::Outputs;
@@ -148,13 +148,9 @@ impl Graph for Active {
 }
 
 impl Active {
-    /// The events by user, up to as-of where that is set.
+    /// The events by user, up to as-of.
     fn occurrences<'s>(&self, inputs: &Inputs<'s>) -> Collection<'s, (User, Occurrence)> {
-        let events = inputs.records::<Event>("events");
-        let events = match self.as_of {
-            AsOf::Latest | AsOf::Now => events,
-            AsOf::At(moment) => events.filter(move |event| event.time <= moment),
-        };
+        let events = up_to(inputs.records::<Event>("events"), self.as_of, |event| event.time);
         let (zone, user_field) = (self.zone.clone(), self.user_field);
         events.map(move |mut event| {
             let (day, lacks_offset, user) = (zone.day(&event), zone.lacks_offset(&event), user_field.of(&mut event));

@@ -29,7 +29,7 @@ use retally_core::ids::Ids;
 use retally_core::operators::by_key::exchange;
 use retally_core::operators::counts::{count_steps, daily};
 use retally_core::operators::day_ranges::{day_ranges, summed_day_ranges};
-use retally_core::operators::horizon::{as_of, latest};
+use retally_core::operators::horizon::{as_of, latest, up_to};
 use retally_core::operators::neighbors::neighbors_and_ties;
 use retally_core::operators::rolling::Window;
 use retally_core::publish::Outputs;
@@ -141,13 +141,9 @@ impl Graph for Online {
 }
 
 impl Online {
-    /// The events up to as-of, where that is set. (Where it is the latest event, there are no later ones.)
+    /// The events by device, up to as-of.
     fn events<'s>(&self, inputs: &Inputs<'s>) -> Collection<'s, (u64, Status)> {
-        let events = inputs.records::<Event>("events");
-        let events = match self.as_of {
-            AsOf::Latest | AsOf::Now => events,
-            AsOf::At(moment) => events.filter(move |event| event.status.time() <= moment),
-        };
+        let events = up_to(inputs.records::<Event>("events"), self.as_of, |event| event.status.time());
         events.map(|event| (event.device, event.status))
     }
 

@@ -25,6 +25,7 @@ use retally_core::decode::Inputs;
 use retally_core::ids::Ids;
 use retally_core::key_chart::KeyChart;
 use retally_core::operators::by_key::{Each, Emitter, State, by_key, exchange};
+use retally_core::operators::horizon::up_to;
 use retally_core::publish::Outputs;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -186,13 +187,9 @@ impl Graph for Sensors {
 }
 
 impl Sensors {
-    /// The readings by sensor, up to as-of where that is set.
+    /// The readings by sensor, up to as-of.
     fn readings<'s>(&self, inputs: &Inputs<'s>) -> Collection<'s, (Sensor, Reading)> {
-        let measurements = inputs.records::<Measurement>("data");
-        let measurements = match self.as_of {
-            AsOf::Latest | AsOf::Now => measurements,
-            AsOf::At(moment) => measurements.filter(move |measurement| measurement.reading.time() <= moment),
-        };
+        let measurements = up_to(inputs.records::<Measurement>("data"), self.as_of, |measurement| measurement.reading.time());
         measurements.map(|measurement| (measurement.sensor, measurement.reading))
     }
 

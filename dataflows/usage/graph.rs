@@ -116,13 +116,9 @@ impl Graph for Usage {
 }
 
 impl Usage {
-    /// The events up to as-of, where that is set. (Where it is the latest event, there are no later ones.)
+    /// The events up to as-of.
     fn events<'s>(&self, inputs: &Inputs<'s>) -> Collection<'s, Event> {
-        let events = inputs.records::<Event>("events");
-        match self.as_of {
-            AsOf::Latest | AsOf::Now => events,
-            AsOf::At(moment) => events.filter(move |event| event.time <= moment),
-        }
+        horizon::up_to(inputs.records::<Event>("events"), self.as_of, |event| event.time)
     }
 }
 

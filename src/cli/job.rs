@@ -12,6 +12,7 @@ use crate::ingest::rejected::KEPT_MAX;
 use crate::points::{Destination, PointsError};
 use crate::serve::served::Served;
 use crate::shown;
+use crate::silence::silence_max;
 use crate::sinks::{self, Format, Sink};
 use crate::state::State;
 use crate::state::home::Home;
@@ -285,10 +286,9 @@ pub fn sink(job: &Job, matches: &ArgMatches) -> Result<Option<Box<dyn Sink>>, Cl
         (_, true) => return Err(CliError::usage(SAFE_OF_CSV).hint("leave --csv-safe out, or --format")),
         (format, false) => format,
     };
-    let silence_max = matches.get_one::<Duration>("network-timeout").copied().unwrap_or(NETWORK_TIMEOUT);
     let (mut tables, left_out) = job.divided();
     tables.push(Table::rejected());
-    let mut sink = destination.open(format, tables.iter(), silence_max)?;
+    let mut sink = destination.open(format, tables.iter(), silence_max(NETWORK_TIMEOUT))?;
     sink.check_left_out(&left_out, job.definition.name, &job.fingerprint())?;
     Ok(Some(sink))
 }

@@ -15,6 +15,7 @@ use crate::serve::out::{Out, Webhook};
 use crate::serve::served::Served;
 use crate::serve::{self, Options, member};
 use crate::shown;
+use crate::silence::silence_max;
 use crate::sinks::Destination;
 use crate::state::folders::Folder;
 use crate::state::home::Home;
@@ -186,7 +187,7 @@ fn sinks(matches: &ArgMatches, names: &[&String], dataflows: &[Served]) -> Resul
             shown,
             every: duration("export-every", EXPORT_EVERY),
             replace: matches.get_flag("replace"),
-            silence_max: duration("network-timeout", job::NETWORK_TIMEOUT),
+            silence_max: silence_max(job::NETWORK_TIMEOUT),
             patience: is_webhook.then(|| duration("webhook-retry", WEBHOOK_RETRY)),
             secret: secret.clone().filter(|_| is_webhook),
         });

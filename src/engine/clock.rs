@@ -28,7 +28,8 @@ impl Clock {
         self.input.flush();
     }
 
-    /// Shows from an epoch on when its batch arrived, where that is later than what it shows: it never goes back. Returns what it shows then.
+    /// Shows from an epoch on when its batch arrived, where that is later than what it shows: it never goes back. Returns what it shows
+    /// then.
     pub fn show(&mut self, epoch: Epoch, arrived: Option<Moment>) -> Option<Moment> {
         if let Some(minute) = arrived.map(minute).filter(|minute| Some(*minute) > self.now) {
             if let Some(before) = self.now.replace(minute) {

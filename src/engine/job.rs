@@ -61,14 +61,19 @@ impl Job {
         self.definition.settings.iter().map(|setting| (setting.name, self.settings.text(setting.name)))
     }
 
+    /// As-of as it is given, where it is.
+    fn as_of(&self) -> Option<String> {
+        match self.settings.as_of() {
+            AsOf::Latest => None,
+            AsOf::At(moment) => Some(moment.to_string()),
+            AsOf::Now => Some(NOW.into()),
+        }
+    }
+
     /// The settings as a JSON object, with `as-of` where it is set, and `tables` where not all are built.
     pub fn settings_json(&self) -> String {
         let named = self.named_settings().map(|(name, value)| (name, value.to_string()));
-        let as_of = match self.settings.as_of() {
-            AsOf::Latest => None,
-            AsOf::At(moment) => Some(("as-of", moment.to_string())),
-            AsOf::Now => Some(("as-of", NOW.to_string())),
-        };
+        let as_of = self.as_of().map(|as_of| ("as-of", as_of));
         let all = self.graph.tables().iter().all(|table| self.tables.contains(table.name));
         let tables = (!all).then(|| ("tables", self.tables.iter().cloned().collect::<Vec<_>>().join(",")));
         // Texts can always be written.
@@ -120,11 +125,7 @@ pub fn terms(jobs: &[Job]) -> String {
         };
         lines.push(of_dataflow("dataflow", job.definition.name.to_string()));
         lines.extend(job.named_settings().map(|(name, value)| of_dataflow(name, value.to_string())));
-        let as_of = match job.settings.as_of() {
-            AsOf::Latest => "latest".to_string(),
-            AsOf::At(moment) => moment.to_string(),
-            AsOf::Now => NOW.to_string(),
-        };
+        let as_of = job.as_of().unwrap_or_else(|| "latest".into());
         let tables = job.tables.iter().cloned().collect::<Vec<_>>().join(",");
         for (name, value) in
             [("as-of", as_of), ("not-before", job.accept_from.to_string()), ("points", job.points.agreement()), ("tables", tables)]

@@ -2,7 +2,8 @@
 //!
 //! - [`run`] applies the batches of a [`Driver`] one after the other, on worker 0's own thread: the way of `retally run`
 //! - [`host`] takes batches of any number of dataflows from other threads, any number of them in flight: the way of a service
-//! - [`workers`] starts and connects the workers, which both share; [`hosted`] is one dataflow on them, and [`clock`] its as-of where that is the machine's
+//! - [`workers`] starts and connects the workers, which both share; [`hosted`] is one dataflow on them
+//! - [`clock`] is the machine's clock, where that is as-of
 //! - [`gather`] keeps what workers send to worker 0 by epoch; [`routes`] says who reads which dataset
 //! - [`job`] is what is run; [`summary`] is what a batch was and did; [`errors`] is why a run failed
 

@@ -47,7 +47,8 @@ impl<R: Read> Blocks<R> {
         self.consumed += bytes as u64;
     }
 
-    /// Reads on: at least a byte more, or to the end. A buffer grows that is full of what has not been used up, and the first one that was full.
+    /// Reads on: at least a byte more, or to the end. A buffer grows that is full of what has not been used up; so does the first one that
+    /// was full.
     pub fn fill(&mut self) -> io::Result<()> {
         let was_too_small = self.end == self.buffer.len() && self.end < BLOCK_BYTES;
         self.buffer.copy_within(self.start..self.end, 0);

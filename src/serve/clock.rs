@@ -1,7 +1,7 @@
 //! The machine's clock as as-of: a batch without records each minute, in which what depends on as-of goes on.
 //!
-//! It goes the way of all batches, so what the tables were at a time can be told from the journal alone. Where it is not taken, since the disk
-//! is full or the service is stuck, the next minute's will do.
+//! It goes the way of all batches, so what the tables were at a time can be told from the journal alone. Where it is not taken, since the
+//! disk is full or the service is stuck, the next minute's will do.
 
 use super::service::{Incoming, Service, Wait};
 use crate::engine;

@@ -72,6 +72,15 @@ impl Place {
         Started::new(self.command(words), words)
     }
 
+    /// Starts the program under a limit of bash, such as `ulimit -n 40`; sizes of files are in blocks of 1,024 bytes.
+    pub fn start_within(&self, limit: &str, words: &str) -> Started {
+        let program = self.command(words);
+        let mut limited = Command::new("bash");
+        limited.args(["-c", &format!("{limit}; exec \"$0\" \"$@\"")]).arg(program.get_program()).args(program.get_args());
+        limited.current_dir(self.folder.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Started::new(limited, words)
+    }
+
     /// The program in this folder, where nothing of the world outside changes what it says.
     pub fn command(&self, words: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_retally"));

@@ -68,6 +68,14 @@ pub fn as_of<'s>(times: Collection<'s, Moment>, as_of: AsOf, name: &str) -> Coll
     }
 }
 
+/// The records up to as-of, where that is a given time. (Where it is the latest event, there are no later ones.)
+pub fn up_to<'s, D: Data>(records: Collection<'s, D>, as_of: AsOf, time: impl Fn(&D) -> Moment + 'static) -> Collection<'s, D> {
+    match as_of {
+        AsOf::Latest | AsOf::Now => records,
+        AsOf::At(moment) => records.filter(move |record| time(record) <= moment),
+    }
+}
+
 /// A collection of one record on every worker, in the scope of another.
 fn constant<'s, D: Data, E: Data>(other: &Collection<'s, E>, data: D) -> Collection<'s, D> {
     use timely::dataflow::operators::vec::ToStream;

@@ -4,20 +4,17 @@ use super::StoreError;
 use super::merge::{FieldValue, Merged, StoredPoint};
 
 /// All points, or of more than `points_max` those of the least and the greatest first field of each of half as many equal stretches of the
-/// time between the first and the last. They are in the order of time, and read twice: at first to know how many there are.
+/// time between the first and the last. They are in the order of time. Where there are more, they are read twice: the first time to know
+/// the last.
 pub fn thinned<'s>(read: impl Fn() -> Result<Merged<'s>, StoreError>, points_max: usize) -> Result<Vec<StoredPoint>, StoreError> {
-    let (mut count, mut first, mut last) = (0, None, 0);
-    for point in read()? {
-        last = point?.time_ns;
-        first.get_or_insert(last);
-        count += 1;
-    }
-    if count <= points_max {
-        return read()?.collect();
-    }
-    let (first, stretches) = (i128::from(first.unwrap_or(0)), points_max as i128 / 2);
+    let mut points = read()?;
+    let mut kept: Vec<StoredPoint> = points.by_ref().take(points_max).collect::<Result<_, _>>()?;
+    let Some(next) = points.next().transpose()? else { return Ok(kept) };
+    let first = kept.first().map_or(next.time_ns, |first| first.time_ns);
+    let last = points.try_fold(next.time_ns, |_, point| point.map(|point| point.time_ns))?;
+    kept.clear();
+    let (first, stretches) = (i128::from(first), points_max as i128 / 2);
     let stretch = |time_ns: i64| (i128::from(time_ns) - first) * stretches / (i128::from(last) - first + 1);
-    let mut kept: Vec<StoredPoint> = Vec::new();
     let mut held: Option<Held> = None;
     for point in read()? {
         let point = point?;
