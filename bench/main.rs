@@ -9,6 +9,9 @@
 
 mod anomaly;
 mod brokers;
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, dead_code, reason = "that of the tests, which panics where it does not get on")]
+#[path = "../tests/support/browser.rs"]
+mod browser;
 mod brushing;
 mod columns;
 mod exchange;
@@ -21,6 +24,7 @@ mod memory;
 mod numbers;
 mod operators;
 mod options;
+mod page;
 mod pairs;
 mod parse;
 mod points;
@@ -82,6 +86,8 @@ enum Bench {
     Serve(serve::ServeOptions),
     /// Messages of brokers: many that wait, and single ones until their change is on the event stream
     Sources(sources::SourcesOptions),
+    /// The page of a service in Chromium: its first view, a large table, and how soon a change is on it
+    Page(page::PageOptions),
     /// Points into each destination, and from the store
     Points(points::PointsOptions),
     /// Precision and recall of anomalies on generated sensors, and NAB's scores
@@ -111,6 +117,7 @@ fn main() -> ExitCode {
         Bench::Sinks(options) => sinks::main(&options),
         Bench::Serve(options) => serve::main(&options),
         Bench::Sources(options) => sources::main(&options),
+        Bench::Page(options) => page::main(&options),
         Bench::Points(options) => points::main(&options),
         Bench::Anomaly(options) => anomaly::main(&options),
         Bench::Report(options) => report::main(&options),

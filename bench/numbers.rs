@@ -12,6 +12,11 @@ impl Sorted {
         Sorted(values)
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The least measurement that at least `percent` of them do not exceed; 0 when there are none.
     pub fn percentile(&self, percent: usize) -> f64 {
         let rank = (self.0.len() * percent).div_ceil(100).max(1);

@@ -26,12 +26,13 @@ pub struct ReportOptions {
 }
 
 /// What each bench is about, in the order of the report.
-const BENCHES: [(&str, &str); 20] = [
+const BENCHES: [(&str, &str); 21] = [
     ("load", "The program as a whole, from text files to tables in files."),
     ("parse", "Reading and decoding alone, without a graph."),
     ("late", "From a late event's arrival until its changes are there: single events, and batches."),
     ("stream", "Batches of one record through a host, with so many in flight."),
     ("serve", "A service over HTTP with all tables: a load by `feed`, single late events, clients side by side, a restart."),
+    ("page", "The page of a service in Chromium: its first view, a large table, and how soon a change is on it."),
     ("sources", "Messages of brokers into a service with all tables: many that wait, and single ones until their change is told."),
     ("sweep", "The same number of events in many shapes: how wrong, how spread, in which order. Last: the worst by the best."),
     ("memory", "Resident memory at its peak and after the load, and per event."),

@@ -156,6 +156,31 @@ fn an_archive_without_a_file_of_input_is_no_input() {
     place.run("run online --sync events=drop --state st3").succeeds();
 }
 
+/// As a file in a folder would be.
+#[test]
+fn a_file_in_an_archive_of_which_nothing_can_be_read_fails_the_run() {
+    let place = Place::new();
+    let good = ("good.csv", b"2024-03-01 08:00:00,1,7,1,true\n".to_vec());
+    let bad = ("b/bad.csv", b"2024-03-01 08:00:00,one,7,1,true\nx,2,7,1,true\n".to_vec());
+    for (place_of_bad, files) in [[bad.clone(), good.clone()], [good.clone(), bad.clone()]].iter().enumerate() {
+        place.write("n.zip", zip(files));
+        place.write("n.tar", tar(files));
+        for name in ["n.zip", "n.tar"] {
+            let failure = place.run(&format!("run online events={name} --out out -w 2")).fails();
+            failure.names(&[&format!("any of the 2 records of \"{name}/b/bad.csv\""), "device_id \"one\" is no unsigned"]);
+            place.run(&format!("run online events={name} --max-rejected 2 --out {place_of_bad}")).succeeds();
+        }
+    }
+    for other in ["more.parquet", "more.zip"] {
+        place.write("n.zip", zip(&[good.clone(), (other, b"PAR1".to_vec())]));
+        place
+            .run("run online events=n.zip --out out")
+            .fails()
+            .names(&[&format!("{other:?} in it is of a kind that is not read from archives")]);
+    }
+    assert!(!place.has("out"));
+}
+
 #[test]
 fn two_files_of_one_name_in_a_zip_are_refused_by_it() {
     let place = Place::new();

@@ -275,6 +275,37 @@ fn fields_are_mapped_by_flags_and_by_a_file() {
     assert!(failure.hint.unwrap().contains("--map events.device_id=imei"));
 }
 
+/// What is good by itself, and not together; and what is nowhere.
+#[test]
+fn check_says_what_a_run_says() {
+    let place = Place::new();
+    place.write("with.csv", format!("{HEADER}{LINES}"));
+    place.write("without.csv", LINES);
+    let error = ["with.csv", "without.csv", "header"];
+    place.run("run online events=with.csv events=without.csv").fails().names(&error);
+    place.run("check online events=with.csv events=without.csv").fails_after("3 can be read").names(&error);
+    place.write("events.jsonl", "{\"timestamp\":\"2024-03-01\",\"device_id\":1,\"user\":2}\n");
+    let ran = place.run("check online events=events.jsonl");
+    let said = |field: &str| ran.stdout.lines().find(|line| line.trim_start().starts_with(field)).unwrap_or_default().to_string();
+    assert!(said("user_id").ends_with("is under \"user_id\", which none of them has"), "{}", ran.stdout);
+    assert!(said("device_id").ends_with("is under \"device_id\""), "{}", ran.stdout);
+}
+
+#[test]
+fn what_is_said_twice_or_of_another_kind_of_field_is_refused() {
+    let place = Place::new();
+    place.write("events.csv", format!("{HEADER}{LINES}"));
+    place.write("retally.toml", "[online.map.events]\ndevice_id = { column = 'device_id', format = 'unix_ms' }\n");
+    let wrong =
+        |flags: &str, why: &str| drop(place.run(&format!("run online events=events.csv {flags}")).fails_as_wrong_usage().names(&[why]));
+    wrong("--map events.user_id=a --map events.user_id=b", "--map events.user_id is given twice");
+    wrong("--config retally.toml", "events.device_id: format is of times, and device_id is none");
+    for (format, why) in [("%Y-%m-%d %Z", "%z is an offset"), ("%Y%m%d%H%M%S%f", "%3f, %6f and %9f")] {
+        place.write("retally.toml", format!("[online.map.events]\ntimestamp = {{ column = 't', format = '{format}' }}\n"));
+        wrong("--config retally.toml", why);
+    }
+}
+
 #[test]
 fn streams_packings_and_encodings() {
     let place = Place::new();
@@ -306,6 +337,14 @@ fn streams_packings_and_encodings() {
         assert_eq!(place.read("out/online_daily.csv"), DAILY, "{script}");
         std::fs::remove_dir_all(place.path("out")).unwrap();
     }
+    // A name that says no more than that it is text.
+    let object = |line: &str| {
+        let mut cells = line.split(',');
+        let names = HEADER.trim_end().split(',');
+        serde_json::json!(names.map(|name| (name, cells.next().unwrap())).collect::<std::collections::BTreeMap<_, _>>()).to_string()
+    };
+    place.write("lines.txt", rows(&LINES.lines().map(object).collect::<Vec<_>>()));
+    assert_eq!(daily(&place, "events=lines.txt --input-format jsonl"), DAILY);
     // What stands on standard input stands there once, and no archive does.
     place.run("run online events=- servers=-").fails_as_wrong_usage().names(&["standard input (-) is given more than once"]);
     place.run("run online events=- --then 'events-=-'").fails_as_wrong_usage().names(&["is given more than once"]);

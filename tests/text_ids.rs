@@ -57,6 +57,21 @@ fn numbers_as_text_ids() {
     assert!(csv["online_intervals.csv"] == parquet["online_intervals.csv"]);
 }
 
+/// As spreadsheets and data frames write them where a column has holes.
+#[test]
+fn a_number_with_a_fraction_of_zeros_is_its_integer_as_text_too() {
+    let place = Place::new();
+    place.write(
+        "a.csv",
+        format!("{}\n2024-03-01,7.0,1.00,1,true\n2024-03-02,007.0,1,1,true\n2024-03-03,7.10,1,1.0,true\n", EVENTS.join(",")),
+    );
+    place.write("b.jsonl", r#"{"timestamp":"2024-03-04","device_id":7.0,"user_id":"1.0","server_id":1,"connected":false}"#);
+    place.run("run online events=a.csv events=b.jsonl --ids text --out out").succeeds();
+    let intervals = place.read("out/online_intervals.csv");
+    let known: Vec<&str> = intervals.lines().skip(1).map(|row| row.split(",20").next().unwrap()).collect();
+    assert_eq!(known, ["007.0,1,1", "7,1,1", "7.10,1,1"], "{intervals}");
+}
+
 #[test]
 fn what_is_no_id_is_refused_by_name() {
     let place = Place::new();

@@ -66,7 +66,8 @@ const fn fields(user_id: Field) -> [Field; 8] {
         Field::new(
             "event_timestamp",
             "when it happened, in microseconds since 1970-01-01T00:00:00Z, as number or text; or 2024-03-01 12:00:00 UTC",
-        ),
+        )
+        .time(),
         Field::new("event_name", "what happened"),
         Field::new("event_params", "a list of {key, value: {string_value | int_value | float_value | double_value}}").nested().of_some(),
         Field::new(

@@ -513,10 +513,13 @@ impl Machine {
 
     fn brushing_line(&mut self, range: std::ops::Range<usize>) {
         let line = self.brushing.line(range);
-        let blank = line.trim_ascii().is_empty();
+        // Comments and `sep=;` stand before a header.
+        let beside = |line: &[u8]| line.starts_with(b"#") || line.get(..4).is_some_and(|word| word.eq_ignore_ascii_case(b"sep="));
+        if line.trim_ascii().is_empty() || (self.at_start && beside(line)) {
+            return;
+        }
         let at_start = std::mem::take(&mut self.at_start);
         let tick = match &self.columns {
-            _ if blank => return,
             Some(columns) => columns.read(line, &self.rules),
             None => {
                 let (columns, header) = Columns::seen(line);

@@ -139,7 +139,8 @@ fn settings_record(line: usize, text: &str) -> Option<Event> {
 
 fn tick_record(line: &str) -> Option<(i128, u32, f64)> {
     let fields: Vec<&str> = line.split(',').map(str::trim).collect();
-    let [tick, tooth, percent, ..] = fields.as_slice() else { return None };
+    let fields = fields.strip_suffix(&[""]).unwrap_or(&fields);
+    let [tick, tooth, percent] = fields else { return None };
     let tick: u64 = tick.parse().ok().filter(|_| !tick.starts_with('+'))?;
     let tooth: u32 = tooth.parse().ok().filter(|_| !tooth.starts_with('+'))?;
     let percent: f64 = percent.parse().ok()?;
@@ -179,11 +180,11 @@ pub fn read(brushing: &[u8], settings: &[u8], gap_seconds: f64) -> Found {
         time_ns + ((tick - from) * fs(interval)).div_euclid(1_000_000)
     };
     let mut brushing_lines = lines(brushing);
-    let starts_blank = brushing.split(|byte| *byte == b'\n').next().is_none_or(|line| String::from_utf8_lossy(line).trim().is_empty());
-    let header = !starts_blank
-        && brushing_lines
-            .first()
-            .is_some_and(|(_, line)| line.split(',').any(|name| ["tick", "tooth", "percent_clean"].contains(&name.trim())));
+    let before = brushing_lines.iter().take_while(|(_, line)| line.starts_with('#') || line.to_lowercase().starts_with("sep=")).count();
+    brushing_lines.drain(..before);
+    let header = brushing_lines
+        .first()
+        .is_some_and(|(_, line)| line.split(',').any(|name| ["tick", "tooth", "percent_clean"].contains(&name.trim())));
     if header {
         brushing_lines.remove(0);
     }

@@ -126,6 +126,8 @@ pub struct Columns {
     delimiter: u8,
     /// The places of tick, tooth and percentage.
     places: [Option<usize>; 3],
+    /// How many a line has.
+    count: usize,
 }
 
 /// The fields, as a header names them.
@@ -138,26 +140,31 @@ const COLUMN_CHARS_SHOWN_MAX: usize = 60;
 
 impl Default for Columns {
     fn default() -> Self {
-        Columns { delimiter: b',', places: [Some(0), Some(1), Some(2)] }
+        Columns { delimiter: b',', places: [Some(0), Some(1), Some(2)], count: TICK_FIELDS.len() }
     }
 }
 
 impl Columns {
-    /// Looks at the first line: the columns, and whether it is a header, which any of their names makes it. The delimiter is the one under
-    /// which it names the fields, or makes the most columns. A field that is named twice has no place.
+    /// Looks at the first line: the columns, and whether it is a header, which any of their names makes it, and so do as many other names.
+    /// The delimiter is the one under which it names the fields, or makes the most columns. A field that is named twice has no place.
     pub fn seen(first: &[u8]) -> (Columns, bool) {
         let count = |delimiter: u8| memchr::memchr_iter(delimiter, first).count();
         let named = |delimiter: u8| TICK_FIELDS.iter().filter(|name| places_of(name, first, delimiter).next().is_some()).count();
         let best = DELIMITERS.into_iter().rev().max_by_key(|delimiter| (named(*delimiter), count(*delimiter)));
         let delimiter = best.unwrap_or(b',');
+        let columns = first.split(|byte| *byte == delimiter);
+        let count_of_header = columns.clone().count();
         if named(delimiter) == 0 {
-            return (Columns { delimiter, ..Columns::default() }, false);
+            return match count_of_header >= TICK_FIELDS.len() && columns.clone().all(is_name) {
+                true => (Columns { delimiter, places: [None; 3], count: count_of_header }, true),
+                false => (Columns { delimiter, ..Columns::default() }, false),
+            };
         }
         let only = |name| {
             let mut places = places_of(name, first, delimiter);
             places.next().filter(|_| places.next().is_none())
         };
-        (Columns { delimiter, places: TICK_FIELDS.map(only) }, true)
+        (Columns { delimiter, places: TICK_FIELDS.map(only), count: count_of_header }, true)
     }
 
     /// Why no line can be read below this header, where that is so: what it lacks, and the columns that may be meant.
@@ -194,8 +201,17 @@ impl Columns {
 
     /// The record of a line, or why it is none.
     pub fn read(&self, line: &[u8], rules: &Rules) -> Result<Tick, Reason> {
+        if self.places.contains(&None) {
+            return Err(Reason::NoColumns);
+        }
         let mut fields = [None; 3];
+        let mut columns = 0;
         for (column, text) in line.split(|byte| *byte == self.delimiter).enumerate() {
+            // An empty one too many is a delimiter at the end of the line.
+            if column > self.count || (column == self.count && !text.trim_ascii().is_empty()) {
+                return Err(Reason::TooManyColumns);
+            }
+            columns = column + 1;
             for (field, place) in fields.iter_mut().zip(self.places) {
                 if place == Some(column) {
                     *field = Some(unquoted(text));
@@ -203,6 +219,9 @@ impl Columns {
             }
         }
         let [Some(tick), Some(tooth), Some(percent)] = fields else { return Err(Reason::NoColumns) };
+        if columns < self.count {
+            return Err(Reason::TooFewColumns);
+        }
         let tick = whole(tick).ok_or(Reason::Tick)?;
         let tooth = whole(tooth).and_then(|tooth| u32::try_from(tooth).ok()).filter(|tooth| *tooth < rules.teeth).ok_or(Reason::Tooth)?;
         let percent_clean = std::str::from_utf8(percent).ok().and_then(share);
@@ -237,6 +256,12 @@ fn places_of<'h>(name: &'h str, header: &'h [u8], delimiter: u8) -> impl Iterato
     columns.filter(|(_, column)| column.eq_ignore_ascii_case(name.as_bytes())).map(|(place, _)| place)
 }
 
+/// Whether a cell can be the name of a column, and no value.
+fn is_name(cell: &[u8]) -> bool {
+    let Ok(cell) = std::str::from_utf8(unquoted(cell)) else { return false };
+    cell.starts_with(char::is_alphabetic) && cell.parse::<f64>().is_err()
+}
+
 /// Whether a column may be one that is called otherwise: `percent` for `percent_clean`, `Tooth-ID` for `tooth`.
 fn is_like(name: &str, column: &str) -> bool {
     const CHARS_LEAST: usize = 3;
@@ -258,7 +283,7 @@ fn in_share(value: f64) -> Option<f64> {
 impl Setting {
     /// The record of a line, or why it is none.
     pub fn read(line: &[u8], rules: &Rules, accepted: &Accepted) -> Result<Setting, Reason> {
-        let texts = Texts::read(line).ok_or(Reason::NoObject)?;
+        let texts = Texts::read(line)?;
         let time_ns = texts.time.and_then(|time| i64::try_from(scaled(time.as_bytes(), 9)?).ok());
         let time_ns = time_ns.filter(|time_ns| (Moment::FIRST.0..=accepted.until_ns).contains(time_ns)).ok_or(Reason::Time)?;
         if !accepted.has(time_ns) {
@@ -289,6 +314,9 @@ fn json_number(text: &str) -> Option<&str> {
     text.starts_with(|first: char| first == '-' || first.is_ascii_digit()).then_some(text)
 }
 
+/// The keys of the values that matter, by value; of several, the first counts.
+const KEYS: [&[&str]; 4] = [&["time", "timestamp", "unix_time"], &["tick"], &["battery", "battery_level"], &["tick_interval", "interval"]];
+
 /// The values that matter, as text.
 #[derive(Default)]
 struct Texts<'a> {
@@ -300,16 +328,27 @@ struct Texts<'a> {
 
 impl<'a> Texts<'a> {
     /// The values of an object, when a line is one.
-    fn read(line: &'a [u8]) -> Option<Texts<'a>> {
+    fn read(line: &'a [u8]) -> Result<Texts<'a>, Reason> {
         let mut deserializer = serde_json::Deserializer::from_slice(line);
-        let texts = (&mut deserializer).deserialize_map(Texts::default()).ok()?;
-        deserializer.end().ok()?;
-        Some(texts)
+        let found = (&mut deserializer).deserialize_map(Found::default()).map_err(|_| Reason::NoObject)?;
+        deserializer.end().map_err(|_| Reason::NoObject)?;
+        let [time, tick, battery, interval] = found.texts.map(|text| text.map(|(_, text)| text));
+        if found.any_twice { Err(Reason::KeyTwice) } else { Ok(Texts { time, tick, battery, interval }) }
     }
 }
 
-impl<'de> Visitor<'de> for Texts<'de> {
-    type Value = Texts<'de>;
+/// What was found of an object.
+#[derive(Default)]
+struct Found<'a> {
+    /// The texts, each with the rank of its key.
+    texts: [Option<(usize, &'a str)>; 4],
+    /// The keys that were there, a bit each.
+    seen: [u8; 4],
+    any_twice: bool,
+}
+
+impl<'de> Visitor<'de> for Found<'de> {
+    type Value = Found<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
@@ -317,18 +356,18 @@ impl<'de> Visitor<'de> for Texts<'de> {
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self::Value, A::Error> {
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-            let slot = match key.as_ref() {
-                "time" | "timestamp" | "unix_time" => &mut self.time,
-                "tick" => &mut self.tick,
-                "battery" | "battery_level" => &mut self.battery,
-                "tick_interval" | "interval" => &mut self.interval,
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
-                    continue;
-                }
+            let slots = self.texts.iter_mut().zip(&mut self.seen).zip(KEYS);
+            let mut known = slots.filter_map(|(slot, names)| Some((slot, names.iter().position(|name| *name == key)?)));
+            let Some(((slot, seen), rank)) = known.next() else {
+                map.next_value::<IgnoredAny>()?;
+                continue;
             };
+            self.any_twice |= *seen >> rank & 1 == 1;
+            *seen |= 1 << rank;
             let text = map.next_value::<&'de RawValue>()?.get();
-            *slot = Some(text).filter(|text| *text != "null");
+            if text != "null" && slot.is_none_or(|(known, _)| rank < known) {
+                *slot = Some((rank, text));
+            }
         }
         Ok(self)
     }
@@ -365,7 +404,7 @@ mod tests {
         assert_eq!(tick(" 12 , 31 , 0.123456789 "), Some((12, 31, 0.123_456_789)));
         assert_eq!(tick("9223372036854775807,1,1e-3"), Some((i64::MAX, 1, 0.001)));
         assert_eq!(tick("1,1,-0.0"), Some((1, 1, 0.0)));
-        assert_eq!(tick("1,1,0.5,more"), Some((1, 1, 0.5)));
+        assert_eq!(tick("1,1,0.5,"), Some((1, 1, 0.5)));
         assert_eq!(tick("\"1\",\"1\",\"0.5\""), Some((1, 1, 0.5)));
         for line in [
             "",
@@ -387,6 +426,8 @@ mod tests {
             "1,99999999999,0.5",
             "+1,1,0.5",
             "1,1,2",
+            "1,1,0,5",
+            "1,1,0.5,,",
             "1;1;0.5",
             "1,1,0.5\u{fffd}",
             "{\"tick\":1}",
@@ -410,6 +451,41 @@ mod tests {
         let (columns, header) = Columns::seen(b"0\t1\t0.5");
         assert!(!header && columns.read(b"0\t1\t0.5", rules()).is_ok());
         assert_eq!(Columns::seen(b"tick,tooth").0.read(b"1,1,0.5", rules()), Err(Reason::NoColumns), "a header without a column");
+    }
+
+    #[test]
+    fn a_line_has_as_many_columns_as_the_header() {
+        let read = |first: &str, line: &str| Columns::seen(first.as_bytes()).0.read(line.as_bytes(), rules()).map(|tick| tick.tick);
+        for (line, expected) in [
+            ("7,3,0.5,x", Ok(7)),
+            ("7,3,0.5,", Ok(7)),
+            ("7,3,0.5,x,", Ok(7)),
+            ("7,3,0.5", Err(Reason::TooFewColumns)),
+            ("7,3,0.5,x,y", Err(Reason::TooManyColumns)),
+            ("7,3,0,5,x", Err(Reason::TooManyColumns)),
+            ("7,3", Err(Reason::NoColumns)),
+        ] {
+            assert_eq!(read("tick,tooth,percent_clean,note", line), expected, "{line}");
+        }
+        assert_eq!(read("0,3,0.5", "8,3,0,5"), Err(Reason::TooManyColumns), "a decimal comma");
+    }
+
+    /// Lines are not read by place below names that are not known.
+    #[test]
+    fn other_names_are_a_header_too() {
+        for (first, header) in [
+            ("zahn,zeit,sauber", true),
+            ("\"a\";b 2;c_3", true),
+            ("garbage", false),
+            ("x,y", false),
+            ("a,b,1", false),
+            ("nan,inf,x", false),
+            ("a,,b", false),
+        ] {
+            let (columns, found) = Columns::seen(first.as_bytes());
+            assert_eq!(found, header, "{first}");
+            assert_eq!(columns.fault(first.as_bytes()).is_some(), header, "{first}");
+        }
     }
 
     #[test]
@@ -453,6 +529,8 @@ mod tests {
         assert_eq!(setting(r#"{"time":1.5,"tick":3,"battery":0.5,"tick_interval":0.1}"#), full);
         assert_eq!(setting(r#" {"timestamp":1.5,"tick":3,"battery_level":0.5,"interval":0.1,"x":{"tick":[9]}} "#), full);
         assert_eq!(setting(r#"{"unix_time":15e-1,"tick":3,"battery":0.5,"interval":1e-1}"#), full);
+        assert_eq!(setting(r#"{"unix_time":9,"time":1.5,"timestamp":7,"tick":3,"battery":0.5,"interval":9,"tick_interval":0.1}"#), full);
+        assert_eq!(setting(r#"{"unix_time":1.5,"time":null,"tick":3,"battery":0.5,"interval":0.1}"#), full);
         assert_eq!(setting(r#"{"time":1,"tick":3,"battery":1}"#), Some((3, 1_000_000_000, Some(1.0), None)));
         assert_eq!(setting(r#"{"time":1,"tick":3,"battery":null,"interval":60}"#), Some((3, 1_000_000_000, None, Some(60.0))));
         for line in [
@@ -501,6 +579,7 @@ mod tests {
         }
         for (line, reason) in [
             ("[]", Reason::NoObject),
+            (r#"{"time":1,"tick":3,"battery":0.5,"tick":4}"#, Reason::KeyTwice),
             (r#"{"tick":3,"battery":0.5}"#, Reason::Time),
             (r#"{"time":-1,"tick":3,"battery":0.5}"#, Reason::Time),
             (r#"{"time":1,"tick":3.5,"battery":0.5}"#, Reason::Tick),

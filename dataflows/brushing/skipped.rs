@@ -15,8 +15,14 @@ pub enum Reason {
     TooLong,
     /// It is no object.
     NoObject,
+    /// A key stands twice in it.
+    KeyTwice,
     /// A column is missing.
     NoColumns,
+    /// It has fewer columns than the header.
+    TooFewColumns,
+    /// It has more columns than the header, or than are expected.
+    TooManyColumns,
     /// Its tick can't be used.
     Tick,
     /// Its tooth can't be used.
@@ -53,6 +59,9 @@ impl Reason {
         match self {
             Reason::TooLong => "the line is too long",
             Reason::NoObject => "the line is no JSON object",
+            Reason::KeyTwice => "a key stands twice in the object",
+            Reason::TooFewColumns => "the line has fewer columns than the header",
+            Reason::TooManyColumns => "the line has more columns than are expected",
             Reason::NoColumns => "the line has no tick, tooth and percent_clean",
             Reason::Tick => "tick is no whole number from 0 on",
             Reason::Tooth => "tooth is no whole number below --teeth",

@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::field::Field;
-use crate::fields::Fields;
+use crate::fields::{Fields, id_text};
 use crate::record::{Raw, texts};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -14,7 +14,7 @@ pub struct Condition {
     pub place: usize,
     /// What it holds.
     pub value: String,
-    /// Whether that is the text itself, and not also the same number or UUID written otherwise.
+    /// Whether that is the text itself, as an id is one, and not also the same number or UUID written otherwise.
     pub exact: bool,
 }
 
@@ -24,7 +24,7 @@ impl Condition {
         let number = |text: &str| Fields::new(&[], &[text.as_bytes()]).with_decimal_comma(decimal_comma).uint(0).ok();
         let same_number = || number(text).is_some_and(|found| number(value) == Some(found));
         let same_uuid = || Uuid::try_parse(text).is_ok_and(|found| Uuid::try_parse(value) == Ok(found));
-        text == value || (!self.exact && (same_number() || same_uuid()))
+        id_text(text.as_bytes(), decimal_comma) == id_text(value.as_bytes(), false) || (!self.exact && (same_number() || same_uuid()))
     }
 }
 
@@ -47,7 +47,9 @@ mod tests {
         let uuid = "67e55044-10b1-426f-9247-bb680e5fe0c8";
         for (value, text, is, is_exactly) in [
             ("7", "7", true, true),
-            ("7", " 7.0 ", true, false),
+            ("7", " 7.0 ", true, true),
+            ("7.0", "7", true, true),
+            ("7", "007.0", true, false),
             ("007", "7", true, false),
             ("7", "8", false, false),
             ("7", "", false, false),

@@ -337,17 +337,38 @@ pub struct At {
     line: Option<u64>,
     /// Its number in the line, from 0.
     nth: u64,
+    /// How many records were accepted and refused before this file of an archive.
+    before: (u64, u64),
 }
 
 impl At {
     /// Goes on to the next record. Returns whether it counts.
     pub fn counts(&mut self, line: &Line<'_>, split: &Split) -> bool {
-        if self.member.as_deref() != line.member {
-            (self.member, self.line) = (line.member.map(String::from), None);
+        if self.is_elsewhere(line) {
+            self.enter(line.member);
         }
         self.nth = if self.line == Some(line.number) { self.nth + 1 } else { 0 };
         self.line = Some(line.number);
         split.counts(line, self.nth)
+    }
+
+    /// Whether a line is of another file of the archive.
+    fn is_elsewhere(&self, line: &Line<'_>) -> bool {
+        self.member.as_deref() != line.member
+    }
+
+    fn enter(&mut self, member: Option<&str>) {
+        (self.member, self.line) = (member.map(String::from), None);
+    }
+
+    /// Leaves a file of an archive: of the first one of which nothing could be read, `done` says so.
+    #[cold]
+    fn leave(&mut self, done: &mut Done) {
+        let (accepted, rejected) = (done.accepted - self.before.0, done.rejected - self.before.1);
+        self.before = (done.accepted, done.rejected);
+        if let Some(member) = self.member.take().filter(|_| accepted == 0 && rejected > 0 && done.unread_member.is_none()) {
+            done.unread_member = Some((member, rejected));
+        }
     }
 }
 
@@ -412,30 +433,35 @@ impl Reading {
         let more = match &mut self.reader {
             Err(error) => Err(error.clone()),
             Ok(reader) => {
-                reader.read(&mut |line: Line<'_>| match at.counts(&line, split).then(|| read_record::<R>(line, split, context)) {
-                    None => {}
-                    // What was refused is no record, and can't be meant.
-                    Some(read) if !split.conditions.is_empty() && (read.is_err() || !is_meant::<R>(line, split, context)) => {}
-                    Some(Ok(record)) => {
-                        done.accepted += 1;
-                        if let Some(time) = record.time().filter(|_| sign > 0) {
-                            if time < split.late.before() {
-                                done.late += 1;
-                            } else if matches!(split.late, Late::Open(_)) {
-                                done.undecided.push(time);
-                            }
-                            done.latest = done.latest.max(Some(time));
-                        }
-                        send((record, epoch, sign));
+                reader.read(&mut |line: Line<'_>| {
+                    if at.is_elsewhere(&line) {
+                        at.leave(done);
                     }
-                    Some(Err(reason)) => {
-                        done.rejected += 1;
-                        if reported.has_room(epoch, split) {
-                            let rejected = rejected(line, at.nth, split, &reason);
-                            reported.add(&rejected);
-                            report(Report::Rejected(rejected));
-                        } else {
-                            done.reasons.add(&reason);
+                    match at.counts(&line, split).then(|| read_record::<R>(line, split, context)) {
+                        None => {}
+                        // What was refused is no record, and can't be meant.
+                        Some(read) if !split.conditions.is_empty() && (read.is_err() || !is_meant::<R>(line, split, context)) => {}
+                        Some(Ok(record)) => {
+                            done.accepted += 1;
+                            if let Some(time) = record.time().filter(|_| sign > 0) {
+                                if time < split.late.before() {
+                                    done.late += 1;
+                                } else if matches!(split.late, Late::Open(_)) {
+                                    done.undecided.push(time);
+                                }
+                                done.latest = done.latest.max(Some(time));
+                            }
+                            send((record, epoch, sign));
+                        }
+                        Some(Err(reason)) => {
+                            done.rejected += 1;
+                            if reported.has_room(epoch, split) {
+                                let rejected = rejected(line, at.nth, split, &reason);
+                                reported.add(&rejected);
+                                report(Report::Rejected(rejected));
+                            } else {
+                                done.reasons.add(&reason);
+                            }
                         }
                     }
                 })
@@ -465,6 +491,7 @@ impl Reading {
         match more {
             Ok(true) => return (true, bytes),
             Ok(false) => {
+                at.leave(done);
                 done.notice = context.noticed.take();
                 report(Report::Done(std::mem::take(done)));
             }

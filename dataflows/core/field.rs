@@ -15,6 +15,19 @@ pub struct Field {
     pub presence: Presence,
     /// Whether its value in JSON is an object or a list, and not a single value.
     pub nested: bool,
+    /// What it holds, where a mapping can say how that is written.
+    pub holds: Holds,
+}
+
+/// What a field holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    /// A time, which has a format.
+    Time,
+    /// A truth value, for which there are words.
+    Truth,
+    /// Anything else.
+    Other,
 }
 
 /// Which records have a field.
@@ -31,7 +44,7 @@ pub enum Presence {
 impl Field {
     /// A field that every record has.
     pub const fn new(name: &'static str, about: &'static str) -> Field {
-        Field { name, about, aliases: &[], presence: Presence::Always, nested: false }
+        Field { name, about, aliases: &[], presence: Presence::Always, nested: false, holds: Holds::Other }
     }
 
     /// A record may do without it; where none has it, people are told.
@@ -50,6 +63,18 @@ impl Field {
     #[must_use]
     pub const fn or(self, aliases: &'static [&'static str]) -> Field {
         Field { aliases, ..self }
+    }
+
+    /// It holds a time.
+    #[must_use]
+    pub const fn time(self) -> Field {
+        Field { holds: Holds::Time, ..self }
+    }
+
+    /// It holds a truth value.
+    #[must_use]
+    pub const fn truth(self) -> Field {
+        Field { holds: Holds::Truth, ..self }
     }
 
     /// Its value in JSON is an object or a list.

@@ -91,7 +91,7 @@ impl<'a> Fields<'a> {
     }
 
     fn text_id(&self, place: usize, ids: &Interner) -> Result<u128, Refusal> {
-        match ids.known(self.text(place)) {
+        match ids.known(id_text(self.text(place), self.decimal_comma)) {
             Some(id) => Ok(id),
             None => self.new_text_id(place, ids),
         }
@@ -100,6 +100,7 @@ impl<'a> Fields<'a> {
     #[cold]
     fn new_text_id(&self, place: usize, ids: &Interner) -> Result<u128, Refusal> {
         let text = self.required_text(place)?;
+        let text = text.get(..id_text(text.as_bytes(), self.decimal_comma).len()).unwrap_or(text);
         if text.len() > texts::BYTES_MAX {
             return Err(self.refusal(place, format!("is longer than {} bytes", texts::BYTES_MAX)));
         }
@@ -205,11 +206,21 @@ fn unsigned(text: &[u8]) -> Option<u64> {
 }
 
 /// The integer before a fraction of zeros, which may stand behind a comma.
-#[cold]
 fn without_zero_fraction(text: &[u8], decimal_comma: bool) -> Option<&[u8]> {
     let point = text.iter().position(|byte| *byte == b'.' || (decimal_comma && *byte == b','))?;
     let (whole, fraction) = (text.get(..point)?, text.get(point + 1..)?);
     (!fraction.is_empty() && fraction.iter().all(|digit| *digit == b'0')).then_some(whole)
+}
+
+/// An id that may be any text: a number with a fraction of zeros is that integer, as everywhere, where nothing but that is written so.
+#[inline]
+pub(crate) fn id_text(text: &[u8], decimal_comma: bool) -> &[u8] {
+    if !text.ends_with(b"0") {
+        return text;
+    }
+    let is_integer =
+        |whole: &&[u8]| whole.iter().all(u8::is_ascii_digit) && !whole.is_empty() && (*whole == b"0" || !whole.starts_with(b"0"));
+    without_zero_fraction(text, decimal_comma).filter(is_integer).unwrap_or(text)
 }
 
 /// Whether a text is digits with one comma between them, and perhaps a minus before them.

@@ -5,7 +5,7 @@ use crate::time::Moment;
 use std::fmt::Debug;
 
 pub use crate::context::Context;
-pub use crate::field::{Field, Presence, Refusal};
+pub use crate::field::{Field, Holds, Presence, Refusal};
 pub use crate::fields::Fields;
 
 /// A record as it comes from a file.

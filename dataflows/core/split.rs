@@ -561,6 +561,8 @@ pub struct Done {
     pub unread: Option<UnreadDataset>,
     /// Of an archive, how many of its files were read.
     pub members: Option<u64>,
+    /// The first of them that has records of which none could be read, and how many.
+    pub unread_member: Option<(String, u64)>,
     /// The first second header, behind which lines were refused.
     pub second_header: Option<SecondHeader>,
 }

@@ -1,7 +1,7 @@
 //! The format of a field's times, where it is declared: a UNIX time of one unit, or a pattern.
 
 use crate::time::{self, DAY, SECOND, TimeError, Unit, Written};
-use chrono::format::{Item, Parsed, StrftimeItems};
+use chrono::format::{Fixed, Item, Numeric, Parsed, StrftimeItems};
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Timelike};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -18,40 +18,62 @@ pub struct TimeFormat {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Form {
     Unix(Unit),
-    Pattern(Vec<Item<'static>>),
+    Pattern {
+        items: Vec<Item<'static>>,
+        /// Its end says that its times are of UTC.
+        utc: bool,
+    },
 }
 
 /// A text that is no format of times.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{text:?} is no format of times: they are unix_s, unix_ms, unix_us, unix_ns, or a strftime pattern of a date, such as %d.%m.%Y %H:%M"
-)]
+#[error("{text:?} is no format of times: {why}")]
 pub struct TimeFormatError {
     text: String,
+    why: &'static str,
 }
 
+const KNOWN: &str = "they are unix_s, unix_ms, unix_us, unix_ns, or a strftime pattern of a date, such as %d.%m.%Y %H:%M";
+const FRACTION: &str = "%f alone may count microseconds or nanoseconds; .%f is a fraction of a second, and %3f, %6f and %9f are one of so many \
+                        digits without a point";
+const ZONE: &str =
+    "%Z is a zone's name, which does not say how far it is from UTC; %z is an offset, and UTC, GMT or Z at the end stands for itself";
+
 /// `unix_s`, `unix_ms`, `unix_us`, `unix_ns`, or a strftime pattern that holds a whole date.
+///
+/// `UTC`, `GMT` or `Z` at its end says that its times are of UTC.
 impl FromStr for TimeFormat {
     type Err = TimeFormatError;
 
     fn from_str(text: &str) -> Result<TimeFormat, TimeFormatError> {
-        let error = || TimeFormatError { text: text.into() };
+        let error = |why| TimeFormatError { text: text.into(), why };
         let form = match text {
             "unix_s" => Form::Unix(Unit::Seconds),
             "unix_ms" => Form::Unix(Unit::Milliseconds),
             "unix_us" => Form::Unix(Unit::Microseconds),
             "unix_ns" => Form::Unix(Unit::Nanoseconds),
-            _ => Form::Pattern(StrftimeItems::new(text).parse_to_owned().map_err(|_| error())?),
+            _ => {
+                let items = StrftimeItems::new(text).parse_to_owned().map_err(|_| error(KNOWN))?;
+                let items = with_fractions(items);
+                if items.iter().any(|item| matches!(item, Item::Numeric(Numeric::Nanosecond, _))) {
+                    return Err(error(FRACTION));
+                }
+                if items.contains(&Item::Fixed(Fixed::TimezoneName)) {
+                    return Err(error(ZONE));
+                }
+                let utc = items.last().and_then(literal).is_some_and(|end| ["UTC", "GMT", "Z"].contains(&end));
+                Form::Pattern { items, utc }
+            }
         };
         let format = TimeFormat { text: text.into(), form };
         // What it writes of a time must be enough to read its day back.
-        if let Form::Pattern(items) = &format.form {
+        if let Form::Pattern { items, .. } = &format.form {
             let sample = DateTime::from_timestamp(1_709_280_309, 0).unwrap_or_default().fixed_offset();
             let mut shown = String::new();
             let written = fmt::Write::write_fmt(&mut shown, format_args!("{}", sample.format_with_items(items.iter())));
             let read = written.ok().and_then(|()| format.parse(shown.as_bytes()).ok());
             if read.is_none_or(|read| read.wall.div_euclid(DAY) != sample.timestamp() * SECOND / DAY) {
-                return Err(error());
+                return Err(error(KNOWN));
             }
         }
         Ok(format)
@@ -86,12 +108,37 @@ impl TimeFormat {
                 TimeError::Malformed => TimeError::OtherFormat,
                 other => other,
             }),
-            Form::Pattern(items) => {
+            Form::Pattern { items, utc } => {
                 let text = std::str::from_utf8(text).map_err(|_| TimeError::OtherFormat)?;
-                pattern(items, text).or_else(|| next_midnight(items, text)).ok_or(TimeError::OtherFormat)
+                let written = pattern(items, text).or_else(|| next_midnight(items, text)).ok_or(TimeError::OtherFormat)?;
+                Ok(Written { offset: written.offset.or(utc.then_some(0)), ..written })
             }
         }
     }
+}
+
+fn literal<'i>(item: &'i Item<'_>) -> Option<&'i str> {
+    match item {
+        Item::Literal(text) => Some(text),
+        Item::OwnedLiteral(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// A point and `%f` are a fraction of a second, as Python and Java write it; chrono would count nanoseconds.
+fn with_fractions(items: Vec<Item<'static>>) -> Vec<Item<'static>> {
+    let mut whole: Vec<Item<'static>> = Vec::with_capacity(items.len());
+    for item in items {
+        let before = whole.last().and_then(literal).and_then(|text| text.strip_suffix('.')).map(Box::from);
+        match (&item, before) {
+            (Item::Numeric(Numeric::Nanosecond, _), Some(before)) => {
+                whole.pop();
+                whole.extend([Item::OwnedLiteral(before), Item::Fixed(Fixed::Nanosecond)]);
+            }
+            _ => whole.push(item),
+        }
+    }
+    whole
 }
 
 /// 24:00, which is the next day's midnight.
@@ -156,7 +203,13 @@ mod tests {
             ("%Y%m%d", "20240301", "2024-02-29T23:00:00Z"),
             ("%Y%m%dT%H%M%S%.f", "20240301T080000.25", "2024-03-01T07:00:00.250000Z"),
             ("%Y-%m-%dT%H:%M:%S%z", "2024-03-01T08:00:00-0500", "2024-03-01T13:00:00Z"),
-            ("%a, %d %b %Y %H:%M:%S GMT", "Fri, 01 Mar 2024 08:00:00 GMT", "2024-03-01T07:00:00Z"),
+            ("%a, %d %b %Y %H:%M:%S GMT", "Fri, 01 Mar 2024 08:00:00 GMT", "2024-03-01T08:00:00Z"),
+            ("%Y-%m-%dT%H:%M:%SZ", "2024-03-01T08:00:00Z", "2024-03-01T08:00:00Z"),
+            ("%Y-%m-%d %H:%M:%S UTC", "2024-03-01 08:00:00 UTC", "2024-03-01T08:00:00Z"),
+            ("%Y-%m-%d %H:%M:%S.%f", "2024-03-01 08:00:00.500000", "2024-03-01T07:00:00.500000Z"),
+            ("%Y-%m-%d %H:%M:%S.%f", "2024-03-01 08:00:00", "2024-03-01T07:00:00Z"),
+            ("%d.%m.%Y.%f", "01.03.2024.25", "2024-02-29T23:00:00Z"),
+            ("%Y%m%d%H%M%S%3f", "20240301080000250", "2024-03-01T07:00:00.250000Z"),
             ("%d.%m.%Y %H Uhr", "01.03.2024 08 Uhr", "2024-03-01T07:00:00Z"),
             ("%s", "1709280000", "2024-03-01T08:00:00Z"),
             ("%d.%m.%Y %H:%M", "01.03.2024 24:00", "2024-03-01T23:00:00Z"),
@@ -181,6 +234,8 @@ mod tests {
 
     #[test]
     fn what_holds_no_date_is_no_format() {
+        let why = |pattern: &str| pattern.parse::<TimeFormat>().unwrap_err().why;
+        assert_eq!((why("%Y%m%d %H%M%S%f"), why("%Y-%m-%d %H:%M:%S %Z")), (FRACTION, ZONE));
         for wrong in ["", "unix", "%H:%M", "%d.%m. %H:%M", "%Q", "timestamp", "%y"] {
             assert!(wrong.parse::<TimeFormat>().is_err(), "{wrong}");
         }

@@ -61,14 +61,15 @@ impl PartialOrd for Status {
 
 impl Record for Event {
     const FIELDS: &'static [Field] = &[
-        Field::new("timestamp", "when the device said so"),
+        Field::new("timestamp", "when the device said so").time(),
         Field::new("device_id", "the device, an unsigned 64-bit integer (or any text: --ids text)"),
         Field::new("user_id", "its user, likewise"),
         Field::new("server_id", "the server that it is connected to, likewise"),
         Field::new(
             "connected",
             "whether it went online or offline: true/false, t/f, 1/0, yes/no, on/off, online/offline, connected/disconnected",
-        ),
+        )
+        .truth(),
     ];
 
     fn decode(fields: Fields<'_>, context: &Context) -> Result<Self, Refusal> {
@@ -112,8 +113,8 @@ pub enum Until {
 impl Record for Server {
     const FIELDS: &'static [Field] = &[
         Field::new("id", "the server, likewise"),
-        Field::new("created_at", "when it was created"),
-        Field::new("destroyed_at", "when it was destroyed; empty, NULL or \\N: it is still alive").optional(),
+        Field::new("created_at", "when it was created").time(),
+        Field::new("destroyed_at", "when it was destroyed; empty, NULL or \\N: it is still alive").time().optional(),
     ];
 
     fn decode(fields: Fields<'_>, context: &Context) -> Result<Self, Refusal> {

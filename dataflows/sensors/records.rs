@@ -121,7 +121,7 @@ impl Reading {
 
 impl Record for Measurement {
     const FIELDS: &'static [Field] = &[
-        Field::new("timestamp", "when it was measured"),
+        Field::new("timestamp", "when it was measured").time(),
         Field::new("sensor_uuid", "the sensor, a UUID (or any text: --ids text)"),
         Field::new("sensor_value", "what was measured: a finite number"),
     ];

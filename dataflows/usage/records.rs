@@ -82,7 +82,7 @@ mod place {
 
 impl Record for Event {
     const FIELDS: &'static [Field] = &[
-        Field::new("time", "when it happened"),
+        Field::new("time", "when it happened").time(),
         Field::new("logId", "the log that it belongs to, a UUID (or any text: --ids text)"),
         Field::new(
             "type",

@@ -4,7 +4,7 @@ use super::error::{CliError, unless_broken_pipe};
 use super::job::{self, Reading};
 use super::{table, terminal};
 use crate::engine::{EngineError, now};
-use crate::ingest::batch::Arrival;
+use crate::ingest::batch::{Arrival, Part, Source};
 use crate::ingest::check::{Checked, check};
 use crate::ingest::plan;
 use crate::registry;
@@ -25,8 +25,8 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let inputs: Vec<String> = matches.get_many("inputs").into_iter().flatten().cloned().collect();
     let arrival = Arrival { accept_from, accept_until: now().plus(DAY) };
     let mut unread = 0;
-    for given in inputs {
-        let batch = job::batch(&definition, &[given])?;
+    for given in &inputs {
+        let batch = job::batch(&definition, std::slice::from_ref(given))?;
         let plan = plan::plan(&definition, &batch, arrival).map_err(EngineError::Ingest)?;
         for (place, file) in plan.files.iter().enumerate() {
             let Some(input) = definition.inputs.get(file.input) else { continue };
@@ -40,6 +40,12 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
         for file in &plan.passed_over {
             unless_broken_pipe(writeln!(stdout(), "passed over {file}"))?;
         }
+    }
+    // Files may be good by themselves, and not together. What can be read once is gone.
+    let batch = job::batch(&definition, &inputs)?;
+    let is_pipe = |part: &Part| matches!(&part.source, Source::Path(path) if plan::is_pipe(path));
+    if !batch.parts.iter().any(is_pipe) {
+        plan::plan(&definition, &batch, arrival).map_err(EngineError::Ingest)?;
     }
     match unread {
         0 => Ok(()),

@@ -105,7 +105,7 @@ fn files(definition: &Definition, inputs: &[String]) -> Result<Vec<File>, CliErr
         }
         let found = paths::find(path, |_| true).map_err(|error| CliError::from(EngineError::from(error)))?;
         for file in found.files {
-            let sent = format::kind(&file).and_then(Sent::of).ok_or_else(|| not_sent(&file))?;
+            let sent = format::kind_with(&file, input.files.format).and_then(Sent::of).ok_or_else(|| not_sent(&file))?;
             let (shown, bytes) = (shown::location(&file).into_owned(), fs::metadata(&file).map_or(0, |file| file.len()));
             files.push(File { part: name.clone(), path: file, name: shown, sent, bytes, copy: None });
         }
@@ -124,7 +124,7 @@ fn copied(path: &str, input: &Input) -> Result<(fs::File, Kind), CliError> {
     let failed = |error: io::Error| CliError::failed(format!("could not copy {:?}: {error}", shown::location(path)));
     let mut copy = tempfile::tempfile().map_err(failed)?;
     io::copy(&mut stream, &mut copy).and_then(|_| copy.rewind()).map_err(failed)?;
-    let kind = match (format::kind(path), input.files.format) {
+    let kind = match (format::kind_with(path, input.files.format), input.files.format) {
         (Some(kind), _) => kind,
         (None, format) => {
             let packing = look::packing(path, &mut copy).map_err(EngineError::from)?;

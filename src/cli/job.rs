@@ -48,7 +48,7 @@ pub fn reading(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Reading,
     let mut definition = dataflow.definition();
     let section = mapping::section(&definition, matches)?;
     section.map(&mut definition)?;
-    mapping::map(&mut definition, matches)?;
+    mapping::map(&mut definition, matches.get_many::<String>("map").into_iter().flatten())?;
     let files = files::options(|option| files::by_flag(matches, option).or_else(|| section.option(definition.name, option)))?;
     definition.inputs.iter_mut().for_each(|input| input.files = files.clone());
     let settings = args::settings(&definition.settings, section.settings(), matches);
@@ -112,7 +112,7 @@ pub fn served(dataflow: &dyn Dataflow, matches: &ArgMatches, dir: &Path) -> Resu
     };
     let section = mapping::section(&definition, matches)?;
     section.map(&mut definition)?;
-    own("map").iter().try_for_each(|given| mapping::map_one(&mut definition, given))?;
+    mapping::map(&mut definition, &own("map"))?;
     let mut settings = args::settings(&definition.settings, section.settings(), matches);
     let mut of_files: BTreeMap<String, String> = BTreeMap::new();
     for given in own("set") {

@@ -21,8 +21,9 @@ use crate::ingest::nearest::there_are;
 use clap::ArgMatches;
 use retally_core::contract::{Definition, Input};
 use retally_core::mapping::{Column, Origin, Rule, Truth};
+use retally_core::record::Holds;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A configuration file.
 #[derive(Debug, Default, Deserialize)]
@@ -236,12 +237,20 @@ fn text_of(value: &toml::Value) -> String {
 }
 
 /// Maps inputs by `--map INPUT.FIELD=COLUMN`. What a file says of a field's times and words remains.
-pub fn map(definition: &mut Definition, matches: &ArgMatches) -> Result<(), CliError> {
-    matches.get_many::<String>("map").into_iter().flatten().try_for_each(|given| map_one(definition, given))
+pub fn map<'g>(definition: &mut Definition, given: impl IntoIterator<Item = &'g String>) -> Result<(), CliError> {
+    let mut names = BTreeSet::new();
+    for given in given {
+        let name = given.split_once('=').map_or(given.as_str(), |(name, _)| name);
+        if !names.insert(name) {
+            return Err(CliError::usage(format!("--map {name} is given twice")));
+        }
+        map_one(definition, given)?;
+    }
+    Ok(())
 }
 
 /// Maps a field by `INPUT.FIELD=COLUMN`.
-pub fn map_one(definition: &mut Definition, given: &str) -> Result<(), CliError> {
+fn map_one(definition: &mut Definition, given: &str) -> Result<(), CliError> {
     let parts = given.split_once('=').and_then(|(name, column)| Some((name, name.split_once('.')?, column)));
     let Some((name, (input, field), column)) = parts else {
         let error = CliError::usage(format!("--map {given:?} is not INPUT.FIELD=COLUMN"));
@@ -266,6 +275,13 @@ fn set(definition: &mut Definition, given: &str, input: &str, field: &str, rule:
     let Input { fields, mapping, .. } = input;
     let names: Vec<&str> = fields.iter().map(|field| field.name).collect();
     let Some(place) = names.iter().position(|name| *name == field) else { return Err(not_known(given, "field", field, &names)) };
+    let holds = fields.get(place).map(|field| field.holds);
+    if rule.time.is_some() && holds != Some(Holds::Time) {
+        return Err(CliError::usage(format!("{given}: format is of times, and {field} is none")));
+    }
+    if rule.truth.is_some() && holds != Some(Holds::Truth) {
+        return Err(CliError::usage(format!("{given}: true and false are of truth values, and {field} is none")));
+    }
     *mapping = mapping.with(fields, place, rule);
     Ok(())
 }
@@ -307,6 +323,8 @@ mod tests {
             ("[online]\ntimezon = 'UTC'\n", "[online] timezon names no setting: there is no \"timezon\""),
             ("[online.map.event]\nx = 'y'\n", "event.x names no input: there is no \"event\""),
             ("[online.map.events]\ndevice = 'y'\n", "events.device names no field: there is no \"device\""),
+            ("[online.map.events]\ndevice_id = { format = 'unix_s' }\n", "events.device_id: format is of times, and device_id is none"),
+            ("[online.map.events]\ntimestamp = { true = ['a'], false = ['b'] }\n", "events.timestamp: true and false are of truth values"),
             ("[online.map.events]\ntimestamp = { format = 'no' }\n", "events.timestamp: \"no\" is no format of times"),
             ("[online.map.events]\nconnected = { true = ['up'] }\n", "events.connected: needs both"),
             ("[online.map.events]\nuser_id = { column = 'x', value = '1' }\n", "events.user_id: has both"),

@@ -111,21 +111,28 @@ impl<'b> Notices<'b> {
         self.plan.files.iter().zip(ends).find_map(|(file, end)| {
             let splits = file.first_split..end;
             let (accepted, rejected) = sum(&counts, &splits);
-            if accepted > 0 || rejected == 0 || self.is_of_datasets(&splits) {
+            if rejected == 0 || self.is_of_datasets(&splits) {
                 return None;
             }
+            let done = reports.done.iter().filter(|done| accepted > 0 && splits.contains(&done.sequence));
+            let member = done.filter_map(|done| Some((done.sequence, done.unread_member.as_ref()?))).min_by_key(|(sequence, _)| *sequence);
+            let (path, member, rejected) = match member {
+                Some((_, (member, rejected))) => (format!("{}/{member}", file.name), Some(member.as_str()), *rejected),
+                None if accepted > 0 => return None,
+                None => (file.name.clone(), None, rejected),
+            };
             let (input, notice) = self.inputs().nth(file.input)?;
             let flags: Vec<String> =
                 unnamed(input, notice).filter(|unnamed| unnamed.field.presence == Presence::Always).map(|unnamed| unnamed.flag()).collect();
             let keys = notice.keys.iter().map(|key| format!("{key:?}")).collect::<Vec<_>>().join(", ");
-            let mut reasons = reports.rejected.reasons(&splits, REASONS_MAX);
+            let mut reasons = reports.rejected.reasons(&splits, member, REASONS_MAX);
             if reasons.is_empty() {
                 // None of its records is kept; of all files, the most frequent.
                 reasons = reports.rejected.reasons_counted().most_frequent(REASONS_MAX).into_iter().map(|(kind, _)| kind).collect();
             }
             let lacking = reasons.iter().any(|reason| reason.ends_with(" is missing"));
             let hint = (lacking && !flags.is_empty()).then(|| format!("start from {} (keys that name no field: {keys})", flags.join(" ")));
-            Some(Unread { path: file.name.clone(), what: "records", records: rejected, reasons, hint })
+            Some(Unread { path, what: "records", records: rejected, reasons, hint })
         })
     }
 

@@ -93,7 +93,13 @@ pub fn check(graph: &dyn Graph, input: &Input, plan: &Plan, place: usize) -> Res
     while reader.read(&mut |line| checked.add(&line, split, input, &context, &mut reasons))? && !checked.more {}
     checked.reasons = reasons.into_iter().map(|(reason, (records, line))| Reason { reason, records, line, dataset: None }).collect();
     checked.reasons.sort_by_key(|reason| (reason.line, reason.records));
-    checked.zone = context.noticed.take().local_times.then(|| calendar.name().to_string());
+    let notice = context.noticed.take();
+    for (place, (_, origin)) in checked.fields.iter_mut().enumerate().filter(|_| notice.objects) {
+        if input.mapping.is_sought(place) && notice.fields >> place & 1 == 0 {
+            origin.push_str(", which none of them has");
+        }
+    }
+    checked.zone = notice.local_times.then(|| calendar.name().to_string());
     Ok(checked)
 }
 

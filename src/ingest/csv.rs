@@ -2,7 +2,8 @@
 //! rest is `csv-core`'s.
 //!
 //! A quoted field may hold newlines. One whose quote never ends would swallow the rest of the file: when a record with
-//! quotes reaches [`QUOTED_BYTES_MAX`] or the end, its first line is refused, and reading goes on with the next one.
+//! quotes reaches [`QUOTED_BYTES_MAX`] or the end, its first line is refused, and reading goes on with the next one. So it
+//! does where text follows behind the quote that ends a field: that quote may well have begun another one, lines below.
 
 use super::RECORD_BYTES_MAX;
 use super::blocks::Blocks;
@@ -21,6 +22,8 @@ pub const QUOTED_BYTES_MAX: usize = 1 << 20;
 const TOO_LONG: &str = "the line is longer than 64 MiB";
 const TOO_FEW: &str = "the line has fewer columns than the header";
 const TOO_MANY: &str = "the line has more columns than are expected";
+const NEVER_ENDS: &str = "a quote in this line never ends";
+const TEXT_BEHIND_QUOTE: &str = "text follows behind the quote that ends a field; a quote within one is written twice";
 const SECOND_HEADER: &str = "the line is a second header, with other columns than the file's";
 const BEHIND_HEADER: &str = "the line stands behind a second header, and its columns are not known";
 
@@ -158,6 +161,10 @@ impl<R: Read> Csv<R> {
             match record(quoting, self.blocks.bytes(), self.blocks.ended(), &mut fields, &mut ends) {
                 Cut::Record { length, columns } => {
                     let raw = self.blocks.bytes().get(..length).unwrap_or_default();
+                    if has_text_behind_quote(raw, delimiter) {
+                        self.refuse_line(TEXT_BEHIND_QUOTE, each)?;
+                        continue;
+                    }
                     let number = self.lines;
                     self.lines += memchr::memchr_iter(b'\n', raw).count() as u64 + u64::from(!raw.ends_with(b"\n"));
                     let columns: Vec<&[u8]> = slices(&fields, ends.get(..columns).unwrap_or_default());
@@ -173,7 +180,7 @@ impl<R: Read> Csv<R> {
                     }
                     self.blocks.consume(length);
                 }
-                Cut::NeverEnds => self.refuse_line("a quote in this line never ends", each)?,
+                Cut::NeverEnds => self.refuse_line(NEVER_ENDS, each)?,
                 Cut::TooLong => self.refuse_line(TOO_LONG, each)?,
                 Cut::NeedsMore => return Ok(()),
             }
@@ -338,6 +345,30 @@ fn record(reader: &mut Reader, bytes: &[u8], ended: bool, fields: &mut Vec<u8>, 
     }
 }
 
+/// Whether in a record anything but blanks stands between the quote that ends a field and the end of that field.
+fn has_text_behind_quote(record: &[u8], delimiter: u8) -> bool {
+    let mut rest = record;
+    loop {
+        if let [b'"', quoted @ ..] = rest {
+            let mut behind = quoted;
+            while let Some(quote) = memchr(b'"', behind) {
+                behind = behind.get(quote + 1..).unwrap_or_default();
+                let [b'"', more @ ..] = behind else { break };
+                behind = more;
+            }
+            let end = memchr::memchr2(delimiter, b'\n', behind).unwrap_or(behind.len());
+            if !behind.get(..end).unwrap_or_default().trim_ascii().is_empty() {
+                return true;
+            }
+            rest = behind;
+        }
+        match memchr(delimiter, rest) {
+            Some(end) => rest = rest.get(end + 1..).unwrap_or_default(),
+            None => return false,
+        }
+    }
+}
+
 /// The columns of a record, from where each ends.
 fn slices<'a>(fields: &'a [u8], ends: &[usize]) -> Vec<&'a [u8]> {
     let mut start = 0;
@@ -433,6 +464,25 @@ mod tests {
     #[test]
     fn a_quote_that_never_ends_costs_one_line() {
         assert_eq!(read(b"1,2\n\"3,4\n5,6\n", &by_place()), ["0 1|2", "1 a quote in this line never ends: \"3,4", "2 5|6"]);
+    }
+
+    /// The quote that was forgotten would end where the next one begins, and take what stands between them.
+    #[test]
+    fn text_behind_the_quote_that_ends_a_field_costs_one_line() {
+        let refused = |line: &str| format!("{TEXT_BEHIND_QUOTE}: {line}");
+        assert_eq!(
+            read(b"\"1\"2,3\n4,5\n\"abc,6\n7,8\n\"def\",9\n\"1\" ,\"\"\n", &by_place()),
+            [
+                format!("0 {}", refused("\"1\"2,3")),
+                "1 4|5".into(),
+                format!("2 {}", refused("\"abc,6")),
+                "3 7|8".into(),
+                "4 def|9".into(),
+                "5 1|".into()
+            ]
+        );
+        assert_eq!(read(br#""a \"b\" c",2"#, &by_place()), [format!("0 {}", refused(r#""a \"b\" c",2"#))]);
+        assert_eq!(read(b"1,\"\"\"x\"\"\"\r\n\"a\n,b\"\"\",\"c\"\r\n", &by_place()), ["0 1|\"x\"", "1 a\n,b\"|c"]);
     }
 
     /// A quote within a field that does not begin with one is a character like others.

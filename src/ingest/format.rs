@@ -70,6 +70,14 @@ pub fn kind(path: &str) -> Option<Kind> {
     Some(Kind { content, packing })
 }
 
+/// Likewise, where a format is given for files whose names don't say theirs: `.txt` says no more than that it is text.
+pub fn kind_with(path: &str, format: Option<TextFormat>) -> Option<Kind> {
+    let kind = kind(path)?;
+    let name = path.to_ascii_lowercase();
+    let is_txt = [".txt", ".txt.gz", ".txt.zst", ".txt.bz2", ".txt.xz"].iter().any(|ending| name.ends_with(ending));
+    Some(Kind { content: format.filter(|_| is_txt).map_or(kind.content, Content::from), ..kind })
+}
+
 /// Whether a file's name says that it is text, and not packed.
 pub fn is_plain_text(path: &str) -> bool {
     matches!(kind(path), Some(Kind { content: Content::Csv | Content::Json, packing: Packing::Plain }))

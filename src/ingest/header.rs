@@ -159,7 +159,7 @@ pub(super) type Found = Result<Columns, IngestError>;
 pub fn columns(name: &str, text: &[u8], is_all: bool, input: &Input, context: &Context, skip_rows: u64) -> Option<Found> {
     let Some(start) = Start::find(text, is_all, skip_rows)? else { return Some(Ok(without_lines(text))) };
     let lines = start.first_lines(text, is_all)?;
-    Some(start.columns(name, &lines, input, context))
+    Some(start.columns(name, text, &lines, input, context))
 }
 
 /// Of a text that is nothing but blank lines and comments.
@@ -173,13 +173,15 @@ pub(super) struct Start {
     pub(super) lines: u64,
     /// What `sep=` says.
     delimiter: Option<u8>,
+    /// Where the last comment before it is.
+    comment: Option<(usize, usize)>,
 }
 
 impl Start {
     /// Goes behind rows that are to be skipped, blank lines, `sep=;` and comments. `None` where more must be seen; `Some(None)` at the end.
     #[expect(clippy::option_option, reason = "two reasons for none: not yet, and never")]
     pub(super) fn find(text: &[u8], is_all: bool, skip_rows: u64) -> Option<Option<Start>> {
-        let mut start = Start { bytes: 0, lines: 0, delimiter: None };
+        let mut start = Start { bytes: 0, lines: 0, delimiter: None, comment: None };
         loop {
             let rest = text.get(start.bytes..).unwrap_or_default();
             if rest.is_empty() {
@@ -189,10 +191,13 @@ impl Start {
             if end.is_none() && !is_all {
                 return None;
             }
-            let line = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default().trim_ascii();
-            if start.lines < skip_rows || line.is_empty() || line.starts_with(b"#") {
+            let whole = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
+            let line = whole.trim_ascii();
+            if start.lines < skip_rows || line.is_empty() {
                 // Passed over.
-            } else if let [b's' | b'S', b'e' | b'E', b'p' | b'P', b'=', delimiter] = *line {
+            } else if line.starts_with(b"#") {
+                start.comment = Some((start.bytes, start.bytes + whole.len()));
+            } else if let Some(delimiter) = separator(whole) {
                 start.delimiter = Some(delimiter);
             } else {
                 return Some(Some(start));
@@ -209,7 +214,7 @@ impl Start {
         delimiters.into_iter().map(|delimiter| FirstLine::read(rest, is_all, delimiter)).collect()
     }
 
-    fn columns(&self, name: &str, lines: &[FirstLine], input: &Input, context: &Context) -> Found {
+    fn columns(&self, name: &str, text: &[u8], lines: &[FirstLine], input: &Input, context: &Context) -> Found {
         let Some(best) = lines.iter().rev().max_by_key(|line| (line.named(input), line.cells.len())) else {
             return Ok(without_header(input, b',', self.bytes as u64, self.lines));
         };
@@ -231,8 +236,35 @@ impl Start {
             let why = format!("it has no header, and {} is mapped to the column {:?}", field.name, input.mapping.name(place, field));
             return Err(IngestError::Header { path: name.into(), why, columns: best.shown(), hint: String::new() });
         }
-        Ok(without_header(input, record.unwrap_or(best).delimiter, self.bytes as u64, self.lines))
+        let columns = without_header(input, record.unwrap_or(best).delimiter, self.bytes as u64, self.lines);
+        let comment = self.comment.and_then(|(from, until)| text.get(from..until));
+        match comment.and_then(|comment| named_otherwise(comment, &columns, input)) {
+            None => Ok(columns),
+            Some(shown) => {
+                let why = "it has no header, and a comment before its first line names the columns in another order than the fields".into();
+                let hint = "take the # away, so that it is the header".into();
+                Err(IngestError::Header { path: name.into(), why, columns: shown, hint })
+            }
+        }
     }
+}
+
+/// The columns that a comment names, where that is two fields or more, and other columns than those by place.
+fn named_otherwise(comment: &[u8], by_place: &Columns, input: &Input) -> Option<String> {
+    let names = comment.trim_ascii_start().strip_prefix(b"#")?;
+    let line = FirstLine::read(names, true, by_place.delimiter)?;
+    let place_of = |cell: &[u8]| sought(input).into_iter().find(|place| self::names(input, *place, cell).is_some());
+    let places: Vec<Option<usize>> = line.cells.iter().map(place_of).collect();
+    let is_other = places.iter().zip(&by_place.places).any(|(named, by_place)| named.is_some() && named != by_place);
+    (is_other && line.named(input) >= 2).then(|| line.shown())
+}
+
+/// What a line like `sep=;` says of a file: it may be a tab.
+fn separator(line: &[u8]) -> Option<u8> {
+    let (word, rest) = line.trim_ascii_start().split_at_checked(b"sep=".len())?;
+    let (delimiter, blanks) = rest.split_first()?;
+    let is_one = word.eq_ignore_ascii_case(b"sep=") && *delimiter != b'\r' && blanks.trim_ascii().is_empty();
+    is_one.then_some(*delimiter)
 }
 
 fn without_header(input: &Input, delimiter: u8, head_bytes: u64, head_lines: u64) -> Columns {
@@ -401,6 +433,7 @@ mod tests {
         assert_eq!(shape("id\ttime\ta,b,c,d\n"), ('\t', vec![Some(1), Some(0), None], true, (16, 1)), "under which it names the fields");
         assert_eq!(shape("\n \nid,time"), (',', vec![Some(1), Some(0)], true, (10, 3)), "blank lines before it");
         assert_eq!(shape("# by ops\nsep=;\nid;time\n"), (';', vec![Some(1), Some(0)], true, (23, 3)));
+        assert_eq!(shape("SEP=\t\r\nid\ttime,x\ttime\r\n"), ('\t', vec![Some(1), None, Some(0)], true, (23, 2)));
         assert_eq!(shape("id,\"a\nb\",time\n"), (',', vec![Some(1), None, Some(0)], true, (14, 2)), "a newline in quotes");
         assert_eq!(shape("id,time,\n"), (',', vec![Some(1), Some(0), None], true, (9, 1)));
         assert_eq!(shape(""), (',', Vec::new(), false, (0, 0)));
@@ -418,6 +451,9 @@ mod tests {
             look("when,who\n2026-01-01,1\n", &input).unwrap_err().contains("looks like a header and names none of the fields: time, id")
         );
         assert!(look("id,time,ID\n", &input).unwrap_err().contains("it names id twice"));
+        let comment = |line: &str| look(&format!("{line}\n2026-01-01 00:00:00,1\n"), &input);
+        assert!(comment("# ID,time,x").unwrap_err().contains("a comment before its first line names the columns in another order"));
+        assert!(comment("# time,id").is_ok() && comment("# id").is_ok() && comment("#x,y").is_ok());
         assert!(look("time,id\r2026-01-01 00:00:00,1", &input).unwrap_err().contains("carriage returns alone"));
         let IngestError::Header { hint, .. } =
             columns("x.csv", b"event_time,ident\n", true, &input, &input.context(Calendar::utc()), 0).unwrap().unwrap_err()

@@ -92,12 +92,15 @@ fn several(line: &[u8], number: u64, each: &mut dyn FnMut(Line<'_>)) {
 /// Reads objects one after the other, and those of arrays: what stands between them may be any space.
 ///
 /// With a wrapper, objects are no records themselves: each holds an array of them under that key, beside other keys that are passed over.
-/// What is neither object nor array is refused, up to the end of its line.
+/// What is neither object nor array is refused, up to the end of its line. An object whose brackets or quotes don't match would take others
+/// with it: it is refused up to the next line that begins with one, no further to the right than it.
 pub struct Values<R> {
     blocks: Blocks<R>,
     wrapper: Option<String>,
     state: State,
     lines: u64,
+    /// The byte of the stream at which the line begins.
+    line_from: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -113,7 +116,7 @@ enum State {
 impl<R: Read> Values<R> {
     /// Reads from the beginning of a stream.
     pub fn new(stream: R, wrapper: Option<String>) -> Values<R> {
-        Values { blocks: Blocks::new(stream), wrapper, state: State::Root, lines: 0 }
+        Values { blocks: Blocks::new(stream), wrapper, state: State::Root, lines: 0, line_from: 0 }
     }
 
     /// Lines begun.
@@ -129,6 +132,7 @@ impl<R: Read> Values<R> {
                 (_, b'\n') => {
                     self.lines += 1;
                     self.blocks.consume(1);
+                    self.line_from = self.blocks.consumed();
                 }
                 (_, first) if first.is_ascii_whitespace() => self.blocks.consume(1),
                 (State::Root, b'[') => self.go(State::Array { wrapped: false }),
@@ -173,8 +177,13 @@ impl<R: Read> Values<R> {
 
     fn give_up(&mut self, each: &mut dyn FnMut(Line<'_>)) {
         let why = if self.blocks.ended() { "the input ends within an object" } else { TOO_LONG };
-        each(self.refused(self.blocks.bytes(), why));
-        self.used(self.blocks.bytes().len());
+        match self.next_object(self.blocks.bytes()) {
+            Some(length) => self.give_whole(length, each),
+            None => {
+                each(self.refused(self.blocks.bytes(), why));
+                self.used(self.blocks.bytes().len());
+            }
+        }
     }
 
     fn go(&mut self, state: State) {
@@ -187,6 +196,25 @@ impl<R: Read> Values<R> {
     }
 
     fn give(&mut self, length: usize, each: &mut dyn FnMut(Line<'_>)) {
+        let element = self.blocks.bytes().get(..length).unwrap_or_default();
+        let next = self.next_object(element).filter(|_| serde_json::from_slice::<serde::de::IgnoredAny>(element).is_err());
+        self.give_whole(next.unwrap_or(length), each);
+    }
+
+    /// Where, in what begins with an object, the next one may begin: at a line, no further to the right.
+    fn next_object(&self, bytes: &[u8]) -> Option<usize> {
+        let column = usize::try_from(self.blocks.consumed() - self.line_from).unwrap_or(usize::MAX);
+        let mut newlines = memchr::memchr_iter(b'\n', bytes);
+        newlines.find_map(|newline| {
+            let line = bytes.get(newline + 1..)?;
+            let text = line.trim_ascii_start();
+            let text_of_next = text.strip_prefix(b",").filter(|_| self.state != State::Root).map_or(text, <[u8]>::trim_ascii_start);
+            let begins = text_of_next.starts_with(b"{");
+            (begins && line.len() - text.len() <= column).then_some(newline + 1)
+        })
+    }
+
+    fn give_whole(&mut self, length: usize, each: &mut dyn FnMut(Line<'_>)) {
         let element = self.blocks.bytes().get(..length).unwrap_or_default().trim_ascii_end();
         each(Line { member: None, number: self.lines, bytes: element, record: Ok(Raw::Json(element)) });
         self.used(length);
@@ -195,6 +223,8 @@ impl<R: Read> Values<R> {
     fn used(&mut self, length: usize) {
         let bytes = self.blocks.bytes().get(..length).unwrap_or_default();
         self.lines += memchr::memchr_iter(b'\n', bytes).count() as u64;
+        let line = memchr::memrchr(b'\n', bytes).map(|newline| self.blocks.consumed() + newline as u64 + 1);
+        self.line_from = line.unwrap_or(self.line_from);
         self.blocks.consume(length);
     }
 
@@ -377,6 +407,38 @@ mod tests {
             wrapped("{x}", Some("Records")),
             ["0 there is something beside objects and arrays: x}", "0 the array or the object around it is not closed: "]
         );
+    }
+
+    #[test]
+    fn an_object_that_does_not_end_takes_no_other_with_it() {
+        let count = |text: &str| {
+            let all = values(text);
+            let good =
+                all.iter().filter(|shown| serde_json::from_str::<serde_json::Value>(shown.split_once(' ').unwrap().1).is_ok()).count();
+            (good, all.len() - good)
+        };
+        for (between, first) in [(",\n", "{"), ("\n,", "{"), (",\n\n  ", "{\n    \"a\": [\n      {},\n      {}\n    ],\n    "), ("\n", "{")]
+        {
+            let object = |number: usize, rest: &str| format!("{first}\"id\":{number}{rest}");
+            for bad in [",\"x\":\"a\"b\"}", "", ",\"x\":\"a}", ",\"x\":{}"] {
+                let objects: Vec<String> = (0..20).map(|number| object(number, if number == 4 { bad } else { "}" })).collect();
+                for (open, close) in [("[\n", "\n]"), ("", "")] {
+                    if open.is_empty() && between.contains(',') {
+                        continue;
+                    }
+                    let indent = if first.len() > 1 { "  " } else { "" };
+                    let text = format!("{open}{indent}{}{close}", objects.join(between));
+                    assert_eq!(count(&text), (19, 1), "{text}");
+                }
+            }
+            let last = format!(
+                "[{}",
+                (0..20).map(|number| object(number, if number == 19 { ",\"x\":" } else { "}" })).collect::<Vec<_>>().join(between)
+            );
+            assert_eq!(count(&last).0, 19, "{last}");
+        }
+        // Brackets in a row are no beginning of another object.
+        assert_eq!(values("{\"a\":[\n{\"b\":1},\n{}]}"), ["0 {\"a\":[\n{\"b\":1},\n{}]}"]);
     }
 
     /// Whatever stands where: nothing is read twice or passed over without a word, and reading ends.

@@ -215,7 +215,12 @@ fn hand_over(name: String, mut member: impl Read, pipe: &Pipe) -> Result<(), Sto
     if is_hidden(&name) {
         return Ok(());
     }
-    let Some(kind) = input_kind(&name) else { return give(Piece::PassedOver(name)) };
+    let kind = match (input_kind(&name), format::kind(&name)) {
+        (Some(kind), _) => kind,
+        (None, None) => return give(Piece::PassedOver(name)),
+        // Parquet is read from both ends, and an archive may hold anything.
+        (None, Some(_)) => return Err(wrong(format!("{name:?} in it is of a kind that is not read from archives; unpack it")).into()),
+    };
     give(Piece::Begin(name, kind))?;
     loop {
         let mut bytes = Vec::with_capacity(PIECE_BYTES);

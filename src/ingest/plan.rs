@@ -418,7 +418,7 @@ fn part_of(location: &Location, (from, until): (u64, u64)) -> Location {
 
 /// Looks at the file at a path, which errors call by a name.
 fn look(name: &str, path: &str, source: io::Result<InputFile>, input: &Input, looker: &Looker) -> Result<Looked, IngestError> {
-    let kind = format::kind(path);
+    let kind = format::kind_with(path, input.files.format);
     let io = |what| move |source| IngestError::Io { what, path: name.into(), source };
     let mut source = source.map_err(io("open"))?;
     let version = source.version().map_err(io("open"))?;
@@ -530,7 +530,8 @@ fn look_at_pipe(path: &str, looker: &Looker) -> Result<Looked, IngestError> {
         let location = Location::Stream { id: pipes::keep(Waiting::Copy(file, bytes)), name: path.into() };
         return Ok(Looked { location, format: Format::Parquet, packing: Packing::Plain, encoding: None, bytes, cuts: Vec::new() });
     }
-    let (found, packing) = look_at_beginning(path, &first, format::kind(path).map(|kind| kind.content), looker)?;
+    let (found, packing) =
+        look_at_beginning(path, &first, format::kind_with(path, looker.input().files.format).map(|kind| kind.content), looker)?;
     let id = pipes::keep(Waiting::Stream(Box::new(Cursor::new(first).chain(stream))));
     let location = Location::Stream { id, name: path.into() };
     Ok(Looked { location, format: found.format, packing, encoding: found.encoding, bytes: 0, cuts: Vec::new() })

@@ -187,10 +187,11 @@ impl Refused {
         })
     }
 
-    /// Why records of these splits were refused: each reason once, in the order of its first line.
-    pub fn reasons(&self, splits: &std::ops::Range<u64>, reasons_max: usize) -> Vec<String> {
+    /// Why records of these splits were refused, of an archive those of one file: each reason once, in the order of its first line.
+    pub fn reasons(&self, splits: &std::ops::Range<u64>, member: Option<&str>, reasons_max: usize) -> Vec<String> {
         let mut first: BTreeMap<&[u8], (u64, u64)> = BTreeMap::new();
-        for kept in self.lines().filter(|kept| splits.contains(&kept.sequence)) {
+        let is_meant = |kept_member: &[u8]| member.is_none_or(|member| kept_member == member.as_bytes());
+        for kept in self.lines().filter(|kept| splits.contains(&kept.sequence) && is_meant(kept.member)) {
             let place = (kept.sequence, kept.line);
             first.entry(kept.reason).and_modify(|known| *known = place.min(*known)).or_insert(place);
         }

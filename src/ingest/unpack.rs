@@ -87,11 +87,62 @@ pub fn encoding(name: &str) -> Option<&'static Encoding> {
     Encoding::for_label(name.as_bytes())
 }
 
-/// A stream's text as UTF-8. What is no text in its encoding becomes U+FFFD. A byte order mark knows better.
+/// A stream's text as UTF-8. What is no text in its encoding is none of UTF-8 either. A byte order mark knows better.
 pub(super) fn decoded(stream: Box<dyn Read>, encoding_name: Option<&str>) -> Box<dyn Read> {
     match encoding_name.and_then(encoding) {
         None => stream,
-        Some(encoding) => Box::new(DecodeReaderBytesBuilder::new().encoding(Some(encoding)).bom_override(true).build(stream)),
+        Some(encoding) => {
+            let stream = DecodeReaderBytesBuilder::new().encoding(Some(encoding)).bom_override(true).build(stream);
+            Box::new(WithFaults { stream, text: Vec::new(), given: 0, ended: false })
+        }
+    }
+}
+
+/// U+FFFD, which decoders put where there is no text: it would be text, and two ids that differ there one.
+const REPLACED: &[u8] = "\u{fffd}".as_bytes();
+
+/// Decoded text, with bytes that are no UTF-8 in place of U+FFFD.
+struct WithFaults<R> {
+    stream: R,
+    text: Vec<u8>,
+    /// So many of its bytes have been given.
+    given: usize,
+    ended: bool,
+}
+
+impl<R: Read> WithFaults<R> {
+    /// What of the text can be given: its end may be the beginning of U+FFFD.
+    fn ready(&self) -> &[u8] {
+        let begun = (1..REPLACED.len()).find(|length| REPLACED.get(..*length).is_some_and(|begun| self.text.ends_with(begun)));
+        let held = if self.ended { 0 } else { begun.unwrap_or(0) };
+        self.text.get(self.given..self.text.len() - held).unwrap_or_default()
+    }
+
+    fn fill(&mut self) -> io::Result<()> {
+        const BLOCK_BYTES: usize = 64 << 10;
+        self.text.drain(..self.given);
+        self.given = 0;
+        let known = self.text.len();
+        self.text.resize(known + BLOCK_BYTES, 0);
+        let read = self.stream.read(self.text.get_mut(known..).unwrap_or_default());
+        self.text.truncate(known + *read.as_ref().unwrap_or(&0));
+        self.ended = read? == 0;
+        let faults: Vec<usize> = memchr::memmem::find_iter(&self.text, REPLACED).collect();
+        for fault in faults {
+            self.text.get_mut(fault..fault + REPLACED.len()).into_iter().for_each(|bytes| bytes.fill(0xff));
+        }
+        Ok(())
+    }
+}
+
+impl<R: Read> Read for WithFaults<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.ready().is_empty() && !self.ended {
+            self.fill()?;
+        }
+        let length = self.ready().read(buffer)?;
+        self.given += length;
+        Ok(length)
     }
 }
 
@@ -186,6 +237,15 @@ mod tests {
         assert_eq!(decode(b"\xff\xfeA\0\xe4\0", "utf-16le"), "Aä");
         assert_eq!(decode(b"\xfe\xff\0A\0\xe4", "utf-16be"), "Aä");
         assert_eq!(decode(b"Au\xdfen", "windows-1252"), "Außen");
+        // What is no text there is none here: in whatever pieces it comes.
+        let text = "aé\u{3bb}".repeat(50_000);
+        let mut bytes = text.clone().into_bytes();
+        bytes.splice(70_000..70_000, *b"\xe4x\xff");
+        let mut read = Vec::new();
+        decoded(Box::new(Cursor::new(bytes)), Some("utf-8")).read_to_end(&mut read).unwrap();
+        let mut expected = text.into_bytes();
+        expected.splice(70_000..70_000, *b"\xff\xff\xffx\xff\xff\xff");
+        assert!(read == expected);
         assert!(encoding("latin9000").is_none() && encoding("ISO-8859-1").is_some());
     }
 }

@@ -1,7 +1,8 @@
 //! The columns of a wide CSV file: one with times, and one for each name in the header.
 //!
 //! The column with times is the one that names or is mapped to their field, and otherwise the first in which the first line behind the header
-//! has a time. Every other column needs a name of its own.
+//! has a time; one that is a number, which may be a value as well, counts only where no other column has a time. Every other column needs a
+//! name of its own.
 //!
 //! A first line with a time in the column of times is a line like others, and no header: names of columns are not made of it.
 
@@ -64,6 +65,10 @@ fn is_time(cell: &[u8], input: &Input, wide: Wide) -> bool {
     format.map_or_else(|| Calendar::utc().parse(cell).is_ok(), |format| format.parse(cell).is_ok())
 }
 
+fn is_number(cell: &[u8]) -> bool {
+    std::str::from_utf8(cell.trim_ascii()).is_ok_and(|text| text.parse::<f64>().is_ok())
+}
+
 /// Whether the first line is one of values: it has a time where the next line has one, or anywhere where there is no next line. One that
 /// names the field of times is none.
 fn is_line(header: &FirstLine, next: Option<&FirstLine>, input: &Input, wide: Wide) -> bool {
@@ -90,12 +95,18 @@ fn cells(header: &FirstLine, first: Option<&FirstLine>, input: &Input, wide: Wid
         named.push(name.into());
     }
     let field = input.fields.get(wide.line).map_or("time", |field| field.name);
+    let is_named = |place: usize| header.cells.iter().any(|cell| names(input, place, cell).is_some());
+    if wide.column != wide.cell && is_named(wide.column) && is_named(wide.cell) {
+        return Err(("it has a column of names and one of values, and not one for each name".into(), "leave out --layout wide".into()));
+    }
     let is_shared = |cell: &[u8]| names(input, wide.line, cell) == Some(0);
     let has_time = |column: usize| is_time(first.and_then(|first| first.cells.get(column)).unwrap_or_default(), input, wide);
     let mut shared = header.cells.iter().position(is_shared);
     if shared.is_none() && matches!(input.mapping.origin(wide.line), Origin::Own) {
         // Nothing is read of a file that ends with its header.
-        shared = if first.is_some() { (0..named.len()).find(|column| has_time(*column)) } else { Some(0) };
+        let columns = || (0..named.len()).filter(|column| has_time(*column));
+        let is_number = |column: &usize| first.and_then(|first| first.cells.get(*column)).is_some_and(is_number);
+        shared = if first.is_some() { columns().find(|column| !is_number(column)).or_else(|| columns().next()) } else { Some(0) };
     }
     let Some(shared) = shared else {
         let hint = format!("--map {}.{field}=COLUMN says which", input.name);
@@ -154,6 +165,8 @@ mod tests {
         assert_eq!(look("ts,a,b\n2026-01-01,1,2\n", 0), Ok((',', 0, names(&["ts", "a", "b"]), 1)));
         assert_eq!(look(";a;b;\n2026-01-01;1;2;\n", 0), Ok((';', 0, names(&["", "a", "b"]), 1)), "a delimiter at the end");
         assert_eq!(look("no,x,a\n1,2026-01-01 10:00,2\n", 0), Ok((',', 1, names(&["no", "x", "a"]), 1)), "the first with a time");
+        assert_eq!(look("serial,x,a\n1767261600,2026-01-01 10:00,2\n", 0), Ok((',', 1, names(&["serial", "x", "a"]), 1)), "no number");
+        assert_eq!(look("x,a\n1767261600,2\n", 0), Ok((',', 0, names(&["x", "a"]), 1)), "where there is no other");
         assert_eq!(look("a,TIME\n2026-01-01,2026-01-01\n", 0), Ok((',', 1, names(&["a", "TIME"]), 1)), "the one that is called so");
         assert_eq!(look("# x\nts,a\ns,bar\n2026-01-01,1\n", 1), Ok((',', 0, names(&["ts", "a"]), 3)), "units below the header");
         assert_eq!(look("ts,a\n", 0), Ok((',', 0, names(&["ts", "a"]), 1)));

@@ -38,6 +38,9 @@ impl Destination {
                 "" => unknown("the path is missing", "give sqlite:PATH"),
                 ":memory:" => unknown("a database in memory would be gone at once", "give sqlite:PATH"),
                 path if shown::has_secret(path) => unknown("that is no path of this machine", "give sqlite:PATH"),
+                path if path.starts_with("//") => {
+                    unknown("that is a URL", "give sqlite:PATH, such as sqlite:tables.db or sqlite:/data/tables.db")
+                }
                 path if path.starts_with("file:") => {
                     unknown("it is a URI, and its parameters would be lost", "give sqlite:PATH; ./file:NAME, where a file is called that")
                 }
@@ -58,6 +61,8 @@ impl Destination {
             None if is_parameters(text) => unknown("parameters of a connection are not read", "give postgres://USER@HOST/DATABASE"),
             // A folder that is there is meant, whatever it is called.
             None if Path::new(text).is_dir() => Ok(Destination::Directory(text.into())),
+            None if text == "-" => unknown("that is standard output, and tables go to files", "give a folder"),
+            None if is_elsewhere(text) => unknown("that is a place on another machine", KINDS),
             None if has_scheme(text) => {
                 unknown(NO_SUCH_KIND, "give a folder (./NAME: for one with a colon), sqlite:PATH or postgres://USER@HOST/DATABASE")
             }
@@ -103,20 +108,38 @@ impl Destination {
 const NO_SUCH_KIND: &str = "there is no such kind of destination";
 const KINDS: &str = "give a folder, sqlite:PATH or postgres://USER@HOST/DATABASE";
 
-/// `duckdb:tables`: what stands before a colon is no part of a path.
+/// `me@host:tables`, as programs that copy files have it.
+fn is_elsewhere(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(host, _)| host.contains('@') && !host.contains('/'))
+}
+
+/// `duckdb:tables`, `C:tables`: what stands before a colon is no part of a path.
 fn has_scheme(text: &str) -> bool {
     let is_scheme = |scheme: &str| {
-        scheme.len() > 1
-            && scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        scheme.starts_with(|first: char| first.is_ascii_alphabetic())
             && scheme.chars().all(|letter| letter.is_ascii_alphanumeric() || "+-.".contains(letter))
     };
     text.split_once(':').is_some_and(|(scheme, _)| is_scheme(scheme))
 }
 
-/// `host=db user=me`: how PostgreSQL's own programs name a database.
+/// `host=db user=me`, `Server=db;Database=x`: how some programs name a database.
 fn is_parameters(text: &str) -> bool {
-    const NAMES: [&str; 8] = ["host", "hostaddr", "port", "dbname", "user", "password", "service", "sslmode"];
-    text.split_once('=').is_some_and(|(name, _)| NAMES.contains(&name.trim()))
+    const NAMES: [&str; 13] = [
+        "host",
+        "hostaddr",
+        "port",
+        "dbname",
+        "user",
+        "password",
+        "service",
+        "sslmode",
+        "server",
+        "data source",
+        "database",
+        "driver",
+        "uid",
+    ];
+    text.split_once('=').is_some_and(|(name, _)| NAMES.iter().any(|known| known.eq_ignore_ascii_case(name.trim())))
 }
 
 fn is_database(text: &str) -> bool {
@@ -162,6 +185,15 @@ mod tests {
         assert_eq!(error("mysql://me@host/db"), "can't write tables to \"mysql://…\": there is no such kind of destination");
         assert_eq!(error("duckdb:x"), "can't write tables to \"duckdb:x\": there is no such kind of destination");
         assert_eq!(error("password=secret host=db"), "can't write tables to \"password=…\": parameters of a connection are not read");
+        for (text, why) in [
+            ("sqlite://x.db", "that is a URL"),
+            ("-", "that is standard output, and tables go to files"),
+            ("me@host:tables", "that is a place on another machine"),
+            ("C:\\tables", "there is no such kind of destination"),
+            ("Server=db;Database=x", "parameters of a connection are not read"),
+        ] {
+            assert!(error(text).ends_with(&format!(": {why}")), "{text}: {}", error(text));
+        }
         assert_eq!(error("tables.db"), "can't write tables to \"tables.db\": that is the name of a file with a database");
         assert!(error("out/daily.CSV").contains("one file"));
         for folder in ["./duckdb:x", "a/b:c", "day=2024-03-01", "x.y", "C"] {

@@ -261,7 +261,7 @@ impl Browser {
         let told = self.call("Page.captureScreenshot", json!({"format": "png"}));
         let bytes = base64(told["data"].as_str().unwrap());
         assert!(bytes.len() > 5_000, "the picture {name} is empty");
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("page");
+        let folder = Path::new(option_env!("CARGO_TARGET_TMPDIR").unwrap_or("target/tmp")).join("page");
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join(format!("{name}.png")), bytes).unwrap();
     }

@@ -66,6 +66,13 @@ impl Cell {
     }
 }
 
+/// The text of a whole number, which a value is.
+pub fn whole_text(cell: Cell, value: i64) -> String {
+    let mut text = Vec::new();
+    append_whole(cell, value, &mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
 /// A column, and the texts of a batch of its values.
 pub struct Cells {
     pub place: usize,

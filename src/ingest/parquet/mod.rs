@@ -2,9 +2,6 @@
 //!
 //! Columns of single values become the texts that CSV would hold, batch by batch. Where a field is an object or a list (the parameters of
 //! exported analytics events), rows become JSON objects of the columns that hold fields, and are read as such.
-//!
-//! # Limits
-//! A local time in a file with nested fields is refused: which column it is gets lost on the way.
 
 mod cells;
 mod objects;
@@ -25,7 +22,7 @@ use parts::{Parts, Reader, failed, open};
 use retally_core::contract::Input;
 use retally_core::record::{Fields, Raw};
 use retally_core::split::{Line, SplitError, SplitReader};
-use sought::Sought;
+use sought::{Nested, Sought};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -80,7 +77,7 @@ impl ParquetReader {
     fn begin(&mut self, number: usize) -> ParquetResult<Group> {
         let group = SoundGroup(self.reader.get_row_group(number)?);
         self.bytes += u64::try_from(group.metadata().compressed_size()).unwrap_or(0);
-        if let Some(roots) = &self.sought.nested {
+        if let Some(Nested { roots, .. }) = &self.sought.nested {
             let schema = self.reader.metadata().file_metadata().schema();
             let fields = schema.get_fields().iter().filter(|field| roots.iter().any(|root| root == field.name())).cloned().collect();
             let projection = Type::group_type_builder(schema.name()).with_fields(fields).build()?;
@@ -135,9 +132,11 @@ impl ParquetReader {
     fn objects(&self, rows: &mut ReaderIter, each: &mut dyn FnMut(Line<'_>)) -> ParquetResult<usize> {
         let mut count = 0;
         let mut object = String::new();
+        let nested = self.sought.nested.iter();
+        let times: Vec<_> = nested.flat_map(|nested| &nested.times).map(|(path, cell)| (path.as_slice(), *cell)).collect();
         for row in rows.take(BATCH_ROWS) {
             object.clear();
-            objects::append_row(&row?, &mut object);
+            objects::append_row(&row?, &times, &mut object);
             let bytes = object.as_bytes();
             each(Line { member: None, number: self.rows + count as u64, bytes, record: Ok(Raw::Json(bytes)) });
             count += 1;
@@ -167,5 +166,80 @@ impl SplitReader for ParquetReader {
 
     fn lines_read(&self) -> u64 {
         self.rows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::{pipes, sample};
+    use parquet::file::properties::WriterProperties;
+    use parquet::file::writer::SerializedFileWriter;
+    use parquet::schema::parser::parse_message_type;
+
+    /// A file of one row, whose numbers are all the same; of an int64 and an int32 each.
+    fn file(columns: &str, number: i64) -> Parts {
+        let schema = Arc::new(parse_message_type(&format!("message rows {{ {columns} }}")).unwrap());
+        let mut bytes = Vec::new();
+        let mut writer = SerializedFileWriter::new(&mut bytes, schema, Arc::new(WriterProperties::builder().build())).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        while let Some(mut column) = group.next_column().unwrap() {
+            match column.untyped() {
+                parquet::column::writer::ColumnWriter::Int64ColumnWriter(writer) => writer.write_batch(&[number], None, None).unwrap(),
+                parquet::column::writer::ColumnWriter::Int32ColumnWriter(writer) => writer.write_batch(&[7], None, None).unwrap(),
+                _ => unreachable!(),
+            };
+            column.close().unwrap();
+        }
+        group.close().unwrap();
+        writer.close().unwrap();
+        let (file, bytes) = pipes::copy(bytes.as_slice()).unwrap();
+        Parts::Copied(file, bytes)
+    }
+
+    fn read(columns: &str, number: i64) -> Result<String, String> {
+        let (input, parts) = (sample::input(), file(columns, number));
+        row_groups("x.parquet", &parts, &input).map_err(|error| error.to_string())?;
+        let mut reader = ParquetReader::open(parts, "x.parquet".into(), (0, 1), &input, Arc::default()).unwrap();
+        let mut shown = String::new();
+        let mut each = |line: Line<'_>| match line.record.unwrap() {
+            Raw::Json(object) => shown.push_str(std::str::from_utf8(object).unwrap()),
+            Raw::Fields(fields) => {
+                shown = [0, 1].map(|place| String::from_utf8_lossy(fields.text(place)).into_owned()).join(",");
+            }
+        };
+        while reader.read(&mut each).unwrap() {}
+        Ok(shown)
+    }
+
+    #[test]
+    fn times_are_the_same_beside_nested_columns() {
+        let nanos = 1_767_261_600_123_456_789;
+        for (kind, number, text) in [
+            ("(TIMESTAMP(NANOS,false))", nanos, "2026-01-01 10:00:00.123456"),
+            ("(TIMESTAMP(NANOS,true))", nanos, "2026-01-01 10:00:00.123456Z"),
+            ("(TIMESTAMP(MICROS,false))", nanos / 1_000, "2026-01-01 10:00:00.123456"),
+            ("(TIMESTAMP(MILLIS,true))", nanos / 1_000_000, "2026-01-01 10:00:00.123000Z"),
+            ("(INTEGER(64,true))", 5, "5"),
+        ] {
+            let column = format!("required int64 time {kind};");
+            assert_eq!(read(&format!("{column} required int32 id;"), number), Ok(format!("{text},7")));
+            let quoted = if number == 5 { text.into() } else { format!("{text:?}") };
+            let nested = read(&format!("{column} required group id {{ required int32 a; required int64 time; }}"), number);
+            assert_eq!(nested, Ok(format!("{{\"time\":{quoted},\"id\":{{\"a\":7,\"time\":{number}}}}}")));
+        }
+    }
+
+    /// Of columns that differ in case alone, the one that is called as the field counts.
+    #[test]
+    fn a_name_of_several_columns_is_none() {
+        for columns in [
+            "required int64 Time; required int64 TIME; required int32 id;",
+            "required int64 time; required int32 ID; required group Id { required int32 a; }",
+        ] {
+            let error = read(columns, 1).unwrap_err();
+            assert!(error.contains(" twice; its columns are"), "{error}");
+        }
+        assert_eq!(read("required int64 time; required int64 TIME; required int32 id; required int32 Id;", 3), Ok("3,7".into()));
     }
 }

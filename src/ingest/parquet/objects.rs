@@ -1,10 +1,14 @@
 //! Rows as JSON objects.
 
+use super::cells::{Cell, whole_text};
 use parquet::record::{Field as Value, Row};
 use retally_core::time::Moment;
 
-/// Appends a row.
-pub fn append_row(row: &Row, out: &mut String) {
+/// A column of times: its path, and how its values become text.
+pub type Times<'p> = (&'p [String], Cell);
+
+/// Appends a row, in which these columns have times.
+pub fn append_row(row: &Row, times: &[Times<'_>], out: &mut String) {
     out.push('{');
     for (place, (name, value)) in row.get_column_iter().enumerate() {
         if place > 0 {
@@ -12,7 +16,21 @@ pub fn append_row(row: &Row, out: &mut String) {
         }
         append_text(name, out);
         out.push(':');
-        append_value(value, out);
+        let times: Vec<_> = times
+            .iter()
+            .filter_map(|(path, cell)| {
+                let (first, rest) = path.split_first()?;
+                (first == name).then_some((rest, *cell))
+            })
+            .collect();
+        match (value, times.iter().find(|(path, _)| path.is_empty())) {
+            // The value itself says neither that it is local nor, of nanoseconds, that it is a time.
+            (Value::TimestampMillis(units) | Value::TimestampMicros(units) | Value::Long(units), Some((_, cell))) => {
+                append_text(&whole_text(*cell, *units), out);
+            }
+            (Value::Group(row), _) => append_row(row, &times, out),
+            _ => append_value(value, out),
+        }
     }
     out.push('}');
 }
@@ -35,7 +53,7 @@ fn append_value(value: &Value, out: &mut String) {
     };
     match value {
         Value::Null => out.push_str("null"),
-        Value::Group(row) => append_row(row, out),
+        Value::Group(row) => append_row(row, &[], out),
         Value::ListInternal(values) => list(out, values.elements()),
         Value::MapInternal(map) => {
             out.push('{');

@@ -7,6 +7,7 @@ use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor};
 use retally_core::contract::Input;
 use retally_core::mapping::Origin;
 use retally_core::record::Presence;
+use std::sync::Arc;
 
 /// Where the fields of an input are in a file.
 pub struct Sought {
@@ -14,8 +15,16 @@ pub struct Sought {
     pub columns: Vec<(usize, usize)>,
     /// Which of these are times by the type of their column, a bit for each place.
     pub times: u64,
-    /// The roots of columns that hold fields, where some field is no single value.
-    pub nested: Option<Vec<String>>,
+    /// Where some field is no single value.
+    pub nested: Option<Nested>,
+}
+
+/// Columns that hold fields, of which some is no single value.
+pub struct Nested {
+    /// Their roots.
+    pub roots: Vec<String>,
+    /// Those of fields that are times: their paths, and how their values become text.
+    pub times: Vec<(Vec<String>, Cell)>,
 }
 
 impl Sought {
@@ -33,7 +42,17 @@ impl Sought {
                 // A column may have a dot in its name.
                 paths.insert(0, vec![column.name.clone()]);
             }
-            let found = paths.iter().find_map(|path| Place::find(schema, path, any_case));
+            let mut found = None;
+            for path in &paths {
+                found = Place::find(schema, path, any_case).map_err(|()| {
+                    let flag = map_flag(input, field, "COLUMN");
+                    let hint = format!("{flag} says which column counts, by a name that stands there once");
+                    error(format!("it names {} twice", path.join(".")), hint)
+                })?;
+                if found.is_some() {
+                    break;
+                }
+            }
             match found {
                 None if field.presence == Presence::OfSome => {}
                 None => missing.push((place, field)),
@@ -63,15 +82,15 @@ impl Sought {
             let flags = missing.iter().map(|(place, field)| map_flag(input, field, column(*place, field))).collect::<Vec<_>>().join(" ");
             return Err(error(format!("it has no column {lacking}"), format!("start from {flags}")));
         }
+        roots.sort_unstable();
         roots.dedup();
-        let local = |(_, column): &(usize, usize)| matches!(Cell::of(&schema.column(*column)), Some(Cell::Time { utc: false, .. }));
-        if nested && columns.iter().any(local) {
-            return Err(error("it has local times beside nested columns".into(), "write times in UTC".into()));
-        }
-        let is_time = |column| matches!(Cell::of(&schema.column(column)), Some(Cell::Time { .. } | Cell::Date));
+        let time = |column| Cell::of(&schema.column(column)).filter(|cell| matches!(cell, Cell::Time { .. } | Cell::Date));
         let times =
-            columns.iter().filter(|(place, column)| *place < 64 && is_time(*column)).fold(0, |times, (place, _)| times | 1 << place);
-        Ok(Sought { columns, times, nested: nested.then_some(roots) })
+            columns.iter().filter(|(place, column)| *place < 64 && time(*column).is_some()).fold(0, |times, (place, _)| times | 1 << place);
+        let path = |column| schema.column(column).path().parts().to_vec();
+        let nested = nested
+            .then(|| Nested { roots, times: columns.iter().filter_map(|(_, column)| Some((path(*column), time(*column)?))).collect() });
+        Ok(Sought { columns, times, nested })
     }
 }
 
@@ -88,14 +107,33 @@ enum Place {
 }
 
 impl Place {
-    fn find(schema: &SchemaDescriptor, path: &[String], any_case: bool) -> Option<Place> {
-        let same = |a: &str, b: &str| a == b || (any_case && a.eq_ignore_ascii_case(b));
+    /// An error where several columns are named so: of a name in any case, those that are written so count first.
+    fn find(schema: &SchemaDescriptor, path: &[String], any_case: bool) -> Result<Option<Place>, ()> {
+        let exactly = Place::find_by(schema, path, |part, name| part == name)?;
+        if exactly.is_some() || !any_case {
+            return Ok(exactly);
+        }
+        Place::find_by(schema, path, str::eq_ignore_ascii_case)
+    }
+
+    fn find_by(schema: &SchemaDescriptor, path: &[String], is_same: impl Fn(&str, &str) -> bool) -> Result<Option<Place>, ()> {
         let leads = |column: &ColumnDescriptor| {
             let parts = column.path().parts();
-            parts.len() >= path.len() && parts.iter().zip(path).all(|(part, name)| same(part, name))
+            parts.len() >= path.len() && parts.iter().zip(path).all(|(part, name)| is_same(part, name))
         };
-        let (place, column) = schema.columns().iter().enumerate().find(|(_, column)| leads(column))?;
-        let single = column.max_rep_level() == 0 && column.path().parts().len() == path.len();
-        if single { Some(Place::Column(place)) } else { Some(Place::Within(column.path().parts().first()?.clone())) }
+        let mut found = schema.columns().iter().enumerate().filter(|(_, column)| leads(column));
+        let Some((place, column)) = found.next() else { return Ok(None) };
+        let parts = column.path().parts();
+        let single = column.max_rep_level() == 0 && parts.len() == path.len();
+        // Others may be within the same root, where the path leads to more than one value.
+        let is_other = |(other, column): (usize, &Arc<ColumnDescriptor>)| {
+            single
+                || schema.get_column_root_idx(other) != schema.get_column_root_idx(place)
+                || column.path().parts().get(..path.len()) != parts.get(..path.len())
+        };
+        if found.any(is_other) {
+            return Err(());
+        }
+        Ok(Some(if single { Place::Column(place) } else { Place::Within(parts.first().cloned().unwrap_or_default()) }))
     }
 }

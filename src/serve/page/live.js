@@ -3,7 +3,7 @@
 import { Stream } from './stream.js'
 
 /** After something was told, what follows so closely is told of together; on a page that nobody sees, with less haste. */
-const TOGETHER_MS = 250
+const TOGETHER_MS = 125
 const UNSEEN_MS = 1000
 /** How often the shared stream is asked whether it is there. */
 const ASK_EVERY_MS = 5000
