@@ -165,7 +165,7 @@ impl Place for SqlitePlace<'_> {
     fn apply(&self, table: &Table, changes: Vec<RowBatch>, epoch: u64) -> Result<()> {
         let changes = BTreeMap::from([(table.name.to_string(), changes)]);
         let tables = std::slice::from_ref(table);
-        done(Sqlite::open(self.0, tables.iter())?.apply(tables, &changes, &reached(epoch))?)
+        done(Sqlite::open(self.0, tables.iter())?.apply(tables, &changes, [&reached(epoch - 1), &reached(epoch)])?)
     }
 }
 
@@ -194,6 +194,6 @@ impl Place for PostgresPlace<'_> {
     fn apply(&self, table: &Table, changes: Vec<RowBatch>, epoch: u64) -> Result<()> {
         let changes = BTreeMap::from([(table.name.to_string(), changes)]);
         let tables = std::slice::from_ref(table);
-        done(Postgres::open(self.0, tables.iter())?.apply(tables, &changes, &reached(epoch))?)
+        done(Postgres::open(self.0, tables.iter())?.apply(tables, &changes, [&reached(epoch - 1), &reached(epoch)])?)
     }
 }

@@ -71,6 +71,34 @@ fn what_is_damaged_is_named_and_the_rest_is_read() {
     }
 }
 
+/// It is looked at when it is planned, where there is no more of it than is looked at.
+#[test]
+fn a_small_blob_that_is_damaged_is_named_too() {
+    let place = Place::new();
+    let service = Service::of(&place, &ONLINE, "-w 1");
+    let packed = zstd::encode_all(table(&EVENTS, &ONLINE.lines[..50]).as_bytes(), 3).unwrap();
+    service.post("/v1/online/events", &[("content-type", "text/csv"), ("content-encoding", "zstd")], packed).ok();
+    service.end();
+    let blob = format!("state/blobs/{}", place.names("state/blobs").into_iter().next().unwrap());
+    let whole = fs::read(place.path(&blob)).unwrap();
+    for at in [5, whole.len() / 2, whole.len() - 2] {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 4;
+        place.write(&blob, &flipped);
+        let service = Service::begin(&place, &format!("online {} -w 2", ONLINE.set()));
+        let damaged = || service.get("/v1/status").ok().json();
+        let until = Instant::now() + Duration::from_secs(60);
+        while damaged()["phase"] != "damaged" {
+            assert!(Instant::now() < until, "byte {at}: {}", damaged());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(damaged()["error"].as_str().unwrap().contains(&blob), "byte {at}: {}", damaged());
+        service.get("/v1/online/tables/online_intervals").ok();
+        service.started.signal("TERM");
+        assert_eq!(service.started.finish().code, Some(1));
+    }
+}
+
 #[test]
 fn where_nothing_can_be_read_a_damaged_state_is_refused() {
     let place = place();

@@ -36,7 +36,7 @@ pub trait Database {
     /// What was written since the last time.
     fn take_log(&self) -> Log;
     fn sink(&self, tables: &[Table]) -> Box<dyn Sink>;
-    fn apply(&self, tables: &[Table], changes: &BTreeMap<String, Vec<RowBatch>>, reached: &Reached);
+    fn apply(&self, tables: &[Table], changes: &BTreeMap<String, Vec<RowBatch>>, reached: [&Reached; 2]);
 
     /// The rows of a table, sorted as text.
     fn table(&self, table: &str) -> Vec<Vec<String>> {
@@ -309,7 +309,8 @@ fn any_rows_become_any_others(database: &dyn Database) {
         let tables = [sample("three_keys", 3), sample("one_key", 1), sample("all_keys", 10)];
         let mut now: Vec<BTreeMap<Vec<String>, Row>> = tables.iter().map(|_| BTreeMap::new()).collect();
         for epoch in 1..6 {
-            let reached = Reached { dataflow: "it's".into(), epoch, fingerprint: "x".into() };
+            let to = |epoch| Reached { dataflow: "it's".into(), epoch, fingerprint: "x".into() };
+            let reached = to(epoch);
             let mut some = |table| {
                 let count = [0, 5, 40, 300][random.random_range(0..4)];
                 random_rows(&mut random, table, count)
@@ -331,7 +332,7 @@ fn any_rows_become_any_others(database: &dyn Database) {
                     let new = next.iter().filter(|(key, row)| now.get(*key) != Some(*row)).map(|(_, row)| (row.clone(), 1));
                     (table.name.to_string(), batches(gone.chain(new).collect()))
                 });
-                database.apply(&tables, &changes.collect(), &reached);
+                database.apply(&tables, &changes.collect(), [&to(epoch - 1), &reached]);
             }
             for (table, rows) in tables.iter().zip(&next) {
                 let text = |row: &Row| -> Vec<String> { values(&table.columns, &row.0).map(|value| value.to_string()).collect() };
@@ -374,20 +375,23 @@ fn changes_are_applied_once(database: &dyn Database, cut: impl Fn()) {
     let tables = std::slice::from_ref(&table);
     let mut sink = database.sink(tables);
     assert_eq!(sink.reached("sample").unwrap(), None);
-    assert_eq!(sink.apply(tables, &changes, &to(1, "x")).unwrap(), Applied::MustBring, "nothing was ever brought");
+    let apply = |sink: &mut dyn Sink, from: Reached, to: Reached| sink.apply(tables, &changes, [&from, &to]).unwrap();
+    assert_eq!(apply(&mut *sink, to(0, "x"), to(1, "x")), Applied::MustBring, "nothing was ever brought");
     sink.bring(&[&state(&table, first.values())], &to(3, "x"), Deletions::Any).unwrap();
     assert_eq!(sink.reached("sample").unwrap(), Some(to(3, "x")));
     assert_eq!(sink.reached("another").unwrap(), None);
     let before = database.all();
-    assert_eq!(sink.apply(tables, &changes, &to(3, "x")).unwrap(), Applied::Already);
-    assert_eq!(sink.apply(tables, &changes, &to(4, "other settings")).unwrap(), Applied::MustBring);
+    assert_eq!(apply(&mut *sink, to(2, "x"), to(3, "x")), Applied::Already);
+    assert_eq!(apply(&mut *sink, to(3, "other settings"), to(4, "other settings")), Applied::MustBring);
+    assert_eq!(apply(&mut *sink, to(4, "x"), to(5, "x")), Applied::MustBring, "it was put back to what it was");
+    assert_eq!(apply(&mut *sink, to(1, "x"), to(2, "x")), Applied::MustBring, "it is further than this state");
     assert_eq!(database.all(), before);
     cut();
     // Epochs without changes need not come.
-    assert_eq!(sink.apply(tables, &changes, &to(6, "x")).unwrap(), Applied::Done);
+    assert_eq!(apply(&mut *sink, to(3, "x"), to(6, "x")), Applied::Done);
     let after = database.all();
     assert_ne!(after, before);
-    assert_eq!(sink.apply(tables, &changes, &to(6, "x")).unwrap(), Applied::Already);
+    assert_eq!(apply(&mut *sink, to(3, "x"), to(6, "x")), Applied::Already);
     cut();
     assert_eq!((sink.reached("sample").unwrap(), database.all()), (Some(to(6, "x")), after));
 }
@@ -402,9 +406,9 @@ fn rows_without_a_key_are_counted(database: &dyn Database) {
     let count = || database.rows("SELECT * FROM rejected").len();
     let mut sink = database.sink(tables);
     sink.bring(&[&state(&table, [&row(1)].into_iter())], &to(1), Deletions::Any).unwrap();
-    assert_eq!(sink.apply(tables, &changes(vec![(row(1), 2), (row(2), 1)]), &to(2)).unwrap(), Applied::Done);
+    assert_eq!(sink.apply(tables, &changes(vec![(row(1), 2), (row(2), 1)]), [&to(1), &to(2)]).unwrap(), Applied::Done);
     assert_eq!(count(), 4);
-    assert_eq!(sink.apply(tables, &changes(vec![(row(1), -1), (row(3), 1)]), &to(3)).unwrap(), Applied::MustBring);
+    assert_eq!(sink.apply(tables, &changes(vec![(row(1), -1), (row(3), 1)]), [&to(2), &to(3)]).unwrap(), Applied::MustBring);
     assert_eq!((count(), sink.reached("sample").unwrap()), (4, Some(to(2))), "nothing is written");
 }
 
@@ -457,14 +461,14 @@ fn postgres_whose_answer_to_a_commit_is_lost() {
     let changes = BTreeMap::from([(table.name.to_string(), batches(rows.values().skip(1).map(|row| (row.clone(), 1)).collect()))]);
     // The server never had the message.
     proxy.cut(b"COMMIT", Cut::Message);
-    let error = sink.apply(tables, &changes, &to(2)).unwrap_err();
+    let error = sink.apply(tables, &changes, [&to(1), &to(2)]).unwrap_err();
     assert!(matches!(&error, SinkError::Database { .. }) && error.to_string().contains("the server has rolled all of it back"), "{error}");
     assert_eq!((error.outcome(), server.table("one_key").len()), (Outcome::NotDone, 1));
     // It had, and did it.
     proxy.cut(b"COMMIT", Cut::Answer);
-    assert_eq!(sink.apply(tables, &changes, &to(2)).unwrap(), Applied::Done);
+    assert_eq!(sink.apply(tables, &changes, [&to(1), &to(2)]).unwrap(), Applied::Done);
     assert_eq!(sink.reached("sample").unwrap(), Some(to(2)));
-    assert_eq!(sink.apply(tables, &changes, &to(2)).unwrap(), Applied::Already);
+    assert_eq!(sink.apply(tables, &changes, [&to(1), &to(2)]).unwrap(), Applied::Already);
     assert_eq!(server.table("one_key").len(), rows.len());
     // It can't be asked: whether it was done is open.
     proxy.cut(b"COMMIT", Cut::AnswerAndServer);
@@ -512,7 +516,8 @@ fn rows_that_triggers_swallow_are_missed(database: &dyn Database, swallow: impl 
     database.sink(std::slice::from_ref(&keyed)).bring(&[&state(&keyed, old.iter())], &reached(3), Deletions::Any).unwrap();
     swallow("keyed", "INSERT");
     let changes = BTreeMap::from([("keyed".to_string(), batches(vec![(row(4, 4), 1)]))]);
-    let error = database.sink(std::slice::from_ref(&keyed)).apply(std::slice::from_ref(&keyed), &changes, &reached(4)).unwrap_err();
+    let error =
+        database.sink(std::slice::from_ref(&keyed)).apply(std::slice::from_ref(&keyed), &changes, [&reached(3), &reached(4)]).unwrap_err();
     assert!(matches!(&error, SinkError::Meddled { expected: 1, right: 0, .. }), "{error}");
     assert_eq!(database.table("keyed").len(), 3);
 }
@@ -555,7 +560,7 @@ fn postgres_tables_of_others_that_are_called_as_temporary_ones() {
     sink.bring(&[&state(&table, rows.values().take(150))], &to(2), Deletions::Any).unwrap();
     let changes = rows.values().enumerate().skip(1).map(|(place, row)| (row.clone(), if place < 150 { -1 } else { 1 }));
     let changes = BTreeMap::from([(table.name.to_string(), batches(changes.collect()))]);
-    assert_eq!(sink.apply(tables, &changes, &to(3)).unwrap(), Applied::Done);
+    assert_eq!(sink.apply(tables, &changes, [&to(2), &to(3)]).unwrap(), Applied::Done);
     assert_eq!(server.table("all_keys").len(), rows.len() - 149);
     assert_eq!((server.table("retally_new"), server.table("retally_gone").len()), (vec![vec!["1".to_string()]], 0));
 }

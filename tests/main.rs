@@ -27,6 +27,7 @@ mod formats;
 mod further;
 mod fuzz;
 mod help;
+mod histories;
 mod kafka;
 mod kills;
 mod launch;

@@ -307,6 +307,46 @@ fn rows_are_chosen_ordered_and_paged() {
 }
 
 #[test]
+fn rows_of_many_values_are_chosen() {
+    let place = Place::new();
+    let service = Service::start(&place, "online -w 1");
+    service.csv("/v1/online/events", "2024-03-01 08:00:00,1500,7,1,true\n2024-03-01 08:00:00,9000,7,1,true\n").ok();
+    let asked = |count: u32| (1..=count).map(|number| format!("device_id={number}")).collect::<Vec<_>>().join("&");
+    let rows = service.get(&format!("/v1/online/tables/online_intervals?{}", asked(2_000))).ok().json();
+    assert_eq!((rows.as_array().unwrap().len(), &rows[0]["device_id"]), (1, &1500.into()));
+    service.end();
+}
+
+/// Whatever came before: what is refused leaves nothing, and takes nothing with it that others need.
+#[test]
+fn refused_bodies_leave_no_file() {
+    let place = Place::new();
+    let service = Service::start(&place, "online -w 1");
+    let large =
+        |first: &str| (0..20_000).fold(first.to_string(), |text, number| text + &format!("2024-03-01 08:00:00,{number},7,1,true\n"));
+    let blobs = || place.names("state/blobs").len();
+    let good = large("");
+    service.csv("/v1/online/events", &good).ok();
+    assert_eq!(blobs(), 1);
+    for number in 0..3 {
+        service.csv("/v1/online/events", large(&format!("timestamp,device_id,other{number}\n"))).refused(400, "bad_body");
+        let cut = &gzip(&large(&number.to_string()))[..50_000];
+        service.post("/v1/online/events", &[("content-type", "text/csv"), ("content-encoding", "gzip")], cut).refused(400, "bad_body");
+    }
+    assert_eq!(blobs(), 1);
+    // The same once more, beside a part that is refused.
+    let boundary = "x";
+    let part = |name: &str, text: &str| {
+        format!("--{boundary}\r\ncontent-disposition: form-data; name=\"{name}\"; filename=\"a.csv\"\r\n\r\n{text}\r\n")
+    };
+    let body = part("events", &good) + &part("events", &large("timestamp,device_id,other\n")) + &format!("--{boundary}--\r\n");
+    service.post("/v1/online", &[("content-type", "multipart/form-data; boundary=x")], body).refused(400, "bad_body");
+    assert_eq!(blobs(), 1);
+    service.end();
+    place.run("verify --state state").succeeds();
+}
+
+#[test]
 fn each_route_of_the_description_is_there() {
     let place = Place::new();
     let service = Service::start(&place, "active sensors -w 1");

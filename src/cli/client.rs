@@ -51,7 +51,12 @@ impl Server {
         let token = matches.get_one::<String>("token-file").map(|path| {
             let read =
                 std::fs::read_to_string(path).map_err(|error| CliError::usage(format!("could not read --token-file {path:?}: {error}")));
-            read.map(|text| text.trim().to_string())
+            let token = read?.trim().to_string();
+            if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+                let error = CliError::usage(format!("--token-file {path:?} is not a secret alone"));
+                return Err(error.hint("of a line of --tokens, NAME read|write SECRET, it holds the last word"));
+            }
+            Ok(token)
         });
         Ok(Server { agent, base: base.trim_end_matches('/').into(), token: token.transpose()? })
     }

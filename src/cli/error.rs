@@ -250,7 +250,9 @@ fn store_hint(error: &StoreError) -> &'static str {
         StoreError::InUse { .. } => "wait until that process is done",
         StoreError::OtherKind { .. } => "write into a new folder",
         StoreError::TagsTooLong { .. } => "give shorter names",
-        StoreError::Damaged { .. } => "restore it from a copy, or write the points again into a new folder",
+        StoreError::Damaged { .. } => {
+            "restore it from a copy; of a state (STATE/points), remove the folder: its points are made anew; or write them into a new one"
+        }
         StoreError::Failed { .. } => "see that there is space, and that you may read and write there",
     }
 }

@@ -39,6 +39,9 @@ pub struct File {
     dataflows: BTreeMap<String, Section>,
 }
 
+/// What a file may say of all dataflows.
+const OF_ALL: [&str; 3] = ["listen", "state", "scratch"];
+
 /// What a file says of a dataflow.
 #[derive(Debug, Default, Deserialize)]
 pub struct Section {
@@ -109,13 +112,20 @@ fn text(path: &str) -> Result<String, CliError> {
 }
 
 fn file(text: &str) -> Result<File, CliError> {
-    let file: File = toml::from_str(text).map_err(|error| CliError::usage(not_toml(text, &error)))?;
+    let failed = |error: toml::de::Error| CliError::usage(not_toml(text, &error));
     let dataflows: Vec<&str> = crate::registry::dataflows().iter().map(|dataflow| dataflow.definition().name).collect();
-    if let Some(unknown) = file.dataflows.keys().find(|name| !dataflows.contains(&name.as_str())) {
-        let error = CliError::usage(format!("[{unknown}] is no dataflow"));
-        return Err(error.hint(format!("dataflows are {}", dataflows.join(", "))));
+    for (name, value) in toml::from_str::<toml::Table>(text).map_err(failed)? {
+        match (dataflows.contains(&name.as_str()), value.is_table()) {
+            (true, false) => return Err(CliError::usage(format!("{name} is a section, [{name}], and no value"))),
+            (false, true) => {
+                let error = CliError::usage(format!("[{name}] is no dataflow"));
+                return Err(error.hint(format!("dataflows are {}", dataflows.join(", "))));
+            }
+            (false, false) if !OF_ALL.contains(&name.as_str()) => return Err(not_known(&name, "setting of all dataflows", &name, &OF_ALL)),
+            _ => {}
+        }
     }
-    Ok(file)
+    toml::from_str(text).map_err(failed)
 }
 
 fn parse(definition: &Definition, text: &str) -> Result<Section, CliError> {
@@ -320,6 +330,11 @@ mod tests {
     fn what_is_not_known_is_refused_by_name() {
         for (text, error) in [
             ("[onlin]\n", "[onlin] is no dataflow"),
+            ("[online]\n[onlin]\n", "[onlin] is no dataflow"),
+            ("liste = ':1'\n", "liste names no setting of all dataflows: there is no \"liste\""),
+            ("tokens = 'x'\n[online]\n", "tokens names no setting of all dataflows"),
+            ("online = 1\n", "online is a section, [online], and no value"),
+            ("listen = 1\n", "TOML parse error in line 1: "),
             ("[online]\ntimezon = 'UTC'\n", "[online] timezon names no setting: there is no \"timezon\""),
             ("[online.map.event]\nx = 'y'\n", "event.x names no input: there is no \"event\""),
             ("[online.map.events]\ndevice = 'y'\n", "events.device names no field: there is no \"device\""),

@@ -113,12 +113,15 @@ impl Plan {
             let Location::File(file) = &split.location else { continue };
             let Some(input) = input_of(definition, split) else { continue };
             if matches!(split.format, Format::Parquet) {
-                let broken = |error: SplitError| IngestError::Body { name: file.location.clone(), why: error.to_string() };
+                let broken = |error: SplitError| IngestError::Body { name: self.name_of(split).into(), why: error.to_string() };
                 let mut reader = FileOpener::default().open(split, &input).map_err(broken)?;
                 while reader.read(&mut |_| {}).map_err(broken)? {}
                 continue;
             }
-            let mut members = body::check_split(split, file, &input, unpacked_bytes_max)?;
+            let mut members = body::check_split(split, file, &input, unpacked_bytes_max).map_err(|error| match error {
+                IngestError::Body { why, .. } => IngestError::Body { name: self.name_of(split).into(), why },
+                error => error,
+            })?;
             let all = archives.entry(&file.location).or_default();
             all.read += members.read;
             all.passed_over.append(&mut members.passed_over);
@@ -127,6 +130,12 @@ impl Plan {
             Some((path, members)) => Err(IngestError::NoMember { path: path.into(), passed_over: members.passed_over }),
             None => Ok(()),
         }
+    }
+
+    /// What the file of a split is called: what was kept has a name of its own.
+    fn name_of(&self, split: &Split) -> &str {
+        let next = self.files.partition_point(|file| file.first_split <= split.sequence);
+        next.checked_sub(1).and_then(|place| self.files.get(place)).map_or("", |file| &file.name)
     }
 
     /// Adds the splits of another plan behind its own.

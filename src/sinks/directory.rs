@@ -123,7 +123,7 @@ impl Sink for Directory {
     }
 
     /// A file is replaced as a whole.
-    fn apply(&mut self, _: &[Table], _: &BTreeMap<String, Vec<RowBatch>>, _: &Reached) -> Result<Applied, SinkError> {
+    fn apply(&mut self, _: &[Table], _: &BTreeMap<String, Vec<RowBatch>>, _: [&Reached; 2]) -> Result<Applied, SinkError> {
         Ok(Applied::MustBring)
     }
 

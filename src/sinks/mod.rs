@@ -54,9 +54,9 @@ pub trait Sink: Send {
     /// done to it, in words for a summary.
     fn bring(&mut self, tables: &[&TableState], reached: &Reached, deletions: Deletions) -> Result<Vec<String>, SinkError>;
 
-    /// Applies changes to tables that were brought to an epoch before `reached`, under the same fingerprint: those of one epoch, or of
+    /// Applies changes to tables that were brought to the first of `reached`, which brings them to the second: those of one epoch, or of
     /// several that follow one another, consolidated. What is there is looked at first, so changes that come twice are applied once.
-    fn apply(&mut self, tables: &[Table], changes: &BTreeMap<String, Vec<RowBatch>>, reached: &Reached) -> Result<Applied, SinkError>;
+    fn apply(&mut self, tables: &[Table], changes: &BTreeMap<String, Vec<RowBatch>>, reached: [&Reached; 2]) -> Result<Applied, SinkError>;
 
     /// Compares what is there of a dataflow's tables with their rows, and changes nothing. Nothing, where it was never brought to any.
     fn compare(&mut self, tables: &[&TableState], dataflow: &str) -> Result<Option<Held>, SinkError>;
@@ -105,7 +105,7 @@ pub const DELETED_MAX: u64 = 100;
 pub enum Applied {
     /// They are there now.
     Done,
-    /// The place had been brought to this epoch or a later one before.
+    /// The place had been brought there before.
     Already,
     /// The place does not hold tables that changes could be applied to: it must be brought to all rows with [`Sink::bring`].
     MustBring,

@@ -191,7 +191,7 @@ impl Sink for Postgres {
         self.read(|session| relational::reached(session, dataflow))
     }
 
-    fn apply(&mut self, tables: &[Table], changes: &BTreeMap<String, Vec<RowBatch>>, reached: &Reached) -> Result<Applied, SinkError> {
+    fn apply(&mut self, tables: &[Table], changes: &BTreeMap<String, Vec<RowBatch>>, reached: [&Reached; 2]) -> Result<Applied, SinkError> {
         self.write(|session| relational::apply(session, tables, changes, reached))
     }
 

@@ -30,9 +30,25 @@ pub struct Reached {
     pub dataflow: String,
     /// Its epoch.
     pub epoch: u64,
-    /// What the tables were computed with: two that differ are of different settings.
+    /// What the tables were computed with: two that differ are of different settings. Behind it, of a service, a mark of the batch: two
+    /// that differ are of different histories.
     pub fingerprint: String,
 }
+
+impl Reached {
+    /// What the tables were computed with, without a mark of the batch.
+    pub fn settings(&self) -> &str {
+        self.fingerprint.split_once(MARKED).map_or(&self.fingerprint, |(settings, _)| settings)
+    }
+
+    /// The fingerprint of settings with a mark of the batch.
+    pub fn marked(settings: &str, mark: &str) -> String {
+        format!("{settings}{MARKED}{mark}")
+    }
+}
+
+/// Between settings and the mark of a batch.
+const MARKED: char = '-';
 
 /// How many rows of a table were written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,7 +101,7 @@ pub(super) fn check<'t>(session: &mut impl Session, tables: impl Iterator<Item =
 /// Refuses to write some tables of a dataflow where the others, which are left out, were computed with other settings: the row of what has
 /// been reached is of all of them.
 pub(super) fn check_left_out(session: &mut impl Session, left_out: &[Table], dataflow: &str, fingerprint: &str) -> Result<(), SinkError> {
-    let Some(there) = reached(session, dataflow)?.filter(|there| there.fingerprint != fingerprint) else { return Ok(()) };
+    let Some(there) = reached(session, dataflow)?.filter(|there| there.settings() != fingerprint) else { return Ok(()) };
     let mut others = Vec::new();
     for table in left_out {
         if session.existing(table.name)?.is_some() {
@@ -239,16 +255,17 @@ pub(super) fn reached(session: &mut impl Session, dataflow: &str) -> Result<Opti
     session.progress(dataflow)
 }
 
-/// Applies changes to relations that were brought to an epoch before.
+/// Applies changes to relations that were brought to what stands before them.
 pub(super) fn apply(
     session: &mut impl Session,
     tables: &[Table],
     changes: &BTreeMap<String, Vec<RowBatch>>,
-    to: &Reached,
+    [from, to]: [&Reached; 2],
 ) -> Result<Applied, SinkError> {
     match reached(session, &to.dataflow)? {
-        Some(there) if there.fingerprint == to.fingerprint && there.epoch < to.epoch => {}
-        Some(there) if there.fingerprint == to.fingerprint => return Ok(Applied::Already),
+        Some(there) if there == *from => {}
+        Some(there) if there == *to => return Ok(Applied::Already),
+        // It may have been put back to what it was, or be of another history.
         Some(_) | None => return Ok(Applied::MustBring),
     }
     let changed = || tables.iter().filter_map(|table| Some((table, changes.get(table.name).filter(|batches| !batches.is_empty())?)));

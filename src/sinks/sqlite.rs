@@ -197,7 +197,7 @@ impl Sink for Sqlite {
         self.read(|session| relational::reached(session, dataflow))
     }
 
-    fn apply(&mut self, tables: &[Table], changes: &BTreeMap<String, Vec<RowBatch>>, reached: &Reached) -> Result<Applied, SinkError> {
+    fn apply(&mut self, tables: &[Table], changes: &BTreeMap<String, Vec<RowBatch>>, reached: [&Reached; 2]) -> Result<Applied, SinkError> {
         if !self.path.exists() {
             return Ok(Applied::MustBring);
         }
@@ -372,6 +372,8 @@ fn bind(statement: &mut Statement<'_>, place: usize, kind: Kind, cell: &Cell<'_>
 }
 
 const READ_ONLY: &str = "it may only be read";
+/// What to do about a file that is none.
+pub(super) const NO_DATABASE: &str = "give another file, or restore this one";
 
 pub(super) fn failed(place: &str, error: &rusqlite::Error) -> SinkError {
     let code = error.sqlite_error_code();
@@ -381,7 +383,7 @@ pub(super) fn failed(place: &str, error: &rusqlite::Error) -> SinkError {
         }
         Some(ErrorCode::DiskFull) => ("no space is left on the disk".into(), "nothing was written; make room and run again"),
         Some(ErrorCode::ReadOnly) => (READ_ONLY.into(), "look at who may write it"),
-        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => (error.to_string(), "give another file, or restore this one"),
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => (error.to_string(), NO_DATABASE),
         Some(ErrorCode::CannotOpen) => ("the file can't be opened".into(), "look at the path, and at who may write there"),
         _ => (error.to_string(), "nothing was written"),
     };

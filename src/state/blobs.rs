@@ -41,8 +41,18 @@ pub struct Blobs {
     /// The folder of this machine in which they are read.
     dir: PathBuf,
     shelf: Arc<dyn Shelf>,
-    /// When which were kept by this process, not long ago: whoever removes what nobody needs leaves them.
-    kept: Mutex<HashMap<String, Instant>>,
+    /// Which were kept by this process, not long ago: whoever removes what nobody needs leaves them.
+    kept: Mutex<HashMap<String, Lately>>,
+}
+
+/// What was kept not long ago.
+#[derive(Clone, Copy, Debug)]
+struct Lately {
+    at: Instant,
+    /// So many may need it.
+    times: u64,
+    /// It was not there before.
+    is_new: bool,
 }
 
 impl Blobs {
@@ -95,26 +105,46 @@ impl Blobs {
         // One that is there is not touched: it may be being read.
         if !path.exists() {
             staged.sync().and_then(|()| staged.publish_as(&path)).map_err(failed)?;
+            self.kept().get_mut(&blob.file).into_iter().for_each(|lately| lately.is_new = true);
         }
         Ok(blob)
     }
 
-    fn kept(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+    /// Removes blobs that were kept for a batch which is refused, but those that were there before or that another batch may need. In a
+    /// bucket they stay until what nobody needs is removed: whether it had them before is not known here.
+    pub fn withdraw(&self, blobs: &[Blob]) {
+        if self.shelf.is_bucket() {
+            return;
+        }
+        let mut kept = self.kept();
+        for blob in blobs {
+            let Some(lately) = kept.get_mut(&blob.file) else { continue };
+            lately.times = lately.times.saturating_sub(1);
+            if lately.times == 0 && std::mem::take(&mut lately.is_new) {
+                // One that can't be removed now is when the journal is folded.
+                std::fs::remove_file(self.path(blob)).ok();
+            }
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<String, Lately>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn remember(&self, blob: &Blob) {
         let mut kept = self.kept();
         if kept.len() >= REMEMBERED_MAX {
-            kept.retain(|_, at| at.elapsed() < GRACE);
+            kept.retain(|_, lately| lately.at.elapsed() < GRACE);
         }
-        kept.insert(blob.file.clone(), Instant::now());
+        let now = Lately { at: Instant::now(), times: 0, is_new: false };
+        let lately = kept.entry(blob.file.clone()).or_insert(now);
+        (lately.at, lately.times) = (now.at, lately.times + 1);
     }
 
     /// Removes all blobs but these, and those that were kept later than some time ago: they may be of batches that are on their way.
     pub fn retain(&self, needed: &BTreeSet<&str>, grace: Duration) -> Result<(), StateError> {
         let failed = StateError::io("list", &self.dir);
-        self.kept().retain(|_, at| at.elapsed() < grace);
+        self.kept().retain(|_, lately| lately.at.elapsed() < grace);
         // That may take long, and nobody who keeps a blob waits for it.
         self.shelf.retain_blobs(&|name| needed.contains(name) || self.kept().contains_key(name))?;
         let kept = self.kept();

@@ -64,6 +64,11 @@ impl Files {
         self.blobs.keep_stream(name, stream)
     }
 
+    /// Removes blobs that were kept for a batch which is refused, and that no other needs.
+    pub fn withdraw(&self, blobs: &[Blob]) {
+        self.blobs.withdraw(blobs);
+    }
+
     /// A part of a batch whose content was kept.
     pub fn part(&self, of: Of<'_>, input: &Input, sign: isize, name: &str, content: Content, arrival: Arrival) -> Part {
         made(input, sign, name, content, shape(of.plain, input), arrival)
@@ -164,6 +169,7 @@ impl Files {
     }
 
     fn planned(&self, of: Of<'_>, parts: &[(Origin, &Part)], purpose: Purpose) -> Result<Plan, StateError> {
+        let was_planned = purpose == Purpose::Again;
         let before = self.headers().get(of.plain.name).cloned().unwrap_or_default();
         let mut plan = Plan::default();
         let mut rest = parts;
@@ -200,7 +206,12 @@ impl Files {
             let purpose = if is_known { Purpose::Again } else { purpose };
             let arrival = Arrival { accept_from, accept_until };
             let planned = plan::plan_behind(&shaped, &Batch { parts }, arrival, purpose, &before);
-            let mut planned = planned.map_err(|error| self.missing(origins.iter().map(|(_, part)| *part)).unwrap_or(error.into()))?;
+            let mut planned = planned.map_err(|error| {
+                let parts = origins.iter().map(|(_, part)| *part);
+                // What was planned once can be, unless a blob is not what it was.
+                let damaged = || parts.clone().filter(|_| was_planned).find_map(|part| self.damaged(part));
+                self.missing(parts.clone()).or_else(damaged).unwrap_or(error.into())
+            })?;
             planned.shape(&shaped.inputs, &of.definition.inputs);
             if !first.only.is_empty() {
                 for split in &mut planned.splits {
@@ -234,6 +245,11 @@ impl Files {
             input.and_then(|input| only.condition(input)).ok_or_else(|| StateError::damaged(&self.shelf.path(JOURNAL), unknown()))
         };
         only.iter().map(condition).collect()
+    }
+
+    /// That a file which was kept is not what it was.
+    fn damaged(&self, part: &Part) -> Option<StateError> {
+        part.blobs().iter().filter(|blob| blob.file != MISSING).find_map(|blob| self.blobs.check(blob).err())
     }
 
     /// That a file is not there any more which was kept.

@@ -242,7 +242,7 @@ impl Database for Server {
         Box::new(Postgres::open(&self.out(), tables.iter()).unwrap())
     }
 
-    fn apply(&self, tables: &[Table], changes: &BTreeMap<String, Vec<RowBatch>>, reached: &retally::sinks::Reached) {
+    fn apply(&self, tables: &[Table], changes: &BTreeMap<String, Vec<RowBatch>>, reached: [&retally::sinks::Reached; 2]) {
         let applied = Postgres::open(&self.out(), tables.iter()).unwrap().apply(tables, changes, reached).unwrap();
         assert_eq!(applied, Applied::Done);
     }

@@ -76,7 +76,7 @@ impl Database for SqliteFile {
         Box::new(Sqlite::open(&self.path, tables.iter()).unwrap())
     }
 
-    fn apply(&self, tables: &[Table], changes: &BTreeMap<String, Vec<RowBatch>>, reached: &Reached) {
+    fn apply(&self, tables: &[Table], changes: &BTreeMap<String, Vec<RowBatch>>, reached: [&Reached; 2]) {
         let applied = Sqlite::open(&self.path, tables.iter()).unwrap().apply(tables, changes, reached).unwrap();
         assert_eq!(applied, Applied::Done);
     }

@@ -8,11 +8,12 @@ use crate::ingest::batch::{Arrival, Batch, Part as Delivered, Source};
 use crate::ingest::jobs;
 use crate::ingest::nearest::there_are;
 use crate::ingest::plan::Plan;
+use crate::serve::further::Further;
 use crate::serve::limits::INLINE_BYTES_MAX;
 use crate::serve::served::Served;
 use crate::serve::service::{Incoming, KeyGuard, Phase, Reply, Service, Wait};
 use crate::state::StateError;
-use crate::state::frame::{Answer, Content, Inline, InlineFormat, Key, Part};
+use crate::state::frame::{Answer, Blob, Content, Inline, InlineFormat, Key, Part};
 use axum::Json;
 use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::multipart::{MultipartError, MultipartRejection};
@@ -20,6 +21,7 @@ use axum::extract::{FromRequest, Multipart, Path, Request, State};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use futures_util::future::try_join_all;
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt};
 use retally_core::Epoch;
@@ -261,6 +263,8 @@ pub(super) struct Taking {
     arrival: Arrival,
     parts: Vec<Part>,
     plan: Plan,
+    /// Their files, until the batch is taken.
+    unclaimed: Vec<Unclaimed>,
     /// The hash of all that was sent.
     hash: Sha256,
     /// Bytes received.
@@ -302,6 +306,7 @@ impl Taking {
             arrival,
             parts: Vec::new(),
             plan: Plan::default(),
+            unclaimed: Vec::new(),
             hash: Sha256::new(),
             bytes: 0,
         };
@@ -356,7 +361,8 @@ impl Taking {
                 let sent = body.send(first, chunks).await;
                 let kept = keeping.await.unwrap_or_else(|error| Err(ApiError::failed(error.to_string())));
                 sent?;
-                let (parts, plan) = kept?;
+                let (parts, plan, unclaimed) = kept?;
+                self.unclaimed.push(unclaimed);
                 let hashes = parts.iter().flat_map(|part| part.blobs()).map(|blob| blob.file.clone()).collect::<Vec<_>>().join(" ");
                 (parts, plan, Some(hashes))
             }
@@ -414,9 +420,10 @@ impl Taking {
 
     /// Hands it on, and waits until it is as far as was asked for.
     pub(super) async fn hand_on(self, key: Option<(Key, KeyGuard)>, began: Instant, wait: Wait) -> Result<Reply, ApiError> {
-        let Taking { service, place, arrived, parts, plan, .. } = self;
+        let Taking { service, place, arrived, parts, plan, unclaimed, .. } = self;
         let (reply, answer) = oneshot::channel();
         service.take(Incoming { dataflow: place, parts, plan, positions: Vec::new(), key, arrived, began, wait, reply })?;
+        unclaimed.into_iter().for_each(Unclaimed::claim);
         let reply = tokio::select! {
             biased;
             answer = answer => answer.map_err(|_| ApiError::from(Phase::Ending))??,
@@ -424,14 +431,16 @@ impl Taking {
             stuck = service.stuck(), if wait != Wait::Durable => return Err(stuck.into()),
         };
         if wait == Wait::Sinks {
-            for further in &service.further {
-                if !further.has(place, reply.epoch).await {
+            // All at once: each writes what it has as soon as somebody waits for it.
+            let has = async |further: &Further| match further.has(place, reply.epoch).await {
+                true => Ok(()),
+                false => {
                     let why = format!("batch {} can be read, and {} does not get it: it is given up", reply.epoch, further.wanted().shown);
-                    return Err(
-                        ApiError::not_passed_on(why).hint("/v1/status says why; it goes on where it is when the service is started again")
-                    );
+                    let hint = "/v1/status says why; it goes on where it is when the service is started again";
+                    Err(ApiError::not_passed_on(why).hint(hint))
                 }
-            }
+            };
+            try_join_all(service.further.iter().map(has)).await?;
         }
         Ok(reply)
     }
@@ -495,14 +504,14 @@ async fn known(service: &Arc<Service>, place: usize, key: &str, body: &str) -> R
 
 /// Keeps a body as a file, and plans it.
 fn keep(
-    service: &Service,
+    service: &Arc<Service>,
     served: &Served,
     (input, sign): (usize, isize),
     name: &str,
     kind: Kind,
     body: Received,
     arrival: Arrival,
-) -> Result<(Vec<Part>, Plan), ApiError> {
+) -> Result<(Vec<Part>, Plan, Unclaimed), ApiError> {
     let of = served.of();
     let declared = served.job.definition.inputs.get(input).ok_or_else(|| ApiError::failed("the input is gone"))?;
     let file = format!("body{}{}", kind.ending, kind.packing);
@@ -532,11 +541,31 @@ fn keep(
             kept.parts
         }
     };
+    let unclaimed = Unclaimed { service: Arc::clone(service), blobs: parts.iter().flat_map(Part::blobs).cloned().collect() };
     let plan = service.files.plan(of, &parts.iter().collect::<Vec<_>>())?;
     if !kind.packing.is_empty() || plan.splits.iter().any(|split| matches!(split.format, Format::Parquet)) {
         plan.check_packed(of.definition, service.limits.unpacked).map_err(StateError::from)?;
     }
-    Ok((parts, plan))
+    Ok((parts, plan, unclaimed))
+}
+
+/// Files that were kept for a batch. They go with it where it is refused.
+struct Unclaimed {
+    service: Arc<Service>,
+    blobs: Vec<Blob>,
+}
+
+impl Unclaimed {
+    /// The batch is taken.
+    fn claim(mut self) {
+        self.blobs.clear();
+    }
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        self.service.files.withdraw(&self.blobs);
+    }
 }
 
 /// Refuses jobs that name files by relative paths: they came without a folder that these could be below.

@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use std::fmt;
 
 /// What is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,12 @@ pub struct ApiError {
     code: &'static str,
     message: String,
     hint: Option<String>,
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
 }
 
 impl ApiError {
@@ -141,6 +148,7 @@ impl From<BadQuestion> for ApiError {
             BadQuestion::Value { .. } => "bad_value",
             BadQuestion::NoTime(_) => "no_time",
             BadQuestion::Key { .. } => "not_a_key",
+            BadQuestion::TooMany => "too_many_values",
         };
         ApiError { hint: error.hint().map(String::from), ..ApiError::bad(code, error.to_string()) }
     }

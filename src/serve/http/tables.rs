@@ -212,7 +212,8 @@ fn read(
             is_first = false;
             if bytes.len() >= CHUNK_BYTES { send(&mut bytes) } else { Ok(()) }
         });
-        if let (Err(Ended::Failed(_)), false) = (&read, is_first) {
+        if let (Err(Ended::Failed(error)), false) = (&read, is_first) {
+            service.tell(&format!("rows of {dataflow}.{} were sent in part, and no more: {error}", table.name));
             // What was sent is not whole, and must not look so.
             chunks.blocking_send(Err(std::io::Error::other("the tables could not be read"))).ok();
         }

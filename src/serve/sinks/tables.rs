@@ -8,9 +8,10 @@
 //! To be brought to the truth, all rows of a dataflow's tables are held in memory for a while.
 
 use super::super::further::Further;
+use super::super::served::Served;
 use super::super::service::Service;
 use super::follower::{Follower, Trouble, any_behind};
-use crate::sinks::live::read::Question;
+use crate::sinks::live::read::{Question, Snapshot};
 use crate::sinks::{Applied, Deletions, Destination, Format, Reached, Sink, SinkError};
 use crate::tables::{TableState, consolidated};
 use retally_core::Epoch;
@@ -34,7 +35,7 @@ pub(super) struct Writer<'s> {
 struct Opened {
     sink: Box<dyn Sink>,
     /// What it holds of each dataflow, where it is known to hold what follows from the journal.
-    positions: Vec<Option<Epoch>>,
+    positions: Vec<Option<Reached>>,
 }
 
 impl<'s> Writer<'s> {
@@ -46,7 +47,7 @@ impl<'s> Writer<'s> {
 
 impl Follower for Writer<'_> {
     fn is_behind(&self, readable: &[Option<Epoch>]) -> bool {
-        let position = |place: usize| self.opened.as_ref().and_then(|opened| opened.positions.get(place).copied().flatten());
+        let position = |place: usize| Some(self.opened.as_ref()?.positions.get(place)?.as_ref()?.epoch);
         self.further.is_doubtful() || any_behind(self.further, readable, position)
     }
 
@@ -83,11 +84,12 @@ impl Writer<'_> {
         let readable = service.readable().borrow().clone();
         for (place, readable) in readable.into_iter().enumerate() {
             let (Some(readable), Some(position)) = (readable, positions.get_mut(place)) else { continue };
-            if *position >= Some(readable) || !further.wanted().follows(place) {
+            let epoch = |position: &Option<Reached>| position.as_ref().map(|reached| reached.epoch);
+            if epoch(position) >= Some(readable) || !further.wanted().follows(place) {
                 continue;
             }
-            *position = advance(further, service, sink.as_mut(), place, *position, *is_doubtful)?;
-            further.set_reached(place, *position);
+            *position = advance(further, service, sink.as_mut(), place, position.as_ref(), *is_doubtful)?;
+            further.set_reached(place, epoch(position));
         }
         Ok(())
     }
@@ -99,17 +101,21 @@ fn advance(
     service: &Service,
     sink: &mut dyn Sink,
     place: usize,
-    position: Option<Epoch>,
+    position: Option<&Reached>,
     is_doubtful: bool,
-) -> Result<Option<Epoch>, SinkError> {
-    let Some(served) = service.dataflows.get(place) else { return Ok(position) };
-    let (name, fingerprint) = (served.name(), &served.fingerprint);
+) -> Result<Option<Reached>, SinkError> {
+    let Some(served) = service.dataflows.get(place) else { return Ok(position.cloned()) };
+    let name = served.name();
     let there = match position {
-        Some(position) => Some(Reached { dataflow: name.into(), epoch: position, fingerprint: fingerprint.clone() }),
+        Some(position) => Some(position.clone()),
         None => sink.reached(name)?,
     };
-    let is_ours = there.as_ref().filter(|there| there.fingerprint == *fingerprint && !is_doubtful);
-    if let Some(epochs) = is_ours.and_then(|there| further.following(place, there.epoch))
+    let ours = match there {
+        Some(there) if position.is_some() || is_ours(service, served, &there)? => Some(there),
+        Some(_) | None => None,
+    };
+    if let Some(there) = ours.as_ref().filter(|_| !is_doubtful)
+        && let Some(epochs) = further.following(place, there.epoch)
         && let Some(last) = epochs.last().map(|changed| changed.epoch)
     {
         let mut tables = served.tables.clone();
@@ -129,30 +135,45 @@ fn advance(
                 }
             }
         }
-        let reached = Reached { dataflow: name.into(), epoch: last, fingerprint: fingerprint.clone() };
-        if sink.apply(&tables, &changes, &reached)? != Applied::MustBring {
+        let reached = service.readers.read(|snapshot| marked(snapshot, served, last))?;
+        if sink.apply(&tables, &changes, [there, &reached])? != Applied::MustBring {
             further.forget(place, last);
-            return Ok(Some(last));
+            return Ok(Some(reached));
         }
     }
-    // What is there was brought by this state, as far as one can see; anything else is not deleted in silence.
-    let (states, epoch) = rows(service, place)?;
-    let is_known = position.is_some() || there.is_some_and(|there| there.epoch <= epoch);
+    // What is there was brought by this state, as far as one can see; anything else is not deleted in silence. Somebody may have put it back
+    // to what it was, or brought another state there meanwhile.
+    let is_known = match sink.reached(name)? {
+        Some(there) => is_ours(service, served, &there)?,
+        None => position.is_some(),
+    };
+    let (states, reached) = rows(service, served)?;
     let deletions = if is_known || further.wanted().replace { Deletions::Any } else { Deletions::Guarded };
-    let reached = Reached { dataflow: name.into(), epoch, fingerprint: fingerprint.clone() };
     sink.bring(&states.iter().collect::<Vec<_>>(), &reached, deletions)?;
     sink.remarks().iter().for_each(|remark| service.tell(remark));
-    further.forget(place, epoch);
-    Ok(Some(epoch))
+    further.forget(place, reached.epoch);
+    Ok(Some(reached))
 }
 
-/// All rows of a dataflow's tables, and their epoch.
-fn rows(service: &Service, place: usize) -> Result<(Vec<TableState>, Epoch), SinkError> {
-    let Some(served) = service.dataflows.get(place) else { return Ok((Vec::new(), 0)) };
+/// All rows of a dataflow's tables, and what they have reached.
+fn rows(service: &Service, served: &Served) -> Result<(Vec<TableState>, Reached), SinkError> {
     service.readers.read(|snapshot| {
         let rejected = Table::rejected();
         let tables = served.tables.iter().chain([&rejected]);
         let states = tables.map(|table| snapshot.state(table, served.name(), &Question::default())).collect::<Result<_, SinkError>>()?;
-        Ok((states, snapshot.epoch(served.name())?))
+        Ok((states, marked(snapshot, served, snapshot.epoch(served.name())?)?))
     })
+}
+
+/// Whether a sink was brought there by this state: what another one brought there, or this one before it was restored, is of no batch that
+/// is known here.
+fn is_ours(service: &Service, served: &Served, there: &Reached) -> Result<bool, SinkError> {
+    Ok(service.readers.read(|snapshot| marked(snapshot, served, there.epoch))? == *there)
+}
+
+/// What a sink has that was brought to a batch of this history.
+fn marked(snapshot: &Snapshot<'_>, served: &Served, epoch: Epoch) -> Result<Reached, SinkError> {
+    let mark = snapshot.mark(served.name(), epoch)?;
+    let fingerprint = mark.map_or_else(|| served.fingerprint.clone(), |mark| Reached::marked(&served.fingerprint, &mark));
+    Ok(Reached { dataflow: served.name().into(), epoch, fingerprint })
 }

@@ -40,7 +40,7 @@ impl Sink for ByRun {
         self.sqlite.reached(dataflow)
     }
 
-    fn apply(&mut self, tables: &[Table], changes: &BTreeMap<String, Vec<RowBatch>>, reached: &Reached) -> Result<Applied, SinkError> {
+    fn apply(&mut self, tables: &[Table], changes: &BTreeMap<String, Vec<RowBatch>>, reached: [&Reached; 2]) -> Result<Applied, SinkError> {
         self.sqlite.apply(tables, changes, reached)
     }
 

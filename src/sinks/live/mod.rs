@@ -24,7 +24,7 @@ pub use rejected::Forgotten;
 use super::cells::{Fraction, append_time};
 use super::relation::{Dialect, Relation, quoted};
 use super::relational::{self, Reached, Session};
-use super::sqlite::{Open, Sqlite, write_beside};
+use super::sqlite::{NO_DATABASE, Open, Sqlite, write_beside};
 use super::{Deletions, SinkError};
 use crate::tables::{Run, TableState, merged_all};
 use by_run::is_of_others;
@@ -128,6 +128,15 @@ pub struct LiveEpoch<'e> {
 impl Live {
     /// The database in this file, which need not exist.
     pub fn open(path: &Path) -> Result<Live, SinkError> {
+        Live::opened(path).map_err(|error| match error {
+            SinkError::Database { place, why, hint: NO_DATABASE } => {
+                SinkError::Database { place, why, hint: "remove it: its tables are made anew, as the journal has them" }
+            }
+            error => error,
+        })
+    }
+
+    fn opened(path: &Path) -> Result<Live, SinkError> {
         let mut sqlite = Sqlite::open(path, std::iter::empty())?.live();
         let sums = sqlite.write(&mut |open| {
             open.transaction.execute_batch(SCHEMA).map_err(|error| open.failed(&error))?;

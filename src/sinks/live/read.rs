@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use uuid::Uuid;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// How long a checkpoint is waited for.
 const BUSY_WAIT: Duration = Duration::from_secs(5);
@@ -82,10 +83,16 @@ pub enum BadQuestion {
         /// The columns of its key.
         columns: String,
     },
+    /// Too much is asked for at once.
+    #[error("more than {VALUES_MAX} values are asked for")]
+    TooMany,
     /// A range, where nothing has a time.
     #[error("{0} has no column of days or times")]
     NoTime(&'static str),
 }
+
+/// So many values rows may be asked for by.
+const VALUES_MAX: usize = 10_000;
 
 /// Why the history of a row can't be told.
 #[derive(Debug, thiserror::Error)]
@@ -116,19 +123,23 @@ impl Question {
     /// Only rows whose column has one of these values; an empty one is a missing one.
     fn only(&mut self, table: &Table, column: &str, values: &[&str]) -> Result<(), BadQuestion> {
         let (_, column) = named(table, column)?;
-        let mut conditions = Vec::new();
+        let (mut is_missing, mut texts) = (false, 0);
         for value in values {
-            if value.is_empty() && column.nullable {
-                conditions.push(format!("{} IS NULL", quoted(column.name)));
-            }
+            is_missing |= value.is_empty() && column.nullable;
             if !value.is_empty() || column.kind == ColumnType::Text {
                 self.parameters.push(parsed(column, value)?);
-                conditions.push(format!("{} = ?", quoted(column.name)));
-            }
-            if conditions.is_empty() {
+                texts += 1;
+            } else if !column.nullable {
                 return Err(bad_value(column, value));
             }
         }
+        if self.parameters.len() > VALUES_MAX {
+            return Err(BadQuestion::TooMany);
+        }
+        let name = quoted(column.name);
+        let one_of = (texts > 0).then(|| format!("{name} IN ({})", vec!["?"; texts].join(", ")));
+        let missing = is_missing.then(|| format!("{name} IS NULL"));
+        let conditions: Vec<String> = missing.into_iter().chain(one_of).collect();
         self.conditions.push(format!("({})", conditions.join(" OR ")));
         Ok(())
     }
@@ -241,6 +252,19 @@ impl Snapshot<'_> {
     /// What the tables of a dataflow have reached.
     pub fn epoch(&self, dataflow: &str) -> Result<Epoch, SinkError> {
         Ok(self.number("SELECT epoch FROM retally_progress WHERE dataflow = ?1", dataflow)?.unwrap_or(0))
+    }
+
+    /// What tells a batch from the one of this number in another history: of another state, or of one that was restored. Nothing where it
+    /// is not known.
+    pub fn mark(&self, dataflow: &str, epoch: Epoch) -> Result<Option<String>, SinkError> {
+        if epoch == 0 {
+            return Ok(Some("0".into()));
+        }
+        let query = "SELECT arrived FROM retally_batches WHERE dataflow = ?1 AND epoch = ?2";
+        let parameters = rusqlite::params![dataflow, i64::try_from(epoch).unwrap_or(i64::MAX)];
+        let arrived = self.transaction.query_row(query, parameters, |row| row.get::<_, String>(0)).optional();
+        let mark = |arrived: String| format!("{:016x}", xxh3_64(format!("{epoch} {arrived}").as_bytes()));
+        Ok(arrived.map_err(|error| self.failed(&error))?.map(mark))
     }
 
     /// From which position on the changes of a dataflow can be followed.
