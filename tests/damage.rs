@@ -81,7 +81,8 @@ fn a_small_blob_that_is_damaged_is_named_too() {
     service.end();
     let blob = format!("state/blobs/{}", place.names("state/blobs").into_iter().next().unwrap());
     let whole = fs::read(place.path(&blob)).unwrap();
-    for at in [5, whole.len() / 2, whole.len() - 2] {
+    // Without a checksum of its own, other text may be read of it.
+    for at in [5, whole.len() / 3, whole.len() / 2, whole.len() - 2] {
         let mut flipped = whole.clone();
         flipped[at] ^= 4;
         place.write(&blob, &flipped);

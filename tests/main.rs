@@ -39,6 +39,7 @@ mod objects;
 mod own_data;
 mod page;
 mod points;
+mod power;
 mod processes;
 mod remote;
 mod replay;

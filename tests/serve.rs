@@ -340,7 +340,7 @@ fn refused_bodies_leave_no_file() {
         format!("--{boundary}\r\ncontent-disposition: form-data; name=\"{name}\"; filename=\"a.csv\"\r\n\r\n{text}\r\n")
     };
     let body = part("events", &good) + &part("events", &large("timestamp,device_id,other\n")) + &format!("--{boundary}--\r\n");
-    service.post("/v1/online", &[("content-type", "multipart/form-data; boundary=x")], body).refused(400, "bad_body");
+    service.post("/v1/online/batches", &[("content-type", "multipart/form-data; boundary=x")], body).refused(400, "bad_body");
     assert_eq!(blobs(), 1);
     service.end();
     place.run("verify --state state").succeeds();

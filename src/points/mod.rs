@@ -6,6 +6,7 @@
 
 pub mod file;
 pub mod http;
+mod in_order;
 pub mod line_protocol;
 pub mod queue;
 pub mod relay;

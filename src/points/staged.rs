@@ -5,6 +5,8 @@
 //! was there before is the old one, or all of the new one. The new file has the mode of the old one. A symbolic link stays one: what it
 //! leads to is replaced, and the partial file lies beside that.
 //!
+//! When all points are there, its lines are put in order ([`super::in_order`]), in a file of its own beside it.
+//!
 //! Each other process writes a part of its own beside it. File systems of several hosts do not append in turn, so no two processes write
 //! to one file. When all have written the last of their points, process 0 appends the parts. That takes them to see the same folder, which
 //! is proven before anything is read: process 0 writes a number that nobody can know into its file, and shows it to the others when they
@@ -14,7 +16,7 @@
 //! Only regular files: a device or a pipe is written as points come, by one process. A run that is killed leaves its files; the next one
 //! begins the partial file anew, and removes the parts.
 
-use super::{Destination, PointsError};
+use super::{Destination, PointsError, in_order};
 use crate::interrupt::Temporary;
 use crate::staged::{beside, is_at, lock, parent, target};
 use std::fs::{File, OpenOptions, Permissions};
@@ -27,6 +29,8 @@ use std::path::{Path, PathBuf};
 const LOCK_TRIES_MAX: usize = 100;
 /// What stands before the number in the partial file. As a line of the protocol it is a comment.
 const MARK: &str = "# retally ";
+/// What the name of the file ends with whose lines are in order.
+const ORDERED: &str = ".ordered";
 /// A file on its way can be written and read by its owner, whatever the mode of the one that it replaces.
 const OWNER: u32 = 0o600;
 
@@ -53,6 +57,8 @@ pub struct StagedPoints {
     /// That of the file that is replaced.
     mode: Option<u32>,
     parts: Vec<PathBuf>,
+    /// Where its lines are in order, if not in itself.
+    ordered: Option<(PathBuf, Temporary)>,
     published: bool,
     /// Its lock goes with it.
     locked: File,
@@ -98,8 +104,9 @@ impl Staging {
             let (partial, path, mode) = (staging.partial.clone(), path.clone(), staging.mode);
             let (locked, temporary) = locked(&partial, mode).map_err(failed)?;
             remove_parts(&partial);
-            let parts = Vec::new();
-            staging.file = Some(StagedPoints { partial, path, target, mode, parts, published: false, locked, _temporary: temporary });
+            let (parts, ordered) = (Vec::new(), None);
+            staging.file =
+                Some(StagedPoints { partial, path, target, mode, parts, ordered, published: false, locked, _temporary: temporary });
         }
         Ok(staging)
     }
@@ -149,6 +156,7 @@ fn part_of(partial: &Path, mark: u64, process: usize) -> PathBuf {
 
 /// Removes what runs that were killed have left. Under the lock no other run has parts.
 fn remove_parts(partial: &Path) {
+    std::fs::remove_file(beside(partial, ORDERED)).ok();
     let Some(name) = partial.file_name() else { return };
     let name = name.to_string_lossy();
     let is_part = |other: &str| {
@@ -206,7 +214,7 @@ fn holder(file: &File) -> Option<u32> {
 }
 
 impl StagedPoints {
-    /// Appends what other processes have written. All that write must be done.
+    /// Appends what other processes have written, and puts all lines in order. All that write must be done.
     pub fn collect(&mut self) -> Result<(), PointsError> {
         for part in &self.parts {
             let copied = File::open(part).and_then(|mut part| io::copy(&mut part, &mut &self.locked));
@@ -215,6 +223,22 @@ impl StagedPoints {
             // It is of no use any more; its process removes it, too.
             std::fs::remove_file(part).ok();
         }
+        let put_in_order = || -> io::Result<Option<(PathBuf, Temporary)>> {
+            let path = beside(&self.partial, ORDERED);
+            let mut temporary = None;
+            let file = in_order::write(&File::open(&self.partial)?, || {
+                let (file, held) = Temporary::make(|| {
+                    let file = File::create(&path)?;
+                    self.mode.map_or(Ok(()), |mode| restrict(&file, mode))?;
+                    Ok((file, path.clone()))
+                })?;
+                temporary = Some(held);
+                Ok(file)
+            })?;
+            file.map_or(Ok(()), |file| file.sync_all())?;
+            Ok(temporary.map(|held| (path, held)))
+        };
+        self.ordered = put_in_order().map_err(|source| PointsError::Publish { name: self.path.display().to_string(), source })?;
         Ok(())
     }
 
@@ -226,13 +250,14 @@ impl StagedPoints {
     /// Gives the file its name.
     pub fn publish(mut self) -> Result<(), PointsError> {
         let place = || {
-            self.mode.map_or(Ok(()), |mode| self.locked.set_permissions(Permissions::from_mode(mode)))?;
-            std::fs::rename(&self.partial, &self.target)?;
+            let whole = self.ordered.as_ref().map_or(&self.partial, |(ordered, _)| ordered);
+            self.mode.map_or(Ok(()), |mode| std::fs::set_permissions(whole, Permissions::from_mode(mode)))?;
+            std::fs::rename(whole, &self.target)?;
             // The new name is on the disk once the directory is.
             File::open(parent(&self.target))?.sync_all()
         };
         place().map_err(|source| PointsError::Publish { name: self.path.display().to_string(), source })?;
-        self.published = true;
+        self.published = self.ordered.is_none();
         Ok(())
     }
 }
@@ -242,6 +267,7 @@ impl Drop for StagedPoints {
         if !self.published {
             // It may be gone, and then there is nothing to remove.
             std::fs::remove_file(&self.partial).ok();
+            self.ordered.iter().for_each(|(ordered, _)| drop(std::fs::remove_file(ordered)));
             // Those of processes that were killed.
             self.parts.iter().for_each(|part| drop(std::fs::remove_file(part)));
         }

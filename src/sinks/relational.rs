@@ -41,6 +41,11 @@ impl Reached {
         self.fingerprint.split_once(MARKED).map_or(&self.fingerprint, |(settings, _)| settings)
     }
 
+    /// The mark of the batch, where there is one.
+    pub fn mark(&self) -> Option<&str> {
+        self.fingerprint.split_once(MARKED).map(|(_, mark)| mark)
+    }
+
     /// The fingerprint of settings with a mark of the batch.
     pub fn marked(settings: &str, mark: &str) -> String {
         format!("{settings}{MARKED}{mark}")

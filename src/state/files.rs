@@ -170,6 +170,10 @@ impl Files {
 
     fn planned(&self, of: Of<'_>, parts: &[(Origin, &Part)], purpose: Purpose) -> Result<Plan, StateError> {
         let was_planned = purpose == Purpose::Again;
+        if was_planned {
+            let blobs = parts.iter().flat_map(|(_, part)| part.blobs()).filter(|blob| blob.file != MISSING);
+            blobs.into_iter().try_for_each(|blob| self.blobs.check_unguarded(blob))?;
+        }
         let before = self.headers().get(of.plain.name).cloned().unwrap_or_default();
         let mut plan = Plan::default();
         let mut rest = parts;

@@ -309,10 +309,11 @@ impl State {
         home.check_format(&*shelf)?;
         let lock = State::lock(home)?;
         // Another process may have begun it meanwhile.
-        match home.check_format(&*shelf)? {
-            false if !is_written => return Err(StateError::Missing(home.path())),
-            false => shelf.create("format", FORMAT)?,
-            true => {}
+        let is_new = !home.check_format(&*shelf)?;
+        match is_new {
+            true if !is_written => return Err(StateError::Missing(home.path())),
+            true => shelf.create("format", FORMAT)?,
+            false => {}
         }
         let is_scratch_new = match home {
             Home::Folder(_) => false,
@@ -320,6 +321,12 @@ impl State {
         };
         let left_out = if is_written { shelf.begin()? } else { 0 };
         let files = Files::open(dir, shelf)?;
+        if is_new {
+            // A folder is on the disk once the one that it is in is.
+            for folder in [dir, crate::staged::parent(dir)] {
+                std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(StateError::io("sync", folder))?;
+            }
+        }
         let Batches { journal, frames, torn, batches } = Snapshot::with_newest(files.shelf(), |snapshot| {
             let Snapshot { segment, begun, mut frames } = snapshot;
             let batches = frames.len();

@@ -111,7 +111,7 @@ fn advance(
         None => sink.reached(name)?,
     };
     let ours = match there {
-        Some(there) if position.is_some() || is_ours(service, served, &there)? => Some(there),
+        Some(there) if position.is_some() || here(service, served, there.epoch)? == there => Some(there),
         Some(_) | None => None,
     };
     if let Some(there) = ours.as_ref().filter(|_| !is_doubtful)
@@ -135,7 +135,7 @@ fn advance(
                 }
             }
         }
-        let reached = service.readers.read(|snapshot| marked(snapshot, served, last))?;
+        let reached = here(service, served, last)?;
         if sink.apply(&tables, &changes, [there, &reached])? != Applied::MustBring {
             further.forget(place, last);
             return Ok(Some(reached));
@@ -144,7 +144,7 @@ fn advance(
     // What is there was brought by this state, as far as one can see; anything else is not deleted in silence. Somebody may have put it back
     // to what it was, or brought another state there meanwhile.
     let is_known = match sink.reached(name)? {
-        Some(there) => is_ours(service, served, &there)?,
+        Some(there) => there.mark().is_some() && here(service, served, there.epoch)?.mark() == there.mark(),
         None => position.is_some(),
     };
     let (states, reached) = rows(service, served)?;
@@ -165,10 +165,10 @@ fn rows(service: &Service, served: &Served) -> Result<(Vec<TableState>, Reached)
     })
 }
 
-/// Whether a sink was brought there by this state: what another one brought there, or this one before it was restored, is of no batch that
-/// is known here.
-fn is_ours(service: &Service, served: &Served, there: &Reached) -> Result<bool, SinkError> {
-    Ok(service.readers.read(|snapshot| marked(snapshot, served, there.epoch))? == *there)
+/// What a sink has that this state brought to an epoch under the settings of now. What another state brought there, or this one before it was
+/// restored, has another mark.
+fn here(service: &Service, served: &Served, epoch: Epoch) -> Result<Reached, SinkError> {
+    service.readers.read(|snapshot| marked(snapshot, served, epoch))
 }
 
 /// What a sink has that was brought to a batch of this history.
