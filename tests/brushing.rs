@@ -169,14 +169,21 @@ fn a_dataset_that_comes_again_replaces_what_it_was_and_can_be_taken_away() {
     assert_eq!(place.read("out/brushing_teeth.csv").lines().nth(1), Some("t,1,2,0.5"));
     let points = place.read("out/points.lp");
     let head = "brushing,toothbrush_id=t,dataset_id=d";
-    let said: Vec<&str> = points.lines().skip(5).collect();
-    let changes = [
-        format!("{head} tick=2i,tooth=1i,percent_clean=0.5,battery=0.9,tick_interval=0.5,retracted=false 1700000001000000000"),
+    // Of each series what was first, and then what took it back.
+    let (other, force) = ("brushing,toothbrush_id=t,dataset_id=e", "battery=0.9,tick_interval=0.5");
+    let settings = |dataset: &str| format!("settings,toothbrush_id=t,dataset_id={dataset}");
+    let expected = [
+        format!("{head} tick=0i,tooth=1i,percent_clean=0.5,{force} 1700000000000000000"),
+        format!("{head} tick=1i,tooth=1i,percent_clean=0.5,{force} 1700000000500000000"),
+        format!("{head} tick=2i,tooth=1i,percent_clean=0.5,{force},retracted=false 1700000001000000000"),
         format!("{head} retracted=true 1700000000500000000"),
-        "brushing,toothbrush_id=t,dataset_id=e retracted=true 1700000000000000000".into(),
-        "settings,toothbrush_id=t,dataset_id=e retracted=true 1700000000000000000".into(),
+        format!("{other} tick=0i,tooth=1i,percent_clean=1,{force} 1700000000000000000"),
+        format!("{other} retracted=true 1700000000000000000"),
+        format!("{} tick=0i,{force} 1700000000000000000", settings("d")),
+        format!("{} tick=0i,{force} 1700000000000000000", settings("e")),
+        format!("{} retracted=true 1700000000000000000", settings("e")),
     ];
-    assert_eq!(said, changes, "{points}");
+    assert_eq!(points.lines().collect::<Vec<_>>(), expected);
     assert!(
         place
             .read("changes.jsonl")

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 const CALLS: &str = "openat,write,pwrite64,writev,lseek,ftruncate,fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat,mkdir,\
                      link,linkat,copy_file_range,sendfile,fallocate,sync_file_range";
 /// Moments that are looked at, besides those of answers.
-const MOMENTS: usize = 14;
+const MOMENTS: usize = 40;
 
 /// The program, recorded in the file `trace` of the place.
 fn recorded(place: &Place, trace: &str, words: &str) -> Started {
@@ -57,7 +57,9 @@ impl Disk {
         let fd: Option<u64> = arguments.split_once('<').and_then(|(fd, _)| fd.parse().ok());
         let path_of_fd =
             || PathBuf::from(arguments.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map_or("", |(path, _)| path));
-        let path = |text: &[u8]| PathBuf::from(String::from_utf8(text.to_vec()).unwrap());
+        // The program works in the folder.
+        let root = self.root.clone();
+        let path = |text: &[u8]| root.join(String::from_utf8(text.to_vec()).unwrap());
         match name {
             _ if result < 0 => {}
             "openat" => {
@@ -255,11 +257,14 @@ fn what_was_answered_is_there_after_a_loss_of_power() {
     let asker = Asker::new(address);
     asker.until_ready();
     feed(&asker);
-    started.signal("TERM");
+    // It is asked itself, and not who records it.
+    let lock: serde_json::Value = serde_json::from_str(&place.read("state/lock")).unwrap();
+    let asked = Command::new("kill").arg(lock["pid"].to_string()).status();
+    assert!(asked.unwrap().success());
     started.finish();
     recorded(&place, "second", "compact --state state").finish().succeeds();
 
-    let mut disk = Disk { root: place.path("."), ..Disk::default() };
+    let mut disk = Disk { root: std::fs::canonicalize(place.path(".")).unwrap(), ..Disk::default() };
     // That the disk has the files of before is as it should be: the power was lost in the second process.
     let mut moments: Vec<Disk> = Vec::new();
     let mut answers = Vec::new();
