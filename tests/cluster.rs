@@ -3,6 +3,7 @@
 use crate::processes::hosts;
 use crate::support::known::{ONLINE, same};
 use crate::support::program::{Failure, Place, Ran, Started};
+use crate::support::service::Service;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use std::fs;
 use std::io::{Read, Write};
@@ -312,6 +313,27 @@ fn all_others_name_the_first_that_was_lost() {
             process.finish().must_start_again().names(&["lost process 2 at \"127."]);
         }
     }
+}
+
+/// Who asks for no more than that the disk has a batch is not sent away while others are awaited.
+#[test]
+fn a_durable_batch_waits_until_all_processes_are_there() {
+    let place = Place::new();
+    hosts(&place);
+    let words = |process: usize| format!("online -w 1 --hosts hosts -n 2 -p {process}");
+    let service = Service::begin(&place, &words(0));
+    let line = "2024-03-01 08:00:00,1,7,1,true";
+    service.csv("/v1/online/events", line).refused(503, "recovering");
+    let asker = service.asker.clone();
+    let waiting = std::thread::spawn(move || asker.csv("/v1/online/events?wait=durable", line));
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!waiting.is_finished());
+    let second = place.start(&format!("serve {} --state state", words(1)));
+    assert_eq!(waiting.join().unwrap().ok().json()["epoch"], 1);
+    service.until_ready();
+    service.started.signal("TERM");
+    service.started.finish().succeeds();
+    second.finish().succeeds();
 }
 
 /// Writes an authority, and a certificate of it for a host with its key.

@@ -135,6 +135,8 @@ pub struct Service {
     /// The epoch of each dataflow that can be read, where any can.
     readable: watch::Sender<Vec<Option<Epoch>>>,
     queue: Mutex<Option<SyncSender<Incoming>>>,
+    /// Those who may wait until batches are taken.
+    early: Semaphore,
     keys: Arc<Mutex<BTreeSet<(usize, String)>>>,
 }
 
@@ -170,6 +172,7 @@ impl Service {
         let readable = watch::Sender::new(vec![None; dataflows.len()]);
         let metrics = Metrics::new(&limits);
         let (phase, queue) = (watch::Sender::new(Phase::Recovering), Mutex::new(Some(queue)));
+        let early = Semaphore::new(limits.waiting);
         Service {
             dataflows,
             local: options.state.local().into(),
@@ -190,6 +193,7 @@ impl Service {
             phase,
             readable,
             queue,
+            early,
             keys: Arc::default(),
         }
     }
@@ -227,6 +231,13 @@ impl Service {
     /// To be told of what it does.
     pub fn phases(&self) -> watch::Receiver<Phase> {
         self.phase.subscribe()
+    }
+
+    /// Waits until it has taken up what was there, among so many as batches may wait. Returns what it does then.
+    pub async fn recovered(&self) -> Phase {
+        let Ok(_waiting) = self.early.try_acquire() else { return self.phase() };
+        // Whoever sends is here as long as this is.
+        self.phases().wait_for(|phase| *phase != Phase::Recovering).await.map_or(Phase::Ending, |phase| phase.clone())
     }
 
     /// Waits until it ends.

@@ -94,7 +94,7 @@ async fn take_one(
     body: Lent,
 ) -> Result<Response, ApiError> {
     let began = Instant::now();
-    let (mut taking, wait) = Taking::begin(service, dataflow, headers, asked.wait.as_deref())?;
+    let (mut taking, wait) = Taking::begin(service, dataflow, headers, asked.wait.as_deref()).await?;
     let place = input_named(taking.served(), input)?;
     let kind = kind(headers.get(CONTENT_TYPE), headers.get(CONTENT_ENCODING))?;
     let said = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
@@ -123,7 +123,7 @@ pub async fn several(
 async fn take_several(service: &Arc<Service>, dataflow: &str, asked: &Asked, request: Request) -> Result<Response, ApiError> {
     let began = Instant::now();
     let headers = request.headers().clone();
-    let (mut taking, wait) = Taking::begin(service, dataflow, &headers, asked.wait.as_deref())?;
+    let (mut taking, wait) = Taking::begin(service, dataflow, &headers, asked.wait.as_deref()).await?;
     let bad = |error: MultipartError| ApiError::bad("bad_body", error.body_text());
     let refused = |error: MultipartRejection| ApiError::bad("bad_body", error.body_text());
     let mut parts = Multipart::from_request(request, &()).await.map_err(refused)?;
@@ -272,7 +272,7 @@ pub(super) struct Taking {
 }
 
 impl Taking {
-    pub(super) fn begin(
+    pub(super) async fn begin(
         service: &Arc<Service>,
         dataflow: &str,
         headers: &HeaderMap,
@@ -285,9 +285,10 @@ impl Taking {
             Some("sinks") => Wait::Sinks,
             Some(other) => return Err(ApiError::bad("bad_value", format!("wait={other:?} is none of durable, visible and sinks"))),
         };
-        match service.phase() {
-            Phase::Ready => {}
-            phase => return Err(phase.into()),
+        // Who wants no more than that the disk has it waits until the service has taken up what was there; there is no hurry to read it.
+        let phase = if wait == Wait::Durable { service.recovered().await } else { service.phase() };
+        if phase != Phase::Ready {
+            return Err(phase.into());
         }
         let key = headers.get("idempotency-key").map(|key| {
             let text = key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= KEY_BYTES_MAX);

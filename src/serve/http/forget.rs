@@ -47,7 +47,7 @@ async fn take(
     body: Body,
 ) -> Result<Response, ApiError> {
     let began = Instant::now();
-    let (mut taking, wait) = Taking::begin(&service, dataflow, headers, asked.wait.as_deref())?;
+    let (mut taking, wait) = Taking::begin(&service, dataflow, headers, asked.wait.as_deref()).await?;
     let place = input_named(taking.served(), input)?;
     let body = small_body(body).await?;
     let hint = "{\"field\": \"device_id\", \"value\": \"17\"}";

@@ -67,7 +67,7 @@ pub async fn replay(
 
 async fn take(service: Arc<Service>, dataflow: String, asked: Asked, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
     let began = Instant::now();
-    let (mut taking, wait) = Taking::begin(&service, &dataflow, &headers, asked.wait.as_deref())?;
+    let (mut taking, wait) = Taking::begin(&service, &dataflow, &headers, asked.wait.as_deref()).await?;
     let body = small_body(body).await?;
     let chosen = chosen(&body)?;
     taking.hash(b"replay ");
