@@ -2,7 +2,7 @@
 
 use crate::processes::hosts;
 use crate::support::known::{ONLINE, same};
-use crate::support::program::{Failure, Place, Ran, Started};
+use crate::support::program::{Failure, Place, Ran, Started, Unread};
 use crate::support::service::Service;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use std::fs;
@@ -285,6 +285,29 @@ fn a_process_that_is_suspended_is_noticed_and_hears_of_it() {
     for lost in [0, 1] {
         loses("STOP", lost, "no sign of life for 2");
     }
+}
+
+/// What it would say of it waits for ever in a pipe that is full.
+#[test]
+fn a_process_that_nobody_reads_ends_all_the_same_when_another_is_lost() {
+    let place = Place::new();
+    ONLINE.write_csv(&place, "all");
+    hosts(&place);
+    let words = format!("{} {WAITING}", ONLINE.run());
+    let unread = Unread::new();
+    let mut command = place.command(&format!("{words} -n 2 -p 0"));
+    command.stdin(Stdio::piped()).stderr(unread.end()).env("RETALLY_CLUSTER_SECRET", SECRET);
+    let mut both = [Started::new(command, &words), start(&place, 1, &words, Some(SECRET))];
+    for process in &mut both {
+        let id = process.id();
+        process.until("its connection of workers", || has_thread(id, "timely:recv"));
+    }
+    unread.fill();
+    let [first, second] = both;
+    let began = Instant::now();
+    second.signal("KILL");
+    assert_eq!(first.finish().code, Some(5));
+    assert!(began.elapsed() < HEARTBEAT * 5, "{:?}", began.elapsed());
 }
 
 /// The third is suspended; both others name it, whoever notices it first.

@@ -1,7 +1,7 @@
 //! `launch` on one host: the law, and who ends when. Processes that are killed at random are in `blows.rs`.
 
 use crate::support::known::{ACTIVE, EVENTS, Known, ONLINE, SERVERS, USAGE, rows, same, shuffled, table};
-use crate::support::program::{Failure, Place, Ran};
+use crate::support::program::{Failure, Place, Ran, Started, Unread};
 use crate::support::service::{Asker, Service, free_port};
 use std::fs;
 use std::process::Command;
@@ -194,6 +194,27 @@ fn too_many_restarts_are_given_up_with_the_last_error() {
     let Failure { error, hint } = last(service.started.finish(), 137);
     assert!(error.starts_with("gave up after 2 restarts: process 1 (127.") && error.ends_with("was ended by SIGKILL"), "{error}");
     assert!(hint.is_some_and(|hint| hint.contains("--max-restarts")));
+    assert_eq!(processes(&place), [0; 0]);
+}
+
+/// It starts all again when one is lost, and ends them when it is asked to, though what it says waits for ever.
+#[test]
+fn launch_supervises_where_nobody_reads_what_it_says() {
+    let place = Place::new();
+    let words = format!("launch -n 2 -w 1 -- serve online --state state --listen 127.0.0.1:{}", free_port());
+    let unread = Unread::new();
+    let mut command = place.command(&words);
+    command.stderr(unread.end());
+    let started = Started::new(command, &words);
+    let asker = Asker::new(started.line().strip_prefix("[0] listening on ").unwrap().to_string());
+    asker.until_ready();
+    let service = Service { started, asker };
+    unread.fill();
+    let before = processes(&place);
+    signal(before[1], "KILL");
+    again(&place, &service, &before, 2);
+    service.started.signal("TERM");
+    assert_eq!(service.started.finish().code, Some(0));
     assert_eq!(processes(&place), [0; 0]);
 }
 

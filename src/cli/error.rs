@@ -17,6 +17,11 @@ use crate::sinks::{SinkError, UnknownDestination};
 use crate::state::StateError;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// How long last words may take.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
 
 /// A failure of a command.
 #[derive(Debug)]
@@ -24,17 +29,19 @@ pub struct CliError {
     message: String,
     hint: Option<String>,
     code: u8,
+    /// It has been said.
+    is_told: bool,
 }
 
 impl CliError {
     /// It was asked for wrongly: exit code 2.
     pub fn usage(message: impl Into<String>) -> CliError {
-        CliError { message: message.into(), hint: None, code: 2 }
+        CliError { message: message.into(), hint: None, code: 2, is_told: false }
     }
 
     /// It failed: exit code 1.
     pub fn failed(message: impl Into<String>) -> CliError {
-        CliError { message: message.into(), hint: None, code: 1 }
+        CliError { message: message.into(), hint: None, code: 1, is_told: false }
     }
 
     /// With a line that says what to do about it.
@@ -62,11 +69,28 @@ impl CliError {
         self.code == 1
     }
 
+    /// As one that has been said: it is not printed again.
+    #[must_use]
+    pub fn told(mut self) -> CliError {
+        self.is_told = true;
+        self
+    }
+
+    /// What to do about it, where that is known.
+    pub fn what_to_do(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// The lines that say it.
+    pub fn lines(&self) -> Vec<String> {
+        let hint = self.hint.iter().map(|hint| format!("hint: {hint}"));
+        std::iter::once(format!("error: {}", self.message)).chain(hint).collect()
+    }
+
     /// Prints it.
     pub fn report(self) -> ExitCode {
-        say(&format!("error: {}", self.message));
-        if let Some(hint) = self.hint {
-            say(&format!("hint: {hint}"));
+        if !self.is_told {
+            self.lines().iter().for_each(|line| say(line));
         }
         ExitCode::from(self.code)
     }
@@ -89,7 +113,7 @@ impl From<EngineError> for CliError {
             }
             EngineError::Ingest(error) if error.hint().is_some() => error.hint().unwrap_or_default(),
             EngineError::Commit(CommitError { message, hint, code }) => {
-                return CliError { message: message.clone(), hint: hint.clone(), code: *code };
+                return CliError { message: message.clone(), hint: hint.clone(), code: *code, is_told: false };
             }
             EngineError::Ingest(IngestError::NoDatasets { .. }) => "give a folder of datasets, or a file of jobs",
             EngineError::Ingest(IngestError::NotFound { .. }) => "check the path",
@@ -119,7 +143,7 @@ impl From<EngineError> for CliError {
             }
             EngineError::Mesh(error) if error.is_start_again() => {
                 let hint = "see that no process of an earlier start is left, and that each has its own -p; then start all again, together";
-                return CliError { message: error.to_string(), hint: Some(hint.into()), code: START_AGAIN };
+                return CliError::failed(error.to_string()).hint(hint).code(START_AGAIN);
             }
             EngineError::Mesh(MeshError::Secret { .. }) => "give all processes the same --secret-file, or RETALLY_CLUSTER_SECRET",
             EngineError::Mesh(MeshError::Absent { .. }) => {
@@ -184,7 +208,7 @@ impl From<StateError> for CliError {
             StateError::Input { .. } => "nothing was written; see that the file is there and may be read",
             StateError::Io { .. } | StateError::Ingest(_) => "nothing was written; see that you may read and write there",
         });
-        CliError { message: error.to_string(), hint: Some(hint.into()), code }
+        CliError::failed(error.to_string()).hint(hint).code(code)
     }
 }
 
@@ -260,11 +284,11 @@ fn store_hint(error: &StoreError) -> &'static str {
 /// From now on, signals end the process in order.
 pub fn listen_to_signals() -> Result<(), CliError> {
     let tell = |interrupted: Interrupted| {
-        say(&format!("error: interrupted by {}", interrupted.signal));
-        say(match interrupted.is_published {
+        let hint = match interrupted.is_published {
             true => "hint: tables are written, in whole; run again for what comes after them, as points, charts and changes",
             false => "hint: no table was written; run again",
-        });
+        };
+        last_words(vec![format!("error: interrupted by {}", interrupted.signal), hint.into()]);
     };
     interrupt::listen(tell).map_err(|error| CliError::failed(format!("could not listen to signals: {error}")))
 }
@@ -273,9 +297,21 @@ pub fn listen_to_signals() -> Result<(), CliError> {
 pub fn lost(lost: Lost) {
     // A signal may have come to all of them.
     interrupt::over();
-    say(&format!("error: {lost}"));
-    say("hint: look at what it said, and start all processes again, together");
+    last_words(vec![format!("error: {lost}"), "hint: look at what it said, and start all processes again, together".into()]);
     interrupt::exit(START_AGAIN.into())
+}
+
+/// Says the last lines of a process that is about to exit, in a thread of their own: it ends all the same where nobody reads them.
+fn last_words(lines: Vec<String>) {
+    let (said, is_said) = mpsc::channel::<()>();
+    let speak = move || {
+        lines.iter().for_each(|line| say(line));
+        drop(said);
+    };
+    if std::thread::Builder::new().name("last-words".into()).spawn(speak).is_ok() {
+        // It ends the wait by dropping its end.
+        is_said.recv_timeout(LAST_WORDS_MAX).ok();
+    }
 }
 
 /// Says something on stderr, on one line. Where nobody listens any more, nothing is lost by going on.

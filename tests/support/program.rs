@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -186,6 +186,33 @@ impl Drop for Started {
         // It has ended already, or has no business any more.
         self.child.kill().ok();
         self.child.wait().ok();
+    }
+}
+
+/// A pipe that nobody reads, for what a process says.
+pub struct Unread {
+    _reader: PipeReader,
+    writer: PipeWriter,
+}
+
+impl Unread {
+    pub fn new() -> Unread {
+        let (reader, writer) = std::io::pipe().unwrap();
+        Unread { _reader: reader, writer }
+    }
+
+    /// The end that a process writes to.
+    pub fn end(&self) -> Stdio {
+        self.writer.try_clone().unwrap().into()
+    }
+
+    /// Fills it: what is written from now on waits for ever.
+    pub fn fill(&self) {
+        let mut writer = self.writer.try_clone().unwrap();
+        let (sender, filled) = channel();
+        // It ends when the test does, which closes the pipe.
+        std::thread::spawn(move || while writer.write_all(&[b'x'; 4096]).is_ok() && sender.send(()).is_ok() {});
+        while filled.recv_timeout(Duration::from_millis(200)).is_ok() {}
     }
 }
 

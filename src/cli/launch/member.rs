@@ -1,6 +1,6 @@
 //! One of the processes: how it is started, here or on another host, and how it ends.
 
-use super::output::{Output, Pump, Stream, pump};
+use super::output::{DRAIN_MAX, Output, Pump, Stream, pump};
 use crate::cli::error::CliError;
 use crate::cluster::launched::{KILL, Launched, MET, STDIN, VARIABLE};
 use nix::sys::signal::{Signal, kill};
@@ -12,10 +12,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-/// What was printed by a process that has ended is awaited for so long.
-const DRAIN_MAX: Duration = Duration::from_secs(2);
 /// How ssh is to behave: ask nobody, and notice when the other host is gone.
 const SSH_OPTIONS: [&str; 4] = ["BatchMode=yes", "ConnectTimeout=10", "ServerAliveInterval=5", "ServerAliveCountMax=3"];
 /// A process of this exit code must be started again, since another one was lost.
@@ -118,14 +115,15 @@ pub struct Member {
     pub end: Option<End>,
     child: Child,
     stdin: Option<ChildStdin>,
-    pumps: Vec<Pump>,
+    /// What reads what it says of itself.
+    pump: Option<Pump>,
     said: Arc<Said>,
     is_here: bool,
 }
 
 impl Member {
     /// Starts it.
-    pub fn start(start: &Start, launched: &Launched, output: Output) -> Result<Member, CliError> {
+    pub fn start(start: &Start, launched: &Launched, output: &Output) -> Result<Member, CliError> {
         let process = launched.process;
         let (mut command, is_here) = command(start, process)?;
         let failed = |what: &dyn fmt::Display| CliError::failed(format!("could not start process {process}: {what}"));
@@ -135,13 +133,13 @@ impl Member {
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let address = launched.addresses.get(process).cloned().unwrap_or_default();
         let said = Arc::new(Said::default());
-        let mut member = Member { process, address, end: None, child, stdin, pumps: Vec::new(), said, is_here };
-        let heard = Arc::clone(&member.said);
-        let out = stdout.map(|stream| pump(stream, move |line| output.print(process, Stream::Out, line)));
-        let err = stderr.map(|stream| pump(stream, move |line| heard.hear(process, output, line)));
-        for pump in [out, err].into_iter().flatten() {
-            member.pumps.push(pump.map_err(|error| failed(&error))?);
+        let mut member = Member { process, address, end: None, child, stdin, pump: None, said, is_here };
+        if let Some(stream) = stdout {
+            output.print_all(process, stream).map_err(|error| failed(&error))?;
         }
+        let (heard, output) = (Arc::clone(&member.said), output.clone());
+        let err = stderr.map(|stream| pump(stream, move |line| heard.hear(process, &output, line)));
+        member.pump = err.transpose().map_err(|error| failed(&error))?;
         if let Some(stdin) = &mut member.stdin {
             // It may have ended already, which is noticed.
             stdin.write_all(launched.line().as_bytes()).and_then(|()| stdin.flush()).ok();
@@ -171,7 +169,8 @@ impl Member {
             Err(_) => Some(End::Code(1)),
         };
         if self.end.is_some() {
-            self.pumps.iter().for_each(|pump| pump.drain(DRAIN_MAX));
+            // Its last error is a part of how it ended.
+            self.pump.as_ref().map(|pump| pump.drain(DRAIN_MAX));
         }
         self.end
     }
@@ -216,7 +215,7 @@ impl Drop for Member {
 }
 
 impl Said {
-    fn hear(&self, process: usize, output: Output, line: &str) {
+    fn hear(&self, process: usize, output: &Output, line: &str) {
         if line.ends_with(MET) {
             self.met.store(true, Ordering::Release);
             return;

@@ -5,6 +5,7 @@
 mod member;
 mod output;
 mod supervise;
+mod writer;
 
 use super::args;
 use super::cluster;
@@ -40,8 +41,15 @@ pub fn command(matches: &ArgMatches) -> Result<ArgMatches, clap::Error> {
     args::command().try_get_matches_from(["retally".to_string()].into_iter().chain(words(matches)))
 }
 
-/// Runs the command. `command` is what was parsed of the one that is launched.
+/// Runs the command. `command` is what was parsed of the one that is launched. An error has been said.
 pub fn main(matches: &ArgMatches, command: &ArgMatches) -> Result<(), CliError> {
+    let is_json = matches.get_one::<String>("log-format").is_some_and(|format| format == "json");
+    let output = Output::start(is_json).map_err(|error| CliError::failed(format!("could not begin to print: {error}")))?;
+    let signals = Signals::default();
+    output.end(run(matches, command, &output, &signals), || signals.count() > 0)
+}
+
+fn run(matches: &ArgMatches, command: &ArgMatches, output: &Output, signals: &Signals) -> Result<(), CliError> {
     let (is_service, inner) = match command.subcommand() {
         Some(("serve", inner)) => (true, inner),
         Some(("run", inner)) => (false, inner.subcommand().map_or(inner, |(_, inner)| inner)),
@@ -90,12 +98,10 @@ pub fn main(matches: &ArgMatches, command: &ArgMatches) -> Result<(), CliError> 
             duration("restart-window", RESTART_WINDOW),
         ),
         stop_timeout,
-        output: Output { is_json: matches.get_one::<String>("log-format").is_some_and(|format| format == "json") },
     };
-    let signals = Signals::default();
     let come = signals.clone();
     interrupt::listen_and_tell(move |signal, name| come.add(signal, name)).map_err(|error| failed("listen to signals", error))?;
-    supervise::run(supervised, &signals)
+    supervise::run(supervised, output, signals)
 }
 
 /// The address of a line of hosts, and where ssh goes: `USER@` is for ssh alone.

@@ -42,8 +42,6 @@ pub struct Supervised {
     pub restarts: Restarts,
     /// How long processes may take to end when they are asked to.
     pub stop_timeout: Duration,
-    /// How all is printed.
-    pub output: Output,
 }
 
 /// The signals that have come.
@@ -68,7 +66,8 @@ impl Signals {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn count(&self) -> usize {
+    /// How many have come.
+    pub fn count(&self) -> usize {
         self.come().count
     }
 }
@@ -111,11 +110,11 @@ enum Outcome {
 }
 
 /// Runs until all is done, a signal has ended it, or it has failed for good.
-pub fn run(mut supervised: Supervised, signals: &Signals) -> Result<(), CliError> {
+pub fn run(mut supervised: Supervised, output: &Output, signals: &Signals) -> Result<(), CliError> {
     // Whether all processes have met once.
     let mut have_met = false;
     loop {
-        let mut members = start(&supervised)?;
+        let mut members = start(&supervised, output)?;
         let failure = match watch(&mut members, signals, supervised.stop_timeout) {
             Outcome::Done => return Ok(()),
             Outcome::Asked(end) => return asked(end, signals, supervised.is_service),
@@ -134,7 +133,7 @@ pub fn run(mut supervised: Supervised, signals: &Signals) -> Result<(), CliError
             ));
         };
         let (count, pause_ms) = (supervised.restarts.count(), pause.as_millis());
-        supervised.output.note(&format!("{}; all start again in {pause_ms} ms (restart {count})", failure.said()));
+        output.note(&format!("{}; all start again in {pause_ms} ms (restart {count})", failure.said()));
         while now.elapsed() < pause && signals.count() == 0 {
             std::thread::sleep(LOOK_PAUSE);
         }
@@ -170,10 +169,10 @@ fn again(launched: Launched, finds_addresses: bool) -> Result<Launched, CliError
 }
 
 /// Starts all processes, or none.
-fn start(supervised: &Supervised) -> Result<Vec<Member>, CliError> {
-    let Supervised { start, launched, output, .. } = supervised;
+fn start(supervised: &Supervised, output: &Output) -> Result<Vec<Member>, CliError> {
+    let Supervised { start, launched, .. } = supervised;
     // Those that have been started are killed when they are dropped.
-    (0..launched.addresses.len()).map(|process| Member::start(start, &launched.of_process(process), *output)).collect()
+    (0..launched.addresses.len()).map(|process| Member::start(start, &launched.of_process(process), output)).collect()
 }
 
 /// Waits until all processes have ended, and makes them end when one has failed or a signal has come.
