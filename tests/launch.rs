@@ -4,6 +4,7 @@ use crate::support::known::{ACTIVE, EVENTS, Known, ONLINE, SERVERS, USAGE, rows,
 use crate::support::program::{Failure, Place, Ran, Started, Unread};
 use crate::support::service::{Asker, Service, free_port};
 use std::fs;
+use std::io::Write;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -294,6 +295,33 @@ fn when_launch_is_killed_all_end_in_order() {
     let service = Service::start(&place, "online -w 1");
     assert_eq!(service.get("/v1/online/batches").ok().json()["batches"].as_array().unwrap().len(), 1);
     service.end();
+}
+
+/// As where the link between two hosts is cut: its input stays open, and nothing comes.
+#[test]
+fn a_process_whose_launch_is_silent_ends_by_itself() {
+    let place = Place::new();
+    let mut command = place.command("serve online --state state --listen 127.0.0.1:0");
+    let (reader, mut launch) = std::io::pipe().unwrap();
+    command.stdin(reader).env("RETALLY_LAUNCHED", "stdin");
+    let mut process = Started::new(command, "serve online");
+    let told = serde_json::json!({
+        "process": 0, "addresses": ["127.0.0.1:1"], "workers": 1, "generation": 7, "stop_timeout_ms": 1000, "silent_max_ms": 2000,
+        "secret": "0123456789abcdef",
+    });
+    writeln!(launch, "{told}").unwrap();
+    let asker = Asker::new(process.line().strip_prefix("listening on ").unwrap().to_string());
+    asker.until_ready();
+    let began = Instant::now();
+    process.until("many signs of life", || {
+        writeln!(launch).unwrap();
+        began.elapsed() > Duration::from_secs(4)
+    });
+    let Failure { error, hint } = last(process.finish(), 5);
+    assert_eq!(error, "lost `retally launch`: it gave no sign of life for 2000 ms");
+    assert!(hint.is_some());
+    // The state is free.
+    Service::start(&place, "online -w 1").end();
 }
 
 /// Processes that are started one by one, as systemd and Kubernetes do.

@@ -301,6 +301,14 @@ pub fn lost(lost: Lost) {
     interrupt::exit(START_AGAIN.into())
 }
 
+/// Ends this process, since the `launch` that started it gives no sign of life: its host is gone, or the way to it is cut.
+pub fn lost_launch(silent: Duration) {
+    interrupt::over();
+    let error = format!("error: lost `retally launch`: it gave no sign of life for {} ms", silent.as_millis());
+    last_words(vec![error, "hint: look at the host that it runs on, and at the way to it; where it is there, it starts all again".into()]);
+    interrupt::exit(START_AGAIN.into())
+}
+
 /// Says the last lines of a process that is about to exit, in a thread of their own: it ends all the same where nobody reads them.
 fn last_words(lines: Vec<String>) {
     let (said, is_said) = mpsc::channel::<()>();

@@ -2,7 +2,7 @@
 //!
 //! It is the first line of its standard input, so that the secret stands on no command line, in no environment and in no file, and comes to
 //! another host by ssh in the same way. The input stays open for as long as the process may work: its end is the request to end, and is what
-//! remains of a `launch` that was killed.
+//! remains of a `launch` that was killed. Empty lines are signs of life: where the link to the host of `launch` is cut, nothing else tells.
 
 use super::generation::Generation;
 use super::nonce;
@@ -19,6 +19,11 @@ pub const VARIABLE: &str = "RETALLY_LAUNCHED";
 pub const STDIN: &str = "stdin";
 /// A line on standard input that ends the process at once.
 pub const KILL: &str = "kill";
+/// How often `launch` gives a sign of life.
+pub const SIGN_EVERY: Duration = Duration::from_secs(3);
+/// A process that hears none for so long ends: longer than processes take to notice that one of them is lost, and than ssh takes to notice
+/// that its link is cut (15 s). Whoever launched it has started all again by then, or is gone.
+pub const SILENT_MAX: Duration = Duration::from_secs(30);
 /// What a process says on stderr, as a note, when it is connected with all others: what fails before is no loss of a process.
 pub const MET: &str = "connected with all processes";
 /// The bytes of a secret that is made up.
@@ -39,6 +44,8 @@ pub struct Launched {
     pub generation: u64,
     /// How long it may take to end once it is asked to, in milliseconds.
     pub stop_timeout_ms: u64,
+    /// After how much silence of `launch` it is to end, in milliseconds; a `launch` of an older version gives no sign of life.
+    pub silent_max_ms: Option<u64>,
     /// In hexadecimal digits.
     secret: String,
 }
@@ -46,9 +53,10 @@ pub struct Launched {
 impl Launched {
     /// What the first of these processes is told, with a secret that nobody knows.
     pub fn new(addresses: Vec<String>, workers: Option<usize>, stop_timeout: Duration) -> io::Result<Launched> {
-        let stop_timeout_ms = u64::try_from(stop_timeout.as_millis()).unwrap_or(u64::MAX);
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let (stop_timeout_ms, silent_max_ms) = (millis(stop_timeout), Some(millis(SILENT_MAX)));
         let secret = hex(&nonce::<SECRET_BYTES>()?);
-        let launched = Launched { process: 0, addresses, workers, generation: 0, stop_timeout_ms, secret };
+        let launched = Launched { process: 0, addresses, workers, generation: 0, stop_timeout_ms, silent_max_ms, secret };
         launched.again()
     }
 

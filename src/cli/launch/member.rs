@@ -1,15 +1,15 @@
 //! One of the processes: how it is started, here or on another host, and how it ends.
 
 use super::output::{DRAIN_MAX, Output, Pump, Stream, pump};
+use super::tie::Tie;
 use crate::cli::error::CliError;
-use crate::cluster::launched::{KILL, Launched, MET, STDIN, VARIABLE};
+use crate::cluster::launched::{Launched, MET, STDIN, VARIABLE};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fmt;
-use std::io::Write;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -114,7 +114,8 @@ pub struct Member {
     /// How it ended, once it has.
     pub end: Option<End>,
     child: Child,
-    stdin: Option<ChildStdin>,
+    /// Until it is asked to end.
+    tie: Option<Tie>,
     /// What reads what it says of itself.
     pump: Option<Pump>,
     said: Arc<Said>,
@@ -133,17 +134,14 @@ impl Member {
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let address = launched.addresses.get(process).cloned().unwrap_or_default();
         let said = Arc::new(Said::default());
-        let mut member = Member { process, address, end: None, child, stdin, pump: None, said, is_here };
+        let mut member = Member { process, address, end: None, child, tie: None, pump: None, said, is_here };
         if let Some(stream) = stdout {
             output.print_all(process, stream).map_err(|error| failed(&error))?;
         }
         let (heard, output) = (Arc::clone(&member.said), output.clone());
         let err = stderr.map(|stream| pump(stream, move |line| heard.hear(process, &output, line)));
         member.pump = err.transpose().map_err(|error| failed(&error))?;
-        if let Some(stdin) = &mut member.stdin {
-            // It may have ended already, which is noticed.
-            stdin.write_all(launched.line().as_bytes()).and_then(|()| stdin.flush()).ok();
-        }
+        member.tie = stdin.map(|stdin| Tie::new(stdin, launched)).transpose().map_err(|error| failed(&error))?;
         Ok(member)
     }
 
@@ -177,7 +175,7 @@ impl Member {
 
     /// Asks it to end.
     pub fn stop(&mut self) {
-        self.stdin.take();
+        self.tie.take();
     }
 
     /// Lets it go on, where it was suspended: then it hears that the others took it for lost.
@@ -192,9 +190,9 @@ impl Member {
         if self.end.is_some() {
             return;
         }
-        if let Some(mut stdin) = self.stdin.take() {
-            // What is on another host hears of it only so.
-            writeln!(stdin, "{KILL}").ok();
+        // What is on another host hears of it only so.
+        if let Some(tie) = self.tie.take().filter(|_| !self.is_here) {
+            tie.kill();
         }
         self.child.kill().ok();
     }

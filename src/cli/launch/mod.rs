@@ -5,6 +5,7 @@
 mod member;
 mod output;
 mod supervise;
+mod tie;
 mod writer;
 
 use super::args;
