@@ -90,6 +90,8 @@ fn what_can_not_be_launched_is_refused_before_anything_starts() {
         ("-n 2 -- status", "launch starts run and serve, and not \"status\""),
         ("-n 2 -- run online events=- --input-format csv", "standard input can't be read by processes that are launched"),
         ("-n 2 -- run online events=a.csv --then 'events=-'", "standard input can't be read"),
+        ("-n 2 -- run online events=/dev/stdin --input-format csv", "standard input can't be read"),
+        ("-n 2 -- run online events-=/proc/self/fd/0 --input-format csv", "standard input can't be read"),
         ("-n 2 -- serve online --state state -n 2", "--processes is what launch says to each process"),
         ("-n 2 -- serve online --state state --hosts hosts", "--hosts is what launch says"),
         ("-n 2 -w 1 -- serve online --state state -w 1", "--workers is given twice"),

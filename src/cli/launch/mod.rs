@@ -19,7 +19,7 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 use member::{Start, Where};
 use output::Output;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use supervise::{Signals, Supervised};
 
@@ -29,6 +29,8 @@ const RESTARTS_MAX: u64 = 10;
 const RESTART_WINDOW: Duration = Duration::from_secs(600);
 /// How long processes may take to end, likewise.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+/// The names of standard input, on which processes hear `launch`.
+const STDIN: [&str; 5] = ["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0", "/proc/thread-self/fd/0"];
 /// What each process is told, and the command line must not say.
 const OF_EACH: [&str; 4] = ["processes", "process", "hosts", "secret-file"];
 
@@ -112,6 +114,14 @@ fn target(line: &str) -> (String, String) {
     (address.to_string(), target.replace(['[', ']'], ""))
 }
 
+/// Whether a path is standard input, by one of its names. What else leads there, as a link, is not looked at.
+fn is_stdin(path: &str) -> bool {
+    let path = path.strip_prefix("file://").unwrap_or(path);
+    // Without what says nothing, such as `//` and `/./`.
+    let plain: PathBuf = Path::new(path).components().collect();
+    STDIN.iter().any(|name| plain == Path::new(name))
+}
+
 /// Refuses what launched processes can't have.
 fn check(matches: &ArgMatches, inner: &ArgMatches) -> Result<(), CliError> {
     let is_given = |matches: &ArgMatches, name: &str| matches.value_source(name) == Some(ValueSource::CommandLine);
@@ -125,7 +135,7 @@ fn check(matches: &ArgMatches, inner: &ArgMatches) -> Result<(), CliError> {
     // Not every command takes all of them.
     let values = |name: &str| inner.try_get_many::<String>(name).ok().flatten().into_iter().flatten();
     let then = values("then").filter_map(|then| shlex::split(then)).flatten();
-    let is_stdin = |given: String| given.split_once('=').is_some_and(|(_, path)| path == "-");
+    let is_stdin = |given: String| given.split_once('=').is_some_and(|(_, path)| is_stdin(path));
     if values("inputs").cloned().chain(then).any(is_stdin) {
         return Err(CliError::usage("standard input can't be read by processes that are launched").hint("give the path of a file"));
     }
@@ -135,6 +145,16 @@ fn check(matches: &ArgMatches, inner: &ArgMatches) -> Result<(), CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn standard_input_has_several_names() {
+        for name in ["-", "/dev/stdin", "//dev/./stdin", "/dev/fd/0", "/proc/self/fd/0", "file:///dev/stdin"] {
+            assert!(is_stdin(name), "{name}");
+        }
+        for other in ["./-", "a", "/dev/fd/10", "/dev/stdin/a", "dev/stdin", "-a", "file:///data/-"] {
+            assert!(!is_stdin(other), "{other}");
+        }
+    }
 
     #[test]
     fn where_ssh_goes() {
