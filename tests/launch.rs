@@ -356,12 +356,14 @@ fn processes_that_are_started_by_hand_are_one_service() {
     second.signal("TERM");
     second.finish().succeeds();
     // The first waits for the second, and names it; meanwhile, what is there can be read.
+    let began = Instant::now();
     let first = place.start(&format!("{} --join-timeout 4s", words(0)));
     let asker = Asker::new(first.line().strip_prefix("listening on ").unwrap().to_string());
     asker.same(&ONLINE);
     assert_eq!(asker.get("/readyz").status, 503);
     let Failure { error, .. } = last(first.finish(), 1);
     assert!(error.contains("waited 4 s in vain for process 1") && error.contains(&addresses[1]), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(8), "and ends then: {:?}", began.elapsed());
 }
 
 /// Where every process writes points itself, a service of several has them all, in one file.

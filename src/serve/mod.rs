@@ -172,6 +172,8 @@ pub fn run(dataflows: Vec<Served>, mut options: Options, listening: impl FnOnce(
         let _lock = State::lock(&options.state)?;
         damaged::remain(&service, error, &happened);
     }
+    // Where it ends by itself, requests that wait and streams have to hear of it.
+    service.end();
     door.close();
     ended
 }
