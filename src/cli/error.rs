@@ -145,6 +145,9 @@ impl From<EngineError> for CliError {
                 let hint = "see that no process of an earlier start is left, and that each has its own -p; then start all again, together";
                 return CliError::failed(error.to_string()).hint(hint).code(START_AGAIN);
             }
+            EngineError::Mesh(MeshError::Listen { .. }) => {
+                "see that its line of the hosts file leads to this host, and that nobody listens there; each process has its own -p"
+            }
             EngineError::Mesh(MeshError::Secret { .. }) => "give all processes the same --secret-file, or RETALLY_CLUSTER_SECRET",
             EngineError::Mesh(MeshError::Absent { .. }) => {
                 "start all processes with the same arguments, hosts file and secret, each with its own -p; or give them more time: --join-timeout"

@@ -20,9 +20,13 @@ use super::link::{self, Link};
 use super::roll::Roll;
 use super::watch::{Lost, Watch, Watched};
 use super::{Cluster, nonce};
-use std::net::{TcpListener, TcpStream};
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long after a name of this host led nowhere it is looked up again.
+const LOOK_UP_PAUSE: Duration = Duration::from_millis(200);
 
 /// What processes bring to a meeting.
 pub struct Meeting<'m> {
@@ -69,7 +73,7 @@ pub fn connect(cluster: &Cluster, meeting: &Meeting, lost: impl FnOnce(Lost) + S
     let timeout = membership.join_timeout;
     let deadline = Instant::now() + timeout;
     let address = cluster.addresses.get(cluster.process).cloned().unwrap_or_default();
-    let listener = TcpListener::bind(&address).map_err(|error| MeshError::Listen { address, why: error.to_string() })?;
+    let listener = listen(address, timeout, deadline, |address| Ok(address.to_socket_addrs()?.collect()))?;
     let chance = || nonce().map(u64::from_le_bytes).map_err(|error| MeshError::system(&error));
     let ours = Claims {
         version: claims::version(),
@@ -118,6 +122,36 @@ pub fn connect(cluster: &Cluster, meeting: &Meeting, lost: impl FnOnce(Lost) + S
     }
     let shown = roll.lock().ours().shown;
     Ok(Mesh { links, relays, shown, ties: Ties { watch, _door: door } })
+}
+
+/// Listens at the address of this process. Its name may not lead anywhere yet, or to where this host was before, as that of a pod that was
+/// made anew: then it is looked up again, for as long as others are awaited.
+fn listen(
+    address: String,
+    timeout: Duration,
+    deadline: Instant,
+    resolve: impl Fn(&str) -> io::Result<Vec<SocketAddr>>,
+) -> Result<TcpListener, MeshError> {
+    let is_name = address.parse::<SocketAddr>().is_err();
+    loop {
+        let (error, may_pass) = match resolve(&address) {
+            Err(error) => (error, is_name),
+            Ok(found) => match TcpListener::bind(found.as_slice()) {
+                Ok(listener) => return Ok(listener),
+                Err(error) => {
+                    let is_elsewhere = error.kind() == io::ErrorKind::AddrNotAvailable;
+                    (error, is_name && is_elsewhere)
+                }
+            },
+        };
+        if !may_pass {
+            return Err(MeshError::Listen { address, why: error.to_string() });
+        }
+        if Instant::now() >= deadline {
+            return Err(MeshError::Listen { address, why: format!("{error} (tried for {} s)", timeout.as_secs()) });
+        }
+        std::thread::sleep(LOOK_UP_PAUSE);
+    }
 }
 
 #[cfg(test)]

@@ -272,3 +272,35 @@ fn who_is_awaited_is_named() {
     let said = waits(process(&addresses, 1));
     assert!(said.starts_with(&format!("could not reach process 0 at {:?} within 2 s: ", addresses[0])), "{said}");
 }
+
+/// How often its name is looked up until a process listens, or gives up.
+fn looked_up(address: &str, led_to: &[Option<&str>]) -> (usize, Result<(), String>) {
+    let (count, timeout) = (std::cell::Cell::new(0), Duration::from_secs(1));
+    let resolve = |_: &str| {
+        let now = count.replace(count.get() + 1).min(led_to.len() - 1);
+        match led_to[now] {
+            Some(found) => Ok(vec![found.parse().unwrap()]),
+            None => Err(io::Error::other("no such name")),
+        }
+    };
+    let listened = listen(address.into(), timeout, Instant::now() + timeout, resolve);
+    (count.get(), listened.map(drop).map_err(|error| error.to_string()))
+}
+
+/// 192.0.2.0/24 is of nobody.
+#[test]
+fn a_name_that_does_not_lead_here_yet_is_looked_up_again() {
+    let elsewhere = Some("192.0.2.1:0");
+    assert_eq!(looked_up("a.example:1", &[None, elsewhere, Some("127.0.0.1:0")]), (3, Ok(())));
+    let (count, said) = looked_up("a.example:1", &[None]);
+    assert!(count > 3);
+    assert_eq!(said, Err("could not listen on \"a.example:1\": no such name (tried for 1 s)".into()));
+    let (count, said) = looked_up("a.example:1", &[elsewhere]);
+    assert!(count > 3 && said.is_err_and(|said| said.ends_with("(tried for 1 s)")));
+    // What will not pass.
+    let (count, said) = looked_up("192.0.2.1:1", &[elsewhere]);
+    assert!(count == 1 && said.is_err());
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (count, said) = looked_up("a.example:1", &[Some(&taken.local_addr().unwrap().to_string())]);
+    assert!(count == 1 && said.is_err());
+}
