@@ -438,4 +438,6 @@ fn certificates_that_are_not_believed_are_refused() {
         place.run("run online events=events.csv -n 2 --tls-cert ours/cert --tls-key ours/key --tls-ca events.csv").fails_as_wrong_usage();
     failure.names(&["there are no certificates in \"events.csv\""]);
     place.run("run online events=events.csv -n 2 --tls-ca ours/ca").fails_in_the_parser();
+    let without = place.run("run online events=events.csv -n 2 --tls-cert ours/cert --tls-key ours/key").fails_as_wrong_usage();
+    assert!(without.names(&["--tls-cert without --tls-ca"]).hint.is_some_and(|hint| hint.contains("--tls-ca FILE")));
 }

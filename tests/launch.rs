@@ -96,6 +96,8 @@ fn what_can_not_be_launched_is_refused_before_anything_starts() {
         ("-n 2 -- serve online --state state --hosts hosts", "--hosts is what launch says"),
         ("-n 2 -w 1 -- serve online --state state -w 1", "--workers is given twice"),
         ("-n 2 --hosts hosts -- serve online --state state", "1 addresses for 2 processes"),
+        ("-n 2 -- run online events=a --tls-cert c --tls-key k --tls-ca a", "--tls-ca needs --hosts"),
+        ("-n 2 -- serve online --state s --tls-cert c --tls-key k --tls-ca a", "--tls-ca needs --hosts"),
         ("--hosts none -- serve online --state state", "could not read --hosts \"none\""),
     ] {
         place.run(&format!("launch {words}")).fails_as_wrong_usage().names(&[named]);

@@ -22,8 +22,14 @@ const FIRST_PORT: usize = 2101;
 /// The variable that holds the secret of a cluster, where no file is given.
 const SECRET_VARIABLE: &str = "RETALLY_CLUSTER_SECRET";
 
-/// Refuses what several processes can't agree on.
+/// Refuses what several processes of a run can't agree on, or would not do as it was meant.
 pub fn check_processes(cluster: &Cluster, matches: &ArgMatches) -> Result<(), CliError> {
+    let is_given = |name: &str| matches.get_one::<String>(name).is_some();
+    // Those of a service are for HTTPS as well.
+    if cluster.processes() > 1 && is_given("tls-cert") && !is_given("tls-ca") {
+        return Err(CliError::usage("--tls-cert without --tls-ca would secure no connection between processes")
+            .hint("say which authority the certificates of others are of: --tls-ca FILE; or leave out --tls-cert and --tls-key"));
+    }
     if cluster.processes() > 1 && matches.get_one::<String>("as-of").is_some_and(|as_of| as_of == "now") {
         return Err(CliError::usage("--as-of now is another time on each process").hint("give all processes the same time"));
     }

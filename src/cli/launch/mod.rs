@@ -132,6 +132,11 @@ fn check(matches: &ArgMatches, inner: &ArgMatches) -> Result<(), CliError> {
     if is_given(matches, "workers") && is_given(inner, "workers") {
         return Err(CliError::usage("--workers is given twice").hint("give it before --, or behind it"));
     }
+    let is_found = !is_given(matches, "hosts") && matches.get_one::<u64>("processes").is_some_and(|processes| *processes > 1);
+    if is_found && is_given(inner, "tls-ca") {
+        return Err(CliError::usage("--tls-ca needs --hosts: launch finds addresses by itself, which stand in no certificate")
+            .hint("give --hosts FILE with names of the certificate, a line for each process; or leave out --tls-ca: all are on this host"));
+    }
     // Not every command takes all of them.
     let values = |name: &str| inner.try_get_many::<String>(name).ok().flatten().into_iter().flatten();
     let then = values("then").filter_map(|then| shlex::split(then)).flatten();
