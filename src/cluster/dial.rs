@@ -43,14 +43,51 @@ enum Attempt {
     Joined(TcpStream),
     /// Another attempt would be the same.
     Over(MeshError),
-    Again(String),
+    Again(Why),
     /// The other end did not answer the proof.
     Unproved,
 }
 
+/// Why an attempt was in vain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Why {
+    telling: Telling,
+    text: String,
+}
+
+/// How much the reason of an attempt tells of what is wrong: where the other end gives up first, the last ones say only that it is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Telling {
+    /// Nobody is there.
+    Nobody,
+    /// Somebody is there, and says nothing.
+    Silence,
+    /// Something else is there, or who is there refuses this process.
+    Refusal,
+}
+
+impl Why {
+    fn new(telling: Telling, text: impl Into<String>) -> Why {
+        Why { telling, text: text.into() }
+    }
+
+    /// The reason that tells more, or else the later one.
+    fn or_later(self, later: Why) -> Why {
+        if later.telling >= self.telling { later } else { self }
+    }
+}
+
 impl From<io::Error> for Attempt {
     fn from(error: io::Error) -> Attempt {
-        Attempt::Again(error.to_string())
+        let telling = match error.kind() {
+            // Of TLS: what was said has another meaning, or is not believed.
+            io::ErrorKind::InvalidData => Telling::Refusal,
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock | io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
+                Telling::Silence
+            }
+            _ => Telling::Nobody,
+        };
+        Attempt::Again(Why::new(telling, error.to_string()))
     }
 }
 
@@ -58,6 +95,7 @@ impl Dial<'_> {
     /// Connects to a process that comes before this one.
     pub fn reach(&self, process: usize, address: &str, purpose: Purpose) -> Result<TcpStream, MeshError> {
         let mut unproved = 0;
+        let mut known = Why::new(Telling::Nobody, "");
         loop {
             let attempt = self.attempt(process, address, purpose).unwrap_or_else(|attempt| attempt);
             if let Some(failure) = self.roll.lock().failure() {
@@ -73,22 +111,31 @@ impl Dial<'_> {
                 Attempt::Unproved if unproved + 1 == UNPROVED_MAX => return Err(MeshError::Secret { process, address: address.into() }),
                 Attempt::Unproved => {
                     unproved += 1;
-                    ("it does not answer the proof of the secret".into(), UNPROVED_PAUSE)
+                    (Why::new(Telling::Silence, "it does not answer the proof of the secret"), UNPROVED_PAUSE)
                 }
             };
+            known = known.or_later(why);
             if Instant::now() > self.deadline {
-                return Err(MeshError::Unreachable { process, address: address.into(), seconds: self.timeout.as_secs(), why });
+                let (address, seconds) = (address.into(), self.timeout.as_secs());
+                return Err(MeshError::Unreachable { process, address, seconds, why: known.text });
             }
             std::thread::sleep(pause);
         }
     }
 
     fn attempt(&self, process: usize, address: &str, purpose: Purpose) -> Result<Attempt, Attempt> {
-        let mut stream = dial(address)?;
+        let stream = dial(address)?;
         stream.set_nodelay(true)?;
-        if let Some(tls) = self.tls {
-            stream = tls.connect(stream, address, DIAL_MAX)?;
-        }
+        let Some(tls) = self.tls else { return self.introduce(stream, process, address, purpose) };
+        let (stream, refusal) = tls.connect(stream, address, DIAL_MAX)?;
+        self.introduce(stream, process, address, purpose).map_err(|attempt| match (attempt, refusal.wait()) {
+            (Attempt::Again(_) | Attempt::Unproved, Some(text)) => Attempt::Again(Why::new(Telling::Refusal, text)),
+            (attempt, _) => attempt,
+        })
+    }
+
+    /// Says who this process is on a connection, and hears who the other is.
+    fn introduce(&self, mut stream: TcpStream, process: usize, address: &str, purpose: Purpose) -> Result<Attempt, Attempt> {
         stream.set_write_timeout(Some(DIAL_MAX))?;
         let (mut dialer, hello) = Dialer::new(self.secret.clone(), nonce()?);
         stream.write_all(&hello)?;
@@ -101,7 +148,7 @@ impl Dial<'_> {
             Ok(_) => return Err(nonsense()),
         };
         if theirs.place() != process {
-            return Err(Attempt::Again(format!("process {} answers there", theirs.process)));
+            return Err(Attempt::Again(Why::new(Telling::Refusal, format!("process {} answers there", theirs.process))));
         }
         let known = self.roll.lock().ours().clone();
         let generation = if process == 0 && known.generation == Generation::UNKNOWN { theirs.generation } else { known.generation };
@@ -118,7 +165,9 @@ impl Dial<'_> {
             Verdict::Taken => return Err(Attempt::Over(MeshError::Taken { process: own, by, address })),
             Verdict::OutOfRange => return Err(Attempt::Over(MeshError::OutOfRange { process: own, by, address })),
             Verdict::Late => return Err(Attempt::Over(MeshError::Late { process: own, by, address })),
-            Verdict::Disagrees | Verdict::Older | Verdict::Newer => return Err(Attempt::Again("it takes no part in this start".into())),
+            Verdict::Disagrees | Verdict::Older | Verdict::Newer => {
+                return Err(Attempt::Again(Why::new(Telling::Refusal, "it takes no part in this start")));
+            }
         }
         if process == 0 {
             self.roll.lock().learn(generation, theirs.shown);
@@ -134,14 +183,14 @@ impl Dial<'_> {
         while filled < length {
             let now = Instant::now();
             if now > self.deadline {
-                return Err(Attempt::Again("it does not answer".into()));
+                return Err(Attempt::Again(Why::new(Telling::Silence, "it does not answer")));
             }
             if let Some(failure) = self.roll.lock().failure() {
                 return Err(Attempt::Over(failure));
             }
             stream.set_read_timeout(Some(LOOK_PAUSE))?;
             match stream.read(bytes.get_mut(filled..).unwrap_or_default()) {
-                Ok(0) => return Err(Attempt::Again("it closed the connection".into())),
+                Ok(0) => return Err(Attempt::Again(Why::new(Telling::Silence, "it closed the connection"))),
                 Ok(read) => filled += read,
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted) => {}
                 Err(error) => return Err(error.into()),
@@ -154,15 +203,16 @@ impl Dial<'_> {
 
 /// What one that listens is, whose words are refused.
 fn refused(refused: Refused) -> Attempt {
-    Attempt::Again(match refused {
-        Refused::OtherProtocol => "another version of retally answers there".into(),
-        Refused::Unproved => "what answers there does not hold the secret".into(),
-        Refused::Stranger | Refused::Garbled => "something else answers there".into(),
-    })
+    let text = match refused {
+        Refused::OtherProtocol => "another version of retally answers there",
+        Refused::Unproved => "what answers there does not hold the secret",
+        Refused::Stranger | Refused::Garbled => "something else answers there",
+    };
+    Attempt::Again(Why::new(Telling::Refusal, text))
 }
 
 fn nonsense() -> Attempt {
-    Attempt::Again("something else answers there".into())
+    Attempt::Again(Why::new(Telling::Refusal, "something else answers there"))
 }
 
 /// What this process finds of itself and the other.
@@ -190,4 +240,22 @@ fn dial(address: &str) -> io::Result<TcpStream> {
         }
     }
     Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_that_tells_most_is_kept_and_of_those_the_latest() {
+        let why = |telling, text: &str| Why::new(telling, text);
+        let refused = why(Telling::Nobody, "Connection refused");
+        let certificate = why(Telling::Refusal, "invalid peer certificate");
+        let silent = why(Telling::Silence, "it does not answer");
+        let told = |all: &[&Why]| all.iter().copied().cloned().reduce(Why::or_later).unwrap().text;
+        assert_eq!(told(&[&refused, &certificate, &silent, &refused]), "invalid peer certificate");
+        assert_eq!(told(&[&refused, &silent, &refused]), "it does not answer");
+        assert_eq!(told(&[&certificate, &why(Telling::Refusal, "process 2 answers there"), &refused]), "process 2 answers there");
+        assert_eq!(told(&[&why(Telling::Nobody, "no such name"), &refused]), "Connection refused");
+    }
 }

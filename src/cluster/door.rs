@@ -14,8 +14,8 @@ use super::handshake::{Heard, Listener, Refused, Verdict};
 use super::nonce;
 use super::roll::Roll;
 use super::secret::Secret;
-use super::securing::Securing;
-use super::tls::{Tls, carry};
+use super::securing::{Securing, is_alert};
+use super::tls::{Refusal, Tls, carry};
 use super::watch::Alarm;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -167,14 +167,16 @@ impl Reception {
         // Read before the time is looked at, as what is said then.
         let is_late = since.elapsed() > HEARD_MAX;
         match securing.step() {
-            Ok(true) => talking(&self.secret, carry(*securing).ok()?, since, true),
+            Ok(true) => talking(&self.secret, carry(*securing, Refusal::default()).ok()?, since, true),
             Ok(false) if is_late => None,
             Ok(false) => {
                 self.guests.push(Guest::Securing(securing, since));
                 None
             }
             Err(error) => {
-                if error.kind() == io::ErrorKind::InvalidData {
+                if is_alert(&error) {
+                    self.roll.lock().note("someone who does not believe the certificate of this process");
+                } else if error.kind() == io::ErrorKind::InvalidData {
                     self.roll.lock().note("someone without a certificate that is believed");
                 }
                 None

@@ -47,6 +47,8 @@ impl Securing {
                 Ok(())
             }
             Err(error) => {
+                // Who connects may not believe the first that it hears.
+                self.is_understood |= self.session.protocol_version().is_some();
                 if self.is_understood {
                     // It may be gone.
                     self.send().ok();
@@ -77,6 +79,12 @@ impl Securing {
     pub fn into_parts(self) -> (Connection, TcpStream) {
         (self.session, self.stream)
     }
+}
+
+/// Whether the other end has refused the connection, and says so.
+pub fn is_alert(error: &io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    matches!(cause, Some(rustls::Error::AlertReceived(_)))
 }
 
 /// Whether there is only nothing to be done now.

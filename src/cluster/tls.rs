@@ -7,7 +7,7 @@
 //! # Limits
 //! Who connects may be any holder of a certificate of the authority: which process it is, it proves by the secret.
 
-use super::securing::{Securing, flush};
+use super::securing::{Securing, flush, is_alert};
 use crate::certificates;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -18,13 +18,16 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What is carried at a time.
 const BLOCK_BYTES: usize = 16 << 10;
 /// So many connections to the inner listener are tried: others may come to it by chance.
 const TRIES_MAX: usize = 64;
+
+/// How long one waits to hear why a connection has ended.
+const REFUSAL_WAIT: Duration = Duration::from_millis(100);
 
 /// What a process proves itself with, and whom it believes.
 #[derive(Clone)]
@@ -66,12 +69,15 @@ impl Tls {
         Ok(Tls { accepts: Arc::new(accepts), connects: Arc::new(connects) })
     }
 
-    /// Secures a connection that this process has made to an address, within some time. Returns what stands for it from then on.
-    pub fn connect(&self, stream: TcpStream, address: &str, wait: Duration) -> io::Result<TcpStream> {
+    /// Secures a connection that this process has made to an address, within some time. Returns what stands for it from then on, and what
+    /// tells whether the other end refuses it afterwards.
+    pub fn connect(&self, stream: TcpStream, address: &str, wait: Duration) -> io::Result<(TcpStream, Refusal)> {
         let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_start_matches('[').trim_end_matches(']');
         let name = ServerName::try_from(host.to_string()).map_err(io::Error::other)?;
         let session = ClientConnection::new(Arc::clone(&self.connects), name).map_err(io::Error::other)?;
-        secured(Securing::new(Connection::Client(session), stream), wait)
+        let refusal = Refusal::default();
+        let stream = secured(Securing::new(Connection::Client(session), stream), wait, &refusal)?;
+        Ok((stream, refusal))
     }
 
     /// Begins to secure a connection that was made to this process. What is agreed on is [`carry`]'s to be carried.
@@ -86,8 +92,29 @@ fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     if found.is_empty() { Err(format!("there are no certificates in {path:?}")) } else { Ok(found) }
 }
 
+/// Why the other end refuses a connection that this one takes for secured: it has looked at the certificate of this process by then.
+#[derive(Clone, Debug, Default)]
+pub struct Refusal(Arc<OnceLock<String>>);
+
+impl Refusal {
+    /// Waits for a moment until it is known, since it comes with the end of the connection.
+    pub fn wait(&self) -> Option<&str> {
+        let deadline = Instant::now() + REFUSAL_WAIT;
+        while self.0.get().is_none() && Instant::now() < deadline {
+            std::thread::sleep(REFUSAL_WAIT / 10);
+        }
+        self.0.get().map(String::as_str)
+    }
+
+    fn look(&self, error: &io::Error) {
+        if is_alert(error) {
+            self.0.set(format!("it refuses the certificate of this process: {error}")).ok();
+        }
+    }
+}
+
 /// Waits until both ends have agreed.
-fn secured(mut securing: Securing, wait: Duration) -> io::Result<TcpStream> {
+fn secured(mut securing: Securing, wait: Duration, refusal: &Refusal) -> io::Result<TcpStream> {
     let deadline = Instant::now() + wait;
     securing.stream().set_write_timeout(Some(wait))?;
     loop {
@@ -97,7 +124,7 @@ fn secured(mut securing: Securing, wait: Duration) -> io::Result<TcpStream> {
         }
         securing.stream().set_read_timeout(Some(left))?;
         if securing.step()? {
-            return carry(securing);
+            return carry(securing, refusal.clone());
         }
     }
 }
@@ -152,8 +179,8 @@ fn settled(session: &mut Connection, said: &mut Vec<u8>) -> io::Result<IoState> 
 }
 
 /// Carries bytes between a session that both ends have agreed on and an inner connection, in two threads. Returns the other end of that,
-/// which stands for the secured connection from then on.
-pub fn carry(securing: Securing) -> io::Result<TcpStream> {
+/// which stands for the secured connection from then on. Where the other end refuses it, `refusal` says why.
+pub fn carry(securing: Securing, refusal: Refusal) -> io::Result<TcpStream> {
     let (session, stream) = securing.into_parts();
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(None)?;
@@ -200,7 +227,8 @@ pub fn carry(securing: Securing) -> io::Result<TcpStream> {
                 };
             }
         };
-        if receive().is_err() {
+        if let Err(error) = receive() {
+            refusal.look(&error);
             // What is cut off is no end: nobody is left to talk to.
             inner.shutdown(Shutdown::Both).ok();
             coming.shutdown(Shutdown::Both).ok();

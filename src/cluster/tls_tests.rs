@@ -36,17 +36,23 @@ fn accepted(tls: &Tls, stream: TcpStream, wait: Duration) -> io::Result<TcpStrea
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    carry(securing)
+    carry(securing, Refusal::default())
 }
 
 /// Both ends of a connection, where they come to be.
 fn meet(connects: &Tls, accepts: &Tls) -> [io::Result<TcpStream>; 2] {
+    let (connected, accepted) = dial(connects, accepts);
+    [connected.map(|(stream, _)| stream), accepted]
+}
+
+/// The same with what tells whether it is refused afterwards.
+fn dial(connects: &Tls, accepts: &Tls) -> (io::Result<(TcpStream, Refusal)>, io::Result<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let accepts = accepts.clone();
     let accepted = std::thread::spawn(move || accepted(&accepts, listener.accept().unwrap().0, WAIT));
     let connected = connects.connect(TcpStream::connect(&address).unwrap(), &address, WAIT);
-    [connected, accepted.join().unwrap()]
+    (connected, accepted.join().unwrap())
 }
 
 #[test]
@@ -82,14 +88,16 @@ fn certificates_of_others_and_for_others_are_refused() {
     let good = tls(&ours, "127.0.0.1", &ours);
     // Of another authority: who accepts refuses it, and who connects does so before.
     let stranger = tls(&theirs, "127.0.0.1", &ours);
-    let [connected, accepted] = meet(&stranger, &good);
-    assert!(accepted.is_err());
+    let (connected, accepted) = dial(&stranger, &good);
+    assert!(!is_alert(&accepted.unwrap_err()));
     // It has not heard of that at once.
-    let mut end = connected.unwrap();
+    let (mut end, refusal) = connected.unwrap();
     end.set_read_timeout(Some(WAIT)).unwrap();
     assert_eq!(end.read(&mut [0]).unwrap_or(0), 0);
+    let said = refusal.wait().unwrap();
+    assert!(said.starts_with("it refuses the certificate of this process: "), "{said}");
     let [connected, accepted] = meet(&good, &stranger);
-    assert!(connected.unwrap_err().to_string().contains("invalid peer certificate") && accepted.is_err());
+    assert!(connected.unwrap_err().to_string().contains("invalid peer certificate") && is_alert(&accepted.unwrap_err()));
     // For another host.
     let [connected, accepted] = meet(&good, &tls(&ours, "b.example", &ours));
     assert!(connected.unwrap_err().to_string().contains("not valid for name") && accepted.is_err());

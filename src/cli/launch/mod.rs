@@ -134,8 +134,9 @@ fn check(matches: &ArgMatches, inner: &ArgMatches) -> Result<(), CliError> {
     }
     let is_found = !is_given(matches, "hosts") && matches.get_one::<u64>("processes").is_some_and(|processes| *processes > 1);
     if is_found && is_given(inner, "tls-ca") {
-        return Err(CliError::usage("--tls-ca needs --hosts: launch finds addresses by itself, which stand in no certificate")
-            .hint("give --hosts FILE with names of the certificate, a line for each process; or leave out --tls-ca: all are on this host"));
+        return Err(CliError::usage("--tls-ca needs --hosts: launch finds addresses by itself, which stand in no certificate").hint(
+            "give --hosts FILE with names of the certificate, a line for each process; or leave out --tls-ca: all are on this host",
+        ));
     }
     // Not every command takes all of them.
     let values = |name: &str| inner.try_get_many::<String>(name).ok().flatten().into_iter().flatten();
