@@ -1,6 +1,7 @@
 //! Why processes could not be connected.
 
 use std::io;
+use std::net::SocketAddr;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -37,7 +38,7 @@ pub enum MeshError {
         awaited: String,
         /// How long, in seconds.
         seconds: u64,
-        /// Who came instead, after a semicolon.
+        /// Who came instead, and why others may not have come, each after a semicolon.
         came: String,
     },
     /// Another process closes the connection when it has seen the proof of this one.
@@ -118,6 +119,14 @@ impl MeshError {
     /// As an error of the system.
     pub fn system(error: &io::Error) -> MeshError {
         MeshError::System(error.to_string())
+    }
+
+    /// Says why others may not have come: this process listens at a loopback address, where its own name leads.
+    #[must_use]
+    pub fn hidden(self, address: &str, listens_at: SocketAddr) -> MeshError {
+        let MeshError::Absent { awaited, seconds, came } = self else { return self };
+        let hidden = format!("; at {address:?} this process listens on {} only, which other hosts can't reach", listens_at.ip());
+        MeshError::Absent { awaited, seconds, came: came + &hidden }
     }
 
     /// Whether the processes must all be started again, and nothing else is wrong.

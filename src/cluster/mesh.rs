@@ -73,7 +73,7 @@ pub fn connect(cluster: &Cluster, meeting: &Meeting, lost: impl FnOnce(Lost) + S
     let timeout = membership.join_timeout;
     let deadline = Instant::now() + timeout;
     let address = cluster.addresses.get(cluster.process).cloned().unwrap_or_default();
-    let listener = listen(address, timeout, deadline, |address| Ok(address.to_socket_addrs()?.collect()))?;
+    let listener = listen(address.clone(), timeout, deadline, |address| Ok(address.to_socket_addrs()?.collect()))?;
     let chance = || nonce().map(u64::from_le_bytes).map_err(|error| MeshError::system(&error));
     let ours = Claims {
         version: claims::version(),
@@ -94,6 +94,7 @@ pub fn connect(cluster: &Cluster, meeting: &Meeting, lost: impl FnOnce(Lost) + S
         sees: true,
         terms: claims::fitting(&meeting.terms),
     };
+    let listens_at = listener.local_addr().map_err(|error| MeshError::system(&error))?;
     let roll = Arc::new(Roll::new(ours, meeting.relays));
     let watched = Watched { process: cluster.process, addresses: cluster.addresses.clone(), heartbeat: membership.heartbeat };
     let watch = Watch::start(watched, lost).map_err(|error| MeshError::system(&error))?;
@@ -108,7 +109,11 @@ pub fn connect(cluster: &Cluster, meeting: &Meeting, lost: impl FnOnce(Lost) + S
             relays.push(dial.reach(process, address, Purpose::Points)?);
         }
     }
-    streams.extend(roll.await_others(timeout, deadline, &cluster.addresses)?);
+    let others = roll.await_others(timeout, deadline, &cluster.addresses).map_err(|error| {
+        let is_hidden = is_hidden(listens_at, &cluster.addresses, |address| address.to_socket_addrs().map_or_else(|_| Vec::new(), Iterator::collect));
+        if is_hidden { error.hidden(&address, listens_at) } else { error }
+    })?;
+    streams.extend(others);
     relays.extend(roll.relays());
     for relay in &relays {
         link::settle(relay).map_err(|error| MeshError::system(&error))?;
@@ -122,6 +127,12 @@ pub fn connect(cluster: &Cluster, meeting: &Meeting, lost: impl FnOnce(Lost) + S
     }
     let shown = roll.lock().ours().shown;
     Ok(Mesh { links, relays, shown, ties: Ties { watch, _door: door } })
+}
+
+/// Whether a process listens where other hosts can't reach it, as where its host's name leads to 127.0.1.1 there, while others are elsewhere.
+fn is_hidden(listens_at: SocketAddr, addresses: &[String], resolve: impl Fn(&str) -> Vec<SocketAddr>) -> bool {
+    let is_here = |address: &String| resolve(address).iter().any(|found| found.ip().is_loopback());
+    listens_at.ip().is_loopback() && !addresses.iter().all(is_here)
 }
 
 /// Listens at the address of this process. Its name may not lead anywhere yet, or to where this host was before, as that of a pod that was

@@ -304,3 +304,22 @@ fn a_name_that_does_not_lead_here_yet_is_looked_up_again() {
     let (count, said) = looked_up("a.example:1", &[Some(&taken.local_addr().unwrap().to_string())]);
     assert!(count == 1 && said.is_err());
 }
+
+/// As Debian writes names of hosts into /etc/hosts.
+#[test]
+fn a_process_that_listens_where_others_can_not_reach_it_says_so() {
+    let resolve = |address: &str| match address {
+        "a.example:1" => vec!["127.0.1.1:1".parse().unwrap()],
+        "b.example:1" => vec!["192.0.2.1:1".parse().unwrap()],
+        "localhost:2" => vec!["[::1]:2".parse().unwrap(), "127.0.0.1:2".parse().unwrap()],
+        _ => Vec::new(),
+    };
+    let [here, open] = ["127.0.1.1:1", "192.0.2.9:1"].map(|address| address.parse::<SocketAddr>().unwrap());
+    let hidden = |listens_at, others: &[&str]| is_hidden(listens_at, &others.iter().map(|other| (*other).into()).collect::<Vec<_>>(), resolve);
+    assert!(hidden(here, &["a.example:1", "b.example:1"]) && hidden(here, &["a.example:1", "unknown:1"]));
+    assert!(!hidden(here, &["a.example:1", "localhost:2"]) && !hidden(open, &["a.example:1", "b.example:1"]));
+    let absent = MeshError::Absent { awaited: "process 1 (b.example:1)".into(), seconds: 4, came: String::new() };
+    let said = "waited 4 s in vain for process 1 (b.example:1) to connect; at \"a.example:1\" this process listens on 127.0.1.1 only, \
+                which other hosts can't reach";
+    assert_eq!(absent.hidden("a.example:1", here).to_string(), said);
+}
