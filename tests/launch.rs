@@ -238,6 +238,29 @@ fn a_service_that_can_not_start_is_not_started_again() {
     assert!(error.contains("ended with exit code 4: "), "{error}");
 }
 
+/// What ssh, a shell or the system says of it is a part of the last error, which collectors of logs get as an object.
+#[test]
+fn the_last_error_says_what_the_process_said_last() {
+    let place = Place::new();
+    place.write("hosts", "127.0.0.1:2101\n");
+    for (ssh, code, said) in [
+        ("sh -c \"echo one >&2; echo no way there >&2; exit 255\"", 255, "ended with exit code 255: no way there"),
+        ("sh -c \"echo error: none >&2; echo hint: look >&2; exit 1\"", 1, "ended with exit code 1: none"),
+        ("sh -c \"exit 1\"", 1, "ended with exit code 1"),
+    ] {
+        let ran = place.run(&format!("launch --hosts hosts '--ssh={ssh}' -- run online events=none.csv"));
+        let Failure { error, .. } = last(ran, code);
+        assert!(error.starts_with("process 0 (127.0.0.1:2101) ended") && error.ends_with(said), "{error}");
+    }
+    let ran = place.run("launch -n 2 -w 1 --log-format json -- run online events=none.csv");
+    let line: serde_json::Value = serde_json::from_str(ran.stderr.lines().last().unwrap()).unwrap();
+    let message = line["message"].as_str().unwrap();
+    assert!(line["level"] == "error" && line["process"].is_null() && message.contains("ended with exit code 1: "), "{line}");
+    let ran = place.run("launch -n 2 --log-format json -- status");
+    let line: serde_json::Value = serde_json::from_str(&ran.stderr).unwrap();
+    assert!(ran.code == Some(2) && line["hint"].is_string() && line["level"] == "error", "{line}");
+}
+
 /// Suspends all processes of one that launches: they can't end by themselves.
 fn suspended(place: &Place) -> Service {
     let service = Service::launched(place, "-n 2 -w 1 --stop-timeout 50s", "online --listen 127.0.0.1:0 --heartbeat 20s");

@@ -31,7 +31,7 @@ fn a_run_on_other_hosts_gives_the_bytes_of_one_process() {
     let began = Instant::now();
     std::fs::write(place.path("ssh/authorized"), "").unwrap();
     let Failure { error, .. } = last(place.run(&format!("launch --hosts hosts '--ssh={}' -w 1 -- {words}", server.client)), 255);
-    assert!(error.contains("ended with exit code 255"), "{error}");
+    assert!(error.contains("ended with exit code 255: ") && error.contains("Permission denied"), "{error}");
     assert!(began.elapsed() < Duration::from_secs(30));
 }
 

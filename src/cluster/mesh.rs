@@ -110,7 +110,8 @@ pub fn connect(cluster: &Cluster, meeting: &Meeting, lost: impl FnOnce(Lost) + S
         }
     }
     let others = roll.await_others(timeout, deadline, &cluster.addresses).map_err(|error| {
-        let is_hidden = is_hidden(listens_at, &cluster.addresses, |address| address.to_socket_addrs().map_or_else(|_| Vec::new(), Iterator::collect));
+        let is_hidden =
+            is_hidden(listens_at, &cluster.addresses, |address| address.to_socket_addrs().map_or_else(|_| Vec::new(), Iterator::collect));
         if is_hidden { error.hidden(&address, listens_at) } else { error }
     })?;
     streams.extend(others);

@@ -315,7 +315,8 @@ fn a_process_that_listens_where_others_can_not_reach_it_says_so() {
         _ => Vec::new(),
     };
     let [here, open] = ["127.0.1.1:1", "192.0.2.9:1"].map(|address| address.parse::<SocketAddr>().unwrap());
-    let hidden = |listens_at, others: &[&str]| is_hidden(listens_at, &others.iter().map(|other| (*other).into()).collect::<Vec<_>>(), resolve);
+    let hidden =
+        |listens_at, others: &[&str]| is_hidden(listens_at, &others.iter().map(|other| (*other).into()).collect::<Vec<_>>(), resolve);
     assert!(hidden(here, &["a.example:1", "b.example:1"]) && hidden(here, &["a.example:1", "unknown:1"]));
     assert!(!hidden(here, &["a.example:1", "localhost:2"]) && !hidden(open, &["a.example:1", "b.example:1"]));
     let absent = MeshError::Absent { awaited: "process 1 (b.example:1)".into(), seconds: 4, came: String::new() };

@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// How ssh is to behave: ask nobody, and notice when the other host is gone.
 const SSH_OPTIONS: [&str; 4] = ["BatchMode=yes", "ConnectTimeout=10", "ServerAliveInterval=5", "ServerAliveCountMax=3"];
+/// So much of a last line is a part of an error.
+const LINE_CHARS_MAX: usize = 400;
 /// A process of this exit code must be started again, since another one was lost.
 pub const START_AGAIN: i32 = 5;
 
@@ -101,8 +103,17 @@ impl fmt::Display for End {
 struct Said {
     /// It is connected with all others.
     met: AtomicBool,
+    /// What it said last.
+    last: Mutex<Last>,
+}
+
+/// The last words of a process.
+#[derive(Default)]
+struct Last {
     /// Its last error.
-    error: Mutex<Option<String>>,
+    error: Option<String>,
+    /// Its last line, which may be one of ssh, or of a shell.
+    line: Option<String>,
 }
 
 /// One of the processes.
@@ -150,9 +161,11 @@ impl Member {
         self.said.met.load(Ordering::Acquire)
     }
 
-    /// The last error that it told.
+    /// The last error that it told; where it ended with an exit code and without an error, its last line.
     pub fn error(&self) -> Option<String> {
-        self.said.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let last = self.said.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let says_more = self.end.is_some_and(|end| matches!(end, End::Code(_)));
+        last.error.clone().or_else(|| last.line.clone().filter(|_| says_more))
     }
 
     /// Looks whether it has ended. Returns how, the first time.
@@ -218,9 +231,13 @@ impl Said {
             self.met.store(true, Ordering::Release);
             return;
         }
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(error) = line.strip_prefix("error: ") {
-            *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.into());
+            last.error = Some(error.into());
+        } else if !line.trim().is_empty() {
+            last.line = Some(line.trim().chars().take(LINE_CHARS_MAX).collect());
         }
+        drop(last);
         output.print(process, Stream::Err, line);
     }
 }
