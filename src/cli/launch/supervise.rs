@@ -78,8 +78,8 @@ struct Failure {
     process: usize,
     address: String,
     end: End,
-    /// Whether all processes had met.
-    had_met: bool,
+    /// For how long all processes had been connected, where they had met.
+    met_for: Option<Duration>,
     /// What it said.
     error: Option<String>,
 }
@@ -121,12 +121,12 @@ pub fn run(mut supervised: Supervised, output: &Output, signals: &Signals) -> Re
             Outcome::Failed(failure) => failure,
         };
         drop(members);
-        have_met |= failure.had_met;
+        have_met |= failure.met_for.is_some();
         if !supervised.is_service || !is_passing(&failure, have_met) {
             return Err(failure.as_error());
         }
         let now = Instant::now();
-        let Some(pause) = supervised.restarts.next(now) else {
+        let Some(pause) = supervised.restarts.next(now, failure.met_for.unwrap_or_default()) else {
             let error = CliError::failed(format!("gave up after {} restarts: {}", supervised.restarts.count(), failure.said()));
             return Err(error.code(failure.end.code()).hint(
                 "look at what was said before; --max-restarts and --restart-window say how often it is tried; nothing that was acknowledged is lost",
@@ -178,16 +178,21 @@ fn start(supervised: &Supervised, output: &Output) -> Result<Vec<Member>, CliErr
 /// Waits until all processes have ended, and makes them end when one has failed or a signal has come.
 fn watch(members: &mut [Member], signals: &Signals, stop_timeout: Duration) -> Outcome {
     let mut failure: Option<Failure> = None;
+    // Since when all are connected.
+    let mut met = None::<Instant>;
     // Since when they are to end.
     let (mut asked, mut failed, mut done) = (None::<Instant>, None::<Instant>, None::<Instant>);
     loop {
         let now = Instant::now();
         let ended: Vec<(usize, End)> = members.iter_mut().filter_map(|member| Some((member.process, member.look()?))).collect();
         // Of several that have ended since, the one that did not end because of another.
-        let had_met = members.iter().any(Member::has_met);
+        if members.iter().any(Member::has_met) {
+            met.get_or_insert(now);
+        }
+        let met_for = met.map(|met| now.duration_since(met));
         let failures = ended.iter().filter(|(_, end)| !end.is_success()).filter_map(|(process, end)| {
             let member = members.get(*process)?;
-            Some(Failure { process: *process, address: member.address.clone(), end: *end, had_met, error: member.error() })
+            Some(Failure { process: *process, address: member.address.clone(), end: *end, met_for, error: member.error() })
         });
         if let Some(first) = failures.min_by_key(|failure| (failure.is_of_another(), failure.process))
             && asked.is_none()
@@ -236,7 +241,7 @@ mod tests {
 
     #[test]
     fn what_passes_is_tried_again() {
-        let failure = |end| Failure { process: 1, address: "a:1".into(), end, had_met: false, error: None };
+        let failure = |end| Failure { process: 1, address: "a:1".into(), end, met_for: None, error: None };
         for (end, before, after) in [
             (End::Signal(9), true, true),
             (End::Code(5), true, true),
