@@ -204,6 +204,10 @@ fn settings_that_differ_are_named_with_both_values() {
         ("--tables online_daily", "--tables online_issues", ["tables=online_daily", "tables=online_issues"]),
         ("--heartbeat 2s", "", ["heartbeat=2000 ms", "heartbeat=1000 ms"]),
         ("", "--not-before 2001-01-01", ["not-before=2000-01-01", "not-before=2001-01-01"]),
+        ("", "--max-rejected 1", ["no max-rejected", "max-rejected=1"]),
+        ("--header first", "", ["events.header=first", "no events.header"]),
+        ("--map events.device_id=imei", "--map events.device_id=serial", ["events.device_id=imei", "events.device_id=serial"]),
+        ("--then events=a.csv", "--then events=b.csv", ["batch-2=events=a.csv", "batch-2=events=b.csv"]),
     ] {
         for ran in both(&place, [first, second], [Some(SECRET), Some(SECRET)]) {
             ran.fails().names(&["was started with other arguments", values[0], values[1]]);

@@ -134,6 +134,18 @@ pub struct FileOptions {
     pub wide: Option<Wide>,
 }
 
+impl FileOptions {
+    /// What is said of files, for people: the option as a command line has it, and its value.
+    pub fn described(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let format = self.format.map(|format| ("input-format", format!("{format:?}").to_lowercase()));
+        let encoding = self.encoding.clone().map(|encoding| ("encoding", encoding));
+        let header = self.first_header.then(|| ("header", "first".into()));
+        let skipped = (self.skip_rows > 0).then(|| ("skip-rows", self.skip_rows.to_string()));
+        let layout = self.wide.map(|_| ("layout", "wide".into()));
+        [format, encoding, header, skipped, layout].into_iter().flatten()
+    }
+}
+
 /// Of a wide file, each cell is a record. The places of its fields:
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wide {

@@ -7,6 +7,7 @@
 use crate::field::Field;
 use crate::time_format::TimeFormat;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::sync::Arc;
 
 /// The mapping of an input's fields.
@@ -26,6 +27,24 @@ pub struct Rule {
     pub time: Option<TimeFormat>,
     /// What its truth values are called, where that is said.
     pub truth: Option<Truth>,
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.origin {
+            Origin::Own => f.write_str("its own name")?,
+            Origin::Column(column) => f.write_str(&column.name)?,
+            Origin::Constant(value) => write!(f, "always {value:?}")?,
+            Origin::Absent => f.write_str("absent")?,
+        }
+        if let Some(format) = &self.time {
+            write!(f, " as {format}")?;
+        }
+        if let Some(Truth { yes, no }) = &self.truth {
+            write!(f, " (true: {}; false: {})", yes.join(" "), no.join(" "))?;
+        }
+        Ok(())
+    }
 }
 
 /// Where a field's values are.
@@ -169,6 +188,12 @@ impl Mapping {
             Origin::Column(column) => (vec![column.path.clone()], false),
             Origin::Constant(_) | Origin::Absent => (Vec::new(), false),
         }
+    }
+
+    /// What is said of each field of which something is said, for people: its name, and where it is and how it is written.
+    pub fn described<'m>(&'m self, fields: &'m [Field]) -> impl Iterator<Item = (&'static str, String)> + 'm {
+        let said = self.rules.iter().zip(fields).filter(|(rule, _)| **rule != Rule::default());
+        said.map(|(rule, field)| (field.name, rule.to_string()))
     }
 
     /// A text that is the same for equal mappings, and differs for others.

@@ -87,6 +87,7 @@ pub fn job(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Job, CliErro
         rejected_by_batch: false,
         rejected_max,
         points,
+        given: delivered(matches),
     })
 }
 
@@ -166,6 +167,17 @@ pub fn state_of(matches: &ArgMatches) -> Result<Home, CliError> {
         (Some(state), _) | (None, Some(state)) => args::home(&state, text("scratch").or(file.scratch).as_ref()),
         (None, None) => Err(CliError::usage("a service needs a folder for what it is given").hint("say which: --state DIR")),
     }
+}
+
+/// What a command line delivers, word by word: process 0 alone looks at it, and the others are to mean the same.
+fn delivered(matches: &ArgMatches) -> Vec<String> {
+    // Not every command takes all of them.
+    let values = |name: &str| matches.try_get_many::<String>(name).ok().flatten().into_iter().flatten().cloned();
+    let first = values("inputs").collect::<Vec<_>>().join(" ");
+    let first = (!first.is_empty()).then(|| format!("inputs={first}"));
+    let then = values("then").zip(2..).map(|(then, number)| format!("batch-{number}={then}"));
+    let sync = values("sync").zip(1..).map(|(sync, number)| format!("sync-{number}={sync}"));
+    first.into_iter().chain(then).chain(sync).collect()
 }
 
 /// The inputs that a command line names, as far as they can be told.

@@ -33,6 +33,8 @@ pub struct Job {
     pub rejected_max: Option<u64>,
     /// Where points go.
     pub points: Destination,
+    /// What is delivered, as it was given: `NAME=VALUE`, which all processes must have the same.
+    pub given: Vec<String>,
 }
 
 impl Job {
@@ -48,6 +50,7 @@ impl Job {
             rejected_by_batch: false,
             rejected_max: None,
             points: Destination::Nowhere,
+            given: Vec::new(),
         }
     }
 
@@ -110,14 +113,16 @@ pub fn agreement(jobs: &[Job]) -> u64 {
             .inputs
             .iter()
             .map(|input| format!("{:?}", input.files))
-            .chain([job.accept_from.to_string(), job.points.agreement()]);
+            .chain([job.accept_from.to_string(), job.points.agreement(), format!("{:?}", job.rejected_max)])
+            .chain(job.given.iter().cloned());
         [job.fingerprint()].into_iter().chain(settings).chain(files).chain(job.tables.iter().cloned()).collect::<Vec<_>>()
     }))
 }
 
-/// The same for people: `NAME=VALUE`, a line each, without what is secret. Mappings and columns are not among them.
+/// The same for people: `NAME=VALUE`, a line each, without what is secret. Columns of tables are not among them. What may be long comes
+/// last, since there is a limit on all of it, and a long value is cut, with a number for the rest.
 pub fn terms(jobs: &[Job]) -> String {
-    let mut lines = Vec::new();
+    let (mut lines, mut long) = (Vec::new(), Vec::new());
     for job in jobs {
         let of_dataflow = |name: &str, value: String| match jobs {
             [_] => format!("{name}={value}"),
@@ -132,12 +137,80 @@ pub fn terms(jobs: &[Job]) -> String {
         {
             lines.push(of_dataflow(name, value));
         }
+        lines.extend(job.rejected_max.map(|max| of_dataflow("max-rejected", max.to_string())));
+        for input in &job.definition.inputs {
+            let said = input.files.described().chain(input.mapping.described(input.fields));
+            long.extend(said.map(|(name, value)| of_dataflow(&format!("{}.{name}", input.name), value)));
+        }
+        long.extend(job.given.iter().cloned());
     }
-    lines.iter().map(|line| crate::shown::text(line).replace(['\n', '\r'], " ") + "\n").collect()
+    let plain = |line: &String| crate::shown::text(line).replace(['\n', '\r'], " ");
+    lines.iter().chain(&long).map(|line| cut(plain(line)) + "\n").collect()
+}
+
+/// So many characters of a term are said, and a number for the rest.
+const TERM_CHARS_MAX: usize = 240;
+
+fn cut(term: String) -> String {
+    match term.char_indices().nth(TERM_CHARS_MAX) {
+        None => term,
+        Some((end, _)) => {
+            let (begin, rest) = term.split_at(end);
+            format!("{begin}… and {} bytes, {:08x}", rest.len(), fnv([rest.to_string()].into_iter()) >> 32)
+        }
+    }
 }
 
 /// FNV-1a (Fowler, Noll, Vo), of 64 bits. A zero byte, which no part holds, ends each part.
 fn fnv(parts: impl Iterator<Item = String>) -> u64 {
     let bytes = parts.flat_map(|part| part.into_bytes().into_iter().chain([0]));
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry;
+    use retally_core::definition::FileOptions;
+    use retally_core::mapping::{Column, Origin, Rule};
+
+    fn online() -> Job {
+        let dataflow = registry::dataflow("online").unwrap();
+        let definition = dataflow.definition();
+        let settings = Settings::defaults(&definition.settings);
+        Job::new(definition, dataflow.graph(&settings).unwrap(), settings, BTreeSet::new())
+    }
+
+    /// Two jobs that differ only so are told apart, by a line that one of them has.
+    #[test]
+    fn what_is_delivered_mapped_and_read_otherwise_is_a_term() {
+        let plain = online();
+        let differs = |change: &dyn Fn(&mut Job), line: &str| {
+            let mut job = online();
+            change(&mut job);
+            assert_ne!(agreement(std::slice::from_ref(&job)), agreement(std::slice::from_ref(&plain)), "{line}");
+            let terms = terms(std::slice::from_ref(&job));
+            assert!(terms.lines().any(|term| term == line) && !self::terms(std::slice::from_ref(&plain)).contains(line), "{line}: {terms}");
+        };
+        differs(&|job| job.rejected_max = Some(7), "max-rejected=7");
+        differs(&|job| job.given = vec!["inputs=events=a.csv".into()], "inputs=events=a.csv");
+        differs(
+            &|job| job.definition.inputs[0].files = FileOptions { first_header: true, ..FileOptions::default() },
+            "events.header=first",
+        );
+        let rule = Rule { origin: Origin::Column(Column::parse("imei")), ..Rule::default() };
+        let place = plain.definition.inputs[0].fields.iter().position(|field| field.name == "device_id").unwrap();
+        let map = |job: &mut Job| {
+            let input = &mut job.definition.inputs[0];
+            input.mapping = input.mapping.with(input.fields, place, rule.clone());
+        };
+        differs(&map, "events.device_id=imei");
+    }
+
+    #[test]
+    fn a_long_term_is_cut_and_still_differs() {
+        let [one, other] = ["a", "b"].map(|end| cut(format!("inputs={}{end}", "é".repeat(1000))));
+        assert!(one != other && one.len() < 600 && one.contains("… and "), "{one}");
+        assert_eq!(cut("a=b".into()), "a=b");
+    }
 }
