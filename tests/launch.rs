@@ -391,6 +391,33 @@ fn processes_that_are_started_by_hand_are_one_service() {
     assert!(began.elapsed() < Duration::from_secs(8), "and ends then: {:?}", began.elapsed());
 }
 
+/// Two hosts, of which each has a folder of its own under the path of the state.
+#[test]
+fn processes_that_see_another_state_do_not_meet() {
+    let place = Place::new();
+    place.write("events.csv", "2024-03-01T08:00:00Z,1,7,3,true\n");
+    for words in ["serve online --state state --listen 127.0.0.1:0", "run online events=../events.csv --state state"] {
+        crate::processes::hosts(&place);
+        let start = |process: usize, folder: &str| {
+            fs::create_dir_all(place.path(folder)).unwrap();
+            let words = format!("{words} -w 1 -n 2 -p {process} --hosts ../hosts");
+            let mut command = place.command(&words);
+            command.current_dir(place.path(folder));
+            Started::new(command, &words)
+        };
+        let (second, first) = (start(1, "there"), start(0, "here"));
+        for (ran, why) in [
+            (first.finish(), "\"state\" is another one, or can't be read"),
+            (second.finish(), "\"state\" is another folder here, or none: it has no file \"meeting\""),
+        ] {
+            let Failure { error, hint } = last(ran, 1);
+            assert!(error.starts_with("process 1 does not see the state of process 0: on \"127.") && error.ends_with(why), "{error}");
+            assert!(hint.is_some_and(|hint| hint.contains("under the same path")));
+        }
+        assert!(!place.has("there/state"));
+    }
+}
+
 /// Where every process writes points itself, a service of several has them all, in one file.
 #[test]
 fn points_of_several_processes_go_to_a_file() {

@@ -5,15 +5,19 @@ use super::launched;
 use crate::cluster::generation::Generation;
 use crate::cluster::launched::Launched;
 use crate::cluster::secret::{BadSecret, SECRET_BYTES_MAX, SECRET_BYTES_MIN, Secret};
+use crate::cluster::shared::Shared;
 use crate::cluster::tls::Tls;
 use crate::cluster::{self, Cluster, Membership};
 use crate::failure;
 use crate::shown;
+use crate::state::home::Home;
+use crate::state::meeting::Meeting;
 use clap::ArgMatches;
 use std::fs::File;
 use std::io::Read;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -77,6 +81,11 @@ fn of_launch(matches: &ArgMatches, launched: Launched, membership: Membership) -
     let Launched { process, addresses, .. } = launched;
     let addresses = if addresses.len() > 1 { addresses } else { Vec::new() };
     Ok(Cluster { workers, process, addresses, membership })
+}
+
+/// What all processes must see of a state.
+pub fn shared(home: Option<&Home>) -> Option<Arc<dyn Shared>> {
+    home.map(|home| Arc::new(Meeting::at(home)) as Arc<dyn Shared>)
 }
 
 /// So many workers, or as many as there are cores.

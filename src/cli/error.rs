@@ -3,6 +3,7 @@
 use super::terminal;
 use crate::charts::ChartError;
 use crate::cluster::mesh::MeshError;
+use crate::cluster::shared::Sight;
 use crate::cluster::watch::Lost;
 use crate::engine::{CommitError, EngineError};
 use crate::failure;
@@ -138,6 +139,10 @@ impl From<EngineError> for CliError {
             EngineError::Full { .. } => "try again in a moment",
             EngineError::Ended => "look at what was reported before",
             EngineError::Mesh(MeshError::Version { .. }) => "start all processes with the same version of the program",
+            EngineError::Mesh(MeshError::Unseen { sight: Sight::NotState, .. }) => {
+                "all processes must have the folder of the state (of a bucket, the scratch folder) under the same path: mount the same on all hosts"
+            }
+            EngineError::Mesh(MeshError::Unshown { .. }) => "see that this process may write there",
             EngineError::Mesh(MeshError::Unseen { .. }) => {
                 "give --points, or the folder of --out, in a folder that all processes share; or the URL of a server"
             }

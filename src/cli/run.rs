@@ -30,7 +30,9 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let Some(dataflow) = registry::dataflow(name) else { return Ok(()) };
     let text = |name: &str| matches.get_one::<String>(name);
     let job = job::job(dataflow, matches)?;
-    let cluster = cluster::cluster(matches)?;
+    let mut cluster = cluster::cluster(matches)?;
+    let home = args::home_of(matches)?;
+    cluster.membership.shared = cluster::shared(home.as_ref());
     cluster::check_processes(&cluster, matches)?;
     let batches = job::batches(&job.definition, matches)?;
     error::listen_to_signals()?;
@@ -40,7 +42,7 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
         driver.quiet = matches.get_flag("quiet");
         driver.progress = ProgressShown::new(driver.quiet);
         let mut opened = Vec::new();
-        if let Some(home) = args::home_of(matches)? {
+        if let Some(home) = home {
             let (stored, tables) = Stored::open(&home, dataflow.definition(), &job, matches)?;
             driver.stored = Some(stored);
             // What is there follows from the state, whatever is in this input.

@@ -75,7 +75,8 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     }
     let text = |name: &str| matches.get_one::<String>(name);
     let told: fn(&str) = if text("log-format").is_some_and(|format| format == "json") { told_json } else { told };
-    let cluster = cluster_of(matches)?;
+    let mut cluster = cluster_of(matches)?;
+    cluster.membership.shared = cluster::shared(Some(&state));
     if cluster.process > 0 {
         return Ok(member::run(&dataflows, &cluster, cluster::have_met, told)?);
     }

@@ -2,6 +2,7 @@
 
 use super::error::MeshError;
 use super::generation::Generation;
+use super::shared::Sight;
 
 const VERSION_BYTES: usize = 16;
 const NUMBERS: usize = 9;
@@ -49,8 +50,8 @@ pub struct Claims {
     pub shown: u64,
     /// What this connection is for.
     pub purpose: Purpose,
-    /// Whether it sees what process 0 shows.
-    pub sees: bool,
+    /// What it sees of what process 0 shows.
+    pub sight: Sight,
     /// What the fingerprint is of, for people: `NAME=VALUE`, a line each.
     pub terms: String,
 }
@@ -95,7 +96,7 @@ impl Claims {
         ];
         let mut bytes = self.version.to_vec();
         bytes.extend(numbers.into_iter().flat_map(u64::to_le_bytes));
-        bytes.extend([self.purpose as u8, u8::from(self.sees)]);
+        bytes.extend([self.purpose as u8, self.sight.to_byte()]);
         let terms = fitting(&self.terms);
         bytes.extend((terms.len() as u64).to_le_bytes());
         bytes.extend(terms.bytes());
@@ -113,7 +114,7 @@ impl Claims {
         };
         let (process, processes, workers, heartbeat, cluster) = (number()?, number()?, number()?, number()?, number()?);
         let (generation, incarnation, fingerprint, shown) = (Generation(number()?), number()?, number()?, number()?);
-        let ([purpose, sees], rest) = rest.split_first_chunk()?;
+        let ([purpose, sight], rest) = rest.split_first_chunk()?;
         let (length, rest) = rest.split_first_chunk()?;
         let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
         let terms = String::from_utf8(rest.get(..length)?.to_vec()).ok()?;
@@ -123,7 +124,7 @@ impl Claims {
             2 => Purpose::Points,
             _ => return None,
         };
-        let sees = *sees == 1;
+        let sight = Sight::from_byte(*sight)?;
         let whole = bytes.len() == CLAIMS_BYTES;
         let claims = Claims {
             version: *version,
@@ -137,7 +138,7 @@ impl Claims {
             fingerprint,
             shown,
             purpose,
-            sees,
+            sight,
             terms,
         };
         whole.then_some(claims)
@@ -212,7 +213,7 @@ pub mod tests {
             fingerprint: 7,
             shown: 0,
             purpose: Purpose::Heartbeat,
-            sees: true,
+            sight: Sight::All,
             terms: "timezone=UTC\ntables=a,b\n".into(),
         }
     }
@@ -221,7 +222,7 @@ pub mod tests {
     fn claims_come_back_and_what_is_cut_or_wrong_does_not() {
         let plain = claims();
         let points = Claims { purpose: Purpose::Points, ..claims() };
-        let long = Claims { terms: "x=1\n".repeat(2000), purpose: Purpose::Data, sees: false, ..claims() };
+        let long = Claims { terms: "x=1\n".repeat(2000), purpose: Purpose::Data, sight: Sight::NotState, ..claims() };
         for claims in [&plain, &long, &points] {
             let bytes = claims.to_bytes();
             assert_eq!(bytes.len(), CLAIMS_BYTES);
@@ -232,8 +233,8 @@ pub mod tests {
         }
         assert_eq!(fitting(&long.terms).len(), TERMS_BYTES_MAX);
         let at = VERSION_BYTES + NUMBERS * 8;
-        // The purpose, the length of terms, and a text that is none.
-        for (place, byte) in [(at, 3), (at + 4, 0xff), (at + 2 + LENGTH_BYTES, 0xff)] {
+        // The purpose, what it sees, the length of terms, and a text that is none.
+        for (place, byte) in [(at, 3), (at + 1, 3), (at + 4, 0xff), (at + 2 + LENGTH_BYTES, 0xff)] {
             let mut bytes = plain.to_bytes();
             bytes[place] = byte;
             assert_eq!(Claims::from_bytes(&bytes), None, "{place}");

@@ -7,6 +7,7 @@ use super::handshake::{Dialer, Heard, Refused, Verdict};
 use super::nonce;
 use super::roll::Roll;
 use super::secret::Secret;
+use super::shared::{Sight, Unseen};
 use super::tls::Tls;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -34,8 +35,10 @@ pub struct Dial<'d> {
     pub deadline: Instant,
     /// How long it tries.
     pub timeout: Duration,
-    /// Whether it sees what process 0 shows.
-    pub sees: &'d dyn Fn(u64) -> bool,
+    /// Looks for what process 0 shows.
+    pub sees: &'d dyn Fn(u64) -> Result<(), Unseen>,
+    /// The address of this process.
+    pub own: &'d str,
 }
 
 /// What becomes of an attempt.
@@ -152,12 +155,17 @@ impl Dial<'_> {
         }
         let known = self.roll.lock().ours().clone();
         let generation = if process == 0 && known.generation == Generation::UNKNOWN { theirs.generation } else { known.generation };
-        let sees = process > 0 || theirs.shown == 0 || (self.sees)(theirs.shown);
-        let ours = Claims { generation, sees, purpose, ..known };
+        let unseen = if process > 0 || theirs.shown == 0 { None } else { (self.sees)(theirs.shown).err() };
+        let sight = unseen.as_ref().map_or(Sight::All, |unseen| unseen.sight);
+        let ours = Claims { generation, sight, purpose, ..known };
         let claims = dialer.claim(&ours).ok_or_else(nonsense)?;
         stream.write_all(&claims)?;
         // Both ends learn of a difference: this one has answered before it judges.
         judge(&ours, &theirs)?;
+        if let Some(Unseen { sight, why }) = unseen {
+            let why = format!("on {:?}, {why}", self.own);
+            return Err(Attempt::Over(MeshError::Unseen { process: ours.place(), sight, why }));
+        }
         let Heard::Verdict(verdict) = self.hear(&mut stream, &mut dialer)? else { return Err(nonsense()) };
         let (own, by, address) = (ours.place(), process, address.to_string());
         match verdict {
@@ -218,9 +226,6 @@ fn nonsense() -> Attempt {
 /// What this process finds of itself and the other.
 fn judge(ours: &Claims, theirs: &Claims) -> Result<(), Attempt> {
     ours.agree(theirs).map_err(Attempt::Over)?;
-    if !ours.sees {
-        return Err(Attempt::Over(MeshError::Unseen { process: ours.place() }));
-    }
     if ours.generation < theirs.generation {
         let (theirs, ours, process) = (theirs.generation.to_string(), ours.generation.to_string(), theirs.place());
         return Err(Attempt::Over(MeshError::Older { process, theirs, ours }));

@@ -1,5 +1,6 @@
 //! Why processes could not be connected.
 
+use super::shared::Sight;
 use std::io;
 use std::net::SocketAddr;
 
@@ -67,11 +68,23 @@ pub enum MeshError {
         /// What this process has.
         ours: String,
     },
-    /// Another process does not see the file that process 0 shows.
-    #[error("process {process} does not see the file that process 0 collects points in")]
+    /// Another process does not see what process 0 shows.
+    #[error("process {process} does not see {}: {why}", .sight.missing())]
     Unseen {
         /// Its number.
         process: usize,
+        /// What it does not see.
+        sight: Sight,
+        /// What is there instead, and on which host.
+        why: String,
+    },
+    /// Process 0 can't show the others what they must see.
+    #[error("could not show other processes the state {name}: {why}")]
+    Unshown {
+        /// What they must see.
+        name: String,
+        /// Why not.
+        why: String,
     },
     /// The number of this process is that of another one.
     #[error("process {by} at {address:?} is connected with another process {process}")]

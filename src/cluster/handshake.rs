@@ -24,7 +24,7 @@ use super::secret::{PROOF_BYTES, Secret};
 /// What both ends of a connection say first, and all versions of this program.
 const NAME: [u8; 7] = *b"retally";
 /// The messages of this module and of the heartbeat. What changes them gets another number.
-const PROTOCOL: u8 = 4;
+const PROTOCOL: u8 = 5;
 /// The bytes of a nonce.
 pub const NONCE_BYTES: usize = 32;
 const GREETING_BYTES: usize = NAME.len() + 1 + NONCE_BYTES;

@@ -229,13 +229,13 @@ fn strangers_are_known_by_their_first_bytes() {
         (&b""[..], Ok(())),
         (b"r", Ok(())),
         (b"retally", Ok(())),
-        (b"retally\x04", Ok(())),
+        (b"retally\x05", Ok(())),
         (b"retally\x02", Err(Refused::OtherProtocol)),
-        (b"retally\x05more", Err(Refused::OtherProtocol)),
+        (b"retally\x06more", Err(Refused::OtherProtocol)),
         (b"G", Err(Refused::Stranger)),
         (b"GET / HTTP/1.1", Err(Refused::Stranger)),
         (b"\x16\x03\x01", Err(Refused::Stranger)),
-        (b"retalli\x04", Err(Refused::Stranger)),
+        (b"retalli\x05", Err(Refused::Stranger)),
     ] {
         assert_eq!((listener.look(begun), dialer.look(begun)), (looks, looks), "{begun:?}");
     }

@@ -18,6 +18,7 @@ pub use super::error::MeshError;
 use super::generation::Generation;
 use super::link::{self, Link};
 use super::roll::Roll;
+use super::shared::{Sight, Unseen};
 use super::watch::{Lost, Watch, Watched};
 use super::{Cluster, nonce};
 use std::io;
@@ -38,8 +39,8 @@ pub struct Meeting<'m> {
     pub shown: u64,
     /// Whether other processes send points to process 0.
     pub relays: bool,
-    /// Whether another process sees what process 0 shows.
-    pub sees: &'m dyn Fn(u64) -> bool,
+    /// Looks for what process 0 shows, on another process.
+    pub sees: &'m dyn Fn(u64) -> Result<(), Unseen>,
 }
 
 /// The connections of a process.
@@ -91,7 +92,7 @@ pub fn connect(cluster: &Cluster, meeting: &Meeting, lost: impl FnOnce(Lost) + S
         fingerprint: meeting.fingerprint,
         shown: meeting.shown,
         purpose: Purpose::Heartbeat,
-        sees: true,
+        sight: Sight::All,
         terms: claims::fitting(&meeting.terms),
     };
     let listens_at = listener.local_addr().map_err(|error| MeshError::system(&error))?;
@@ -100,7 +101,15 @@ pub fn connect(cluster: &Cluster, meeting: &Meeting, lost: impl FnOnce(Lost) + S
     let watch = Watch::start(watched, lost).map_err(|error| MeshError::system(&error))?;
     let alarm = watch.alarm();
     let door = Door::open(listener, Arc::clone(&roll), membership, alarm.clone()).map_err(|error| MeshError::system(&error))?;
-    let dial = Dial { roll: &roll, secret: &membership.secret, tls: membership.tls.as_ref(), deadline, timeout, sees: meeting.sees };
+    let dial = Dial {
+        roll: &roll,
+        secret: &membership.secret,
+        tls: membership.tls.as_ref(),
+        deadline,
+        timeout,
+        sees: meeting.sees,
+        own: &address,
+    };
     let (mut streams, mut relays) = (Vec::new(), Vec::new());
     for (process, address) in cluster.addresses.iter().enumerate().take(cluster.process) {
         alarm.add(process, dial.reach(process, address, Purpose::Heartbeat)?);
@@ -109,12 +118,8 @@ pub fn connect(cluster: &Cluster, meeting: &Meeting, lost: impl FnOnce(Lost) + S
             relays.push(dial.reach(process, address, Purpose::Points)?);
         }
     }
-    let others = roll.await_others(timeout, deadline, &cluster.addresses).map_err(|error| {
-        let is_hidden =
-            is_hidden(listens_at, &cluster.addresses, |address| address.to_socket_addrs().map_or_else(|_| Vec::new(), Iterator::collect));
-        if is_hidden { error.hidden(&address, listens_at) } else { error }
-    })?;
-    streams.extend(others);
+    let others = roll.await_others(timeout, deadline, &cluster.addresses);
+    streams.extend(others.map_err(|error| explained(error, cluster, listens_at))?);
     relays.extend(roll.relays());
     for relay in &relays {
         link::settle(relay).map_err(|error| MeshError::system(&error))?;
@@ -130,7 +135,24 @@ pub fn connect(cluster: &Cluster, meeting: &Meeting, lost: impl FnOnce(Lost) + S
     Ok(Mesh { links, relays, shown, ties: Ties { watch, _door: door } })
 }
 
-/// Whether a process listens where other hosts can't reach it, as where its host's name leads to 127.0.1.1 there, while others are elsewhere.
+/// With what this process knows of why the others could not be awaited.
+fn explained(error: MeshError, cluster: &Cluster, listens_at: SocketAddr) -> MeshError {
+    let resolve = |address: &str| address.to_socket_addrs().map_or_else(|_| Vec::new(), Iterator::collect);
+    let address = |process: usize| cluster.addresses.get(process).map_or("", String::as_str);
+    match error {
+        MeshError::Absent { .. } if is_hidden(listens_at, &cluster.addresses, resolve) => {
+            error.hidden(address(cluster.process), listens_at)
+        }
+        MeshError::Unseen { process, sight, .. } => {
+            let name = cluster.membership.shared.as_ref().filter(|_| sight == Sight::NotState).map_or("it".into(), |shared| shared.name());
+            let why = format!("on {:?}, {name} is another one, or can't be read", address(process));
+            MeshError::Unseen { process, sight, why }
+        }
+        error => error,
+    }
+}
+
+/// Whether a process listens where other hosts can't reach it, since its host's name leads to 127.0.1.1 there, while others are elsewhere.
 fn is_hidden(listens_at: SocketAddr, addresses: &[String], resolve: impl Fn(&str) -> Vec<SocketAddr>) -> bool {
     let is_here = |address: &String| resolve(address).iter().any(|found| found.ip().is_loopback());
     listens_at.ip().is_loopback() && !addresses.iter().all(is_here)

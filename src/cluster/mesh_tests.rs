@@ -37,8 +37,13 @@ impl Process {
         let cluster = Cluster { workers: 2, process, addresses, membership };
         let (sender, receiver) = channel();
         let meet = move || {
-            let meeting =
-                Meeting { fingerprint, terms: format!("number={fingerprint}\n"), shown, relays: false, sees: &|shown| shown < 100 };
+            let meeting = Meeting {
+                fingerprint,
+                terms: format!("number={fingerprint}\n"),
+                shown,
+                relays: false,
+                sees: &|shown| if shown < 100 { Ok(()) } else { Err(Unseen { sight: Sight::NotState, why: "it is not there".into() }) },
+            };
             connect(&cluster, &meeting, move |lost| drop(sender.send(lost)))
         };
         Started(std::thread::spawn(meet), receiver)
@@ -137,9 +142,10 @@ fn who_does_not_see_what_is_shown_is_refused_by_both() {
         [Process { shown, ..process(&addresses, 0) }.start(), process(&addresses, 1).start()]
     };
     assert_eq!(start(99).map(|process| process.joins().shown), [99, 99]);
-    for process in start(100) {
-        assert!(matches!(process.fails(), MeshError::Unseen { process: 1 }));
-    }
+    let [first, second] = start(100).map(|process| process.fails().to_string());
+    let heading = "process 1 does not see the state of process 0: on \"127.0.0.1:";
+    assert!(first.starts_with(heading) && first.ends_with("is another one, or can't be read"), "{first}");
+    assert!(second.starts_with(heading) && second.ends_with("it is not there"), "{second}");
 }
 
 /// Requests, bytes by chance, silence, and one byte after the other: all are dropped within 5 s, and told nothing.

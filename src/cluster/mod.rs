@@ -17,12 +17,14 @@ pub mod restarts;
 pub mod roll;
 pub mod secret;
 pub mod securing;
+pub mod shared;
 pub mod tls;
 pub mod traffic;
 pub mod watch;
 
 use generation::Generation;
 use secret::Secret;
+use shared::Shared;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,6 +63,8 @@ pub struct Membership {
     pub heartbeat: Duration,
     /// The start that all processes belong to, where whoever started them has said it; otherwise process 0 mints one.
     pub generation: Option<Generation>,
+    /// What all processes must see, as the folder of a state.
+    pub shared: Option<Arc<dyn Shared>>,
     /// What is sent to the other processes for workers.
     pub traffic: Arc<Totals>,
     /// Called once, when all processes are connected.
@@ -78,6 +82,7 @@ impl Default for Membership {
             join_timeout: JOIN_TIMEOUT,
             heartbeat: HEARTBEAT,
             generation: None,
+            shared: None,
             traffic: Arc::default(),
             met: || {},
             lost: |_| {},

@@ -4,6 +4,7 @@ use super::claims::{Claims, Purpose};
 use super::error::MeshError;
 use super::generation::Generation;
 use super::handshake::Verdict;
+use super::shared::Sight;
 use std::net::TcpStream;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -155,8 +156,9 @@ impl State {
             self.fail(MeshError::Older { process: theirs.place(), theirs: theirs.generation.to_string(), ours });
             return Verdict::Newer;
         }
-        if !theirs.sees {
-            return self.fail(MeshError::Unseen { process: theirs.place() });
+        if theirs.sight != Sight::All {
+            // What is there instead, the other one says.
+            return self.fail(MeshError::Unseen { process: theirs.place(), sight: theirs.sight, why: String::new() });
         }
         let awaited = theirs.process > self.ours.process;
         let Some(place) = self.members.get_mut(theirs.place()).filter(|_| awaited) else { return Verdict::OutOfRange };
@@ -314,7 +316,8 @@ mod tests {
     fn who_disagrees_ends_the_wait_but_not_the_work() {
         let table = [
             (Claims { fingerprint: 8, ..beats(1) }, Verdict::Disagrees, "other arguments"),
-            (Claims { sees: false, ..beats(1) }, Verdict::Disagrees, "process 1 does not see"),
+            (Claims { sight: Sight::NotState, ..beats(1) }, Verdict::Disagrees, "process 1 does not see the state of process 0"),
+            (Claims { sight: Sight::NotPoints, ..beats(1) }, Verdict::Disagrees, "process 1 does not see the file"),
             (Claims { generation: Generation(78), ..beats(1) }, Verdict::Newer, "of 000000000000004d, which is over"),
         ];
         for (claims, verdict, said) in table {

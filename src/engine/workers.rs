@@ -8,7 +8,8 @@ use super::hosted::{Commit, Hosted, Offer};
 use super::job::{Job, agreement, terms};
 use super::summary::Progress;
 use crate::cluster::Cluster;
-use crate::cluster::mesh::{self, Meeting};
+use crate::cluster::mesh::{self, Meeting, MeshError};
+use crate::cluster::shared::{Sight, Unseen};
 use crate::ingest::read::FileOpener;
 use crate::points::relay::wire::Known;
 use crate::points::relay::{self, Relay};
@@ -22,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use timely::communication::allocator::ProcessBuilder;
 use timely::communication::allocator::zero_copy::initialize::initialize_networking_from_sockets;
 use timely::communication::{AllocatorBuilder, Hooks};
@@ -40,6 +41,9 @@ use timely::{CommunicationConfig, WorkerConfig};
 const IDLE_SPIN: Duration = Duration::from_micros(50);
 /// How long a worker that drives parks at most while something is under way, so that progress is reported.
 pub const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+/// How long what process 0 shows is looked for: a file system of several hosts may need a moment.
+const LOOK_MAX: Duration = Duration::from_secs(1);
 
 /// How the workers of one process pass data to one another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,8 +74,9 @@ pub fn on_workers<T: Send + 'static>(
         if cluster.process == 0 {
             mark = staged::mark();
             staging.iter().try_for_each(|staging| staging.show(mark))?;
+            show(cluster, mark)?;
         }
-        let sees = |mark| staging.iter().all(|staging| staging.sees(mark));
+        let sees = |mark| look(cluster, &staging, mark);
         let meeting = Meeting { fingerprint: agreement(jobs), terms: terms(jobs), shown: mark, relays: stores(jobs), sees: &sees };
         let mesh = mesh::connect(cluster, &meeting, cluster.membership.lost)?;
         mark = mesh.shown;
@@ -150,6 +155,28 @@ pub fn on_workers<T: Send + 'static>(
     match failure.get() {
         Some(why) => Err(EngineError::Elsewhere(why.clone())),
         None => Ok(driven),
+    }
+}
+
+/// Shows other processes what they must see of this one.
+fn show(cluster: &Cluster, mark: u64) -> Result<(), MeshError> {
+    let Some(shared) = &cluster.membership.shared else { return Ok(()) };
+    shared.show(mark).map_err(|error| MeshError::Unshown { name: shared.name(), why: error.to_string() })
+}
+
+/// Looks for what process 0 shows.
+fn look(cluster: &Cluster, staging: &[Staging], mark: u64) -> Result<(), Unseen> {
+    if !staging.iter().all(|staging| staging.sees(mark)) {
+        return Err(Unseen { sight: Sight::NotPoints, why: "it is another one, or is not there".into() });
+    }
+    let Some(shared) = &cluster.membership.shared else { return Ok(()) };
+    let deadline = Instant::now() + LOOK_MAX;
+    loop {
+        match shared.sees(mark) {
+            Err(why) if Instant::now() >= deadline => return Err(Unseen { sight: Sight::NotState, why }),
+            Err(_) => std::thread::sleep(LOOK_MAX / 5),
+            Ok(()) => return Ok(()),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where a state is: in a folder, or below a prefix of a bucket with a scratch folder on this machine.
 
 use super::bucket::Bucket;
+use super::meeting::MEETING;
 use super::shelf::{Folder, Shelf, text};
 use super::{FORMAT, StateError};
 use crate::ingest::remote::Prefix;
@@ -75,7 +76,7 @@ impl Home {
 
 /// Whether a folder holds more than what a process leaves that was killed while it began to use it.
 pub(super) fn has_others(dir: &Path) -> Result<bool, StateError> {
-    let is_ours = |name: &std::ffi::OsStr| name == "lock" || is_temporary(name);
+    let is_ours = |name: &std::ffi::OsStr| name == "lock" || name == MEETING || is_temporary(name);
     let entries = std::fs::read_dir(dir).map_err(StateError::io("list", dir))?;
     Ok(entries.filter_map(io::Result::ok).any(|entry| !is_ours(&entry.file_name())))
 }

@@ -4,6 +4,7 @@
 //!
 //! - `format` says how it is written; another version is refused
 //! - `lock` is held by the one process that has it open, and `id` is a name that brokers know it by
+//! - `meeting` ([`meeting`]) is what several processes know the folder by
 //! - `journal/` ([`journal`]) has a frame ([`frame`]) for each batch, in order; `snapshot/` ([`snapshot`]) what those before come to
 //! - `blobs/` ([`blobs`]) has the files that were delivered
 //! - `tables.sqlite` has the tables, and `points/` the points; both can be made anew from the rest, and are in a folder of this machine
@@ -27,6 +28,7 @@ pub mod frame;
 pub mod home;
 mod journal;
 mod lines;
+pub mod meeting;
 mod objects;
 mod scratch;
 mod shelf;
