@@ -1,7 +1,7 @@
 //! Where a state is: in a folder, or below a prefix of a bucket with a scratch folder on this machine.
 
+use super::MEETING;
 use super::bucket::Bucket;
-use super::meeting::MEETING;
 use super::shelf::{Folder, Shelf, text};
 use super::{FORMAT, StateError};
 use crate::ingest::remote::Prefix;

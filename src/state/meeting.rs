@@ -6,14 +6,13 @@
 //! # Limits
 //! The file stays: it says nothing once the processes have met. It proves that the folder is the same, and not that each file can be read.
 
+use super::MEETING;
 use super::home::Home;
 use crate::cluster::shared::Shared;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
-/// The file.
-pub(super) const MEETING: &str = "meeting";
 /// What stands before the number.
 const MARK: &str = "retally meeting ";
 

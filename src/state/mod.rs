@@ -61,6 +61,8 @@ use tail::JOURNAL;
 const FORMAT: &str = "retally 1\n";
 /// The file that says which state it is.
 const ID: &str = "id";
+/// The file by which several processes see that they have the same folder.
+const MEETING: &str = "meeting";
 
 /// What a part takes in a journal, besides what was delivered: about so many bytes.
 const FRAME_BYTES: u64 = 200;
