@@ -1,7 +1,7 @@
 //! A file of line protocol: the destination `file:PATH`.
 //!
-//! Processes of a run append whole buffers of whole lines to the same file; process 0 empties it first. (It is one on its way: see
-//! [`super::staged`].)
+//! Processes of a run append whole buffers of whole lines to the same file; process 0 empties it first. (It is one on its way, and is on the
+//! disk when it is whole: see [`super::staged`].)
 
 use super::queue::{self, Drain, Queued};
 use super::{Dropped, PointsError};
@@ -14,7 +14,7 @@ use std::path::Path;
 pub fn open(path: &Path, process: usize) -> Result<Queued, PointsError> {
     let name = path.display().to_string();
     let opened = create(path, process).map_err(|source| PointsError::Open { name: name.clone(), source })?;
-    Ok(queue::start(vec![Lines { file: opened, name }]))
+    Ok(queue::start(vec![Lines { file: opened, name, is_part: process > 0 }]))
 }
 
 fn create(path: &Path, process: usize) -> io::Result<File> {
@@ -32,6 +32,8 @@ fn create(path: &Path, process: usize) -> io::Result<File> {
 struct Lines {
     file: File,
     name: String,
+    /// Another process reads it, maybe on another host.
+    is_part: bool,
 }
 
 impl Lines {
@@ -46,10 +48,10 @@ impl Drain for Lines {
     }
 
     fn finish(&mut self) -> Result<Dropped, String> {
-        match self.file.sync_all() {
-            Err(error) if self.file.metadata().is_ok_and(|metadata| metadata.is_file()) => Err(self.failed(&error)),
-            _ => Ok(Dropped::default()),
+        if self.is_part {
+            self.file.sync_all().map_err(|error| self.failed(&error))?;
         }
+        Ok(Dropped::default())
     }
 }
 
@@ -63,7 +65,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new/points.lp");
         let write = |process: usize, text: &str| {
-            let mut lines = Lines { file: create(&path, process).unwrap(), name: String::new() };
+            let mut lines = Lines { file: create(&path, process).unwrap(), name: String::new(), is_part: process > 0 };
             lines.write(text.as_bytes()).unwrap();
             lines.finish().unwrap();
         };

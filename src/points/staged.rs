@@ -218,8 +218,7 @@ impl StagedPoints {
     pub fn collect(&mut self) -> Result<(), PointsError> {
         for part in &self.parts {
             let copied = File::open(part).and_then(|mut part| io::copy(&mut part, &mut &self.locked));
-            let collected = copied.and_then(|_| self.locked.sync_all());
-            collected.map_err(|source| PointsError::Collect { name: part.display().to_string(), source })?;
+            copied.map_err(|source| PointsError::Collect { name: part.display().to_string(), source })?;
             // It is of no use any more; its process removes it, too.
             std::fs::remove_file(part).ok();
         }
@@ -235,7 +234,7 @@ impl StagedPoints {
                 temporary = Some(held);
                 Ok(file)
             })?;
-            file.map_or(Ok(()), |file| file.sync_all())?;
+            file.as_ref().unwrap_or(&self.locked).sync_all()?;
             Ok(temporary.map(|held| (path, held)))
         };
         self.ordered = put_in_order().map_err(|source| PointsError::Publish { name: self.path.display().to_string(), source })?;
