@@ -52,8 +52,9 @@ const BENCHES: [(&str, &str); 21] = [
 /// Fields that are told above a table, or nowhere.
 const NOT_COLUMNS: [&str; 3] = ["bench", "machine", "date"];
 /// Fields that say what was measured. Lines that agree in them are of one workload.
-const PARAMETERS: [&str; 36] = [
+const PARAMETERS: [&str; 37] = [
     "what",
+    "view",
     "broker",
     "batch_time",
     "clients",
