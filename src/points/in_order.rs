@@ -41,27 +41,67 @@ pub fn write(from: &File, to: impl FnOnce() -> io::Result<File>) -> io::Result<O
 fn out_of_order(mut file: &File) -> io::Result<Option<Vec<Run>>> {
     file.seek(SeekFrom::Start(0))?;
     let mut reader = BufReader::with_capacity(BLOCK_BYTES, file);
-    let mut series: BTreeMap<Vec<u8>, Vec<Run>> = BTreeMap::new();
-    let (mut head, mut line) = (Vec::new(), Vec::new());
-    let mut run = Run { from: 0, bytes: 0 };
-    let mut is_in_order = true;
+    let (mut runs, mut cut) = (Runs::default(), Vec::new());
     loop {
-        line.clear();
-        let bytes = reader.read_until(b'\n', &mut line)? as u64;
-        if bytes > 0 && run.bytes > 0 && line.starts_with(&head) {
-            run.bytes += bytes;
-            continue;
+        let block = reader.fill_buf()?;
+        let (length, mut rest) = (block.len(), block);
+        while let Some(newline) = memchr::memchr(b'\n', rest) {
+            let (line, behind) = rest.split_at(newline + 1);
+            rest = behind;
+            if cut.is_empty() {
+                runs.add(line);
+            } else {
+                cut.extend_from_slice(line);
+                runs.add(&std::mem::take(&mut cut));
+            }
         }
-        if run.bytes > 0 {
-            // Series that come again, or come behind a later one.
-            is_in_order &= series.last_key_value().is_none_or(|(last, _)| *last < head);
-            series.entry(std::mem::take(&mut head)).or_default().push(run);
+        cut.extend_from_slice(rest);
+        if length == 0 {
+            return Ok(runs.end(&cut));
         }
-        if bytes == 0 {
-            return Ok((!is_in_order).then(|| series.into_values().flatten().collect()));
+        reader.consume(length);
+    }
+}
+
+/// The runs that were found so far.
+#[derive(Default)]
+struct Runs {
+    series: BTreeMap<Vec<u8>, Vec<Run>>,
+    /// The last one, and the series that it is of.
+    last: Option<Run>,
+    head: Vec<u8>,
+    /// Series came again, or behind a later one.
+    out_of_order: bool,
+}
+
+impl Runs {
+    fn add(&mut self, line: &[u8]) {
+        let bytes = line.len() as u64;
+        match &mut self.last {
+            Some(run) if line.starts_with(&self.head) => run.bytes += bytes,
+            _ => {
+                let from = self.finish();
+                self.last = Some(Run { from, bytes });
+                self.head.extend_from_slice(line.get(..head_bytes(line)).unwrap_or(line));
+            }
         }
-        run = Run { from: run.from + run.bytes, bytes };
-        head.extend_from_slice(line.get(..head_bytes(&line)).unwrap_or(&line));
+    }
+
+    /// Finishes the last run. Returns where it ends.
+    fn finish(&mut self) -> u64 {
+        let Some(run) = self.last.take() else { return 0 };
+        self.out_of_order |= self.series.last_key_value().is_some_and(|(last, _)| *last >= self.head);
+        self.series.entry(std::mem::take(&mut self.head)).or_default().push(run);
+        run.from + run.bytes
+    }
+
+    /// Takes what stands behind the last newline, and returns the runs in their order, unless they lie in it.
+    fn end(mut self, rest: &[u8]) -> Option<Vec<Run>> {
+        if !rest.is_empty() {
+            self.add(rest);
+        }
+        self.finish();
+        self.out_of_order.then(|| self.series.into_values().flatten().collect())
     }
 }
 
@@ -107,7 +147,7 @@ mod tests {
     #[test]
     fn any_order_of_series_gives_the_same() {
         let lines: Vec<Vec<String>> =
-            (0..40).map(|series| (0..series + 1).map(|time| format!("m,a={series} x=1 {time}\n")).collect()).collect();
+            (0..40).map(|series| (0..(series + 1) * 60).map(|time| format!("m,a={series} x=1 {time}\n")).collect()).collect();
         let mut written: Vec<String> = Vec::new();
         for step in [1, 7, 13] {
             let mut rest: Vec<_> = lines.iter().map(|lines| lines.iter()).collect();
