@@ -152,10 +152,10 @@ impl Columns {
         let named = |delimiter: u8| TICK_FIELDS.iter().filter(|name| places_of(name, first, delimiter).next().is_some()).count();
         let best = DELIMITERS.into_iter().rev().max_by_key(|delimiter| (named(*delimiter), count(*delimiter)));
         let delimiter = best.unwrap_or(b',');
-        let columns = first.split(|byte| *byte == delimiter);
+        let mut columns = first.split(|byte| *byte == delimiter);
         let count_of_header = columns.clone().count();
         if named(delimiter) == 0 {
-            return match count_of_header >= TICK_FIELDS.len() && columns.clone().all(is_name) {
+            return match count_of_header >= TICK_FIELDS.len() && columns.all(is_name) {
                 true => (Columns { delimiter, places: [None; 3], count: count_of_header }, true),
                 false => (Columns { delimiter, ..Columns::default() }, false),
             };
@@ -283,16 +283,16 @@ fn in_share(value: f64) -> Option<f64> {
 impl Setting {
     /// The record of a line, or why it is none.
     pub fn read(line: &[u8], rules: &Rules, accepted: &Accepted) -> Result<Setting, Reason> {
-        let texts = Texts::read(line)?;
-        let time_ns = texts.time.and_then(|time| i64::try_from(scaled(time.as_bytes(), 9)?).ok());
+        let [time, tick, battery, interval] = texts(line)?;
+        let time_ns = time.and_then(|time| i64::try_from(scaled(time.as_bytes(), 9)?).ok());
         let time_ns = time_ns.filter(|time_ns| (Moment::FIRST.0..=accepted.until_ns).contains(time_ns)).ok_or(Reason::Time)?;
         if !accepted.has(time_ns) {
             return Err(Reason::TimeTooEarly);
         }
-        let tick = texts.tick.and_then(|tick| whole(tick.as_bytes())).ok_or(Reason::Tick)?;
+        let tick = tick.and_then(|tick| whole(tick.as_bytes())).ok_or(Reason::Tick)?;
         // What is given must be good, and something must be given.
-        let battery = texts.battery.map(|text| json_number(text).and_then(share).ok_or(Reason::Battery)).transpose()?;
-        let interval = texts.interval.map(|text| Interval::read(text, rules).ok_or(Reason::TickInterval)).transpose()?;
+        let battery = battery.map(|text| json_number(text).and_then(share).ok_or(Reason::Battery)).transpose()?;
+        let interval = interval.map(|text| Interval::read(text, rules).ok_or(Reason::TickInterval)).transpose()?;
         if battery.is_none() && interval.is_none() {
             return Err(Reason::NoValues);
         }
@@ -317,33 +317,21 @@ fn json_number(text: &str) -> Option<&str> {
 /// The keys of the values that matter, by value; of several, the first counts.
 const KEYS: [&[&str]; 4] = [&["time", "timestamp", "unix_time"], &["tick"], &["battery", "battery_level"], &["tick_interval", "interval"]];
 
-/// The values that matter, as text.
-#[derive(Default)]
-struct Texts<'a> {
-    time: Option<&'a str>,
-    tick: Option<&'a str>,
-    battery: Option<&'a str>,
-    interval: Option<&'a str>,
-}
-
-impl<'a> Texts<'a> {
-    /// The values of an object, when a line is one.
-    fn read(line: &'a [u8]) -> Result<Texts<'a>, Reason> {
-        let mut deserializer = serde_json::Deserializer::from_slice(line);
-        let found = (&mut deserializer).deserialize_map(Found::default()).map_err(|_| Reason::NoObject)?;
-        deserializer.end().map_err(|_| Reason::NoObject)?;
-        let [time, tick, battery, interval] = found.texts.map(|text| text.map(|(_, text)| text));
-        if found.any_twice { Err(Reason::KeyTwice) } else { Ok(Texts { time, tick, battery, interval }) }
-    }
+/// The values of an object under these keys as text, when a line is one.
+fn texts(line: &[u8]) -> Result<[Option<&str>; KEYS.len()], Reason> {
+    let mut deserializer = serde_json::Deserializer::from_slice(line);
+    let found = (&mut deserializer).deserialize_map(Found::default()).map_err(|_| Reason::NoObject)?;
+    deserializer.end().map_err(|_| Reason::NoObject)?;
+    if found.any_twice { Err(Reason::KeyTwice) } else { Ok(found.texts.map(|text| text.map(|(_, text)| text))) }
 }
 
 /// What was found of an object.
 #[derive(Default)]
 struct Found<'a> {
     /// The texts, each with the rank of its key.
-    texts: [Option<(usize, &'a str)>; 4],
+    texts: [Option<(usize, &'a str)>; KEYS.len()],
     /// The keys that were there, a bit each.
-    seen: [u8; 4],
+    seen: [u8; KEYS.len()],
     any_twice: bool,
 }
 

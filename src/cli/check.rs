@@ -44,7 +44,7 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     // Files may be good by themselves, and not together. What can be read once is gone.
     let batch = job::batch(&definition, &inputs)?;
     let is_pipe = |part: &Part| matches!(&part.source, Source::Path(path) if plan::is_pipe(path));
-    if !batch.parts.iter().any(is_pipe) {
+    if inputs.len() > 1 && !batch.parts.iter().any(is_pipe) {
         plan::plan(&definition, &batch, arrival).map_err(EngineError::Ingest)?;
     }
     match unread {

@@ -21,8 +21,8 @@ use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// How long last words may take.
-const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
+/// How long last words wait for who reads them.
+pub const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
 
 /// A failure of a command.
 #[derive(Debug)]

@@ -53,12 +53,18 @@ pub const ENDINGS: &str =
 
 /// Reads a file's kind from its name.
 pub fn kind(path: &str) -> Option<Kind> {
+    kind_with(path, None)
+}
+
+/// Likewise, where a format is given for files whose names don't say theirs: `.txt` says no more than that it is text.
+pub fn kind_with(path: &str, format: Option<TextFormat>) -> Option<Kind> {
     let name = path.rsplit('/').next()?.to_ascii_lowercase();
     let packings = [(".gz", Packing::Gzip), (".zst", Packing::Zstd), (".bz2", Packing::Bzip2), (".xz", Packing::Xz)];
     let packed = packings.into_iter().find_map(|(ending, packing)| Some((name.strip_suffix(ending)?, packing)));
     let (name, packing) = packed.unwrap_or((&name, Packing::Plain));
     let (content, packing) = match (name.rsplit_once('.')?.1, packing) {
-        ("csv" | "tsv" | "txt", _) => (Content::Csv, packing),
+        ("txt", _) => (format.map_or(Content::Csv, Content::from), packing),
+        ("csv" | "tsv", _) => (Content::Csv, packing),
         ("json" | "jsonl" | "ndjson" | "jsons" | "jsonlines", _) => (Content::Json, packing),
         ("parquet", Packing::Plain) => (Content::Parquet, packing),
         ("tar", _) => (Content::Archive(Archive::Tar), packing),
@@ -68,14 +74,6 @@ pub fn kind(path: &str) -> Option<Kind> {
         _ => return None,
     };
     Some(Kind { content, packing })
-}
-
-/// Likewise, where a format is given for files whose names don't say theirs: `.txt` says no more than that it is text.
-pub fn kind_with(path: &str, format: Option<TextFormat>) -> Option<Kind> {
-    let kind = kind(path)?;
-    let name = path.to_ascii_lowercase();
-    let is_txt = [".txt", ".txt.gz", ".txt.zst", ".txt.bz2", ".txt.xz"].iter().any(|ending| name.ends_with(ending));
-    Some(Kind { content: format.filter(|_| is_txt).map_or(kind.content, Content::from), ..kind })
 }
 
 /// Whether a file's name says that it is text, and not packed.

@@ -532,15 +532,15 @@ pub fn pipe(path: &str, input: &Input) -> Result<(Input, impl Read + Send), Inge
 fn look_at_pipe(path: &str, looker: &Looker) -> Result<Looked, IngestError> {
     let io = |what| move |source| IngestError::Io { what, path: path.into(), source };
     let (first, stream) = open_pipe(path)?;
-    let kind = format::kind(path).map(|kind| kind.content).or(looker.input().files.format.map(Content::from));
-    if kind == Some(Content::Parquet) || (kind.is_none() && first.starts_with(format::PARQUET)) {
+    let format = looker.input().files.format;
+    let content = format::kind_with(path, format).map(|kind| kind.content).or(format.map(Content::from));
+    if content == Some(Content::Parquet) || (content.is_none() && first.starts_with(format::PARQUET)) {
         let (file, bytes) = pipes::copy(Cursor::new(first).chain(stream)).map_err(io("read"))?;
         parquet::row_groups(path, &Parts::Copied(Arc::clone(&file), bytes), looker.input())?;
         let location = Location::Stream { id: pipes::keep(Waiting::Copy(file, bytes)), name: path.into() };
         return Ok(Looked { location, format: Format::Parquet, packing: Packing::Plain, encoding: None, bytes, cuts: Vec::new() });
     }
-    let (found, packing) =
-        look_at_beginning(path, &first, format::kind_with(path, looker.input().files.format).map(|kind| kind.content), looker)?;
+    let (found, packing) = look_at_beginning(path, &first, content, looker)?;
     let id = pipes::keep(Waiting::Stream(Box::new(Cursor::new(first).chain(stream))));
     let location = Location::Stream { id, name: path.into() };
     Ok(Looked { location, format: found.format, packing, encoding: found.encoding, bytes: 0, cuts: Vec::new() })

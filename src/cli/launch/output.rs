@@ -4,7 +4,7 @@
 //! it. `launch` itself never waits, so that it goes on supervising, and obeys signals.
 
 use super::writer::Writer;
-use crate::cli::error::CliError;
+use crate::cli::error::{CliError, LAST_WORDS_MAX};
 use crate::cli::terminal;
 use serde_json::{Value, json};
 use std::io::{self, BufRead, BufReader, Read, stderr, stdout};
@@ -16,8 +16,6 @@ use std::time::{Duration, Instant};
 const LINE_BYTES_MAX: u64 = 1 << 20;
 /// What was printed by a process that has ended is awaited for so long, where nothing more comes of it.
 pub const DRAIN_MAX: Duration = Duration::from_secs(2);
-/// How long the last lines wait for who reads them.
-const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
 /// How often one looks whether all is printed.
 const LOOK_PAUSE: Duration = Duration::from_millis(5);
 
