@@ -14,6 +14,7 @@ mod hex;
 pub mod ingest;
 pub mod interrupt;
 mod lock;
+mod memory;
 pub mod numbers;
 pub mod points;
 pub mod registry;

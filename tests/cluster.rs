@@ -140,11 +140,11 @@ fn both(place: &Place, words: [&str; 2], secrets: [Option<&str>; 2]) -> [Ran; 2]
 fn another_secret_on_one_side_is_refused_and_shown_nowhere() {
     for secrets in [[Some(SECRET), Some("another secret than that")], [Some(SECRET), None], [None, Some(SECRET)]] {
         let place = Place::new();
-        let [first, second] = both(&place, ["--join-timeout 10s", ""], secrets);
+        let [first, second] = both(&place, ["--join-timeout 4s", ""], secrets);
         for ran in [&first, &second] {
             assert!(!ran.stderr.contains(SECRET) && !ran.stderr.contains("another secret than"), "{}", ran.stderr);
         }
-        first.fails().names(&["waited 10 s in vain for process 1 (127.", "a process with another secret came"]);
+        first.fails().names(&["waited 4 s in vain for process 1 (127.", "a process with another secret came"]);
         let Failure { hint, .. } = second.fails().names(&["process 0 at \"127.", "it has another secret, or none"]);
         assert!(hint.is_some_and(|hint| hint.contains("--secret-file") && hint.contains("RETALLY_CLUSTER_SECRET")));
         assert!(!place.has("out"));

@@ -150,6 +150,7 @@ fn a_service_goes_on_with_any_number_of_processes_and_workers() {
         KNOWN.iter().for_each(|known| feed(&service, known, part, starts.len()));
         if part + 1 == starts.len() {
             KNOWN.iter().for_each(|known| service.same(known));
+            what_passes_is_counted(&service.get("/metrics").ok().text, count);
             // A body that is kept as a file, and read by all: what is there already.
             let lines = table(&EVENTS, &ONLINE.lines);
             assert!(lines.len() > 100_000);
@@ -172,6 +173,22 @@ fn a_service_goes_on_with_any_number_of_processes_and_workers() {
     KNOWN.iter().for_each(|known| service.same(known));
     service.end();
     place.run("verify --state state -w 1").succeeds();
+}
+
+/// Of a service that has read its batches together with other processes.
+fn what_passes_is_counted(metrics: &str, processes: u64) {
+    let value = |name: &str| {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name}: {metrics}")).parse::<f64>().unwrap()
+    };
+    assert_eq!(value("retally_processes"), processes as f64);
+    for name in ["sent_bytes_total", "received_bytes_total", "messages_total", "progress_messages_total"] {
+        assert!(value(&format!("retally_mesh_{name}")) > 100.0, "{name}: {metrics}");
+    }
+    for process in 1..processes {
+        let silent = value(&format!("retally_mesh_silent_seconds{{process=\"{process}\"}}"));
+        assert!((0.0..3.0).contains(&silent), "{silent}");
+    }
 }
 
 /// Waits until all processes are others than those, and the service takes batches.

@@ -390,11 +390,11 @@ fn a_change_is_on_the_page_soon() {
 }
 
 #[test]
-fn all_pages_of_a_browser_share_one_stream() {
+fn fifty_pages_of_a_browser_share_one_stream() {
     let place = Place::new();
     let port = free_port();
     let (service, first) = start(&place, &format!("--listen 127.0.0.1:{port}"));
-    let mut pages: Vec<Browser> = (1..12).map(|_| first.tab()).collect();
+    let mut pages: Vec<Browser> = (1..50).map(|_| first.tab()).collect();
     pages.push(first);
     for page in &mut pages {
         page.open(&at(&service, "batches/online"), "document.querySelector('.rows .chip')");
@@ -516,6 +516,38 @@ fn a_sensor_among_many_is_found_and_shown() {
         "performance.getEntriesByType('resource').some(({ name }) => name.includes('/points/measurements') && name.includes('from='))",
     );
     browser.until("document.querySelector('.sensors path.line.s0')");
+    browser.is_content();
+    service.end();
+}
+
+/// A page of it at a time, wherever it is looked into, and never more of it over the wire.
+#[test]
+fn a_table_of_a_million_rows_is_never_loaded_whole() {
+    const ROWS: u32 = 1_000_000;
+    let place = Place::new();
+    let service = Service::start(&place, "online -w 2");
+    let line = |device: u32| format!("2026-03-{:02} {:02}:00:00,{device},{},1,true", device % 28 + 1, device % 24, device % 1_000);
+    let lines: Vec<String> = (0..ROWS).map(line).collect();
+    service.csv("/v1/online/events", table(&EVENTS, &lines)).ok();
+    let mut browser = Browser::start();
+    let view = |more: &str| at(&service, &format!("dataflow/online?table=online_intervals{more}"));
+    // Where it is, what of it stands there, and the device in the first row.
+    for (more, foot, device) in [
+        ("&sort=device_id", "1–25 of 1,000,000", "0"),
+        ("&sort=device_id&page=20000", "499,976–500,000 of 1,000,000", "499975"),
+        ("&sort=-device_id", "1–25 of 1,000,000", "999999"),
+        ("&sort=device_id&page=40000", "999,976–1,000,000 of 1,000,000", "999975"),
+        ("&f.device_id=777777", "1–1", "777777"),
+        ("&sort=device_id&f.user_id=999&page=40", "976–1,000", "975999"),
+    ] {
+        browser.open(&view(more), "true");
+        browser.until_text(".table-foot", foot);
+        browser.until(&format!("document.querySelector('tr[data-key]').dataset.key.includes('{device}')"));
+        assert!(browser.value("document.querySelectorAll('tr[data-key]').length").as_u64() <= Some(25), "{more}");
+    }
+    let bytes = "performance.getEntriesByType('resource').reduce((sum, { transferSize }) => sum + transferSize, 0)";
+    let bytes = browser.value(bytes).as_u64().unwrap();
+    assert!(bytes < 1_500_000, "{bytes} bytes came for six pages");
     browser.is_content();
     service.end();
 }

@@ -304,7 +304,9 @@ fn addresses_that_can_not_be() {
     run("-w 0").fails_as_wrong_usage().names(&["0 workers"]);
     place.write("hosts", "no.such.host.invalid:2101\n127.0.0.1:2101\n");
     place.write("secret", "the secret of a cluster");
-    run("-n 2 -p 0 --hosts hosts --secret-file secret").fails().names(&["could not listen on \"no.such.host.invalid:2101\""]);
+    run("-n 2 -p 0 --hosts hosts --secret-file secret --join-timeout 1s")
+        .fails()
+        .names(&["could not listen on \"no.such.host.invalid:2101\""]);
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     place.write("hosts", format!("{}\n127.0.0.1:2101\n", taken.local_addr().unwrap()));
     run("-n 2 -p 0 --hosts hosts").fails().names(&["could not listen on \"127.0.0.1:"]);

@@ -367,8 +367,15 @@ fn each_route_of_the_description_is_there() {
             assert!(!matches!(answer.status, 404 | 405 | 500), "{method} {path}: {} {}", answer.status, answer.text);
         }
     }
-    let metrics = service.get("/metrics").ok().text;
-    assert!(metrics.contains("retally_epoch{dataflow=\"active\"} 0\n") && metrics.ends_with("# EOF\n"), "{metrics}");
+    let metrics = service.get("/metrics").ok();
+    assert!(metrics.headers["content-type"].to_str().unwrap().starts_with("text/plain; version=0.0.4"));
+    let metrics = metrics.text;
+    assert!(metrics.contains("# TYPE retally_epoch gauge\nretally_epoch{dataflow=\"active\"} 0\n"), "{metrics}");
+    // As Prometheus asks.
+    let accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+    let open = service.try_get("/metrics", &[("accept", accept)]).unwrap().ok();
+    assert!(open.headers["content-type"].to_str().unwrap().starts_with("application/openmetrics-text; version=1.0.0"));
+    assert!(open.text.ends_with("# EOF\n") && !metrics.contains("EOF"), "{metrics}");
     let memory = metrics.lines().find_map(|line| line.strip_prefix("retally_memory_bytes ")).and_then(|bytes| bytes.parse::<u64>().ok());
     assert!(memory > Some(1 << 20) && service.get("/v1/status").ok().json()["memory_bytes"].as_u64() > Some(1 << 20), "{memory:?}");
     service.end();

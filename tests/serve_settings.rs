@@ -4,6 +4,8 @@ use crate::support::known::{EVENTS, table};
 use crate::support::program::Place;
 use crate::support::service::Service;
 use serde_json::Value;
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const DEVICE: &str = "d0000000-0000-4000-8000-000000000001";
@@ -282,5 +284,45 @@ fn jobs_that_are_sent_name_whole_paths() {
     assert_eq!(answer["epoch"], 1, "what was refused has no epoch");
     let jobs = service.get("/v1/brushing/tables/brushing_jobs?format=csv").ok().text;
     assert!(jobs.contains("b,d,done,"), "{jobs}");
+    service.end();
+}
+
+/// As units of systemd with `Type=notify` want it.
+#[test]
+fn who_supervises_it_is_told_when_it_is_ready_and_when_it_ends() {
+    let place = Place::new();
+    let socket = UnixDatagram::bind(place.path("notify")).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let told = || {
+        let mut block = [0; 256];
+        let length = socket.recv(&mut block).unwrap();
+        String::from_utf8_lossy(&block[..length]).into_owned()
+    };
+    let path = place.path("notify");
+    let with_socket = |mut command: Command| {
+        command.env("NOTIFY_SOCKET", path);
+        command
+    };
+    let service = Service::begin_as(&place, "online -w 1 --state state", with_socket);
+    assert!(told().lines().any(|line| line == "READY=1"));
+    assert_eq!(service.get("/readyz").status, 200, "it is told no sooner");
+    service.started.signal("TERM");
+    assert!(told().lines().any(|line| line == "STOPPING=1"));
+    service.started.finish().succeeds();
+}
+
+#[test]
+fn files_of_a_folder_are_written_as_often_as_asked() {
+    let place = Place::new();
+    let service = Service::start(&place, "online -w 1 --out csv:out --export-every 1s");
+    for day in ["2026-03-01", "2026-03-02"] {
+        service.csv("/v1/online/events", table(&EVENTS, &[format!("{day} 00:00:00,7,7,7,true")])).ok();
+        // Nobody asks for it, and the service does not end.
+        let until = Instant::now() + Duration::from_secs(60);
+        while !place.has("out/online_daily.csv") || !place.read("out/online_daily.csv").contains(day) {
+            assert!(Instant::now() < until, "{}", service.get("/v1/status").text);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
     service.end();
 }

@@ -209,6 +209,10 @@ fn unsigned(text: &[u8]) -> Option<u64> {
 fn without_zero_fraction(text: &[u8], decimal_comma: bool) -> Option<&[u8]> {
     let point = text.iter().position(|byte| *byte == b'.' || (decimal_comma && *byte == b','))?;
     let (whole, fraction) = (text.get(..point)?, text.get(point + 1..)?);
+    // Where commas are before fractions, points may be between thousands.
+    if decimal_comma && text.get(point) == Some(&b'.') && fraction.len() == 3 {
+        return None;
+    }
     (!fraction.is_empty() && fraction.iter().all(|digit| *digit == b'0')).then_some(whole)
 }
 
@@ -342,5 +346,8 @@ mod tests {
             ["7", "7.0", "7.000", "7.", "7.5", ".0", "-7.0", "7e0"].map(uint),
             [Some(7), Some(7), Some(7), None, None, None, None, None]
         );
+        // Where a comma is before fractions, 7.000 may be 7,000.
+        let uint = |text: &str| Fields::new(DECLARED, &[text.as_bytes()]).with_decimal_comma(true).uint(0).ok();
+        assert_eq!(["7", "7.0", "7,0", "7,000", "7.000", "1.7"].map(uint), [Some(7), Some(7), Some(7), Some(7), None, None]);
     }
 }

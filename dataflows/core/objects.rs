@@ -8,7 +8,7 @@
 //! A key that stands twice is refused where it names a field; others are not looked at. A record has [`FIELDS_MAX`] fields at most.
 
 use crate::context::Context;
-use crate::field::{Field, Refusal};
+use crate::field::{Field, Holds, Refusal};
 use crate::fields::Fields;
 use crate::keys::{Keys, Target};
 use crate::noticed::Noticed;
@@ -23,6 +23,8 @@ use std::fmt;
 const FIELDS_MAX: usize = 8;
 /// From 2^53 on floats pass over integers.
 const EXACT_BELOW: f64 = 9_007_199_254_740_992.0;
+/// Floats keep so many digits of a number.
+const EXACT_DIGITS: usize = 15;
 
 /// The text of a field, and the rank of the key that it stood under.
 #[derive(Clone)]
@@ -159,7 +161,8 @@ impl<'de> Visitor<'de> for Reader<'_, 'de> {
             }
             let raw = map.next_value::<&'de RawValue>()?.get();
             for target in &entry.targets {
-                let value = match value_of(raw) {
+                let holds = self.declared.get(target.place).map_or(Holds::Other, |field| field.holds);
+                let value = match value_of(raw, holds) {
                     Ok(Err(_)) if target.nested => Ok(Cow::Borrowed(raw)),
                     Ok(value) => value,
                     Err(error) => {
@@ -296,28 +299,34 @@ impl Visitor<'_> for Key<'_> {
 
 /// A single JSON value as CSV would hold it; empty where it is none, or no valid text.
 pub fn plain_text(raw: &str) -> Cow<'_, str> {
-    value_of(raw).ok().and_then(Result::ok).unwrap_or_default()
+    value_of(raw, Holds::Other).ok().and_then(Result::ok).unwrap_or_default()
 }
 
 /// A value as it stands in JSON. What is nested is not looked into.
-fn value_of(raw: &str) -> serde_json::Result<Result<Cow<'_, str>, Shape>> {
+fn value_of(raw: &str, holds: Holds) -> serde_json::Result<Result<Cow<'_, str>, Shape>> {
     match raw.as_bytes().first() {
         Some(b'{') => Ok(Err(Shape::Object)),
         Some(b'[') => Ok(Err(Shape::List)),
         _ => {
             let read = Scalar(Numbers::Exact).deserialize(&mut serde_json::Deserializer::from_str(raw))?;
-            Ok(read.map(|text| as_written(raw).map_or(text, Cow::Borrowed)))
+            Ok(read.map(|text| as_written(raw, holds).map_or(text, Cow::Borrowed)))
         }
     }
 }
 
-/// A number that a float would take for another one, as it is written, without a fraction of zeros. Nothing for any other value.
-fn as_written(raw: &str) -> Option<&str> {
+/// A number that a float would take for another one, as it is written, without a fraction of zeros. Nothing for any other value, nor for a
+/// time with an exponent: what a float loses of it is less than a microsecond.
+fn as_written(raw: &str, holds: Holds) -> Option<&str> {
     let digits = raw.strip_prefix('-').unwrap_or(raw);
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    let is_plain = !whole.is_empty() && [whole, fraction].iter().all(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
-    if !is_plain || raw.parse::<f64>().ok()?.abs() < EXACT_BELOW {
+    let (mantissa, exponent) = digits.split_once(['e', 'E']).unwrap_or((digits, ""));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let is_number = !whole.is_empty() && [whole, fraction].iter().all(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
+    if !is_number || raw.parse::<f64>().ok()?.abs() < EXACT_BELOW {
         return None;
+    }
+    if !exponent.is_empty() {
+        let digits = whole.len() + fraction.trim_end_matches('0').len();
+        return (digits > EXACT_DIGITS && holds != Holds::Time).then_some(raw);
     }
     let zeros = fraction.bytes().all(|digit| digit == b'0');
     raw.split_once('.').filter(|_| zeros).map_or(Some(raw), |(whole, _)| Some(whole))
@@ -362,10 +371,23 @@ mod tests {
             ("9007199254740993.0", "9007199254740993"),
             ("9007199254740993.25", "9007199254740993.25"),
             ("1e20", "100000000000000000000"),
+            ("1.23456789012345e18", "1234567890123450000"),
+            ("9.007199254740993e15", "9.007199254740993e15"),
+            ("1.2345678901234567E+18", "1.2345678901234567E+18"),
         ] {
             assert_eq!(read(&format!("{{\"kind\":\"x\",\"id\":{number}}}")).unwrap(), [expected, "x", ""]);
             assert_eq!(read(&format!("{{\"device\":{{\"kind\":{number}}}}}")).unwrap(), ["", expected, ""]);
         }
+    }
+
+    /// As Python writes a float of nanoseconds.
+    #[test]
+    fn times_with_an_exponent_are_times() {
+        const TIMED: &[Field] = &[Field::new("at", "").time()];
+        let context = Context::new(Calendar::utc(), TIMED);
+        let time = |fields: Fields<'_>| fields.time(0, &context);
+        let read = decode(br#"{"at":1.709283661500001e+18}"#, TIMED, &context, time);
+        assert_eq!(read.unwrap().to_string(), "2024-03-01T09:01:01.500001Z");
     }
 
     #[test]

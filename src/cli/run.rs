@@ -13,6 +13,7 @@ use crate::charts;
 use crate::engine::summary::{Progress, Summary};
 use crate::engine::{self, Commit, CommitError, Driver, EngineError, Job, Next};
 use crate::ingest::batch::Batch;
+use crate::memory;
 use crate::points::staged::StagedPoints;
 use crate::points::{Destination, Dropped};
 use crate::registry;
@@ -36,6 +37,7 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     cluster::check_processes(&cluster, matches)?;
     let batches = job::batches(&job.definition, matches)?;
     error::listen_to_signals()?;
+    memory::watch(|warning| say(&format!("note: {warning}")));
     let mut driver = RunDriver::silent(&job, batches);
     if cluster.process == 0 {
         driver.changes = text("changes").map(|path| ChangesFile::create(&args::written("changes", path)?)).transpose()?;

@@ -6,6 +6,7 @@ use crate::cluster::Cluster;
 use crate::cluster::watch::Lost;
 use crate::engine;
 use crate::interrupt;
+use crate::memory;
 use crate::registry;
 use crate::serve::further::Wanted;
 use crate::serve::http::auth::Tokens;
@@ -75,6 +76,7 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     }
     let text = |name: &str| matches.get_one::<String>(name);
     let told: fn(&str) = if text("log-format").is_some_and(|format| format == "json") { told_json } else { told };
+    memory::watch(told);
     let mut cluster = cluster_of(matches)?;
     cluster.membership.shared = cluster::shared(Some(&state));
     if cluster.process > 0 {

@@ -1,8 +1,8 @@
 //! The connections between the processes of a cluster.
 //!
 //! Process I listens on line I of the hosts file, connects to the processes before it, and is connected to by those after it: once for
-//! signs of life, and then once for what workers send; and process 0 once more for points, where it has their store. A connection counts once both ends have proved that they hold the secret, and agree
-//! on what they run (`handshake.rs`). A stranger is dropped whatever it says, and does no harm; only a peer that holds the secret can
+//! signs of life, and then once for what workers send; and process 0 once more for points, where it has their store. A connection counts
+//! once both ends have proved that they hold the secret, and agree on what they run (`handshake.rs`). A stranger is dropped whatever it says, and does no harm; only a peer that holds the secret can
 //! disagree about the job. Process 0 mints the generation, and all others learn it from process 0, before they tell it to one another; or
 //! whoever started them has told it to all.
 //!
@@ -97,7 +97,12 @@ pub fn connect(cluster: &Cluster, meeting: &Meeting, lost: impl FnOnce(Lost) + S
     };
     let listens_at = listener.local_addr().map_err(|error| MeshError::system(&error))?;
     let roll = Arc::new(Roll::new(ours, meeting.relays));
-    let watched = Watched { process: cluster.process, addresses: cluster.addresses.clone(), heartbeat: membership.heartbeat };
+    let watched = Watched {
+        process: cluster.process,
+        addresses: cluster.addresses.clone(),
+        heartbeat: membership.heartbeat,
+        totals: Arc::clone(&membership.traffic),
+    };
     let watch = Watch::start(watched, lost).map_err(|error| MeshError::system(&error))?;
     let alarm = watch.alarm();
     let door = Door::open(listener, Arc::clone(&roll), membership, alarm.clone()).map_err(|error| MeshError::system(&error))?;

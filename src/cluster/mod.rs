@@ -65,7 +65,7 @@ pub struct Membership {
     pub generation: Option<Generation>,
     /// What all processes must see, as the folder of a state.
     pub shared: Option<Arc<dyn Shared>>,
-    /// What is sent to the other processes for workers.
+    /// What is sent to the other processes for workers, and what is heard of them.
     pub traffic: Arc<Totals>,
     /// Called once, when all processes are connected.
     pub met: fn(),

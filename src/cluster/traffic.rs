@@ -10,13 +10,18 @@
 //! count either, so a connection that was cut as a whole may find its way again.
 
 use super::messages::Passed;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What a process has sent over all its connections of workers.
+/// What a process has sent and received over all its connections of workers, and when it heard of each of the others.
 #[derive(Debug, Default)]
-pub struct Totals(Mutex<Sent>);
+pub struct Totals {
+    sent: Mutex<Sent>,
+    received: AtomicU64,
+    heard: Mutex<BTreeMap<usize, Instant>>,
+}
 
 /// What was sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,11 +41,27 @@ pub struct Sent {
 impl Totals {
     /// What was sent until now.
     pub fn sent(&self) -> Sent {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many bytes were received until now.
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// A process gave a sign of life at this time.
+    pub fn hear(&self, process: usize, heard: Instant) {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(process, heard);
+    }
+
+    /// For how long each of the others has given no sign of life.
+    pub fn silent(&self, now: Instant) -> Vec<(usize, Duration)> {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.iter().map(|(process, heard)| (*process, now.saturating_duration_since(*heard))).collect()
     }
 
     fn add(&self, bytes: usize, passed: Passed) {
-        let mut sent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
         sent.bytes += bytes as u64;
         sent.writes += 1;
         sent.messages += passed.count;
@@ -80,6 +101,7 @@ impl Traffic {
     /// So many more were read.
     pub fn has_read(&self, bytes: usize) {
         self.read.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.totals.received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// How many bytes were written.
@@ -175,7 +197,7 @@ mod tests {
 
     #[test]
     fn nothing_is_said_of_a_connection_that_nobody_reads() {
-        let totals = Arc::default();
+        let totals = Arc::<Totals>::default();
         let traffic = Traffic::of(&totals);
         traffic.wrote(3, Passed { count: 1, ..Passed::default() });
         assert_eq!(totals.sent(), Sent { bytes: 3, writes: 1, messages: 1, ..Sent::default() });
@@ -183,5 +205,6 @@ mod tests {
         traffic.reads();
         traffic.has_read(2);
         assert_eq!((traffic.written(), traffic.read()), (3, Some(2)));
+        assert_eq!(totals.received(), 2);
     }
 }

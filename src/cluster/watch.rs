@@ -14,7 +14,7 @@
 //! A connection for points that stands still while signs of life come is not noticed: a store may be slow.
 
 use super::pulse::{BYE, LOST, Pulse, Said};
-use super::traffic::Traffic;
+use super::traffic::{Totals, Traffic};
 use std::io;
 use std::net::TcpStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -133,6 +133,8 @@ pub struct Watched {
     pub addresses: Vec<String>,
     /// The time between signs of life; a process that gives none for three times as long is lost.
     pub heartbeat: Duration,
+    /// Who wants to know when each of the others was heard.
+    pub totals: Arc<Totals>,
 }
 
 impl Watch {
@@ -258,6 +260,7 @@ impl Watching {
             }
         }
         let said: Vec<(usize, Said)> = self.pulses.iter_mut().map(|pulse| (pulse.process, pulse.hear(now, heartbeat))).collect();
+        self.pulses.iter().for_each(|pulse| self.watched.totals.hear(pulse.process, pulse.heard));
         for (by, said) in &said {
             if let Said::Lost(process) = said {
                 let (by, address) = (*by, self.address(*process));

@@ -19,7 +19,7 @@ fn watch(process: usize) -> (Watch, Receiver<Lost>) {
     let (sender, receiver) = channel();
     let addresses = ["a:1", "b:2", "c:3"].map(String::from).to_vec();
     let told = move |lost| drop(sender.send(lost));
-    (Watch::start(Watched { process, addresses, heartbeat: HEARTBEAT }, told).unwrap(), receiver)
+    (Watch::start(Watched { process, addresses, heartbeat: HEARTBEAT, totals: Arc::default() }, told).unwrap(), receiver)
 }
 
 fn told(receiver: &Receiver<Lost>) -> String {

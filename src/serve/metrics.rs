@@ -1,6 +1,7 @@
 //! What a service counts, for Prometheus.
 
 use super::limits::Limits;
+use crate::cluster::traffic::{Sent, Totals};
 use crate::sources::status::Status;
 use crate::state::frame::Answer;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -11,7 +12,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use retally_core::Epoch;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 /// Whose it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -50,6 +52,13 @@ pub struct OfSinkAndDataflow {
     pub sink: String,
     /// The dataflow.
     pub dataflow: &'static str,
+}
+
+/// Which process.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfProcess {
+    /// Its number.
+    pub process: u64,
 }
 
 /// What a service counts.
@@ -108,6 +117,18 @@ pub struct Metrics {
     pub visible: Histogram,
     /// Bytes of memory that the process holds.
     pub memory: Gauge,
+    /// Processes of the service.
+    pub processes: Gauge,
+    /// Bytes that this one has sent to the others.
+    pub mesh_sent: Counter,
+    /// Likewise messages.
+    pub mesh_messages: Counter,
+    /// Those for several workers at once: about progress.
+    pub mesh_progress: Counter,
+    /// Bytes that came from the others.
+    pub mesh_received: Counter,
+    /// Seconds since another process gave a sign of life.
+    pub mesh_silent: Family<OfProcess, Gauge<f64, AtomicU64>>,
 }
 
 fn latencies() -> Histogram {
@@ -146,6 +167,12 @@ impl Metrics {
             commit: latencies(),
             visible: latencies(),
             memory: Gauge::default(),
+            processes: Gauge::default(),
+            mesh_sent: Counter::default(),
+            mesh_messages: Counter::default(),
+            mesh_progress: Counter::default(),
+            mesh_received: Counter::default(),
+            mesh_silent: Family::default(),
         };
         let registry = &mut metrics.registry;
         registry.register("batches", "Batches whose changes can be read", metrics.batches.clone());
@@ -171,6 +198,26 @@ impl Metrics {
         registry.register("source_removed", "Messages that the broker had removed before they were read", metrics.source_removed.clone());
         registry.register("source_lag", "Messages that the broker has behind the last that arrived", metrics.source_lag.clone());
         registry.register_with_unit("memory", "Memory that the process holds", Unit::Bytes, metrics.memory.clone());
+        registry.register("processes", "Processes of the service, of which this is the first", metrics.processes.clone());
+        registry.register_with_unit("mesh_sent", "What was sent to workers of other processes", Unit::Bytes, metrics.mesh_sent.clone());
+        registry.register("mesh_messages", "Messages sent to workers of other processes", metrics.mesh_messages.clone());
+        registry.register(
+            "mesh_progress_messages",
+            "Those of them that are for several workers at once: about progress",
+            metrics.mesh_progress.clone(),
+        );
+        registry.register_with_unit(
+            "mesh_received",
+            "What came from workers of other processes",
+            Unit::Bytes,
+            metrics.mesh_received.clone(),
+        );
+        registry.register_with_unit(
+            "mesh_silent",
+            "Time since another process gave a sign of life",
+            Unit::Seconds,
+            metrics.mesh_silent.clone(),
+        );
         registry.register_with_unit("journal_sync", "Time of a sync of the journal", Unit::Seconds, metrics.sync.clone());
         registry.register_with_unit("tables_commit", "Time of a commit of the tables", Unit::Seconds, metrics.commit.clone());
         registry.register_with_unit(
@@ -242,11 +289,68 @@ impl Metrics {
         }
     }
 
-    /// As Prometheus reads them.
+    /// What has passed between this process and the others.
+    pub fn mesh(&self, processes: usize, traffic: &Totals) {
+        self.processes.set(i64::try_from(processes).unwrap_or(i64::MAX));
+        let Sent { bytes, messages, progress, .. } = traffic.sent();
+        let counted = [
+            (&self.mesh_sent, bytes),
+            (&self.mesh_messages, messages),
+            (&self.mesh_progress, progress),
+            (&self.mesh_received, traffic.received()),
+        ];
+        counted.iter().for_each(|(counter, value)| counter.inner().store(*value, Ordering::Relaxed));
+        for (process, silent) in traffic.silent(Instant::now()) {
+            self.mesh_silent.get_or_create(&OfProcess { process: process as u64 }).set(silent.as_secs_f64());
+        }
+    }
+
+    /// As OpenMetrics has them, for which Prometheus asks.
     pub fn text(&self) -> String {
         let mut text = String::new();
         // Writing to a text can't fail.
         encode(&mut text, &self.registry).ok();
         text
+    }
+}
+
+/// What OpenMetrics says, in the older format of Prometheus. There a counter is named as its samples are, with `_total`; nothing else of
+/// what is counted here differs.
+pub fn plain(text: &str) -> String {
+    let is_counter = |name: &str| text.contains(&format!("# TYPE {name} counter\n"));
+    let mut plain = String::with_capacity(text.len());
+    for line in text.lines() {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some("EOF" | "UNIT"), ..) => continue,
+            (Some("#"), Some(kind), Some(name), Some(rest)) if is_counter(name) => plain += &format!("# {kind} {name}_total {rest}"),
+            _ => plain += line,
+        }
+        plain.push('\n');
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_older_format_names_counters_as_their_samples() {
+        let metrics = Metrics::new(&Limits::default());
+        metrics.answered(200);
+        metrics.memory.set(7);
+        metrics.visible.observe(0.5);
+        let (open, plain) = (metrics.text(), plain(&metrics.text()));
+        assert!(open.contains("# TYPE retally_requests counter\nretally_requests_total{status=\"200\"} 1\n") && open.ends_with("# EOF\n"));
+        for block in [
+            "# HELP retally_requests_total Requests answered, by status.\n# TYPE retally_requests_total counter\n\
+             retally_requests_total{status=\"200\"} 1\n",
+            "# TYPE retally_memory_bytes gauge\nretally_memory_bytes 7\n",
+            "# TYPE retally_visible_seconds histogram\nretally_visible_seconds_sum 0.5\nretally_visible_seconds_count 1\n",
+        ] {
+            assert!(plain.contains(block), "{block}: {plain}");
+        }
+        assert!(!plain.contains("# UNIT") && !plain.contains("# EOF"), "{plain}");
     }
 }

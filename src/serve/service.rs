@@ -5,6 +5,7 @@ use super::further::{Further, WatchStatus};
 use super::limits::Limits;
 use super::metrics::Metrics;
 use super::served::{PointsOf, Served};
+use crate::cluster::traffic::Totals;
 use crate::ingest::plan::Plan;
 use crate::points::Destination;
 use crate::points::store::Store;
@@ -123,6 +124,8 @@ pub struct Service {
     pub looking_back: tokio::sync::Mutex<()>,
     /// What it counts.
     pub metrics: Metrics,
+    /// What passes between its processes.
+    pub traffic: Arc<Totals>,
     /// When it began.
     pub began: Instant,
     /// How many workers each of its processes has.
@@ -186,6 +189,7 @@ impl Service {
             sources,
             looking_back: tokio::sync::Mutex::default(),
             metrics,
+            traffic: Arc::clone(&options.cluster.membership.traffic),
             began: Instant::now(),
             workers,
             processes,

@@ -262,7 +262,7 @@ pub const ROUTES: &[Route] = &[
         about: "What it counts, for Prometheus",
         parameters: &[],
         takes: &[],
-        gives: &["application/openmetrics-text"],
+        gives: &["application/openmetrics-text", "text/plain"],
         handler: || get(status::metrics),
     },
     Route {

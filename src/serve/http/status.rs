@@ -3,15 +3,19 @@
 use super::error::ApiError;
 use super::{Shared, blocking};
 use crate::serve::further::WatchStatus;
+use crate::serve::metrics::plain;
 use crate::serve::served::Served;
 use crate::serve::service::Phase;
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
+
+/// The format of metrics that Prometheus asks for first.
+const OPEN_METRICS: &str = "application/openmetrics-text";
 
 /// How a phase is called.
 fn name(phase: &Phase) -> &'static str {
@@ -91,13 +95,19 @@ pub async fn ready(State(service): Shared) -> (StatusCode, &'static str) {
 }
 
 /// `/metrics`
-pub async fn metrics(State(service): Shared) -> impl IntoResponse {
+pub async fn metrics(State(service): Shared, headers: HeaderMap) -> impl IntoResponse {
     let readable = service.readable().borrow().clone();
     let names = || service.dataflows.iter().map(Served::name);
     service.further.iter().for_each(|further| further.count(&service.metrics, names(), &readable));
     service.sources.iter().for_each(|source| service.metrics.source(source));
+    service.metrics.mesh(service.processes, &service.traffic);
     if let Some(bytes) = memory() {
         service.metrics.memory.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
-    ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], service.metrics.text())
+    let text = service.metrics.text();
+    let wants_open = headers.get_all(ACCEPT).iter().any(|accepted| accepted.to_str().is_ok_and(|accepted| accepted.contains(OPEN_METRICS)));
+    match wants_open {
+        true => ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text),
+        false => ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], plain(&text)),
+    }
 }
