@@ -233,3 +233,31 @@ fn a_service_forgets_while_it_runs() {
     service.same(&ONLINE);
     service.end();
 }
+
+/// Users of `active` are texts, and so are ids where that is said: one that looks like the same number is another one.
+#[test]
+fn a_text_is_forgotten_alone() {
+    let place = Place::new();
+    let event = |user: &str, minute: u32| {
+        json!({"event_timestamp": 1_728_270_000_000_000u64 + u64::from(minute) * 60_000_000, "event_name": "user_engagement", "user_pseudo_id": user,
+            "event_params": [{"key": "engagement_time_msec", "value": {"int_value": 25_000}}, {"key": "x_event", "value": {"int_value": 1}}]})
+    };
+    // The last but one is the first, as a data frame writes it.
+    let users = ["1", "01", "1e0", "1.0", "2"];
+    place.write("users.jsonl", users.iter().zip(0..).map(|(user, minute)| format!("{}\n", event(user, minute))).collect::<String>());
+    place.run("run active events=users.jsonl --state state -w 1").succeeds();
+    let forgotten = place.run("forget active events user_pseudo_id=1 --state state").succeeds().stdout;
+    assert!(forgotten.contains("took back 2 records"), "{forgotten}");
+    place.run("run active --state state --out out -w 1").succeeds();
+    assert!(
+        place.read("out/active_user_table.csv").lines().any(|line| line == "2024-10-06,3"),
+        "{}",
+        place.read("out/active_user_table.csv")
+    );
+
+    let other = Place::new();
+    other.write("events.csv", table(&EVENTS, &["17", "017"].map(|device| format!("2024-03-01 08:00:00,{device},1,1,true"))));
+    other.run("run online events=events.csv --ids text --state state -w 1").succeeds();
+    let forgotten = other.run("forget online events device_id=17 --state state").succeeds().stdout;
+    assert!(forgotten.contains("took back 1 record"), "{forgotten}");
+}

@@ -55,14 +55,14 @@ pub enum Name {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Engagement(pub i64);
 
-const USER_ID: Field = Field::new("user_id", "the user with --user-field user_id");
+const USER_ID: Field = Field::new("user_id", "the user with --user-field user_id").text();
 
 /// The fields of events where `user_id` names the user: a file without it is not understood.
 pub const FIELDS_BY_USER_ID: &[Field] = &fields(USER_ID.optional());
 
 const fn fields(user_id: Field) -> [Field; 8] {
     [
-        Field::new("user_pseudo_id", "the user; null: an issue").optional(),
+        Field::new("user_pseudo_id", "the user; null: an issue").text().optional(),
         Field::new(
             "event_timestamp",
             "when it happened, in microseconds since 1970-01-01T00:00:00Z, as number or text; or 2024-03-01 12:00:00 UTC",
@@ -148,7 +148,7 @@ fn event_time(fields: &Fields<'_>, context: &Context) -> Result<Moment, Refusal>
 
 /// The user that a field names.
 fn user(fields: &Fields<'_>, place: usize, time: Moment) -> Result<User, Refusal> {
-    if fields.text(place).is_empty() { Ok(User::nobody(time)) } else { fields.required_text(place).map(User::new) }
+    if fields.text(place).is_empty() { Ok(User::nobody(time)) } else { fields.id_text(place).map(User::new) }
 }
 
 /// An integer; exports by way of data frames write it as a float.
@@ -201,16 +201,21 @@ fn parameters(list: &[u8]) -> Result<(Option<Engagement>, bool), serde_json::Err
         return Ok((None, false));
     }
     let parameters: Vec<Parameter<'_>> = serde_json::from_slice(list)?;
-    let times = parameters.iter().filter(|parameter| parameter.key == "engagement_time_msec");
-    let engagement = times.filter_map(|parameter| engagement(parameter.value?)).next();
+    let mut engagement = None;
+    for value in parameters.iter().filter(|parameter| parameter.key == "engagement_time_msec").filter_map(|parameter| parameter.value) {
+        engagement = engagement.or(engagement_of(value)?);
+    }
     Ok((engagement, parameters.iter().any(|parameter| parameter.key.ends_with("_event"))))
 }
 
-/// The first of a value's kinds that is a number of milliseconds.
-fn engagement(value: &RawValue) -> Option<Engagement> {
-    let value: Value<'_> = serde_json::from_str(value.get()).ok()?;
+/// The first of a value's kinds that is a number of milliseconds. What is no object has none; one with a kind twice is an error.
+fn engagement_of(value: &RawValue) -> Result<Option<Engagement>, serde_json::Error> {
+    if !value.get().starts_with('{') {
+        return Ok(None);
+    }
+    let value: Value<'_> = serde_json::from_str(value.get())?;
     let kinds = [value.string_value, value.int_value, value.float_value, value.double_value];
-    kinds.into_iter().flatten().find_map(|kind| milliseconds(objects::plain_text(kind.get()).trim_ascii())).map(Engagement)
+    Ok(kinds.into_iter().flatten().find_map(|kind| milliseconds(objects::plain_text(kind.get()).trim_ascii())).map(Engagement))
 }
 
 /// Milliseconds as microseconds; `None` beyond 292,000 years.
@@ -235,7 +240,7 @@ mod tests {
     }
 
     /// The engagement under this value, and whether the event is valuable.
-    fn engagement_of(value: serde_json::Value) -> Option<i64> {
+    fn micros_of(value: serde_json::Value) -> Option<i64> {
         let parameters = json!([{"key": "other", "value": 1}, {"key": "engagement_time_msec", "value": value}]);
         let line = json!({"event_name": "x", "event_timestamp": 1, "user_pseudo_id": "ann", "event_params": parameters}).to_string();
         read(&line).unwrap().engagement.map(|engagement| engagement.0)
@@ -278,7 +283,7 @@ mod tests {
             (json!(null), None),
             (json!(3000), None),
         ] {
-            assert_eq!(engagement_of(value.clone()), micros, "{value}");
+            assert_eq!(micros_of(value.clone()), micros, "{value}");
         }
     }
 
@@ -304,6 +309,10 @@ mod tests {
                 r#","event_name":"x","event_timestamp":1,"user_pseudo_id":"ann","event_params":{"key":1}"#,
                 "event_params \"{\\\"key\\\":1}\" is no list of parameters",
             ),
+            (
+                r#","event_name":"x","event_timestamp":1,"event_params":[{"key":"engagement_time_msec","value":{"int_value":1,"int_value":2}}]"#,
+                "event_params \"[{\\\"key\\\":\\\"engagement_time_msec\\\",\\\"value\\\":{\\\"int_value\\\":1,\\\"int_v\"… is no list of parameters",
+            ),
         ] {
             assert_eq!(read(rest), Err(reason.to_string()));
         }
@@ -321,6 +330,9 @@ mod tests {
             (r#","user_pseudo_id":null,"user_id":"bob""#, (nobody.clone(), bob.clone(), None)),
             (r#","user_pseudo_id":"ann","user_id":" ""#, (ann.clone(), nobody.clone(), None)),
             (r#","user_pseudo_id":"ann","user_id":"bob""#, (ann.clone(), bob, None)),
+            // As data frames write integers of a column with holes.
+            (r#","user_pseudo_id":"7.0","user_id":7.0"#, (User::Text("7".into()), User::Text("7".into()), None)),
+            (r#","user_pseudo_id":"07.0","user_id":"7.5""#, (User::Text("07.0".into()), User::Text("7.5".into()), None)),
             (r#","device":{"category":"mobile","time_zone_offset_seconds":"-18000"}"#, (nobody.clone(), nobody.clone(), Some(-18_000))),
             (
                 r#","device":{"time_zone_offset_seconds":60},"time_zone_offset_seconds":"3600""#,

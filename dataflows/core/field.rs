@@ -26,6 +26,8 @@ pub enum Holds {
     Time,
     /// A truth value, for which there are words.
     Truth,
+    /// A text that names something by itself: `017` is another one than `17`, whatever ids are.
+    Text,
     /// Anything else.
     Other,
 }
@@ -69,6 +71,12 @@ impl Field {
     #[must_use]
     pub const fn time(self) -> Field {
         Field { holds: Holds::Time, ..self }
+    }
+
+    /// It holds a text that names something by itself.
+    #[must_use]
+    pub const fn text(self) -> Field {
+        Field { holds: Holds::Text, ..self }
     }
 
     /// It holds a truth value.

@@ -90,6 +90,12 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// An id that is a text: a number with a fraction of zeros is that integer, as data frames write it.
+    pub fn id_text(&self, place: usize) -> Result<&'a str, Refusal> {
+        let text = self.required_text(place)?;
+        Ok(text.get(..id_text(text.as_bytes(), self.decimal_comma).len()).unwrap_or(text))
+    }
+
     fn text_id(&self, place: usize, ids: &Interner) -> Result<u128, Refusal> {
         match ids.known(id_text(self.text(place), self.decimal_comma)) {
             Some(id) => Ok(id),
@@ -99,8 +105,7 @@ impl<'a> Fields<'a> {
 
     #[cold]
     fn new_text_id(&self, place: usize, ids: &Interner) -> Result<u128, Refusal> {
-        let text = self.required_text(place)?;
-        let text = text.get(..id_text(text.as_bytes(), self.decimal_comma).len()).unwrap_or(text);
+        let text = self.id_text(place)?;
         if text.len() > texts::BYTES_MAX {
             return Err(self.refusal(place, format!("is longer than {} bytes", texts::BYTES_MAX)));
         }
@@ -156,13 +161,19 @@ impl<'a> Fields<'a> {
         format.map_or_else(|| time::parse(&text), |format| format.parse(&text))
     }
 
-    /// A time; `None` when the field is empty, `NULL` or `\N`.
-    pub fn optional_time(&self, place: usize, context: &Context) -> Result<Option<Moment>, Refusal> {
-        match self.text(place) {
-            b"" | b"\\N" => Ok(None),
-            text if text.eq_ignore_ascii_case(b"null") => Ok(None),
-            _ => self.time(place, context).map(Some),
+    /// A time of which only the order counts: beyond the first or last moment that is accepted, `end`, it is that one.
+    pub fn time_up_to(&self, end: Moment, place: usize, context: &Context) -> Result<Moment, Refusal> {
+        let written = self.written(place, context).map_err(|error| self.refusal(place, error))?;
+        match context.calendar.moment(written) {
+            Err(TimeError::OutOfRange) if (written.wall < 0) == (end == Moment::FIRST) => Ok(end),
+            moment => moment.map_err(|error| self.refusal(place, error)),
         }
+    }
+
+    /// Whether the field is empty, `NULL` or `\\N`.
+    pub fn is_null(&self, place: usize) -> bool {
+        let text = self.text(place);
+        text.is_empty() || text == b"\\N" || text.eq_ignore_ascii_case(b"null")
     }
 
     /// A truth value: by the words that the field was given, or one of the usual pairs, in any case.
@@ -199,9 +210,15 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// The digits of the greatest number.
+const DIGITS_MAX: usize = 20;
+
 fn unsigned(text: &[u8]) -> Option<u64> {
     // The parser would take a sign that the grammar does not have.
     text.first().filter(|first| first.is_ascii_digit())?;
+    // It counts digits before it looks at them.
+    let zeros = if text.len() > DIGITS_MAX { text.iter().take_while(|digit| **digit == b'0').count() } else { 0 };
+    let text = text.get(zeros.min(text.len() - 1)..)?;
     atoi_simd::parse::<u64, false, false>(text).ok()
 }
 
@@ -346,6 +363,8 @@ mod tests {
             ["7", "7.0", "7.000", "7.", "7.5", ".0", "-7.0", "7e0"].map(uint),
             [Some(7), Some(7), Some(7), None, None, None, None, None]
         );
+        let zeros = "0".repeat(30);
+        assert_eq!([format!("{zeros}7"), zeros.clone(), format!("{zeros}+7")].map(|text| uint(&text)), [Some(7), Some(0), None]);
         // Where a comma is before fractions, 7.000 may be 7,000.
         let uint = |text: &str| Fields::new(DECLARED, &[text.as_bytes()]).with_decimal_comma(true).uint(0).ok();
         assert_eq!(["7", "7.0", "7,0", "7,000", "7.000", "1.7"].map(uint), [Some(7), Some(7), Some(7), Some(7), None, None]);

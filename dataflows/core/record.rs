@@ -71,7 +71,7 @@ mod tests {
         const FIELDS: &'static [Field] = &[Field::new("id", ""), Field::new("at", "").optional(), Field::new("on", "")];
 
         fn decode(fields: Fields<'_>, context: &Context) -> Result<Self, Refusal> {
-            Ok(Sample(fields.uint(0)?, fields.optional_time(1, context)?, fields.bool(2, context)?))
+            Ok(Sample(fields.uint(0)?, if fields.is_null(1) { None } else { Some(fields.time(1, context)?) }, fields.bool(2, context)?))
         }
 
         fn time(&self) -> Option<Moment> {

@@ -149,7 +149,7 @@ impl Online {
 
     /// The days that an interval covers, as range ends: at least the day of its start.
     fn day_ends(&self, interval: &Interval) -> (Day, Option<Day>) {
-        let from = self.calendar.day(interval.from);
+        let from = self.calendar.day_spanning(interval.from);
         let until = interval.until.map(|until| {
             let last = if until > interval.from { self.calendar.day_spanning(until.plus(-1)).max(from) } else { from };
             last.plus(1)

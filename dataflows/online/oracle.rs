@@ -80,7 +80,7 @@ impl Oracle {
                 .collect(),
         );
         tables.insert("online_issues".into(), issues(&events, &servers));
-        let Some(first) = intervals.iter().map(|interval| self.calendar.day(interval.3)).min() else { return tables };
+        let Some(first) = intervals.iter().map(|interval| self.calendar.day_spanning(interval.3)).min() else { return tables };
         let daily = self.fleets(&intervals, first, today, 1);
         tables.insert("online_rolling_28d".into(), self.fleet_rows(&self.fleets(&intervals, first, today, 28)));
         tables.insert("online_summary".into(), self.summary(&intervals, first, today));
@@ -92,7 +92,7 @@ impl Oracle {
     fn covers(&self, interval: &Interval, day: Day) -> bool {
         let (from, until) = (interval.3, interval.4);
         let overlaps = from < self.calendar.end(day) && until > self.calendar.start(day);
-        overlaps || self.calendar.day(from) == day
+        overlaps || self.calendar.day_spanning(from) == day
     }
 
     /// Devices by day and bucket, with windows of `window` days.
@@ -141,7 +141,7 @@ impl Oracle {
                         until = end;
                     }
                 }
-                new += u64::from(mine().map(|interval| self.calendar.day(interval.3)).min() == Some(day));
+                new += u64::from(mine().map(|interval| self.calendar.day_spanning(interval.3)).min() == Some(day));
             }
             let hours = micros as f64 / 3.6e9;
             rows.push(vec![day.to_string(), online, users.len().to_string(), hours.to_string(), new.to_string()]);

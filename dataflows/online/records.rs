@@ -118,13 +118,39 @@ impl Record for Server {
     ];
 
     fn decode(fields: Fields<'_>, context: &Context) -> Result<Self, Refusal> {
-        let (id, created) = (fields.id(0, context)?, fields.time(1, context)?);
-        let until = fields.optional_time(2, context)?.map_or(Until::Alive, Until::Destroyed);
+        // Some write the first or the last day that they know for one that they do not know. What is destroyed after all events is as good
+        // as alive.
+        let (id, created) = (fields.id(0, context)?, fields.time_up_to(Moment::FIRST, 1, context)?);
+        let until = if fields.is_null(2) { Until::Alive } else { Until::Destroyed(fields.time_up_to(Moment::LAST, 2, context)?) };
         Ok(Server { id, lifetime: Lifetime { until, created } })
     }
 
     /// Its times may lie in the future: a server is not an event.
     fn time(&self) -> Option<Moment> {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use retally_core::calendar::Calendar;
+
+    fn lifetime(created: &str, destroyed: &str) -> Result<Lifetime, String> {
+        let context = Context::new(Calendar::utc(), Server::FIELDS);
+        let cells = [b"7".as_slice(), created.as_bytes(), destroyed.as_bytes()];
+        Server::decode(Fields::new(Server::FIELDS, &cells), &context).map(|server| server.lifetime).map_err(|refusal| refusal.into_owned())
+    }
+
+    #[test]
+    fn days_that_stand_for_none_are_the_first_or_the_last() {
+        let created = |text: &str| lifetime(text, "").map(|lifetime| lifetime.created);
+        assert_eq!(["1900-01-01", "0001-01-01T00:00:00Z"].map(created), [Ok(Moment::FIRST), Ok(Moment::FIRST)]);
+        let until = |text: &str| lifetime("2024-01-01", text).map(|lifetime| lifetime.until);
+        let last = Ok(Until::Destroyed(Moment::LAST));
+        assert_eq!(["", "null", "9999-12-31", "9999-12-31T23:59:59Z"].map(until), [Ok(Until::Alive), Ok(Until::Alive), last.clone(), last]);
+        // It would have been destroyed before all that is counted.
+        assert!(until("0001-01-01").unwrap_err().contains("lies outside the years 1970 to 2200"));
+        assert!(created("9999-12-31").unwrap_err().contains("lies outside the years 1970 to 2200"));
     }
 }

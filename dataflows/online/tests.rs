@@ -123,3 +123,15 @@ fn every_kind_of_worker() {
         }
     }
 }
+
+/// In Newfoundland, clocks went back from 00:01 to 23:01: what happened then is of the day that had begun, and of no other.
+#[test]
+fn a_moment_that_is_shown_once_more_before_midnight_is_on_one_day() {
+    let (graph, oracle) = settings("America/St_Johns", AsOf::Latest);
+    let batch = vec![Delivery { input: 0, sign: 1, line: "2010-11-07T02:48:10Z,1,1,1,true".into() }];
+    check_law(Config::ALL[0], &graph, &crate::Online.definition().inputs, &[batch], |lines| {
+        let tables = oracle.tables(lines);
+        assert_eq!(tables["online_summary"].len(), 1, "{tables:?}");
+        tables
+    });
+}

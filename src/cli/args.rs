@@ -379,7 +379,7 @@ fn forget() -> Command {
             Arg::new("exact")
                 .long("exact")
                 .action(ArgAction::SetTrue)
-                .help("The value is the text itself, and not also the same number or UUID written otherwise (usual with ids=text)"),
+                .help("The value is the text itself, and not also the same number or UUID written otherwise (as it is with ids=text)"),
         )
         .args(server())
         .arg(

@@ -4,6 +4,7 @@ use super::args;
 use super::client::Server;
 use super::error::{CliError, unless_broken_pipe};
 use super::feed::shown_answer;
+use super::rows;
 use crate::engine;
 use crate::registry;
 use crate::state::forget::{ForgetError, Forgetting};
@@ -12,6 +13,7 @@ use crate::state::home::Home;
 use crate::state::{Of, State};
 use clap::ArgMatches;
 use indicatif::HumanCount;
+use retally_core::ids::Ids;
 use serde_json::{Value, json};
 use std::io::{Write, stdout};
 use uuid::Uuid;
@@ -48,6 +50,10 @@ fn of_state(home: &Home, dataflow: &str, input: &str, only: Only) -> Result<Stri
     let declared = declared.ok_or_else(|| CliError::usage(format!("{dataflow} has no input {input:?}, but {}", inputs.join(" and "))))?;
     super::error::listen_to_signals()?;
     let mut state = State::open(home)?;
+    // As those are meant who made the tables, like a service.
+    let kept = rows::open_state(home.local()).ok().and_then(|mut reader| reader.snapshot().ok()?.settings(dataflow).ok()?);
+    let is_text = kept.is_some_and(|kept| kept.get(Ids::SETTING).is_some_and(|ids| ids == "text"));
+    let only = Only { exact: only.exact || is_text, ..only };
     let Forgetting { parts, records } = state.files().forget(Of { plain: &plain, definition: &plain }, declared, &only)?;
     let files = parts.len() as u64;
     let answer = Answer { accepted: records, ..Answer::default() };

@@ -14,6 +14,7 @@ use super::{Of, State, StateError};
 use retally_core::condition::all_hold;
 use retally_core::contract::{Input, InputKind};
 use retally_core::decode::At;
+use retally_core::field::Holds;
 use retally_core::split::Line;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -67,6 +68,8 @@ impl Files {
         let (frames, _) = State::look_at(self.shelf())?;
         let parts = frames.iter().filter(|frame| frame.dataflow == of.plain.name).flat_map(|frame| &frame.parts);
         let parts = parts.filter(|part| part.input == input.name);
+        let is_text = input.fields.get(place).is_some_and(|field| field.holds == Holds::Text);
+        let only = &Only { exact: only.exact || is_text, ..only.clone() };
         let forgetting = match input.kind {
             InputKind::Records => self.forget_records(of, parts, only)?,
             InputKind::Datasets(_) => forget_datasets(parts, place, &only.value),
