@@ -1,8 +1,9 @@
 //! A service on a state of which a file is not what was written: it names the file, lets the tables be read, and takes no batch.
 
+use crate::launch::processes;
 use crate::support::known::{EVENTS, ONLINE, SERVERS, table};
 use crate::support::program::Place;
-use crate::support::service::Service;
+use crate::support::service::{Asker, Service};
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -68,6 +69,40 @@ fn what_is_damaged_is_named_and_the_rest_is_read() {
         let service = Service::of(&place, &ONLINE, "-w 1");
         service.same(&ONLINE);
         service.end();
+    }
+}
+
+/// Of several processes the first remains, whether the others had come or wait for it in vain.
+#[test]
+fn of_several_processes_the_first_lets_what_is_left_be_read() {
+    let place = place();
+    let blob = format!("state/blobs/{}", place.names("state/blobs").into_iter().next().unwrap());
+    for (file, byte) in [("state/journal/00000001.log", 20), (blob.as_str(), 2_000)] {
+        let whole = fs::read(place.path(file)).unwrap();
+        let mut flipped = whole.clone();
+        flipped[byte] ^= 1;
+        place.write(file, &flipped);
+        let serve = format!("serve online {} --join-timeout 2s --listen 127.0.0.1:0 --state state", ONLINE.set());
+        let started = place.start(&format!("launch -n 2 -w 1 -- {serve}"));
+        let address = started.line().strip_prefix("[0] listening on ").unwrap().to_string();
+        let service = Service { started, asker: Asker::new(address) };
+        let until = Instant::now() + Duration::from_secs(60);
+        while service.get("/v1/status").ok().json()["phase"] != "damaged" {
+            assert!(Instant::now() < until, "{}", service.get("/v1/status").text);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        crate::launch::until("only the first is there", || processes(&place).len() == 1);
+        // Longer than anybody waits for others, and than those are given that are to end.
+        let until = Instant::now() + Duration::from_secs(11);
+        while Instant::now() < until {
+            service.same(&ONLINE);
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        service.started.signal("TERM");
+        let ran = service.started.finish();
+        assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+        assert!(ran.stderr.contains(file) && !ran.stderr.contains("start again"), "{}", ran.stderr);
+        place.write(file, &whole);
     }
 }
 

@@ -26,6 +26,8 @@ pub const SIGN_EVERY: Duration = Duration::from_secs(3);
 pub const SILENT_MAX: Duration = Duration::from_secs(30);
 /// What a process says on stderr, as a note, when it is connected with all others: what fails before is no loss of a process.
 pub const MET: &str = "connected with all processes";
+/// What process 0 of a service says on stderr when it goes on without the others, since its state is damaged.
+pub const GOES_ON_ALONE: &str = "the tables can be read, and no batch is taken";
 /// The bytes of a secret that is made up.
 const SECRET_BYTES: usize = 32;
 /// The most bytes of the line.

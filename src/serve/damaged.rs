@@ -6,6 +6,7 @@ use super::door::Door;
 use super::served::Served;
 use super::service::{Phase, Service};
 use super::{Event, Options, ServeError, ask, notify};
+use crate::cluster::launched::GOES_ON_ALONE;
 use crate::sinks::live::Live;
 use crate::sinks::live::read::Readers;
 use crate::state::State;
@@ -52,7 +53,7 @@ pub fn remain(service: &Service, error: &ServeError, happened: &Receiver<Event>)
         return service.end();
     }
     let why = error.to_string();
-    service.tell(&format!("{why}; the tables can be read, and no batch is taken"));
+    service.tell(&format!("{why}; {GOES_ON_ALONE}"));
     service.enter(Phase::Damaged(why));
     notify("READY=1");
     while happened.recv().is_ok_and(|event| !matches!(event, Event::Asked)) {}

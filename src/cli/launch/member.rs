@@ -3,7 +3,7 @@
 use super::output::{DRAIN_MAX, Output, Pump, Stream, pump};
 use super::tie::Tie;
 use crate::cli::error::CliError;
-use crate::cluster::launched::{Launched, MET, STDIN, VARIABLE};
+use crate::cluster::launched::{GOES_ON_ALONE, Launched, MET, STDIN, VARIABLE};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fmt;
@@ -103,6 +103,8 @@ impl fmt::Display for End {
 struct Said {
     /// It is connected with all others.
     met: AtomicBool,
+    /// It does what it can without the others.
+    goes_on_alone: AtomicBool,
     /// What it said last.
     last: Mutex<Last>,
 }
@@ -159,6 +161,11 @@ impl Member {
     /// Whether it is connected with all others, or was.
     pub fn has_met(&self) -> bool {
         self.said.met.load(Ordering::Acquire)
+    }
+
+    /// Whether it does what it can without the others.
+    pub fn goes_on_alone(&self) -> bool {
+        self.said.goes_on_alone.load(Ordering::Acquire)
     }
 
     /// The last error that it told; where it ended with an exit code and without an error, its last line.
@@ -230,6 +237,10 @@ impl Said {
         if line.ends_with(MET) {
             self.met.store(true, Ordering::Release);
             return;
+        }
+        // Logs may be objects, in which more follows.
+        if process == 0 && line.contains(GOES_ON_ALONE) {
+            self.goes_on_alone.store(true, Ordering::Release);
         }
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(error) = line.strip_prefix("error: ") {

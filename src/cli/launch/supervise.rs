@@ -182,6 +182,7 @@ fn watch(members: &mut [Member], signals: &Signals, stop_timeout: Duration) -> O
     let mut met = None::<Instant>;
     // Since when they are to end.
     let (mut asked, mut failed, mut done) = (None::<Instant>, None::<Instant>, None::<Instant>);
+    let mut was_alone = false;
     loop {
         let now = Instant::now();
         let ended: Vec<(usize, End)> = members.iter_mut().filter_map(|member| Some((member.process, member.look()?))).collect();
@@ -190,7 +191,15 @@ fn watch(members: &mut [Member], signals: &Signals, stop_timeout: Duration) -> O
             met.get_or_insert(now);
         }
         let met_for = met.map(|met| now.duration_since(met));
-        let failures = ended.iter().filter(|(_, end)| !end.is_success()).filter_map(|(process, end)| {
+        // Without the others process 0 lets its tables be read: that these end is no failure then.
+        let is_alone = members.first().is_some_and(Member::goes_on_alone);
+        if is_alone && !was_alone {
+            members.iter_mut().skip(1).for_each(Member::stop);
+            (failure, failed) = (failure.filter(|failure| failure.process == 0), None);
+        }
+        was_alone = is_alone;
+        let counts = |process: usize, end: End| !end.is_success() && !(is_alone && process > 0);
+        let failures = ended.iter().filter(|(process, end)| counts(*process, *end)).filter_map(|(process, end)| {
             let member = members.get(*process)?;
             Some(Failure { process: *process, address: member.address.clone(), end: *end, met_for, error: member.error() })
         });
