@@ -6,7 +6,7 @@ use crate::client;
 use crate::shown;
 use clap::ArgMatches;
 use serde_json::Value;
-use std::io::Read;
+use std::io::{self, Read};
 use std::time::Duration;
 use ureq::http::Uri;
 use ureq::{Agent, Body};
@@ -121,11 +121,23 @@ impl Server {
     /// It does not answer.
     pub fn unreachable(&self, error: &ureq::Error) -> CliError {
         let said = error.to_string();
-        let hint = match said.contains("certificate") {
-            true => "its certificate is of no authority that this machine knows: SSL_CERT_FILE=FILE names another one",
-            false => "start it (`retally serve`), or say where it is: --server URL",
+        let hint = match () {
+            _ if said.contains("certificate") => {
+                "its certificate is of no authority that this machine knows: SSL_CERT_FILE=FILE names another one"
+            }
+            _ if is_lasting(error) => "does it answer by HTTPS? Otherwise its address begins with http",
+            _ => "start it (`retally serve`), or say where it is: --server URL",
         };
         CliError::failed(format!("could not ask the service at {}: {said}", self.base)).hint(hint)
+    }
+}
+
+/// Whether it is the same when it is asked again: it speaks another protocol, or shows a certificate that is not believed.
+pub fn is_lasting(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::Tls(_) | ureq::Error::Rustls(_) => true,
+        ureq::Error::Io(cause) => cause.kind() == io::ErrorKind::InvalidData,
+        _ => false,
     }
 }
 

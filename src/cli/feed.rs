@@ -3,7 +3,7 @@
 //! Files are sent as one batch, packed on the way and never held in memory. The batch has a key: where a connection breaks off, or the
 //! service is busy or away for a moment, all of it is sent again under the same key, and counts once.
 
-use super::client::{Server, failed};
+use super::client::{Server, failed, is_lasting};
 use super::error::{CliError, say, unless_broken_pipe};
 use super::job;
 use crate::backoff::Backoff;
@@ -223,6 +223,7 @@ fn send_once(server: &Server, dataflow: &str, files: &[File], wait: &str, key: &
     }
     let response = match response {
         Ok(response) => response,
+        Err(error) if is_lasting(&error) => return Err(server.unreachable(&error)),
         Err(error) => {
             let is_there = !matches!(&error, ureq::Error::Io(cause) if cause.kind() == io::ErrorKind::ConnectionRefused)
                 && !matches!(error, ureq::Error::HostNotFound);
