@@ -525,7 +525,7 @@ fn a_sensor_among_many_is_found_and_shown() {
 fn a_table_of_a_million_rows_is_never_loaded_whole() {
     const ROWS: u32 = 1_000_000;
     let place = Place::new();
-    let service = Service::start(&place, "online -w 2");
+    let service = Service::start(&place, "online -w 2 --tables online.online_intervals");
     let line = |device: u32| format!("2026-03-{:02} {:02}:00:00,{device},{},1,true", device % 28 + 1, device % 24, device % 1_000);
     let lines: Vec<String> = (0..ROWS).map(line).collect();
     service.csv("/v1/online/events", table(&EVENTS, &lines)).ok();

@@ -2,7 +2,7 @@
 
 import { get, query, tables } from './api.js'
 import { failure, h, put, refocus } from './dom.js'
-import { cell, count } from './format.js'
+import { cell, exact } from './format.js'
 import { change, place } from './url.js'
 import { why } from './why.js'
 
@@ -216,7 +216,7 @@ export class TableView {
     const first = (question.page - 1) * PAGE
     const there = Math.min(rows.length, PAGE)
     const isWhole = !question.filters.length && !question.from && !question.to
-    const of = isWhole && about.rows !== null ? ` of ${count(about.rows)}` : rows.length > PAGE ? ' of more' : ''
+    const of = isWhole && about.rows !== null ? ` of ${exact(about.rows)}` : rows.length > PAGE ? ' of more' : ''
     const page = (number, label, is) =>
       h('button', { type: 'button', disabled: !is, onclick: () => change({ page: number > 1 ? number : undefined }) }, label)
     const download = (format, label) =>
@@ -230,7 +230,7 @@ export class TableView {
       )
     put(
       this.foot,
-      h('span', { class: 'muted' }, there ? `${count(first + 1)}–${count(first + there)}${of}` : ''),
+      h('span', { class: 'muted' }, there ? `${exact(first + 1)}–${exact(first + there)}${of}` : ''),
       h(
         'span',
         { class: 'pages' },
