@@ -49,7 +49,7 @@ pub struct Route {
     pub path: &'static str,
     /// What it is about.
     pub about: &'static str,
-    /// What may stand behind `?`, with what it means.
+    /// What may stand behind `?`, with what it means; or in a header, whose name begins with a capital letter.
     pub parameters: &'static [(&'static str, &'static str)],
     /// What the body may be.
     pub takes: &'static [&'static str],
@@ -61,14 +61,22 @@ pub struct Route {
 const JSON: &str = "application/json";
 const BODIES: &[&str] = &["text/csv", "application/x-ndjson", JSON, "application/vnd.apache.parquet"];
 const OF_BATCHES: (&str, &str) = ("wait", "When it is answered: durable (the disk has it), visible (its changes can be read) or sinks");
+const KEY: (&str, &str) = ("Idempotency-Key", "A text that makes a repetition of the batch harmless: it is answered as the first one was");
+const PACKING: (&str, &str) = ("Content-Encoding", "How the body is packed: gzip or zstd");
 
 /// All calls.
 pub const ROUTES: &[Route] = &[
     Route {
         method: "post",
         path: "/v1/{dataflow}/{input}",
-        about: "A batch for one input. Content-Encoding may be gzip or zstd; Idempotency-Key makes a repetition harmless",
-        parameters: &[("retract", "true: the records are taken back"), ("name", "What the batch is called in `rejected`"), OF_BATCHES],
+        about: "A batch for one input",
+        parameters: &[
+            ("retract", "true: the records are taken back"),
+            ("name", "What the batch is called in `rejected`"),
+            OF_BATCHES,
+            KEY,
+            PACKING,
+        ],
         takes: BODIES,
         gives: &[JSON],
         handler: || post(batches::one),
@@ -76,8 +84,9 @@ pub const ROUTES: &[Route] = &[
     Route {
         method: "post",
         path: "/v1/{dataflow}/{input}/forget",
-        about: "Takes back all records of which a field holds a value, as a batch: {\"field\": \"device_id\", \"value\": \"17\"}",
-        parameters: &[OF_BATCHES],
+        about: "Takes back all records of which a field holds a value, as a batch: {\"field\": \"device_id\", \"value\": \"17\"}; with \
+                \"exact\": true only those that hold this text",
+        parameters: &[OF_BATCHES, KEY],
         takes: &[JSON],
         gives: &[JSON],
         handler: || post(forget::forget),
@@ -86,7 +95,7 @@ pub const ROUTES: &[Route] = &[
         method: "post",
         path: "/v1/{dataflow}/{input}/check",
         about: "What is understood of a body, and what would be refused: its first records are read, and nothing is kept",
-        parameters: &[("name", "What the body is called")],
+        parameters: &[("name", "What the body is called"), PACKING],
         takes: BODIES,
         gives: &[JSON],
         handler: || post(check::one),
@@ -95,7 +104,7 @@ pub const ROUTES: &[Route] = &[
         method: "post",
         path: "/v1/{dataflow}/batches",
         about: "A batch of several parts, all or nothing: each is named INPUT, or INPUT- where its records are taken back",
-        parameters: &[OF_BATCHES],
+        parameters: &[OF_BATCHES, KEY],
         takes: &["multipart/form-data"],
         gives: &[JSON],
         handler: || post(batches::several),
@@ -176,7 +185,7 @@ pub const ROUTES: &[Route] = &[
         method: "post",
         path: "/v1/{dataflow}/rejected/replay",
         about: "Delivers refused records once more, as a batch, under the settings of now: {\"ids\": [\"7.1.12\"]}, or {\"reason\": \"…\"}",
-        parameters: &[OF_BATCHES],
+        parameters: &[OF_BATCHES, KEY],
         takes: &[JSON],
         gives: &[JSON],
         handler: || post(replay::replay),
@@ -188,6 +197,7 @@ pub const ROUTES: &[Route] = &[
         parameters: &[
             ("tables", "DATAFLOW.TABLE, separated by commas"),
             ("since", "Changes behind this epoch; of several dataflows DATAFLOW:EPOCH, separated by commas [now]"),
+            ("Last-Event-ID", "The last id that was received: goes on behind it, whatever `since` says"),
         ],
         takes: &[],
         gives: &["text/event-stream"],

@@ -40,11 +40,12 @@ fn operation(route: &Route) -> Value {
     let text = json!({"type": "string"});
     let in_path = route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let in_path = in_path.map(|name| json!({"name": name, "in": "path", "required": true, "schema": text}));
-    let in_query = route.parameters.iter().map(|(name, about)| json!({"name": name, "in": "query", "description": about, "schema": text}));
+    let in_what = |name: &str| if name.starts_with(|first: char| first.is_ascii_uppercase()) { "header" } else { "query" };
+    let named = |(name, about): &(&str, &str)| json!({"name": name, "in": in_what(name), "description": about, "schema": text});
     let content = |kinds: &[&str]| kinds.iter().map(|kind| (kind.to_string(), json!({}))).collect::<Map<_, _>>();
     let mut operation = json!({
         "summary": route.about,
-        "parameters": in_path.chain(in_query).collect::<Vec<_>>(),
+        "parameters": in_path.chain(route.parameters.iter().map(named)).collect::<Vec<_>>(),
         "responses": {
             "200": {"description": "as asked", "content": content(route.gives)},
             "default": {"description": "an error", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}},
@@ -70,6 +71,9 @@ mod tests {
         let of = &paths["/v1/{dataflow}/tables/{table}"]["get"]["parameters"];
         let names: Vec<&str> = of.as_array().unwrap().iter().map(|parameter| parameter["name"].as_str().unwrap()).collect();
         assert_eq!(names[..2], ["dataflow", "table"]);
+        let of_batches = paths["/v1/{dataflow}/{input}"]["post"]["parameters"].as_array().unwrap();
+        let place = |name: &str| of_batches.iter().find(|parameter| parameter["name"] == name).map(|parameter| parameter["in"].clone());
+        assert_eq!((place("wait"), place("Idempotency-Key")), (Some("query".into()), Some("header".into())));
         assert!(paths["/v1/{dataflow}/{input}"]["post"]["requestBody"]["content"]["text/csv"].is_object());
     }
 }
