@@ -4,6 +4,8 @@
 use crate::processes::hosts;
 use crate::support::program::{Failure, Place};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
 
 /// Seven sensors for 16 days at every half hour: one of each shape, with what goes wrong.
 fn sensors() -> Place {
@@ -85,6 +87,52 @@ fn two_processes_draw_the_bytes_of_one() {
     second.finish().succeeds();
     assert_eq!(documents(&place, "one").len(), 2);
     assert!(documents(&place, "one") == documents(&place, "two"));
+}
+
+/// The commands of the pages of dataflows, and the charts that they show: as they are drawn, and as they are called there.
+#[test]
+fn charts_of_the_pages_are_drawn_by_their_commands() {
+    let pages: [(&str, [&str; 2], &[&str]); 4] = [
+        (
+            "online",
+            [
+                "generate online --out fleet --devices 500 --days 120",
+                "run online events=fleet/events.csv servers=fleet/servers.csv --out tables --charts charts",
+            ],
+            &["daily", "rolling_28d", "projection"],
+        ),
+        (
+            "active",
+            ["generate active --out app --users 300 --days 60 --events-per-day 200", "run active events=app --out tables --charts charts"],
+            &["users"],
+        ),
+        (
+            "usage",
+            ["generate usage --out school --devices 40 --days 60", "run usage events=school --out tables --charts charts"],
+            &["minutes", "sessions"],
+        ),
+        (
+            "brushing",
+            [
+                "generate brushing --out brushes --toothbrushes 2 --datasets 20",
+                "run brushing datasets=brushes --tables brushing_daily --points store:points --charts charts",
+            ],
+            &["minutes", "loss"],
+        ),
+    ];
+    for (dataflow, commands, charts) in pages {
+        let (place, folder) = (Place::new(), Path::new(env!("CARGO_MANIFEST_DIR")).join("dataflows").join(dataflow));
+        let page = fs::read_to_string(folder.join("README.md")).unwrap();
+        for command in commands {
+            assert!(page.contains(&format!("retally {command}\n")), "{command}");
+            place.run(command).succeeds();
+        }
+        for chart in charts {
+            let shown = fs::read_to_string(folder.join(format!("charts/{chart}.svg"))).unwrap();
+            let drawn = place.read(&format!("charts/{dataflow}_{chart}.svg"));
+            assert!(drawn == shown, "{dataflow}/charts/{chart}.svg is not what its commands draw");
+        }
+    }
 }
 
 #[test]
