@@ -198,7 +198,7 @@ fn watch(members: &mut [Member], signals: &Signals, stop_timeout: Duration) -> O
             (failure, failed) = (failure.filter(|failure| failure.process == 0), None);
         }
         was_alone = is_alone;
-        let counts = |process: usize, end: End| !end.is_success() && !(is_alone && process > 0);
+        let counts = |process: usize, end: End| !(end.is_success() || is_alone && process > 0);
         let failures = ended.iter().filter(|(process, end)| counts(*process, *end)).filter_map(|(process, end)| {
             let member = members.get(*process)?;
             Some(Failure { process: *process, address: member.address.clone(), end: *end, met_for, error: member.error() })
