@@ -3,7 +3,7 @@
 //! Workers are threads that make points and give them away as an operator would. Two shapes: `long`, few series of five fields that come in
 //! order, as `brushing` writes them; `wide`, a thousand series of one field, some points of each in turn, as `sensors` does. A line per
 //! destination and shape; for the store one more with ranges of 10,000 points, read from the store as it was opened anew, and with single
-//! late points, from offer to settled.
+//! late points, from offer to flush.
 
 use crate::numbers::{Sorted, micros};
 use crate::options::Common;
@@ -170,7 +170,7 @@ impl Workload {
         } else {
             mine.iter().try_for_each(|series| parts.iter().try_for_each(|from| write(series, *from)))?;
         }
-        settle(&mut *writer)?;
+        flush(&mut *writer)?;
         Ok(written)
     }
 
@@ -201,8 +201,8 @@ fn offer(writer: &mut dyn PointWriter, batch: &mut PointBatch) -> std::result::R
     Ok(())
 }
 
-fn settle(writer: &mut dyn PointWriter) -> std::result::Result<(), String> {
-    while !writer.settled()? {
+fn flush(writer: &mut dyn PointWriter) -> std::result::Result<(), String> {
+    while !writer.flush()? {
         std::thread::sleep(RETRY_AFTER);
     }
     Ok(())
@@ -246,7 +246,7 @@ fn read(options: &PointsOptions, workload: &Workload, dir: &Path) -> Result<()> 
         .publish(&options.common)
 }
 
-/// Single points that come late, each settled before the next.
+/// Single points that come late, each flushed before the next.
 fn late(options: &PointsOptions, workload: &Workload, dir: &Path) -> Result<()> {
     let outlet = Destination::Store(dir.to_path_buf()).open(0)?;
     let mut writer = outlet.points().writer();
@@ -260,7 +260,7 @@ fn late(options: &PointsOptions, workload: &Workload, dir: &Path) -> Result<()> 
         batch.times_ns.iter_mut().for_each(|time_ns| *time_ns += 1);
         let started = Instant::now();
         offer(&mut *writer, &mut batch)?;
-        while !writer.settled()? {
+        while !writer.flush()? {
             std::thread::yield_now();
         }
         times_us.push(micros(started.elapsed()));

@@ -63,7 +63,7 @@ fn write(destination: &str, batches: Vec<PointBatch>) -> Result<Dropped, PointsE
 
 fn send(writer: &mut Box<dyn PointWriter>, mut batch: PointBatch) -> Result<(), String> {
     let started = Instant::now();
-    while writer.offer(&mut batch)? == Offered::Behind || !writer.settled()? {
+    while writer.offer(&mut batch)? == Offered::Behind || !writer.flush()? {
         assert!(started.elapsed() < Duration::from_secs(60), "a batch is never written");
         std::thread::sleep(Duration::from_micros(200));
     }

@@ -184,7 +184,7 @@ struct Worker {
     open: VecDeque<Open>,
     known: BTreeMap<Vec<String>, Known>,
     /// Epochs whose points are not all written.
-    unsettled: BTreeMap<Epoch, Held>,
+    unflushed: BTreeMap<Epoch, Held>,
     said: Vec<Said>,
     failed: bool,
 }
@@ -200,7 +200,7 @@ impl Worker {
             queue: VecDeque::new(),
             open: VecDeque::new(),
             known: BTreeMap::new(),
-            unsettled: BTreeMap::new(),
+            unflushed: BTreeMap::new(),
             said: Vec::new(),
             failed: false,
         }
@@ -216,7 +216,7 @@ impl Worker {
             Ok(activity) => activity,
             Err(error) => {
                 self.failed = true;
-                let held = self.open.front().map(|open| open.held.clone()).or(self.unsettled.values().next().cloned());
+                let held = self.open.front().map(|open| open.held.clone()).or(self.unflushed.values().next().cloned());
                 let sequence = self.open.front().map_or(0, |open| open.split.sequence);
                 let report = match error {
                     Fatal::Points(why) => Report::PointsFailed(why),
@@ -226,7 +226,7 @@ impl Worker {
                 // Nothing is waited for any more: the run ends.
                 self.open.clear();
                 self.queue.clear();
-                self.unsettled.clear();
+                self.unflushed.clear();
                 Activity::Idle
             }
         }
@@ -269,10 +269,10 @@ impl Worker {
         if !self.queue.is_empty() {
             return Ok(Activity::Busy);
         }
-        if !self.unsettled.is_empty() && !self.writer.settled()? {
+        if !self.unflushed.is_empty() && !self.writer.flush()? {
             return Ok(Activity::Waiting);
         }
-        self.unsettled.clear();
+        self.unflushed.clear();
         Ok(Activity::Idle)
     }
 
@@ -498,7 +498,7 @@ impl Worker {
             let known = Known { dataset: dataset.clone(), versions, accepted_times: accepted_times(split), outcome };
             self.known.insert(dataset.key.clone(), known);
         }
-        self.unsettled.insert(held.epoch(), held.clone());
+        self.unflushed.insert(held.epoch(), held.clone());
     }
 }
 

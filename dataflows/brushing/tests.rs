@@ -112,7 +112,7 @@ struct Store {
 struct StoreWriter {
     store: Store,
     behind: bool,
-    unsettled: u8,
+    unflushed: u8,
 }
 
 impl Points for Store {
@@ -121,7 +121,7 @@ impl Points for Store {
     }
 
     fn writer(&self) -> Box<dyn PointWriter> {
-        Box::new(StoreWriter { store: self.clone(), behind: false, unsettled: 0 })
+        Box::new(StoreWriter { store: self.clone(), behind: false, unflushed: 0 })
     }
 }
 
@@ -131,7 +131,7 @@ impl PointWriter for StoreWriter {
         if self.behind {
             return Ok(Offered::Behind);
         }
-        self.unsettled = 3;
+        self.unflushed = 3;
         let mut told = self.store.told.lock().unwrap();
         let tags = &batch.series.tags;
         for (place, time) in batch.times_ns.iter().enumerate() {
@@ -142,9 +142,9 @@ impl PointWriter for StoreWriter {
         Ok(Offered::Taken)
     }
 
-    fn settled(&mut self) -> Result<bool, String> {
-        self.unsettled = self.unsettled.saturating_sub(1);
-        Ok(self.unsettled == 0)
+    fn flush(&mut self) -> Result<bool, String> {
+        self.unflushed = self.unflushed.saturating_sub(1);
+        Ok(self.unflushed == 0)
     }
 
     fn delete_series(&mut self, series: &Arc<retally_core::points::Series>) -> Result<bool, String> {

@@ -5,7 +5,7 @@
 //! point costs its numbers and nothing else. Destinations belong to the runtime, which gives each worker a [`PointWriter`].
 //!
 //! An operator never waits for a destination. Where [`PointWriter::offer`] says that it is behind, the operator comes back
-//! after a while, and holds the epoch's capability until [`PointWriter::settled`]: so an epoch is complete only when its points
+//! after a while, and holds the epoch's capability until [`PointWriter::flush`]: so an epoch is complete only when its points
 //! are written, and a slow destination slows the reader down.
 //!
 //! A point that is no longer true is retracted: deleted where the destination can, and marked there where it can't.
@@ -138,8 +138,8 @@ pub trait PointWriter {
     /// Takes the points of a batch, and leaves it empty; or leaves it as it is, and then it has to be offered again before any other.
     fn offer(&mut self, batch: &mut PointBatch) -> Result<Offered, String>;
 
-    /// Sees to it that what was taken gets written, and returns whether all of it is.
-    fn settled(&mut self) -> Result<bool, String>;
+    /// Sees to it that what was taken gets written, and returns whether all of it is. Does not wait, so it is called until then.
+    fn flush(&mut self) -> Result<bool, String>;
 
     /// Deletes all points of a series that were ever written, before those that are offered from now on. Returns whether the destination
     /// can: where it can't, the operator has to retract points one by one.
@@ -168,7 +168,7 @@ impl PointWriter for Nowhere {
         Ok(Offered::Taken)
     }
 
-    fn settled(&mut self) -> Result<bool, String> {
+    fn flush(&mut self) -> Result<bool, String> {
         Ok(true)
     }
 

@@ -15,7 +15,7 @@ use hashbrown::HashMap;
 use retally_core::Collection;
 use retally_core::calendar::{Calendar, Day};
 use retally_core::operators::beside::{Beside, beside, latest};
-use retally_core::operators::settling::Settling;
+use retally_core::operators::merged::MergedList;
 use retally_core::time::Moment;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -91,7 +91,7 @@ impl Dependent {
 #[derive(Default)]
 struct Server {
     destroyed: Option<Moment>,
-    intervals: Settling<Dependent>,
+    intervals: MergedList<Dependent>,
 }
 
 impl Server {
@@ -101,7 +101,7 @@ impl Server {
 
     /// The intervals that end behind a time.
     fn behind(&mut self, moment: Moment) -> &[Dependent] {
-        let intervals = self.intervals.settled();
+        let intervals = self.intervals.sorted();
         intervals.get(intervals.partition_point(|dependent| dependent.until <= moment)..).unwrap_or_default()
     }
 

@@ -9,7 +9,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use retally_core::Collection;
 use retally_core::operators::beside::{Beside, beside, latest};
-use retally_core::operators::settling::Settling;
+use retally_core::operators::merged::MergedList;
 use retally_core::time::Moment;
 use std::collections::BTreeMap;
 
@@ -27,13 +27,13 @@ struct Lifetimes {
 struct Server {
     lifetime: Option<Lifetime>,
     /// Times of events.
-    events: Settling<Moment>,
+    events: MergedList<Moment>,
 }
 
 impl Server {
     /// How many events there are of each issue under the lifetime.
     fn counts(&mut self) -> [(Issue, isize); 2] {
-        let events = self.events.settled();
+        let events = self.events.sorted();
         let behind = |is_before: &dyn Fn(&Moment) -> bool| events.partition_point(is_before);
         let all = events.len();
         let (unknown, outside) = match self.lifetime {

@@ -113,7 +113,7 @@ pub fn write<'s>(
                         other => break other,
                     }
                     // The tasks of an epoch are made when those of the one before are done: they may be many.
-                    let Some(entry) = waiting.first_entry().filter(|entry| complete(entry.key())) else { break desk.settled() };
+                    let Some(entry) = waiting.first_entry().filter(|entry| complete(entry.key())) else { break desk.flush() };
                     let (capability, epochs) = entry.remove();
                     held.push(capability);
                     desk.begin(epochs);
@@ -220,8 +220,8 @@ impl Desk {
         }
     }
 
-    fn settled(&mut self) -> Result<bool, String> {
-        if self.failed { Ok(true) } else { self.writer.settled() }
+    fn flush(&mut self) -> Result<bool, String> {
+        if self.failed { Ok(true) } else { self.writer.flush() }
     }
 
     /// Makes tasks of what happened to a sensor.
@@ -371,7 +371,7 @@ mod tests {
             Ok(Offered::Taken)
         }
 
-        fn settled(&mut self) -> Result<bool, String> {
+        fn flush(&mut self) -> Result<bool, String> {
             self.asked += 1;
             Ok(self.asked.is_multiple_of(3))
         }

@@ -50,7 +50,7 @@ pub fn of_store(dir: &Path, matches: &ArgMatches) -> Result<(), CliError> {
     }
     let store = Store::open(dir)?;
     if !store.was_closed() {
-        say("warning: the last process that had this store open did not close it: what it had not settled is not there");
+        say("warning: the last process that had this store open did not close it: what it had not synced is not there");
     }
     let question = question(&store, measurement, matches, range_ns)?;
     let limit = matches.get_one::<u64>("limit").copied();

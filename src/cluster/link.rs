@@ -27,7 +27,7 @@ pub struct Link {
 }
 
 /// From now on, who reads and writes on a connection waits.
-pub fn settle(stream: &TcpStream) -> io::Result<()> {
+pub fn make_blocking(stream: &TcpStream) -> io::Result<()> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(None)?;
     stream.set_write_timeout(None)
@@ -36,7 +36,7 @@ pub fn settle(stream: &TcpStream) -> io::Result<()> {
 impl Link {
     /// A connection that waits for what is to be read and written, for as long as the process at its other end is watched.
     pub fn new(stream: TcpStream, process: usize, alarm: Alarm, totals: &Arc<Totals>) -> io::Result<Link> {
-        settle(&stream)?;
+        make_blocking(&stream)?;
         let traffic = Arc::new(Traffic::of(totals));
         alarm.carries(process, Arc::clone(&traffic));
         Ok(Link { stream, process, alarm, messages: Messages::default(), traffic, pace: Pace::default() })

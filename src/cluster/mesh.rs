@@ -127,7 +127,7 @@ pub fn connect(cluster: &Cluster, meeting: &Meeting, lost: impl FnOnce(Lost) + S
     streams.extend(others.map_err(|error| explained(error, cluster, listens_at))?);
     relays.extend(roll.relays());
     for relay in &relays {
-        link::settle(relay).map_err(|error| MeshError::system(&error))?;
+        link::make_blocking(relay).map_err(|error| MeshError::system(&error))?;
     }
     let mut links: Vec<Option<Link>> = (0..cluster.processes()).map(|_| None).collect();
     for (process, stream) in streams {

@@ -156,10 +156,10 @@ impl Outer {
     /// Takes what has come, and appends what it says.
     fn take(&self, mut come: &[u8], said: &mut Vec<u8>) -> io::Result<Taken> {
         let mut session = locked(&self.session);
-        let mut state = settled(&mut session, said)?;
+        let mut state = decrypt(&mut session, said)?;
         while !come.is_empty() {
             session.read_tls(&mut come)?;
-            state = settled(&mut session, said)?;
+            state = decrypt(&mut session, said)?;
         }
         Ok(Taken { is_over: state.peer_has_closed(), has_answer: session.wants_write() })
     }
@@ -170,7 +170,8 @@ struct Taken {
     has_answer: bool,
 }
 
-fn settled(session: &mut Connection, said: &mut Vec<u8>) -> io::Result<IoState> {
+/// Decrypts what has come, and appends it.
+fn decrypt(session: &mut Connection, said: &mut Vec<u8>) -> io::Result<IoState> {
     let state = session.process_new_packets().map_err(io::Error::other)?;
     let from = said.len();
     said.resize(from + state.plaintext_bytes_to_read(), 0);

@@ -47,7 +47,7 @@ pub trait Outlet: Send {
     /// For the workers.
     fn points(&self) -> Arc<dyn Points>;
 
-    /// Ends it, once all writers have settled. Returns what the destination refused for good.
+    /// Ends it, once all writers have flushed. Returns what the destination refused for good.
     fn finish(self: Box<Self>) -> Result<Dropped, PointsError>;
 }
 

@@ -203,7 +203,7 @@ impl PointWriter for Writer {
         Ok(Offered::Taken)
     }
 
-    fn settled(&mut self) -> Result<bool, String> {
+    fn flush(&mut self) -> Result<bool, String> {
         let handed_over = self.hand_over()?;
         if let Some(error) = self.shared.failure.get() {
             return Err(error.clone());
@@ -271,10 +271,10 @@ mod tests {
             assert!(offered < 1_000_000, "it takes without bound");
         };
         assert_eq!(waiting.len(), 4_096, "a batch that was not taken is as it was");
-        assert_eq!(writer.settled(), Ok(false));
+        assert_eq!(writer.flush(), Ok(false));
         (0..100).for_each(|_| go.send(Ok(())).unwrap());
         until(|| writer.offer(&mut waiting).unwrap() == Offered::Taken);
-        until(|| writer.settled().unwrap());
+        until(|| writer.flush().unwrap());
         drop(writer);
         Box::new(queued).finish().unwrap();
         let text: String = written.try_iter().collect();
@@ -290,14 +290,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_is_not_settled_before_it_is_written() {
+    fn what_was_taken_is_not_flushed_before_it_is_written() {
         let (queued, go, written) = queue();
         let mut writer = queued.points().writer();
-        assert_eq!(writer.settled(), Ok(true));
+        assert_eq!(writer.flush(), Ok(true));
         assert_eq!(writer.offer(&mut batch(0, 1)), Ok(Offered::Taken));
-        assert_eq!(writer.settled(), Ok(false));
+        assert_eq!(writer.flush(), Ok(false));
         go.send(Ok(())).unwrap();
-        until(|| writer.settled().unwrap());
+        until(|| writer.flush().unwrap());
         assert_eq!(written.try_recv().as_deref(), Ok("m n=0i 0\n"));
         Box::new(queued).finish().unwrap();
     }
@@ -307,12 +307,12 @@ mod tests {
         let (queued, go, _written) = queue();
         let (mut one, mut other) = (queued.points().writer(), queued.points().writer());
         assert_eq!(one.offer(&mut batch(0, 1)), Ok(Offered::Taken));
-        assert_eq!(one.settled(), Ok(false));
+        assert_eq!(one.flush(), Ok(false));
         go.send(Err("could not write points to x: it is full".into())).unwrap();
-        until(|| one.settled().is_err());
-        assert_eq!(one.settled(), Err("could not write points to x: it is full".into()));
+        until(|| one.flush().is_err());
+        assert_eq!(one.flush(), Err("could not write points to x: it is full".into()));
         assert_eq!(other.offer(&mut batch(0, 1)), Ok(Offered::Taken));
-        assert_eq!(other.settled(), Err("could not write points to x: it is full".into()));
+        assert_eq!(other.flush(), Err("could not write points to x: it is full".into()));
         assert_eq!(Box::new(queued).finish().unwrap_err().to_string(), "could not write points to x: it is full");
     }
 }

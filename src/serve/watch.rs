@@ -122,8 +122,8 @@ impl Watched {
     /// Waits until there is a reason to look again.
     fn wait(&self, service: &Service, events: &Receiver<()>, has_events: bool) {
         let began = Instant::now();
-        let is_settled = |(seen, _): &(Seen, Instant)| self.is_done(seen);
-        let is_waiting = !self.seen.values().all(is_settled) || !has_events;
+        let is_done = |(seen, _): &(Seen, Instant)| self.is_done(seen);
+        let is_waiting = !self.seen.values().all(is_done) || !has_events;
         loop {
             match events.recv_timeout(LOOK_EVERY) {
                 Ok(()) => {
@@ -187,7 +187,7 @@ impl Watched {
             .try_for_each(|(below, parts)| self.deliver(service, below, None, parts, &mut under_way))
             .and_then(|()| ready.into_iter().try_for_each(|seen| self.take(service, seen, &mut under_way)));
         // What was handed over is there, whatever came of the rest.
-        self.settle_all(&mut under_way);
+        self.await_all(&mut under_way);
         delivered
     }
 
@@ -254,7 +254,7 @@ impl Watched {
             (Err(error), None) => return Err(error),
         };
         if under_way.len() >= UNDER_WAY_MAX {
-            self.settle_all(under_way);
+            self.await_all(under_way);
         }
         let new = parts.last().filter(|part| part.sign > 0 && part.again.is_none()).cloned();
         let (reply, answer) = oneshot::channel();
@@ -268,7 +268,7 @@ impl Watched {
     }
 
     /// Waits until all that was handed over is there, and knows it.
-    fn settle_all(&mut self, under_way: &mut Vec<UnderWay>) {
+    fn await_all(&mut self, under_way: &mut Vec<UnderWay>) {
         for UnderWay { below, new, answer } in under_way.drain(..) {
             match (answer.blocking_recv(), new) {
                 (Ok(Ok(_)), Some(part)) => drop(self.known.insert(below, Known::new(part))),

@@ -40,13 +40,13 @@ impl TableState {
         self.rows += run.iter().flat_map(|batch| batch.iter()).map(|(_, diff)| diff).sum::<i64>();
         if !run.is_empty() {
             self.runs.push(run.clone());
-            self.settle();
+            self.merge_runs();
         }
         run
     }
 
     /// Merges the last runs until each is at least twice as long as the next.
-    fn settle(&mut self) {
+    fn merge_runs(&mut self) {
         while let [.., before, last] = self.runs.as_slice() {
             if length(before) >= 2 * length(last) {
                 return;

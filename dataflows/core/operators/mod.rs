@@ -17,7 +17,7 @@
 //! | [`beside`] | what the caller keeps | O(1); of a fact, the records that depend on it |
 //! | [`first`](mod@first) | its records | O(log n), and as many as are asked for |
 //!
-//! [`ordered`], [`settling`], [`history`], [`steps`] and [`by_key`] are what they are made of; [`regression`] is arithmetic.
+//! [`ordered`], [`merged`], [`history`], [`steps`] and [`by_key`] are what they are made of; [`regression`] is arithmetic.
 
 pub mod as_of;
 pub mod beside;
@@ -27,10 +27,10 @@ pub mod day_ranges;
 pub mod first;
 pub mod history;
 pub mod horizon;
+pub mod merged;
 pub mod neighbors;
 pub mod ordered;
 pub mod quantile;
 pub mod regression;
 pub mod rolling;
-pub mod settling;
 pub mod steps;

@@ -128,10 +128,10 @@ fn offer(writer: &mut Box<dyn PointWriter>, mut batch: PointBatch) -> Result<(),
     Ok(())
 }
 
-fn settle(writer: &mut Box<dyn PointWriter>) -> Result<(), String> {
+fn flush(writer: &mut Box<dyn PointWriter>) -> Result<(), String> {
     let started = Instant::now();
-    while !writer.settled()? {
-        assert!(started.elapsed() < Duration::from_secs(60), "it never settles");
+    while !writer.flush()? {
+        assert!(started.elapsed() < Duration::from_secs(60), "it is never flushed");
         std::thread::yield_now();
     }
     Ok(())
@@ -141,7 +141,7 @@ fn settle(writer: &mut Box<dyn PointWriter>) -> Result<(), String> {
 fn send(target: &Target, patience: Patience, points: i64) -> Result<Dropped, PointsError> {
     let outlet = Box::new(open(target, patience)?);
     let mut writer = outlet.points().writer();
-    let sent = offer(&mut writer, batch("a", 0, points)).and_then(|()| settle(&mut writer));
+    let sent = offer(&mut writer, batch("a", 0, points)).and_then(|()| flush(&mut writer));
     drop(writer);
     let ended = outlet.finish();
     assert!(sent.is_ok() || ended.is_err(), "a failure is forgotten");
@@ -197,7 +197,7 @@ fn points_of_a_series_keep_their_order_and_two_workers_need_not_wait_for_each_ot
             std::thread::spawn(move || {
                 let mut writer = points.writer();
                 (0..10).for_each(|part| offer(&mut writer, batch(sensor, part * 3_000, 3_000)).unwrap());
-                settle(&mut writer).unwrap();
+                flush(&mut writer).unwrap();
             })
         })
         .collect();

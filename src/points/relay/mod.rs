@@ -2,7 +2,7 @@
 //!
 //! Each of them has a connection to process 0 for that alone. Workers fill the same queue as those of process 0 do
 //! ([`super::store::queue`]), and a thread sends what is in it; process 0 has a thread for each of the others, which hands on to the queue of
-//! the store. What is asked to settle is answered in the order of the questions, so an epoch is complete when its points are on the disk of
+//! the store. Each flush that was asked for is answered, in order, so an epoch is complete when its points are on the disk of
 //! process 0, whoever computed them. A store that is slow slows its senders down: a connection holds little.
 //!
 //! # Limits
@@ -26,7 +26,7 @@ use wire::{Known, Sent};
 const BUFFER_BYTES: usize = 256 << 10;
 /// How long the reason of a failure may be.
 const WHY_BYTES_MAX: usize = 4 << 10;
-const SETTLED: u8 = 1;
+const FLUSHED: u8 = 1;
 const FAILED: u8 = 2;
 
 /// The way to the store of process 0, for all dataflows of another one.
@@ -80,7 +80,7 @@ impl Outlet for Relayed {
     fn finish(self: Box<Self>) -> Result<Dropped, PointsError> {
         let Relayed(relay) = *self;
         let (outlets, thread) = &*relay.ending;
-        // What others wrote has settled with their epochs.
+        // What others wrote was flushed with their epochs.
         let last = if outlets.fetch_sub(1, Ordering::AcqRel) == 1 { locked(thread).take() } else { None };
         let ended = last.is_none_or(|thread| relay.queue.end() && thread.join().is_ok());
         match relay.queue.shared().failed() {
@@ -106,9 +106,9 @@ fn send(receiver: &Receiver<Message>, mut stream: TcpStream, asked: &Asked, shar
                 shared.taken(points);
             }
             Ok(Message::Delete(series)) => wire::write(&Sent::Delete(series), &mut bytes),
-            Ok(Message::Settle(number, settled)) => {
-                locked(asked).push_back((number, settled));
-                wire::write(&Sent::Settle, &mut bytes);
+            Ok(Message::Flush(number, flushed)) => {
+                locked(asked).push_back((number, flushed));
+                wire::write(&Sent::Flush, &mut bytes);
             }
             Ok(Message::End) | Err(TryRecvError::Disconnected) => return stream.write_all(&bytes),
             Err(TryRecvError::Empty) => {
@@ -119,12 +119,12 @@ fn send(receiver: &Receiver<Message>, mut stream: TcpStream, asked: &Asked, shar
     }
 }
 
-/// Hears what has settled. Ends with the connection.
+/// Hears what was flushed. Ends with the connection.
 fn hear(mut stream: TcpStream, asked: &Asked, shared: &Shared) {
     let mut kind = [0];
     while stream.read_exact(&mut kind).is_ok() {
         match (kind, locked(asked).pop_front()) {
-            ([SETTLED], Some((number, settled))) => settled.store(number, Ordering::Release),
+            ([FLUSHED], Some((number, flushed))) => flushed.store(number, Ordering::Release),
             _ => {
                 let mut why = Vec::new();
                 stream.take(WHY_BYTES_MAX as u64).read_to_end(&mut why).ok();
@@ -165,11 +165,11 @@ fn hand_on(stream: TcpStream, answers: &mut TcpStream, writer: &mut dyn PointWri
                 }
             }
             Sent::Delete(series) => drop(writer.delete_series(&series)?),
-            Sent::Settle => {
-                while !writer.settled()? {
+            Sent::Flush => {
+                while !writer.flush()? {
                     std::thread::sleep(RETRY_AFTER);
                 }
-                answers.write_all(&[SETTLED]).map_err(failed)?;
+                answers.write_all(&[FLUSHED]).map_err(failed)?;
             }
         }
     }
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn points_of_others_are_in_the_store_when_they_have_settled() {
+    fn points_of_others_are_in_the_store_when_they_are_flushed() {
         let folder = tempfile::tempdir().unwrap();
         let open = OpenStore::open(&folder.path().join("store")).unwrap();
         let own = open.outlet();
@@ -221,12 +221,12 @@ mod tests {
             }
         }
         for writer in &mut writers {
-            until(|| writer.settled().unwrap());
+            until(|| writer.flush().unwrap());
         }
         let series = Arc::clone(&batch("tag0", 0..1, Standing::Fresh).series);
         assert!(writers[0].delete_series(&series).unwrap());
         offer(&mut *writers[0], "tag0", 7..9);
-        until(|| writers[0].settled().unwrap());
+        until(|| writers[0].flush().unwrap());
         let count = |tag: &str| {
             let (store, measurement) = (open.store(), open.store().measurement("m").unwrap().unwrap());
             let found = store.series("m", &BTreeMap::from([("a".to_string(), tag.to_string())])).unwrap();
@@ -247,8 +247,8 @@ mod tests {
         let mut writer = outlet.points().writer();
         drop(near);
         offer(&mut *writer, "a", 0..5);
-        until(|| writer.settled().is_err());
-        assert!(writer.settled().unwrap_err().contains("process 0"));
+        until(|| writer.flush().is_err());
+        assert!(writer.flush().unwrap_err().contains("process 0"));
         drop(writer);
         assert!(outlet.finish().is_err());
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 const FRAME_BYTES_MAX: u32 = 256 << 20;
 const POINTS: u8 = 1;
 const DELETE: u8 = 2;
-const SETTLE: u8 = 3;
+const FLUSH: u8 = 3;
 
 /// The measurements of all dataflows, by name.
 pub type Known = BTreeMap<&'static str, Arc<Measurement>>;
@@ -21,8 +21,8 @@ pub enum Sent {
     Points(PointBatch),
     /// All points of a series are to be deleted.
     Delete(Arc<Series>),
-    /// All that came before is to be settled, and that is to be answered.
-    Settle,
+    /// All that came before is to be flushed, and that is to be answered.
+    Flush,
 }
 
 /// Appends a frame.
@@ -59,7 +59,7 @@ pub fn write(sent: &Sent, bytes: &mut Vec<u8>) {
             bytes.push(DELETE);
             series(of, bytes);
         }
-        Sent::Settle => bytes.push(SETTLE),
+        Sent::Flush => bytes.push(FLUSH),
     }
     let length = u32::try_from(bytes.len() - start - 4).unwrap_or(u32::MAX).to_le_bytes();
     bytes.iter_mut().skip(start).zip(length).for_each(|(place, byte)| *place = byte);
@@ -130,7 +130,7 @@ impl<'f> Frame<'f> {
                 Some(Sent::Points(batch))
             }
             DELETE => self.series().map(Sent::Delete),
-            SETTLE => Some(Sent::Settle),
+            FLUSH => Some(Sent::Flush),
             _ => None,
         }
     }
@@ -204,7 +204,7 @@ pub mod tests {
         retracted.times_ns = vec![1, 2];
         let sent = [
             Sent::Points(batch("a", -3..4, Standing::Fresh)),
-            Sent::Settle,
+            Sent::Flush,
             Sent::Delete(series),
             Sent::Points(batch("", 0..1, Standing::Restored)),
             Sent::Points(retracted),

@@ -6,7 +6,7 @@
 //! when it gets too long ([`write`](mod@write)).
 //!
 //! A point is replaced as a whole by one of the same series and time. A retracted point is deleted, and a series too, at once with all its
-//! points. What has settled is synced.
+//! points. What was flushed is synced.
 //!
 //! A store stays between runs: points that a run does not write remain. While nobody has it open, a [`seal`] says what its files are: what
 //! a disk has changed or lost is an error. A store whose making was cut short is made again by the next run.

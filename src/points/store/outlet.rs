@@ -1,6 +1,6 @@
 //! From workers to the thread that writes the store.
 //!
-//! When a worker wants its points settled, it says so behind them in the [queue](super::queue); the thread writes and syncs once for all that
+//! When a worker wants its points flushed, it says so behind them in the [queue](super::queue); the thread writes and syncs once for all that
 //! wait for it, and says to each up to which message it is done.
 
 use super::queue::{Message, Queue, Shared, queue};
@@ -15,8 +15,8 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-/// The thread settles after so many messages, though more are there.
-const SETTLE_AFTER: usize = 256;
+/// The thread syncs after so many messages, though more are there.
+const SYNC_AFTER: usize = 256;
 
 /// A store that this process writes: the workers of any number of dataflows, by a thread that it starts; and that it reads meanwhile.
 #[derive(Clone)]
@@ -92,7 +92,7 @@ fn write_all(receiver: &Receiver<Message>, writer: &mut Writer, shared: &Shared)
     loop {
         let next = match asking.is_empty() {
             true => receiver.recv().map_err(|_| TryRecvError::Disconnected),
-            false if since >= SETTLE_AFTER => Err(TryRecvError::Empty),
+            false if since >= SYNC_AFTER => Err(TryRecvError::Empty),
             false => receiver.try_recv(),
         };
         match next {
@@ -101,11 +101,11 @@ fn write_all(receiver: &Receiver<Message>, writer: &mut Writer, shared: &Shared)
                 shared.taken(batch.len());
             }
             Ok(Message::Delete(series)) => writer.delete(&series)?,
-            Ok(Message::Settle(number, settled)) => asking.push((number, settled)),
-            Ok(Message::End) => return writer.settle(),
+            Ok(Message::Flush(number, flushed)) => asking.push((number, flushed)),
+            Ok(Message::End) => return writer.sync(),
             Err(TryRecvError::Empty) => {
-                writer.settle()?;
-                asking.drain(..).for_each(|(number, settled)| settled.store(number, Ordering::Release));
+                writer.sync()?;
+                asking.drain(..).for_each(|(number, flushed)| flushed.store(number, Ordering::Release));
             }
             // Nobody is left who could want more: the run has failed.
             Err(TryRecvError::Disconnected) => return Ok(()),
@@ -123,7 +123,7 @@ impl Outlet for Stored {
         let Stored(open) = *self;
         let mut ending = open.ending();
         ending.outlets -= 1;
-        // What others wrote has settled with their epochs.
+        // What others wrote was flushed with their epochs.
         let last = if ending.outlets == 0 { ending.thread.take() } else { None };
         let ended = last.is_none_or(|thread| open.queue.end() && thread.join().is_ok());
         match open.queue.shared().failed() {

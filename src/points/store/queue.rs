@@ -1,6 +1,6 @@
 //! From workers to the thread that takes their points, of a process that writes the store or of one that sends to it.
 //!
-//! Batches go as they are, over a queue that is bounded in messages and in points. A worker that wants its points settled says so behind
+//! Batches go as they are, over a queue that is bounded in messages and in points. A worker that wants its points flushed says so behind
 //! them, and hears up to which of its messages they are.
 
 use retally_core::points::{Offered, PointBatch, PointWriter, Points, Series};
@@ -19,8 +19,8 @@ pub enum Message {
     Points(PointBatch),
     /// All points of a series are to be deleted.
     Delete(Arc<Series>),
-    /// A worker wants all up to its message of this number settled.
-    Settle(u64, Arc<AtomicU64>),
+    /// A worker wants all up to its message of this number flushed.
+    Flush(u64, Arc<AtomicU64>),
     /// There is no more.
     End,
 }
@@ -86,7 +86,7 @@ impl Points for Queue {
     }
 
     fn writer(&self) -> Box<dyn PointWriter> {
-        Box::new(Worker { queue: self.clone(), deletions: VecDeque::new(), sent: 0, asked: 0, settled: Arc::default() })
+        Box::new(Worker { queue: self.clone(), deletions: VecDeque::new(), sent: 0, asked: 0, flushed: Arc::default() })
     }
 }
 
@@ -97,10 +97,10 @@ struct Worker {
     deletions: VecDeque<Arc<Series>>,
     /// How many messages were sent.
     sent: u64,
-    /// Up to which it was asked that they settle.
+    /// Up to which it was asked that they be flushed.
     asked: u64,
     /// Up to which they are.
-    settled: Arc<AtomicU64>,
+    flushed: Arc<AtomicU64>,
 }
 
 impl Worker {
@@ -150,7 +150,7 @@ impl PointWriter for Worker {
         }
     }
 
-    fn settled(&mut self) -> Result<bool, String> {
+    fn flush(&mut self) -> Result<bool, String> {
         if let Some(error) = self.queue.shared.failure.get() {
             return Err(error.clone());
         }
@@ -158,10 +158,10 @@ impl PointWriter for Worker {
             return Ok(false);
         }
         // The question is a message itself, the next one.
-        if self.asked < self.sent && self.send(Message::Settle(self.sent + 1, Arc::clone(&self.settled)))?.is_none() {
+        if self.asked < self.sent && self.send(Message::Flush(self.sent + 1, Arc::clone(&self.flushed)))?.is_none() {
             self.asked = self.sent;
         }
-        Ok(self.settled.load(Ordering::Acquire) == self.sent)
+        Ok(self.flushed.load(Ordering::Acquire) == self.sent)
     }
 
     fn delete_series(&mut self, series: &Arc<Series>) -> Result<bool, String> {

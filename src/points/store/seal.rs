@@ -3,7 +3,7 @@
 //! The tree takes what is missing at the end of its journal for what a crash has left, as it must: what a disk has lost of a store that was
 //! closed would go without a word. And at some bytes that are not what it wrote it panics. So whoever closes a store writes down the length
 //! and the checksum of each file; whoever opens it looks at them first, and breaks the seal. A store without a seal is one whose last
-//! process was killed, or still runs: the tree finds what had settled.
+//! process was killed, or still runs: the tree finds what was synced.
 //!
 //! # Limits
 //! Of tables longer than [`WHOLE_BYTES_MAX`], which never change, only the length and both ends are looked at: their blocks have checksums
@@ -119,7 +119,7 @@ impl Seal {
 
 impl Drop for Seal {
     fn drop(&mut self) {
-        // Without a seal the store is as one that was not closed: all that has settled is there.
+        // Without a seal the store is as one that was not closed: all that was synced is there.
         if !std::thread::panicking() {
             self.close().ok();
         }

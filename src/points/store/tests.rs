@@ -80,7 +80,7 @@ enum Step {
     Delete {
         sensor: usize,
     },
-    Settle,
+    Sync,
     /// Ends the process without a word.
     Reopen,
 }
@@ -90,7 +90,7 @@ fn step() -> impl Strategy<Value = Step> {
     let points = prop_oneof![3 => 1..20_i64, 2 => 1_000..6_000_i64];
     let write = (0..2_usize, standing, -9_000..9_000_i64, prop_oneof![Just(1_i64), Just(-1), Just(3), Just(7)], points, 0..1_000_i64)
         .prop_map(|(sensor, standing, from, every, points, value)| Step::Write { sensor, standing, from, every, points, value });
-    prop_oneof![12 => write, 1 => (0..2_usize).prop_map(|sensor| Step::Delete { sensor }), 3 => Just(Step::Settle), 1 => Just(Step::Reopen)]
+    prop_oneof![12 => write, 1 => (0..2_usize).prop_map(|sensor| Step::Delete { sensor }), 3 => Just(Step::Sync), 1 => Just(Step::Reopen)]
 }
 
 fn writer(dir: &Path) -> Writer {
@@ -106,7 +106,7 @@ proptest! {
         let sensors = ["a", "b"];
         let mut model: [Rows; 2] = Default::default();
         let mut writing = writer(dir.path());
-        for step in steps.into_iter().chain([Step::Settle]) {
+        for step in steps.into_iter().chain([Step::Sync]) {
             match step {
                 Step::Write { sensor, standing, from, every, points, value } => {
                     let row = |n: i64| (from + n * every, (n % 5 != 1).then_some(value + n), (n % 7 != 2).then_some((value * n) as f64 / 8.0));
@@ -124,8 +124,8 @@ proptest! {
                     model[sensor].clear();
                     writing.delete(&series(&measurement, sensors[sensor])).unwrap();
                 }
-                Step::Settle | Step::Reopen => {
-                    writing.settle().unwrap();
+                Step::Sync | Step::Reopen => {
+                    writing.sync().unwrap();
                     if matches!(step, Step::Reopen) {
                         drop(writing);
                         writing = writer(dir.path());
@@ -152,7 +152,7 @@ fn a_late_point_changes_one_block_and_a_range_is_read_alone() {
         let rows: Vec<Row> = (start..start + 4_000).map(|n| (n * 10, Some(n), Some(0.5))).collect();
         writing.write(&batch(&series, Standing::Fresh, &rows)).unwrap();
     }
-    writing.settle().unwrap();
+    writing.sync().unwrap();
     let keys = |store: &Store| {
         store
             .blocks
@@ -164,7 +164,7 @@ fn a_late_point_changes_one_block_and_a_range_is_read_alone() {
     let before = keys(writing.store());
     assert!((190..=205).contains(&before.len()), "{} blocks", before.len());
     writing.write(&batch(&series, Standing::Fresh, &[(777_777, None, Some(1.5))])).unwrap();
-    writing.settle().unwrap();
+    writing.sync().unwrap();
     let after = keys(writing.store());
     let changed = after.iter().filter(|(key, value)| before.get(*key) != Some(value)).count();
     assert_eq!((after.len(), changed), (before.len(), 1));
@@ -183,13 +183,13 @@ fn the_first_and_the_last_time_are_times_like_others() {
     let all: Vec<Row> = [i64::MIN, -1, 0, i64::MAX].iter().map(|time| (*time, Some(1), None)).collect();
     for row in &all {
         writing.write(&batch(&series, Standing::Fresh, &[*row])).unwrap();
-        writing.settle().unwrap();
+        writing.sync().unwrap();
     }
     assert_eq!(read(writing.store(), "a", i64::MIN, i64::MAX).len(), 4);
     assert_eq!(read(writing.store(), "a", i64::MIN, -1).len(), 2);
     assert_eq!(read(writing.store(), "a", i64::MAX, i64::MAX).len(), 1);
     writing.write(&batch(&series, Standing::Retracted, &all)).unwrap();
-    writing.settle().unwrap();
+    writing.sync().unwrap();
     assert!(read(writing.store(), "a", i64::MIN, i64::MAX).is_empty());
     assert_eq!(writing.store().blocks.iter().count(), 0, "a block without points is left");
 }
@@ -212,9 +212,9 @@ fn fields_that_come_later_are_added_and_others_keep_their_kind() {
     for (measurement, time) in [(&few, 1), (&readings(), 2)] {
         writing.write(&one(measurement, time)).unwrap();
     }
-    writing.settle().unwrap();
+    writing.sync().unwrap();
     writing.write(&one(&few, 3)).unwrap();
-    writing.settle().unwrap();
+    writing.sync().unwrap();
     let expected = Rows::from([(1, (Some(1), None)), (2, (Some(2), Some(0.5))), (3, (Some(3), None))]);
     assert_eq!(read(writing.store(), "a", 0, 9), expected);
     let other = measurement("readings", &[("n", FieldKind::Float)]);
@@ -244,7 +244,7 @@ fn series_are_found_by_any_of_their_tags() {
 }
 
 #[test]
-fn what_has_settled_is_there_after_a_crash_and_workers_need_not_know_of_each_other() {
+fn what_was_synced_is_there_after_a_crash_and_workers_need_not_know_of_each_other() {
     let dir = tempfile::tempdir().unwrap();
     let opened = outlet::open(dir.path()).unwrap();
     let points = opened.points();
@@ -255,7 +255,7 @@ fn what_has_settled_is_there_after_a_crash_and_workers_need_not_know_of_each_oth
             std::thread::spawn(move || {
                 let series = series(&readings(), sensor);
                 let mut writer = points.writer();
-                assert_eq!(writer.settled(), Ok(true));
+                assert_eq!(writer.flush(), Ok(true));
                 let offer = |writer: &mut Box<dyn retally_core::points::PointWriter>, start: i64, standing: Standing| {
                     let rows: Vec<Row> = (start..start + 1_000).map(|n| (n, Some(n), None)).collect();
                     let mut batch = batch(&series, standing, &rows);
@@ -270,8 +270,8 @@ fn what_has_settled_is_there_after_a_crash_and_workers_need_not_know_of_each_oth
                 (0..100).for_each(|n| offer(&mut writer, n * 1_000, Standing::Fresh));
                 offer(&mut writer, 5_000, Standing::Retracted);
                 let started = Instant::now();
-                while !writer.settled().unwrap() {
-                    assert!(started.elapsed() < Duration::from_secs(60), "it never settles");
+                while !writer.flush().unwrap() {
+                    assert!(started.elapsed() < Duration::from_secs(60), "it is never flushed");
                     std::thread::yield_now();
                 }
             })
@@ -330,7 +330,7 @@ fn a_store_whose_making_was_cut_short_is_made_again() {
         assert!(matches!(Store::open(dir.path()), Err(StoreError::NoStore(_))), "{format:?} {tree:?}");
         let mut writer = Writer::new(Store::create(dir.path()).unwrap()).unwrap();
         writer.write(&batch(&series(&readings(), "a"), Standing::Fresh, &[(1, Some(1), None)])).unwrap();
-        writer.settle().unwrap();
+        writer.sync().unwrap();
         drop(writer);
         let store = Store::open(dir.path()).unwrap();
         assert!(store.was_closed());

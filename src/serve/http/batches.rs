@@ -379,7 +379,7 @@ impl Taking {
         if self.bytes == 0 {
             return Err(ApiError::bad("empty", "the body is empty"));
         }
-        let key = match self.settle_key().await? {
+        let key = match self.look_up_key().await? {
             Keyed::Known(answer) => return Ok(*answer),
             Keyed::New(key) => key,
         };
@@ -410,7 +410,7 @@ impl Taking {
     }
 
     /// Looks whether the batch came before under its key, when all of it has been received.
-    pub(super) async fn settle_key(&mut self) -> Result<Keyed, ApiError> {
+    pub(super) async fn look_up_key(&mut self) -> Result<Keyed, ApiError> {
         let Some((key, guard)) = self.key.take() else { return Ok(Keyed::New(None)) };
         let body = hex(&std::mem::take(&mut self.hash).finalize());
         match known(&self.service, self.place, &key, &body).await? {

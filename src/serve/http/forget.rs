@@ -68,7 +68,7 @@ async fn finish(
     began: Instant,
     wait: Wait,
 ) -> Result<Response, ApiError> {
-    let key = match taking.settle_key().await? {
+    let key = match taking.look_up_key().await? {
         Keyed::Known(answer) => return Ok(*answer),
         Keyed::New(key) => key,
     };

@@ -101,7 +101,7 @@ fn chosen(body: &[u8]) -> Result<Chosen, ApiError> {
 
 async fn finish(service: Arc<Service>, mut taking: Taking, chosen: Chosen, began: Instant, wait: Wait) -> Result<Response, ApiError> {
     // What was asked before under the same key is not there any more.
-    let key = match taking.settle_key().await? {
+    let key = match taking.look_up_key().await? {
         Keyed::Known(answer) => return Ok(*answer),
         Keyed::New(key) => key,
     };

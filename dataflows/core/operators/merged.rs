@@ -9,7 +9,7 @@ const WAITING_MIN: usize = 64;
 
 /// A sorted list; equal items may be in it more than once.
 #[derive(Clone, Debug)]
-pub struct Settling<T> {
+pub struct MergedList<T> {
     sorted: Vec<T>,
     /// Items that are not in `sorted` yet.
     added: Vec<T>,
@@ -17,13 +17,13 @@ pub struct Settling<T> {
     removed: Vec<T>,
 }
 
-impl<T> Default for Settling<T> {
+impl<T> Default for MergedList<T> {
     fn default() -> Self {
-        Settling { sorted: Vec::new(), added: Vec::new(), removed: Vec::new() }
+        MergedList { sorted: Vec::new(), added: Vec::new(), removed: Vec::new() }
     }
 }
 
-impl<T: Copy + Ord> Settling<T> {
+impl<T: Copy + Ord> MergedList<T> {
     /// How many items there are.
     pub fn len(&self) -> usize {
         (self.sorted.len() + self.added.len()).saturating_sub(self.removed.len())
@@ -52,7 +52,7 @@ impl<T: Copy + Ord> Settling<T> {
     }
 
     /// The items, in order.
-    pub fn settled(&mut self) -> &[T] {
+    pub fn sorted(&mut self) -> &[T] {
         if !self.added.is_empty() || !self.removed.is_empty() {
             self.merge();
         }
@@ -96,7 +96,7 @@ mod tests {
 
         #[test]
         fn is_what_was_added_and_not_removed(changes in proptest::collection::vec((0u8..40, proptest::bool::weighted(0.7)), 0..600), every in 1usize..200) {
-            let (mut list, mut plain) = (Settling::default(), Vec::new());
+            let (mut list, mut plain) = (MergedList::default(), Vec::new());
             for (number, (item, added)) in changes.into_iter().enumerate() {
                 match plain.iter().position(|other| *other == item) {
                     Some(place) if !added => {
@@ -111,11 +111,11 @@ mod tests {
                 prop_assert_eq!(list.len(), plain.len());
                 if number % every == 0 {
                     plain.sort_unstable();
-                    prop_assert_eq!(list.settled(), &plain);
+                    prop_assert_eq!(list.sorted(), &plain);
                 }
             }
             plain.sort_unstable();
-            prop_assert_eq!(list.settled(), &plain);
+            prop_assert_eq!(list.sorted(), &plain);
         }
     }
 }
