@@ -25,16 +25,16 @@ const PACKED: [&str; 4] = [".gz", ".zst", ".bz2", ".xz"];
 
 /// A dataset to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Job {
+pub struct DatasetJob {
     /// What identifies it.
     pub key: Vec<String>,
     /// Where its streams are.
     pub streams: Vec<String>,
 }
 
-/// A job that can't be read.
+/// A line of a file of jobs that can't be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadJob {
+pub struct BadDatasetJob {
     /// The line in its file, from 0.
     pub line: u64,
     /// Why.
@@ -46,7 +46,7 @@ pub struct BadJob {
 /// Where jobs come from.
 pub trait JobQueue {
     /// The next job, or why it is none; `Ok(None)` when there are no more.
-    fn next(&mut self) -> Result<Option<Result<Job, BadJob>>, IngestError>;
+    fn next(&mut self) -> Result<Option<Result<DatasetJob, BadDatasetJob>>, IngestError>;
 
     /// What the queue is called in summaries and in the table `rejected`.
     fn name(&self) -> &str;
@@ -78,7 +78,7 @@ pub fn open(path: &str, files: &'static DatasetFiles) -> Result<Vec<Box<dyn JobQ
 /// A directory of datasets, in order of their names.
 pub struct Folders {
     path: String,
-    jobs: VecDeque<Job>,
+    jobs: VecDeque<DatasetJob>,
     passed_over: Vec<String>,
 }
 
@@ -107,7 +107,7 @@ impl Folders {
             let missing = |file: &str| folder.join(file).display().to_string();
             let key = names_of(&folder, files.keys.len())?;
             let streams = streams.into_iter().zip(files.streams).map(|(found, (_, file))| found.unwrap_or_else(|| missing(file)));
-            folders.jobs.push_back(Job { key, streams: streams.collect() });
+            folders.jobs.push_back(DatasetJob { key, streams: streams.collect() });
         }
         if folders.jobs.is_empty() {
             return Err(IngestError::NoDatasets {
@@ -162,7 +162,7 @@ fn names_of(folder: &Path, names: usize) -> Result<Vec<String>, IngestError> {
 }
 
 impl JobQueue for Folders {
-    fn next(&mut self) -> Result<Option<Result<Job, BadJob>>, IngestError> {
+    fn next(&mut self) -> Result<Option<Result<DatasetJob, BadDatasetJob>>, IngestError> {
         Ok(self.jobs.pop_front().map(Ok))
     }
 
@@ -195,7 +195,7 @@ impl JobsFile {
         Ok(JobsFile { path: path.into(), files, lines: BufReader::new(Box::new(stream)), line: 0 })
     }
 
-    fn job(&self, line: &[u8]) -> Result<Job, String> {
+    fn job(&self, line: &[u8]) -> Result<DatasetJob, String> {
         let value: serde_json::Value = serde_json::from_slice(line).map_err(|_| "no JSON object".to_string())?;
         let object = value.as_object().ok_or("no JSON object")?;
         let text = |name: &str| match object.get(name) {
@@ -208,7 +208,7 @@ impl JobsFile {
         let mut key: Vec<String> = first.iter().map(|name| text(name).ok_or_else(|| missing(name))).collect::<Result<_, _>>()?;
         key.push(text(last).or_else(|| text("job_id")).ok_or_else(|| missing(&"job_id"))?);
         let place = |(name, _): &(&str, &str)| text(name).map(|place| beside(&self.path, &place)).ok_or_else(|| missing(name));
-        Ok(Job { key, streams: self.files.streams.iter().map(place).collect::<Result<_, _>>()? })
+        Ok(DatasetJob { key, streams: self.files.streams.iter().map(place).collect::<Result<_, _>>()? })
     }
 }
 
@@ -232,7 +232,7 @@ fn beside(file: &str, path: &str) -> String {
 }
 
 impl JobQueue for JobsFile {
-    fn next(&mut self) -> Result<Option<Result<Job, BadJob>>, IngestError> {
+    fn next(&mut self) -> Result<Option<Result<DatasetJob, BadDatasetJob>>, IngestError> {
         loop {
             let mut line = Vec::new();
             let mut limited = self.lines.by_ref().take(JOB_BYTES_MAX);
@@ -251,7 +251,7 @@ impl JobQueue for JobsFile {
                 continue;
             }
             let job = if too_long { Err("a job is longer than 1 MiB".into()) } else { self.job(text) };
-            return Ok(Some(job.map_err(|reason| BadJob { line: number, reason, raw: raw(text) })));
+            return Ok(Some(job.map_err(|reason| BadDatasetJob { line: number, reason, raw: raw(text) })));
         }
     }
 
@@ -267,7 +267,7 @@ mod tests {
     const FILES: DatasetFiles = DatasetFiles { keys: &["brush", "set"], streams: &[("a", "a.csv"), ("b", "b.jsonlines")] };
 
     fn jobs(queue: &mut dyn JobQueue) -> Vec<Result<(String, Vec<String>), (u64, String)>> {
-        let job = |job: Job| (job.key.join("/"), job.streams);
+        let job = |job: DatasetJob| (job.key.join("/"), job.streams);
         std::iter::from_fn(|| queue.next().unwrap()).map(|next| next.map(job).map_err(|bad| (bad.line, bad.reason))).collect()
     }
 

@@ -14,7 +14,7 @@ use super::cuts;
 use super::file::{InputFile, size};
 use super::format::{self, Content, ENDINGS, Kind};
 use super::header::{Headers, Purpose, SeenHeaders};
-use super::jobs::{self, BadJob, Job, JobQueue};
+use super::jobs::{self, BadDatasetJob, DatasetJob, JobQueue};
 use super::look::{self, Looker};
 use super::members;
 use super::messages::Messages;
@@ -346,8 +346,8 @@ fn add_jobs(plan: &mut Plan, part: &Part, queue: &mut dyn JobQueue, arrival: Arr
     });
     while let Some(job) = queue.next()? {
         let location = match job {
-            Ok(Job { key, streams }) => plan.dataset(Dataset::new(key, streams)),
-            Err(BadJob { line, reason, raw }) => Location::Refused(RefusedJob { line, reason, raw }),
+            Ok(DatasetJob { key, streams }) => plan.dataset(Dataset::new(key, streams)),
+            Err(BadDatasetJob { line, reason, raw }) => Location::Refused(RefusedJob { line, reason, raw }),
         };
         plan.splits.push(split(part, plan.splits.len() as u64, location, arrival));
     }

@@ -8,7 +8,7 @@ use super::tail::JOURNAL;
 use super::{Kept, Of, StateError};
 use crate::ingest::batch::{self, Arrival, Batch, Body, Source};
 use crate::ingest::header::{Purpose, SeenHeaders};
-use crate::ingest::jobs::{self, BadJob, Job};
+use crate::ingest::jobs::{self, BadDatasetJob, DatasetJob};
 use crate::ingest::plan::{self, Origin, Plan, is_pipe};
 use crate::ingest::version::Changed;
 use crate::ingest::{paths, streams};
@@ -116,9 +116,9 @@ impl Files {
         Ok(kept)
     }
 
-    fn keep_job(&self, job: Result<Job, BadJob>) -> Result<Content, StateError> {
+    fn keep_job(&self, job: Result<DatasetJob, BadDatasetJob>) -> Result<Content, StateError> {
         match job {
-            Ok(Job { key, streams: locations }) => {
+            Ok(DatasetJob { key, streams: locations }) => {
                 let names = locations.iter().map(|location| shown::location(location).into_owned()).collect();
                 let (mut streams, mut missing) = (Vec::new(), None);
                 for location in &locations {
@@ -130,7 +130,7 @@ impl Files {
                 }
                 Ok(Content::Dataset { key, streams, names, missing })
             }
-            Err(BadJob { line, reason, raw }) => Ok(Content::Refused { line, reason, raw }),
+            Err(BadDatasetJob { line, reason, raw }) => Ok(Content::Refused { line, reason, raw }),
         }
     }
 
