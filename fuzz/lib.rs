@@ -1,10 +1,10 @@
 //! What libFuzzer's targets do with bytes: they become a file, which is read.
 
-#[path = "../tests/support/reading.rs"]
-mod reading;
+#[path = "../tests/support/whole_file.rs"]
+mod whole_file;
 
-pub use reading::KINDS;
 use std::fs;
+pub use whole_file::KINDS;
 
 thread_local! {
     /// Where the file lies.
@@ -16,6 +16,6 @@ pub fn read(dataflow: &str, input: &str, name: &str, bytes: &[u8]) -> Result<u64
     FOLDER.with(|folder| {
         let path = folder.path().join(name);
         fs::write(&path, bytes).unwrap();
-        reading::read(dataflow, input, &path)
+        whole_file::read(dataflow, input, &path)
     })
 }

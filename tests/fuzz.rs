@@ -6,7 +6,7 @@
 use crate::support::packed::{gzip, zstd};
 use crate::support::parquet;
 use crate::support::program::Place;
-use crate::support::reading;
+use crate::support::whole_file;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
@@ -39,7 +39,7 @@ fn samples() -> Vec<(&'static str, &'static str, &'static str, String)> {
         lines(app),
     ];
     let sample = |((dataflow, input, ending), text)| (dataflow, input, ending, text);
-    reading::KINDS.into_iter().zip(texts).map(sample).collect()
+    whole_file::KINDS.into_iter().zip(texts).map(sample).collect()
 }
 
 fn mutate(bytes: &mut Vec<u8>, random: &mut ChaCha8Rng) {
@@ -115,7 +115,7 @@ fn round(place: &Path, sample: &(&'static str, &'static str, &'static str, Strin
     }
     let path = place.join(format!("x.{ending}{packing}"));
     std::fs::write(&path, bytes).unwrap();
-    reading::read(dataflow, input, &path).ok().map(|accepted| accepted > 0)
+    whole_file::read(dataflow, input, &path).ok().map(|accepted| accepted > 0)
 }
 
 fn rounds(otherwise: u64) -> u64 {
@@ -177,7 +177,7 @@ fn seeds_of_the_targets_are_read() {
     let seed = |target: &str, choice: usize, (dataflow, input, ending): (&str, &str, &str), bytes: &[u8]| {
         let path = place.path().join(format!("x.{ending}"));
         std::fs::write(&path, bytes).unwrap();
-        let accepted = reading::read(dataflow, input, &path);
+        let accepted = whole_file::read(dataflow, input, &path);
         assert!(accepted.as_ref().is_ok_and(|accepted| *accepted > 0), "{target} {choice}: {accepted:?}");
         std::fs::create_dir_all(folder.join(target)).unwrap();
         std::fs::write(folder.join(target).join(format!("seed-{choice}")), [&[u8::try_from(choice).unwrap()], bytes].concat()).unwrap();

@@ -240,7 +240,7 @@ fn decode<'s, R: Record>(
     builder.build(move |capabilities| {
         drop(capabilities);
         let mut queue: VecDeque<Pending> = VecDeque::new();
-        let mut current: Option<Reading> = None;
+        let mut current: Option<CurrentSplit> = None;
         let mut reported = Reported::default();
         move |_frontiers| {
             input.for_each(|capability, splits| {
@@ -251,7 +251,7 @@ fn decode<'s, R: Record>(
                 }
             });
             // What is read in an activation goes together, as of the first epoch in it.
-            let Some(first) = current.as_ref().map(|reading| &reading.pending).or_else(|| queue.front()) else { return };
+            let Some(first) = current.as_ref().map(|split| &split.pending).or_else(|| queue.front()) else { return };
             let (first_records, first_reports, first_news) = (first.records.clone(), first.reports.clone(), first.news.clone());
             let (mut records, mut reports, mut news) = (records.activate(), reports.activate(), news.activate());
             let (mut records, mut reports, mut news) =
@@ -262,19 +262,19 @@ fn decode<'s, R: Record>(
                 if current.is_none() {
                     current = queue.pop_front().map(|pending| {
                         let (input, _) = shapes.add(&pending.split);
-                        Reading::open(pending, &*opener, input)
+                        CurrentSplit::open(pending, &*opener, input)
                     });
                     queue.iter().take(ANNOUNCED_MAX).for_each(|pending| opener.announce(&pending.split));
                 }
-                let Some(reading) = &mut current else { return };
-                if !reading.is_ready() {
+                let Some(split) = &mut current else { return };
+                if !split.is_ready() {
                     activator.activate_after(LOOK_AGAIN_AFTER);
                     return;
                 }
-                let (_, context) = shapes.of(&reading.pending.split);
-                let (more, bytes) = reading.step::<R>(context, &mut reported, &mut send, &mut report);
+                let (_, context) = shapes.of(&split.pending.split);
+                let (more, bytes) = split.step::<R>(context, &mut reported, &mut send, &mut report);
                 if !others.is_empty() {
-                    reading.tell(context, &others, &mut |new| news.give(new));
+                    split.tell(context, &others, &mut |new| news.give(new));
                 }
                 if !more {
                     current = None;
@@ -320,7 +320,7 @@ impl<C: Fn(&Input) -> Context> Shapes<C> {
 }
 
 /// The split being read.
-struct Reading {
+struct CurrentSplit {
     pending: Pending,
     reader: Result<Box<dyn SplitReader>, SplitError>,
     done: Done,
@@ -398,11 +398,11 @@ impl Reported {
     }
 }
 
-impl Reading {
-    fn open(pending: Pending, opener: &dyn Opener, input: &Input) -> Reading {
+impl CurrentSplit {
+    fn open(pending: Pending, opener: &dyn Opener, input: &Input) -> CurrentSplit {
         let reader = opener.open(&pending.split, input);
         let done = Done { sequence: pending.split.sequence, ..Done::default() };
-        Reading { pending, reader, done, at: At::default(), bytes_reported: 0, accepted_reported: 0, refused_reported: 0 }
+        CurrentSplit { pending, reader, done, at: At::default(), bytes_reported: 0, accepted_reported: 0, refused_reported: 0 }
     }
 
     fn is_ready(&self) -> bool {

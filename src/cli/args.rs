@@ -548,7 +548,7 @@ fn run(dataflow: &dyn Dataflow) -> Command {
             flag("network-timeout", "DURATION", "Give up a server that gives no sign of life for so long; a database that works may go on [default: 1m for databases and points, 30s for buckets and the web, tried again]")
                 .value_parser(values::network_timeout),
         )
-        .args(reading())
+        .args(input_args())
         .arg(Arg::new("quiet").short('q').long("quiet").action(ArgAction::SetTrue).help("No progress, no summaries"))
         .args(cluster())
         .args(certificate().map(|arg| arg.help_heading("Workers")))
@@ -566,12 +566,12 @@ fn check(definition: &Definition) -> Command {
     Command::new(definition.name)
         .about(definition.about)
         .arg(inputs("Files to look at: the first 1,000 records of each are read"))
-        .args(reading())
+        .args(input_args())
         .args(definition.settings.iter().filter(|setting| OF_READING.contains(&setting.name)).map(setting))
 }
 
 /// How input is read that is not as the dataflow expects it.
-fn reading() -> [Arg; 7] {
+fn input_args() -> [Arg; 7] {
     let flag = |name: &'static str, value: &'static str, help: &'static str| {
         Arg::new(name).long(name).value_name(value).help(help).help_heading("Your own data")
     };

@@ -1,7 +1,7 @@
 //! `retally check`: what is understood of some files, and what would be refused, before anything is built.
 
 use super::error::{CliError, unless_broken_pipe};
-use super::job::{self, Reading};
+use super::job::{self, InputConfig};
 use super::{table, terminal};
 use crate::engine::{EngineError, now};
 use crate::ingest::batch::{Arrival, Part, Source};
@@ -20,7 +20,7 @@ const REASONS_MAX: usize = 10;
 pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let Some((name, matches)) = matches.subcommand() else { return Ok(()) };
     let Some(dataflow) = registry::dataflow(name) else { return Ok(()) };
-    let Reading { definition, settings, accept_from, .. } = job::reading(dataflow, matches)?;
+    let InputConfig { definition, settings, accept_from, .. } = job::input_config(dataflow, matches)?;
     let graph = dataflow.graph(&settings).map_err(|error| CliError::usage(error.to_string()))?;
     let inputs: Vec<String> = matches.get_many("inputs").into_iter().flatten().cloned().collect();
     let arrival = Arrival { accept_from, accept_until: now().plus(DAY) };

@@ -32,7 +32,7 @@ pub const NETWORK_TIMEOUT: Duration = Duration::from_secs(60);
 const THEN_HINT: &str = "separate inputs by spaces; quote a path that has some: --then \"events='late events.csv'\"";
 
 /// What is read, and how.
-pub struct Reading {
+pub struct InputConfig {
     /// The dataflow, with the mappings of its inputs.
     pub definition: Definition,
     /// Its settings.
@@ -44,7 +44,7 @@ pub struct Reading {
 }
 
 /// What a command line and its configuration file say of the input.
-pub fn reading(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Reading, CliError> {
+pub fn input_config(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<InputConfig, CliError> {
     let mut definition = dataflow.definition();
     let section = mapping::section(&definition, matches)?;
     section.map(&mut definition)?;
@@ -54,7 +54,7 @@ pub fn reading(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Reading,
     let settings = args::settings(&definition.settings, section.settings(), matches);
     let settings = dataflow.settle(&mut definition, settings, &given(matches)).map_err(|error| CliError::usage(error.to_string()))?;
     let accept_from = accept_from(matches, &settings)?;
-    Ok(Reading { definition, settings, as_of: section.as_of().cloned(), accept_from })
+    Ok(InputConfig { definition, settings, as_of: section.as_of().cloned(), accept_from })
 }
 
 /// From when on events are accepted.
@@ -65,7 +65,7 @@ fn accept_from(matches: &ArgMatches, settings: &Settings) -> Result<Moment, CliE
 
 /// The job of a command line.
 pub fn job(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Job, CliError> {
-    let Reading { definition, settings, as_of, accept_from } = reading(dataflow, matches)?;
+    let InputConfig { definition, settings, as_of, accept_from } = input_config(dataflow, matches)?;
     let as_of = args::as_of(matches.get_one::<String>("as-of").or(as_of.as_ref()), &settings).map_err(CliError::usage)?;
     let settings = settings.with_as_of(as_of);
     let graph = dataflow.graph(&settings).map_err(|error| CliError::usage(error.to_string()))?;

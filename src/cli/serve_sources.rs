@@ -7,7 +7,7 @@ use crate::serve::served::Served;
 use crate::serve::sources::Wanted;
 use crate::shown;
 use crate::sources::gather::Limits;
-use crate::sources::text::Reading;
+use crate::sources::text::MessageFormat;
 use crate::sources::url::Url;
 use clap::ArgMatches;
 use retally_core::contract::{Input, InputKind};
@@ -62,7 +62,7 @@ fn source(text: &str, dataflows: &[Served], limits: Limits) -> Result<Wanted, Cl
     }
     let url = Url::parse(url).map_err(|error| CliError::usage(format!("--source {of}: {error}")).hint(error.hint))?;
     check_names(of, &url, input)?;
-    Reading::new(&url, input)
+    MessageFormat::new(&url, input)
         .check(&url.shown(), definition, place)
         .map_err(|error| CliError::usage(format!("--source {of}: {error}")).hint("?columns= says what the columns are called, in order"))?;
     Ok(Wanted { dataflow, input: place, url, limits })

@@ -14,7 +14,7 @@ use crate::sources::inlet::{Inlet, inlet};
 use crate::sources::kind::Kind;
 use crate::sources::lost::{PAUSE, PAUSE_MAX};
 use crate::sources::status::Status;
-use crate::sources::text::{Reading, Text};
+use crate::sources::text::{MessageFormat, Text};
 use crate::sources::url::Url;
 use crate::sources::{kafka, mqtt, nats};
 use crate::state::frame::{Content, Frame, Inline, InlineFormat, Part, Position};
@@ -151,7 +151,7 @@ struct Delivering {
     dataflow: usize,
     /// As messages are read: their text is UTF-8, and lines.
     input: Input,
-    reading: Arc<Reading>,
+    format: Arc<MessageFormat>,
     name: String,
     /// Batches that are in the journal, and maybe not in the tables.
     behind: VecDeque<Epoch>,
@@ -162,13 +162,13 @@ impl Delivering {
         let Wanted { dataflow, input, url, .. } = &source.wanted;
         let mut input = service.dataflows.get(*dataflow)?.job.definition.inputs.get(*input)?.clone();
         input.files = FileOptions::default();
-        let reading = Arc::new(Reading::new(url, &input));
+        let format = Arc::new(MessageFormat::new(url, &input));
         Some(Delivering {
             service: Arc::clone(service),
             status: Arc::clone(status),
             dataflow: *dataflow,
             input,
-            reading,
+            format,
             name: url.shown(),
             behind: VecDeque::new(),
         })
@@ -177,8 +177,8 @@ impl Delivering {
     /// Gathers what comes in by the inlet that is returned, on a thread of its own.
     fn start<A: Acknowledge + Send + 'static>(mut self, number: usize, limits: Limits) -> io::Result<Inlet<A>> {
         let (inlet, messages) = inlet(&self.status);
-        let (reading, status) = (Arc::clone(&self.reading), Arc::clone(&self.status));
-        let run = move || gather(&messages, &reading, limits, &status, |text| self.deliver(text));
+        let (format, status) = (Arc::clone(&self.format), Arc::clone(&self.status));
+        let run = move || gather(&messages, &format, limits, &status, |text| self.deliver(text));
         std::thread::Builder::new().name(format!("source-{number}")).spawn(run)?;
         Ok(inlet)
     }
@@ -245,11 +245,11 @@ impl Delivering {
         let part = |name: &str, content| self.service.files.part(served.of(), &self.input, 1, name, content, arrival);
         let mut parts = Vec::new();
         if !text.messages.is_empty() {
-            let format = if self.reading.is_csv() { InlineFormat::Csv } else { InlineFormat::Json };
+            let format = if self.format.is_csv() { InlineFormat::Csv } else { InlineFormat::Json };
             let content = if text.lines.len() <= INLINE_BYTES_MAX {
                 Content::Inline(Inline { format, text: text.lines.clone() })
             } else {
-                let file = if self.reading.is_csv() { "messages.csv" } else { "messages.jsonl" };
+                let file = if self.format.is_csv() { "messages.csv" } else { "messages.jsonl" };
                 Content::Blob(self.service.files.keep_stream(file, text.lines.as_bytes())?)
             };
             parts.push(Part { messages: Some(Arc::new(text.messages.clone())), ..part(&self.name, content) });

@@ -3,7 +3,7 @@
 
 use super::inlet::Waiting;
 use super::status::Status;
-use super::text::{Reading, Text};
+use super::text::{MessageFormat, Text};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
@@ -46,13 +46,13 @@ pub enum Delivered {
 /// there.
 pub fn gather<A: Acknowledge>(
     messages: &Receiver<Waiting<A>>,
-    reading: &Reading,
+    format: &MessageFormat,
     limits: Limits,
     status: &Status,
     mut deliver: impl FnMut(&Text) -> Delivered,
 ) {
     while let Ok(first) = messages.recv() {
-        let (text, waited) = batch(first, messages, reading, limits);
+        let (text, waited) = batch(first, messages, format, limits);
         if deliver(&text) == Delivered::Ending {
             return;
         }
@@ -63,12 +63,12 @@ pub fn gather<A: Acknowledge>(
 }
 
 /// A batch that begins with a message.
-fn batch<A>(first: Waiting<A>, messages: &Receiver<Waiting<A>>, reading: &Reading, limits: Limits) -> (Text, Vec<Waiting<A>>) {
+fn batch<A>(first: Waiting<A>, messages: &Receiver<Waiting<A>>, format: &MessageFormat, limits: Limits) -> (Text, Vec<Waiting<A>>) {
     let deadline = Instant::now() + limits.time;
     let (mut text, mut waited) = (Text::default(), Vec::new());
     let mut next = Some(first);
     while let Some(waiting) = next {
-        text.add(reading, &waiting.message);
+        text.add(format, &waiting.message);
         waited.push(waiting);
         if text.count >= limits.messages || text.lines.len() >= BATCH_BYTES || text.unreadable.len() >= UNREADABLE_MAX {
             break;
@@ -99,7 +99,7 @@ mod tests {
     /// What batches come of messages that are all there, and how many were acknowledged when each was delivered.
     fn batches(limits: Limits, messages: u64, refuse: Option<usize>) -> (Vec<(u64, u64)>, u64) {
         let input = registry::dataflow("online").unwrap().definition().inputs.remove(0);
-        let reading = Reading::new(&Url::parse("mqtt://h/x").unwrap(), &input);
+        let format = MessageFormat::new(&Url::parse("mqtt://h/x").unwrap(), &input);
         let status = Arc::new(Status::new("x".into(), "y".into()));
         let (inlet, receiver) = inlet(&status);
         let acknowledged = Arc::new(AtomicU64::new(0));
@@ -110,7 +110,7 @@ mod tests {
         }
         drop(inlet);
         let seen = Mutex::new(Vec::new());
-        gather(&receiver, &reading, limits, &status, |text| {
+        gather(&receiver, &format, limits, &status, |text| {
             let mut seen = seen.lock().unwrap();
             if refuse == Some(seen.len()) {
                 return Delivered::Ending;

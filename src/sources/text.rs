@@ -43,7 +43,7 @@ enum Beside {
 
 /// How messages become lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reading {
+pub struct MessageFormat {
     format: Format,
     /// What messages of a source are called, in front of their topics.
     prefix: String,
@@ -55,9 +55,9 @@ pub struct Reading {
     header: String,
 }
 
-impl Reading {
+impl MessageFormat {
     /// How messages of a source become records of an input.
-    pub fn new(url: &Url, input: &Input) -> Reading {
+    pub fn new(url: &Url, input: &Input) -> MessageFormat {
         let mut columns: Vec<&str> = Vec::new();
         for (place, field) in input.fields.iter().enumerate().filter(|(place, _)| input.mapping.is_sought(*place)) {
             let name = input.mapping.name(place, field);
@@ -86,7 +86,7 @@ impl Reading {
             }
             header.push('\n');
         }
-        Reading {
+        MessageFormat {
             format: url.format,
             prefix: url.kind.prefix(&url.path),
             has_partitions: url.kind == Kind::Kafka,
@@ -145,7 +145,7 @@ pub struct Text {
 
 impl Text {
     /// Adds a message.
-    pub fn add(&mut self, reading: &Reading, message: &Message) {
+    pub fn add(&mut self, format: &MessageFormat, message: &Message) {
         if let Some(number) = message.number {
             self.positions.insert((Arc::clone(&message.of), message.partition), number);
         }
@@ -154,22 +154,22 @@ impl Text {
         }
         self.count += 1;
         if self.lines.is_empty() {
-            self.lines.push_str(&reading.header);
-            self.next_line = 1 + u64::from(!reading.header.is_empty());
+            self.lines.push_str(&format.header);
+            self.next_line = 1 + u64::from(!format.header.is_empty());
         }
         let start = self.lines.len();
-        match self.append(reading, message) {
+        match self.append(format, message) {
             Ok(0) => {}
             Ok(lines) => {
                 let place = (message.topic.clone(), message.partition);
                 let messages = &mut self.messages;
-                let topic = *self.topics.entry(place).or_insert_with(|| messages.topic(&name(reading, message)));
+                let topic = *self.topics.entry(place).or_insert_with(|| messages.topic(&name(format, message)));
                 self.messages.add(self.next_line, topic, lines, message.number);
                 self.next_line += lines;
             }
             Err(reason) => {
                 self.lines.truncate(start);
-                let mut called = name(reading, message);
+                let mut called = name(format, message);
                 message.number.iter().for_each(|number| called += &format!("#{number}"));
                 let raw = message.payload.get(..RAW_BYTES_MAX).unwrap_or(&message.payload).to_vec();
                 self.unreadable.push(Unreadable { message: called, reason, raw });
@@ -178,27 +178,27 @@ impl Text {
     }
 
     /// Appends the lines of a message, and returns how many there are.
-    fn append(&mut self, reading: &Reading, message: &Message) -> Result<u64, String> {
+    fn append(&mut self, format: &MessageFormat, message: &Message) -> Result<u64, String> {
         if let Some(why) = &message.unreadable {
             return Err(why.to_string());
         }
         let text = payload::text(&message.payload)?;
         let topic = String::from_utf8_lossy(&message.topic);
         let mut fields = Vec::new();
-        if let Some(pattern) = &reading.pattern
+        if let Some(pattern) = &format.pattern
             && !pattern.take(&topic, &mut fields)
         {
             return Err("the topic is not of the form that ?topic= says".into());
         }
         let mut before = String::new();
-        for (name, what) in &reading.beside {
+        for (name, what) in &format.beside {
             let value: Cow<'_, str> = match what {
                 Beside::Time => message.time.to_string().into(),
                 Beside::Key => std::str::from_utf8(&message.key).map_err(|_| "the key of the message is not UTF-8")?.into(),
                 Beside::Topic => Cow::Borrowed(&topic),
                 Beside::Field(place) => fields.get(*place).copied().unwrap_or_default().into(),
             };
-            if reading.is_csv() {
+            if format.is_csv() {
                 push_cell(&mut before, &value);
             } else {
                 push_json(&mut before, name);
@@ -207,7 +207,7 @@ impl Text {
             }
             before.push(',');
         }
-        match reading.format {
+        match format.format {
             Format::Csv => self.csv(&text, &before),
             Format::JsonLines => text.lines().try_fold(0, |count, line| Ok(count + self.object(line.trim(), &before)?)),
             Format::Json => match text.trim().strip_prefix('[') {
@@ -257,10 +257,10 @@ impl Text {
 }
 
 /// What a message's topic is called.
-fn name(reading: &Reading, message: &Message) -> String {
+fn name(format: &MessageFormat, message: &Message) -> String {
     let topic = String::from_utf8_lossy(&message.topic);
-    let partition = if reading.has_partitions { format!("/{}", message.partition) } else { String::new() };
-    format!("{}{topic}{partition}", reading.prefix)
+    let partition = if format.has_partitions { format!("/{}", message.partition) } else { String::new() };
+    format!("{}{topic}{partition}", format.prefix)
 }
 
 /// JSON on one line: in its strings there are no line ends.
@@ -289,49 +289,49 @@ mod tests {
     use crate::registry;
     use retally_core::mapping::{Column, Origin, Rule};
 
-    fn reading(url: &str, maps: &[(usize, &str)]) -> Reading {
+    fn format(url: &str, maps: &[(usize, &str)]) -> MessageFormat {
         let mut input = registry::dataflow("online").unwrap().definition().inputs.remove(0);
         for (place, column) in maps {
             let rule = Rule { origin: Origin::Column(Column::parse(column)), ..Rule::default() };
             input.mapping = input.mapping.with(input.fields, *place, rule);
         }
-        Reading::new(&Url::parse(url).unwrap(), &input)
+        MessageFormat::new(&Url::parse(url).unwrap(), &input)
     }
 
-    fn read(reading: &Reading, messages: &[(&'static str, &'static str)]) -> Text {
+    fn read(format: &MessageFormat, messages: &[(&'static str, &'static str)]) -> Text {
         let mut text = Text::default();
         for (topic, payload) in messages {
             let (topic, payload) = (Bytes::from_static(topic.as_bytes()), Bytes::from_static(payload.as_bytes()));
-            text.add(reading, &Message { topic, payload, time: Moment(1_700_000_000_000_000), ..Message::default() });
+            text.add(format, &Message { topic, payload, time: Moment(1_700_000_000_000_000), ..Message::default() });
         }
         text
     }
 
     #[test]
     fn csv_has_a_header_of_its_own() {
-        let plain = reading("mqtt://h/x?format=csv", &[]);
+        let plain = format("mqtt://h/x?format=csv", &[]);
         let text = read(&plain, &[("x", "2024-01-01,1,2,3,true"), ("x", "a,b\r\n\nc,\"d\ne\"\n"), ("x", "f")]);
         assert_eq!(text.lines, "timestamp,device_id,user_id,server_id,connected\n2024-01-01,1,2,3,true\na,b\nc,\"d\ne\"\nf\n");
         assert_eq!(
             (text.count, text.messages.place(3), text.messages.place(5)),
             (3, Some(("mqtt:x".into(), 1)), Some(("mqtt:x".into(), 3)))
         );
-        let topics = reading("mqtt://h/d/+/s?format=csv&topic=d/{device_id}/s&columns=state", &[(0, "@time"), (4, "state")]);
+        let topics = format("mqtt://h/d/+/s?format=csv&topic=d/{device_id}/s&columns=state", &[(0, "@time"), (4, "state")]);
         let text = read(&topics, &[("d/7/s", "up"), ("d/a,\"b\"/s", "down"), ("d/7", "up")]);
         assert_eq!(text.lines, "@time,device_id,state\n2023-11-14T22:13:20Z,7,up\n2023-11-14T22:13:20Z,\"a,\"\"b\"\"\",down\n");
         assert_eq!(text.unreadable.len(), 1);
         assert_eq!(text.unreadable[0].message, "mqtt:d/7");
-        let own = reading("mqtt://h/d/+?format=csv&topic=d/{device_id}", &[(2, ""), (3, "@topic")]);
+        let own = format("mqtt://h/d/+?format=csv&topic=d/{device_id}", &[(2, ""), (3, "@topic")]);
         assert_eq!(own.header, "@topic,device_id,timestamp,,connected\n");
     }
 
     #[test]
     fn json_gets_keys_for_what_stands_beside() {
-        let plain = reading("nats://h/S", &[]);
+        let plain = format("nats://h/S", &[]);
         let text = read(&plain, &[("a", "{\"id\":1}\n\n{\"id\":2}"), ("b", " {} ")]);
         assert_eq!(text.lines, "{\"id\":1}\n{\"id\":2}\n{}\n");
         assert_eq!(text.messages.place(3), Some(("nats:S/b".into(), 1)));
-        let beside = reading("mqtt://h/#?format=json&topic=+/{device_id}", &[(0, "@time")]);
+        let beside = format("mqtt://h/#?format=json&topic=+/{device_id}", &[(0, "@time")]);
         let text = read(&beside, &[("d/7", "[{\"a\":\n1},{}]"), ("d/\"8", "{\n\"b\":2\n}")]);
         let at = "{\"@time\":\"2023-11-14T22:13:20Z\",\"device_id\"";
         assert_eq!(text.lines, format!("{at}:\"7\",\"a\": 1}}\n{at}:\"7\"}}\n{at}:\"\\\"8\", \"b\":2 }}\n"));
@@ -339,13 +339,13 @@ mod tests {
 
     #[test]
     fn what_is_no_record_for_sure_harms_no_other() {
-        let json = reading("mqtt://h/x", &[]);
+        let json = format("mqtt://h/x", &[]);
         let text = read(&json, &[("x", "{\"id\":1"), ("x", ""), ("x", "[1]"), ("x", "hello"), ("x", "{\"id\":2}"), ("x", "{}\n{\"id\":")]);
         assert_eq!((text.lines.as_str(), text.count), ("{\"id\":2}\n", 6));
         let reasons: Vec<&str> = text.unreadable.iter().map(|found| found.reason.as_str()).collect();
         let no_object = "the message is no JSON object";
         assert_eq!(reasons, [no_object, "the message is empty", no_object, no_object, no_object]);
-        let csv = reading("mqtt://h/x?format=csv", &[]);
+        let csv = format("mqtt://h/x?format=csv", &[]);
         let text = read(&csv, &[("x", "a,\"b"), ("x", "d")]);
         assert_eq!((text.lines.lines().last(), text.unreadable.len()), (Some("d"), 1));
     }

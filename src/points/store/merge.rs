@@ -33,14 +33,14 @@ pub struct StoredPoint {
 
 /// The points of some series; those of the same time in the order of the series.
 pub struct Merged<'a> {
-    series: Vec<Reading<'a>>,
+    series: Vec<SeriesCursor<'a>>,
     /// The time of each series' next point, and the series' place.
     next: BinaryHeap<Reverse<(i64, usize)>>,
     failed: bool,
 }
 
-/// A series that is read.
-struct Reading<'a> {
+/// How far a series is read.
+struct SeriesCursor<'a> {
     scan: Scan<'a>,
     block: Block,
     place: usize,
@@ -57,15 +57,15 @@ impl Store {
         let mut merged = Merged { series: Vec::new(), next: BinaryHeap::new(), failed: false };
         for (place, series) in series.iter().enumerate() {
             let scan = self.scan(measurement, series.number, range_ns.clone())?;
-            let mut reading = Reading { scan, block: Block::default(), place: 0 };
-            merged.next.extend(reading.next_ns()?.map(|time_ns| Reverse((time_ns, place))));
-            merged.series.push(reading);
+            let mut cursor = SeriesCursor { scan, block: Block::default(), place: 0 };
+            merged.next.extend(cursor.next_ns()?.map(|time_ns| Reverse((time_ns, place))));
+            merged.series.push(cursor);
         }
         Ok(merged)
     }
 }
 
-impl Reading<'_> {
+impl SeriesCursor<'_> {
     /// The time of the next point.
     fn next_ns(&mut self) -> Result<Option<i64>, StoreError> {
         if self.place >= self.block.times_ns.len() {
@@ -92,10 +92,10 @@ impl Iterator for Merged<'_> {
             return None;
         }
         let Reverse((time_ns, place)) = self.next.pop()?;
-        let reading = self.series.get_mut(place)?;
-        let point = StoredPoint { time_ns, series: place, fields: reading.fields() };
-        reading.place += 1;
-        match reading.next_ns() {
+        let cursor = self.series.get_mut(place)?;
+        let point = StoredPoint { time_ns, series: place, fields: cursor.fields() };
+        cursor.place += 1;
+        match cursor.next_ns() {
             Ok(next) => self.next.extend(next.map(|time_ns| Reverse((time_ns, place)))),
             Err(error) => {
                 self.failed = true;

@@ -4,7 +4,7 @@ use super::api::{self, Api, At, Fetched, Wish, code};
 use super::batch::{Aborted, BadBatch, Batch, Record};
 use super::connection::Connection;
 use super::place::Behind;
-use super::{Ack, Ended, Reading};
+use super::{Ack, Ended, TopicSession};
 use crate::sources::inlet::{Closed, Message};
 use crate::sources::lost::Lost;
 use bytes::Bytes;
@@ -33,8 +33,8 @@ pub struct Leader {
 
 impl Leader {
     /// The offsets of a time, of partitions that it leads; -1 where there is none.
-    pub async fn offsets(&mut self, reading: &Reading<'_>, partitions: &[i32], at: At) -> Result<BTreeMap<i32, i64>, Lost> {
-        let body = api::ask_offsets(&reading.url.path, partitions, at);
+    pub async fn offsets(&mut self, session: &TopicSession<'_>, partitions: &[i32], at: At) -> Result<BTreeMap<i32, i64>, Lost> {
+        let body = api::ask_offsets(&session.url.path, partitions, at);
         let found = api::offsets(&mut self.connection.ask(Api::Offsets, api::OFFSETS, &body, WAIT).await?)?;
         found
             .into_iter()
@@ -43,15 +43,15 @@ impl Leader {
     }
 
     /// Hands over messages until nobody takes them, or another broker leads.
-    pub async fn read(&mut self, reading: &Reading<'_>) -> Result<Ended, Lost> {
+    pub async fn read(&mut self, session: &TopicSession<'_>) -> Result<Ended, Lost> {
         let version =
-            if reading.topic.id.is_some() && self.connection.has(Api::Fetch, api::FETCH_BY_ID) { api::FETCH_BY_ID } else { api::FETCH };
+            if session.topic.id.is_some() && self.connection.has(Api::Fetch, api::FETCH_BY_ID) { api::FETCH_BY_ID } else { api::FETCH };
         let mut order: Vec<i32> = self.next.keys().copied().collect();
         loop {
             let from = order.iter().filter_map(|partition| Some((*partition, self.next.get(partition)?.load(Ordering::Relaxed))));
             let wish = Wish {
-                topic: &reading.url.path,
-                id: reading.topic.id,
+                topic: &session.url.path,
+                id: session.topic.id,
                 from: from.collect(),
                 wait_ms: i32::try_from(WAIT.as_millis()).unwrap_or(i32::MAX),
                 bytes: FETCHED_BYTES,
@@ -63,11 +63,11 @@ impl Leader {
                 is_idle &= fetched.batches.is_empty();
                 match fetched.code {
                     code::NONE => {
-                        if take(reading, &self.next, fetched).await?.is_err() {
+                        if take(session, &self.next, fetched).await?.is_err() {
                             return Ok(Ended::Closed);
                         }
                     }
-                    code::OUT_OF_RANGE => self.go_on(reading, fetched.partition).await?,
+                    code::OUT_OF_RANGE => self.go_on(session, fetched.partition).await?,
                     moved if code::is_moved(moved) => return Ok(Ended::Moved),
                     other => return Err(refused(fetched.partition, other)),
                 }
@@ -84,22 +84,22 @@ impl Leader {
     }
 
     /// Goes on with what the broker has, where it does not have the message that comes next.
-    async fn go_on(&mut self, reading: &Reading<'_>, partition: i32) -> Result<(), Lost> {
+    async fn go_on(&mut self, session: &TopicSession<'_>, partition: i32) -> Result<(), Lost> {
         let one = |found: BTreeMap<i32, i64>| found.get(&partition).copied().unwrap_or_default();
-        let earliest = one(self.offsets(reading, &[partition], At::Earliest).await?);
-        let latest = one(self.offsets(reading, &[partition], At::Latest).await?);
+        let earliest = one(self.offsets(session, &[partition], At::Earliest).await?);
+        let latest = one(self.offsets(session, &[partition], At::Latest).await?);
         let Some(place) = self.next.get(&partition) else { return Ok(()) };
         let next = place.load(Ordering::Relaxed);
         match Behind::of(next, earliest, latest) {
             Behind::There => tokio::time::sleep(PAUSE).await,
             Behind::Removed(count) => {
-                reading.status.removed(count);
-                reading.tell(&format!("partition {partition}: messages {next} to {} are gone from the topic", earliest - 1));
+                session.status.removed(count);
+                session.tell(&format!("partition {partition}: messages {next} to {} are gone from the topic", earliest - 1));
                 place.store(earliest, Ordering::Relaxed);
             }
             Behind::Shortened => {
                 let last = next - 1;
-                reading.tell(&format!("partition {partition} ends before message {latest}, and {last} was read before: all is read again"));
+                session.tell(&format!("partition {partition} ends before message {latest}, and {last} was read before: all is read again"));
                 place.store(earliest, Ordering::Relaxed);
             }
         }
@@ -108,7 +108,7 @@ impl Leader {
 }
 
 /// Hands over what was fetched of a partition.
-async fn take(reading: &Reading<'_>, next: &BTreeMap<i32, Arc<AtomicI64>>, fetched: Fetched) -> Result<Result<(), Closed>, Lost> {
+async fn take(session: &TopicSession<'_>, next: &BTreeMap<i32, Arc<AtomicI64>>, fetched: Fetched) -> Result<Result<(), Closed>, Lost> {
     let Some(next) = next.get(&fetched.partition) else { return Ok(Ok(())) };
     let (mut bytes, mut aborted) = (fetched.batches, Aborted::new(&fetched.aborted));
     while let Some(batch) =
@@ -120,7 +120,7 @@ async fn take(reading: &Reading<'_>, next: &BTreeMap<i32, Arc<AtomicI64>>, fetch
                     // The batch that holds an offset comes whole.
                     for record in records.into_iter().filter(|record| record.offset >= next.load(Ordering::Relaxed)) {
                         let offset = record.offset;
-                        if reading.inlet.send(message(reading, fetched.partition, record), Ack(None)).await.is_err() {
+                        if session.inlet.send(message(session, fetched.partition, record), Ack(None)).await.is_err() {
                             return Ok(Err(Closed));
                         }
                         // From here on it is on its way, and is not asked for again by this process.
@@ -129,8 +129,8 @@ async fn take(reading: &Reading<'_>, next: &BTreeMap<i32, Arc<AtomicI64>>, fetch
                 }
                 Err(why) => {
                     let record = Record { offset: batch.last, time_ms: 0, ..Record::default() };
-                    let broken = Message { unreadable: Some(why.into()), ..message(reading, fetched.partition, record) };
-                    if reading.inlet.send(broken, Ack(None)).await.is_err() {
+                    let broken = Message { unreadable: Some(why.into()), ..message(session, fetched.partition, record) };
+                    if session.inlet.send(broken, Ack(None)).await.is_err() {
                         return Ok(Err(Closed));
                     }
                 }
@@ -138,14 +138,14 @@ async fn take(reading: &Reading<'_>, next: &BTreeMap<i32, Arc<AtomicI64>>, fetch
         }
         next.fetch_max(batch.last + 1, Ordering::Relaxed);
     }
-    reading.set_lag(fetched.partition, fetched.end - next.load(Ordering::Relaxed));
+    session.set_lag(fetched.partition, fetched.end - next.load(Ordering::Relaxed));
     Ok(Ok(()))
 }
 
-fn message(reading: &Reading<'_>, partition: i32, record: Record) -> Message {
+fn message(session: &TopicSession<'_>, partition: i32, record: Record) -> Message {
     Message {
-        of: Arc::clone(&reading.of),
-        topic: Bytes::clone(&reading.name),
+        of: Arc::clone(&session.of),
+        topic: Bytes::clone(&session.name),
         partition,
         number: u64::try_from(record.offset).ok(),
         time: Moment(record.time_ms.saturating_mul(1_000)),

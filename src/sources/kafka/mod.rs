@@ -76,8 +76,8 @@ enum Ended {
     Moved,
 }
 
-/// A topic that is read.
-struct Reading<'r> {
+/// A topic that is read over a session with its brokers.
+struct TopicSession<'r> {
     url: &'r Url,
     topic: Topic,
     /// What its offsets are of.
@@ -90,7 +90,7 @@ struct Reading<'r> {
     lag: Mutex<BTreeMap<i32, u64>>,
 }
 
-impl Reading<'_> {
+impl TopicSession<'_> {
     fn tell(&self, what: &str) {
         (self.told)(&format!("{}: {what}", self.url.shown()));
     }
@@ -127,7 +127,7 @@ impl Reader<'_> {
                 Some(id) => format!("kafka {name} {}", crate::hex::hex(&id)),
                 None => format!("kafka {name} {}", topic.cluster),
             };
-            let reading = Reading {
+            let session = TopicSession {
                 url: self.url,
                 topic,
                 of: of.into(),
@@ -137,17 +137,17 @@ impl Reader<'_> {
                 told,
                 lag: Mutex::default(),
             };
-            let Some(mut leaders) = self.leaders(&reading, next).await? else { return Ok(()) };
+            let Some(mut leaders) = self.leaders(&session, next).await? else { return Ok(()) };
             *was_there = true;
             if self.status.connected() {
-                reading.tell("connected");
+                session.tell("connected");
             }
             let alone: Vec<i32> =
-                reading.topic.leaders.iter().filter(|(_, leader)| **leader < 0).map(|(partition, _)| *partition).collect();
+                session.topic.leaders.iter().filter(|(_, leader)| **leader < 0).map(|(partition, _)| *partition).collect();
             if !alone.is_empty() {
                 self.status.wanting(&format!("no broker leads the partitions {alone:?}"));
             }
-            if let Ended::Closed = self.read(&reading, &mut leaders, &mut control).await? {
+            if let Ended::Closed = self.read(&session, &mut leaders, &mut control).await? {
                 return Ok(());
             }
             tokio::time::sleep(MOVING).await;
@@ -188,9 +188,9 @@ impl Reader<'_> {
     }
 
     /// Connects to the leaders of all partitions, and decides where those begin that were not read before. None where nobody takes messages.
-    async fn leaders(&self, reading: &Reading<'_>, next: &mut Next) -> Result<Option<Vec<Leader>>, Lost> {
+    async fn leaders(&self, session: &TopicSession<'_>, next: &mut Next) -> Result<Option<Vec<Leader>>, Lost> {
         let mut led: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
-        for (partition, leader) in &reading.topic.leaders {
+        for (partition, leader) in &session.topic.leaders {
             led.entry(*leader).or_default().push(*partition);
         }
         // Only what was never read begins where it is said to.
@@ -203,15 +203,15 @@ impl Reader<'_> {
         };
         let (mut leaders, mut begun) = (Vec::new(), BTreeMap::new());
         for (node, partitions) in led {
-            let Some((host, port)) = reading.topic.brokers.get(&node) else { continue };
+            let Some((host, port)) = session.topic.brokers.get(&node) else { continue };
             let mut leader = Leader { connection: Connection::open(self.url, host, *port).await?, next: BTreeMap::new() };
-            let unread = |partition: &i32| !next.contains_key(&(reading.of.to_string(), *partition));
+            let unread = |partition: &i32| !next.contains_key(&(session.of.to_string(), *partition));
             let unread: Vec<i32> = partitions.iter().copied().filter(unread).collect();
             if !unread.is_empty() {
-                let mut found = leader.offsets(reading, &unread, at).await?;
+                let mut found = leader.offsets(session, &unread, at).await?;
                 if found.values().any(|offset| *offset < 0) {
                     // Nothing is as late as that.
-                    let latest = leader.offsets(reading, &unread, At::Latest).await?;
+                    let latest = leader.offsets(session, &unread, At::Latest).await?;
                     found
                         .iter_mut()
                         .filter(|(_, offset)| **offset < 0)
@@ -221,16 +221,16 @@ impl Reader<'_> {
             }
             leaders.push((leader, partitions));
         }
-        if is_new && at != At::Earliest && !self.keep(reading, &begun).await {
+        if is_new && at != At::Earliest && !self.keep(session, &begun).await {
             return Ok(None);
         }
         if is_new && at != At::Earliest {
-            next.insert((reading.of.to_string(), STARTED), Arc::default());
+            next.insert((session.of.to_string(), STARTED), Arc::default());
         }
-        next.extend(begun.iter().map(|(partition, offset)| ((reading.of.to_string(), *partition), Arc::new(AtomicI64::new(*offset)))));
+        next.extend(begun.iter().map(|(partition, offset)| ((session.of.to_string(), *partition), Arc::new(AtomicI64::new(*offset)))));
         for (leader, partitions) in &mut leaders {
             for partition in partitions {
-                let Some(place) = next.get(&(reading.of.to_string(), *partition)) else { continue };
+                let Some(place) = next.get(&(session.of.to_string(), *partition)) else { continue };
                 if let Ok(last @ 0..) = u64::try_from(place.load(Ordering::Relaxed) - 1) {
                     self.status.begun(*partition, last);
                 }
@@ -242,9 +242,9 @@ impl Reader<'_> {
 
     /// Waits until the journal has where reading begins: what is sent from then on is not missed, whatever ends the service. Returns whether
     /// it has.
-    async fn keep(&self, reading: &Reading<'_>, begun: &BTreeMap<i32, i64>) -> bool {
+    async fn keep(&self, session: &TopicSession<'_>, begun: &BTreeMap<i32, i64>) -> bool {
         let place =
-            |partition, last| Message { of: Arc::clone(&reading.of), partition, number: Some(last), is_place: true, ..Message::default() };
+            |partition, last| Message { of: Arc::clone(&session.of), partition, number: Some(last), is_place: true, ..Message::default() };
         for (partition, offset) in begun {
             if let Ok(last) = u64::try_from(offset - 1)
                 && self.inlet.send(place(*partition, last), Ack(None)).await.is_err()
@@ -257,12 +257,12 @@ impl Reader<'_> {
     }
 
     /// Fetches from all leaders until one of them ends, or the topic is another one.
-    async fn read(&self, reading: &Reading<'_>, leaders: &mut [Leader], control: &mut Connection) -> Result<Ended, Lost> {
-        let mut fetching: FuturesUnordered<_> = leaders.iter_mut().map(|leader| leader.read(reading)).collect();
+    async fn read(&self, session: &TopicSession<'_>, leaders: &mut [Leader], control: &mut Connection) -> Result<Ended, Lost> {
+        let mut fetching: FuturesUnordered<_> = leaders.iter_mut().map(|leader| leader.read(session)).collect();
         let looking = async {
             loop {
                 tokio::time::sleep(LOOK_EVERY).await;
-                if self.topic(control).await? != reading.topic {
+                if self.topic(control).await? != session.topic {
                     return Ok(Ended::Moved);
                 }
             }
