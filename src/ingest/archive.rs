@@ -1,7 +1,7 @@
 //! Files in archives: `.zip`, and `.tar`, plain or packed.
 //!
 //! An archive is read as a stream, and nothing of it is unpacked to disk: a thread takes one file after the other out of it
-//! ([`members`]), and hands over pieces, no more than [`PIECES_MAX`] ahead of the worker. Each file is read after its name; hidden
+//! ([`members`]), and hands over events, no more than [`EVENTS_MAX`] ahead of the worker. Each file is read after its name; hidden
 //! ones and those of other names are passed over, as in folders.
 
 use super::could_not;
@@ -9,7 +9,7 @@ use super::file::InputFile;
 use super::header::{Headers, Purpose, Seen};
 use super::lexer::Lexer;
 use super::look::Looker;
-use super::members::{self, Piece, Stop};
+use super::members::{self, ArchiveEvent, Stop};
 use super::unpack::{Counted, too_large, unpacked};
 use super::version::{Guard, guarded};
 use crate::shown;
@@ -22,10 +22,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 
-/// Pieces that wait for the worker.
-const PIECES_MAX: usize = 4;
+/// Events that wait for the worker.
+const EVENTS_MAX: usize = 4;
 
-type Pieces = Receiver<io::Result<Piece>>;
+type ArchiveEvents = Receiver<io::Result<ArchiveEvent>>;
 
 /// Reads the files of an archive, one after the other.
 pub struct ArchiveReader {
@@ -36,7 +36,7 @@ pub struct ArchiveReader {
     looker: Looker,
     /// The first files with a header and without one.
     headers: Headers,
-    pieces: Rc<RefCell<Pieces>>,
+    events: Rc<RefCell<ArchiveEvents>>,
     read: Arc<AtomicU64>,
     cancelled: Arc<AtomicBool>,
     /// The file that is being read.
@@ -64,7 +64,7 @@ impl ArchiveReader {
         process: Option<Arc<str>>,
         cancelled: Arc<AtomicBool>,
     ) -> io::Result<ArchiveReader> {
-        let Walk { pieces, guard, read } = Walk::start(source, archive, packing, range)?;
+        let Walk { events, guard, read } = Walk::start(source, archive, packing, range)?;
         let (looker, headers) = (Looker::new(input), Headers::new(Purpose::Run, Seen::default()));
         let path = source.location.clone();
         Ok(ArchiveReader {
@@ -73,7 +73,7 @@ impl ArchiveReader {
             guard,
             looker,
             headers,
-            pieces,
+            events,
             read,
             cancelled,
             member: None,
@@ -97,13 +97,13 @@ impl ArchiveReader {
             }
             return Ok(true);
         }
-        let piece = self.pieces.borrow().recv();
-        match piece {
+        let event = self.events.borrow().recv();
+        match event {
             // Bytes and the end of a file that was not read to its end.
-            Ok(Ok(Piece::Bytes(_) | Piece::End)) => {}
-            Ok(Ok(Piece::PassedOver(name))) => self.passed_over.push(format!("{}/{name}", self.path)),
-            Ok(Ok(Piece::Begin(name, kind))) => {
-                let stream = MemberStream::new(&self.pieces);
+            Ok(Ok(ArchiveEvent::Bytes(_) | ArchiveEvent::End)) => {}
+            Ok(Ok(ArchiveEvent::PassedOver(name))) => self.passed_over.push(format!("{}/{name}", self.path)),
+            Ok(Ok(ArchiveEvent::Begin(name, kind))) => {
+                let stream = MemberStream::new(&self.events);
                 let (mut found, stream) = self.looker.look(&name, Some(kind.content), unpacked(stream, kind.packing)?)?;
                 self.headers.add(&name, &mut found.format, self.looker.input(), 1)?;
                 self.members_read += 1;
@@ -154,7 +154,7 @@ impl SplitReader for ArchiveReader {
 
 /// A thread that takes the files out of an archive.
 struct Walk {
-    pieces: Rc<RefCell<Pieces>>,
+    events: Rc<RefCell<ArchiveEvents>>,
     guard: Option<Guard>,
     /// Bytes read of the archive.
     read: Arc<AtomicU64>,
@@ -167,7 +167,7 @@ impl Walk {
         let stream = if looks { InputFile::look_planned(source) } else { InputFile::open_planned(source, 0, None) }?;
         let guard = stream.guard();
         let file = Counted { stream, read: Arc::clone(&read) };
-        let (sender, pieces) = sync_channel(PIECES_MAX);
+        let (sender, events) = sync_channel(EVENTS_MAX);
         let walk = move || {
             let walked = match archive {
                 Archive::Zip => members::walk_zip(file, range, &sender),
@@ -178,7 +178,7 @@ impl Walk {
             }
         };
         std::thread::Builder::new().name("archive".into()).spawn(walk)?;
-        Ok(Walk { pieces: Rc::new(RefCell::new(pieces)), guard, read })
+        Ok(Walk { events: Rc::new(RefCell::new(events)), guard, read })
     }
 }
 
@@ -201,23 +201,23 @@ pub fn check(
     input: &Input,
     bytes_max: u64,
 ) -> io::Result<Members> {
-    let Walk { pieces, guard, .. } = Walk::start(source, archive, packing, range)?;
+    let Walk { events, guard, .. } = Walk::start(source, archive, packing, range)?;
     let (looker, mut headers) = (Looker::new(input), Headers::new(Purpose::Run, Seen::default()));
     let mut left = bytes_max;
     let mut members = Members::default();
     loop {
-        let piece = pieces.borrow().recv();
-        match piece {
-            Ok(Ok(Piece::Begin(name, kind))) => {
-                let stream = unpacked(MemberStream::new(&pieces), kind.packing)?;
+        let event = events.borrow().recv();
+        match event {
+            Ok(Ok(ArchiveEvent::Begin(name, kind))) => {
+                let stream = unpacked(MemberStream::new(&events), kind.packing)?;
                 let (mut found, stream) = looker.look(&name, Some(kind.content), stream)?;
                 headers.add(&name, &mut found.format, looker.input(), 1)?;
                 let bytes = io::copy(&mut stream.take(left.saturating_add(1)), &mut io::sink())?;
                 left = left.checked_sub(bytes).ok_or_else(|| too_large(bytes_max))?;
                 members.read += 1;
             }
-            Ok(Ok(Piece::PassedOver(name))) => members.passed_over.push(name),
-            Ok(Ok(Piece::Bytes(_) | Piece::End)) => {}
+            Ok(Ok(ArchiveEvent::PassedOver(name))) => members.passed_over.push(name),
+            Ok(Ok(ArchiveEvent::Bytes(_) | ArchiveEvent::End)) => {}
             Ok(Err(error)) => return Err(error),
             Err(_) => return guarded(guard.as_ref(), Ok(false)).map(|_| members),
         }
@@ -226,26 +226,26 @@ pub fn check(
 
 /// The bytes of one file.
 struct MemberStream {
-    pieces: Rc<RefCell<Pieces>>,
-    piece: Cursor<Vec<u8>>,
+    events: Rc<RefCell<ArchiveEvents>>,
+    chunk: Cursor<Vec<u8>>,
     over: bool,
 }
 
 impl MemberStream {
-    fn new(pieces: &Rc<RefCell<Pieces>>) -> MemberStream {
-        MemberStream { pieces: Rc::clone(pieces), piece: Cursor::new(Vec::new()), over: false }
+    fn new(events: &Rc<RefCell<ArchiveEvents>>) -> MemberStream {
+        MemberStream { events: Rc::clone(events), chunk: Cursor::new(Vec::new()), over: false }
     }
 }
 
 impl Read for MemberStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            let length = self.piece.read(buffer)?;
+            let length = self.chunk.read(buffer)?;
             if length > 0 || self.over || buffer.is_empty() {
                 return Ok(length);
             }
-            match self.pieces.borrow().recv() {
-                Ok(Ok(Piece::Bytes(bytes))) => self.piece = Cursor::new(bytes),
+            match self.events.borrow().recv() {
+                Ok(Ok(ArchiveEvent::Bytes(bytes))) => self.chunk = Cursor::new(bytes),
                 Ok(Err(error)) => return Err(error),
                 Ok(Ok(_)) | Err(_) => self.over = true,
             }

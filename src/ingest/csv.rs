@@ -383,9 +383,9 @@ mod tests {
     /// Reads with blocks of any size, and shows what was read.
     fn read(text: &[u8], columns: &Columns) -> Vec<String> {
         let mut shown: Vec<Vec<String>> = Vec::new();
-        for piece in [1, 7, 1 << 20] {
+        for chunk in [1, 7, 1 << 20] {
             let mut lines = Vec::new();
-            let stream = Pieces { rest: text, piece };
+            let stream = Chunks { rest: text, chunk };
             let mut csv = Csv::new(stream, u64::MAX, columns.clone(), &sample::input(), true);
             while csv.read(&mut |line| lines.push(show(line))).unwrap() {}
             shown.push(lines);
@@ -399,14 +399,14 @@ mod tests {
         Columns::by_place(b',', &[0, 1])
     }
 
-    struct Pieces<'a> {
+    struct Chunks<'a> {
         rest: &'a [u8],
-        piece: usize,
+        chunk: usize,
     }
 
-    impl Read for Pieces<'_> {
+    impl Read for Chunks<'_> {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let length = self.piece.min(self.rest.len()).min(buffer.len());
+            let length = self.chunk.min(self.rest.len()).min(buffer.len());
             buffer[..length].copy_from_slice(&self.rest[..length]);
             self.rest = &self.rest[length..];
             Ok(length)

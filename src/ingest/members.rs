@@ -19,7 +19,7 @@ use std::sync::mpsc::SyncSender;
 use zip::ZipArchive;
 
 /// Bytes handed over at a time.
-const PIECE_BYTES: usize = 256 << 10;
+const CHUNK_BYTES: usize = 256 << 10;
 /// The files of a tar are counted in blocks.
 const BLOCK_BYTES: u64 = 512;
 /// An archive with more links than this is refused.
@@ -34,7 +34,7 @@ const FILE_HEADER: [u8; 4] = *b"PK\x03\x04";
 const DIRECTORY_HEADER: (&[u8], usize) = (b"PK\x01\x02", 46);
 
 /// A step through an archive.
-pub(super) enum Piece {
+pub(super) enum ArchiveEvent {
     /// A file begins.
     Begin(String, Kind),
     /// The file goes on.
@@ -58,7 +58,7 @@ impl<E: Into<io::Error>> From<E> for Stop {
     }
 }
 
-type Pipe = SyncSender<io::Result<Piece>>;
+type Pipe = SyncSender<io::Result<ArchiveEvent>>;
 
 fn wrong(why: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
@@ -211,24 +211,24 @@ fn shown(name: &[u8]) -> String {
 }
 
 fn hand_over(name: String, mut member: impl Read, pipe: &Pipe) -> Result<(), Stop> {
-    let give = |piece| pipe.send(Ok(piece)).map_err(|_| Stop::Dropped);
+    let give = |event| pipe.send(Ok(event)).map_err(|_| Stop::Dropped);
     if is_hidden(&name) {
         return Ok(());
     }
     let kind = match (input_kind(&name), format::kind(&name)) {
         (Some(kind), _) => kind,
-        (None, None) => return give(Piece::PassedOver(name)),
+        (None, None) => return give(ArchiveEvent::PassedOver(name)),
         // Parquet is read from both ends, and an archive may hold anything.
         (None, Some(_)) => return Err(wrong(format!("{name:?} in it is of a kind that is not read from archives; unpack it")).into()),
     };
-    give(Piece::Begin(name, kind))?;
+    give(ArchiveEvent::Begin(name, kind))?;
     loop {
-        let mut bytes = Vec::with_capacity(PIECE_BYTES);
-        member.by_ref().take(PIECE_BYTES as u64).read_to_end(&mut bytes)?;
+        let mut bytes = Vec::with_capacity(CHUNK_BYTES);
+        member.by_ref().take(CHUNK_BYTES as u64).read_to_end(&mut bytes)?;
         if bytes.is_empty() {
-            return give(Piece::End);
+            return give(ArchiveEvent::End);
         }
-        give(Piece::Bytes(bytes))?;
+        give(ArchiveEvent::Bytes(bytes))?;
     }
 }
 

@@ -64,7 +64,7 @@ enum Held {
 
 /// Some of a stream that are delivered or taken back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Piece {
+struct Portion {
     sign: isize,
     is_late: bool,
     places: Vec<usize>,
@@ -97,9 +97,9 @@ impl Stream {
         first + usize::try_from(more).unwrap_or(usize::MAX)
     }
 
-    fn pieces(&self, tick: u64) -> Vec<Piece> {
+    fn portions(&self, tick: u64) -> Vec<Portion> {
         let every = if matches!(self.held, Held::Datasets) { 100 } else { 10 };
-        pieces(tick, self.now.len(), self.late.len(), every)
+        portions(tick, self.now.len(), self.late.len(), every)
     }
 }
 
@@ -117,16 +117,16 @@ fn in_order_of_days(lines: &mut [String], header: &str) {
 }
 
 /// What comes with a tick, of so many that arrive and so many that come late; corrections come once in `every` ticks.
-fn pieces(tick: u64, now: usize, late: usize, every: u64) -> Vec<Piece> {
+fn portions(tick: u64, now: usize, late: usize, every: u64) -> Vec<Portion> {
     let came = |tick| Stream::delivered(now, now / 2, tick);
-    let piece = |sign, is_late, places: Range<usize>| Piece { sign, is_late, places: places.collect() };
+    let portion = |sign, is_late, places: Range<usize>| Portion { sign, is_late, places: places.collect() };
     if tick == 0 {
-        return vec![piece(1, false, 0..came(0))];
+        return vec![portion(1, false, 0..came(0))];
     }
-    let mut pieces = vec![piece(1, false, came(tick - 1)..came(tick))];
+    let mut portions = vec![portion(1, false, came(tick - 1)..came(tick))];
     if tick.is_multiple_of(LATE_EVERY) {
         let came = |tick| Stream::delivered(late, 0, tick);
-        pieces.push(piece(1, true, came(tick - LATE_EVERY)..came(tick)));
+        portions.push(portion(1, true, came(tick - LATE_EVERY)..came(tick)));
     }
     // Some that had come before, from all over.
     let corrected = |tick: u64| {
@@ -136,12 +136,12 @@ fn pieces(tick: u64, now: usize, late: usize, every: u64) -> Vec<Piece> {
         places.collect::<Vec<usize>>()
     };
     match tick % every {
-        5 => pieces.push(Piece { sign: -1, is_late: false, places: corrected(tick) }),
-        8 => pieces.push(Piece { sign: 1, is_late: false, places: corrected(tick - CORRECTED_AFTER) }),
+        5 => portions.push(Portion { sign: -1, is_late: false, places: corrected(tick) }),
+        8 => portions.push(Portion { sign: 1, is_late: false, places: corrected(tick - CORRECTED_AFTER) }),
         _ => {}
     }
-    pieces.retain(|piece| !piece.places.is_empty());
-    pieces
+    portions.retain(|portion| !portion.places.is_empty());
+    portions
 }
 
 impl Demo {
@@ -150,7 +150,7 @@ impl Demo {
         let begun = service.readable().borrow().get(self.place).copied().flatten().unwrap_or(0);
         let mut epoch: Epoch = 0;
         for tick in 0.. {
-            let is_empty = tick > 0 && self.streams.iter().all(|stream| stream.pieces(tick).is_empty());
+            let is_empty = tick > 0 && self.streams.iter().all(|stream| stream.portions(tick).is_empty());
             if is_empty {
                 std::thread::sleep(if epoch < begun { Duration::ZERO } else { TICK });
                 continue;
@@ -205,9 +205,9 @@ impl Demo {
             }
         }
         for stream in &self.streams {
-            for piece in stream.pieces(tick) {
-                let from = if piece.is_late { &stream.late } else { &stream.now };
-                let units: Vec<&str> = piece.places.iter().filter_map(|place| from.get(*place)).map(String::as_str).collect();
+            for portion in stream.portions(tick) {
+                let from = if portion.is_late { &stream.late } else { &stream.now };
+                let units: Vec<&str> = portion.places.iter().filter_map(|place| from.get(*place)).map(String::as_str).collect();
                 match &stream.held {
                     Held::Lines { format, header } => {
                         let mut text = String::new();
@@ -215,11 +215,11 @@ impl Demo {
                             text += line;
                             text.push('\n');
                         }
-                        parts.extend(self.lines(service, stream.input, &piece, *format, text)?);
+                        parts.extend(self.lines(service, stream.input, &portion, *format, text)?);
                     }
                     Held::Datasets => {
                         for folder in units {
-                            parts.extend(self.kept(service, stream.input, piece.sign, Path::new(folder))?);
+                            parts.extend(self.kept(service, stream.input, portion.sign, Path::new(folder))?);
                         }
                     }
                 }
@@ -234,13 +234,13 @@ impl Demo {
         &self,
         service: &Service,
         input: usize,
-        piece: &Piece,
+        portion: &Portion,
         format: InlineFormat,
         text: String,
     ) -> Result<Option<Part>, StateError> {
         let Some(served) = service.dataflows.get(self.place) else { return Ok(None) };
         let Some(declared) = served.job.definition.inputs.get(input) else { return Ok(None) };
-        let name = match (piece.sign, piece.is_late) {
+        let name = match (portion.sign, portion.is_late) {
             (-1, _) => "demo, taken back",
             (_, true) => "demo, late",
             _ => "demo",
@@ -252,7 +252,7 @@ impl Demo {
             Content::Blob(service.files.keep_stream(&format!("demo.{ending}"), Cursor::new(text))?)
         };
         let arrival = engine::arrival(served.job.accept_from);
-        Ok(Some(service.files.part(served.of(), declared, piece.sign, name, content, arrival)))
+        Ok(Some(service.files.part(served.of(), declared, portion.sign, name, content, arrival)))
     }
 
     /// A file or a folder, of which a copy is kept.
@@ -276,10 +276,10 @@ mod tests {
             let mut there: BTreeMap<(bool, usize), i64> = BTreeMap::new();
             // Up to a tick at which nothing is taken back.
             for tick in 0..=TICKS + every {
-                for piece in pieces(tick, now, late, every) {
-                    assert!(tick == 0 || piece.places.len() <= 10, "{tick}: {piece:?}");
-                    for place in piece.places {
-                        *there.entry((piece.is_late, place)).or_default() += i64::try_from(piece.sign).unwrap();
+                for portion in portions(tick, now, late, every) {
+                    assert!(tick == 0 || portion.places.len() <= 10, "{tick}: {portion:?}");
+                    for place in portion.places {
+                        *there.entry((portion.is_late, place)).or_default() += i64::try_from(portion.sign).unwrap();
                     }
                 }
                 assert!(there.values().all(|times| (0..=1).contains(times)), "after {tick} of {now}");

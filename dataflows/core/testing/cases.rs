@@ -129,26 +129,26 @@ fn changes(before: &Tables, after: &Tables) -> Vec<String> {
 }
 
 /// A text whose digits count as numbers.
-fn natural(text: &str) -> Vec<Piece> {
+fn natural(text: &str) -> Vec<Token> {
     let mut chars = text.chars().peekable();
-    std::iter::from_fn(|| piece(&mut chars)).collect()
+    std::iter::from_fn(|| token(&mut chars)).collect()
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Piece {
+enum Token {
     Number(u128),
     Other(char),
 }
 
-fn piece(chars: &mut Peekable<Chars<'_>>) -> Option<Piece> {
+fn token(chars: &mut Peekable<Chars<'_>>) -> Option<Token> {
     let first = chars.next()?;
-    let Some(digit) = first.to_digit(10) else { return Some(Piece::Other(first)) };
+    let Some(digit) = first.to_digit(10) else { return Some(Token::Other(first)) };
     let mut number = u128::from(digit);
     while let Some(digit) = chars.peek().and_then(|next| next.to_digit(10)) {
         number = number.saturating_mul(10).saturating_add(u128::from(digit));
         chars.next();
     }
-    Some(Piece::Number(number))
+    Some(Token::Number(number))
 }
 
 #[cfg(test)]

@@ -126,9 +126,9 @@ impl Prefix {
         let runtime = runtime()?;
         let found = runtime.block_on(self.object.store.get(&key)).map_err(explained)?;
         let (bytes, mut stream, mut written) = (found.meta.size, found.into_stream(), 0);
-        while let Some(piece) = runtime.block_on(stream.try_next()).map_err(explained)? {
-            to.write_all(&piece)?;
-            written += piece.len() as u64;
+        while let Some(chunk) = runtime.block_on(stream.try_next()).map_err(explained)? {
+            to.write_all(&chunk)?;
+            written += chunk.len() as u64;
         }
         if written == bytes { Ok(()) } else { Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it was cut off")) }
     }

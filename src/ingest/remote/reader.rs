@@ -1,6 +1,6 @@
 //! A file that is elsewhere, as something to read and to seek in.
 //!
-//! A task asks for a range of bytes and hands over what comes, no more than [`PIECES_MAX`] pieces ahead of the reader. A reader that wants
+//! A task asks for a range of bytes and hands over what comes, no more than [`CHUNKS_MAX`] chunks ahead of the reader. A reader that wants
 //! more than was asked for asks again, for a range twice as long.
 
 use super::bucket::{self, explained};
@@ -17,8 +17,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, OnceLock};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-/// Pieces that wait for the reader; a piece is what comes at once, some ten KiB.
-const PIECES_MAX: usize = 32;
+/// Chunks that wait for the reader; a chunk is what comes at once, some ten KiB.
+const CHUNKS_MAX: usize = 32;
 /// After a seek, so much is asked for at first.
 const FIRST_RANGE_BYTES: u64 = 64 << 10;
 /// And never more than this at once: 64 MiB.
@@ -49,7 +49,7 @@ impl Ready {
 /// What the first answer tells.
 #[derive(Clone, Debug)]
 struct Known {
-    /// The size of the whole; unknown until its end of what web servers send piece by piece.
+    /// The size of the whole; unknown until its end of what web servers send chunk by chunk.
     bytes: Option<u64>,
     /// What must not change while it is read.
     tag: Option<String>,
@@ -73,8 +73,8 @@ pub struct RemoteReader {
 /// An answer on its way.
 #[derive(Debug)]
 struct Asked {
-    pieces: Receiver<io::Result<Bytes>>,
-    piece: Bytes,
+    chunks: Receiver<io::Result<Bytes>>,
+    chunk: Bytes,
     /// Whether anything has come.
     any: bool,
 }
@@ -127,10 +127,10 @@ impl RemoteReader {
     }
 
     fn ask(&mut self, until: Option<u64>) -> io::Result<()> {
-        let (sender, pieces) = channel(PIECES_MAX);
+        let (sender, chunks) = channel(CHUNKS_MAX);
         let ask = Ask { from: self.at, until, known: Arc::clone(&self.known) };
         runtime()?.spawn(fetch(self.remote.clone(), ask, sender, self.ready.clone()));
-        self.asked = Some(Asked { pieces, piece: Bytes::new(), any: false });
+        self.asked = Some(Asked { chunks, chunk: Bytes::new(), any: false });
         Ok(())
     }
 
@@ -147,13 +147,13 @@ impl RemoteReader {
                 self.ask(Some(until))?;
                 continue;
             };
-            if !asked.piece.is_empty() {
+            if !asked.chunk.is_empty() {
                 return Ok(true);
             }
-            match asked.pieces.blocking_recv() {
-                Some(Ok(piece)) => {
+            match asked.chunks.blocking_recv() {
+                Some(Ok(chunk)) => {
                     asked.any = true;
-                    asked.piece = piece;
+                    asked.chunk = chunk;
                 }
                 Some(Err(error)) => {
                     self.asked = None;
@@ -177,10 +177,10 @@ impl Read for RemoteReader {
         if buffer.is_empty() || !self.fill()? {
             return Ok(0);
         }
-        let Some(Asked { piece, .. }) = &mut self.asked else { return Ok(0) };
-        let length = piece.len().min(buffer.len());
+        let Some(Asked { chunk, .. }) = &mut self.asked else { return Ok(0) };
+        let length = chunk.len().min(buffer.len());
         let (to, _) = buffer.split_at_mut(length);
-        piece.copy_to_slice(to);
+        chunk.copy_to_slice(to);
         self.at += length as u64;
         self.ready.subtract(length as u64);
         Ok(length)
@@ -208,24 +208,24 @@ impl Seek for RemoteReader {
     }
 }
 
-async fn fetch(remote: Remote, ask: Ask, pieces: Sender<io::Result<Bytes>>, ready: Ready) {
+async fn fetch(remote: Remote, ask: Ask, chunks: Sender<io::Result<Bytes>>, ready: Ready) {
     let fetched = match &remote {
-        Remote::Object(object) => fetch_object(object, &ask, &pieces, &ready).await,
-        Remote::Web(url) => fetch_web(url, &ask, &pieces, &ready).await,
+        Remote::Object(object) => fetch_object(object, &ask, &chunks, &ready).await,
+        Remote::Web(url) => fetch_web(url, &ask, &chunks, &ready).await,
     };
     if let Err(error) = fetched {
-        pieces.send(Err(error)).await.ok();
+        chunks.send(Err(error)).await.ok();
     }
     ready.add(1);
 }
 
-/// Hands over a piece. Returns whether someone reads on.
-async fn hand_over(piece: Bytes, pieces: &Sender<io::Result<Bytes>>, ready: &Ready) -> bool {
-    ready.add(piece.len() as u64);
-    piece.is_empty() || pieces.send(Ok(piece)).await.is_ok()
+/// Hands over a chunk. Returns whether someone reads on.
+async fn hand_over(chunk: Bytes, chunks: &Sender<io::Result<Bytes>>, ready: &Ready) -> bool {
+    ready.add(chunk.len() as u64);
+    chunk.is_empty() || chunks.send(Ok(chunk)).await.is_ok()
 }
 
-async fn fetch_object(object: &bucket::Object, ask: &Ask, pieces: &Sender<io::Result<Bytes>>, ready: &Ready) -> io::Result<()> {
+async fn fetch_object(object: &bucket::Object, ask: &Ask, chunks: &Sender<io::Result<Bytes>>, ready: &Ready) -> io::Result<()> {
     let range = match ask.until {
         Some(until) => Some(GetRange::Bounded(ask.from..until)),
         None if ask.from > 0 => Some(GetRange::Offset(ask.from)),
@@ -250,8 +250,8 @@ async fn fetch_object(object: &bucket::Object, ask: &Ask, pieces: &Sender<io::Re
     let now = Known { bytes: Some(found.meta.size), tag: found.meta.e_tag.clone() };
     same(ask.known.get_or_init(|| now.clone()), &now)?;
     let mut stream = found.into_stream();
-    while let Some(piece) = stream.try_next().await.map_err(explained)? {
-        if !hand_over(piece, pieces, ready).await {
+    while let Some(chunk) = stream.try_next().await.map_err(explained)? {
+        if !hand_over(chunk, chunks, ready).await {
             break;
         }
     }
@@ -272,7 +272,7 @@ fn changed(planned: &Known, now: &Known) -> io::Error {
     Changed::Since { planned: shown(planned), found: shown(now) }.into()
 }
 
-async fn fetch_web(url: &Url, ask: &Ask, pieces: &Sender<io::Result<Bytes>>, ready: &Ready) -> io::Result<()> {
+async fn fetch_web(url: &Url, ask: &Ask, chunks: &Sender<io::Result<Bytes>>, ready: &Ready) -> io::Result<()> {
     static CLIENT: LazyLock<reqwest::Result<Client>> =
         LazyLock::new(|| Client::builder().connect_timeout(CONNECT_MAX).read_timeout(silence_max(SILENCE)).build());
     let failed = |error: reqwest::Error| io::Error::other(causes(&error.without_url()));
@@ -283,8 +283,8 @@ async fn fetch_web(url: &Url, ask: &Ask, pieces: &Sender<io::Result<Bytes>>, rea
     }
     let mut response = response;
     ask.known.set(Known { bytes: response.content_length(), tag: None }).ok();
-    while let Some(piece) = response.chunk().await.map_err(failed)? {
-        if !hand_over(piece, pieces, ready).await {
+    while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        if !hand_over(chunk, chunks, ready).await {
             break;
         }
     }

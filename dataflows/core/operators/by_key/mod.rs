@@ -152,7 +152,7 @@ impl<K: Ord + Hash, V: Ord> Handling<K, V> {
     }
 
     /// Takes up a partition. Returns whether there is one.
-    fn begin(&mut self, next: Option<(Capability<Epoch>, stash::Piece<K, V>, bool)>, timing: Timing) -> bool {
+    fn begin(&mut self, next: Option<(Capability<Epoch>, stash::Updates<K, V>, bool)>, timing: Timing) -> bool {
         let Some((capability, updates, last)) = next else { return false };
         match timing {
             Timing::AsTheyCome => self.sorting.begin_runs(updates),

@@ -1,6 +1,6 @@
 //! A partition's updates, sorted within the cache, and given out key by key: as many as there is time for.
 
-use super::stash::Piece;
+use super::stash::Updates;
 use crate::hash::hash;
 use std::collections::VecDeque;
 use std::hash::Hash;
@@ -8,7 +8,7 @@ use std::hash::Hash;
 /// The partition that is being handled. Its space is used again and again.
 pub(super) struct Sorting<K, V> {
     /// What has not been sorted.
-    buckets: Vec<Piece<K, V>>,
+    buckets: Vec<Updates<K, V>>,
     /// The bucket that comes next.
     next: usize,
     /// What has been sorted and not been given out.
@@ -32,7 +32,7 @@ const RUN_MIN: usize = 4;
 
 impl<K: Ord + Hash, V: Ord> Sorting<K, V> {
     /// Takes up a partition, whose updates are sorted and consolidated. All of the one before must have been given out.
-    pub(super) fn begin(&mut self, mut partition: Piece<K, V>) {
+    pub(super) fn begin(&mut self, mut partition: Updates<K, V>) {
         if partition.len() <= SORTED_MAX {
             partition.sort_unstable();
             self.sorted = partition.into();
@@ -50,7 +50,7 @@ impl<K: Ord + Hash, V: Ord> Sorting<K, V> {
     }
 
     /// As [`Self::begin`], where a key's changes may be given out in several parts.
-    pub(super) fn begin_runs(&mut self, mut partition: Piece<K, V>) {
+    pub(super) fn begin_runs(&mut self, mut partition: Updates<K, V>) {
         let runs = partition.chunk_by(|(key, _, _), (next, _, _)| key == next).count();
         if runs * RUN_MIN > partition.len() {
             return self.begin(partition);

@@ -12,27 +12,27 @@ const FLAT_MAX: usize = 1 << 15;
 /// The number of partitions: so few that the places to write to stay in the cache of addresses (256 cost 6 % of a load), so many that ten
 /// million updates make some of 160,000.
 const PARTITIONS: usize = 64;
-/// Partitions grow by pieces of this many updates, so that growing copies nothing.
-const PIECE: usize = 1 << 10;
+/// Partitions grow by chunks of this many updates, so that growing copies nothing.
+const CHUNK: usize = 1 << 10;
 
-pub(super) type Piece<K, V> = Vec<(K, V, isize)>;
+pub(super) type Updates<K, V> = Vec<(K, V, isize)>;
 
 /// A list that is copied nowhere as it grows.
-struct Pieces<D> {
+struct ChunkedList<D> {
     filling: Vec<D>,
     full: Vec<Vec<D>>,
 }
 
-impl<D> Default for Pieces<D> {
+impl<D> Default for ChunkedList<D> {
     fn default() -> Self {
-        Pieces { filling: Vec::new(), full: Vec::new() }
+        ChunkedList { filling: Vec::new(), full: Vec::new() }
     }
 }
 
-impl<D> Pieces<D> {
+impl<D> ChunkedList<D> {
     fn push(&mut self, data: D) {
         if self.filling.len() == self.filling.capacity() {
-            let full = std::mem::replace(&mut self.filling, Vec::with_capacity(PIECE));
+            let full = std::mem::replace(&mut self.filling, Vec::with_capacity(CHUNK));
             self.full.push(full);
         }
         self.filling.push(data);
@@ -49,13 +49,13 @@ impl<D> Pieces<D> {
 
 /// A part of an epoch's updates: those that add one record, and the others.
 struct Partition<K, V> {
-    added: Pieces<(K, V)>,
-    others: Pieces<(K, V, isize)>,
+    added: ChunkedList<(K, V)>,
+    others: ChunkedList<(K, V, isize)>,
 }
 
 impl<K, V> Default for Partition<K, V> {
     fn default() -> Self {
-        Partition { added: Pieces::default(), others: Pieces::default() }
+        Partition { added: ChunkedList::default(), others: ChunkedList::default() }
     }
 }
 
@@ -64,7 +64,7 @@ impl<K, V> Partition<K, V> {
         if diff == 1 { self.added.push((key, value)) } else { self.others.push((key, value, diff)) }
     }
 
-    fn gathered(self) -> Piece<K, V> {
+    fn gathered(self) -> Updates<K, V> {
         let mut gathered = Vec::with_capacity(self.added.len() + self.others.len());
         self.added.into_iter().for_each(|(key, value)| gathered.push((key, value, 1)));
         self.others.into_iter().for_each(|update| gathered.push(update));
@@ -74,7 +74,7 @@ impl<K, V> Partition<K, V> {
 
 /// The updates of an epoch that is not complete: few of them as they came, many by partition.
 struct Stash<K, V> {
-    flat: Piece<K, V>,
+    flat: Updates<K, V>,
     partitions: Vec<Partition<K, V>>,
     length: usize,
 }
@@ -106,10 +106,10 @@ impl<K: Hash, V> Stash<K, V> {
         }
     }
 
-    /// The partitions, in the order to take them in from the end.
+    /// Returns the partitions, which are popped from the end.
     fn seal(self) -> Vec<Partition<K, V>> {
         match self.partitions.is_empty() {
-            true => vec![Partition { added: Pieces::default(), others: Pieces { filling: self.flat, full: Vec::new() } }],
+            true => vec![Partition { added: ChunkedList::default(), others: ChunkedList { filling: self.flat, full: Vec::new() } }],
             false => self.partitions,
         }
     }
@@ -173,7 +173,7 @@ impl<K: Hash, V> Epochs<K, V> {
         complete: impl Fn(&Epoch) -> bool,
         current: impl Fn(&Epoch) -> bool,
         enough: Option<usize>,
-    ) -> Option<(Capability<Epoch>, Piece<K, V>, bool)> {
+    ) -> Option<(Capability<Epoch>, Updates<K, V>, bool)> {
         if self.working.is_none() {
             let entry = self.waiting.first_entry()?;
             // The end of an epoch that was begun early comes before the next one.
