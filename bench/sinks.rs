@@ -38,7 +38,7 @@ const CHANGED_ONE_IN: u64 = 100;
 const EPOCH_ROWS: u64 = 10_000;
 
 /// A kind of database.
-trait Place {
+trait Database {
     fn name(&self) -> &'static str;
     /// Without any table of ours.
     fn empty(&self) -> Result<()>;
@@ -50,27 +50,27 @@ trait Place {
 pub fn main(options: &SinksOptions) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("tables.sqlite");
-    let mut places: Vec<Box<dyn Place>> = vec![Box::new(SqlitePlace(&path))];
+    let mut databases: Vec<Box<dyn Database>> = vec![Box::new(SqliteDatabase(&path))];
     match &options.postgres {
         Some(url) => {
-            let place = PostgresPlace(url);
-            if place.client()?.query_opt("SELECT 1 FROM pg_tables WHERE schemaname = current_schema() LIMIT 1", &[])?.is_some() {
+            let database = PostgresDatabase(url);
+            if database.client()?.query_opt("SELECT 1 FROM pg_tables WHERE schemaname = current_schema() LIMIT 1", &[])?.is_some() {
                 return Err("the database of --postgres has tables: give an empty one".into());
             }
-            places.push(Box::new(place));
+            databases.push(Box::new(database));
         }
         None => crate::results::note("PostgreSQL is not measured: --postgres names no database"),
     }
     let rows = options.rows.unwrap_or(if options.common.smoke { 20_000 } else { 2_000_000 });
-    for place in &places {
+    for database in &databases {
         for (name, row) in [("online_daily", daily_row as fn(u64, u64) -> Row), ("online_intervals", interval_row)] {
-            measure(&options.common, place.as_ref(), &table(name)?, rows, row)?;
+            measure(&options.common, database.as_ref(), &table(name)?, rows, row)?;
         }
     }
     Ok(())
 }
 
-fn measure(common: &Common, place: &dyn Place, table: &Table, rows: u64, row: fn(u64, u64) -> Row) -> Result<()> {
+fn measure(common: &Common, database: &dyn Database, table: &Table, rows: u64, row: fn(u64, u64) -> Row) -> Result<()> {
     let state = |changed: u64| {
         let mut state = TableState::new(table.clone());
         let one = |index: u64| (row(index, u64::from(changed > 0 && index.is_multiple_of(changed))), 1);
@@ -85,19 +85,19 @@ fn measure(common: &Common, place: &dyn Place, table: &Table, rows: u64, row: fn
     let (before, after) = (state(0), state(CHANGED_ONE_IN));
     let (mut load, mut same, mut changed, mut epoch) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..common.repeat.max(1) {
-        place.empty()?;
-        load.push(timed(|| place.bring(&before, 1))?);
-        same.push(timed(|| place.bring(&before, 2))?);
-        changed.push(timed(|| place.bring(&after, 3))?);
+        database.empty()?;
+        load.push(timed(|| database.bring(&before, 1))?);
+        same.push(timed(|| database.bring(&before, 2))?);
+        changed.push(timed(|| database.bring(&after, 3))?);
         // The changes of the epoch are of the rows as they were.
-        place.bring(&before, 4)?;
+        database.bring(&before, 4)?;
         let changes = changes();
-        epoch.push(timed(|| place.apply(table, changes, 5))?);
+        epoch.push(timed(|| database.apply(table, changes, 5))?);
     }
-    place.empty()?;
+    database.empty()?;
     let [load, same, changed, epoch] = [load, same, changed, epoch].map(|times| Sorted::new(times).median());
     Line::new("sinks", "online")
-        .with("database", place.name())
+        .with("database", database.name())
         .with("table", table.name)
         .with("columns", table.columns.len())
         .with("rows", rows)
@@ -143,9 +143,9 @@ fn reached(epoch: u64) -> Reached {
     Reached { dataflow: "online".into(), epoch, fingerprint: "bench".into() }
 }
 
-struct SqlitePlace<'a>(&'a Path);
+struct SqliteDatabase<'a>(&'a Path);
 
-impl Place for SqlitePlace<'_> {
+impl Database for SqliteDatabase<'_> {
     fn name(&self) -> &'static str {
         "sqlite"
     }
@@ -169,15 +169,15 @@ impl Place for SqlitePlace<'_> {
     }
 }
 
-struct PostgresPlace<'a>(&'a str);
+struct PostgresDatabase<'a>(&'a str);
 
-impl PostgresPlace<'_> {
+impl PostgresDatabase<'_> {
     fn client(&self) -> Result<Client> {
         Ok(Client::connect(self.0, NoTls)?)
     }
 }
 
-impl Place for PostgresPlace<'_> {
+impl Database for PostgresDatabase<'_> {
     fn name(&self) -> &'static str {
         "postgres"
     }

@@ -32,7 +32,7 @@ use crate::unusual::{Ranks, Stretch};
 use crate::window::Found;
 use retally_core::calendar::{Calendar, Naming};
 use retally_core::operators::by_key::State;
-use retally_core::operators::ordered::{OrderedList, Place};
+use retally_core::operators::ordered::{ListPosition, OrderedList};
 use retally_core::operators::regression::Moments;
 use retally_core::time::Moment;
 use std::collections::{BTreeMap, BTreeSet};
@@ -243,12 +243,12 @@ impl History {
         self.readings.item_before(after).filter(|reading| reading.time() == time).copied()
     }
 
-    fn place(&self, reading: &Reading) -> Place {
+    fn place(&self, reading: &Reading) -> ListPosition {
         self.readings.lower_bound(|other| other.cmp(reading))
     }
 
     /// The place of the first reading from the start of an hour on.
-    fn place_of(&self, hour: Hour) -> Place {
+    fn place_of(&self, hour: Hour) -> ListPosition {
         let start = leaf::start(hour);
         self.readings.lower_bound(|reading| reading.time().cmp(&start))
     }
@@ -300,7 +300,7 @@ impl History {
         }
     }
 
-    fn leaf_place(&self, hour: Hour) -> Place {
+    fn leaf_place(&self, hour: Hour) -> ListPosition {
         self.leaves.lower_bound(|leaf| leaf.hour.cmp(&hour))
     }
 
@@ -345,7 +345,7 @@ impl History {
     }
 
     /// Changes a leaf in its place.
-    fn update(&mut self, place: Place, change: impl FnOnce(&History, &mut Leaf)) {
+    fn update(&mut self, place: ListPosition, change: impl FnOnce(&History, &mut Leaf)) {
         if let Some(mut leaf) = self.leaves.get(place).cloned() {
             change(self, &mut leaf);
             self.leaves.set(place, leaf);

@@ -69,8 +69,8 @@ pub enum What {
     EndSession(Id),
 }
 
-/// The places of fields in [`Event::FIELDS`].
-mod place {
+/// The indices of fields in [`Event::FIELDS`].
+mod index {
     pub const TIME: usize = 0;
     pub const LOG_ID: usize = 1;
     pub const TYPE: usize = 2;
@@ -97,23 +97,23 @@ impl Record for Event {
     ];
 
     fn decode(fields: Fields<'_>, context: &Context) -> Result<Self, Refusal> {
-        let id = |place| fields.uuid(place, context).map(halves);
-        let time = fields.time(place::TIME, context)?;
-        let log = id(place::LOG_ID)?;
-        let name = fields.text(place::TYPE);
+        let id = |index| fields.uuid(index, context).map(halves);
+        let time = fields.time(index::TIME, context)?;
+        let log = id(index::LOG_ID)?;
+        let name = fields.text(index::TYPE);
         let what = match name.strip_suffix(b"Event").unwrap_or(name) {
-            b"StartSession" => What::StartSession(id(place::SESSION_ID)?),
-            b"EndSession" => What::EndSession(id(place::SESSION_ID)?),
-            b"AssignToSchool" => What::AssignToSchool(id(place::SCHOOL_ID)?),
-            b"SetName" => What::SetName(fields.required_text(place::NAME)?.into()),
-            b"SetLogType" => What::SetLogType(match fields.text(place::LOG_TYPE) {
+            b"StartSession" => What::StartSession(id(index::SESSION_ID)?),
+            b"EndSession" => What::EndSession(id(index::SESSION_ID)?),
+            b"AssignToSchool" => What::AssignToSchool(id(index::SCHOOL_ID)?),
+            b"SetName" => What::SetName(fields.required_text(index::NAME)?.into()),
+            b"SetLogType" => What::SetLogType(match fields.text(index::LOG_TYPE) {
                 b"School" => LogType::School,
                 b"Device" => LogType::Device,
-                _ => return Err(fields.refusal(place::LOG_TYPE, "is neither School nor Device")),
+                _ => return Err(fields.refusal(index::LOG_TYPE, "is neither School nor Device")),
             }),
             _ => {
                 let why = "is none of SetLogType, SetName, AssignToSchool, StartSession and EndSession";
-                return Err(fields.refusal(place::TYPE, why));
+                return Err(fields.refusal(index::TYPE, why));
             }
         };
         Ok(Event { time, log, what })

@@ -44,7 +44,7 @@ pub fn print(asked: &Asked<'_>, measurement: &Measurement) -> Result<(), CliErro
         Some("json") => points.iter().map(|point| json_line(&columns, point)).collect(),
         _ => {
             let shown = points.iter().take(show::ROWS_MAX).map(|point| texts(&columns, point));
-            let headers: Vec<(&str, bool)> = columns.iter().map(|(name, place)| (*name, *place == Place::Fields)).collect();
+            let headers: Vec<(&str, bool)> = columns.iter().map(|(name, part)| (*name, *part == PointPart::Fields)).collect();
             let name = format!("{}.{}", asked.dataflow, asked.table);
             table::render_cells(&name, &headers, shown, points.len() as u64, None)
         }
@@ -52,30 +52,30 @@ pub fn print(asked: &Asked<'_>, measurement: &Measurement) -> Result<(), CliErro
     unless_broken_pipe(stdout().write_all(text.as_bytes()))
 }
 
-/// Where a column is in a point.
+/// The part of a point that a column is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum PointPart {
     Time,
     Tags,
     Fields,
 }
 
-fn columns(measurement: &Measurement) -> Vec<(&str, Place)> {
-    let tags = measurement.tags.iter().map(|tag| (tag.name, Place::Tags));
-    let fields = measurement.fields.iter().map(|field| (field.name, Place::Fields));
-    std::iter::once(("time", Place::Time)).chain(tags).chain(fields).collect()
+fn columns(measurement: &Measurement) -> Vec<(&str, PointPart)> {
+    let tags = measurement.tags.iter().map(|tag| (tag.name, PointPart::Tags));
+    let fields = measurement.fields.iter().map(|field| (field.name, PointPart::Fields));
+    std::iter::once(("time", PointPart::Time)).chain(tags).chain(fields).collect()
 }
 
-fn value<'p>(point: &'p Value, (name, place): (&str, Place)) -> &'p Value {
-    let found = match place {
-        Place::Time => point.get(name),
-        Place::Tags => point.get("tags").and_then(|tags| tags.get(name)),
-        Place::Fields => point.get("fields").and_then(|fields| fields.get(name)),
+fn value<'p>(point: &'p Value, (name, part): (&str, PointPart)) -> &'p Value {
+    let found = match part {
+        PointPart::Time => point.get(name),
+        PointPart::Tags => point.get("tags").and_then(|tags| tags.get(name)),
+        PointPart::Fields => point.get("fields").and_then(|fields| fields.get(name)),
     };
     found.unwrap_or(&Value::Null)
 }
 
-fn json_line(columns: &[(&str, Place)], point: &Value) -> String {
+fn json_line(columns: &[(&str, PointPart)], point: &Value) -> String {
     let cells = columns.iter().zip(texts(columns, point)).map(|(column, text)| {
         let value = value(point, *column);
         if value.is_number() { text } else { value.to_string() }
@@ -84,8 +84,8 @@ fn json_line(columns: &[(&str, Place)], point: &Value) -> String {
 }
 
 /// A point as texts, empty where there is nothing.
-fn texts(columns: &[(&str, Place)], point: &Value) -> Vec<String> {
-    let text = |column: &(&str, Place)| match value(point, *column) {
+fn texts(columns: &[(&str, PointPart)], point: &Value) -> Vec<String> {
+    let text = |column: &(&str, PointPart)| match value(point, *column) {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
         Value::Number(number) => number.as_i64().map_or_else(|| number.as_f64().unwrap_or(0.0).to_string(), |whole| whole.to_string()),

@@ -28,8 +28,11 @@ const SHOWN_MAX: usize = 5;
 /// Runs the command.
 pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let Some(home) = args::home_of(matches)? else { return Ok(()) };
-    let mut places =
-        matches.get_many::<String>("out").unwrap_or_default().map(|text| Place::parse(text)).collect::<Result<Vec<Place>, CliError>>()?;
+    let mut places = matches
+        .get_many::<String>("out")
+        .unwrap_or_default()
+        .map(|text| ComparedSink::parse(text))
+        .collect::<Result<Vec<ComparedSink>, CliError>>()?;
     State::look_for(&home)?;
     let workers = job::cluster_of_one(matches)?;
     super::error::listen_to_signals()?;
@@ -58,7 +61,7 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
 }
 
 /// Compares the tables of a dataflow. Returns how many rows differ.
-fn verify(state: &State, dataflow: &dyn Dataflow, dir: &Path, workers: usize, places: &mut [Place]) -> Result<u64, CliError> {
+fn verify(state: &State, dataflow: &dyn Dataflow, dir: &Path, workers: usize, places: &mut [ComparedSink]) -> Result<u64, CliError> {
     let plain = dataflow.definition();
     let mut reader = rows::open_state(dir)?;
     let snapshot = reader.snapshot()?;
@@ -120,8 +123,8 @@ fn verify(state: &State, dataflow: &dyn Dataflow, dir: &Path, workers: usize, pl
     Ok(differ)
 }
 
-/// Where tables were written besides.
-struct Place {
+/// A sink that is compared, besides the tables of the state.
+struct ComparedSink {
     /// As it was given, without secrets.
     shown: String,
     destination: Destination,
@@ -130,8 +133,8 @@ struct Place {
     differ: Option<u64>,
 }
 
-impl Place {
-    fn parse(text: &str) -> Result<Place, CliError> {
+impl ComparedSink {
+    fn parse(text: &str) -> Result<ComparedSink, CliError> {
         let (destination, format) = Destination::with_format(text)?;
         // To open it would make it.
         if let Destination::Directory(path) | Destination::Sqlite(path) = &destination
@@ -139,7 +142,7 @@ impl Place {
         {
             return Err(CliError::failed(format!("there is no {path:?}")).hint("give a place that tables were written to"));
         }
-        Ok(Place { shown: shown::location(text).into_owned(), destination, format, differ: None })
+        Ok(ComparedSink { shown: shown::location(text).into_owned(), destination, format, differ: None })
     }
 
     fn open(&self, job: &Job) -> Result<Box<dyn Sink>, CliError> {

@@ -1,6 +1,6 @@
 //! A file to be read, wherever it is.
 
-use super::remote::{Place, Ready, RemoteReader, place};
+use super::remote::{Ready, RemoteReader, Resolved, resolve};
 use super::version::{Changed, Guard};
 use retally_core::split::{SourceFile, Version};
 use std::fs::File;
@@ -87,8 +87,8 @@ pub fn size(version: &Version) -> u64 {
 }
 
 fn open(location: &str, from: u64, until: Option<u64>, planned: Option<&Version>) -> io::Result<InputFile> {
-    match place(location)? {
-        Place::Local(path) => {
+    match resolve(location)? {
+        Resolved::Local(path) => {
             let file = Arc::new(File::open(&*path)?);
             let guard = Guard::new(&file)?;
             match (planned, &guard) {
@@ -98,8 +98,8 @@ fn open(location: &str, from: u64, until: Option<u64>, planned: Option<&Version>
             }
             Ok(InputFile::Local(LocalFile { file, guard }))
         }
-        Place::Remote(remote) => Ok(InputFile::Remote(Box::new(RemoteReader::open(remote, from, until, planned)?))),
-        Place::Unknown => Err(io::Error::new(io::ErrorKind::Unsupported, "URLs of this kind are not read")),
+        Resolved::Remote(remote) => Ok(InputFile::Remote(Box::new(RemoteReader::open(remote, from, until, planned)?))),
+        Resolved::Unknown => Err(io::Error::new(io::ErrorKind::Unsupported, "URLs of this kind are not read")),
     }
 }
 

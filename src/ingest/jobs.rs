@@ -7,7 +7,7 @@ use super::IngestError;
 use super::file::InputFile;
 use super::format::{self, Content, Kind};
 use super::paths;
-use super::remote::{self, Place, Remote};
+use super::remote::{self, Remote, Resolved};
 use super::unpack::{unpacked, without_bom};
 use crate::shown;
 use retally_core::contract::DatasetFiles;
@@ -60,12 +60,12 @@ pub trait JobQueue {
 /// The queues of a path: a directory or a bucket's prefix of datasets, a file of jobs, or a glob of such files.
 pub fn open(path: &str, files: &'static DatasetFiles) -> Result<Vec<Box<dyn JobQueue>>, IngestError> {
     let failed = |source| IngestError::Io { what: "find", path: path.into(), source };
-    let folders = match remote::place(path).map_err(failed)? {
-        Place::Local(path) => Path::new(&*path).is_dir(),
-        Place::Remote(Remote::Object(object)) => {
+    let folders = match remote::resolve(path).map_err(failed)? {
+        Resolved::Local(path) => Path::new(&*path).is_dir(),
+        Resolved::Remote(Remote::Object(object)) => {
             !path.contains(['*', '?', '[', '{']) && !remote::size(&object).is_ok_and(|size| size.is_some())
         }
-        Place::Remote(Remote::Web(_)) | Place::Unknown => false,
+        Resolved::Remote(Remote::Web(_)) | Resolved::Unknown => false,
     };
     if folders {
         return Ok(vec![Box::new(Folders::open(path, files)?)]);
@@ -122,15 +122,15 @@ impl Folders {
 /// All files below a folder or a prefix that are not hidden, in order; and objects whose keys can't be asked for.
 fn all_below(path: &str) -> Result<(Vec<String>, Vec<String>), IngestError> {
     let failed = |what| move |source| IngestError::Io { what, path: path.into(), source };
-    let path = match remote::place(path).map_err(failed("find"))? {
-        Place::Local(path) => path.into_owned(),
-        Place::Remote(Remote::Object(prefix)) => {
+    let path = match remote::resolve(path).map_err(failed("find"))? {
+        Resolved::Local(path) => path.into_owned(),
+        Resolved::Remote(Remote::Object(prefix)) => {
             let remote::Listed { urls, unnamed } = remote::list(&prefix).map_err(failed("list"))?;
             let below = |url: &String| url.get(path.trim_end_matches('/').len()..).unwrap_or_default().to_string();
             let files = urls.into_iter().filter(|url| !below(url).split('/').any(|part| part.starts_with('.'))).collect();
             return Ok((files, unnamed));
         }
-        Place::Remote(Remote::Web(_)) | Place::Unknown => return Err(IngestError::UnsupportedUrl { path: path.into() }),
+        Resolved::Remote(Remote::Web(_)) | Resolved::Unknown => return Err(IngestError::UnsupportedUrl { path: path.into() }),
     };
     let shown = |entry: &walkdir::DirEntry| entry.depth() == 0 || !entry.file_name().to_string_lossy().starts_with('.');
     let mut files = Vec::new();

@@ -2,7 +2,7 @@
 
 use super::IngestError;
 use super::format::{Kind, kind};
-use super::remote::{self, Listed, Object, Place, Remote};
+use super::remote::{self, Listed, Object, Remote, Resolved};
 use globset::{GlobBuilder, GlobMatcher};
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
@@ -22,10 +22,10 @@ pub struct Found {
 ///
 /// In folders and globs, files of other kinds than the input `takes` are passed over, and so are hidden ones.
 pub fn find(path: &str, takes: impl Fn(Kind) -> bool) -> Result<Found, IngestError> {
-    let local = match remote::place(path).map_err(|source| IngestError::Io { what: "find", path: path.into(), source })? {
-        Place::Local(local) => local,
-        Place::Remote(Remote::Object(object)) => return find_objects(path, &object, takes),
-        Place::Remote(Remote::Web(_)) | Place::Unknown => return Err(IngestError::UnsupportedUrl { path: path.into() }),
+    let local = match remote::resolve(path).map_err(|source| IngestError::Io { what: "find", path: path.into(), source })? {
+        Resolved::Local(local) => local,
+        Resolved::Remote(Remote::Object(object)) => return find_objects(path, &object, takes),
+        Resolved::Remote(Remote::Web(_)) | Resolved::Unknown => return Err(IngestError::UnsupportedUrl { path: path.into() }),
     };
     let named = |file: &Path| remote::location(file).map_err(|source| IngestError::Io { what: "find", path: path.into(), source });
     match (std::fs::metadata(&local), local.to_str()) {
@@ -71,7 +71,7 @@ fn find_objects(path: &str, object: &Object, takes: impl Fn(Kind) -> bool) -> Re
     } else {
         (path.trim_end_matches('/').to_string(), None)
     };
-    let Place::Remote(Remote::Object(prefix)) = remote::place(&folder).map_err(failed("find"))? else {
+    let Resolved::Remote(Remote::Object(prefix)) = remote::resolve(&folder).map_err(failed("find"))? else {
         return Err(IngestError::NotFound { path: path.into(), passed_over: Vec::new() });
     };
     let mut found = Found::default();

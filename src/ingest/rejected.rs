@@ -213,16 +213,16 @@ impl Refused {
     /// `undone` leave. With a `batch` they are those of [`retally_core::contract::Table::rejected_by_batch`], of this batch where no other
     /// is known.
     pub fn rows(&self, undone: &Refused, definition: &Definition, plan: &Plan, done: &[Done], batch: Option<Epoch>) -> Vec<RowBatch> {
-        let places = Places::new(definition, plan, done);
+        let positions = LinePositions::new(definition, plan, done);
         let are_messages = plan.files.iter().any(|file| file.messages.is_some());
         if self.members || undone.kept > 0 || batch.is_some() || are_messages {
             let rows = |refused: &Refused, diff: isize| {
-                refused.lines().filter_map(|kept| Some((places.row(&kept, batch)?, diff))).collect::<Vec<(Row, isize)>>()
+                refused.lines().filter_map(|kept| Some((positions.row(&kept, batch)?, diff))).collect::<Vec<(Row, isize)>>()
             };
             return batches([rows(self, 1), rows(undone, -1)].concat());
         }
-        let mut lines: Vec<(Place, &[u8], &[u8])> = Vec::with_capacity(usize::try_from(self.kept).unwrap_or(0));
-        lines.extend(self.lines().filter_map(|kept| Some((places.of(&kept)?, kept.reason, kept.raw))));
+        let mut lines: Vec<(LinePosition, &[u8], &[u8])> = Vec::with_capacity(usize::try_from(self.kept).unwrap_or(0));
+        lines.extend(self.lines().filter_map(|kept| Some((positions.of(&kept)?, kept.reason, kept.raw))));
         lines.sort_unstable();
         let mut rows = Vec::new();
         let mut batch = RowBatch::default();
@@ -232,8 +232,8 @@ impl Refused {
             while lines.next_if_eq(&line).is_some() {
                 times += 1;
             }
-            let (Place { file, line }, reason, raw) = line;
-            let Some((input, name)) = places.names.get(file) else { continue };
+            let (LinePosition { file, line }, reason, raw) = line;
+            let Some((input, name)) = positions.names.get(file) else { continue };
             let row = row(input, name, line, reason, raw);
             if batch.is_full_for(row.0.len()) {
                 rows.push(std::mem::take(&mut batch));
@@ -331,22 +331,22 @@ struct Kept<'a> {
 
 /// Where a line stands: the file by the order of names, and the line in it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct LinePosition {
     file: usize,
     line: u64,
 }
 
 /// Where the lines of each split stand.
-struct Places<'a> {
+struct LinePositions<'a> {
     /// Inputs and files by name.
     names: Vec<(&'a str, &'a str)>,
     /// For each split its file, and the line of the file that it begins with.
-    splits: Vec<Place>,
+    splits: Vec<LinePosition>,
     plan: &'a Plan,
 }
 
-impl<'a> Places<'a> {
-    fn new(definition: &'a Definition, plan: &'a Plan, done: &[Done]) -> Places<'a> {
+impl<'a> LinePositions<'a> {
+    fn new(definition: &'a Definition, plan: &'a Plan, done: &[Done]) -> LinePositions<'a> {
         let mut lines = vec![0u64; plan.splits.len()];
         for done in done {
             usize::try_from(done.sequence).ok().and_then(|place| lines.get_mut(place)).into_iter().for_each(|lines| *lines = done.lines);
@@ -359,19 +359,19 @@ impl<'a> Places<'a> {
                 line = 1;
             }
             let file = file_of(plan, split.sequence).and_then(name).and_then(|name| names.binary_search(&name).ok());
-            let place = Place { file: file.unwrap_or(usize::MAX), line };
+            let position = LinePosition { file: file.unwrap_or(usize::MAX), line };
             line += lines;
-            place
+            position
         });
         let splits = splits.collect();
-        Places { names, splits, plan }
+        LinePositions { names, splits, plan }
     }
 
     /// The row of a line that may stand in an archive, where lines are counted by file; with its batch and id, where it came with one.
     fn row(&self, kept: &Kept, batch: Option<Epoch>) -> Option<Row> {
-        let place = self.of(kept)?;
-        let (input, name) = self.names.get(place.file)?;
-        let line = if kept.member.is_empty() { place.line } else { kept.line + 1 };
+        let position = self.of(kept)?;
+        let (input, name) = self.names.get(position.file)?;
+        let line = if kept.member.is_empty() { position.line } else { kept.line + 1 };
         let message = || file_of(self.plan, kept.sequence)?.messages.as_ref()?.place(line);
         let row = match message() {
             Some((message, line)) => row(input, &message, line, kept.reason, kept.raw),
@@ -385,9 +385,9 @@ impl<'a> Places<'a> {
         Some(row.optional(Some(batch), Row::uint).optional(Some(id.to_string()), |row, id| row.text(&id)))
     }
 
-    fn of(&self, kept: &Kept) -> Option<Place> {
+    fn of(&self, kept: &Kept) -> Option<LinePosition> {
         let start = self.splits.get(usize::try_from(kept.sequence).ok()?)?;
-        Some(Place { line: start.line + kept.line, ..*start })
+        Some(LinePosition { line: start.line + kept.line, ..*start })
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::file::InputFile;
 use super::format::{self, Mark, looks_like_utf16};
-use super::remote::{self, Place, Ready, Remote};
+use super::remote::{self, Ready, Remote, Resolved};
 use super::unpack::{Counted, decoded, unpacked};
 use super::version::{self, Changed, Guard};
 use crate::shown;
@@ -52,22 +52,22 @@ pub fn pause(attempt: u32) -> Duration {
 
 /// What tells whether a stream is still what it was, where that can be known.
 pub fn version(location: &str) -> Option<String> {
-    match remote::place(location).ok()? {
-        Place::Local(path) => {
+    match remote::resolve(location).ok()? {
+        Resolved::Local(path) => {
             let metadata = std::fs::metadata(&*path).ok()?;
             let modified = metadata.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
             Some(format!("{} bytes of {} ns", metadata.len(), modified.as_nanos()))
         }
-        Place::Remote(Remote::Object(object)) => remote::version(&object).ok()?,
-        Place::Remote(Remote::Web(_)) | Place::Unknown => None,
+        Resolved::Remote(Remote::Object(object)) => remote::version(&object).ok()?,
+        Resolved::Remote(Remote::Web(_)) | Resolved::Unknown => None,
     }
 }
 
 /// What a stream is, for those who open it later: a file of this machine that is there.
 pub fn file(location: &str) -> Option<FileVersion> {
-    match remote::place(location).ok()? {
-        Place::Local(path) => std::fs::metadata(&*path).ok().filter(std::fs::Metadata::is_file).map(|metadata| version::seen(&metadata)),
-        Place::Remote(_) | Place::Unknown => None,
+    match remote::resolve(location).ok()? {
+        Resolved::Local(path) => std::fs::metadata(&*path).ok().filter(std::fs::Metadata::is_file).map(|metadata| version::seen(&metadata)),
+        Resolved::Remote(_) | Resolved::Unknown => None,
     }
 }
 

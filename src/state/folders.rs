@@ -180,8 +180,8 @@ fn seen(file: &str) -> Result<(u64, Option<i64>), StateError> {
 
 /// The place of a file below a folder; of one that a link leads to elsewhere, where it is.
 fn below(root: &str, file: &str) -> String {
-    let whole = match remote::place(file) {
-        Ok(remote::Place::Local(local)) => std::fs::canonicalize(&*local).and_then(|whole| remote::location(&whole)).ok(),
+    let whole = match remote::resolve(file) {
+        Ok(remote::Resolved::Local(local)) => std::fs::canonicalize(&*local).and_then(|whole| remote::location(&whole)).ok(),
         _ => None,
     };
     let whole = whole.unwrap_or_else(|| file.into());
@@ -192,14 +192,14 @@ fn below(root: &str, file: &str) -> String {
 /// A folder by a name that is the same from wherever it is looked at.
 pub fn root(path: &str) -> Result<String, StateError> {
     let failed = |cause| StateError::Input { path: path.into(), cause };
-    match remote::place(path).map_err(failed)? {
-        remote::Place::Local(local) => {
+    match remote::resolve(path).map_err(failed)? {
+        remote::Resolved::Local(local) => {
             let whole = std::fs::canonicalize(&*local).map_err(failed)?;
             if !whole.is_dir() {
                 return Err(failed(std::io::ErrorKind::NotADirectory.into()));
             }
             remote::location(&whole).map_err(failed)
         }
-        remote::Place::Remote(_) | remote::Place::Unknown => Ok(shown::location(path.trim_end_matches('/')).into_owned()),
+        remote::Resolved::Remote(_) | remote::Resolved::Unknown => Ok(shown::location(path.trim_end_matches('/')).into_owned()),
     }
 }

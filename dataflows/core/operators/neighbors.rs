@@ -10,7 +10,7 @@
 
 use super::by_key::{Each, Emitter, Update, by_key};
 use super::history::History;
-use super::ordered::{OrderedList, Place};
+use super::ordered::{ListPosition, OrderedList};
 use crate::{Collection, Epoch};
 use differential_dataflow::Data;
 use std::hash::Hash;
@@ -88,8 +88,8 @@ fn give_tie<V, O: Data>(
 
 /// Names each record, with its next, that is toggled or stands before one that is.
 fn say<V: Ord>(list: &OrderedList<V>, toggled: &[V], mut each: impl FnMut(&V, Option<&V>)) {
-    let mut said: Option<Place> = None;
-    let mut once = |place: Place| {
+    let mut said: Option<ListPosition> = None;
+    let mut once = |place: ListPosition| {
         if said.is_none_or(|said| said < place) {
             said = Some(place);
             if let Some(record) = list.get(place) {

@@ -11,8 +11,8 @@ use std::ops::{Deref, DerefMut, Range};
 /// A chunk is split when it grows beyond this.
 pub const CHUNK_MAX: usize = 512;
 
-/// A place in a list: chunk and index in it. The place behind the last item is `(chunks, 0)`.
-pub type Place = (usize, usize);
+/// A position in a list: chunk and index in it. The position behind the last item is `(chunks, 0)`.
+pub type ListPosition = (usize, usize);
 
 /// A sorted list. The order is the caller's: all searches take a comparison.
 #[derive(Clone, Debug)]
@@ -98,7 +98,7 @@ impl<V> OrderedList<V> {
     }
 
     /// The place of the first item that is not less than what is sought; `order` compares an item with it.
-    pub fn lower_bound(&self, order: impl Fn(&V) -> Ordering) -> Place {
+    pub fn lower_bound(&self, order: impl Fn(&V) -> Ordering) -> ListPosition {
         let behind = self.chunks.partition_point(|chunk| chunk.first().is_some_and(|first| order(first) == Ordering::Less));
         let Some(chunk) = behind.checked_sub(1) else { return (0, 0) };
         let index = self.chunks.get(chunk).map_or(0, |items| items.partition_point(|item| order(item) == Ordering::Less));
@@ -106,7 +106,7 @@ impl<V> OrderedList<V> {
     }
 
     /// The place of an item, or where it would be, in a list in the order of `V`.
-    pub fn place_of(&self, item: &V) -> Place
+    pub fn place_of(&self, item: &V) -> ListPosition
     where
         V: Ord,
     {
@@ -114,22 +114,22 @@ impl<V> OrderedList<V> {
     }
 
     /// The item at a place.
-    pub fn get(&self, (chunk, index): Place) -> Option<&V> {
+    pub fn get(&self, (chunk, index): ListPosition) -> Option<&V> {
         self.chunks.get(chunk)?.get(index)
     }
 
     /// The item at a place, to be changed into one that sorts alike.
-    pub fn get_mut(&mut self, (chunk, index): Place) -> Option<&mut V> {
+    pub fn get_mut(&mut self, (chunk, index): ListPosition) -> Option<&mut V> {
         self.chunks.get_mut(chunk)?.get_mut(index)
     }
 
     /// The place after `place`.
-    pub fn after(&self, (chunk, index): Place) -> Place {
+    pub fn after(&self, (chunk, index): ListPosition) -> ListPosition {
         self.normal((chunk, index + 1))
     }
 
     /// The place before `place`, when there is one.
-    pub fn before(&self, (chunk, index): Place) -> Option<Place> {
+    pub fn before(&self, (chunk, index): ListPosition) -> Option<ListPosition> {
         match index.checked_sub(1) {
             Some(index) => Some((chunk, index)),
             None => {
@@ -140,12 +140,12 @@ impl<V> OrderedList<V> {
     }
 
     /// The item before `place`.
-    pub fn item_before(&self, place: Place) -> Option<&V> {
+    pub fn item_before(&self, place: ListPosition) -> Option<&V> {
         self.get(self.before(place)?)
     }
 
     /// The items from `place` on.
-    pub fn from(&self, (chunk, index): Place) -> impl Iterator<Item = &V> + Clone {
+    pub fn from(&self, (chunk, index): ListPosition) -> impl Iterator<Item = &V> + Clone {
         let first = self.chunks.get(chunk).and_then(|items| items.get(index..)).unwrap_or_default();
         first.iter().chain(self.chunks.get(chunk + 1..).unwrap_or_default().iter().flatten())
     }
@@ -161,7 +161,7 @@ impl<V> OrderedList<V> {
     }
 
     /// Puts one item at a place.
-    pub fn insert(&mut self, place: Place, item: V) {
+    pub fn insert(&mut self, place: ListPosition, item: V) {
         // Behind the last item means at the end of the last chunk.
         let (chunk, index) = match self.before(place) {
             Some((chunk, index)) if place.1 == 0 => (chunk, index + 1),
@@ -183,14 +183,14 @@ impl<V> OrderedList<V> {
     }
 
     /// Puts an item that sorts alike in the place of another.
-    pub fn set(&mut self, (chunk, index): Place, item: V) {
+    pub fn set(&mut self, (chunk, index): ListPosition, item: V) {
         if let Some(slot) = self.chunks.get_mut(chunk).and_then(|items| items.get_mut(index)) {
             *slot = item;
         }
     }
 
     /// Takes out the item at a place.
-    pub fn remove(&mut self, (chunk, index): Place) -> Option<V> {
+    pub fn remove(&mut self, (chunk, index): ListPosition) -> Option<V> {
         let items = self.chunks.get_mut(chunk)?;
         let item = (index < items.len()).then(|| items.remove(index))?;
         if items.is_empty() {
@@ -200,7 +200,7 @@ impl<V> OrderedList<V> {
     }
 
     /// Puts sorted items in the place of those in `range`.
-    pub fn replace(&mut self, range: Range<Place>, items: Vec<V>) {
+    pub fn replace(&mut self, range: Range<ListPosition>, items: Vec<V>) {
         let (start, end) = (range.start, range.end);
         // Small changes within a chunk stay there.
         if let (true, Some(chunk)) = (start.0 == end.0, self.chunks.get_mut(start.0))
@@ -236,7 +236,7 @@ impl<V> OrderedList<V> {
     }
 
     /// A place whose index is within its chunk, or the place behind the last item.
-    fn normal(&self, (chunk, index): Place) -> Place {
+    fn normal(&self, (chunk, index): ListPosition) -> ListPosition {
         match self.chunks.get(chunk) {
             Some(items) if index >= items.len() => (chunk + 1, 0),
             _ => (chunk, index),

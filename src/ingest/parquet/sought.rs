@@ -44,7 +44,7 @@ impl Sought {
             }
             let mut found = None;
             for path in &paths {
-                found = Place::find(schema, path, any_case).map_err(|()| {
+                found = PathTarget::find(schema, path, any_case).map_err(|()| {
                     let flag = map_flag(input, field, "COLUMN");
                     let hint = format!("{flag} says which column counts, by a name that stands there once");
                     error(format!("it names {} twice", path.join(".")), hint)
@@ -56,7 +56,7 @@ impl Sought {
             match found {
                 None if field.presence == Presence::OfSome => {}
                 None => missing.push((place, field)),
-                Some(Place::Column(column)) => {
+                Some(PathTarget::Column(column)) => {
                     let descriptor = schema.column(column);
                     roots.extend(descriptor.path().parts().first().cloned());
                     if Cell::of(&descriptor).is_none() {
@@ -69,7 +69,7 @@ impl Sought {
                     }
                     columns.push((place, column));
                 }
-                Some(Place::Within(root)) => {
+                Some(PathTarget::Within(root)) => {
                     nested = true;
                     roots.push(root);
                 }
@@ -99,24 +99,24 @@ fn shown(schema: &SchemaDescriptor) -> String {
 }
 
 /// Where a path of names leads.
-enum Place {
+enum PathTarget {
     /// A column of single values.
     Column(usize),
     /// Something else within this root.
     Within(String),
 }
 
-impl Place {
+impl PathTarget {
     /// An error where several columns are named so: of a name in any case, those that are written so count first.
-    fn find(schema: &SchemaDescriptor, path: &[String], any_case: bool) -> Result<Option<Place>, ()> {
-        let exactly = Place::find_by(schema, path, |part, name| part == name)?;
+    fn find(schema: &SchemaDescriptor, path: &[String], any_case: bool) -> Result<Option<PathTarget>, ()> {
+        let exactly = PathTarget::find_by(schema, path, |part, name| part == name)?;
         if exactly.is_some() || !any_case {
             return Ok(exactly);
         }
-        Place::find_by(schema, path, str::eq_ignore_ascii_case)
+        PathTarget::find_by(schema, path, str::eq_ignore_ascii_case)
     }
 
-    fn find_by(schema: &SchemaDescriptor, path: &[String], is_same: impl Fn(&str, &str) -> bool) -> Result<Option<Place>, ()> {
+    fn find_by(schema: &SchemaDescriptor, path: &[String], is_same: impl Fn(&str, &str) -> bool) -> Result<Option<PathTarget>, ()> {
         let leads = |column: &ColumnDescriptor| {
             let parts = column.path().parts();
             parts.len() >= path.len() && parts.iter().zip(path).all(|(part, name)| is_same(part, name))
@@ -134,6 +134,6 @@ impl Place {
         if found.any(is_other) {
             return Err(());
         }
-        Ok(Some(if single { Place::Column(place) } else { Place::Within(parts.first().cloned().unwrap_or_default()) }))
+        Ok(Some(if single { PathTarget::Column(place) } else { PathTarget::Within(parts.first().cloned().unwrap_or_default()) }))
     }
 }

@@ -35,7 +35,7 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 const THREADS: usize = 2;
 
 /// What a path or URL means.
-pub enum Place<'p> {
+pub enum Resolved<'p> {
     /// A path of this machine.
     Local(Cow<'p, Path>),
     /// Something elsewhere.
@@ -53,19 +53,21 @@ pub enum Remote {
     Web(Url),
 }
 
-/// Reads a path or URL.
-pub fn place(location: &str) -> io::Result<Place<'_>> {
-    let Some((scheme, rest)) = location.split_once("://") else { return Ok(Place::Local(Path::new(location).into())) };
+/// Returns what a path or URL means.
+pub fn resolve(location: &str) -> io::Result<Resolved<'_>> {
+    let Some((scheme, rest)) = location.split_once("://") else { return Ok(Resolved::Local(Path::new(location).into())) };
     let not_valid = |why: String| io::Error::new(io::ErrorKind::InvalidInput, why);
     match scheme.to_ascii_lowercase().as_str() {
         "file" => {
             let url = Url::parse(location).map_err(|error| not_valid(error.to_string()))?;
             let path = url.to_file_path().map_err(|()| not_valid("it names no file of this machine".into()))?;
-            Ok(Place::Local(path.into()))
+            Ok(Resolved::Local(path.into()))
         }
-        "s3" | "s3a" => Ok(Place::Remote(Remote::Object(object(location, rest)?))),
-        "http" | "https" => Url::parse(location).map(|url| Place::Remote(Remote::Web(url))).map_err(|error| not_valid(error.to_string())),
-        _ => Ok(Place::Unknown),
+        "s3" | "s3a" => Ok(Resolved::Remote(Remote::Object(object(location, rest)?))),
+        "http" | "https" => {
+            Url::parse(location).map(|url| Resolved::Remote(Remote::Web(url))).map_err(|error| not_valid(error.to_string()))
+        }
+        _ => Ok(Resolved::Unknown),
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::api::{self, Api, At, Fetched, Wish, code};
 use super::batch::{Aborted, BadBatch, Batch, Record};
+use super::behind::Behind;
 use super::connection::Connection;
-use super::place::Behind;
 use super::{Ack, Ended, TopicSession};
 use crate::sources::inlet::{Closed, Message};
 use crate::sources::lost::Lost;

@@ -10,9 +10,9 @@
 
 mod api;
 mod batch;
+mod behind;
 mod connection;
 mod leader;
-mod place;
 mod scram;
 mod unpack;
 mod wire;
