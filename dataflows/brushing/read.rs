@@ -129,7 +129,7 @@ struct Known {
 }
 
 /// A dataset that is being worked on.
-struct Open {
+struct OpenDataset {
     dataset: Dataset,
     split: Split,
     held: Held,
@@ -181,7 +181,7 @@ struct Worker {
     writer: Box<dyn PointWriter>,
     measurements: Vec<Arc<Measurement>>,
     queue: VecDeque<Pending>,
-    open: VecDeque<Open>,
+    open: VecDeque<OpenDataset>,
     known: BTreeMap<Vec<String>, Known>,
     /// Epochs whose points are not all written.
     unflushed: BTreeMap<Epoch, Held>,
@@ -337,7 +337,7 @@ impl Worker {
         };
         let versions = self.versions(&dataset);
         let phase = self.phase(doing, &dataset, accepted_times(&split), 0);
-        let open = Open {
+        let open = OpenDataset {
             dataset,
             split,
             held,
@@ -426,7 +426,7 @@ impl Worker {
     }
 
     /// A phase of a dataset has ended. An error ends the run; the dataset is the first open one then.
-    fn end_phase(&mut self, mut open: Open, end: Result<Ending, ReadError>) -> Result<(), Fatal> {
+    fn end_phase(&mut self, mut open: OpenDataset, end: Result<Ending, ReadError>) -> Result<(), Fatal> {
         let reading_old = open.doing == Doing::Retract;
         match end {
             Ok(Ending { outcome, skipped }) => {

@@ -446,7 +446,7 @@ impl CurrentSplit {
                             if let Some(time) = record.time().filter(|_| sign > 0) {
                                 if time < split.late.before() {
                                     done.late += 1;
-                                } else if matches!(split.late, Late::Open(_)) {
+                                } else if matches!(split.late, Late::Undecided(_)) {
                                     done.undecided.push(time);
                                 }
                                 done.latest = done.latest.max(Some(time));

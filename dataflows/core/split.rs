@@ -83,14 +83,14 @@ pub enum Late {
     Before(Moment),
     /// Epochs before are still being read: events earlier than this are late for sure; the times of the others are reported, and it is
     /// decided when all before have been read. For small batches alone.
-    Open(Moment),
+    Undecided(Moment),
 }
 
 impl Late {
     /// The time before which events are late for sure.
     pub fn before(self) -> Moment {
         match self {
-            Late::Before(moment) | Late::Open(moment) => moment,
+            Late::Before(moment) | Late::Undecided(moment) => moment,
         }
     }
 }
@@ -545,9 +545,9 @@ pub struct Done {
     pub lines: u64,
     /// Records accepted.
     pub accepted: u64,
-    /// Of them, late ones; under [`Late::Open`] those that are late for sure.
+    /// Of them, late ones; under [`Late::Undecided`] those that are late for sure.
     pub late: u64,
-    /// Under [`Late::Open`] the times of the others that were delivered, in no order.
+    /// Under [`Late::Undecided`] the times of the others that were delivered, in no order.
     pub undecided: Vec<Moment>,
     /// Records refused.
     pub rejected: u64,

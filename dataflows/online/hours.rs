@@ -76,9 +76,9 @@ enum OfDay {
 
 /// How many devices are online at as-of and on.
 #[derive(Default)]
-struct Open(i64);
+struct StillOnline(i64);
 
-impl State for Open {
+impl State for StillOnline {
     fn is_empty(&self) -> bool {
         self.0 == 0
     }
@@ -90,7 +90,7 @@ struct TooMuch {
 }
 
 impl TooMuch {
-    fn state(&self, open: &Open, as_of: Option<&Moment>, diff: isize, emitter: &mut impl Emitter<(Day, (OfDay, i64))>) {
+    fn state(&self, open: &StillOnline, as_of: Option<&Moment>, diff: isize, emitter: &mut impl Emitter<(Day, (OfDay, i64))>) {
         if let Some(as_of) = as_of.filter(|_| open.0 != 0) {
             let day = self.calendar.day_spanning(*as_of);
             emitter.give((day, (OfDay::TooMuch, open.0 * (self.calendar.end(day).0 - as_of.0))), diff);
@@ -98,14 +98,14 @@ impl TooMuch {
     }
 }
 
-impl WithHorizon<(), (), Open, (Day, (OfDay, i64))> for TooMuch {
+impl WithHorizon<(), (), StillOnline, (Day, (OfDay, i64))> for TooMuch {
     type Horizon = Moment;
 
     fn apply(
         &mut self,
         _key: &(),
         changes: &mut Vec<((), isize)>,
-        open: &mut Open,
+        open: &mut StillOnline,
         as_of: Option<&Moment>,
         emitter: &mut impl Emitter<(Day, (OfDay, i64))>,
     ) {
@@ -117,7 +117,7 @@ impl WithHorizon<(), (), Open, (Day, (OfDay, i64))> for TooMuch {
     fn moved(
         &mut self,
         _key: &(),
-        open: &mut Open,
+        open: &mut StillOnline,
         from: Option<&Moment>,
         to: Option<&Moment>,
         emitter: &mut impl Emitter<(Day, (OfDay, i64))>,

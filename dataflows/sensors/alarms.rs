@@ -115,13 +115,13 @@ impl Rising {
 }
 
 /// The incident that is open.
-struct Open {
+struct OpenIncident {
     incident: Incident,
     /// Anomalies after its end so far.
     pending: u64,
 }
 
-impl Open {
+impl OpenIncident {
     /// Whether something belongs to it.
     fn takes(&self, time: Moment, score: f64) -> bool {
         let after = time.0 - self.incident.end.0;
@@ -133,12 +133,12 @@ impl Open {
 pub fn together<'a>(hours: impl Iterator<Item = &'a Standout>, pieces: &Pieces, threshold: f64) -> (Vec<Anomaly>, Vec<Incident>) {
     let mut anomalies: Vec<Anomaly> = Vec::new();
     let mut incidents: Vec<Incident> = Vec::new();
-    let mut open: Option<Open> = None;
+    let mut open: Option<OpenIncident> = None;
     let (mut readings, mut besides, mut last_alarm) = (Rising::default(), Rising::default(), None);
     let jumps: Vec<Moment> = jumps(pieces, threshold);
     let mut absorbed = pieces.absorbed.clone();
     absorbed.sort_unstable();
-    let mut close = |open: Option<Open>| {
+    let mut close = |open: Option<OpenIncident>| {
         incidents.extend(open.map(|open| open.incident).filter(|incident| incident.peak_score >= PEAK_SHARE * threshold));
     };
     for hour in hours {
@@ -177,7 +177,7 @@ pub fn together<'a>(hours: impl Iterator<Item = &'a Standout>, pieces: &Pieces, 
                 anomalies.push(Anomaly { scored, severity: severity(scored.score, threshold), alarm });
             }
             if is_member {
-                let open = open.get_or_insert(Open {
+                let open = open.get_or_insert(OpenIncident {
                     incident: Incident { start: time, end: time, anomalies: 0, peak_score: 0.0, kind: scored.kind },
                     pending: 0,
                 });

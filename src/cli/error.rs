@@ -227,7 +227,7 @@ impl From<ServeError> for CliError {
             ServeError::Sink(error) => return error.into(),
             ServeError::Engine(error) => return error.into(),
             ServeError::Listen { .. } => "give an address of this machine that nobody listens on: --listen 127.0.0.1:0 finds one",
-            ServeError::Open(_) => {
+            ServeError::Unprotected(_) => {
                 let hint = "say who may: --tokens FILE, a line each: NAME read|write SECRET; or listen on 127.0.0.1";
                 return CliError::usage(error.to_string()).hint(hint);
             }

@@ -166,8 +166,8 @@ impl Hosted {
         let mut last = None;
         while let Some(offer) = self.waiting.pop_front() {
             let known = self.flights.iter().filter_map(|flight| flight.reports.latest()).chain(self.latest).max().unwrap_or(Moment::FIRST);
-            let late = if self.flights.iter().all(Flight::is_read) { Late::Before(known) } else { Late::Open(known) };
-            if matches!(late, Late::Open(_)) && !is_small(&offer.plan) {
+            let late = if self.flights.iter().all(Flight::is_read) { Late::Before(known) } else { Late::Undecided(known) };
+            if matches!(late, Late::Undecided(_)) && !is_small(&offer.plan) {
                 self.waiting.push_front(offer);
                 break;
             }

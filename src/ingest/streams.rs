@@ -77,7 +77,7 @@ pub fn could_not_open(name: &str, error: &io::Error) -> String {
 }
 
 /// A stream that was opened.
-struct Open {
+struct OpenStream {
     stream: Box<dyn Read>,
     ready: Option<Ready>,
     guard: Option<Guard>,
@@ -85,7 +85,7 @@ struct Open {
     is_new: bool,
 }
 
-impl Open {
+impl OpenStream {
     /// Reads on. What begins with a mark of UTF-16, and looks like it, is decoded from there on: a first line that is broken may begin so.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut length = retried(|| self.stream.read(buffer))?;
@@ -119,7 +119,7 @@ fn retried(mut read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     }
 }
 
-fn open(location: &str, planned: Option<FileVersion>, bytes_read: &Arc<AtomicU64>) -> io::Result<Open> {
+fn open(location: &str, planned: Option<FileVersion>, bytes_read: &Arc<AtomicU64>) -> io::Result<OpenStream> {
     let source = match planned {
         Some(planned) => open_planned(location, planned)?,
         None => InputFile::open(location)?,
@@ -134,7 +134,7 @@ fn open(location: &str, planned: Option<FileVersion>, bytes_read: &Arc<AtomicU64
         _ => Packing::Plain,
     };
     let (ready, guard) = (source.ready(), source.guard());
-    Ok(Open { stream: unpacked(Counted { stream: source, read: Arc::clone(bytes_read) }, packing)?, ready, guard, is_new: true })
+    Ok(OpenStream { stream: unpacked(Counted { stream: source, read: Arc::clone(bytes_read) }, packing)?, ready, guard, is_new: true })
 }
 
 fn open_planned(location: &str, planned: FileVersion) -> io::Result<InputFile> {
@@ -151,7 +151,7 @@ struct Stream {
     planned: Option<FileVersion>,
     process: Option<Arc<str>>,
     not_before: Instant,
-    open: Option<Open>,
+    open: Option<OpenStream>,
     bytes_read: Arc<AtomicU64>,
     cancelled: Arc<AtomicBool>,
 }

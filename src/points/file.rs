@@ -13,7 +13,7 @@ use std::path::Path;
 /// Opens the file, which is made empty by process 0.
 pub fn open(path: &Path, process: usize) -> Result<Queued, PointsError> {
     let name = path.display().to_string();
-    let opened = create(path, process).map_err(|source| PointsError::Open { name: name.clone(), source })?;
+    let opened = create(path, process).map_err(|source| PointsError::NotOpened { name: name.clone(), source })?;
     Ok(queue::start(vec![Lines { file: opened, name, is_part: process > 0 }]))
 }
 

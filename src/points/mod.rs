@@ -39,7 +39,7 @@ pub enum Destination {
     /// The embedded store in a folder.
     Store(PathBuf),
     /// One that this process has open.
-    Open(OpenStore),
+    OpenStore(OpenStore),
 }
 
 /// An open destination.
@@ -94,7 +94,7 @@ pub enum PointsError {
     Store(#[from] StoreError),
     /// A destination can't be opened: look at its path, and at who may write there.
     #[error("could not open {name:?} for points: {source}")]
-    Open {
+    NotOpened {
         /// The destination.
         name: String,
         /// Why not.
@@ -147,13 +147,13 @@ impl Destination {
             Destination::Nowhere => "nowhere".into(),
             Destination::File(_) => "file".into(),
             Destination::Http(target) => target.agreement(),
-            Destination::Store(_) | Destination::Open(_) => "store".into(),
+            Destination::Store(_) | Destination::OpenStore(_) => "store".into(),
         }
     }
 
     /// Whether it is a store, which one process writes.
     pub fn is_store(&self) -> bool {
-        matches!(self, Destination::Store(_) | Destination::Open(_))
+        matches!(self, Destination::Store(_) | Destination::OpenStore(_))
     }
 
     /// Opens it, in the process of this number. Process 0 makes it new; it must do so before others write.
@@ -163,7 +163,7 @@ impl Destination {
             Destination::File(path) => Ok(Box::new(file::open(path, process)?)),
             Destination::Http(target) => Ok(Box::new(http::open(target, http::Patience::default())?)),
             Destination::Store(path) => Ok(Box::new(store::outlet::open(path)?)),
-            Destination::Open(store) => Ok(Box::new(store.outlet())),
+            Destination::OpenStore(store) => Ok(Box::new(store.outlet())),
         }
     }
 }

@@ -90,7 +90,7 @@ impl Staging {
     pub fn begin(destination: &Destination, process: usize, processes: usize) -> Result<Staging, PointsError> {
         let mut staging = Staging { destination: destination.clone(), process, partial: PathBuf::new(), mode: None, file: None };
         let Destination::File(path) = destination else { return Ok(staging) };
-        let failed = |source: io::Error| PointsError::Open { name: path.display().to_string(), source };
+        let failed = |source: io::Error| PointsError::NotOpened { name: path.display().to_string(), source };
         match std::fs::metadata(path) {
             Ok(found) if found.is_dir() => return Err(failed(io::ErrorKind::IsADirectory.into())),
             Ok(found) if !found.is_file() && processes > 1 => return Err(PointsError::NoFile(path.display().to_string())),
@@ -116,7 +116,7 @@ impl Staging {
         let Some(file) = &self.file else { return Ok(()) };
         let written = file.locked.set_len(0).and_then(|()| (&file.locked).write_all(format!("{MARK}{mark:016x}\n").as_bytes()));
         let synced = written.and_then(|()| file.locked.sync_all());
-        synced.map_err(|source| PointsError::Open { name: file.path.display().to_string(), source })
+        synced.map_err(|source| PointsError::NotOpened { name: file.path.display().to_string(), source })
     }
 
     /// Whether this process sees what process 0 has written, where it must.

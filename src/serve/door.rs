@@ -50,7 +50,7 @@ async fn listen(options: &Options) -> Result<tokio::net::TcpListener, ServeError
     let failed = |cause| ServeError::Listen { address: options.listen.clone(), cause };
     let addresses: Vec<SocketAddr> = tokio::net::lookup_host(&options.listen).await.map_err(failed)?.collect();
     if options.tokens.is_none() && addresses.iter().any(|address| !address.ip().is_loopback()) {
-        return Err(ServeError::Open(options.listen.clone()));
+        return Err(ServeError::Unprotected(options.listen.clone()));
     }
     tokio::net::TcpListener::bind(addresses.as_slice()).await.map_err(failed)
 }

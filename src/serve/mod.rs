@@ -122,7 +122,7 @@ pub enum ServeError {
     },
     /// Anybody could reach it.
     #[error("would listen on {0:?}, where others can reach it, without knowing who may ask")]
-    Open(String),
+    Unprotected(String),
     /// The system has failed.
     #[error("could not start the service: {0}")]
     System(#[from] io::Error),
@@ -350,7 +350,7 @@ fn open_store(dataflows: &[Served]) -> Result<(Option<Arc<Store>>, Vec<Job>), Se
                 None => open.insert(OpenStore::open(dir).map_err(failed)?).clone(),
             };
             job.graph.measurements().iter().try_for_each(|measurement| store.store().clear(measurement.name)).map_err(failed)?;
-            job.points = Destination::Open(store);
+            job.points = Destination::OpenStore(store);
         }
         jobs.push(job);
     }

@@ -103,14 +103,14 @@ impl Postgres {
     }
 
     /// Looks at what is there.
-    fn read<T>(&mut self, work: impl FnOnce(&mut Open<'_>) -> Result<T, SinkError>) -> Result<T, SinkError> {
+    fn read<T>(&mut self, work: impl FnOnce(&mut Transaction<'_>) -> Result<T, SinkError>) -> Result<T, SinkError> {
         self.look("BEGIN READ ONLY", work)
     }
 
     /// Does something in a transaction that is rolled back.
-    fn look<T>(&mut self, begin: &str, work: impl FnOnce(&mut Open<'_>) -> Result<T, SinkError>) -> Result<T, SinkError> {
+    fn look<T>(&mut self, begin: &str, work: impl FnOnce(&mut Transaction<'_>) -> Result<T, SinkError>) -> Result<T, SinkError> {
         let mut kept = self.connection()?;
-        let mut open = Open { connection: &kept.connection, prepared: &mut kept.prepared, place: &self.place };
+        let mut open = Transaction { connection: &kept.connection, prepared: &mut kept.prepared, place: &self.place };
         open.batch(begin)?;
         let answer = work(&mut open)?;
         open.batch("ROLLBACK")?;
@@ -119,9 +119,9 @@ impl Postgres {
     }
 
     /// All in one transaction, or nothing. When the answer to its end is lost, the server is asked what became of it.
-    fn write<T>(&mut self, work: impl FnOnce(&mut Open<'_>) -> Result<T, SinkError>) -> Result<T, SinkError> {
+    fn write<T>(&mut self, work: impl FnOnce(&mut Transaction<'_>) -> Result<T, SinkError>) -> Result<T, SinkError> {
         let mut kept = self.connection()?;
-        let mut open = Open { connection: &kept.connection, prepared: &mut kept.prepared, place: &self.place };
+        let mut open = Transaction { connection: &kept.connection, prepared: &mut kept.prepared, place: &self.place };
         open.batch("BEGIN")?;
         self.keep_writers_away(&open)?;
         let answer = work(&mut open)?;
@@ -151,7 +151,7 @@ impl Postgres {
     }
 
     /// Waits for other writers. One that goes on is named.
-    fn keep_writers_away(&self, open: &Open<'_>) -> Result<(), SinkError> {
+    fn keep_writers_away(&self, open: &Transaction<'_>) -> Result<(), SinkError> {
         let statements = format!(
             "SELECT set_config('lock_timeout', '{LOCK_WAIT}', true) WHERE current_setting('lock_timeout') = '0'; \
              SELECT pg_advisory_xact_lock({WRITER_LOCK})"
@@ -206,13 +206,13 @@ impl Sink for Postgres {
 }
 
 /// A transaction under way.
-struct Open<'c> {
+struct Transaction<'c> {
     connection: &'c Connection,
     prepared: &'c mut BTreeMap<String, Statement>,
     place: &'c str,
 }
 
-impl Open<'_> {
+impl Transaction<'_> {
     fn batch(&self, statements: &str) -> Result<(), SinkError> {
         self.connection.batch(statements).map_err(|error| self.failed(&error))
     }
@@ -225,7 +225,7 @@ impl Open<'_> {
 /// The table of this name in the schema where we would make it.
 const OURS: &str = "c.relname = $1 AND c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())";
 
-impl Session for Open<'_> {
+impl Session for Transaction<'_> {
     fn dialect(&self) -> Dialect {
         Dialect::Postgres
     }

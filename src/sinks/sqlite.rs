@@ -122,16 +122,16 @@ impl Sqlite {
     }
 
     /// Reads a file that is there.
-    pub(super) fn read<T>(&mut self, work: impl FnOnce(&mut Open<'_>) -> Result<T, SinkError>) -> Result<T, SinkError> {
+    pub(super) fn read<T>(&mut self, work: impl FnOnce(&mut Transaction<'_>) -> Result<T, SinkError>) -> Result<T, SinkError> {
         let mut connection = self.connection()?;
         let transaction = connection.transaction().map_err(|error| self.failed(&error))?;
-        let answer = work(&mut Open { transaction, place: &self.place })?;
+        let answer = work(&mut Transaction { transaction, place: &self.place })?;
         self.keep(connection);
         Ok(answer)
     }
 
     /// All in one transaction, or nothing: not even a file.
-    pub(super) fn write<T>(&mut self, work: &mut dyn FnMut(&mut Open<'_>) -> Result<T, SinkError>) -> Result<T, SinkError> {
+    pub(super) fn write<T>(&mut self, work: &mut dyn FnMut(&mut Transaction<'_>) -> Result<T, SinkError>) -> Result<T, SinkError> {
         let section = Section::begin();
         let there = self.path.exists();
         let written = self.connection().and_then(|mut connection| Ok((self.transact(&section, &mut connection, work)?, connection)));
@@ -155,12 +155,12 @@ impl Sqlite {
         &self,
         section: &Section,
         connection: &mut Connection,
-        work: &mut dyn FnMut(&mut Open<'_>) -> Result<T, SinkError>,
+        work: &mut dyn FnMut(&mut Transaction<'_>) -> Result<T, SinkError>,
     ) -> Result<T, SinkError> {
         let interrupt = connection.get_interrupt_handle();
         section.stopped_by(move || interrupt.interrupt());
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(|e| self.failed(&e))?;
-        let mut open = Open { transaction, place: &self.place };
+        let mut open = Transaction { transaction, place: &self.place };
         let answer = work(&mut open)?;
         open.transaction.commit().map_err(|e| self.failed(&e))?;
         Ok(answer)
@@ -172,13 +172,13 @@ impl Sqlite {
 }
 
 /// All in one transaction, in a database that is there. Another connection of this process may have it open.
-pub(super) fn write_beside<T>(path: &Path, work: &mut dyn FnMut(&mut Open<'_>) -> Result<T, SinkError>) -> Result<T, SinkError> {
+pub(super) fn write_beside<T>(path: &Path, work: &mut dyn FnMut(&mut Transaction<'_>) -> Result<T, SinkError>) -> Result<T, SinkError> {
     let place = format!("sqlite:{}", path.display());
     let failed = |error: rusqlite::Error| failed(&place, &error);
     let mut connection = Connection::open(path).map_err(failed)?;
     connection.busy_timeout(BUSY_WAIT).map_err(failed)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-    let mut open = Open { transaction, place: &place };
+    let mut open = Transaction { transaction, place: &place };
     let answer = work(&mut open)?;
     open.transaction.commit().map_err(failed)?;
     Ok(answer)
@@ -225,18 +225,18 @@ fn file(path: &Path) -> Option<(u64, u64)> {
 }
 
 /// A transaction under way.
-pub(super) struct Open<'c> {
+pub(super) struct Transaction<'c> {
     pub(super) transaction: rusqlite::Transaction<'c>,
     place: &'c str,
 }
 
-impl Open<'_> {
+impl Transaction<'_> {
     pub(super) fn failed(&self, error: &rusqlite::Error) -> SinkError {
         failed(self.place, error)
     }
 }
 
-impl Open<'_> {
+impl Transaction<'_> {
     /// Runs a statement for each row, whose first cells are its parameters. Returns how many rows that wrote.
     fn run(&mut self, statement: &str, relation: &Relation, cells: usize, rows: &mut dyn Iterator<Item = &[u8]>) -> Result<u64, SinkError> {
         let mut statement = self.transaction.prepare_cached(statement).map_err(|error| self.failed(&error))?;
@@ -259,7 +259,7 @@ impl Open<'_> {
     }
 }
 
-impl Session for Open<'_> {
+impl Session for Transaction<'_> {
     fn dialect(&self) -> Dialect {
         Dialect::Sqlite
     }

@@ -49,7 +49,7 @@ struct Session {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Admission {
     /// All may ask.
-    Open,
+    Anyone,
     /// A token comes with it.
     Token(Access),
     /// A browser has logged in.
@@ -65,7 +65,7 @@ impl Guard {
     }
 
     fn admission(&self, headers: &HeaderMap) -> Admission {
-        let Some(tokens) = &self.tokens else { return Admission::Open };
+        let Some(tokens) = &self.tokens else { return Admission::Anyone };
         if let Some(header) = headers.get(AUTHORIZATION) {
             return tokens.access(header.as_bytes()).map_or(Admission::Unknown, Admission::Token);
         }
@@ -81,11 +81,11 @@ impl Guard {
         }
         match admission {
             // A name of others may be made to lead here, and then their page is one of ours.
-            Admission::Open if needed == Access::Write && origin(headers).is_some() && !is_local(headers) => {
+            Admission::Anyone if needed == Access::Write && origin(headers).is_some() && !is_local(headers) => {
                 let error = foreign("a page asks for it under a name that is not this machine's");
                 Err(error.hint("open it as http://localhost or by its address; or say who may ask: --tokens"))
             }
-            Admission::Open => Ok(()),
+            Admission::Anyone => Ok(()),
             Admission::Token(given) | Admission::Session(given) if given < needed => {
                 Err(ApiError::new(StatusCode::FORBIDDEN, "read_only", "this token may only read"))
             }
@@ -196,7 +196,7 @@ pub async fn logout(Extension(guard): Extension<Arc<Guard>>, headers: HeaderMap)
 /// `GET /v1/session`
 pub async fn session(Extension(guard): Extension<Arc<Guard>>, headers: HeaderMap) -> Response {
     let access = match guard.admission(&headers) {
-        Admission::Open => Some(Access::Write),
+        Admission::Anyone => Some(Access::Write),
         Admission::Token(access) | Admission::Session(access) => Some(access),
         Admission::Unknown => None,
     };

@@ -2,7 +2,7 @@
 
 use super::super::relation::{Dialect, Relation};
 use super::super::relational::{self, Reached, Session};
-use super::super::sqlite::{Open, Sqlite};
+use super::super::sqlite::{Sqlite, Transaction};
 use super::super::{Applied, Deletions, Held, Sink, SinkError, differences};
 use super::drop_others;
 use crate::tables::TableState;
@@ -65,7 +65,7 @@ impl Sink for ByRun {
 }
 
 /// Whether a table is there that is none of these settings, or of another version.
-pub(super) fn is_of_others(open: &mut Open<'_>, table: &Table, dataflow: &str) -> Result<bool, SinkError> {
+pub(super) fn is_of_others(open: &mut Transaction<'_>, table: &Table, dataflow: &str) -> Result<bool, SinkError> {
     let relation = Relation::new(Dialect::Sqlite, table, dataflow);
     let existing = open.existing(relation.name)?;
     Ok(existing.is_some_and(|existing| relation.recognise(&existing, "").is_err()))

@@ -24,7 +24,7 @@ pub use rejected::Forgotten;
 use super::cells::{Fraction, append_time};
 use super::relation::{Dialect, Relation, quoted};
 use super::relational::{self, Reached, Session};
-use super::sqlite::{NO_DATABASE, Open, Sqlite, write_beside};
+use super::sqlite::{NO_DATABASE, Sqlite, Transaction, write_beside};
 use super::{Deletions, SinkError};
 use crate::tables::{Run, TableState, merged_all};
 use by_run::is_of_others;
@@ -323,7 +323,7 @@ pub fn note_settings(path: &Path, dataflow: &str, fingerprint: &str, settings: &
 }
 
 /// A table of other settings or of another version is ours all the same.
-fn drop_others<'t>(open: &mut Open<'_>, tables: impl Iterator<Item = &'t Table>, dataflow: &str) -> Result<(), SinkError> {
+fn drop_others<'t>(open: &mut Transaction<'_>, tables: impl Iterator<Item = &'t Table>, dataflow: &str) -> Result<(), SinkError> {
     for table in tables {
         if is_of_others(open, table, dataflow)? {
             open.execute(&format!("DROP TABLE {}", quoted(table.name)))?;
@@ -340,7 +340,7 @@ pub fn forget_rejected(path: &Path, gone: &[Forgotten]) -> Result<(), SinkError>
     write_beside(path, &mut |open| gone.iter().try_for_each(|gone| rejected::forget(open, gone)))
 }
 
-fn set_settings(open: &mut Open<'_>, dataflow: &str, fingerprint: &str, settings: &str) -> Result<(), SinkError> {
+fn set_settings(open: &mut Transaction<'_>, dataflow: &str, fingerprint: &str, settings: &str) -> Result<(), SinkError> {
     open.transaction.execute_batch(SETTINGS).map_err(|error| open.failed(&error))?;
     let statement = "INSERT OR REPLACE INTO retally_settings (dataflow, fingerprint, settings) VALUES (?1, ?2, ?3)";
     run(open, statement, [dataflow, fingerprint, settings])
@@ -357,7 +357,7 @@ fn sums<'t>(tables: &[&'t TableState]) -> BTreeMap<&'t str, Sum> {
 }
 
 /// Applies changes to a table, which has no rows or has some.
-fn apply_changes(open: &mut Open<'_>, table: &Table, changes: &Run, is_empty: bool) -> Result<(), SinkError> {
+fn apply_changes(open: &mut Transaction<'_>, table: &Table, changes: &Run, is_empty: bool) -> Result<(), SinkError> {
     let relation = Relation::new(Dialect::Sqlite, table, "");
     let (mut new, mut gone) = (Vec::new(), Vec::new());
     relation.sort_changes(changes.iter().flat_map(|batch| batch.iter()), &mut new, &mut gone);
@@ -372,13 +372,13 @@ fn apply_changes(open: &mut Open<'_>, table: &Table, changes: &Run, is_empty: bo
     Ok(())
 }
 
-fn add_changes(open: &mut Open<'_>, dataflow: &str, epoch: Epoch, table: &str, changes: &Run) -> Result<(), SinkError> {
+fn add_changes(open: &mut Transaction<'_>, dataflow: &str, epoch: Epoch, table: &str, changes: &Run) -> Result<(), SinkError> {
     let kept = changes::kept(changes).map_err(|error| open.failed(&rusqlite::Error::ToSqlConversionFailure(error.into())))?;
     let statement = "INSERT INTO retally_changes (dataflow, epoch, \"table\", \"rows\") VALUES (?1, ?2, ?3, ?4)";
     run(open, statement, params![dataflow, stored(epoch), table, kept])
 }
 
-fn add_batch(open: &mut Open<'_>, dataflow: &str, batch: &BatchRow, otherwise: &str) -> Result<(), SinkError> {
+fn add_batch(open: &mut Transaction<'_>, dataflow: &str, batch: &BatchRow, otherwise: &str) -> Result<(), SinkError> {
     let BatchRow { epoch, arrived, parts, name, key, answer } = batch;
     let statement = format!(
         "INSERT OR {otherwise} INTO retally_batches (dataflow, epoch, arrived, parts, name, \"key\", body, accepted, late, rejected, changed, ms) \
@@ -393,18 +393,18 @@ fn add_batch(open: &mut Open<'_>, dataflow: &str, batch: &BatchRow, otherwise: &
     run(open, &statement, parameters)
 }
 
-fn set_sum(open: &mut Open<'_>, dataflow: &str, table: &str, epoch: Epoch, sum: Sum) -> Result<(), SinkError> {
+fn set_sum(open: &mut Transaction<'_>, dataflow: &str, table: &str, epoch: Epoch, sum: Sum) -> Result<(), SinkError> {
     let statement = "INSERT INTO retally_tables (dataflow, \"table\", epoch, \"rows\", checksum) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT \
                      (dataflow, \"table\") DO UPDATE SET epoch = excluded.epoch, \"rows\" = excluded.\"rows\", checksum = excluded.checksum";
     run(open, statement, params![dataflow, table, stored(epoch), sum.rows, sum.checksum])
 }
 
-fn execute(open: &mut Open<'_>, statement: &str, parameters: impl Params) -> Result<usize, SinkError> {
+fn execute(open: &mut Transaction<'_>, statement: &str, parameters: impl Params) -> Result<usize, SinkError> {
     let done = open.transaction.prepare_cached(statement).and_then(|mut statement| statement.execute(parameters));
     done.map_err(|error| open.failed(&error))
 }
 
-fn run(open: &mut Open<'_>, statement: &str, parameters: impl Params) -> Result<(), SinkError> {
+fn run(open: &mut Transaction<'_>, statement: &str, parameters: impl Params) -> Result<(), SinkError> {
     execute(open, statement, parameters).map(drop)
 }
 

@@ -6,7 +6,7 @@
 use super::super::SinkError;
 use super::super::relation::{Dialect, Existing, Relation, quoted};
 use super::super::relational::Session;
-use super::super::sqlite::Open;
+use super::super::sqlite::Transaction;
 use super::run;
 use retally_core::contract::Table;
 use retally_core::row::{RowBatch, Value, values};
@@ -18,7 +18,7 @@ fn relation(dataflow: &str) -> Relation {
 }
 
 /// Gives the table its columns, where there is one.
-pub(super) fn prepare(open: &mut Open<'_>) -> Result<(), SinkError> {
+pub(super) fn prepare(open: &mut Transaction<'_>) -> Result<(), SinkError> {
     let relation = relation("");
     let Some(Existing { columns, .. }) = open.existing(relation.name)? else { return Ok(()) };
     for (name, kind) in [("batch", "INTEGER"), ("id", "TEXT")] {
@@ -29,12 +29,12 @@ pub(super) fn prepare(open: &mut Open<'_>) -> Result<(), SinkError> {
     index(open, &relation)
 }
 
-fn index(open: &mut Open<'_>, relation: &Relation) -> Result<(), SinkError> {
+fn index(open: &mut Transaction<'_>, relation: &Relation) -> Result<(), SinkError> {
     open.execute(&format!("CREATE INDEX IF NOT EXISTS retally_rejected_id ON {} (id)", quoted(relation.name))).map(drop)
 }
 
 /// Whether all rows of a dataflow have their batches.
-pub(super) fn is_whole(open: &mut Open<'_>, dataflow: &str) -> Result<bool, SinkError> {
+pub(super) fn is_whole(open: &mut Transaction<'_>, dataflow: &str) -> Result<bool, SinkError> {
     let relation = relation(dataflow);
     if open.existing(relation.name)?.is_none() {
         return Ok(false);
@@ -44,7 +44,7 @@ pub(super) fn is_whole(open: &mut Open<'_>, dataflow: &str) -> Result<bool, Sink
 }
 
 /// Brings the rows of a dataflow to these.
-pub(super) fn bring(open: &mut Open<'_>, dataflow: &str, rejected: &[RowBatch]) -> Result<(), SinkError> {
+pub(super) fn bring(open: &mut Transaction<'_>, dataflow: &str, rejected: &[RowBatch]) -> Result<(), SinkError> {
     let relation = relation(dataflow);
     match open.existing(relation.name)? {
         Some(existing) => relation.recognise(&existing, open.place())?,
@@ -71,7 +71,7 @@ pub struct Forgotten {
 }
 
 /// Takes away the rows of lines that were forgotten.
-pub(super) fn forget(open: &mut Open<'_>, gone: &Forgotten) -> Result<(), SinkError> {
+pub(super) fn forget(open: &mut Transaction<'_>, gone: &Forgotten) -> Result<(), SinkError> {
     let Forgotten { dataflow, ids, source, values } = gone;
     let relation = relation(dataflow);
     let Some(Existing { columns, .. }) = open.existing(relation.name)? else { return Ok(()) };
@@ -88,7 +88,7 @@ pub(super) fn forget(open: &mut Open<'_>, gone: &Forgotten) -> Result<(), SinkEr
 }
 
 /// Adds rows, and takes away those that leave.
-pub(super) fn apply(open: &mut Open<'_>, dataflow: &str, rejected: &[RowBatch]) -> Result<(), SinkError> {
+pub(super) fn apply(open: &mut Transaction<'_>, dataflow: &str, rejected: &[RowBatch]) -> Result<(), SinkError> {
     let relation = relation(dataflow);
     let rows = || rejected.iter().flat_map(RowBatch::iter);
     let one =
