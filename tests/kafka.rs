@@ -29,7 +29,7 @@ fn devices(service: &Service) -> usize {
     service.get("/v1/online/tables/online_intervals?format=csv").ok().text.lines().count() - 1
 }
 
-fn places(service: &Service) -> Vec<String> {
+fn rejected_sources(service: &Service) -> Vec<String> {
     rejected(service, "online").into_iter().map(|(source, _, _)| source).collect()
 }
 
@@ -96,7 +96,7 @@ fn positions_are_those_of_a_topic_and_survive_folding() {
     client.publish("events", 1, &[event(3), Sent::of("x"), Sent::default(), Sent::of("")], Compression::Zstd);
     until_readable(&service, "six messages", |status| status["messages"] == 6 && status["unreadable"] == 2);
     let rows = rejected(&service, "online");
-    assert_eq!(places(&service), ["kafka:events/1#1", "kafka:events/1#2", "kafka:events/1#3"]);
+    assert_eq!(rejected_sources(&service), ["kafka:events/1#1", "kafka:events/1#2", "kafka:events/1#3"]);
     assert_eq!((rows[1].2.as_str(), rows[2].2.as_str()), ("the message is empty", "the message is empty"));
     service.end();
     place.run("compact --state state").succeeds();
@@ -202,7 +202,7 @@ fn keys_and_times_are_fields_and_what_a_message_holds_is_seen() {
         assert!(found.contains(&format!("\n{device},1,1,{time}")), "{device} at {time}: {found}");
     }
     let rows = rejected(&service, "online");
-    assert_eq!(places(&service), ["kafka:fleet.status/0#3", "kafka:fleet.status/0#4", "kafka:fleet.status/0#5"]);
+    assert_eq!(rejected_sources(&service), ["kafka:fleet.status/0#3", "kafka:fleet.status/0#4", "kafka:fleet.status/0#5"]);
     assert_eq!((rows[0].2.as_str(), rows[1].2.as_str()), ("the key of the message is not UTF-8", "the message is not UTF-8"));
     assert!(rows[2].2.contains("device_id"), "{rows:?}");
 }

@@ -60,7 +60,7 @@ const DRAWN: &str = "document.querySelector('.chart-card path.area')";
 /// The place of a day in the first chart.
 fn of_day(browser: &mut Browser, days: f64) -> (f64, f64) {
     // The plot lies within its margins; the days go from the 1st to the 10th.
-    let [left, top, width, height] = browser.place(CHART);
+    let [left, top, width, height] = browser.rectangle(CHART);
     (left + 52.0 + (width - 66.0) * days / 9.0, top + height - 40.0)
 }
 

@@ -43,7 +43,7 @@ impl Messages {
     }
 
     /// The message that a line of the text is of, and the line in it, from 1. Nothing for what stands before the first message.
-    pub fn place(&self, line: u64) -> Option<(String, u64)> {
+    pub fn message_at(&self, line: u64) -> Option<(String, u64)> {
         let behind = self.runs.partition_point(|run| run.0 <= line);
         let Run(first, topic, lines, number) = *self.runs.get(behind.checked_sub(1)?)?;
         let topic = self.topics.get(topic)?;
@@ -67,7 +67,7 @@ mod tests {
             messages.add(line, topic, lines, Some(number));
         }
         assert_eq!(messages.runs.len(), 5);
-        let place = |line| messages.place(line);
+        let place = |line| messages.message_at(line);
         assert_eq!(place(1), None);
         for (line, message, within) in [
             (2, "kafka:a/0#7", 1),
@@ -88,7 +88,7 @@ mod tests {
         let mut messages = Messages::default();
         let topic = messages.topic("mqtt:devices/7");
         (1..100).for_each(|line| messages.add(line, topic, 1, None));
-        assert_eq!((messages.runs.len(), messages.place(55)), (1, Some(("mqtt:devices/7".into(), 1))));
+        assert_eq!((messages.runs.len(), messages.message_at(55)), (1, Some(("mqtt:devices/7".into(), 1))));
         let kept = serde_json::to_string(&messages).unwrap();
         assert_eq!(kept, r#"{"topics":["mqtt:devices/7"],"runs":[[1,0,1,null]]}"#);
         assert_eq!(serde_json::from_str::<Messages>(&kept).unwrap(), messages);

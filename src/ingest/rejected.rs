@@ -372,7 +372,7 @@ impl<'a> LinePositions<'a> {
         let position = self.of(kept)?;
         let (input, name) = self.names.get(position.file)?;
         let line = if kept.member.is_empty() { position.line } else { kept.line + 1 };
-        let message = || file_of(self.plan, kept.sequence)?.messages.as_ref()?.place(line);
+        let message = || file_of(self.plan, kept.sequence)?.messages.as_ref()?.message_at(line);
         let row = match message() {
             Some((message, line)) => row(input, &message, line, kept.reason, kept.raw),
             None => row(input, &source(name, kept.member), line, kept.reason, kept.raw),

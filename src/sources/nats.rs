@@ -185,7 +185,7 @@ async fn connect(url: &Url) -> Result<(Client, watch::Receiver<()>), Lost> {
         }
         std::future::ready(())
     });
-    let address: ServerAddr = format!("nats://{}", url.place()).parse().map_err(Lost::before)?;
+    let address: ServerAddr = format!("nats://{}", url.address()).parse().map_err(Lost::before)?;
     let client = options.connect(address).await.map_err(|error| Lost::before(why(&error)))?;
     Ok((client, gone))
 }

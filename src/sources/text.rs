@@ -313,7 +313,7 @@ mod tests {
         let text = read(&plain, &[("x", "2024-01-01,1,2,3,true"), ("x", "a,b\r\n\nc,\"d\ne\"\n"), ("x", "f")]);
         assert_eq!(text.lines, "timestamp,device_id,user_id,server_id,connected\n2024-01-01,1,2,3,true\na,b\nc,\"d\ne\"\nf\n");
         assert_eq!(
-            (text.count, text.messages.place(3), text.messages.place(5)),
+            (text.count, text.messages.message_at(3), text.messages.message_at(5)),
             (3, Some(("mqtt:x".into(), 1)), Some(("mqtt:x".into(), 3)))
         );
         let topics = format("mqtt://h/d/+/s?format=csv&topic=d/{device_id}/s&columns=state", &[(0, "@time"), (4, "state")]);
@@ -330,7 +330,7 @@ mod tests {
         let plain = format("nats://h/S", &[]);
         let text = read(&plain, &[("a", "{\"id\":1}\n\n{\"id\":2}"), ("b", " {} ")]);
         assert_eq!(text.lines, "{\"id\":1}\n{\"id\":2}\n{}\n");
-        assert_eq!(text.messages.place(3), Some(("nats:S/b".into(), 1)));
+        assert_eq!(text.messages.message_at(3), Some(("nats:S/b".into(), 1)));
         let beside = format("mqtt://h/#?format=json&topic=+/{device_id}", &[(0, "@time")]);
         let text = read(&beside, &[("d/7", "[{\"a\":\n1},{}]"), ("d/\"8", "{\n\"b\":2\n}")]);
         let at = "{\"@time\":\"2023-11-14T22:13:20Z\",\"device_id\"";

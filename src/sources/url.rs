@@ -111,7 +111,7 @@ impl Url {
         if login.is_none() && place.contains(':') && (path.contains('@') || query.contains('@')) {
             return Err(hidden("it can be read in two ways: a password's / is %2F and its ? is %3F, and a topic's @ is %40"));
         }
-        let mut places = places(kind, tls, place).map_err(hidden)?;
+        let mut places = addresses(kind, tls, place).map_err(hidden)?;
         let (host, port) = places.remove(0);
         let (user, password) = match login {
             None => (None, None),
@@ -214,11 +214,11 @@ impl Url {
     pub fn shown(&self) -> String {
         let [plain, encrypted] = self.kind.schemes();
         let scheme = if self.tls { encrypted } else { plain };
-        format!("{scheme}://{}/{}", self.place(), self.path)
+        format!("{scheme}://{}/{}", self.address(), self.path)
     }
 
     /// The broker: HOST:PORT; several stand with commas between them.
-    pub fn place(&self) -> String {
+    pub fn address(&self) -> String {
         let place = |(host, port): (&str, u16)| if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
         self.brokers().map(place).collect::<Vec<_>>().join(",")
     }
@@ -238,7 +238,7 @@ fn scheme_only(given: &str) -> String {
 }
 
 /// The brokers that a URL names: several only of Kafka.
-fn places(kind: Kind, tls: bool, text: &str) -> Result<Vec<(String, u16)>, &'static str> {
+fn addresses(kind: Kind, tls: bool, text: &str) -> Result<Vec<(String, u16)>, &'static str> {
     let place = |text| host_and_port(text).map(|(host, port)| (host, port.unwrap_or(kind.port(tls))));
     if kind == Kind::Kafka { text.split(',').map(place).collect() } else { Ok(vec![place(text)?]) }
 }

@@ -185,13 +185,13 @@ impl Browser {
 
     /// Left, top, width and height of an element, brought into sight.
     #[track_caller]
-    pub fn place(&mut self, selector: &str) -> [f64; 4] {
+    pub fn rectangle(&mut self, selector: &str) -> [f64; 4] {
         let script = format!(
             "(() => {{ const found = document.querySelector({selector:?}); found.scrollIntoView({{ block: 'center' }}); \
              const box = found.getBoundingClientRect(); return [box.left, box.top, box.width, box.height] }})()"
         );
-        let place = self.value(&script);
-        [0, 1, 2, 3].map(|number| place[number].as_f64().unwrap_or_else(|| panic!("{selector} is nowhere")))
+        let found = self.value(&script);
+        [0, 1, 2, 3].map(|number| found[number].as_f64().unwrap_or_else(|| panic!("{selector} is nowhere")))
     }
 
     /// The mouse does something at a place.
@@ -203,7 +203,7 @@ impl Browser {
     /// Clicks an element in its middle.
     #[track_caller]
     pub fn click(&mut self, selector: &str) {
-        let [left, top, width, height] = self.place(selector);
+        let [left, top, width, height] = self.rectangle(selector);
         let at = (left + width / 2.0, top + height / 2.0);
         ["mouseMoved", "mousePressed", "mouseReleased"].iter().for_each(|kind| self.mouse(kind, at));
     }
@@ -247,7 +247,7 @@ impl Browser {
     /// Drops a file on an element.
     #[track_caller]
     pub fn drop_file(&mut self, selector: &str, path: &Path) {
-        let [left, top, width, height] = self.place(selector);
+        let [left, top, width, height] = self.rectangle(selector);
         for kind in ["dragEnter", "dragOver", "drop"] {
             let data = json!({"items": [], "files": [path.display().to_string()], "dragOperationsMask": 1});
             let at = json!({"type": kind, "x": left + width / 2.0, "y": top + height / 2.0, "data": data});

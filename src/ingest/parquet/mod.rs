@@ -13,7 +13,7 @@ use super::IngestError;
 use super::could_not;
 use super::file::InputFile;
 use cells::{Cell, Cells};
-use pages::{SoundGroup, reading};
+use pages::{SoundGroup, blamed_on};
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::reader::{FileReader, RowGroupReader};
 use parquet::record::reader::{ReaderIter, TreeBuilder};
@@ -151,7 +151,7 @@ impl SplitReader for ParquetReader {
             return Ok(false);
         }
         let name = self.name.clone();
-        let read = reading(&name, || self.step(each)).map_err(failed);
+        let read = blamed_on(&name, || self.step(each)).map_err(failed);
         // Each part was opened, and compared, by itself: what changed since then shows in another look.
         let read = read.and_then(|more| match &self.parts {
             Parts::Planned(file) if !more => InputFile::look_planned(file).map(|_| more),

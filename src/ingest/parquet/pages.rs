@@ -15,20 +15,20 @@ use std::cell::RefCell;
 
 thread_local! {
     /// The file that this thread reads.
-    static READING: RefCell<Option<String>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Runs what may panic at a damaged file.
-pub fn reading<T>(location: &str, work: impl FnOnce() -> T) -> T {
-    READING.set(Some(location.into()));
+/// Runs what may panic at a damaged file, whose name [`damaged`] then returns.
+pub fn blamed_on<T>(location: &str, work: impl FnOnce() -> T) -> T {
+    CURRENT.set(Some(location.into()));
     let done = work();
-    READING.set(None);
+    CURRENT.set(None);
     done
 }
 
 /// The damaged file that this thread panics at, if it does.
 pub fn damaged() -> Option<String> {
-    READING.take()
+    CURRENT.take()
 }
 
 /// A row group whose pages are looked at.

@@ -1,6 +1,6 @@
 //! The bytes of a Parquet file, part by part.
 
-use super::pages::reading;
+use super::pages::blamed_on;
 use crate::ingest::file::{InputFile, size};
 use bytes::Bytes;
 use parquet::errors::{ParquetError, Result as ParquetResult};
@@ -88,7 +88,7 @@ pub type Reader = SerializedFileReader<Parts>;
 ///
 /// Where that panics, the file is called by this name.
 pub fn open(name: &str, parts: &Parts) -> io::Result<Reader> {
-    let reader = reading(name, || SerializedFileReader::new(parts.clone())).map_err(failed)?;
+    let reader = blamed_on(name, || SerializedFileReader::new(parts.clone())).map_err(failed)?;
     let size = parts.bytes();
     // The library takes for granted that what a file says of its parts is true.
     let within = |offset: i64| u64::try_from(offset).is_ok_and(|offset| offset <= size);
