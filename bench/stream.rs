@@ -1,8 +1,8 @@
 //! `stream`: how many batches of one late event each the engine takes in a second, with 1, 4 and 16 of them in flight.
 //!
 //! A history is loaded in one batch through the host, as a service would; then come the events that were kept back. One thread plans and
-//! offers, and takes what is complete. Planning, decoding, the graph and the way between threads are in it, and that between processes where
-//! there are several; tables and sinks are not.
+//! offers, and takes what is complete. Planning, decoding, the graph and the way between threads are in it, and that between processes
+//! where there are several; tables and sinks are not.
 
 use crate::hosted::Hosted;
 use crate::late::job;

@@ -1,9 +1,9 @@
 //! What a record costs between processes: bytes, and the time to write and to read it, in the format of this program and in others.
 //!
-//! timely's channels of vectors write messages with bincode 1. Before, they used abomonation, which copies memory as it lies: it is unsound by
-//! construction, so it is here only, behind a feature (`cargo run --release -p retally-bench --features abomonation -- operators`). Columns
-//! (`columnar`) are for containers that are made of them, which those of this project are not: to write, records are taken apart, and to
-//! read, put together again, as a graph would have to do.
+//! timely's channels of vectors write messages with bincode 1. Before, they used abomonation, which copies memory as it lies: it is unsound
+//! by construction, so it is here only, behind a feature (`cargo run --release -p retally-bench --features abomonation -- operators`).
+//! Columns (`columnar`) are for containers that are made of them, which those of this project are not: to write, records are taken apart,
+//! and to read, put together again, as a graph would have to do.
 
 use crate::Result;
 use crate::formats::{self, Format};

@@ -6,8 +6,8 @@ use ureq::config::ConfigBuilder;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::typestate::AgentScope;
 
-/// An agent that tells answers of all kinds, and goes nowhere else than it is sent. To a server of this machine no proxy leads. Nothing, where
-/// a server proves who it is, and the machine has no certificates to see it by.
+/// An agent that tells answers of all kinds, and goes nowhere else than it is sent. To a server of this machine no proxy leads. Nothing,
+/// where a server proves who it is, and the machine has no certificates to see it by.
 pub fn agent(config: ConfigBuilder<AgentScope>, is_local: bool, is_secure: bool) -> Option<Agent> {
     let mut config = config
         .http_status_as_error(false)

@@ -1,8 +1,8 @@
 //! A word before memory runs out.
 //!
-//! The system kills a process that needs more than there is, on the machine or in its control group, as containers and units of systemd have
-//! them. It gives the process no time to say why, so who looks for the reason finds nothing in its log. Therefore it is said when little is
-//! left, once, and again where it got better and worse in between.
+//! The system kills a process that needs more than there is, on the machine or in its control group, as containers and units of systemd
+//! have them. It gives the process no time to say why, so who looks for the reason finds nothing in its log. Therefore it is said when
+//! little is left, once, and again where it got better and worse in between.
 //!
 //! # Limits
 //! A limit on addresses (`ulimit -v`) is not looked at: the allocator takes addresses in advance, so that little is left of them always.

@@ -1,4 +1,5 @@
-//! A state in a bucket: what is acknowledged is there, whatever becomes of the process, of its scratch folder, and of requests on their way.
+//! A state in a bucket: what is acknowledged is there, whatever becomes of the process, of its scratch folder, and of requests on their
+//! way.
 
 use crate::support::known::{EVENTS, ONLINE, SERVERS, shuffled, table};
 use crate::support::program::{Place, Ran, Started};

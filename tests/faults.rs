@@ -1,5 +1,5 @@
-//! The disk fails at the k-th write, sync, rename or create, for every k: what was said to be there is there, and the next run puts right what
-//! was not.
+//! The disk fails at the k-th write, sync, rename or create, for every k: what was said to be there is there, and the next run puts right
+//! what was not.
 //!
 //! The calls are those of the real program.
 

@@ -1,4 +1,5 @@
-//! The page of a service in a real browser: each view, its charts and tables, feeding, logging in, and what happens when the service is away.
+//! The page of a service in a real browser: each view, its charts and tables, feeding, logging in, and what happens when the service is
+//! away.
 
 use crate::support::browser::Browser;
 use crate::support::known::{EVENTS, table};

@@ -59,8 +59,9 @@ impl<'s> Outputs<'s> {
         self.tables.iter().map(|(name, _)| name.clone()).collect()
     }
 
-    /// Gathers the changes of all tables, once the graph of `inputs` is built: see [`gather`]. For each epoch and table they are consolidated
-    /// batches by worker, so a row may be in several of them. Ids that are texts are written as texts, in the columns of `tables`.
+    /// Gathers the changes of all tables, once the graph of `inputs` is built: see [`gather`]. For each epoch and table they are
+    /// consolidated batches by worker, so a row may be in several of them. Ids that are texts are written as texts, in the columns of
+    /// `tables`.
     ///
     /// # Panics
     /// When a wanted table was not published, which is a bug of the dataflow.

@@ -314,8 +314,8 @@ fn take_text(rest: &mut &[u8]) -> String {
 
 /// Rows with their differences, sorted and consolidated, in one piece of memory.
 ///
-/// Tables of millions of rows are held, sent and merged in this form, so a row costs its bytes and no allocation. Where rows end is kept only
-/// where they are not all as long, 4 bytes for each; their differences only where they are not all 1, 8 bytes for each.
+/// Tables of millions of rows are held, sent and merged in this form, so a row costs its bytes and no allocation. Where rows end is kept
+/// only where they are not all as long, 4 bytes for each; their differences only where they are not all 1, 8 bytes for each.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowBatch {
     bytes: Vec<u8>,

@@ -1,9 +1,9 @@
 //! Ids that are any text: serial numbers, MAC addresses, hashes of e-mail addresses.
 //!
-//! Graphs know ids as numbers, of 64 or of 128 bits. With [`Ids::Text`](crate::ids::Ids::Text) that number is a hash of the text, so a text id costs a graph what
-//! a number does. The workers of a process share its [`Texts`]: the text of each hash, once. Whoever reads a record adds the texts of its
-//! ids before the record leaves, and tells the other processes ([`crate::decode`]); rows of tables get the texts in place of the hashes
-//! when they leave the graph ([`crate::publish`]). So nothing that is kept or shown depends on the hash.
+//! Graphs know ids as numbers, of 64 or of 128 bits. With [`Ids::Text`](crate::ids::Ids::Text) that number is a hash of the text, so a text
+//! id costs a graph what a number does. The workers of a process share its [`Texts`]: the text of each hash, once. Whoever reads a record
+//! adds the texts of its ids before the record leaves, and tells the other processes ([`crate::decode`]); rows of tables get the texts in
+//! place of the hashes when they leave the graph ([`crate::publish`]). So nothing that is kept or shown depends on the hash.
 //!
 //! Two texts with the same 64 bits can't be told apart: they are noticed, and the second is refused by name, never counted as the first.
 //! Among ten million ids the chance that two such texts exist is 1 in 370,000.

@@ -5,8 +5,8 @@
 //! change corrects those that end behind it; and as-of passing a destruction is a server's change as well.
 //!
 //! State: 32 bytes for each interval that depends on a server, and up to a half of it again where it grows. Cost of an interval: O(1);
-//! of a server's change: the intervals that it moves, and merging what came last; of as-of's: the servers that it passes, and where something
-//! is said of as-of itself, all open intervals.
+//! of a server's change: the intervals that it moves, and merging what came last; of as-of's: the servers that it passes, and where
+//! something is said of as-of itself, all open intervals.
 
 use crate::interval::{EndReason, Interval};
 use crate::rules;

@@ -1,7 +1,7 @@
 //! Events outside the life of their server, and events of servers that nobody knows.
 //!
-//! State: the time of every event, 8 bytes, by server, on the worker of its device; all workers know the lifetimes. An event costs its place
-//! behind that list, and a server's new row two searches in it, once what came last is merged.
+//! State: the time of every event, 8 bytes, by server, on the worker of its device; all workers know the lifetimes. An event costs its
+//! place behind that list, and a server's new row two searches in it, once what came last is merged.
 
 use crate::records::{Lifetime, Until};
 use crate::rules::Issue;

@@ -1,16 +1,16 @@
 //! All that stands out in a sensor's measurements together: alarms, anomalies and incidents.
 //!
 //! - **Unusual** is a reading that is 1 or more times its bound: the larger of 0.8 · threshold · σ and the sensor's habit
-//!   ([`crate::habit`]); or a flat line or gap from the threshold on; or an hour by its level or spread ([`crate::contrast`]), which then is
-//!   what its last reading is.
-//! - **Alarm** (`incident_start`): an unusual reading, flat line or gap that is at least twice all of the 12 hours before. Levels and spreads
-//!   alarm by the same rule among themselves, and only where no reading has alarmed in the 12 hours before.
-//! - **Anomaly**, a row: every reading whose score is the threshold or more, and every alarm. The score of a reading is in σ; that of a level
-//!   or a spread that alarms is half the threshold times what it is over its bound. **Severity** = 1 + floor(log2(score / threshold)), 0 of
-//!   an alarm below.
-//! - **Incident**: unusual readings and alarms with no more than 24 hours between one and the next, where the highest score is 0.9 times the
-//!   threshold at least. Its kind is that of its peak. So an alarm may be the beginning of nothing, and an incident starts with one. What
-//!   is below a quarter of its peak belongs to it for 3 days: until forecasts have learnt what a jump has changed.
+//!   ([`crate::habit`]); or a flat line or gap from the threshold on; or an hour by its level or spread ([`crate::contrast`]), which then
+//!   is what its last reading is.
+//! - **Alarm** (`incident_start`): an unusual reading, flat line or gap that is at least twice all of the 12 hours before. Levels and
+//!   spreads alarm by the same rule among themselves, and only where no reading has alarmed in the 12 hours before.
+//! - **Anomaly**, a row: every reading whose score is the threshold or more, and every alarm. The score of a reading is in σ; that of a
+//!   level or a spread that alarms is half the threshold times what it is over its bound. **Severity** = 1 + floor(log2(score /
+//!   threshold)), 0 of an alarm below.
+//! - **Incident**: unusual readings and alarms with no more than 24 hours between one and the next, where the highest score is 0.9 times
+//!   the threshold at least. Its kind is that of its peak. So an alarm may be the beginning of nothing, and an incident starts with one.
+//!   What is below a quarter of its peak belongs to it for 3 days: until forecasts have learnt what a jump has changed.
 //! - **Kind**: a level that alarms is a `level_shift`, a spread `collective`. A point becomes `collective` in a stretch that the piecewise
 //!   regression absorbs, and else `level_shift` from where it jumps on: from an hour before the first line of the incident that starts
 //!   `threshold` s away from where the line before leads, until the end of the incident. Segments name anomalies, and make none.

@@ -28,12 +28,12 @@
 //! - **Alarms and incidents** are what is rare for a sensor ([`alarms`]). An alarm is listed whatever its score is, with severity 0 below
 //!   the threshold. An **incident** is what is unusual with no more than 24 hours from one to the next; below 0.9 of the threshold it is
 //!   none. A level or spread alarms with the last measurement of its hour.
-//! - **`collective` and `level_shift`** are names for anomalies that lie where the piecewise regression absorbs a stretch, or jumps; and for
-//!   alarms by the spread and by the level.
+//! - **`collective` and `level_shift`** are names for anomalies that lie where the piecewise regression absorbs a stretch, or jumps; and
+//!   for alarms by the spread and by the level.
 //! - **Charts** are of the five sensors with the highest peak score (those without anomalies have 0), of equal ones the first by name, then
 //!   by UUID. A sensor of the mapping without measurements can be asked for; its chart says that there are none ([`picture`]).
-//! - **Ids as text**: the smallest UUID of a name is then the one with the smallest hash. **Without the input `mapping`** a sensor's name is its
-//!   id, and no measurement is `unmapped_sensor`. Of **wide** files each cell that is not empty is a record; they take no mapping.
+//! - **Ids as text**: the smallest UUID of a name is then the one with the smallest hash. **Without the input `mapping`** a sensor's name
+//!   is its id, and no measurement is `unmapped_sensor`. Of **wide** files each cell that is not empty is a record; they take no mapping.
 //! - **As-of**: measurements after `--as-of` are left out.
 
 pub mod alarms;

@@ -5,8 +5,8 @@
 //!
 //! 1. deliveries are counted, and readings come or go;
 //! 2. the leaves of their hours are rebuilt;
-//! 3. forecasts, contrasts and scales of the days after them are rebuilt ([`renewal`]), and leaves whose rounded forecast changed are scored
-//!    again;
+//! 3. forecasts, contrasts and scales of the days after them are rebuilt ([`renewal`]), and leaves whose rounded forecast changed are
+//!    scored again;
 //! 4. habits of hours that may stand out are found again, where an hour of the 28 days before has changed;
 //! 5. lines of their weeks are fitted again;
 //! 6. the result for the sensor as a whole (lines merged over weeks, what stands out together, ranks, extremes) is put together, and

@@ -4,8 +4,8 @@
 //! [`HEARD_MAX`] is dropped, however slowly it speaks. Who holds the secret is heard for as long as this process itself does not know yet
 //! what to claim. When all are there, the door stays open, so that one that comes late is told why it is not taken.
 //!
-//! Where too many come at a time, those go first that have said nothing, then those that have shown nothing. One of the others speaks as soon
-//! as it is connected, and is heard before more are let in: so a crowd that is silent keeps nobody out, with TLS or without.
+//! Where too many come at a time, those go first that have said nothing, then those that have shown nothing. One of the others speaks as
+//! soon as it is connected, and is heard before more are let in: so a crowd that is silent keeps nobody out, with TLS or without.
 
 use super::Membership;
 use super::claims::{Claims, Purpose};

@@ -1,8 +1,9 @@
 //! What a process is told that `launch` has started: who it is, who the others are, and the secret that they share.
 //!
 //! It is the first line of its standard input, so that the secret stands on no command line, in no environment and in no file, and comes to
-//! another host by ssh in the same way. The input stays open for as long as the process may work: its end is the request to end, and is what
-//! remains of a `launch` that was killed. Empty lines are signs of life: where the link to the host of `launch` is cut, nothing else tells.
+//! another host by ssh in the same way. The input stays open for as long as the process may work: its end is the request to end, and is
+//! what remains of a `launch` that was killed. Empty lines are signs of life: where the link to the host of `launch` is cut, nothing else
+//! tells.
 
 use super::generation::Generation;
 use super::nonce;

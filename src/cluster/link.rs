@@ -1,8 +1,8 @@
 //! A connection of workers, as timely reads and writes it.
 //!
 //! timely ends a thread by a panic when a connection breaks. Here that thread tells the [`Alarm`] instead, and stands still until the
-//! process ends. Only a connection whose last message says that it is the last may end: messages are counted for that, and not changed. Bytes
-//! are counted, so that one that stands still is noticed ([`Traffic`]).
+//! process ends. Only a connection whose last message says that it is the last may end: messages are counted for that, and not changed.
+//! Bytes are counted, so that one that stands still is noticed ([`Traffic`]).
 
 use super::messages::Messages;
 use super::pace::Pace;

@@ -2,9 +2,9 @@
 //!
 //! Process I listens on line I of the hosts file, connects to the processes before it, and is connected to by those after it: once for
 //! signs of life, and then once for what workers send; and process 0 once more for points, where it has their store. A connection counts
-//! once both ends have proved that they hold the secret, and agree on what they run (`handshake.rs`). A stranger is dropped whatever it says, and does no harm; only a peer that holds the secret can
-//! disagree about the job. Process 0 mints the generation, and all others learn it from process 0, before they tell it to one another; or
-//! whoever started them has told it to all.
+//! once both ends have proved that they hold the secret, and agree on what they run (`handshake.rs`). A stranger is dropped whatever it
+//! says, and does no harm; only a peer that holds the secret can disagree about the job. Process 0 mints the generation, and all others
+//! learn it from process 0, before they tell it to one another; or whoever started them has told it to all.
 //!
 //! timely's own mesh does none of this, and prints to stdout.
 //!

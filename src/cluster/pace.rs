@@ -1,8 +1,8 @@
 //! When what is on its way is gathered, instead of being sent piece by piece.
 //!
 //! Each write wakes a thread at both ends, and stops workers for it, which costs more than the bytes do. While many records are exchanged,
-//! pieces of some KB follow one another without an end. Then the thread that writes waits a moment after each, and finds more the next time.
-//! What is said about progress is shorter, and a small batch is over before: neither waits.
+//! pieces of some KB follow one another without an end. Then the thread that writes waits a moment after each, and finds more the next
+//! time. What is said about progress is shorter, and a small batch is over before: neither waits.
 
 use std::time::{Duration, Instant};
 

@@ -1,9 +1,9 @@
 //! Signs of life: how a process notices that another one is lost, and says which was the first.
 //!
 //! Two processes have a connection for this alone, so that a full one between workers is not taken for a dead process. Both say
-//! [`BEAT`](super::pulse::BEAT) twice within a heartbeat. A process is lost when its connection ends without [`BYE`], or when it is silent for almost three heartbeats:
-//! it has died, hangs, is suspended, or the network between the two is cut. Who notices it tells the others [`LOST`] before it ends. So all
-//! name the one that was lost first, and not one that ended because of it.
+//! [`BEAT`](super::pulse::BEAT) twice within a heartbeat. A process is lost when its connection ends without [`BYE`], or when it is silent
+//! for almost three heartbeats: it has died, hangs, is suspended, or the network between the two is cut. Who notices it tells the others
+//! [`LOST`] before it ends. So all name the one that was lost first, and not one that ended because of it.
 //!
 //! A connection of workers that breaks is a loss, too; and so is one that stands still while signs of life come ([`super::traffic`]).
 //!

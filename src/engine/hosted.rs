@@ -160,8 +160,8 @@ impl Hosted {
         self.waiting.push_back(offer);
     }
 
-    /// Feeds what waits, as far as it need not wait for what is being read. Batches that are fed together are sent as of the first of them, and
-    /// go through the graph together: what comes of each is told by the epochs of its splits.
+    /// Feeds what waits, as far as it need not wait for what is being read. Batches that are fed together are sent as of the first of them,
+    /// and go through the graph together: what comes of each is told by the epochs of its splits.
     pub fn feed(&mut self) {
         let mut last = None;
         while let Some(offer) = self.waiting.pop_front() {

@@ -310,7 +310,8 @@ impl Core {
     }
 }
 
-/// Follows orders on a worker. The first of its process that is told to finish does so for all of them. `address` becomes that of the operator.
+/// Follows orders on a worker. The first of its process that is told to finish does so for all of them. `address` becomes that of the
+/// operator.
 fn follow<'s>(told: VecStream<'s, Order>, process: &Process, address: &mut Vec<usize>) -> VecStream<'s, Finished> {
     let (outlets, failure, reading) = (Arc::clone(&process.outlets), Arc::clone(&process.failure), process.opener.clone());
     told.unary::<CapacityContainerBuilder<Vec<Finished>>, _, _, _>(Pipeline, "follow orders", |_, info| {

@@ -191,8 +191,8 @@ pub struct Members {
     pub passed_over: Vec<String>,
 }
 
-/// Unpacks the files of an archive, up to so many bytes of all together, and keeps nothing of them. What would fail when they are read fails
-/// here: content that is not what a name says, and files with a header among others without.
+/// Unpacks the files of an archive, up to so many bytes of all together, and keeps nothing of them. What would fail when they are read
+/// fails here: content that is not what a name says, and files with a header among others without.
 pub fn check(
     source: &SourceFile,
     archive: Archive,

@@ -1,8 +1,8 @@
 //! Packed text that several workers can read: zstd frames, of which some begin with a line, and at the end a list of where these are.
 //!
-//! It is a `.zst` file like any other: the list stands in a frame that is passed over by whoever unpacks it. Only files that this program has
-//! kept are cut so: where a line begins depends on quotes, and who packs them has read them all. So it is with a line that may be a header:
-//! who does not know it would not know the columns of those behind it.
+//! It is a `.zst` file like any other: the list stands in a frame that is passed over by whoever unpacks it. Only files that this program
+//! has kept are cut so: where a line begins depends on quotes, and who packs them has read them all. So it is with a line that may be a
+//! header: who does not know it would not know the columns of those behind it.
 
 use super::within::Suspects;
 use memchr::{memchr, memrchr};

@@ -228,7 +228,8 @@ impl<R: Read> Values<R> {
         self.blocks.consume(length);
     }
 
-    /// Goes behind a key of the wrapper and the value that is passed over, or into the array that is not. `None` where they are not all there.
+    /// Goes behind a key of the wrapper and the value that is passed over, or into the array that is not. `None` where they are not all
+    /// there.
     fn key(&mut self, found: bool) -> Option<()> {
         let bytes = self.blocks.bytes();
         let (key, value) = key(bytes)?;

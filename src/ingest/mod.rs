@@ -5,7 +5,8 @@
 //! - [`paths`] finds the files that a path means: a file, a folder, a bucket's prefix, a glob
 //! - [`file`](mod@file) reads a file, wherever it is: here, or ([`remote`]) in a bucket or on a web server; [`version`] tells it from
 //!   another one at the same place
-//! - [`unpack`] unpacks it, [`look`] tells what it holds, with [`format`](mod@format) and [`header`], and [`quotes`] or [`cuts`] whether it can be cut
+//! - [`unpack`] unpacks it, [`look`] tells what it holds, with [`format`](mod@format) and [`header`], and [`quotes`] or [`cuts`] whether it
+//!   can be cut
 //! - [`within`] tells headers among the lines of a file
 //! - [`plan`] looks at the beginning of each file and cuts a batch into splits
 //! - [`read`] opens splits on the workers; [`lexer`], with [`csv`] and [`json`], cuts bytes into records

@@ -102,9 +102,9 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Reads all packed files, archives and Parquet to their ends, up to so many bytes each as they unpack, and keeps nothing of them: what is
-    /// cut off or broken is refused before any of it reaches a dataflow, and so are archives whose files don't agree. A run does without,
-    /// since it would read all files twice. The definition is that of the batch.
+    /// Reads all packed files, archives and Parquet to their ends, up to so many bytes each as they unpack, and keeps nothing of them: what
+    /// is cut off or broken is refused before any of it reaches a dataflow, and so are archives whose files don't agree. A run does
+    /// without, since it would read all files twice. The definition is that of the batch.
     pub fn check_packed(&self, definition: &Definition, unpacked_bytes_max: u64) -> Result<(), IngestError> {
         // A packed file is one split; of a zip, each split is a limit's worth.
         let is_packed = |split: &Split| split.packing != Packing::Plain || matches!(split.format, Format::Archive(_) | Format::Parquet);
@@ -499,8 +499,8 @@ fn open_pipe(path: &str) -> Result<(Vec<u8>, Box<dyn Read + Send>), IngestError>
     Ok((first, stream))
 }
 
-/// Looks at the first bytes of a stream that can be read once. Of what is packed, the end may not be there yet: what can't be read is not looked
-/// at. Where all is there, it is an error.
+/// Looks at the first bytes of a stream that can be read once. Of what is packed, the end may not be there yet: what can't be read is not
+/// looked at. Where all is there, it is an error.
 fn look_at_beginning(path: &str, first: &[u8], content: Option<Content>, looker: &Looker) -> Result<(look::Found, Packing), IngestError> {
     let packing = look::packing(path, &mut Cursor::new(first))?;
     let is_all = (first.len() as u64) < look::LOOKED_BYTES_MAX;

@@ -1,8 +1,8 @@
 //! The columns of a wide CSV file: one with times, and one for each name in the header.
 //!
-//! The column with times is the one that names or is mapped to their field, and otherwise the first in which the first line behind the header
-//! has a time; one that is a number, which may be a value as well, counts only where no other column has a time. Every other column needs a
-//! name of its own.
+//! The column with times is the one that names or is mapped to their field, and otherwise the first in which the first line behind the
+//! header has a time; one that is a number, which may be a value as well, counts only where no other column has a time. Every other column
+//! needs a name of its own.
 //!
 //! A first line with a time in the column of times is a line like others, and no header: names of columns are not made of it.
 

@@ -1,7 +1,7 @@
 //! A file of line protocol: the destination `file:PATH`.
 //!
-//! Processes of a run append whole buffers of whole lines to the same file; process 0 empties it first. (It is one on its way, and is on the
-//! disk when it is whole: see [`super::staged`].)
+//! Processes of a run append whole buffers of whole lines to the same file; process 0 empties it first. (It is one on its way, and is on
+//! the disk when it is whole: see [`super::staged`].)
 
 use super::queue::{self, Drain, Queued};
 use super::{Dropped, PointsError};

@@ -4,8 +4,8 @@
 //! series put in the order of their bytes: so the file is the same on any number of workers and processes. The lines of a series stay in
 //! their order, in which a later one counts more than an earlier one.
 //!
-//! What is moved is runs of lines, as they lie in the file: a file of which all are in their places already is left as it is. Of each run 24
-//! bytes are in memory, and of each series its name and tags.
+//! What is moved is runs of lines, as they lie in the file: a file of which all are in their places already is left as it is. Of each run
+//! 24 bytes are in memory, and of each series its name and tags.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -15,8 +15,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 
-/// Serves what the tables of a state hold whose batches can't be read, until a signal asks it to end. Returns `error`; at once, where there is
-/// nothing to be read.
+/// Serves what the tables of a state hold whose batches can't be read, until a signal asks it to end. Returns `error`; at once, where there
+/// is nothing to be read.
 pub fn run(dataflows: Vec<Served>, mut options: Options, listening: impl FnOnce(SocketAddr), error: ServeError) -> Result<(), ServeError> {
     let home = &options.state;
     let tables = State::tables(home.local());

@@ -55,7 +55,8 @@ pub struct NotOut {
 }
 
 impl Out {
-    /// Whether the changes of epochs wait for it in memory. Files are written as a whole, and who gets changes reads them where they are kept.
+    /// Whether the changes of epochs wait for it in memory. Files are written as a whole, and who gets changes reads them where they are
+    /// kept.
     pub fn takes_epochs(&self) -> bool {
         matches!(self, Out::Tables(destination, _) if !destination.has_files())
     }

@@ -371,7 +371,8 @@ fn apply(service: &Service, live: &mut Live, prepared: &[Prepared<'_>], shared: 
     loop {
         match live.apply(&epochs) {
             Ok(()) => break,
-            // It was locked, or there is no space: that passes, or is mended by someone. What is in the journal is applied at the next start.
+            // It was locked, or there is no space: that passes, or is mended by someone. What is in the journal is applied at the next
+            // start.
             Err(error @ SinkError::Database { .. }) if service.phase() != Phase::Ending => {
                 service.tell(&format!("the tables can't be written: {error}; trying again"));
                 service.enter(Phase::Stuck(error.to_string()));

@@ -1,7 +1,7 @@
 //! What a service does when it starts, decided from what is there.
 //!
-//! The journal is the truth. What the tables have reached is taken up as one epoch and compared with them by checksums; what the journal has
-//! besides is applied batch by batch, as it was when it came.
+//! The journal is the truth. What the tables have reached is taken up as one epoch and compared with them by checksums; what the journal
+//! has besides is applied batch by batch, as it was when it came.
 
 use retally_core::Epoch;
 

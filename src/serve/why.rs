@@ -10,8 +10,8 @@ use retally_core::ids::Ids;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Gives each change of a row its `records`: `null` where no column of the key is a field of records, where the files of the batch are folded,
-/// or where they are large.
+/// Gives each change of a row its `records`: `null` where no column of the key is a field of records, where the files of the batch are
+/// folded, or where they are large.
 pub fn count(
     history: &mut [Value],
     key: &[(String, String)],

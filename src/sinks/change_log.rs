@@ -6,9 +6,9 @@
 //! | `{"reset":true,"dataflow":"online","epoch":7,"table":"online_daily"}` | lines about this table before count no more: its rows follow |
 //! | `{"progress":{"online":7},"fingerprint":{"online":"…"}}` | all up to these epochs is whole |
 //!
-//! Adding up `diff` by table and row, from the last `reset` of a table on, gives the table as of each `progress`. The last `progress` is what
-//! was reached, so that the file itself says where to go on: what stands behind it was being written when a process ended, and is cut off.
-//! Each file begins with a `reset` of all tables.
+//! Adding up `diff` by table and row, from the last `reset` of a table on, gives the table as of each `progress`. The last `progress` is
+//! what was reached, so that the file itself says where to go on: what stands behind it was being written when a process ended, and is cut
+//! off. Each file begins with a `reset` of all tables.
 //!
 //! # Limits
 //! One writer, which holds a lock beside the file. A file without a line of ours at its beginning is refused, and never cut.

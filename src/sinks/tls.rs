@@ -8,8 +8,8 @@
 //! | `verify-ca` | yes | leads to a root |
 //! | `verify-full` | yes | leads to a root, and is of the host that is named |
 //!
-//! Roots are the certificates of `sslrootcert=PATH` and no others; without it, those that the system trusts. Both are parameters of the URL,
-//! or `PGSSLMODE` and `PGSSLROOTCERT`.
+//! Roots are the certificates of `sslrootcert=PATH` and no others; without it, those that the system trusts. Both are parameters of the
+//! URL, or `PGSSLMODE` and `PGSSLROOTCERT`.
 //!
 //! # Limits
 //! Names are those of a certificate's `subjectAltName`: its common name is not looked at. There are no client certificates and no

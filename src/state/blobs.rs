@@ -1,7 +1,7 @@
 //! The files that were delivered, by the hash of what they hold: `blobs/HASH.csv.zst`.
 //!
-//! What is packed is kept as it came; text is packed, in parts that several workers can read. The ending says which, so that any tool reads a
-//! blob, and so does a plan. A blob is on the disk, with its name, before a frame of the journal names it; what a process that was killed
+//! What is packed is kept as it came; text is packed, in parts that several workers can read. The ending says which, so that any tool reads
+//! a blob, and so does a plan. A blob is on the disk, with its name, before a frame of the journal names it; what a process that was killed
 //! left half-way is swept away.
 //!
 //! Of a state in a bucket, the files are in its scratch folder as well, and are read there. What is kept is in the bucket before it has its

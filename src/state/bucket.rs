@@ -1,7 +1,7 @@
 //! The files of a state below a prefix of a bucket.
 //!
-//! They are laid out as in a folder, but for two things. The journal is numbered objects ([`super::objects`]). And a blob stands in a folder
-//! that has the number with which its process began, `blobs/00000007/HASH.csv.zst`, and no process relies on a blob that is there
+//! They are laid out as in a folder, but for two things. The journal is numbered objects ([`super::objects`]). And a blob stands in a
+//! folder that has the number with which its process began, `blobs/00000007/HASH.csv.zst`, and no process relies on a blob that is there
 //! unless the journal says so: one that folds the journal, and does not know that another has begun since, may remove what came before,
 //! and never what the other has kept.
 //!

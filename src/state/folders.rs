@@ -83,8 +83,8 @@ impl Seen {
 }
 
 impl Files {
-    /// What makes up for the difference between a file of a folder and what was delivered of it: nothing, where there is none. What is new is
-    /// kept.
+    /// What makes up for the difference between a file of a folder and what was delivered of it: nothing, where there is none. What is new
+    /// is kept.
     pub fn compare(
         &self,
         of: Of<'_>,

@@ -1,7 +1,7 @@
 //! What the journal says of a batch: all that is needed to apply it once more, years later, to the same effect.
 //!
-//! Frames are JSON, so that whoever looks into a journal can read it. Nothing of a batch depends on a clock, on a name or on a setting that is
-//! not in its frame: what counts as too early or too late is, how the files become records is, and so are the files, by the hash of
+//! Frames are JSON, so that whoever looks into a journal can read it. Nothing of a batch depends on a clock, on a name or on a setting that
+//! is not in its frame: what counts as too early or too late is, how the files become records is, and so are the files, by the hash of
 //! what they hold.
 
 use crate::ingest::messages::Messages;

@@ -41,8 +41,8 @@ pub struct Opened {
     pub torn: u64,
 }
 
-/// Reads a journal that another process may be appending to: of the files behind the one up to which a snapshot stands for them, those up to
-/// another. Adds its frames to those of the snapshot, and returns the bytes of a torn end.
+/// Reads a journal that another process may be appending to: of the files behind the one up to which a snapshot stands for them, those up
+/// to another. Adds its frames to those of the snapshot, and returns the bytes of a torn end.
 pub fn look(shelf: &dyn Shelf, folded: u64, until: u64, frames: &mut Vec<Frame>) -> Result<u64, StateError> {
     let Found { torn, .. } = find(shelf, folded, until, frames)?;
     Ok(torn.map_or(0, |(bytes, _)| bytes))
@@ -71,8 +71,8 @@ pub struct Found {
     pub begun: Vec<u64>,
 }
 
-/// Reads a journal: of the files behind the one up to which a snapshot stands for them, those up to another. Adds its frames to those of the
-/// snapshot.
+/// Reads a journal: of the files behind the one up to which a snapshot stands for them, those up to another. Adds its frames to those of
+/// the snapshot.
 pub fn find(shelf: &dyn Shelf, folded: u64, until: u64, frames: &mut Vec<Frame>) -> Result<Found, StateError> {
     let numbers: Vec<u64> = numbers(shelf)?.into_iter().filter(|number| *number > folded && *number <= until).collect();
     if let Some((missing, number)) = (folded + 1..).zip(&numbers).find(|(expected, number)| expected != *number) {
@@ -109,8 +109,8 @@ pub fn find(shelf: &dyn Shelf, folded: u64, until: u64, frames: &mut Vec<Frame>)
 }
 
 impl Journal {
-    /// Opens the journal of a state at its end, or begins one. A snapshot stands for the files up to one, which are removed; 0 where there is
-    /// none. The frames behind it are added to those that it has.
+    /// Opens the journal of a state at its end, or begins one. A snapshot stands for the files up to one, which are removed; 0 where there
+    /// is none. The frames behind it are added to those that it has.
     pub fn open(shelf: &dyn Shelf, folded: u64, begun: &[u64], frames: &mut Vec<Frame>) -> Result<Opened, StateError> {
         let Found { last, torn, .. } = find(shelf, folded, u64::MAX, frames)?;
         remove(shelf, folded, begun)?;
@@ -137,8 +137,8 @@ impl Journal {
         self.tail.write(&bytes)
     }
 
-    /// Waits until what was written is there for good; `away` is told why that takes longer than usual. After an error nothing more is written:
-    /// what is there is not known, and the next who opens the journal looks.
+    /// Waits until what was written is there for good; `away` is told why that takes longer than usual. After an error nothing more is
+    /// written: what is there is not known, and the next who opens the journal looks.
     pub fn sync(&mut self, away: &mut dyn FnMut(&str)) -> Result<(), StateError> {
         self.tail.sync(away)
     }

@@ -14,7 +14,8 @@
 //! a state are applied as one epoch when it is taken up ([`State::replay`]).
 //!
 //! # Limits
-//! Nothing is removed but what a snapshot stands for ([`State::compact`], [`State::seal`]). A state holds any number of dataflows, and one process at a time has it open.
+//! Nothing is removed but what a snapshot stands for ([`State::compact`], [`State::seal`]). A state holds any number of dataflows, and one
+//! process at a time has it open.
 
 pub mod again;
 mod blobs;
@@ -442,8 +443,8 @@ impl State {
         Ok(Compacted { folded, before, after: self.size()? })
     }
 
-    /// Whether so much has been delivered since it was folded that it is worth doing again: as much as this, and half of what there was then; or
-    /// into so many files.
+    /// Whether so much has been delivered since it was folded that it is worth doing again: as much as this, and half of what there was
+    /// then; or into so many files.
     pub fn is_due(&self, least: u64) -> bool {
         self.behind_bytes >= least.max(self.folded_bytes / 2) || self.journal.is_long()
     }

@@ -1,10 +1,11 @@
 //! The end of a journal in a bucket: an object for each run of frames, numbered, and created only if it is not there.
 //!
-//! A process begins with an object of its own behind all that are there, which is never removed. Another one that was writing finds that its
-//! next number is taken, and ends: what it was about to write is nowhere, and nobody was told otherwise. Its numbers are never free again.
+//! A process begins with an object of its own behind all that are there, which is never removed. Another one that was writing finds that
+//! its next number is taken, and ends: what it was about to write is nowhere, and nobody was told otherwise. Its numbers are never free
+//! again.
 //!
-//! A request may fail although it was carried out, and it may be refused although nothing is there. So what is there is read after each that
-//! was not granted, and compared by the name of the process that is in every object ([`decide`]). One request is under way at a time.
+//! A request may fail although it was carried out, and it may be refused although nothing is there. So what is there is read after each
+//! that was not granted, and compared by the name of the process that is in every object ([`decide`]). One request is under way at a time.
 
 use super::StateError;
 use super::frame::{Entry, Writer};

@@ -1,7 +1,7 @@
 //! The folder of this machine that belongs to a state in a bucket: tables, points, and copies of files that were delivered.
 //!
-//! It says to which state it belongs. All in it follows from that state, so whatever is lost of it is made anew; and what belongs to another
-//! one is removed.
+//! It says to which state it belongs. All in it follows from that state, so whatever is lost of it is made anew; and what belongs to
+//! another one is removed.
 
 use super::StateError;
 use super::home::has_others;
@@ -16,8 +16,8 @@ const FORMAT: &str = "retally scratch 1";
 /// What is in it besides.
 const CONTENT: [&str; 6] = ["tables.sqlite", "tables.sqlite-wal", "tables.sqlite-shm", "points", "blobs", "webhooks"];
 
-/// Takes a folder, which is there and locked, as that of the state of this name. Returns whether it was that of another one, of which nothing
-/// is left. An error where it is no such folder.
+/// Takes a folder, which is there and locked, as that of the state of this name. Returns whether it was that of another one, of which
+/// nothing is left. An error where it is no such folder.
 pub fn take(dir: &Path, id: &str) -> Result<bool, StateError> {
     let path = dir.join(MARK);
     let mark = format!("{FORMAT}\n{id}\n");

@@ -4,8 +4,8 @@
 //! what it stands for is removed after it is on the disk, and what a process that was killed left of that is removed by the next.
 //!
 //! # Limits
-//! Of small batches lines are folded ([`super::lines`]), and otherwise files: a file that was delivered and taken back under the same bounds
-//! of the clock is gone. Of a dataset that came several times the last delivery remains.
+//! Of small batches lines are folded ([`super::lines`]), and otherwise files: a file that was delivered and taken back under the same
+//! bounds of the clock is gone. Of a dataset that came several times the last delivery remains.
 
 use super::StateError;
 use super::frame::{Blob, Content, Frame, Only, Part};
@@ -32,8 +32,8 @@ const ENDING: &str = ".json.zst";
 pub struct Snapshot {
     /// The last file of the journal that it stands for.
     pub segment: u64,
-    /// Those of them with which processes began to write, in a bucket. They are never removed: a process that began before, and does not know
-    /// it, would write what nobody reads.
+    /// Those of them with which processes began to write, in a bucket. They are never removed: a process that began before, and does not
+    /// know it, would write what nobody reads.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub begun: Vec<u64>,
     /// The batches of all dataflows, in order. What they come to is in the last one of each dataflow, and nothing in the others.
@@ -53,8 +53,8 @@ impl Snapshot {
         if snapshot.segment == number { Ok(snapshot) } else { Err(damaged("it stands for other files than its name says".into())) }
     }
 
-    /// Hands the newest of a state to `read`, which reads what is behind it too. Another thread or process may fold the journal meanwhile, and
-    /// remove files of it: then all is read once more, from the new one.
+    /// Hands the newest of a state to `read`, which reads what is behind it too. Another thread or process may fold the journal meanwhile,
+    /// and remove files of it: then all is read once more, from the new one.
     pub fn with_newest<T>(shelf: &dyn Shelf, mut read: impl FnMut(Snapshot) -> Result<T, StateError>) -> Result<T, StateError> {
         let newest = || numbers(shelf).map(|numbers| numbers.into_iter().next_back());
         for _ in 1..READ_TRIES {
@@ -127,8 +127,8 @@ impl Snapshot {
 pub trait Tools {
     /// Keeps a text as a file of this name.
     fn keep(&mut self, name: &str, text: &str) -> Result<Blob, StateError>;
-    /// Writes a file of a dataflow anew, without the records of which one of these holds. Nothing, where it can't; where none is left, there is
-    /// no file.
+    /// Writes a file of a dataflow anew, without the records of which one of these holds. Nothing, where it can't; where none is left,
+    /// there is no file.
     fn erase(&mut self, dataflow: &str, part: &Part, forgotten: &[Only]) -> Result<Option<Option<Content>>, StateError>;
 }
 

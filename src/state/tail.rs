@@ -15,8 +15,8 @@ const SEGMENT_BYTES: u64 = 64 << 20;
 pub trait Tail: Debug + Send {
     /// Writes frames. Where they are not taken, it is as it was before, and others may be written later.
     fn write(&mut self, frames: &[u8]) -> Result<(), StateError>;
-    /// Waits until what was written is there for good. `away` is told why that takes longer than usual. After an error nothing more is written:
-    /// what is there is not known, and the next who opens the journal looks.
+    /// Waits until what was written is there for good. `away` is told why that takes longer than usual. After an error nothing more is
+    /// written: what is there is not known, and the next who opens the journal looks.
     fn sync(&mut self, away: &mut dyn FnMut(&str)) -> Result<(), StateError>;
     /// Returns the number of the last file, to which nothing is added any more.
     fn seal(&mut self) -> Result<u64, StateError>;

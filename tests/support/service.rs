@@ -58,8 +58,8 @@ impl Answer {
     }
 }
 
-/// A port that nobody listens on, of those that no connection is given by the system: it is free again after a restart. Tests of one process
-/// look in different places.
+/// A port that nobody listens on, of those that no connection is given by the system: it is free again after a restart. Tests of one
+/// process look in different places.
 pub fn free_port() -> u16 {
     static ASKED: AtomicU32 = AtomicU32::new(0);
     let first = 20_000 + std::process::id() % 10_000 + ASKED.fetch_add(1, Ordering::Relaxed) * 97;

@@ -87,7 +87,8 @@ impl Wire {
         *self.fate.still.lock().unwrap() = (NONE, Towards::Dialer);
     }
 
-    /// From now on, nothing passes on one connection in one direction, and all passes on the others. Connections are counted from the first.
+    /// From now on, nothing passes on one connection in one direction, and all passes on the others. Connections are counted from the
+    /// first.
     pub fn hold(&self, connection: usize, towards: Towards) {
         *self.fate.still.lock().unwrap() = (connection, towards);
     }

@@ -1,8 +1,8 @@
 //! From a start of all processes to their end, and to the next start.
 //!
 //! The first that fails is the one that is named, and its exit code is that of all. What it was decides what comes next: a service whose
-//! process is lost is started again, all of it; what was asked for wrongly is not, nor what fails before all processes have met, unless they
-//! had met before.
+//! process is lost is started again, all of it; what was asked for wrongly is not, nor what fails before all processes have met, unless
+//! they had met before.
 //!
 //! # Limits
 //! Whoever is to end and does not is killed after some time; on another host its connection is cut, and it ends itself.

@@ -1,7 +1,7 @@
 //! What is done about damaged Parquet files, at which the library may panic.
 //!
-//! A panic ends the process. So pages are looked at before they are decoded, and where the library panics all the same, [`damaged`] tells the
-//! program's panic hook which file it is: it ends with an error that names the file, as any other that can't be read does.
+//! A panic ends the process. So pages are looked at before they are decoded, and where the library panics all the same, [`damaged`] tells
+//! the program's panic hook which file it is: it ends with an error that names the file, as any other that can't be read does.
 
 use parquet::basic::Encoding;
 use parquet::bloom_filter::Sbbf;

@@ -104,7 +104,8 @@ impl Prefix {
         }
     }
 
-    /// Hands over what objects hold, in this order. Few of them are in memory at a time. `failed` makes an error of a name and what was wrong.
+    /// Hands over what objects hold, in this order. Few of them are in memory at a time. `failed` makes an error of a name and what was
+    /// wrong.
     pub fn each<E>(
         &self,
         names: &[String],

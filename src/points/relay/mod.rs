@@ -1,8 +1,8 @@
 //! A store of points for several processes: process 0 writes it, and the others send it their points.
 //!
 //! Each of them has a connection to process 0 for that alone. Workers fill the same queue as those of process 0 do
-//! ([`super::store::queue`]), and a thread sends what is in it; process 0 has a thread for each of the others, which hands on to the queue of
-//! the store. Each flush that was asked for is answered, in order, so an epoch is complete when its points are on the disk of
+//! ([`super::store::queue`]), and a thread sends what is in it; process 0 has a thread for each of the others, which hands on to the queue
+//! of the store. Each flush that was asked for is answered, in order, so an epoch is complete when its points are on the disk of
 //! process 0, whoever computed them. A store that is slow slows its senders down: a connection holds little.
 //!
 //! # Limits

@@ -191,7 +191,8 @@ mod tests {
 
     #[test]
     fn a_day_counts_as_it_stood_when_it_was_over() {
-        // It grows while it lasts, in either order of what goes and comes; then day 2 comes, and late events of day 1 with it and behind it.
+        // It grows while it lasts, in either order of what goes and comes; then day 2 comes, and late events of day 1 with it and behind
+        // it.
         let grows: &[&[_]] = &[
             &[(1, (1, 0, 5))],
             &[(-1, (1, 0, 5)), (1, (1, 0, 7))],

@@ -1,8 +1,8 @@
 //! Who may ask: a token with each request, or for a browser a session that a token has begun.
 //!
-//! A session's cookie can't be read by scripts (`HttpOnly`), and is not sent for pages of others (`SameSite=Strict`). What changes something
-//! is refused where a browser says that a page of another origin asks for it; by a session it is done only where the browser says that
-//! the page is ours. Sessions are in memory: after a restart people log in again.
+//! A session's cookie can't be read by scripts (`HttpOnly`), and is not sent for pages of others (`SameSite=Strict`). What changes
+//! something is refused where a browser says that a page of another origin asks for it; by a session it is done only where the browser says
+//! that the page is ours. Sessions are in memory: after a restart people log in again.
 
 use super::auth::{Access, Tokens};
 use super::error::ApiError;

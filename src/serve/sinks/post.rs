@@ -1,7 +1,7 @@
 //! A request of a webhook: what is sent, how it is signed, and what its answer means.
 //!
-//! The signature is that of Stripe: `Retally-Signature: t=TIME,v1=HEX`, where HEX is the HMAC-SHA256 of `TIME.BODY` under the secret, and TIME
-//! is in seconds since 1970. A receiver computes the same, compares it in constant time, and refuses what is too old.
+//! The signature is that of Stripe: `Retally-Signature: t=TIME,v1=HEX`, where HEX is the HMAC-SHA256 of `TIME.BODY` under the secret, and
+//! TIME is in seconds since 1970. A receiver computes the same, compares it in constant time, and refuses what is too old.
 //!
 //! # Limits
 //! Redirects are not followed: changes go where they were sent to, and nowhere else.

@@ -1,8 +1,8 @@
 //! Databases and folders, which have the tables.
 //!
-//! A sink is brought to the truth by the difference when it is opened, and then gets the changes of each epoch, or of several that follow one
-//! another: rows and the epoch reached are one transaction. One that is away holds up nobody: what it misses is bounded, and when that is
-//! too much it is brought to the truth again. A folder of files is written as a whole, every so often and at the end.
+//! A sink is brought to the truth by the difference when it is opened, and then gets the changes of each epoch, or of several that follow
+//! one another: rows and the epoch reached are one transaction. One that is away holds up nobody: what it misses is bounded, and when that
+//! is too much it is brought to the truth again. A folder of files is written as a whole, every so often and at the end.
 //!
 //! # Limits
 //! To be brought to the truth, all rows of a dataflow's tables are held in memory for a while.
@@ -141,8 +141,8 @@ fn advance(
             return Ok(Some(reached));
         }
     }
-    // What is there was brought by this state, as far as one can see; anything else is not deleted in silence. Somebody may have put it back
-    // to what it was, or brought another state there meanwhile.
+    // What is there was brought by this state, as far as one can see; anything else is not deleted in silence. Somebody may have put it
+    // back to what it was, or brought another state there meanwhile.
     let is_known = match sink.reached(name)? {
         Some(there) => there.mark().is_some() && here(service, served, there.epoch)?.mark() == there.mark(),
         None => position.is_some(),
@@ -165,8 +165,8 @@ fn rows(service: &Service, served: &Served) -> Result<(Vec<TableState>, Reached)
     })
 }
 
-/// What a sink has that this state brought to an epoch under the settings of now. What another state brought there, or this one before it was
-/// restored, has another mark.
+/// What a sink has that this state brought to an epoch under the settings of now. What another state brought there, or this one before it
+/// was restored, has another mark.
 fn here(service: &Service, served: &Served, epoch: Epoch) -> Result<Reached, SinkError> {
     service.readers.read(|snapshot| marked(snapshot, served, epoch))
 }

@@ -1,8 +1,9 @@
 //! A server that is told the changes of a table, a request an epoch, in order: `webhook:URL#TABLE?COLUMN=VALUE`.
 //!
-//! `{"dataflow":"online","epoch":7,"table":"online_daily","changes":[{"row":{…},"diff":1}]}`, with the header `Retally-Id:
-//! online.online_daily:7`. A row that went is a change too, with the difference -1: an alert that was wrong is taken back. Where changes are
-//! not kept row by row (too many in an epoch, or too long ago, or of other settings), it is `{…,"reset":true}`: read the table anew.
+//! `{"dataflow":"online","epoch":7,"table":"online_daily","changes":[{"row":{…},"diff":1}]}`, with the header
+//! `Retally-Id: online.online_daily:7`. A row that went is a change too, with the difference -1: an alert that was wrong is taken back.
+//! Where changes are not kept row by row (too many in an epoch, or too long ago, or of other settings), it is `{…,"reset":true}`: read the
+//! table anew.
 //!
 //! A request that was answered with 2xx is not sent again: which one that was last is on the disk before the next. One that was not, or
 //! whose answer was lost, is sent again with the same id, so a receiver that knows the last id of each table sees each change once. A new

@@ -187,7 +187,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Connects to the leaders of all partitions, and decides where those begin that were not read before. None where nobody takes messages.
+    /// Connects to the leaders of all partitions, and decides where those begin that were not read before. None where nobody takes
+    /// messages.
     async fn leaders(&self, session: &TopicSession<'_>, next: &mut Next) -> Result<Option<Vec<Leader>>, Lost> {
         let mut led: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
         for (partition, leader) in &session.topic.leaders {
@@ -240,8 +241,8 @@ impl Reader<'_> {
         Ok(Some(leaders.into_iter().map(|(leader, _)| leader).collect()))
     }
 
-    /// Waits until the journal has where reading begins: what is sent from then on is not missed, whatever ends the service. Returns whether
-    /// it has.
+    /// Waits until the journal has where reading begins: what is sent from then on is not missed, whatever ends the service. Returns
+    /// whether it has.
     async fn keep(&self, session: &TopicSession<'_>, begun: &BTreeMap<i32, i64>) -> bool {
         let place =
             |partition, last| Message { of: Arc::clone(&session.of), partition, number: Some(last), is_place: true, ..Message::default() };

@@ -8,8 +8,8 @@
 
 use std::time::{Duration, Instant};
 
-/// How long an activation may take: with half of it, what follows gets so little at a time that a load takes a sixth longer. In the tests of
-/// this crate, no time at all: it ends after each key.
+/// How long an activation may take: with half of it, what follows gets so little at a time that a load takes a sixth longer. In the tests
+/// of this crate, no time at all: it ends after each key.
 pub(super) const ACTIVATION_MAX: Duration = Duration::from_millis(if cfg!(test) { 0 } else { 8 });
 /// Keys that took less than this together are cheap.
 const CHEAP: Duration = Duration::from_micros(100);
