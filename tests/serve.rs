@@ -787,7 +787,7 @@ fn https_with_a_certificate_of_its_own() {
     assert!(ask(true).unwrap().ends_with("alive\n"));
     ask(false).unwrap_err();
     // Whoever feeds is told at once, and does not try for minutes.
-    place.write("events.csv", table(&EVENTS, &["2026-03-01 08:00:00,1,1,1,true"]));
+    place.write("events.csv", table(&EVENTS, &["2026-03-01 08:00:00,1,1,1,true".into()]));
     let feed = |address: &str| place.run(&format!("feed online events=events.csv --server {address}")).fails();
     let hint = feed(&format!("https://localhost:{port}")).names(&["could not ask the service at https://localhost:"]).hint.unwrap();
     assert!(hint.contains("SSL_CERT_FILE=FILE"), "{hint}");
