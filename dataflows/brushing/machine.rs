@@ -1,21 +1,23 @@
 //! One dataset, read once: two streams of lines in, points in the order of ticks out.
 //!
 //! Settings are read up to the first good line; then brushing lines are, and settings run ahead of them by one event, so that the event in
-//! force at a tick is known. At the end of brushing, the rest of the settings follows. What is kept does not grow with the streams: two
-//! buffers, the events in force and to come, and sums.
+//! force at a tick is known. Before a tick that lies beyond that event, or far ahead, the events up to it are read and kept: how far ahead a
+//! tick is in time, the events in force at both ticks say. At the end of brushing, the rest of the settings follows. What is kept does not
+//! grow with the streams: two buffers, the event in force, those to come ([`COMING_EVENTS_MAX`] at most), and sums.
 //!
 //! Times are integers: nanoseconds, and tick intervals in femtoseconds. What is below a nanosecond is cut.
 //!
 //! # Decided here, where the contract is silent
 //! - A settings line whose time is too far from its tick is taken if the next readable line has a greater tick, no earlier time, and is
 //!   itself within the gap of where the line in doubt says. A time before the last one is never taken. How long ticks are is what the
-//!   earlier of the two lines says.
+//!   earlier of the two lines says: the last accepted one before the line in doubt, and the line in doubt before the next.
 //! - The first good settings line is taken as it is: there is nothing to hold its time against.
-//! - How far a tick lies ahead is the number of ticks times the interval in force at the last accepted one: the settings events in
-//!   between are not known yet, and must not be read in vain for garbage.
-//! - A brushing tick whose time lies before `--not-before`, after 2200, or more than a day ahead of the clock at arrival, is out of range:
-//!   by the event in force at the last accepted one, for the same reason. (Where it does so by its own event alone, it is skipped and
-//!   counted, and the stream goes on from it.)
+//! - How far a tick lies ahead of another is the difference of their times, to the femtosecond.
+//! - A brushing tick whose time lies before `--not-before`, after 2200, or more than a day ahead of the clock at arrival, is out of range. It
+//!   is no readable line: it moves nothing, and decides nothing about the one before it. The time of a tick that is not above the last
+//!   accepted one is by the event in force there, since those before it are gone; it is skipped in any case.
+//! - Where more events than are kept lie before a tick, it is judged by the last of those that are. If it is accepted, and its own event says
+//!   that its time is out of range, it is skipped and counted, and the stream goes on from it.
 //! - Below a header that does not name all columns, each once, no line can be read: the error of the dataset says what the header lacks.
 //! - Without a good settings line, brushing lines are not read, and not counted.
 //! - Without a good brushing line, settings are points all the same, and the dataset has no start, end or loss.
@@ -34,6 +36,8 @@ use std::collections::VecDeque;
 const BRUSHING_LINE_BYTES_MAX: usize = 128 << 10;
 /// A settings line must be shorter: 64 KiB.
 const SETTINGS_LINE_BYTES_MAX: usize = 64 << 10;
+/// So many events are read ahead of the brushing stream at most: 4.5 hours of an event a second, and about 3 MB.
+const COMING_EVENTS_MAX: usize = 16_384;
 /// So many blocks are read in a step, before the worker does other things.
 const BLOCKS_PER_STEP: u32 = 2;
 
@@ -50,6 +54,8 @@ pub struct Machine {
     header_fault: Option<String>,
     /// The last accepted tick.
     last_tick: Option<i64>,
+    /// A tick that waits for the events up to it, with what its line is skipped as.
+    unjudged_tick: Option<Doubted<Tick>>,
     /// A tick that lies too far ahead, until the next one decides.
     doubted_tick: Option<Doubted<Tick>>,
     /// Ticks that are accepted and have no time yet, with their lines.
@@ -158,6 +164,12 @@ impl Force {
         self.time_ns.checked_add(ticks.checked_mul(self.whole_ns)?)?.checked_add(rest_ns)
     }
 
+    /// The time of a tick in femtoseconds, exactly.
+    fn time_fs(&self, tick: i64) -> i128 {
+        let from_fs = i128::from(self.time_ns) * i128::from(NANOSECOND_FS);
+        from_fs.saturating_add(self.lasting_fs(tick - self.tick))
+    }
+
     /// Whether a time lies within the gap of where its tick says.
     fn agrees(&self, setting: &Setting, rules: &Rules) -> bool {
         let elapsed_fs = (i128::from(setting.time_ns) - i128::from(self.time_ns)) * i128::from(NANOSECOND_FS);
@@ -203,7 +215,7 @@ fn confirms(last: &Force, doubted: &Setting, next: &Setting, rules: &Rules) -> b
     let force = last.followed_by(doubted, rules);
     let tick_doubted = !follows(last.tick, doubted.tick, last.gap_ticks_max);
     next.tick > doubted.tick
-        && (!tick_doubted || follows(doubted.tick, next.tick, last.gap_ticks_max))
+        && (!tick_doubted || follows(doubted.tick, next.tick, force.gap_ticks_max))
         && (last.agrees(doubted, rules) || (next.time_ns >= doubted.time_ns && force.agrees(next, rules)))
 }
 
@@ -219,7 +231,7 @@ fn accept(setting: Setting, last: &mut Option<Force>, coming: &mut VecDeque<(Set
     }
 }
 
-/// Whether a tick goes on from another: it is greater, and not too far ahead.
+/// Whether a tick goes on from another under the same event: it is greater, and not too far ahead.
 fn follows(last: i64, tick: i64, gap_ticks_max: i64) -> bool {
     tick > last && tick - last <= gap_ticks_max
 }
@@ -311,6 +323,7 @@ impl Machine {
             columns: None,
             header_fault: None,
             last_tick: None,
+            unjudged_tick: None,
             doubted_tick: None,
             accepted: VecDeque::with_capacity(2),
             skipped_brushing: Skipped::default(),
@@ -401,16 +414,73 @@ impl Machine {
                 self.setting_point(&setting, &force, out);
                 return Ok(Some(force));
             }
-            match self.settings.next() {
-                Next::Line(range) => self.settings_line(range),
-                Next::TooLong => self.skipped_settings.add(self.settings.number(), Reason::TooLong, b""),
-                Next::Fill => fill(&mut self.settings, &mut self.blocks_left)?,
-                Next::End => {
-                    self.doubted_event.take().into_iter().for_each(|doubted| self.skipped_settings.add_line(doubted.line));
-                    return Ok(None);
-                }
+            if !self.read_settings()? {
+                return Ok(None);
             }
         }
+    }
+
+    /// Reads a line of settings, or a block of them; `false` at the end of the stream.
+    fn read_settings(&mut self) -> Result<bool, Pause> {
+        match self.settings.next() {
+            Next::Line(range) => self.settings_line(range),
+            Next::TooLong => self.skipped_settings.add(self.settings.number(), Reason::TooLong, b""),
+            Next::Fill => fill(&mut self.settings, &mut self.blocks_left)?,
+            Next::End => {
+                self.doubted_event.take().into_iter().for_each(|doubted| self.skipped_settings.add_line(doubted.line));
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads events until the one in force at a tick is known, as far as they are kept.
+    fn look_ahead(&mut self, tick: i64) -> Result<(), Pause> {
+        loop {
+            let last = match (self.coming.back().map(|(_, force)| force.tick), self.next) {
+                (Some(tick), _) | (None, Coming::Event(Force { tick, .. })) => Some(tick),
+                (None, Coming::None) => return Ok(()),
+                (None, Coming::Unknown) => None,
+            };
+            if last.is_some_and(|last| last > tick) || self.coming.len() >= COMING_EVENTS_MAX || !self.read_settings()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The event in force at a tick, of those that are known.
+    fn force_at(&self, tick: i64) -> Option<&Force> {
+        let behind = self.coming.partition_point(|(_, force)| force.tick <= tick);
+        let coming = behind.checked_sub(1).and_then(|place| self.coming.get(place)).map(|(_, force)| force);
+        let next = match &self.next {
+            Coming::Event(next) if next.tick <= tick => Some(next),
+            _ => None,
+        };
+        coming.or(next).or(self.force.as_ref())
+    }
+
+    /// Whether the time of a tick is accepted.
+    fn is_in_time(&self, tick: i64) -> bool {
+        self.force_at(tick).and_then(|force| force.time_ns(tick)).is_some_and(|time_ns| self.accepted_times.has(time_ns))
+    }
+
+    /// Whether a tick goes on from another: it is greater, and its time not too far ahead.
+    fn goes_on(&self, from: i64, tick: i64) -> bool {
+        let time_fs = |tick| self.force_at(tick).map_or(0, |force| force.time_fs(tick));
+        tick > from && time_fs(tick).saturating_sub(time_fs(from)) <= self.rules.gap_max_fs
+    }
+
+    /// Whether nothing has to be read or decided before a tick is accepted.
+    fn is_plain(&self, tick: i64) -> bool {
+        let next_tick = match self.next {
+            Coming::Event(event) => event.tick,
+            Coming::None => i64::MAX,
+            Coming::Unknown => return false,
+        };
+        let (Some(force), Some(last), None) = (&self.force, self.last_tick, &self.doubted_tick) else { return false };
+        tick < next_tick
+            && follows(last, tick, force.gap_ticks_max)
+            && force.time_ns(tick).is_some_and(|time_ns| self.accepted_times.has(time_ns))
     }
 
     fn settings_line(&mut self, range: std::ops::Range<usize>) {
@@ -462,6 +532,14 @@ impl Machine {
             }
             if out.is_full() {
                 return Err(Pause::Step(Step::More));
+            }
+            if let Some(unjudged) = &self.unjudged_tick {
+                let tick = unjudged.record.tick;
+                if self.last_tick.is_none_or(|last| tick > last) {
+                    self.look_ahead(tick)?;
+                }
+                self.judge_tick();
+                continue;
             }
             self.plain_lines(out);
             match self.brushing.next() {
@@ -535,33 +613,39 @@ impl Machine {
             }
         };
         let number = self.brushing.number();
-        let force = self.force.as_ref();
-        let in_time =
-            |tick: &Tick| force.and_then(|force| force.time_ns(tick.tick)).is_some_and(|time_ns| self.accepted_times.has(time_ns));
-        let tick = match tick {
-            Ok(tick) if in_time(&tick) => tick,
-            Ok(_) => return self.skipped_brushing.add(number, Reason::OutOfTime, line),
-            Err(reason) => return self.skipped_brushing.add(number, reason, line),
-        };
-        let gap_ticks_max = force.map_or(i64::MAX, |force| force.gap_ticks_max);
+        match tick {
+            Ok(tick) if self.is_plain(tick.tick) => self.accept_tick(tick, number),
+            // Why it is skipped, if it is, is known when it is judged.
+            Ok(tick) => self.unjudged_tick = Some(Doubted { record: tick, line: SkippedLine::new(number, Reason::OutOfTime, line) }),
+            Err(reason) => self.skipped_brushing.add(number, reason, line),
+        }
+    }
+
+    /// Decides about a tick, and about the one in doubt before it, when the events up to it are known.
+    fn judge_tick(&mut self) {
+        let Some(Doubted { record: tick, line }) = self.unjudged_tick.take() else { return };
+        if !self.is_in_time(tick.tick) {
+            return self.skipped_brushing.add_line(SkippedLine { reason: Reason::OutOfTime, ..line });
+        }
         if let Some(doubted) = self.doubted_tick.take() {
-            if follows(doubted.record.tick, tick.tick, gap_ticks_max) {
-                self.last_tick = Some(doubted.record.tick);
-                self.accepted.push_back((doubted.record, doubted.line.line));
+            if self.goes_on(doubted.record.tick, tick.tick) {
+                self.accept_tick(doubted.record, doubted.line.line);
             } else {
                 self.skipped_brushing.add_line(doubted.line);
             }
         }
         match self.last_tick {
-            Some(last) if tick.tick <= last => self.skipped_brushing.add(number, Reason::TickNotAbove, line),
-            Some(last) if !follows(last, tick.tick, gap_ticks_max) => {
-                self.doubted_tick = Some(Doubted { record: tick, line: SkippedLine::new(number, Reason::TickTooFar, line) });
+            Some(last) if tick.tick <= last => self.skipped_brushing.add_line(SkippedLine { reason: Reason::TickNotAbove, ..line }),
+            Some(last) if !self.goes_on(last, tick.tick) => {
+                self.doubted_tick = Some(Doubted { record: tick, line: SkippedLine { reason: Reason::TickTooFar, ..line } });
             }
-            _ => {
-                self.last_tick = Some(tick.tick);
-                self.accepted.push_back((tick, number));
-            }
+            _ => self.accept_tick(tick, line.line),
         }
+    }
+
+    fn accept_tick(&mut self, tick: Tick, line: u64) {
+        self.last_tick = Some(tick.tick);
+        self.accepted.push_back((tick, line));
     }
 
     /// Brings the event in force up to a tick, and sums up what is missing before it.
@@ -586,7 +670,7 @@ impl Machine {
     fn point(&mut self, tick: Tick, line: u64, out: &mut Out) {
         let Some(force) = self.force else { return };
         let Some(time_ns) = force.time_ns(tick.tick).filter(|time_ns| self.accepted_times.has(*time_ns)) else {
-            // The line itself is gone by now: the event was not known when it was read.
+            // The line itself is gone by now: more events lie before it than are kept.
             self.skipped_brushing.add(line, Reason::OutOfTime, b"");
             return;
         };

@@ -67,12 +67,13 @@ fn timeline(readable: &[Event], gap_fs: i128) -> Vec<Full> {
             continue;
         }
         let taken = last.then(event);
-        let ahead_fs = |from: i128, to: i128| (to - from) * fs(last.interval);
-        let tick_is_far = ahead_fs(last.tick, event.tick) > gap_fs;
+        // How long ticks are, the earlier of two lines says.
+        let ahead_fs = |from: &Full, to: &Event| (to.tick - from.tick) * fs(from.interval);
+        let tick_is_far = ahead_fs(last, event) > gap_fs;
         let time_is_far = last.off_fs(event) > gap_fs;
         let confirmed = || {
             readable.get(at + 1).filter(|next| next.tick > event.tick).is_some_and(|next| {
-                let tick_goes_on = ahead_fs(event.tick, next.tick) <= gap_fs;
+                let tick_goes_on = ahead_fs(&taken, next) <= gap_fs;
                 let time_agrees = next.time_ns >= event.time_ns && taken.off_fs(next) <= gap_fs;
                 (tick_goes_on || !tick_is_far) && (time_agrees || !time_is_far)
             })
@@ -85,7 +86,7 @@ fn timeline(readable: &[Event], gap_fs: i128) -> Vec<Full> {
 }
 
 /// Which of the readable records count; the rest is garbage.
-fn accepted<R: Clone>(records: &[R], tick: impl Fn(&R) -> i128, too_far: impl Fn(Option<&R>, i128, i128) -> bool) -> Vec<R> {
+fn accepted<R: Clone>(records: &[R], tick: impl Fn(&R) -> i128, too_far: impl Fn(i128, i128) -> bool) -> Vec<R> {
     let mut taken: Vec<R> = Vec::new();
     let mut at = 0;
     while at < records.len() {
@@ -98,9 +99,8 @@ fn accepted<R: Clone>(records: &[R], tick: impl Fn(&R) -> i128, too_far: impl Fn
         if tick(record) <= tick(&last) {
             continue;
         }
-        if too_far(Some(&last), tick(&last), tick(record)) {
-            let confirmed =
-                records.get(at).is_some_and(|next| tick(next) > tick(record) && !too_far(Some(&last), tick(record), tick(next)));
+        if too_far(tick(&last), tick(record)) {
+            let confirmed = records.get(at).is_some_and(|next| tick(next) > tick(record) && !too_far(tick(record), tick(next)));
             if !confirmed {
                 continue;
             }
@@ -191,10 +191,14 @@ pub fn read(brushing: &[u8], settings: &[u8], gap_seconds: f64) -> Found {
     let readable =
         brushing_lines.iter().filter_map(|(number, line)| tick_record(line).map(|(tick, tooth, percent)| (tick, tooth, percent, *number)));
     let readable: Vec<(i128, u32, f64, usize)> = readable.collect();
-    // In range of time. (Those of the tests are by all events, or by none.)
-    let in_time = |tick: i128| (0..7_289_654_400_000_000_000).contains(&(full[0].1 + (tick - full[0].0) * fs(full[0].3) / 1_000_000));
+    // Times by the event in force at the tick itself.
+    let time_fs = |tick: i128| {
+        let (from, time_ns, _, interval) = force(tick);
+        time_ns * 1_000_000 + (tick - from) * fs(interval)
+    };
+    let in_time = |tick: i128| (0..7_289_654_400_000_000_000).contains(&time(tick));
     let readable: Vec<_> = readable.into_iter().filter(|tick| in_time(tick.0)).collect();
-    let ticks = accepted(&readable, |tick| tick.0, |last, from, tick| (tick - from) * fs(force(last.unwrap().0).3) > fs(gap_seconds));
+    let ticks = accepted(&readable, |tick| tick.0, |from, tick| time_fs(tick) - time_fs(from) > fs(gap_seconds));
     let mut next = 0;
     let mut lost = 0;
     for (tick, tooth, percent, _) in &ticks {

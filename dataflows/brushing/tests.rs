@@ -386,6 +386,49 @@ fn a_tick_too_far_ahead_is_taken_only_if_the_next_readable_line_goes_on_from_it(
     assert!(one("0,0,0\n", &format!("{S0}{far}{{\"time\":201,\"tick\":1000002,\"battery\":0.1}}\n")).0.contains(",1,3,0,"));
 }
 
+/// Ticks take 0.1 s, and from 20 on a minute; an hour is the gap.
+#[test]
+fn how_far_ahead_a_tick_is_the_events_in_force_at_both_ticks_say() {
+    let slower = "{\"time\":102,\"tick\":20,\"tick_interval\":60}\n";
+    let taken = |ticks: &[i64]| {
+        let brushing: String = ticks.iter().map(|tick| format!("{tick},5,0.5\n")).collect();
+        let (_, points) = one(&brushing, &format!("{}{slower}", S0.replace("\"tick_interval\":0.5", "\"tick_interval\":0.1")));
+        let ticks = points.iter().filter(|point| point.starts_with("brushing")).map(|point| point.split_whitespace().nth(2).unwrap());
+        ticks.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(taken(&[0, 1, 10_000]), "0 1", "a week ahead, and the last line");
+    assert_eq!(taken(&[0, 1, 80, 81]), "0 1 80 81", "60 minutes by the later event");
+    assert_eq!(taken(&[0, 1, 81]), "0 1", "61 minutes");
+    assert_eq!(taken(&[0, 1, 10_000, 10_060]), "0 1 10000 10060", "the next goes on from it");
+    assert_eq!(taken(&[0, 1, 10_000, 10_061]), "0 1", "61 minutes ahead of the one in doubt");
+    assert_eq!(taken(&[0, 1, 10_000, 10_001, 10_062]), "0 1 10000 10001", "and of one that confirmed another");
+    assert_eq!(taken(&[0, 1, 10_000, 2, 19, 21]), "0 1 2 19 21", "garbage changes nothing for those between");
+}
+
+/// The first line lies in 1972 by the first event, and after 2200 by its own.
+#[test]
+fn a_tick_out_of_range_moves_nothing() {
+    let slower = "{\"time\":101,\"tick\":10,\"tick_interval\":60}\n";
+    let (row, points) = one("900000000,5,0.25\n1,5,0.5\n2,5,0.5\n3,5,0.5\n", &format!("{S0}{slower}"));
+    assert_eq!(row, "done,1970-01-01T00:01:40Z,1970-01-01T00:02:41Z,0.5,3,2,1,");
+    assert_eq!(points[0], "brushing 100500000000: 1 5 0.5 0.9 0.5");
+    let (row, _) = one("0,5,0.5\n900000000,5,0.25\n1,5,0.5\n", &format!("{S0}{slower}"));
+    assert!(row.ends_with(",2,2,1,"), "{row}");
+}
+
+/// More events than are kept lie before garbage: each tick has its own all the same.
+#[test]
+fn garbage_far_ahead_of_many_events_changes_no_time() {
+    let settings: String =
+        (0..20_000).map(|tick| format!("{{\"time\":{}.{},\"tick\":{tick},\"interval\":0.5}}\n", 100 + tick / 2, tick % 2 * 5)).collect();
+    let of = |garbage: &str| {
+        let brushing: String = (0..20_000).map(|tick| format!("{tick},5,0.5\n{}", if tick % 5_000 == 7 { garbage } else { "" })).collect();
+        one(&brushing, &format!("{S0}{settings}"))
+    };
+    let (clean, with) = (of(""), of("5000000,1,0.5\n"));
+    assert_eq!((clean.0.replace(",20000,1,", ",20000,5,"), clean.1), with);
+}
+
 #[test]
 fn without_a_good_settings_line_a_dataset_is_unsalvageable() {
     let error = |settings: &str| one("0,0,0\n", settings).0.split_once("settings.jsonlines").unwrap().1.to_string();
@@ -438,6 +481,24 @@ fn a_settings_line_whose_time_does_not_fit_its_tick_is_skipped_unless_the_next_a
         "9000 9002",
         "a tick in doubt takes a tick to confirm it"
     );
+}
+
+/// Between a line in doubt and the next, ticks are as long as the line in doubt says.
+#[test]
+fn a_settings_line_after_a_gap_is_confirmed_by_its_own_interval() {
+    let settings = |gap: &str, lines: &[(i64, i64, f64)]| {
+        let lines: String = lines
+            .iter()
+            .map(|(time, tick, interval)| format!("{{\"time\":{time},\"tick\":{tick},\"battery\":1,\"interval\":{interval}}}\n"))
+            .collect();
+        let memory = memory(&[("x", "0,1,0.5\n", &lines)]);
+        let ran = run(Config::default(), &defaults().with("max-gap", gap), &memory, &Store::default(), &[vec![delivered("x")], vec![]]);
+        ran.jobs()[0][7].clone()
+    };
+    let hours = [(1_000, 0, 10.0), (37_000, 3_600, 0.05), (37_150, 6_600, 0.05), (37_300, 9_600, 0.05)];
+    assert_eq!(settings("1h", &hours), "4", "ten hours, and then lines 150 s apart");
+    let seconds = [(1_000, 0, 0.1), (1_020, 200, 1.0), (1_080, 260, 1.0)];
+    assert_eq!(settings("10s", &seconds), "1", "20 s, and the next 60 s on");
 }
 
 /// The second line lost a digit of its time.
