@@ -1,7 +1,7 @@
 //! The graph: datasets are read, and what came of them is summed up by day and by tooth.
 
 use crate::look::look;
-use crate::outcome::{DatasetOutcome, Tooth, seconds};
+use crate::outcome::{DatasetOutcome, Tooth, minutes, seconds};
 use crate::read::datasets;
 use crate::settings::{NANOSECOND_FS, Rules};
 use crate::tables;
@@ -69,7 +69,7 @@ impl Brushing {
             Some(((toothbrush, calendar.day(start)), [length_fs, outcome.lost_fs]))
         });
         sums(spans, "days of toothbrushes", |(toothbrush, day): &(String, Day), datasets, [length_fs, lost_fs]| {
-            tables::daily_row(toothbrush, *day, datasets, seconds(length_fs) / 60.0, seconds(lost_fs))
+            tables::daily_row(toothbrush, *day, datasets, minutes(length_fs), seconds(lost_fs))
         })
     }
 }

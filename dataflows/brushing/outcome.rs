@@ -93,6 +93,23 @@ pub fn seconds(fs: i128) -> f64 {
     format!("{sign}{}.{:015}", fs / second, fs % second).parse().unwrap_or(0.0)
 }
 
+/// Femtoseconds, none below 0, in minutes: the float that is nearest.
+pub fn minutes(fs: i128) -> f64 {
+    quotient(fs.unsigned_abs(), 60 * SECOND_FS.unsigned_abs())
+}
+
+/// The float that is nearest to a quotient of whole numbers, of which the second is not 0 and below 2^72.
+pub fn quotient(number: u128, by: u128) -> f64 {
+    if number == 0 {
+        return 0.0;
+    }
+    // So many bits of it that a float is rounded once; the last one stands for all that follow.
+    let shift = number.leading_zeros();
+    let shifted = number << shift;
+    let bits = (shifted / by) | u128::from(!shifted.is_multiple_of(by));
+    bits as f64 / 2f64.powi(i32::try_from(shift).unwrap_or(0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,5 +121,17 @@ mod tests {
         assert_eq!(of(-SECOND_FS / 4), "-0.25");
         assert_eq!(of(0), "0");
         assert_eq!(of(123_456_789_012_345 * SECOND_FS / 1_000), "123456789012.345");
+    }
+
+    #[test]
+    fn quotients_are_the_nearest_float() {
+        let of = |millis: i128| minutes(millis * SECOND_FS / 1_000);
+        assert_eq!([of(3_899_805), of(345_648), of(1), of(0)], [64.99675, 5.7608, 1.0 / 60_000.0, 0.0]);
+        for (number, by) in [(1, 3), (2, 3), (10, 7), (1, 49), (9_007_199_254_740_991, 9_007_199_254_740_990)] {
+            assert_eq!(quotient(number, by), number as f64 / by as f64, "both are whole floats");
+        }
+        assert_eq!(quotient(u128::MAX, 1), 2f64.powi(128));
+        assert_eq!(quotient((1 << 53) + 1, 1), 2f64.powi(53), "half way: the even one");
+        assert_eq!(quotient(((1 << 53) + 1) * 1_000 + 1, 1_000), 2f64.powi(53) + 2.0, "and just above");
     }
 }

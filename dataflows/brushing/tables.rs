@@ -1,6 +1,6 @@
 //! The outputs: measurements, tables with their columns, the chart, and how rows are written.
 
-use crate::outcome::{Outcome, seconds};
+use crate::outcome::{Outcome, quotient, seconds};
 use crate::records::PERCENT_STEPS;
 use retally_core::calendar::Day;
 use retally_core::chart::{Chart, Layer, Mark, Series};
@@ -136,6 +136,6 @@ pub fn daily_row(toothbrush: &str, day: Day, datasets: u64, minutes: f64, second
 
 /// A row of [`TEETH`].
 pub fn tooth_row(toothbrush: &str, tooth: u32, points: u64, percent_steps: u128) -> Row {
-    let mean = percent_steps as f64 / points as f64 / PERCENT_STEPS as f64;
+    let mean = quotient(percent_steps, u128::from(points) * u128::from(PERCENT_STEPS));
     Row::with_capacity(64).text(toothbrush).uint(tooth.into()).uint(points).float(mean)
 }
