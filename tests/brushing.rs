@@ -121,6 +121,27 @@ fn jobs_are_named_in_a_file_and_what_is_wrong_with_them_is_said() {
     assert_eq!(place.read("out/brushing_teeth.csv").lines().nth(2).map(|row| row.starts_with("t,1,1565,")), Some(true));
 }
 
+/// The key of a dataset is not what it was found by: folders between, the ending of what packed a file, a path that is the dataset itself.
+#[test]
+fn a_skipped_line_is_named_by_the_path_of_its_file() {
+    let place = Place::new();
+    place.write("in/house/b/d/brushing.csv", "0,3,0.5\nx\n");
+    place.write("in/house/b/d/settings.jsonlines", S0);
+    place.write("in/house/b/e/brushing.csv.gz", gzip("0,3,0.5\nx\n"));
+    place.write("in/house/b/e/settings.jsonlines.gz", gzip("nothing good\n"));
+    let sources = |datasets: &str| -> Vec<String> {
+        place.run(&format!("run brushing datasets={datasets} --out out")).succeeds();
+        let rows = place.read("out/rejected.csv");
+        rows.lines().skip(1).filter_map(|row| row.split(',').nth(1)).map(String::from).collect()
+    };
+    let both = ["in/house/b/d/brushing.csv", "in/house/b/e/settings.jsonlines.gz"];
+    for datasets in ["in", "in/house", "in/house/b"] {
+        assert_eq!(sources(datasets), both, "{datasets}");
+    }
+    assert_eq!(sources("in/house/b/d"), both[..1]);
+    assert!(place.read("out/brushing_jobs.csv").contains("\nb,d,done,"), "the dataset is the same");
+}
+
 /// Percentages of 10, 20, 30, and a clock that went back by a digit.
 #[test]
 fn skipped_lines_are_named_and_count_for_max_rejected() {

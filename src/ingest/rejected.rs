@@ -10,7 +10,7 @@ use retally_core::Epoch;
 use retally_core::contract::{Definition, Table};
 use retally_core::reasons::Reasons;
 use retally_core::row::{Column, ColumnType, Row, RowBatch, batches};
-use retally_core::split::{Done, RAW_BYTES_MAX, REJECTED_BYTES_MAX, Rejected};
+use retally_core::split::{Dataset, Done, Location, RAW_BYTES_MAX, REJECTED_BYTES_MAX, Rejected};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -206,7 +206,11 @@ impl Refused {
         let file = file_of(plan, first.sequence)?;
         let known = file.first_split == first.sequence || !first.member.is_empty();
         let line = if known { format!(":{}", first.line + 1) } else { String::new() };
-        Some(format!("{}{line}: {}", source(&file.name, first.member), String::from_utf8_lossy(first.reason)))
+        Some(format!(
+            "{}{line}: {}",
+            source(&file.name, first.member, dataset_of(plan, first.sequence)),
+            String::from_utf8_lossy(first.reason)
+        ))
     }
 
     /// The rows, when all splits have been read: a reader knows the line in its split, and now it is known in the file. Those that are
@@ -375,7 +379,7 @@ impl<'a> LinePositions<'a> {
         let message = || file_of(self.plan, kept.sequence)?.messages.as_ref()?.message_at(line);
         let row = match message() {
             Some((message, line)) => row(input, &message, line, kept.reason, kept.raw),
-            None => row(input, &source(name, kept.member), line, kept.reason, kept.raw),
+            None => row(input, &source(name, kept.member, dataset_of(self.plan, kept.sequence)), line, kept.reason, kept.raw),
         };
         let Some(batch) = batch else { return Some(row) };
         let Origin { batch: known, part } = self.plan.part_of(kept.sequence)?.origin;
@@ -396,9 +400,28 @@ fn row(input: &str, source: &str, line: u64, reason: &[u8], raw: &[u8]) -> Row {
     row.text(&String::from_utf8_lossy(reason)).text(&raw_text(raw))
 }
 
-/// How a file is named in the table.
-fn source<'a>(name: &'a str, member: &[u8]) -> Cow<'a, str> {
-    if member.is_empty() { name.into() } else { format!("{name}/{}", String::from_utf8_lossy(member)).into() }
+/// How a file is named in the table: by the path that was given, and what lies below it.
+fn source<'a>(name: &'a str, member: &[u8], dataset: Option<&Dataset>) -> Cow<'a, str> {
+    if member.is_empty() {
+        return name.into();
+    }
+    let member = String::from_utf8_lossy(member);
+    let found = dataset.and_then(|dataset| found_below(name, &member, dataset));
+    found.unwrap_or_else(|| format!("{name}/{member}")).into()
+}
+
+/// Where a dataset's folder or file was found below the path that was given. As a member it is called by the key of the dataset, whose names
+/// may be among those of the path. `None` where its files lie elsewhere, as those of jobs do.
+fn found_below(name: &str, member: &str, dataset: &Dataset) -> Option<String> {
+    let file = member.strip_prefix(&dataset.key.join("/"))?.trim_start_matches('/');
+    let files = if dataset.names.is_empty() { &dataset.streams } else { &dataset.names };
+    let mut places = files.iter().filter_map(|place| {
+        let below = place.strip_prefix(name.trim_end_matches('/'))?;
+        below.starts_with('/').then(|| place.rsplit_once('/'))?
+    });
+    // What a file is called is as declared, in any case, with the ending of what packed it.
+    let (folder, found) = places.find(|(_, found)| found.to_ascii_lowercase().starts_with(file))?;
+    Some(if file.is_empty() { folder.into() } else { format!("{folder}/{found}") })
 }
 
 /// What is kept of a line, as text; a character that was cut in two is left out.
@@ -415,6 +438,14 @@ fn raw_text(raw: &[u8]) -> Cow<'_, str> {
 pub fn file_of(plan: &Plan, sequence: u64) -> Option<&PlannedFile> {
     let behind = plan.files.partition_point(|file| file.first_split <= sequence);
     plan.files.get(behind.checked_sub(1)?)
+}
+
+/// The dataset that a split is.
+fn dataset_of(plan: &Plan, sequence: u64) -> Option<&Dataset> {
+    match &plan.splits.get(usize::try_from(sequence).ok()?)?.location {
+        Location::Dataset(dataset) => Some(dataset),
+        Location::File(_) | Location::Stream { .. } | Location::Inline(_) | Location::Refused(_) => None,
+    }
 }
 
 #[cfg(test)]
@@ -454,6 +485,25 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_is_refused_of_a_dataset_is_named_by_where_it_was_found() {
+        let dataset = |streams: [&str; 2]| Dataset::new(vec!["t".into(), "d".into()], streams.map(String::from).to_vec());
+        let named = |name: &str, streams: [&str; 2], member: &str| source(name, member.as_bytes(), Some(&dataset(streams))).into_owned();
+        let found = ["in/x/t/d/a.csv.gz", "in/x/t/d/B.jsonlines"];
+        for name in ["in", "in/", "in/x", "in/x/t", "in/x/t/d"] {
+            assert_eq!(named(name, found, "t/d/a.csv"), "in/x/t/d/a.csv.gz", "{name}");
+            assert_eq!(named(name, found, "t/d/b.jsonlines"), "in/x/t/d/B.jsonlines", "{name}");
+            assert_eq!(named(name, found, "t/d"), "in/x/t/d", "{name}");
+        }
+        assert_eq!(named("s3://b/p/t", ["s3://b/p/t/d/a.csv", "s3://b/p/t/d/b.jsonlines"], "t/d/a.csv"), "s3://b/p/t/d/a.csv");
+        assert_eq!(named("t", ["t/t/d/a.csv", "t/t/d/b.jsonlines"], "t/d/a.csv"), "t/t/d/a.csv", "a folder called like a toothbrush");
+        assert_eq!(named("jobs/jobs.jsonl", ["jobs/a.csv", "jobs/b.jsonlines"], "t/d/a.csv"), "jobs/jobs.jsonl/t/d/a.csv");
+        // A copy that a state has is called what it was.
+        let kept = Dataset { names: dataset(found).streams, ..dataset(["state/1.blob", "state/2.blob"]) };
+        assert_eq!(source("in/x/t", b"t/d/a.csv", Some(&kept)), "in/x/t/d/a.csv.gz");
+        assert_eq!(source("in/a.zip", b"t/d/a.csv", None), "in/a.zip/t/d/a.csv");
     }
 
     #[test]
