@@ -10,7 +10,8 @@
 //!
 //! # Limits
 //! An id has at most [`BYTES_MAX`] bytes. A text stays until the process ends, also when its records are retracted. Where a page says that
-//! an id decides between two records (a tie), it is the hash that does, not the letters.
+//! an id decides between two records (a tie), it is the hash that does, not the letters, unless the dataflow compares the texts
+//! ([`Inputs::awaiting_texts`](crate::decode::Inputs::awaiting_texts)).
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;

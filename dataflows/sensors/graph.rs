@@ -107,7 +107,7 @@ impl Graph for Sensors {
     }
 
     fn key_charts(&self) -> Vec<KeyChart> {
-        vec![picture::chart(self.named_by.ids, self.charted.clone(), self.rules.threshold)]
+        vec![picture::chart(self.named_by, self.charted.clone(), self.rules.threshold)]
     }
 
     fn measurements(&self) -> Vec<retally_core::points::Measurement> {
@@ -128,10 +128,10 @@ impl Graph for Sensors {
 
     fn build<'s>(&self, inputs: &Inputs<'s>, outputs: &mut Outputs<'s>) {
         let named_by = self.named_by;
-        let names = names::resolve(inputs.records::<Name>("mapping"));
+        let (lines, readings) = (inputs.records::<Name>("mapping"), self.readings(inputs));
+        let names = names::resolve(inputs.awaiting_texts(lines), inputs.texts().map(Arc::clone));
         outputs.table(tables::MAPPING, names.named.clone().map(move |(sensor, name)| named_by.mapping_row(&name, sensor)));
 
-        let readings = self.readings(inputs);
         let (points, charts) = (inputs.points().wanted(), outputs.wants(picture::PIECES));
         if !points && !charts && !outputs.wants(tables::ISSUES) && !outputs.wants_any(&tables::OF_SENSORS) {
             return;

@@ -168,6 +168,22 @@ proptest! {
     }
 }
 
+/// The hashes of these texts are in another order. Each worker is a process, and reads what it reads.
+#[test]
+fn of_text_ids_the_smallest_text_counts() {
+    let settings = Settings::defaults(&crate::Sensors.definition().settings).with("ids", "text");
+    let graph: Arc<dyn Graph> = Arc::from(crate::Sensors.graph(&settings).unwrap());
+    let line = |sign, line: &str| Delivery { input: 0, sign, line: line.into() };
+    let lines = ["b,sensor-0002", "b,sensor-0001", "c,zz", "c,aa", "d,longer-than-16-bytes-zzzzzz", "d,longer-than-16-bytes-aaaaaa"];
+    let batches = [lines.iter().map(|text| line(1, text)).collect(), vec![line(-1, "c,aa"), line(1, "b,sensor-0000")], Vec::new()];
+    for config in 0..Config::ALL.len() {
+        let found = run_graph(Config::choose(config), &graph, &crate::Sensors.definition().inputs, &batches);
+        let of = |batch: usize| found[batch][tables::MAPPING].iter().map(|row| row.join(",")).collect::<Vec<_>>();
+        assert_eq!(of(0), ["b,sensor-0001", "c,aa", "d,longer-than-16-bytes-aaaaaa"]);
+        assert_eq!(of(1), ["b,sensor-0000", "c,zz", "d,longer-than-16-bytes-aaaaaa"]);
+    }
+}
+
 #[test]
 fn settings_that_make_no_sense_are_refused() {
     let defaults = Settings::defaults(&crate::Sensors.definition().settings);
