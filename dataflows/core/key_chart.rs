@@ -22,6 +22,8 @@ pub struct KeyChart {
     pub setting: &'static str,
     /// The type of a key.
     pub id: ColumnType,
+    /// Keys have no names: their ids stand for them.
+    pub named_by_id: bool,
     /// The keys that were asked for, by name or id.
     pub asked: Vec<String>,
     /// What the vertical axis shows, with its unit where there is one.
@@ -173,6 +175,7 @@ mod tests {
             table: "pieces",
             setting: "chart-sensor",
             id: ColumnType::Text,
+            named_by_id: false,
             asked: Vec::new(),
             y_label: "value",
             values: String::new(),

@@ -20,6 +20,7 @@ use crate::points::Shelf;
 use crate::records::Sensor;
 use crate::segments::Segment;
 use crate::sensor::{History, Rules};
+use crate::tables::NamedBy;
 use retally_core::Collection;
 use retally_core::extremes::{self, Columns, Covered};
 use retally_core::ids::Ids;
@@ -50,12 +51,13 @@ pub fn asked(text: &str) -> Vec<String> {
 }
 
 /// What a chart looks like.
-pub fn chart(ids: Ids, asked: Vec<String>, threshold: f64) -> KeyChart {
+pub fn chart(named_by: NamedBy, asked: Vec<String>, threshold: f64) -> KeyChart {
     KeyChart {
         noun: "sensor",
         table: PIECES,
         setting: SETTING,
-        id: ids.uuid(),
+        id: named_by.ids.uuid(),
+        named_by_id: named_by.by_id,
         asked,
         y_label: "value",
         values: "values".into(),
@@ -242,7 +244,6 @@ mod tests {
     use crate::graph::Sensors;
     use crate::records::{Reading, Value};
     use crate::sensor::Work;
-    use crate::tables::NamedBy;
     use crate::tests::{batches, proptests, uuid};
     use proptest::prelude::*;
     use retally_core::calendar::{Calendar, Naming};

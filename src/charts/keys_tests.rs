@@ -14,6 +14,7 @@ fn chart(asked: &[&str]) -> KeyChart {
         table: "pieces",
         setting: "chart-sensor",
         id: ColumnType::Text,
+        named_by_id: false,
         asked: asked.iter().map(ToString::to_string).collect(),
         y_label: "value",
         values: "values".into(),
@@ -100,6 +101,17 @@ fn a_key_may_have_one_value_or_none_or_no_name() {
     assert_eq!(files[0], "_empty____more-u1.svg");
     assert_eq!(texts, ["&lt;empty&gt; &amp; more", "u1 · times in Europe/Berlin", "no data"]);
     assert!(drawn("nothing", &[]).0.is_empty());
+}
+
+#[test]
+fn a_key_that_has_no_name_but_its_id_is_titled_by_it() {
+    let pieces = [("u1", title("")), ("u1", value(0.0, 3.5))];
+    let chart = KeyChart { named_by_id: true, ..chart(&[]) };
+    let folder = tempfile::tempdir().unwrap();
+    let files = draw_keys(&chart, &state(&pieces), &Calendar::utc(), &[], folder.path()).unwrap();
+    let svg = std::fs::read_to_string(&files[0]).unwrap();
+    let is_line = |text: &str| svg.lines().any(|line| line == text);
+    assert!(is_line("u1") && is_line("times in UTC") && !svg.contains("without a name"), "{svg}");
 }
 
 #[test]

@@ -77,9 +77,14 @@ pub(super) fn svg(chart: &KeyChart, picture: &Picture, calendar: &Calendar) -> D
 
 fn draw(sheet: &Sheet, chart: &KeyChart, picture: &Picture, calendar: &Calendar) -> Drawn<()> {
     sheet.fill(&WHITE)?;
-    let title = if picture.name.is_empty() { format!("{} without a name", chart.noun) } else { picture.name.clone() };
+    let title = match picture.name.as_str() {
+        _ if chart.named_by_id => picture.id.clone(),
+        "" => format!("{} without a name", chart.noun),
+        name => name.into(),
+    };
     sheet.draw_text(&fitted(&title, TITLE_SIZE, WIDTH - 2 * MARGIN), &style(TITLE_SIZE, INK), (MARGIN, MARGIN))?;
-    let subtitle = format!("{} · times in {}", picture.id, calendar.name());
+    let times = format!("times in {}", calendar.name());
+    let subtitle = if chart.named_by_id { times } else { format!("{} · {times}", picture.id) };
     sheet.draw_text(&fitted(&subtitle, TEXT_SIZE, WIDTH - 2 * MARGIN), &style(TEXT_SIZE, GREY), (MARGIN, SUBTITLE_TOP))?;
     let Some((first, last)) = picture.span() else {
         let style = style(TITLE_SIZE, GREY).pos(Pos::new(HPos::Center, VPos::Center));
