@@ -410,6 +410,17 @@ fn clocks_that_were_never_set() {
         .run("run online events=events.csv --not-before 1970-01-01T00:00:00Z --as-of 2024-03-02 --tables online_daily --out early")
         .succeeds();
     assert!(place.read("early/online_daily.csv").contains("\n1970-01-01,"));
+    // East of UTC that midnight is before all times that are read; so is a year before.
+    let words = "run online events=events.csv --as-of 2024-03-02 --tables online_daily";
+    for early in ["1970-01-01T00:00:00+14:00", "1965-07-01"] {
+        place.run(&format!("{words} --not-before {early} --out earlier")).succeeds();
+        assert_eq!(place.read("earlier/online_daily.csv"), place.read("early/online_daily.csv"), "{early}");
+    }
+    place.run(&format!("{words} --not-before 1970-01-01 --timezone Europe/Berlin --out berlin")).succeeds();
+    place
+        .run("run online events=events.csv --not-before 2201-01-01")
+        .fails_as_wrong_usage()
+        .names(&["--not-before \"2201-01-01\" lies outside the years 1970 to 2200"]);
     // The default zone is named where it was used.
     let said = |words: &str| place.run(&format!("run online events=events.csv {words} --out zone")).succeeds().stderr;
     assert!(said("").contains("times without an offset were read in UTC"));

@@ -60,7 +60,7 @@ pub fn input_config(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Inp
 /// From when on events are accepted.
 fn accept_from(matches: &ArgMatches, settings: &Settings) -> Result<Moment, CliError> {
     let not_before = matches.get_one::<String>("not-before");
-    not_before.map_or(Ok(Moment::NOT_BEFORE), |text| args::time("not-before", text, settings)).map_err(CliError::usage)
+    not_before.map_or(Ok(Moment::NOT_BEFORE), |text| args::not_before(text, settings)).map_err(CliError::usage)
 }
 
 /// The job of a command line.
