@@ -108,14 +108,15 @@ fn densities(options: &LateOptions) -> Vec<Size> {
 }
 
 fn measure(options: &LateOptions, shape: &str, workload: &Workload, workers: usize) -> Result<()> {
-    let (common, (singles, batches, batch)) = (&options.common, counts(options));
+    let (common, (singles, _, batch)) = (&options.common, counts(options));
     let line = Line::new("late", workload.dataflow.name());
     let tables = tables(workload.dataflow, options.tables.as_deref());
     let lines = workload.late_lines()?;
     let (single, large) = lines.split_at((singles + WARM_UP).min(lines.len()));
     let mut queue = VecDeque::from([workload.batch()]);
+    let measured = Measurable::of(lines.len(), counts(options))?;
     queue.extend(single.iter().map(|line| workload.lines_batch(std::slice::from_ref(line))));
-    queue.extend(large.chunks_exact(batch).take(batches).map(|lines| workload.lines_batch(lines)));
+    queue.extend(large.chunks_exact(batch).take(measured.batches).map(|lines| workload.lines_batch(lines)));
 
     let job = job(workload.dataflow, &tables)?;
     let driver = engine::run(&job, &Cluster::local(workers), Timed::new(queue))?;
@@ -124,8 +125,9 @@ fn measure(options: &LateOptions, shape: &str, workload: &Workload, workers: usi
     let first_batch = 1 + single.len();
     let (load, one, many) = (latency(0, 1), latency(1 + WARM_UP, first_batch), latency(first_batch, usize::MAX));
     let history = driver.commits.first().map_or(0, |commit| commit.accepted);
-    let changed = driver.commits.iter().skip(1 + WARM_UP).take(single.len() - WARM_UP).map(|commit| commit.rows).sum::<usize>();
-    line.with("shape", shape)
+    let changed = driver.commits.iter().skip(1 + WARM_UP).take(measured.singles).map(|commit| commit.rows).sum::<usize>();
+    let line = line
+        .with("shape", shape)
         .with("events", history)
         .with(workload.dataflow.keys(), workload.size.keys)
         .with("events_per_key", history / workload.size.keys)
@@ -133,17 +135,45 @@ fn measure(options: &LateOptions, shape: &str, workload: &Workload, workers: usi
         .with("workers", workers)
         .with("tables", tables)
         .measured("load_s", load.median() / 1e6)
-        .with("singles", single.len() - WARM_UP)
+        .with("singles", measured.singles)
         .measured("single_p50_us", one.median())
         .measured("single_p99_us", one.percentile(99))
         .measured("single_max_us", one.max())
-        .measured("single_rows_changed", changed as f64 / (single.len() - WARM_UP) as f64)
-        .with("batches", batches)
-        .with("batch_events", batch)
-        .measured("batch_p50_ms", many.median() / 1e3)
-        .measured("batch_max_ms", many.max() / 1e3)
-        .measured("rss_bytes", machine::status_bytes("VmRSS") as f64)
-        .publish(common)
+        .measured("single_rows_changed", changed as f64 / measured.singles as f64)
+        .with("batches", measured.batches)
+        .with("batch_events", batch);
+    // What was not asked for has no median.
+    let line = if measured.batches == 0 {
+        line
+    } else {
+        line.measured("batch_p50_ms", many.median() / 1e3).measured("batch_max_ms", many.max() / 1e3)
+    };
+    line.measured("rss_bytes", machine::status_bytes("VmRSS") as f64).publish(common)
+}
+
+/// How much there are late events for: a workload may have fewer than were asked for.
+#[derive(Debug, PartialEq, Eq)]
+struct Measurable {
+    singles: usize,
+    batches: usize,
+}
+
+impl Measurable {
+    /// With so many late events. None for a kind of batch that was asked for is an error.
+    fn of(late: usize, (singles, batches, batch): (usize, usize, usize)) -> Result<Measurable> {
+        let measured = Measurable {
+            singles: late.saturating_sub(WARM_UP).min(singles),
+            batches: (late.saturating_sub(WARM_UP + singles) / batch).min(batches),
+        };
+        if singles == 0 {
+            return Err("could not measure single late events: --singles is 0".into());
+        }
+        if measured.singles == 0 || (batches > 0 && measured.batches == 0) {
+            let needed = WARM_UP + singles + if batches > 0 { batch } else { 0 };
+            return Err(format!("could not measure late events: there are {late}, and it takes {needed} (--events, --singles)").into());
+        }
+        Ok(measured)
+    }
 }
 
 /// A dataflow under its defaults, with some of its tables.
@@ -203,5 +233,20 @@ impl Driver for Timed {
         let rows = commit.changes.values().flatten().map(retally_core::row::RowBatch::len).sum();
         self.commits.push(Committed { latency, accepted: commit.summary.delivered, rows });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_reported_is_what_there_were_late_events_for() {
+        let of = |late| Measurable::of(late, (100, 5, 1_000)).map(|measured| (measured.singles, measured.batches)).ok();
+        assert_eq!([WARM_UP + 5_100, WARM_UP + 9_999].map(of), [Some((100, 5)); 2]);
+        assert_eq!(of(WARM_UP + 3_099), Some((100, 2)), "a batch that is not full is not measured");
+        assert_eq!([WARM_UP + 1_099, WARM_UP + 1, WARM_UP, 0].map(of), [None; 4], "none would have no median");
+        let singles = |late| Measurable::of(late, (100, 0, 1_000)).map(|measured| (measured.singles, measured.batches)).ok();
+        assert_eq!([WARM_UP + 7, WARM_UP].map(singles), [Some((7, 0)), None], "batches were not asked for");
     }
 }
