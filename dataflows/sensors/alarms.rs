@@ -78,7 +78,7 @@ pub struct Incident {
     pub end: Moment,
     /// How many anomalies there are from its start to its end.
     pub anomalies: u64,
-    /// The highest score.
+    /// The highest score of its unusual readings and alarms. A reading that is habitual has a score too, and does not count here.
     pub peak_score: f64,
     /// The kind of the anomaly with it; of equal ones the first.
     pub kind: Kind,

@@ -6,7 +6,8 @@
 //! - **Choice**: the model with the smallest v · penalty, where v is its scale: 1 for L, 2 for T and D, 4 for W, E and M. S follows
 //!   everything, and is never usual.
 //! - **Catching up**: where the median error of the last 12 hours of E, M or S is less than half of that of the chosen one, the smallest of
-//!   them takes its place, with its own v. After a jump this takes some hours, and the band is narrow again.
+//!   them takes its place, with its own v. After a jump this takes some hours, and the band is narrow again. With
+//!   a daily pattern it is not: there σ is about twice as wide for up to ten days.
 //! - σ² is v and (1e-6 · m)², where m is the largest magnitude in R: so constant sensors have a σ, and what floats leave of exact values
 //!   decides nothing. Where all of R is 0, σ is 0.
 

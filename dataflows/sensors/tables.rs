@@ -110,7 +110,7 @@ pub fn tables(named_by: NamedBy) -> Vec<Table> {
                 column("start_time", Time, "the first alarm"),
                 column("end_time", Time, "the last unusual measurement"),
                 column("anomalies", UInt, "how many anomalies from one to the other"),
-                column("peak_score", Float, "the highest score"),
+                column("peak_score", Float, "the highest score among its unusual readings and alarms"),
                 column("kind", Text, "the kind of the anomaly with it"),
             ],
         ),
