@@ -1,6 +1,7 @@
 //! Runs that go on where the last one ended: `--state` and `--sync`.
 
 use crate::brushing::sorted;
+use crate::databases::Database;
 use crate::processes;
 use crate::support::known::{ACTIVE, EVENTS, Known, ONLINE, SERVERS, TEXT_IDS, USAGE, rows, same, shuffled, table};
 use crate::support::packed::gzip;
@@ -181,7 +182,6 @@ fn other_settings_rebuild_the_tables() {
     place.run(&format!("run online {inputs} --timezone Asia/Tokyo --out sqlite:fresh.sqlite")).succeeds();
     let state = SqliteFile::new(&place, "state/tables.sqlite");
     for name in ["online_daily", "online_intervals", "online_summary", "rejected"] {
-        use crate::databases::Database;
         assert_eq!(state.table(name), fresh.table(name), "{name}");
     }
 }
@@ -224,6 +224,27 @@ fn settings_are_kept_with_the_tables() {
     verified();
     let failure = place.run("why online.online_daily day=2022-09-01 --state state").fails().names(&["has no changes of online"]);
     assert!(failure.hint.unwrap().contains("retally serve"));
+}
+
+/// A state on a volume that is not mounted is an empty folder.
+#[test]
+fn who_reads_a_state_makes_none() {
+    let place = Place::new();
+    fs::create_dir(place.path("empty")).unwrap();
+    place.write("mine/notes.txt", "mine");
+    for words in ["verify", "compact", "status", "forget online events device_id=1"] {
+        let failure = place.run(&format!("{words} --state empty")).fails().names(&["there is no state \"empty\""]);
+        assert!(failure.hint.unwrap().contains("see that it is mounted"));
+        assert!(place.names("empty").is_empty(), "{words} leaves {:?}", place.names("empty"));
+        let failure = place.run(&format!("{words} --state mine")).fails().names(&["\"mine\" is no state: it holds other files"]);
+        assert!(failure.hint.unwrap().starts_with("look at the path"));
+        assert_eq!(place.names("mine"), ["notes.txt"]);
+    }
+    for words in ["query online.online_daily", "rejected list online", "why online.online_daily day=2024-03-01", "query brushing.brushing"]
+    {
+        place.run(&format!("{words} --state empty")).fails();
+        assert!(place.names("empty").is_empty(), "{words} leaves {:?}", place.names("empty"));
+    }
 }
 
 #[test]

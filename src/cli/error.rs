@@ -205,10 +205,11 @@ impl From<StateError> for CliError {
         let hint = hint.unwrap_or(match error {
             StateError::InUse { .. } => "nothing was written; run again when it is done: its lock ends with it",
             StateError::NoState(_) => "give a folder that is not there yet, or an empty one",
+            StateError::Other(_) => "look at the path: the folder of a state has a file named format",
             StateError::NoScratch(_) => "give a folder that is not there yet, or an empty one: --scratch DIR",
             StateError::Fenced { .. } => "one process at a time writes a state: what this one has acknowledged is there; end one of them",
             StateError::Unconditional(_) => "take a server that does, such as Amazon's, Cloudflare's or MinIO's; or a folder",
-            StateError::Missing(_) => "look at the path; `retally run DATAFLOW ... --state DIR` makes one",
+            StateError::Missing(_) => "look at the path, and see that it is mounted; `retally run DATAFLOW ... --state DIR` makes a state",
             StateError::Format { .. } => "use the version of the program that wrote it, or deliver the files again into a new folder",
             StateError::Damaged { .. } => "nothing was written; restore the folder from a copy, or deliver the files again into a new one",
             StateError::Io { ref path, .. } if path.starts_with("s3:") || path.starts_with("s3a:") => BUCKET_HINT,

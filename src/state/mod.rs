@@ -171,6 +171,9 @@ pub enum StateError {
     /// A folder that holds something else.
     #[error("{0:?} is no state: it holds other files")]
     NoState(PathBuf),
+    /// Likewise, where a state is read, and none is made.
+    #[error("{0:?} is no state: it holds other files")]
+    Other(PathBuf),
     /// There is none.
     #[error("there is no state {0:?}")]
     Missing(PathBuf),
@@ -356,22 +359,21 @@ impl State {
         })
     }
 
-    /// An error where there is no such state. A folder may be empty.
+    /// An error where there is no such state, for whoever only reads it or mends it: an empty folder may be one that is not mounted.
     pub fn look_for(home: &Home) -> Result<(), StateError> {
-        let is_there = match home {
-            Home::Folder(dir) => dir.is_dir(),
-            Home::Bucket { .. } => home.check_format(&*home.shelf()?)?,
-        };
+        let is_missing = matches!(home, Home::Folder(dir) if !dir.is_dir());
+        let is_there = !is_missing
+            && home.check_format(&*home.shelf()?).map_err(|error| match error {
+                StateError::NoState(path) => StateError::Other(path),
+                error => error,
+            })?;
         if is_there { Ok(()) } else { Err(StateError::Missing(home.path())) }
     }
 
     /// The batches of a state, in order, and the bytes of one that is not whole. Another process may have it open.
     pub fn look(home: &Home) -> Result<(Vec<Frame>, u64), StateError> {
-        let shelf = home.shelf()?;
-        if matches!(home, Home::Folder(dir) if !dir.is_dir()) || !home.check_format(&*shelf)? {
-            return Err(StateError::Missing(home.path()));
-        }
-        State::look_at(&*shelf)
+        State::look_for(home)?;
+        State::look_at(&*home.shelf()?)
     }
 
     fn look_at(shelf: &dyn Shelf) -> Result<(Vec<Frame>, u64), StateError> {
