@@ -226,6 +226,32 @@ fn settings_are_kept_with_the_tables() {
     assert!(failure.hint.unwrap().contains("retally serve"));
 }
 
+/// A table that is left out would stay as of an older batch, and look like one of the last.
+#[test]
+fn tables_that_a_run_leaves_out_are_not_in_its_state() {
+    let place = Place::new();
+    let parts = ONLINE.write_parts(&place, 2);
+    add(&place, &ONLINE, &parts[0]);
+    let state = SqliteFile::new(&place, "state/tables.sqlite");
+    let summary = state.rows("SELECT sql FROM sqlite_master WHERE name = 'online_summary'")[0][0].clone();
+    let ran = add(&place, &ONLINE, &format!("{} --tables online_daily --quiet", parts[1]));
+    assert!(ran.stderr.starts_with("note: dropped from sqlite:state/tables.sqlite: online_"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("online_summary") && ran.stderr.ends_with(", which --tables leaves out\n"), "{}", ran.stderr);
+    assert_eq!(state.tables(), ["online_daily", "rejected", "retally_progress", "retally_settings"]);
+    place.run("query online.online_daily --state state").succeeds();
+    place.run("query online.online_summary --state state").fails();
+    place.run("verify --state state").succeeds();
+    // One that an older version of the program has left there.
+    state.execute(&summary);
+    place.run("verify --state state").fails_after("online_summary: ").names(&["differ from what follows from the journal"]);
+    // Nothing is dropped twice, and other settings need not be those of tables that go.
+    add(&place, &ONLINE, "--tables online_daily");
+    let ran = place.run("run online --state state --tables online_daily --timezone Asia/Tokyo").succeeds();
+    assert!(!ran.stderr.contains("dropped"), "{}", ran.stderr);
+    check(&place, &ONLINE, "");
+    place.run("verify --state state").succeeds();
+}
+
 /// A state on a volume that is not mounted is an empty folder.
 #[test]
 fn who_reads_a_state_makes_none() {

@@ -51,8 +51,6 @@ impl Stored {
             say(&format!("note: the scratch folder {:?} was that of another state: all in it is made anew", home.local()));
         }
         let mut tables = ByRun::open(&State::tables(home.local()), job.graph.tables())?;
-        let (_, left_out) = job.divided();
-        tables.check_left_out(&left_out, plain.name, &job.fingerprint())?;
         if let Some(reached) = tables.reached(plain.name)? {
             state.check_reached(plain.name, reached.epoch)?;
         }

@@ -79,10 +79,16 @@ fn verify(state: &State, dataflow: &dyn Dataflow, dir: &Path, workers: usize, pl
     let failed = |error: retally_core::contract::SettingError| CliError::failed(error.to_string());
     let settings = dataflow.settle(&mut definition, settings, &[]).map_err(failed)?;
     let graph = dataflow.graph(&settings).map_err(failed)?;
-    let tables: BTreeSet<String> = match built {
+    let mut tables: BTreeSet<String> = match built {
         Some(built) => built.split(',').map(String::from).collect(),
         None => graph.tables().iter().map(|table| table.name.to_string()).collect(),
     };
+    // What else is there is read by whoever asks, and has to be right as well.
+    for table in graph.tables() {
+        if snapshot.has(table.name)? {
+            tables.insert(table.name.into());
+        }
+    }
     let job = Job { rejected_kept: crate::ingest::rejected::KEPT_MAX, ..Job::new(definition, graph, settings, tables) };
     let reached = snapshot.epoch(plain.name)?;
     state.check_reached(plain.name, reached)?;

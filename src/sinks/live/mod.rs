@@ -224,15 +224,7 @@ impl Live {
         if left_out.is_empty() {
             return Ok(());
         }
-        self.sqlite.write(&mut |open| {
-            for table in left_out {
-                if open.existing(table.name)?.is_some() {
-                    open.execute(&format!("DROP TABLE {}", quoted(table.name)))?;
-                }
-                run(open, "DELETE FROM retally_tables WHERE dataflow = ?1 AND \"table\" = ?2", [dataflow, table.name])?;
-            }
-            Ok(())
-        })
+        self.sqlite.write(&mut |open| drop_left_out(open, left_out.iter(), dataflow).map(drop))
     }
 
     /// Writes down the settings of a dataflow, as a JSON object, which tables of this fingerprint are computed with.
@@ -330,6 +322,27 @@ fn drop_others<'t>(open: &mut Transaction<'_>, tables: impl Iterator<Item = &'t 
         }
     }
     Ok(())
+}
+
+/// Drops tables of a dataflow that are not built, and what a service knows of them. Returns the names of those that were there.
+fn drop_left_out<'t>(
+    open: &mut Open<'_>,
+    left_out: impl Iterator<Item = &'t Table>,
+    dataflow: &str,
+) -> Result<Vec<&'static str>, SinkError> {
+    // Of runs alone, there are no sums.
+    let has_sums = open.existing("retally_tables")?.is_some();
+    let mut dropped = Vec::new();
+    for table in left_out {
+        if open.existing(table.name)?.is_some() {
+            open.execute(&format!("DROP TABLE {}", quoted(table.name)))?;
+            dropped.push(table.name);
+        }
+        if has_sums {
+            run(open, "DELETE FROM retally_tables WHERE dataflow = ?1 AND \"table\" = ?2", [dataflow, table.name])?;
+        }
+    }
+    Ok(dropped)
 }
 
 /// Takes rows away from `rejected` whose lines are in no file any more. The database may be open in this process, and in no other one.

@@ -294,7 +294,8 @@ impl Snapshot<'_> {
         self.has("retally_changes")
     }
 
-    fn has(&self, table: &str) -> Result<bool, SinkError> {
+    /// Whether it has a table of this name.
+    pub fn has(&self, table: &str) -> Result<bool, SinkError> {
         let query = "SELECT 1 FROM sqlite_master WHERE name = ?1";
         let found = self.transaction.query_row(query, [table], |_| Ok(())).optional();
         Ok(found.map_err(|error| self.failed(&error))?.is_some())
