@@ -239,7 +239,9 @@ fn tables_that_a_run_leaves_out_are_not_in_its_state() {
     assert!(ran.stderr.contains("online_summary") && ran.stderr.ends_with(", which --tables leaves out\n"), "{}", ran.stderr);
     assert_eq!(state.tables(), ["online_daily", "rejected", "retally_progress", "retally_settings"]);
     place.run("query online.online_daily --state state").succeeds();
-    place.run("query online.online_summary --state state").fails();
+    let failure = place.run("query online.online_summary --state state").fails();
+    let failure = failure.names(&["the state \"state\" has no table online.online_summary: --tables left it out"]);
+    assert_eq!(failure.hint.as_deref(), Some("it has online_daily; a run or a service without --tables builds all"));
     place.run("verify --state state").succeeds();
     // One that an older version of the program has left there.
     state.execute(&summary);
@@ -250,6 +252,18 @@ fn tables_that_a_run_leaves_out_are_not_in_its_state() {
     assert!(!ran.stderr.contains("dropped"), "{}", ran.stderr);
     check(&place, &ONLINE, "");
     place.run("verify --state state").succeeds();
+}
+
+#[test]
+fn tables_of_other_dataflows_than_those_of_a_state_are_refused_by_name() {
+    let place = Place::new();
+    place.run("generate online --out in --devices 2 --days 2").succeeds();
+    place.run("run online events=in/events.csv --state state").succeeds();
+    let failure = place.run("query usage.usage_devices --state state").fails().names(&["the state \"state\" has no tables of usage"]);
+    assert_eq!(failure.hint.as_deref(), Some("it has those of online"));
+    place.write("state/tables.sqlite", "no database");
+    let failure = place.run("query online.online_daily --state state").fails();
+    failure.names(&["could not read tables of \"sqlite:state/tables.sqlite\""]);
 }
 
 /// A state on a volume that is not mounted is an empty folder.

@@ -5,11 +5,11 @@ use super::client::Server;
 use super::error::{CliError, unless_broken_pipe};
 use super::{points, query, replay, show, table, terminal};
 use crate::sinks::SinkError;
-use crate::sinks::live::read::{Question, Reader, Text};
+use crate::sinks::live::read::{Question, Reader, Snapshot, Text};
 use crate::state::State;
 use crate::state::home::Home;
 use clap::ArgMatches;
-use retally_core::contract::Table;
+use retally_core::contract::{Graph, Table};
 use std::io::{self, Read, Write, stdout};
 use std::path::Path;
 
@@ -97,6 +97,30 @@ pub fn open_state(dir: &Path) -> Result<Reader, CliError> {
     Ok(Reader::open(&path)?)
 }
 
+/// Refuses a table that a state does not hold, and names those that it has.
+pub fn check_held(snapshot: &Snapshot<'_>, asked: &Asked<'_>, graph: &dyn Graph, dir: &Path) -> Result<(), CliError> {
+    if snapshot.has(asked.table)? {
+        return Ok(());
+    }
+    let dataflow = asked.dataflow;
+    let dataflows = snapshot.dataflows()?;
+    if !dataflows.iter().any(|known| known == dataflow) {
+        let error = CliError::failed(format!("the state {dir:?} has no tables of {dataflow}"));
+        return Err(error.hint(match dataflows.as_slice() {
+            [] => format!("`retally run {dataflow} ... --state DIR` and `retally serve {dataflow}` make them"),
+            known => format!("it has those of {}", known.join(", ")),
+        }));
+    }
+    let mut names = Vec::new();
+    for table in graph.tables() {
+        if snapshot.has(table.name)? {
+            names.push(table.name);
+        }
+    }
+    let error = CliError::failed(format!("the state {dir:?} has no table {dataflow}.{}: --tables left it out", asked.table));
+    Err(error.hint(format!("it has {}; a run or a service without --tables builds all", names.join(", "))))
+}
+
 fn rows(asked: &Asked<'_>, state: Option<&String>, format: Text, out: &mut dyn Write) -> Result<(), Failed> {
     match state {
         Some(dir) => rows_of_state(asked, Path::new(dir), format, out),
@@ -128,7 +152,9 @@ fn rows_of_state(asked: &Asked<'_>, dir: &Path, format: Text, out: &mut dyn Writ
     let mut reader = open_state(dir)?;
     let snapshot = reader.snapshot()?;
     let settings = snapshot.settings(asked.dataflow)?;
-    let mut table = asked.table(&*asked.graph(settings.as_ref())?, settings.is_some())?;
+    let graph = asked.graph(settings.as_ref())?;
+    let mut table = asked.table(&*graph, settings.is_some())?;
+    check_held(&snapshot, asked, &*graph, dir)?;
     if asked.table == REJECTED && snapshot.has_batches_of_rejected()? {
         table = Table::rejected_by_batch();
     }

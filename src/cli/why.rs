@@ -3,7 +3,7 @@
 use super::asked::Asked;
 use super::client::Server;
 use super::error::{CliError, unless_broken_pipe};
-use super::rows::open_state;
+use super::rows::{check_held, open_state};
 use crate::numbers::grouped;
 use crate::registry;
 use crate::serve::why;
@@ -78,6 +78,7 @@ fn of_state(asked: &Asked<'_>, dir: &Path, conditions: &[(String, String)]) -> R
     let settings = snapshot.settings(asked.dataflow)?;
     let graph = asked.graph(settings.as_ref())?;
     let table = asked.table(&*graph, settings.is_some())?;
+    check_held(&snapshot, asked, &*graph, dir)?;
     let mut history = snapshot.history(&table, asked.dataflow, conditions, CHANGES_MAX)?;
     // Of a state in a bucket, the folder has tables alone.
     if let Some(dataflow) = registry::dataflow(asked.dataflow).filter(|_| dir.join("format").is_file()) {

@@ -231,6 +231,16 @@ pub enum SinkError {
         /// What to do about it.
         hint: &'static str,
     },
+    /// A database could not be read.
+    #[error("could not read tables of {place:?}: {why}")]
+    Unreadable {
+        /// The database, without its password.
+        place: String,
+        /// What went wrong.
+        why: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
     /// A server could not be reached, or was lost. Its database is as it was before.
     #[error("could not write tables to {place:?}: {why}")]
     Away {
@@ -308,7 +318,7 @@ impl SinkError {
     /// What one can do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            SinkError::Database { hint, .. } | SinkError::Away { hint, .. } => Some(hint),
+            SinkError::Database { hint, .. } | SinkError::Unreadable { hint, .. } | SinkError::Away { hint, .. } => Some(hint),
             SinkError::Undecided { .. } => Some("run again: what is there is compared, and stays where it is right"),
             SinkError::WouldDelete { .. } => Some("give the files of all days, or say that these rows may go: --replace"),
             SinkError::Meddled { .. } => Some("nothing was written; drop or disable what stands on that table, or give another database"),
@@ -333,6 +343,7 @@ impl SinkError {
             | SinkError::Read { .. }
             | SinkError::InUse { .. }
             | SinkError::Database { .. }
+            | SinkError::Unreadable { .. }
             | SinkError::Away { .. }
             | SinkError::WouldDelete { .. }
             | SinkError::Meddled { .. }

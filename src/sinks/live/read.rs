@@ -2,7 +2,7 @@
 
 use super::super::cells::append_day;
 use super::super::relation::quoted;
-use super::super::sqlite::failed;
+use super::super::sqlite;
 use super::super::{SinkError, csv, json};
 use super::{changes, stored};
 use crate::ingest::rejected::RecordId;
@@ -244,6 +244,21 @@ impl Reader {
     }
 }
 
+/// Why the database could not be read.
+fn failed(place: &str, error: &rusqlite::Error) -> SinkError {
+    match sqlite::failed(place, error) {
+        SinkError::Database { place, why, hint } => {
+            let hint = match hint.strip_prefix("nothing was written") {
+                Some("") => "see that it is the database of a state, and was written by this version of the program",
+                Some(hint) => hint.trim_start_matches("; "),
+                None => hint,
+            };
+            SinkError::Unreadable { place, why, hint }
+        }
+        error => error,
+    }
+}
+
 impl Snapshot<'_> {
     pub(super) fn failed(&self, error: &rusqlite::Error) -> SinkError {
         failed(self.place, error)
@@ -299,6 +314,19 @@ impl Snapshot<'_> {
         let query = "SELECT 1 FROM sqlite_master WHERE name = ?1";
         let found = self.transaction.query_row(query, [table], |_| Ok(())).optional();
         Ok(found.map_err(|error| self.failed(&error))?.is_some())
+    }
+
+    /// The dataflows whose tables it has.
+    pub fn dataflows(&self) -> Result<Vec<String>, SinkError> {
+        if !self.has("retally_progress")? {
+            return Ok(Vec::new());
+        }
+        let read = || {
+            let mut statement = self.transaction.prepare("SELECT dataflow FROM retally_progress ORDER BY dataflow")?;
+            let names = statement.query_map([], |row| row.get(0))?;
+            names.collect::<rusqlite::Result<_>>()
+        };
+        read().map_err(|error| self.failed(&error))
     }
 
     /// The number of rows of each table of a dataflow.
