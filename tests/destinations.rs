@@ -48,6 +48,56 @@ fn one_writer(place: &Place, out: &str, lock: &str) {
     assert!(!place.has(lock));
 }
 
+/// What is read is not written over, whatever it is called.
+#[test]
+fn no_output_is_one_of_the_inputs() {
+    let place = place();
+    place.run("generate brushing --out q --toothbrushes 1 --datasets 1 --minutes 0.2").succeeds();
+    let stream = fs::read_dir(place.path("q")).unwrap().next().unwrap().unwrap().path();
+    let stream = fs::read_dir(stream).unwrap().next().unwrap().unwrap().path().join("brushing.csv");
+    let ticks = fs::read(&stream).unwrap();
+    fs::copy(place.path("events.csv"), place.path("online_daily.csv")).unwrap();
+    symlink("events.csv", place.path("link.csv")).unwrap();
+    let refused = |words: &str, names: &[&str]| {
+        let failure = place.run(words).fails_as_wrong_usage().names(names);
+        assert!(failure.hint.is_some_and(|hint| hint.contains("give another place")), "{words}");
+    };
+    refused("run online events=events.csv --changes events.csv", &["--changes", "over the input \"events.csv\""]);
+    refused("run online events=events.csv --changes link.csv", &["\"link.csv\" over the input \"events.csv\""]);
+    refused("run online events=events.csv --then events=link.csv --changes events.csv", &["over the input"]);
+    refused("run online events=*s.csv --out sqlite:./events.csv", &["--out"]);
+    refused("run online events=online_daily.csv --out . --tables online_daily", &["--out \"./online_daily.csv\""]);
+    refused("run online --state state --sync events=. --changes ./online_daily.csv", &["over the input"]);
+    refused(&format!("run brushing datasets=q --points file:{}", stream.display()), &["--points", "brushing.csv"]);
+    assert_eq!((place.read("events.csv"), place.read("online_daily.csv")), (EVENTS.to_string(), EVENTS.to_string()));
+    assert!(fs::read(&stream).unwrap() == ticks && !place.has("state"));
+    assert_eq!(place.names("."), ["events.csv", "link.csv", "online_daily.csv", "q"]);
+    // Beside the inputs there is place.
+    place.run("run brushing datasets=q --out q").succeeds();
+    place.run("run brushing datasets=q --out q").succeeds();
+}
+
+#[test]
+fn outputs_that_are_in_each_others_way_are_refused_before_anything_is_read() {
+    let place = place();
+    for (words, names) in [
+        ("--out o --changes o", ["--changes \"o\"", "--out \"o\""]),
+        ("--out o --changes ./o/online_daily.csv", ["--changes", "--out \"o/online_daily.csv\""]),
+        ("--charts o/charts --changes o", ["--changes \"o\"", "--charts \"o/charts\""]),
+        ("--state o --changes o", ["--changes \"o\"", "--state \"o\""]),
+    ] {
+        let failure = place.run(&format!("run online events=none.csv {words}")).fails_as_wrong_usage().names(&names);
+        assert_eq!(failure.hint.as_deref(), Some("give each a place of its own"));
+    }
+    for charts in ["events.csv", "events.csv/below"] {
+        let failure = place.run(&format!("run online events=none.csv --out o --charts {charts}")).fails();
+        assert!(failure.names(&["could not write charts into \"events.csv"]).hint.is_some_and(|hint| hint.contains("give a folder")));
+    }
+    assert_eq!(place.names("."), ["events.csv"]);
+    place.run("run online events=events.csv --out o --charts o --changes o/changes.ndjson -q").succeeds();
+    place.run("run online events=events.csv --out /dev/null/x").fails();
+}
+
 #[test]
 fn a_folder_has_one_writer() {
     let place = place();

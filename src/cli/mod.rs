@@ -18,6 +18,7 @@ pub mod job;
 mod launch;
 mod launched;
 mod mapping;
+mod outputs;
 mod points;
 pub mod progress;
 pub mod query;

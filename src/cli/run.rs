@@ -5,6 +5,7 @@ use super::changes::ChangesFile;
 use super::cluster;
 use super::error::{self, CliError, say, unless_broken_pipe};
 use super::job;
+use super::outputs;
 use super::progress::ProgressShown;
 use super::show;
 use super::stored::Stored;
@@ -38,8 +39,14 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let batches = job::batches(&job.definition, matches)?;
     error::listen_to_signals()?;
     memory::watch(|warning| say(&format!("note: {warning}")));
+    let outputs = if cluster.process == 0 { outputs::check(&job, &batches, matches) } else { Ok(()) };
     let mut driver = RunDriver::silent(&job, batches);
     if cluster.process == 0 {
+        match outputs {
+            // The others are waiting, and are to hear of it.
+            Err(error) if cluster.processes() > 1 => driver.refused = Some(error),
+            outputs => outputs?,
+        }
         driver.changes = text("changes").map(|path| ChangesFile::create(&args::written("changes", path)?)).transpose()?;
         driver.quiet = matches.get_flag("quiet");
         driver.progress = ProgressShown::new(driver.quiet);

@@ -17,7 +17,7 @@
 //!
 //! A module uses only those that stand above it in this order: `batch`, `blocks`, `version`, `remote`, `file`, `pipes`, `nearest`,
 //! `unpack`, `names`, `within`, `csv`, `json`, `lexer`, `format`, `header`, `wide`, `look`, `quotes`, `cuts`, `parquet/`, `paths`,
-//! `streams`, `members`, `archive`, `jobs`, `body`, `read`, `messages`, `plan`, `rejected`.
+//! `streams`, `members`, `archive`, `jobs`, `body`, `read`, `messages`, `plan`, `overlap`, `rejected`.
 
 pub mod archive;
 pub mod batch;
@@ -37,6 +37,7 @@ mod members;
 pub mod messages;
 mod names;
 pub mod nearest;
+pub mod overlap;
 
 pub mod parquet;
 pub mod paths;
