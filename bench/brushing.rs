@@ -93,7 +93,7 @@ fn generated(common: &Common, name: &str, options: &[(&str, &str)]) -> Result<Pa
     if unfinished.exists() {
         std::fs::remove_dir_all(&unfinished)?;
     }
-    retally::cli::generate::into_folder(dataflow, &settings, &unfinished)
+    retally::cli::generate::into_folder(dataflow, &settings, &unfinished, retally::cli::generate::Others::Replaced)
         .map_err(|error| format!("could not generate input: {error:?}"))?;
     std::fs::rename(&unfinished, &folder)?;
     Ok(folder)

@@ -17,6 +17,17 @@ pub fn hint(error: &io::Error) -> Option<&'static str> {
     })
 }
 
+/// What to do about a file or folder of this machine that can't be written.
+pub fn hint_of_writing(error: &io::Error) -> &'static str {
+    hint(error).unwrap_or(match error.kind() {
+        io::ErrorKind::NotFound => "see that the folder is there, or give another place",
+        io::ErrorKind::PermissionDenied => "see who may write there (ls -ld), or give another place",
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => "give the name of a folder, or of a new one",
+        io::ErrorKind::IsADirectory => "give the name of a file",
+        _ => "see that you may write there, or give another place",
+    })
+}
+
 /// Likewise, of the first cause of an error that is one of the system.
 pub fn hint_of_causes(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     let mut cause = Some(error);

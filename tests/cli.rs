@@ -168,6 +168,53 @@ fn generated_input_is_the_same_for_the_same_options() {
     }
 }
 
+/// Somebody's own file has the name of a generated one.
+#[test]
+fn generated_input_replaces_no_file_of_others() {
+    let place = Place::new();
+    let generate = |words: &str| place.run(&format!("generate online --devices 5 --days 5 {words}"));
+    place.write("mine/events.csv", "timestamp,device_id\n");
+    let failure = generate("--out mine").fails().names(&["\"mine/events.csv\" is there, and is not what these options generate"]);
+    assert!(failure.hint.is_some_and(|hint| hint.contains("--replace")));
+    assert_eq!(place.names("mine"), ["events.csv"]);
+    assert_eq!(place.read("mine/events.csv"), "timestamp,device_id\n");
+    generate("--out again").succeeds();
+    generate("--out again").succeeds();
+    let generated = place.files("again");
+    generate("--out again --seed 2").fails().names(&["again/events.csv"]);
+    // Longer, and shorter.
+    place.write("again/servers.csv", place.read("again/servers.csv") + "1,2,3\n");
+    generate("--out again").fails().names(&["again/servers.csv"]);
+    place.write("again/servers.csv", "");
+    generate("--out again").fails().names(&["again/servers.csv"]);
+    generate("--out again --replace").succeeds();
+    assert!(place.files("again") == generated);
+    place.write("demo/input/events.csv", "mine");
+    place.run("demo --out demo").fails().names(&["demo/input/events.csv"]);
+    place.write("other/charts/online_daily.svg", "mine");
+    place.run("demo --out other").fails().names(&["\"other/charts\", which is of no demo"]);
+    assert_eq!(place.read("demo/input/events.csv") + &place.read("other/charts/online_daily.svg"), "minemine");
+}
+
+/// Two demos at once are not in each other's way.
+#[test]
+fn a_demo_has_a_new_folder() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("temporary")).unwrap();
+    let demo = || {
+        let mut command = place.command("demo active");
+        command.env("TMPDIR", place.path("temporary"));
+        Started::new(command, "demo active")
+    };
+    let both = [demo(), demo()].map(|started| started.finish().succeeds().stdout);
+    let folders = place.names("temporary");
+    assert_eq!(folders.len(), 2, "{folders:?}");
+    for folder in folders {
+        assert!(folder.starts_with("retally-demo-active-") && both.iter().filter(|said| said.contains(&folder)).count() == 1, "{folder}");
+        assert!(place.has(&format!("temporary/{folder}/charts")) && place.has(&format!("temporary/{folder}/input/late")));
+    }
+}
+
 /// Each dataflow has a demo, and its late batch changes rows of the table that people look at.
 #[test]
 fn demo_shows_what_comes_late_and_what_it_changes() {
@@ -190,4 +237,9 @@ fn demo_shows_what_comes_late_and_what_it_changes() {
         let charts = place.names(&format!("{dataflow}/charts"));
         assert!(!charts.is_empty() && charts.iter().all(|chart| said.contains(chart)), "{said}");
     }
+    // What is shown first is without what comes late.
+    let said = place.run("demo --out online").succeeds().stdout;
+    let alone = place.run("run online events=online/input/events.csv servers=online/input/servers.csv").succeeds().stdout;
+    let issues = alone.split("\n\n").find(|table| table.starts_with("online_issues: ")).unwrap();
+    assert!(said.contains(issues.trim_end()), "{issues} is not in\n{said}");
 }

@@ -51,7 +51,8 @@ pub fn command() -> Command {
             Command::new("demo")
                 .about("Generate input, run it, feed a late batch, and show what changed")
                 .arg(dataflow().default_value("online"))
-                .arg(out_dir("Where input, tables and charts go [default: a new folder below the system's temporary one]").required(false)),
+                .arg(out_dir("Where input, tables and charts go [default: a new folder below the system's temporary one]").required(false))
+                .arg(replace_files()),
         )
         .subcommand(
             Command::new("generate")
@@ -460,6 +461,11 @@ pub fn home(state: &str, scratch: Option<&String>) -> Result<Home, CliError> {
     }
 }
 
+/// Whether files of others may go.
+fn replace_files() -> Arg {
+    Arg::new("replace").long("replace").action(ArgAction::SetTrue).help("Replace files there that are not what these options generate")
+}
+
 fn out_dir(help: &'static str) -> Arg {
     Arg::new("out").long("out").value_name("DIR").required(true).help(help)
 }
@@ -468,6 +474,7 @@ fn generate(definition: &Definition) -> Command {
     Command::new(definition.name)
         .about(format!("Input for `{}`: {}", definition.name, definition.about))
         .arg(out_dir("The folder that files are written to"))
+        .arg(replace_files())
         .args(definition.generator.iter().map(setting))
 }
 

@@ -2,14 +2,18 @@
 
 use super::args;
 use super::error::{CliError, listen_to_signals, unless_broken_pipe};
-use super::generate::into_folder;
+use super::generate::{Others, into_folder};
 use super::job;
 use super::run::RunDriver;
 use super::show;
 use crate::charts;
 use crate::cluster::Cluster;
-use crate::engine::{self, Job};
+use crate::engine::summary::Progress;
+use crate::engine::{self, Commit, CommitError, Driver, EngineError, Job, Next};
+use crate::points::Dropped;
+use crate::points::staged::StagedPoints;
 use crate::registry;
+use crate::staged::why;
 use clap::ArgMatches;
 use indicatif::HumanCount;
 use retally_core::contract::{Dataflow, Input, InputKind, Settings};
@@ -30,21 +34,24 @@ const CHANGES_MAX: usize = 8;
 pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let name = matches.get_one::<String>("dataflow").map_or("online", String::as_str);
     let Some(dataflow) = registry::dataflow(name) else { return Ok(()) };
-    let beside = || std::env::temp_dir().join(format!("retally-demo-{name}"));
-    let root = matches.get_one::<String>("out").map_or_else(|| Ok(beside()), |out| args::written("out", out))?;
+    let root = matches.get_one::<String>("out").map_or_else(|| new_folder(name), |out| args::written("out", out))?;
     let mut steps = Steps { number: 0 };
     listen_to_signals()?;
 
     let definition = dataflow.definition();
     let options = Settings::defaults(&definition.generator).with("late", LATE_EVENTS);
-    let input = root.join("input");
+    let (input, charts) = (root.join("input"), root.join("charts"));
+    if charts.exists() && !input.exists() && Others::of(matches) == Others::Kept {
+        let message = format!("would draw charts into {:?}, which is of no demo", charts.display().to_string());
+        return Err(CliError::failed(message).hint("give another folder, or say that its files may go: --replace"));
+    }
     steps.say(&format!("Generate input into {}", input.display()))?;
-    let files = into_folder(dataflow, &options, &input)?;
+    let files = into_folder(dataflow, &options, &input, Others::of(matches))?;
     let inputs = inputs(dataflow, &input, &files);
     let late: Vec<String> = inputs.iter().filter_map(|given| late_part(given, &input)).collect();
 
     let (first, then) = (inputs.join(" "), late.join(" "));
-    steps.say(&format!("retally run {name} {first} --then {then:?} --charts {}", root.join("charts").display()))?;
+    steps.say(&format!("retally run {name} {first} --then {then:?} --charts {}", charts.display()))?;
     let settings = Settings::defaults(&definition.settings);
     let graph = dataflow.graph(&settings).map_err(|error| CliError::failed(error.to_string()))?;
     let pieces = graph.key_charts().into_iter().map(|chart| chart.table);
@@ -52,12 +59,13 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let job = Job::new(definition, graph, settings, tables);
     let batches = vec![job::batch(&job.definition, &inputs)?, job::batch(&job.definition, &late)?];
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let Some(driver) = engine::run(&job, &Cluster::local(workers), RunDriver::silent(&job, batches))? else { return Ok(()) };
+    let driver = Shown { run: RunDriver::silent(&job, batches), first: Vec::new() };
+    let Some(Shown { run: driver, first: tables }) = engine::run(&job, &Cluster::local(workers), driver)? else { return Ok(()) };
     let [first, second] = driver.summaries.as_slice() else { return Ok(()) };
     print(&show::summary(first))?;
     print("\n")?;
-    for state in driver.tables.all() {
-        print(&format!("{}\n", show::table(state)))?;
+    for table in tables {
+        print(&format!("{table}\n"))?;
     }
 
     let number = |number: u64, of: &str| format!("{} {of} come late. What do they change?", HumanCount(number));
@@ -66,10 +74,47 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     print(&format!("\n{}", show::summary(second)))?;
 
     steps.say("Charts")?;
-    for file in charts::draw_all(&*job.graph, &driver.tables, &root.join("charts"))? {
+    for file in charts::draw_all(&*job.graph, &driver.tables, &charts)? {
         print(&format!("{}\n", file.display()))?;
     }
     steps.say(&format!("Next: retally run {name} --help"))
+}
+
+/// A folder of its own below the system's temporary one, which stays: it has the charts.
+fn new_folder(name: &str) -> Result<PathBuf, CliError> {
+    let made = tempfile::Builder::new().prefix(&format!("retally-demo-{name}-")).tempdir();
+    made.map(tempfile::TempDir::keep).map_err(|error| {
+        let temporary = std::env::temp_dir().display().to_string();
+        CliError::failed(format!("could not create a folder in {temporary:?}: {}", why(&error))).hint("say where it goes: --out DIR")
+    })
+}
+
+/// A run that keeps what its tables show after the first batch.
+struct Shown {
+    run: RunDriver,
+    first: Vec<String>,
+}
+
+impl Driver for Shown {
+    fn next(&mut self) -> Result<Option<Next>, EngineError> {
+        self.run.next()
+    }
+
+    fn progress(&mut self, progress: Progress) {
+        self.run.progress(progress);
+    }
+
+    fn commit(&mut self, commit: Commit) -> Result<(), CommitError> {
+        self.run.commit(commit)?;
+        if self.run.summaries.len() == 1 {
+            self.first = self.run.tables.all().into_iter().map(show::table).collect();
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, dropped: &Dropped, points: Vec<StagedPoints>) -> Result<(), CommitError> {
+        self.run.finish(dropped, points)
+    }
 }
 
 struct Steps {

@@ -2,7 +2,7 @@
 
 use super::demo::LATE;
 use super::error::CliError;
-use super::generate::into_folder;
+use super::generate::{Others, into_folder};
 use crate::registry;
 use crate::serve::demo::{Demo, Stream};
 use retally_core::contract::{Dataflow, InputKind, Settings};
@@ -19,7 +19,7 @@ fn demo(place: usize, dataflow: &dyn Dataflow, seed: u64, folder: &Path) -> Resu
     let definition = dataflow.definition();
     let options = Settings::defaults(&definition.generator).with("seed", &seed.to_string());
     let options = registry::demo_options(definition.name).iter().fold(options, |options, (name, value)| options.with(name, value));
-    let files = into_folder(dataflow, &options, folder)?;
+    let files = into_folder(dataflow, &options, folder, Others::Kept)?;
     let mut demo = Demo { place, whole: Vec::new(), streams: Vec::new() };
     for (input, declared) in definition.inputs.iter().enumerate() {
         if matches!(declared.kind, InputKind::Datasets(_)) {

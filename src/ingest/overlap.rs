@@ -33,7 +33,9 @@ pub fn overlap(definition: &Definition, batches: &[Batch], written: &[PathBuf]) 
         if is_pipe(path) || !matches!(remote::place(path), Ok(Place::Local(_))) {
             return None;
         }
-        let InputKind::Datasets(files) = input.kind else { return paths::find(path, |_| true).ok()?.files.iter().find_map(|file| find(file)) };
+        let InputKind::Datasets(files) = input.kind else {
+            return paths::find(path, |_| true).ok()?.files.iter().find_map(|file| find(file));
+        };
         let in_queue = |mut queue: Box<dyn jobs::JobQueue>| {
             let file_of_jobs = find(queue.name());
             let of_job = std::iter::from_fn(|| queue.next().ok().flatten()).filter_map(Result::ok);
