@@ -4,6 +4,8 @@
 //! nowhere: not into messages, and not into tables. Whoever puts a location into a text takes [`location`]. [`text`] masks the URLs in the
 //! words of others: what a server or a library says, a line of a file of jobs, and all that is printed on stderr.
 //!
+//! Hints have URLs too: those that are made of words in capitals alone (`http://HOST:PORT/PATH`) are shown as they are.
+//!
 //! What could be a secret is taken for one. Where a URL can be read in two ways, or can't be read and has something like a password, all
 //! behind its scheme is left out.
 //!
@@ -36,6 +38,26 @@ const SECRET_NAMES: [&str; 17] = [
     "signature",
     "sslpassword",
     "token",
+];
+
+/// What stands for the parts of a URL where messages and hints show how one looks; it begins with one of the first two.
+const PLACEHOLDERS: [&str; 16] = [
+    "HOST",
+    "USER",
+    "PORT",
+    "PATH",
+    "PASSWORD",
+    "DATABASE",
+    "DATAFLOW",
+    "TABLE",
+    "COLUMN",
+    "VALUE",
+    "TOPIC",
+    "FILTER",
+    "STREAM",
+    "SUBJECTS",
+    "FIELD",
+    "TIME",
 ];
 
 /// A path or URL, as it may be shown.
@@ -105,7 +127,17 @@ fn split_scheme(given: &str) -> Option<Parts<'_>> {
     })
 }
 
+/// Whether a URL is that of a hint: each word of it is one of [`PLACEHOLDERS`], so nothing in it is what somebody gave.
+fn is_placeholder(rest: &str) -> bool {
+    let is_between = |character: char| "/:@#?.=,&-|…".contains(character);
+    let is_begun = PLACEHOLDERS.iter().take(2).any(|word| rest.starts_with(word));
+    is_begun && rest.split(is_between).all(|word| word.is_empty() || PLACEHOLDERS.contains(&word))
+}
+
 fn masked_url(Parts { head, scheme, rest }: Parts) -> Option<String> {
+    if is_placeholder(rest) {
+        return None;
+    }
     let web = !["file", "s3", "s3a", "gs", "postgres", "postgresql"].contains(&scheme.to_ascii_lowercase().as_str());
     let authority = rest.split(['/', '\\', '?', '#']).next().unwrap_or_default();
     // In a filter of topics, # stands for all further levels.
@@ -208,6 +240,31 @@ mod tests {
         ] {
             assert_eq!(location(given), shown);
             assert!(has_secret(given));
+        }
+    }
+
+    #[test]
+    fn urls_of_hints_are_shown() {
+        for hint in [
+            "give webhook:https://HOST/PATH#DATAFLOW.TABLE?COLUMN=VALUE",
+            "http://HOST:PORT",
+            "the URL of a server that takes line protocol: http://HOST:PORT/PATH",
+            "give postgres://USER:PASSWORD@HOST:PORT/DATABASE, where a password's @ is %40, / is %2F and % is %25",
+            "give mqtt://HOST/TOPIC-FILTER, mqtts://, nats://HOST/STREAM, tls://, kafka://HOST/TOPIC, or kafkas://",
+        ] {
+            assert_eq!(text(hint), hint);
+        }
+        for given in [
+            "https://HOST/PATH?secret",
+            "https://HOST/PATH?VALUE=secret",
+            "http://USER:secret@HOST",
+            "http://USER:SECRET@HOST:PORT",
+            "http://HOST:secret",
+            "https://hooks/PATH#VALUE?secret",
+            "webhook:https://HOST/PATH#secret",
+            "http://PASSWORD@HOST",
+        ] {
+            assert!(has_secret(given), "{given}");
         }
     }
 

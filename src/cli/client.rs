@@ -37,7 +37,7 @@ impl Server {
     /// That of a command line.
     pub fn of(matches: &ArgMatches) -> Result<Server, CliError> {
         let base = matches.get_one::<String>("server").cloned().unwrap_or_else(|| format!("http://{LISTEN}"));
-        let wrong = || CliError::usage(format!("--server {:?} is no URL of a service", shown::location(&base))).hint("http://HOST:PORT");
+        let wrong = || CliError::usage(format!("--server {:?} is no URL of a service", shown::location(&base))).hint("give --server http://HOST:PORT");
         let uri: Uri = base.parse().map_err(|_| wrong())?;
         let (scheme, host) = (uri.scheme_str().unwrap_or_default(), uri.host().ok_or_else(wrong)?);
         if !matches!(scheme, "http" | "https") || shown::has_secret(&base) {
