@@ -396,14 +396,24 @@ fn only_those_come_in_who_may() {
     let one = table(&EVENTS, &["2026-03-01 00:00:00,77,77,77,true".into()]);
     asker.get("/v1/status").refused(401, "token");
     asker.csv("/v1/online/events", &one).refused(401, "token");
-    asker.try_get("/v1/status", &[("authorization", "Bearer 0123456789abcdeg")]).unwrap().refused(401, "token");
+    let unknown = asker.try_get("/v1/status", &[("authorization", "Bearer 0123456789abcdeg")]).unwrap().refused(401, "token");
+    assert_eq!(unknown, "the token is not one of this service");
     asker.try_get("/v1/status", &[reads]).unwrap().ok();
     asker.post("/v1/online/events", &[CSV, reads], &one).refused(403, "read_only");
     asker.post("/v1/online/events", &[CSV, writes], &one).ok();
     place.write("secret", "fedcba9876543210\n");
     place.write("late.csv", &one);
     let server = asker.address.clone();
-    place.run(&format!("feed online events=late.csv --server {server}")).fails().names(&["a token is needed"]);
+    place.write("unknown", "fedcba9876543211\n");
+    place.write("reads", "0123456789abcdef\n");
+    for (words, why) in [
+        ("", "a token is needed"),
+        (" --token-file unknown", "the token is not one of this service"),
+        (" --token-file reads", "this token may only read"),
+    ] {
+        let failure = place.run(&format!("feed online events=late.csv --server {server}{words}")).fails().names(&[why]);
+        assert!(failure.hint.is_some_and(|hint| hint.contains("--token-file FILE")), "{why}");
+    }
     place.run(&format!("feed online events=late.csv --server {server} --token-file secret")).succeeds();
     service.end();
 }

@@ -149,9 +149,14 @@ pub fn failed(status: u16, body: Body) -> Failed {
     let answer: Value = serde_json::from_str(&text).unwrap_or_default();
     let said = |name: &str| answer.get("error").and_then(|error| error.get(name)?.as_str()).map(String::from);
     let error = CliError::failed(said("message").unwrap_or_else(|| format!("the service answered with status {status}")));
-    let error = match said("hint") {
-        Some(hint) => error.hint(hint),
-        None => error,
+    // The service does not know how it is asked.
+    let error = match (status, said("hint")) {
+        (401 | 403, Some(_)) if answer.pointer("/error/code").is_some_and(|code| code == "token" || code == "read_only") => {
+            let may = if status == 403 { " that may write" } else { "" };
+            error.hint(format!("--token-file FILE says who asks: it holds the secret of a token{may}, the last word of its line of --tokens"))
+        }
+        (_, Some(hint)) => error.hint(hint),
+        (_, None) => error,
     };
     Failed { status, error }
 }

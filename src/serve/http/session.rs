@@ -87,15 +87,18 @@ impl Guard {
             }
             Admission::Anyone => Ok(()),
             Admission::Token(given) | Admission::Session(given) if given < needed => {
-                Err(ApiError::new(StatusCode::FORBIDDEN, "read_only", "this token may only read"))
+                let error = ApiError::new(StatusCode::FORBIDDEN, "read_only", "this token may only read");
+                Err(error.hint("send one whose line of --tokens says write"))
             }
             Admission::Session(_) if needed == Access::Write && origin(headers).is_none() => {
                 Err(hint(foreign("nothing says which page asks for it")))
             }
             Admission::Token(_) | Admission::Session(_) => Ok(()),
             Admission::Unknown => {
-                let error = ApiError::new(StatusCode::UNAUTHORIZED, "token", "a token is needed");
-                Err(error.hint("Authorization: Bearer SECRET; in a browser, log in"))
+                let message =
+                    if headers.contains_key(AUTHORIZATION) { "the token is not one of this service" } else { "a token is needed" };
+                let error = ApiError::new(StatusCode::UNAUTHORIZED, "token", message);
+                Err(error.hint("Authorization: Bearer SECRET, the last word of a line of --tokens; in a browser, log in"))
             }
         }
     }
