@@ -430,6 +430,9 @@ fn names() -> Vec<&'static str> {
 
 /// The path of a file or folder that is written. The URL of a database or a server would become names of folders, with all that is in it.
 pub fn written(flag: &str, text: &str) -> Result<PathBuf, CliError> {
+    if text.is_empty() {
+        return Err(CliError::usage(format!("--{flag} \"\": the path is missing")).hint("give the name of a file or folder"));
+    }
     if !text.contains("://") && !shown::has_secret(text) {
         return Ok(text.into());
     }

@@ -47,6 +47,9 @@ impl Destination {
                 path => Ok(Destination::Sqlite(path.into())),
             };
         }
+        if text.is_empty() {
+            return unknown("the path is missing", KINDS);
+        }
         let scheme = text.split_once("://").map(|(scheme, _)| scheme);
         match scheme {
             Some("postgres" | "postgresql") => match super::postgres::why_not(text) {
@@ -81,7 +84,13 @@ impl Destination {
             Some((kind, place)) if let Some(format) = Format::named(kind) => (place, format),
             _ => (text, Format::default()),
         };
-        Ok((Destination::parse(place)?, format))
+        match place {
+            "" if !text.is_empty() => {
+                let hint = "give csv:DIR, json:DIR or parquet:DIR";
+                Err(UnknownDestination { shown: text.into(), why: "the path is missing", hint })
+            }
+            place => Ok((Destination::parse(place)?, format)),
+        }
     }
 
     /// Opens it for these tables, and keeps other writers away. A place that is away, in use, or could not take them is refused here,
@@ -178,6 +187,11 @@ mod tests {
             assert!(parse(url) == Destination::Postgres(url.into()));
         }
         assert_eq!(error("sqlite:"), "can't write tables to \"sqlite:\": the path is missing");
+        assert_eq!(error(""), "can't write tables to \"\": the path is missing");
+        for text in ["", "csv:", "json:", "parquet:"] {
+            let error = Destination::with_format(text).map(drop).unwrap_err().to_string();
+            assert_eq!(error, format!("can't write tables to {text:?}: the path is missing"));
+        }
         for uri in ["sqlite:file:x?mode=memory", "sqlite:file::memory:", "sqlite:file:/a/b.sqlite"] {
             assert!(error(uri).ends_with("it is a URI, and its parameters would be lost"), "{uri}");
         }
