@@ -42,22 +42,8 @@ const SECRET_NAMES: [&str; 17] = [
 
 /// What stands for the parts of a URL where messages and hints show how one looks; it begins with one of the first two.
 const PLACEHOLDERS: [&str; 16] = [
-    "HOST",
-    "USER",
-    "PORT",
-    "PATH",
-    "PASSWORD",
-    "DATABASE",
-    "DATAFLOW",
-    "TABLE",
-    "COLUMN",
-    "VALUE",
-    "TOPIC",
-    "FILTER",
-    "STREAM",
-    "SUBJECTS",
-    "FIELD",
-    "TIME",
+    "HOST", "USER", "PORT", "PATH", "PASSWORD", "DATABASE", "DATAFLOW", "TABLE", "COLUMN", "VALUE", "TOPIC", "FILTER", "STREAM",
+    "SUBJECTS", "FIELD", "TIME",
 ];
 
 /// A path or URL, as it may be shown.

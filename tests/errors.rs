@@ -151,6 +151,57 @@ fn places_that_can_not_be_written() {
     assert!(!place.has("changes"));
 }
 
+#[test]
+fn a_path_that_is_missing_is_wrong_usage() {
+    let place = place();
+    for words in [
+        "run online events=events.csv --out ''",
+        "run online events=events.csv --changes ''",
+        "run online events=events.csv --charts ''",
+        "run online events=events.csv --state ''",
+        "generate online --out ''",
+        "serve online --state state --listen 127.0.0.1:0 --out csv:",
+        "serve online --state state --listen 127.0.0.1:0 --out json:",
+        "serve online --state state --listen 127.0.0.1:0 --out parquet:",
+    ] {
+        place.run(words).fails_as_wrong_usage().names(&["the path is missing"]);
+    }
+    assert_eq!(place.names("."), ["events.csv"]);
+}
+
+/// One line says what is wrong, and one what to do about it.
+#[test]
+fn what_fails_says_what_to_do() {
+    let place = place();
+    place.write("taken", "");
+    place.write("folder/x", "");
+    place.run("run online events=events.csv --state state").succeeds();
+    for words in [
+        "run online events=events.csv --changes none/x",
+        "run online events=events.csv --changes folder",
+        "run online events=events.csv --charts taken",
+        "run online events=events.csv --out /dev/null/x",
+        "run online events=events.csv --out taken",
+        "run online events=events.csv --out /sys/x",
+        "demo --out taken",
+        "generate online --out taken",
+        "serve online --state other --listen 127.0.0.1:0 --watch online.events=nodir",
+        "forget online events device_id=7 --state state",
+    ] {
+        let failure = place.run(words).fails();
+        assert!(failure.hint.is_some_and(|hint| hint.len() > 10), "{words}: {}", failure.error);
+    }
+    for (words, hint) in [
+        ("query online.online_daily fleetsize=1 --state state", "perhaps fleet_size; there are day, fleet_size, devices"),
+        ("query online.online_daily --order daz --state state", "perhaps day; there are "),
+        ("query online.online_daily day=x --state state", "give a day, such as 2026-03-01"),
+        ("forget online events device=1 --state state", "perhaps device_id; there are "),
+    ] {
+        let failure = place.run(words).fails_as_wrong_usage();
+        assert!(failure.hint.as_ref().is_some_and(|found| found.starts_with(hint)), "{words}: {:?}", failure.hint);
+    }
+}
+
 /// Of a run that fails, no temporary file is left.
 #[test]
 fn nothing_is_left_behind() {

@@ -1,6 +1,7 @@
 //! The file of `--changes`: complete in its place, or not there at all.
 
 use super::error::CliError;
+use crate::failure;
 use crate::sinks::changes::ChangesWriter;
 use crate::staged::{Staged, parent, sweep, why};
 use retally_core::contract::Table;
@@ -48,14 +49,13 @@ impl ChangesFile {
         let special = std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir());
         let target =
             if special { File::options().write(true).open(path).map(Target::Direct) } else { Staged::create(path).map(Target::Staged) };
-        let writer = ChangesWriter::new(target.map_err(|error| CliError::failed(failed(path, &error)))?);
+        let writer = ChangesWriter::new(target.map_err(|error| failed(path, &error))?);
         Ok(ChangesFile { path: path.into(), writer })
     }
 
     /// Writes the change of a row.
     pub fn write(&mut self, table: &Table, epoch: u64, row: &[u8], diff: i64) -> Result<(), CliError> {
-        let written = self.writer.write(table, epoch, row, diff).map_err(|error| CliError::failed(failed(&self.path, &error)));
-        written.map_err(|error| error.hint("see that there is space, and that you may write there; then run again"))
+        self.writer.write(table, epoch, row, diff).map_err(|error| failed(&self.path, &error))
     }
 
     /// Puts the file in its place.
@@ -65,10 +65,11 @@ impl ChangesFile {
             Target::Staged(staged) => staged.sync().and_then(|()| staged.publish().map(drop)),
             Target::Direct(_) => Ok(()),
         });
-        published.map_err(|error| CliError::failed(failed(&path, &error)))
+        published.map_err(|error| failed(&path, &error))
     }
 }
 
-fn failed(path: &Path, error: &io::Error) -> String {
-    format!("could not write changes to {:?}: {}", path.display().to_string(), why(error))
+fn failed(path: &Path, error: &io::Error) -> CliError {
+    let message = format!("could not write changes to {:?}: {}", path.display().to_string(), why(error));
+    CliError::failed(message).hint(failure::hint_of_writing(error))
 }

@@ -37,7 +37,9 @@ impl Server {
     /// That of a command line.
     pub fn of(matches: &ArgMatches) -> Result<Server, CliError> {
         let base = matches.get_one::<String>("server").cloned().unwrap_or_else(|| format!("http://{LISTEN}"));
-        let wrong = || CliError::usage(format!("--server {:?} is no URL of a service", shown::location(&base))).hint("give --server http://HOST:PORT");
+        let wrong = || {
+            CliError::usage(format!("--server {:?} is no URL of a service", shown::location(&base))).hint("give --server http://HOST:PORT")
+        };
         let uri: Uri = base.parse().map_err(|_| wrong())?;
         let (scheme, host) = (uri.scheme_str().unwrap_or_default(), uri.host().ok_or_else(wrong)?);
         if !matches!(scheme, "http" | "https") || shown::has_secret(&base) {
@@ -153,7 +155,9 @@ pub fn failed(status: u16, body: Body) -> Failed {
     let error = match (status, said("hint")) {
         (401 | 403, Some(_)) if answer.pointer("/error/code").is_some_and(|code| code == "token" || code == "read_only") => {
             let may = if status == 403 { " that may write" } else { "" };
-            error.hint(format!("--token-file FILE says who asks: it holds the secret of a token{may}, the last word of its line of --tokens"))
+            error.hint(format!(
+                "--token-file FILE says who asks: it holds the secret of a token{may}, the last word of its line of --tokens"
+            ))
         }
         (_, Some(hint)) => error.hint(hint),
         (_, None) => error,

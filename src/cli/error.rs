@@ -240,7 +240,7 @@ impl From<ServeError> for CliError {
 
 impl From<BadQuestion> for CliError {
     fn from(error: BadQuestion) -> Self {
-        CliError { hint: error.hint().map(String::from), ..CliError::usage(error.to_string()) }
+        CliError::usage(error.to_string()).hint(error.hint())
     }
 }
 
@@ -255,8 +255,11 @@ impl From<HistoryError> for CliError {
 
 impl From<ChartError> for CliError {
     fn from(error: ChartError) -> Self {
-        let hint = failure::hint_of_causes(&error);
-        CliError { hint: hint.map(String::from), ..CliError::failed(error.to_string()) }
+        let hint = match &error {
+            ChartError::NoColumn { .. } => "leave --charts out, and report it: the dataflow is wrong",
+            ChartError::Write { cause, .. } => failure::hint_of_writing(cause),
+        };
+        CliError::failed(error.to_string()).hint(hint)
     }
 }
 

@@ -6,8 +6,9 @@ use super::error::{CliError, unless_broken_pipe};
 use super::feed::shown_answer;
 use super::rows;
 use crate::engine;
+use crate::ingest::nearest::there_are;
 use crate::registry;
-use crate::state::forget::{ForgetError, Forgetting};
+use crate::state::forget::{ForgetError, Forgetting, NOT_THERE};
 use crate::state::frame::{Answer, Only};
 use crate::state::home::Home;
 use crate::state::{Of, State};
@@ -69,8 +70,8 @@ impl From<ForgetError> for CliError {
     fn from(error: ForgetError) -> CliError {
         match error {
             ForgetError::State(error) => error.into(),
-            ForgetError::Field { .. } => CliError::usage(error.to_string()),
-            ForgetError::None { .. } => CliError::failed(error.to_string()),
+            ForgetError::Field { ref field, ref known, .. } => CliError::usage(error.to_string()).hint(there_are(field, known)),
+            ForgetError::None { .. } => CliError::failed(error.to_string()).hint(NOT_THERE),
         }
     }
 }

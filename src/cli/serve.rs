@@ -157,7 +157,8 @@ fn watched(matches: &ArgMatches, names: &[&String], dataflows: &[Served]) -> Res
         }
         let path = path.trim_end_matches('/').to_string();
         if !Path::new(&path).is_dir() {
-            return Err(CliError::failed(format!("--watch {of}: there is no folder {:?}", shown::location(&path))));
+            let error = CliError::failed(format!("--watch {of}: there is no folder {:?}", shown::location(&path)));
+            return Err(error.hint("create it first: a folder that is not there yet may be one that is not mounted"));
         }
         watched.push((place, Folder { input, path }));
     }

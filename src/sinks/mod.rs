@@ -32,7 +32,7 @@ pub use postgres::Postgres;
 pub use relational::Reached;
 pub use sqlite::Sqlite;
 
-use crate::failure::Outcome;
+use crate::failure::{self, Outcome};
 use crate::points::PointsError;
 use crate::points::staged::StagedPoints;
 use crate::staged::why;
@@ -330,7 +330,8 @@ impl SinkError {
             SinkError::Publish { .. } | SinkError::Points(_) => {
                 Some("retally.json in that folder says which tables are not of one run; run again to write them all")
             }
-            SinkError::CreateDirectory { .. } | SinkError::Write { .. } | SinkError::Read { .. } => None,
+            SinkError::CreateDirectory { cause, .. } | SinkError::Write { cause, .. } => Some(failure::hint_of_writing(cause)),
+            SinkError::Read { .. } => Some("see that it is there, and that you may read it; a run writes it anew"),
         }
     }
 

@@ -55,6 +55,9 @@ pub enum ForgetError {
     State(#[from] StateError),
 }
 
+/// What to do where nothing is taken back.
+pub const NOT_THERE: &str = "nothing was changed; give the value as the records have it: it may have been taken back before";
+
 impl Files {
     /// The batch that takes back all records of an input of which this holds, that are in the journal.
     pub fn forget(&self, of: Of<'_>, input: &Input, only: &Only) -> Result<Forgetting, ForgetError> {

@@ -54,6 +54,8 @@ impl Answer {
         assert_eq!((self.status, error["code"].as_str()), (status, Some(code)), "{}", self.text);
         let message = error["message"].as_str().unwrap().to_string();
         assert!(!message.is_empty() && !message.ends_with('.'), "{message}");
+        let is_hinted = ["unknown_column", "bad_value", "empty", "bad_position", "unknown_field"];
+        assert!(error["hint"].is_string() || !is_hinted.contains(&code), "{code} has no hint: {message}");
         message
     }
 }

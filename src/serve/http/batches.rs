@@ -283,7 +283,10 @@ impl Taking {
             Some("durable") => Wait::Durable,
             None | Some("visible") => Wait::Visible,
             Some("sinks") => Wait::Sinks,
-            Some(other) => return Err(ApiError::bad("bad_value", format!("wait={other:?} is none of durable, visible and sinks"))),
+            Some(other) => {
+                let error = ApiError::bad("bad_value", format!("wait={other:?} is none of durable, visible and sinks"));
+                return Err(error.hint("leave it out: it is visible then"));
+            }
         };
         // Who wants no more than that the disk has it waits until the service has taken up what was there; there is no hurry to read it.
         let phase = if wait == Wait::Durable { service.recovered().await } else { service.phase() };
@@ -377,7 +380,7 @@ impl Taking {
     /// Hands it on, and waits until it is as far as was asked for.
     async fn finish(mut self, began: Instant, wait: Wait) -> Result<Response, ApiError> {
         if self.bytes == 0 {
-            return Err(ApiError::bad("empty", "the body is empty"));
+            return Err(ApiError::bad("empty", "the body is empty").hint("send the records as the body: curl --data-binary @FILE"));
         }
         let key = match self.look_up_key().await? {
             Keyed::Known(answer) => return Ok(*answer),

@@ -94,7 +94,8 @@ fn followed(service: &Service, tables: &str) -> Result<Vec<Followed>, ApiError> 
     let mut followed: Vec<Followed> = Vec::new();
     for given in tables.split(',').map(str::trim) {
         let Some((dataflow, name)) = given.split_once('.') else {
-            return Err(ApiError::bad("bad_value", format!("{given:?} is not DATAFLOW.TABLE")));
+            let error = ApiError::bad("bad_value", format!("{given:?} is not DATAFLOW.TABLE"));
+            return Err(error.hint("name tables as in ?tables=online.online_daily,online.online_summary"));
         };
         let (place, served) = served(service, dataflow)?;
         let name = table(served, name)?.name;
@@ -108,7 +109,8 @@ fn followed(service: &Service, tables: &str) -> Result<Vec<Followed>, ApiError> 
 
 /// Sets the positions to those of `EPOCH`, or `DATAFLOW:EPOCH,…`.
 fn go_back(followed: &mut [Followed], since: &str) -> Result<(), ApiError> {
-    let bad = |why: String| ApiError::bad("bad_position", why);
+    let hint = "give the id of the last progress that came; without since, changes come from now on";
+    let bad = |why: String| ApiError::bad("bad_position", why).hint(hint);
     let set = |dataflow: &mut Followed, text: &str| {
         let epoch: Epoch = text.parse().map_err(|_| bad(format!("since={since:?} is neither EPOCH nor DATAFLOW:EPOCH")))?;
         if epoch > dataflow.position {

@@ -43,7 +43,7 @@ pub async fn one(
         error.hint("send its beginning, or look at it with retally check")
     })?;
     if bytes.is_empty() {
-        return Err(ApiError::bad("empty", "the body is empty"));
+        return Err(ApiError::bad("empty", "the body is empty").hint("send the beginning of the file as the body"));
     }
     blocking(move || {
         let (_, served) = served(&service, &dataflow)?;

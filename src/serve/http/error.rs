@@ -150,6 +150,6 @@ impl From<BadQuestion> for ApiError {
             BadQuestion::Key { .. } => "not_a_key",
             BadQuestion::TooMany => "too_many_values",
         };
-        ApiError { hint: error.hint().map(String::from), ..ApiError::bad(code, error.to_string()) }
+        ApiError::bad(code, error.to_string()).hint(error.hint())
     }
 }

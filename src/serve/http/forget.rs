@@ -4,9 +4,10 @@ use super::batches::{Keyed, Lent, Taking, answered, input_named, or_pass_over};
 use super::error::ApiError;
 use super::replay::{Asked, small_body};
 use super::{Query, Shared, blocking};
+use crate::ingest::nearest::there_are;
 use crate::ingest::plan::Plan;
 use crate::serve::service::{Phase, Service, Wait};
-use crate::state::forget::{ForgetError, Forgetting};
+use crate::state::forget::{ForgetError, Forgetting, NOT_THERE};
 use crate::state::frame::{Only, Part};
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -91,8 +92,8 @@ fn found(service: &Service, place: usize, input: usize, which: Which) -> Result<
     let exact = which.exact.unwrap_or(served.job.graph.ids() == Ids::Text);
     let only = Only { field: which.field, value: which.value, exact };
     let Forgetting { parts, .. } = service.files.forget(served.of(), input, &only).map_err(|error| match error {
-        ForgetError::Field { .. } => ApiError::bad("unknown_field", error.to_string()),
-        ForgetError::None { .. } => ApiError::missing("unknown_record", error.to_string()),
+        ForgetError::Field { ref field, ref known, .. } => ApiError::bad("unknown_field", error.to_string()).hint(there_are(field, known)),
+        ForgetError::None { .. } => ApiError::missing("unknown_record", error.to_string()).hint(NOT_THERE),
         ForgetError::State(error) => error.into(),
     })?;
     let plan = service.files.plan(served.of(), &parts.iter().collect::<Vec<_>>())?;

@@ -350,7 +350,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
         let read = axum::extract::Query::from_request_parts(parts, state).await;
         read.map(|axum::extract::Query(query)| Query(query)).map_err(|rejection| {
             let said = rejection.body_text();
-            ApiError::bad("bad_value", format!("the query can't be read: {}", said.rsplit("query string: ").next().unwrap_or(&said)))
+            let why = said.rsplit("query string: ").next().unwrap_or(&said);
+            ApiError::bad("bad_value", format!("the query can't be read: {why}")).hint("GET /openapi.json says what may be asked")
         })
     }
 }

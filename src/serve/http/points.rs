@@ -62,7 +62,8 @@ pub async fn points(
 
 fn read(given: &[(String, String)]) -> Result<Asked, ApiError> {
     let mut asked = Asked::default();
-    let bad = |name: &str, value: &str, why: &str| ApiError::bad("bad_value", format!("{name}={value:?} {why}"));
+    let hint = "times are as in from=2026-03-01T12:00:00Z, numbers as in limit=100";
+    let bad = |name: &str, value: &str, why: &str| ApiError::bad("bad_value", format!("{name}={value:?} {why}")).hint(hint);
     let time =
         |name: &str, value: &str| parse_time(value, &Calendar::utc()).map(Some).map_err(|error| bad(name, value, &error.to_string()));
     for (name, value) in given {

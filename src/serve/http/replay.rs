@@ -92,7 +92,7 @@ fn chosen(body: &[u8]) -> Result<Chosen, ApiError> {
     match which {
         Which { ids: Some(ids), reason: None } if !ids.is_empty() => {
             let ids = ids.iter().map(|id| id.parse()).collect::<Result<BTreeSet<RecordId>, String>>();
-            Ok(Chosen::Ids(ids.map_err(|why| ApiError::bad("bad_value", why))?))
+            Ok(Chosen::Ids(ids.map_err(|why| ApiError::bad("bad_value", why).hint("ids are those of the column id of rejected: 7.1.12"))?))
         }
         Which { ids: None, reason: Some(reason) } if !reason.is_empty() => Ok(Chosen::Reason(reason)),
         _ => Err(bad("the body says neither ids nor a reason, or both".into())),

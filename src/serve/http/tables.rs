@@ -94,7 +94,9 @@ pub async fn reasons(State(service): Shared, Path(dataflow): Path<String>) -> Re
 fn question(table: &Table, asked: &[(String, String)]) -> Result<(Question, Form), ApiError> {
     let (mut question, mut form) = (Question::default(), Form::Text(Text::Json));
     let number = |name: &str, value: &str| {
-        value.parse::<u64>().map_err(|_| ApiError::bad("bad_value", format!("{name}={value:?} is no number of rows")))
+        value
+            .parse::<u64>()
+            .map_err(|_| ApiError::bad("bad_value", format!("{name}={value:?} is no number of rows")).hint("give a number from 0 on"))
     };
     let mut conditions = Vec::new();
     let (mut from, mut to) = (None, None);
@@ -105,7 +107,10 @@ fn question(table: &Table, asked: &[(String, String)]) -> Result<(Question, Form
                     "json" => Form::Text(Text::Json),
                     "csv" => Form::Text(Text::Csv),
                     "parquet" => Form::Parquet,
-                    _ => return Err(ApiError::bad("bad_value", format!("format={value:?} is none of json, csv and parquet"))),
+                    _ => {
+                        let error = ApiError::bad("bad_value", format!("format={value:?} is none of json, csv and parquet"));
+                        return Err(error.hint("leave it out: it is json then"));
+                    }
                 }
             }
             "limit" => question.limit = Some(number(name, value)?),

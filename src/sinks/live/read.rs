@@ -5,6 +5,7 @@ use super::super::relation::quoted;
 use super::super::sqlite;
 use super::super::{SinkError, csv, json};
 use super::{changes, stored};
+use crate::ingest::nearest::there_are;
 use crate::ingest::rejected::RecordId;
 use crate::tables::TableState;
 use retally_core::Epoch;
@@ -64,6 +65,8 @@ pub enum BadQuestion {
         table: &'static str,
         /// What was asked for.
         column: String,
+        /// The columns that there are.
+        known: Vec<&'static str>,
     },
     /// A value that the column can't have.
     #[error("{value:?} is no value of {column}, which holds {kind}")]
@@ -91,6 +94,10 @@ pub enum BadQuestion {
     NoTime(&'static str),
 }
 
+/// What columns of days and of times hold, in words.
+const DAYS: &str = "days";
+const TIMES: &str = "times";
+
 /// So many values rows may be asked for by.
 const VALUES_MAX: usize = 10_000;
 
@@ -107,8 +114,19 @@ pub enum HistoryError {
 
 impl BadQuestion {
     /// What one can do about it.
-    pub fn hint(&self) -> Option<&'static str> {
-        matches!(self, BadQuestion::Key { .. }).then_some("give a value for each of them, and for nothing else")
+    pub fn hint(&self) -> String {
+        match self {
+            BadQuestion::Column { column, known, .. } => there_are(column, known),
+            BadQuestion::Value { kind, .. } => match kind.as_str() {
+                DAYS => "give a day, such as 2026-03-01".into(),
+                TIMES => "give a time, such as 2026-03-01T12:00:00Z".into(),
+                other if other.starts_with("one of ") || other.starts_with("true ") => format!("give {other}"),
+                _ => "give a value as the table has it".into(),
+            },
+            BadQuestion::Key { .. } => "give a value for each of them, and for nothing else".into(),
+            BadQuestion::TooMany => "ask for some of them at a time".into(),
+            BadQuestion::NoTime(_) => "leave from and to out".into(),
+        }
     }
 }
 
@@ -173,7 +191,11 @@ fn next_midnight(text: &str) -> Option<String> {
 
 pub(super) fn named<'t>(table: &'t Table, name: &str) -> Result<(usize, &'t Column), BadQuestion> {
     let found = table.columns.iter().enumerate().find(|(_, column)| column.name == name);
-    found.ok_or_else(|| BadQuestion::Column { table: table.name, column: name.into() })
+    found.ok_or_else(|| BadQuestion::Column {
+        table: table.name,
+        column: name.into(),
+        known: table.columns.iter().map(|column| column.name).collect(),
+    })
 }
 
 pub(super) fn bad_value(column: &Column, value: &str) -> BadQuestion {
@@ -183,8 +205,8 @@ pub(super) fn bad_value(column: &Column, value: &str) -> BadQuestion {
 /// What a column holds, in words.
 pub fn kind(kind: &ColumnType) -> String {
     match kind {
-        ColumnType::Day => "days".into(),
-        ColumnType::Time => "times".into(),
+        ColumnType::Day => DAYS.into(),
+        ColumnType::Time => TIMES.into(),
         ColumnType::UInt | ColumnType::Int => "integers".into(),
         ColumnType::Id => "ids that are numbers".into(),
         ColumnType::Float => "numbers".into(),
