@@ -275,6 +275,50 @@ fn fields_are_mapped_by_flags_and_by_a_file() {
     assert!(failure.hint.unwrap().contains("--map events.device_id=imei"));
 }
 
+/// Flags count more than the file, and the file more than what is usual.
+#[test]
+fn tables_of_a_configuration_file_are_those_that_are_built() {
+    let place = Place::new();
+    place.write("events.csv", format!("{HEADER}{LINES}"));
+    place.write("retally.toml", "[online]\ntables = ['online_daily']\nas-of = '2024-03-02'\n");
+    let built = |words: &str| {
+        std::fs::remove_dir_all(place.path("out")).ok();
+        place.run(&format!("run online events=events.csv --config retally.toml --out out {words}")).succeeds();
+        place.names("out")
+    };
+    assert_eq!(built(""), ["online_daily.csv", "rejected.csv", "retally.json"]);
+    assert_eq!(built("--tables online_issues"), ["online_issues.csv", "rejected.csv", "retally.json"]);
+}
+
+/// What is wrong in a file is not a flag that nobody gave.
+#[test]
+fn what_a_configuration_file_says_wrongly_is_named_with_the_file() {
+    let place = Place::new();
+    place.write("events.csv", format!("{HEADER}{LINES}"));
+    let run = "run online events=events.csv --config retally.toml";
+    let serve = "serve online --state state --listen 127.0.0.1:0 --config retally.toml";
+    for (text, why) in [
+        ("timezone = 'Mars/X'", "[online] timezone \"Mars/X\" is neither"),
+        ("fleet-sizes = 'x'", "[online] fleet-sizes \"x\""),
+        ("as-of = 'soon'", "[online] as-of \"soon\""),
+        ("tables = ['daily']", "[online] tables names \"daily\", which online does not have"),
+        ("encoding = 'klingon'", "[online] encoding \"klingon\""),
+        ("map.events.device_id = { format = 'unix_ms' }", "events.device_id: format is of times"),
+        ("timezon = 'UTC'", "[online] timezon names no setting"),
+    ] {
+        place.write("retally.toml", format!("[online]\n{text}\n"));
+        for words in [run, serve] {
+            place.run(words).fails_as_wrong_usage().names(&["--config \"retally.toml\": ", why]);
+        }
+    }
+    let failure = place.run(run).fails_as_wrong_usage();
+    assert!(["timezone", "as-of", "tables", "watch"].iter().all(|key| failure.hint.as_ref().unwrap().contains(key)), "{failure:?}");
+    place.write("retally.toml", "[online]\ntimezone = 'Mars/X'\n");
+    place.run(&format!("{run} --timezone Mars/Y")).fails_as_wrong_usage().names(&["--timezone \"Mars/Y\" is neither"]);
+    place.run(&format!("{serve} --set online.timezone=Mars")).fails_as_wrong_usage().names(&["--set online.timezone \"Mars\" is neither"]);
+    assert!(!place.has("state"));
+}
+
 /// What is good by itself, and not together; and what is nowhere.
 #[test]
 fn check_says_what_a_run_says() {

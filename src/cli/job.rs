@@ -4,7 +4,7 @@ use super::args;
 use super::cluster;
 use super::error::CliError;
 use super::files::{self, Given};
-use super::mapping;
+use super::mapping::{self, Section};
 use crate::engine::Job;
 use crate::ingest::batch::{Batch, Part, Source};
 use crate::ingest::plan::STDIN;
@@ -18,7 +18,7 @@ use crate::state::State;
 use crate::state::home::Home;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
-use retally_core::contract::{Dataflow, Definition, Graph, Settings, Table};
+use retally_core::contract::{Dataflow, Definition, Graph, SettingError, Settings, Table};
 use retally_core::time::Moment;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -37,8 +37,8 @@ pub struct InputConfig {
     pub definition: Definition,
     /// Its settings.
     pub settings: Settings,
-    /// As-of, where a configuration file says it.
-    pub as_of: Option<String>,
+    /// What a configuration file says.
+    section: Section,
     /// Events before this are refused.
     pub accept_from: Moment,
 }
@@ -52,9 +52,37 @@ pub fn input_config(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Inp
     let files = files::options(|option| files::by_flag(matches, option).or_else(|| section.option(definition.name, option)))?;
     definition.inputs.iter_mut().for_each(|input| input.files = files.clone());
     let settings = args::settings(&definition.settings, section.settings(), matches);
-    let settings = dataflow.settle(&mut definition, settings, &given(matches)).map_err(|error| CliError::usage(error.to_string()))?;
+    let settings = dataflow.settle(&mut definition, settings, &given(matches));
+    let settings = settings.map_err(|error| unusable(&error, definition.name, &section, &[], matches))?;
     let accept_from = accept_from(matches, &settings)?;
-    Ok(InputConfig { definition, settings, as_of: section.as_of().cloned(), accept_from })
+    Ok(InputConfig { definition, settings, section, accept_from })
+}
+
+/// An error about a setting, which names what said it: a flag, `--set`, or the section of the configuration file.
+fn unusable(error: &SettingError, dataflow: &str, section: &Section, set: &[String], matches: &ArgMatches) -> CliError {
+    let SettingError { name, value, why } = error;
+    if set.iter().any(|given| given.split_once('=').is_some_and(|(known, _)| known == name)) {
+        return CliError::usage(format!("--set {dataflow}.{name} {value:?} {why}"));
+    }
+    // Not every command takes all of them as flags.
+    let is_flag = matches.try_contains_id(name).unwrap_or(false) && matches.value_source(name) == Some(ValueSource::CommandLine);
+    if is_flag || !section.has(name) {
+        return CliError::usage(error.to_string());
+    }
+    section.within(CliError::usage(format!("[{dataflow}] {name} {value:?} {why}")))
+}
+
+/// What was given as as-of.
+fn as_of_given<'m>(section: &'m Section, matches: &'m ArgMatches) -> Option<&'m String> {
+    matches.get_one::<String>("as-of").or(section.as_of())
+}
+
+/// An error about as-of, likewise.
+fn unusable_as_of(error: &str, dataflow: &str, section: &Section, matches: &ArgMatches) -> CliError {
+    if matches.contains_id("as-of") {
+        return CliError::usage(error);
+    }
+    section.within(CliError::usage(format!("[{dataflow}] {}", error.trim_start_matches("--"))))
 }
 
 /// From when on events are accepted.
@@ -65,14 +93,15 @@ fn accept_from(matches: &ArgMatches, settings: &Settings) -> Result<Moment, CliE
 
 /// The job of a command line.
 pub fn job(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Job, CliError> {
-    let InputConfig { definition, settings, as_of, accept_from } = input_config(dataflow, matches)?;
-    let as_of = args::as_of(matches.get_one::<String>("as-of").or(as_of.as_ref()), &settings).map_err(CliError::usage)?;
+    let InputConfig { definition, settings, section, accept_from } = input_config(dataflow, matches)?;
+    let as_of = args::as_of(as_of_given(&section, matches), &settings);
+    let as_of = as_of.map_err(|error| unusable_as_of(&error, definition.name, &section, matches))?;
     let settings = settings.with_as_of(as_of);
-    let graph = dataflow.graph(&settings).map_err(|error| CliError::usage(error.to_string()))?;
+    let graph = dataflow.graph(&settings).map_err(|error| unusable(&error, definition.name, &section, &[], matches))?;
     // As a service has it, the dataflow may stand before the table.
     let own = |table: &String| table.strip_prefix(definition.name).and_then(|table| table.strip_prefix('.')).unwrap_or(table).to_string();
     let wanted = matches.get_many::<String>("tables").map(|wanted| wanted.map(own).collect::<Vec<_>>());
-    let tables = built(definition.name, &*graph, wanted.as_deref())?;
+    let tables = built(definition.name, &*graph, wanted.as_deref(), &section)?;
     let tables = with_pieces(&*graph, tables, matches.contains_id("charts"))?;
     let rejected_max = matches.get_one::<u64>("max-rejected").copied();
     let rejected_kept = matches.get_one::<u64>("keep-rejected").copied().unwrap_or(KEPT_MAX);
@@ -91,13 +120,14 @@ pub fn job(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<Job, CliErro
     })
 }
 
-/// The tables that are built: those that are wanted, or all.
-fn built(dataflow: &str, graph: &dyn Graph, wanted: Option<&[String]>) -> Result<BTreeSet<String>, CliError> {
+/// The tables that are built: those that flags name, or the section of the configuration file, or all.
+fn built(dataflow: &str, graph: &dyn Graph, by_flags: Option<&[String]>, section: &Section) -> Result<BTreeSet<String>, CliError> {
     let all = graph.tables();
-    let Some(wanted) = wanted else { return Ok(all.iter().map(|table| table.name.into()).collect()) };
+    let Some(wanted) = by_flags.or(section.tables()) else { return Ok(all.iter().map(|table| table.name.into()).collect()) };
     if let Some(unknown) = wanted.iter().find(|name| !all.iter().any(|table| table.name == name.as_str())) {
         let names: Vec<&str> = all.iter().map(|table| table.name).collect();
-        let error = CliError::usage(format!("--tables names {unknown:?}, which {dataflow} does not have"));
+        let error = |of: &str| CliError::usage(format!("{of} names {unknown:?}, which {dataflow} does not have"));
+        let error = if by_flags.is_some() { error("--tables") } else { section.within(error(&format!("[{dataflow}] tables"))) };
         return Err(error.hint(format!("its tables are {}", names.join(", "))));
     }
     Ok(wanted.iter().cloned().collect())
@@ -116,7 +146,8 @@ pub fn served(dataflow: &dyn Dataflow, matches: &ArgMatches, dir: &Path) -> Resu
     mapping::map(&mut definition, &own("map"))?;
     let mut settings = args::settings(&definition.settings, section.settings(), matches);
     let mut of_files: BTreeMap<String, String> = BTreeMap::new();
-    for given in own("set") {
+    let set = own("set");
+    for given in &set {
         let known: Vec<&str> = definition.settings.iter().map(|setting| setting.name).collect();
         match given.split_once('=') {
             Some((name, value)) if known.contains(&name) => settings = settings.with(name, value),
@@ -139,14 +170,15 @@ pub fn served(dataflow: &dyn Dataflow, matches: &ArgMatches, dir: &Path) -> Resu
     let is_wide = settings.text("layout") == "wide";
     // All of them may come, but for those that a layout does without.
     let given = if is_wide { &[][..] } else { &inputs };
-    let settings = dataflow.settle(&mut definition, settings, given).map_err(|error| CliError::usage(error.to_string()))?;
-    let as_of = args::as_of_service(matches.get_one::<String>("as-of").or(section.as_of()), &settings).map_err(CliError::usage)?;
+    let of_setting = |error: SettingError| unusable(&error, plain.name, &section, &set, matches);
+    let settings = dataflow.settle(&mut definition, settings, given).map_err(of_setting)?;
+    let as_of = args::as_of_service(as_of_given(&section, matches), &settings);
+    let as_of = as_of.map_err(|error| unusable_as_of(&error, plain.name, &section, matches))?;
     let settings = settings.with_as_of(as_of);
     let accept_from = accept_from(matches, &settings)?;
-    let graph = dataflow.graph(&settings).map_err(|error| CliError::usage(error.to_string()))?;
+    let graph = dataflow.graph(&settings).map_err(of_setting)?;
     let wanted = own("tables");
-    let wanted = if wanted.is_empty() { section.tables() } else { Some(wanted.as_slice()) };
-    let tables = built(plain.name, &*graph, wanted)?;
+    let tables = built(plain.name, &*graph, Some(wanted.as_slice()).filter(|wanted| !wanted.is_empty()), &section)?;
     let points = match matches.get_one::<String>("points") {
         _ if graph.measurements().is_empty() => Destination::Nowhere,
         Some(given) => destination(given)?,

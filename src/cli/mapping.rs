@@ -42,13 +42,16 @@ pub struct File {
 /// What a file may say of all dataflows.
 const OF_ALL: [&str; 3] = ["listen", "state", "scratch"];
 
+/// What it may say of each dataflow besides settings and how files are read.
+const OF_SECTIONS: [&str; 6] = ["as-of", "tables", "map", "out", "watch", "source"];
+
 /// What a file says of a dataflow.
 #[derive(Debug, Default, Deserialize)]
 pub struct Section {
     /// Fields by input.
     #[serde(default)]
     map: BTreeMap<String, BTreeMap<String, toml::Value>>,
-    /// The tables that a service builds, where not all.
+    /// The tables that are built, where not all.
     tables: Option<Vec<String>>,
     /// The time of as-of.
     #[serde(rename = "as-of")]
@@ -65,6 +68,9 @@ pub struct Section {
     /// Settings, as they stand there.
     #[serde(flatten)]
     settings: BTreeMap<String, toml::Value>,
+    /// The file, as errors name it.
+    #[serde(skip)]
+    path: Option<String>,
 }
 
 /// One text, or several.
@@ -97,7 +103,8 @@ pub fn read(matches: &ArgMatches) -> Result<File, CliError> {
 /// Reads what the file of `--config` says of a dataflow; nothing where there is no such flag.
 pub fn section(definition: &Definition, matches: &ArgMatches) -> Result<Section, CliError> {
     let Some(path) = matches.get_one::<String>("config") else { return Ok(Section::default()) };
-    parse(definition, &text(path)?).map_err(|error| error.within(&format!("--config {path:?}")))
+    let section = parse(definition, &text(path)?).map_err(|error| error.within(&format!("--config {path:?}")))?;
+    Ok(Section { path: Some(path.clone()), ..section })
 }
 
 /// On one line, as all errors are.
@@ -130,7 +137,7 @@ fn file(text: &str) -> Result<File, CliError> {
 
 fn parse(definition: &Definition, text: &str) -> Result<Section, CliError> {
     let section = file(text)?.dataflows.remove(definition.name).unwrap_or_default();
-    let known: Vec<&str> = definition.settings.iter().map(|setting| setting.name).chain(files::OPTIONS).collect();
+    let known: Vec<&str> = definition.settings.iter().map(|setting| setting.name).chain(files::OPTIONS).chain(OF_SECTIONS).collect();
     if let Some(unknown) = section.settings.keys().find(|name| !known.contains(&name.as_str())) {
         return Err(not_known(&format!("[{}] {unknown}", definition.name), "setting", unknown, &known));
     }
@@ -183,12 +190,26 @@ impl Section {
         self.settings.iter().filter(move |setting| !is_of_files(setting)).map(|(name, value)| (name.as_str(), text_of(value)))
     }
 
-    /// What it says of how the files of its dataflow are read.
-    pub fn option(&self, dataflow: &str, option: &str) -> Option<Given> {
-        Some(Given { of: format!("[{dataflow}] {option}"), value: text_of(self.settings.get(option)?) })
+    /// Whether it says the value of a setting.
+    pub fn has(&self, setting: &str) -> bool {
+        self.settings.contains_key(setting)
     }
 
-    /// The tables that a service builds, where not all.
+    /// An error of something that it says, with the name of the file.
+    pub fn within(&self, error: CliError) -> CliError {
+        match &self.path {
+            Some(path) => error.within(&format!("--config {path:?}")),
+            None => error,
+        }
+    }
+
+    /// What it says of how the files of its dataflow are read.
+    pub fn option(&self, dataflow: &str, option: &str) -> Option<Given> {
+        let file = self.path.as_ref().map_or(String::new(), |path| format!("--config {path:?}: "));
+        Some(Given { of: format!("{file}[{dataflow}] {option}"), value: text_of(self.settings.get(option)?) })
+    }
+
+    /// The tables that are built, where not all.
     pub fn tables(&self) -> Option<&[String]> {
         self.tables.as_deref()
     }
@@ -200,6 +221,10 @@ impl Section {
 
     /// Maps the inputs of a dataflow.
     pub fn map(&self, definition: &mut Definition) -> Result<(), CliError> {
+        self.map_all(definition).map_err(|error| self.within(error))
+    }
+
+    fn map_all(&self, definition: &mut Definition) -> Result<(), CliError> {
         for (input, fields) in &self.map {
             for (field, said) in fields {
                 let name = format!("{input}.{field}");
