@@ -58,6 +58,11 @@ impl Options {
             seed: settings.parsed("seed")?,
             late: settings.parsed("late")?,
         };
+        for (name, number) in [("toothbrushes", options.toothbrushes), ("datasets", options.datasets)] {
+            if number == 0 {
+                return Err(settings.error(name, format!("is no number of {name}: there must be one at least")));
+            }
+        }
         if !(0.0..=1e7).contains(&options.minutes) {
             return Err(settings.error("minutes", "is no number of minutes from 0 to 10,000,000"));
         }
@@ -313,8 +318,13 @@ mod tests {
 
     #[test]
     fn options_that_make_no_sense_are_refused() {
-        for (name, value, why) in [("mess", "1.5", "no share"), ("minutes", "-1", "no number"), ("late", "71", "more than the 70 datasets")]
-        {
+        for (name, value, why) in [
+            ("mess", "1.5", "no share"),
+            ("minutes", "-1", "no number"),
+            ("late", "71", "more than the 70 datasets"),
+            ("toothbrushes", "0", "one at least"),
+            ("datasets", "0", "one at least"),
+        ] {
             let error = refused(&Brushing, &[(name, value)]);
             assert!(error.contains(why), "{error}");
         }

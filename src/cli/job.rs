@@ -318,8 +318,19 @@ pub fn batch(definition: &Definition, inputs: &[String]) -> Result<Batch, CliErr
 pub fn sink(job: &Job, matches: &ArgMatches) -> Result<Option<Box<dyn Sink>>, CliError> {
     let safe = matches.get_flag("csv-safe");
     let Some(out) = matches.get_one::<String>("out") else {
-        let error = CliError::usage(SAFE_OF_CSV).hint("give a folder: --out DIR");
-        return if safe { Err(error) } else { Ok(None) };
+        let (format, replace) = (matches.value_source("format"), matches.get_flag("replace"));
+        return match (safe, format) {
+            (true, _) => Err(CliError::usage(SAFE_OF_CSV).hint("give a folder: --out DIR")),
+            (_, Some(ValueSource::CommandLine)) => {
+                Err(CliError::usage("--format is of table files, and none are written").hint("give a folder: --out DIR"))
+            }
+            // Of a folder that is synced, it says that all files may go.
+            _ if replace && !matches.contains_id("sync") => {
+                let error = CliError::usage("--replace is of a database or a folder of --sync, and there is none");
+                Err(error.hint("leave it out, or give --out sqlite:PATH or postgres://USER@HOST/DATABASE"))
+            }
+            _ => Ok(None),
+        };
     };
     let destination = sinks::Destination::parse(out)?;
     if !destination.has_files() && matches.value_source("format") == Some(ValueSource::CommandLine) {
