@@ -151,6 +151,33 @@ fn places_that_can_not_be_written() {
     assert!(!place.has("changes"));
 }
 
+/// A flag that does nothing is a mistake.
+#[test]
+fn flags_that_would_do_nothing_are_refused() {
+    let place = place();
+    for (words, why) in [
+        ("run online events=events.csv --format json", "--format is of table files"),
+        ("run online events=events.csv --state state --format csv", "--format is of table files"),
+        ("run online events=events.csv --replace", "--replace is of a database"),
+        ("run online events=events.csv --csv-safe", "--csv-safe is of CSV files"),
+        ("generate brushing --out new --toothbrushes 0", "--toothbrushes \"0\""),
+        ("generate brushing --out new --datasets 0", "--datasets \"0\""),
+    ] {
+        place.run(words).fails_as_wrong_usage().names(&[why]);
+    }
+    assert!(!place.has("new"));
+}
+
+/// Each dataflow declares one kind of ids.
+#[test]
+fn ids_are_as_the_inputs_declare_them_or_text() {
+    let place = place();
+    let failure = place.run("run online events=events.csv --ids uuid").fails_as_wrong_usage();
+    failure.names(&["--ids \"uuid\" is neither number, as the inputs declare ids, nor text"]);
+    place.run("run usage events=events.jsonl --ids number").fails_as_wrong_usage().names(&["--ids \"number\" is neither uuid"]);
+    place.run("run online events=events.csv --ids number -q").succeeds();
+}
+
 #[test]
 fn a_path_that_is_missing_is_wrong_usage() {
     let place = place();

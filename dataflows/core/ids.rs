@@ -33,12 +33,16 @@ impl Ids {
         about: "uuid: ids are UUIDs; text: they are any text, such as serial numbers",
     };
 
-    /// What the settings say.
-    pub fn of(settings: &Settings) -> Result<Ids, SettingError> {
+    /// What the settings say of ids that are declared as this setting has it: [`Ids::NUMBERS`] or [`Ids::UUIDS`].
+    ///
+    /// # Errors
+    /// The value is neither what the inputs declare nor `text`.
+    pub fn of(settings: &Settings, declared: &Setting) -> Result<Ids, SettingError> {
+        let declared = declared.default.unwrap_or_default();
         match settings.text(Ids::SETTING) {
-            "" | "number" | "uuid" => Ok(Ids::Declared),
             "text" => Ok(Ids::Text),
-            _ => Err(settings.error(Ids::SETTING, "is neither what the inputs declare (number, uuid) nor text")),
+            kind if kind.is_empty() || kind == declared => Ok(Ids::Declared),
+            _ => Err(settings.error(Ids::SETTING, format!("is neither {declared}, as the inputs declare ids, nor text"))),
         }
     }
 

@@ -82,7 +82,12 @@ impl Dataflow for Online {
 
     fn graph(&self, settings: &Settings) -> Result<Box<dyn Graph>, SettingError> {
         let sizes = FleetSizes::parse(settings.text("fleet-sizes")).map_err(|why| settings.error("fleet-sizes", why))?;
-        Ok(Box::new(graph::Online { calendar: settings.calendar()?, ids: Ids::of(settings)?, sizes, as_of: settings.as_of() }))
+        Ok(Box::new(graph::Online {
+            calendar: settings.calendar()?,
+            ids: Ids::of(settings, &Ids::NUMBERS)?,
+            sizes,
+            as_of: settings.as_of(),
+        }))
     }
 
     fn generate(&self, options: &Settings, files: &mut dyn Files) -> Result<(), GenerateError> {

@@ -153,7 +153,7 @@ impl Dataflow for Sensors {
             "ids" => true,
             _ => return Err(settings.error(NAMES, "is neither mapping nor ids")),
         };
-        let named_by = tables::NamedBy { ids: Ids::of(settings)?, by_id };
+        let named_by = tables::NamedBy { ids: Ids::of(settings, &Ids::UUIDS)?, by_id };
         let charted = picture::asked(settings.text(picture::SETTING));
         Ok(Box::new(graph::Sensors { rules, named_by, as_of: settings.as_of(), charted }))
     }

@@ -81,7 +81,12 @@ impl Dataflow for Usage {
 
     fn graph(&self, settings: &Settings) -> Result<Box<dyn Graph>, SettingError> {
         let max_session_micros = settings::max_session_micros(settings)?;
-        Ok(Box::new(graph::Usage { calendar: settings.calendar()?, ids: Ids::of(settings)?, max_session_micros, as_of: settings.as_of() }))
+        Ok(Box::new(graph::Usage {
+            calendar: settings.calendar()?,
+            ids: Ids::of(settings, &Ids::UUIDS)?,
+            max_session_micros,
+            as_of: settings.as_of(),
+        }))
     }
 
     fn generate(&self, options: &Settings, files: &mut dyn Files) -> Result<(), GenerateError> {
