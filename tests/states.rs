@@ -288,6 +288,17 @@ fn who_reads_a_state_makes_none() {
 }
 
 #[test]
+fn one_of_something_is_no_plural() {
+    let place = Place::new();
+    place.write("one.csv", format!("{}\n2024-03-01,1,7,1,true\n", EVENTS.join(",")));
+    place.run("run online events=one.csv --state state").succeeds();
+    assert!(place.run("status --state state").succeeds().stdout.starts_with("online: epoch 1, 1 record accepted, 0 rejected, 1 file ("));
+    let verified = place.run("verify --state state").succeeds().stdout;
+    assert!(verified.contains("  online_intervals: 1 row, as it should be\n"), "{verified}");
+    assert!(place.run("compact --state state").succeeds().stdout.starts_with("1 batch: "));
+}
+
+#[test]
 fn refused_records_are_there_again_and_do_not_count_twice() {
     let place = Place::new();
     place.write("a.csv", format!("{}\n2024-03-01,1,7,1,true\nyesterday,1,7,1,true\n", EVENTS.join(",")));

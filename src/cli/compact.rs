@@ -19,7 +19,8 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let plain = |name: &str| registry::dataflow(name).map(Dataflow::definition);
     let Compacted { folded: Folded { batches, erased, holding, gone }, before, after } = State::open(&home)?.compact(&plain)?;
     live::forget_rejected(&State::tables(home.local()), &gone)?;
-    let line = format!("{} batches: {} before, {} now", grouped(&batches.to_string()), HumanBytes(before), HumanBytes(after));
+    let batches = if batches == 1 { "1 batch".into() } else { format!("{} batches", grouped(&batches.to_string())) };
+    let line = format!("{batches}: {} before, {} now", HumanBytes(before), HumanBytes(after));
     unless_broken_pipe(writeln!(stdout(), "{line}"))?;
     if erased > 0 {
         let line = format!("what was forgotten is not in {} files any more, which were written anew", grouped(&erased.to_string()));

@@ -29,7 +29,7 @@ pub fn replaced(points: u64, first: &str) -> String {
 }
 
 /// A number of things.
-fn counted(number: u64, noun: &str) -> String {
+pub fn counted(number: u64, noun: &str) -> String {
     format!("{} {noun}{}", HumanCount(number), if number == 1 { "" } else { "s" })
 }
 

@@ -3,6 +3,7 @@
 use super::args;
 use super::client::Server;
 use super::error::{CliError, say, unless_broken_pipe};
+use super::show::counted;
 use super::table;
 use crate::numbers::grouped;
 use crate::state::State;
@@ -47,8 +48,11 @@ fn of_service(server: &Server) -> Result<(), CliError> {
         Some(Value::Number(number)) => grouped(&number.to_string()),
         _ => "-".into(),
     };
-    let mut text = format!("{}, for {} s, with {} workers", said(&status, "phase"), said(&status, "uptime_s"), said(&status, "workers"));
-    text += &format!(", {} batches under way, {} streams\n", said(&status, "batches_under_way"), said(&status, "streams"));
+    let number = |name: &str| status.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let (workers, streams) = (counted(number("workers"), "worker"), counted(number("streams"), "stream"));
+    let mut text = format!("{}, for {} s, with {workers}", said(&status, "phase"), said(&status, "uptime_s"));
+    let batches = if number("batches_under_way") == 1 { "batch" } else { "batches" };
+    text += &format!(", {} {batches} under way, {streams}\n", said(&status, "batches_under_way"));
     if let Some(bytes) = status.get("memory_bytes").and_then(Value::as_u64) {
         text += &format!("memory: {}\n", indicatif::HumanBytes(bytes));
     }
@@ -58,8 +62,8 @@ fn of_service(server: &Server) -> Result<(), CliError> {
     let dataflows = status.get("dataflows").and_then(Value::as_object);
     for (name, about) in dataflows.into_iter().flatten() {
         let of = |what: &str| said(about, what);
-        let (epoch, records, late, rejected) = (of("epoch"), of("records"), of("late"), of("rejected"));
-        text += &format!("{name}: epoch {epoch}, {records} records accepted, {late} late, {rejected} rejected, as of {}\n", of("as_of"));
+        let (epoch, accepted, late, rejected) = (of("epoch"), of("records"), of("late"), of("rejected"));
+        text += &format!("{name}: epoch {epoch}, {accepted} {} accepted, {late} late, {rejected} rejected, as of {}\n", records(&accepted), of("as_of"));
     }
     let sinks = status.get("sinks").and_then(Value::as_array);
     sinks.into_iter().flatten().for_each(|about| text += &sink(about));
@@ -91,7 +95,7 @@ fn sink(about: &Value) -> String {
     let dataflows = about.get("dataflows").and_then(Value::as_object);
     let behind = |(name, of): (&String, &Value)| match of.get("behind").and_then(Value::as_u64) {
         Some(0) => format!("{name} has all"),
-        behind => format!("{name} behind by {} epochs", grouped(&behind.unwrap_or(0).to_string())),
+        behind => format!("{name} behind by {}", counted(behind.unwrap_or(0), "epoch")),
     };
     let all: Vec<String> = dataflows.into_iter().flatten().map(behind).collect();
     let place = about.get("place").and_then(Value::as_str).unwrap_or_default();
@@ -112,10 +116,16 @@ fn source(about: &Value) -> String {
 
 /// A watched folder in a line, and what is wrong with it in another one.
 fn folder(about: &Value) -> String {
-    let count = |name: &str| grouped(&about.get(name).and_then(Value::as_u64).unwrap_or(0).to_string());
     let error = about.get("error").and_then(Value::as_str).map(|error| format!("  {error}\n")).unwrap_or_default();
     let folder = about.get("folder").and_then(Value::as_str).unwrap_or_default();
-    format!("folder {folder}: {} files, {} that can't be read\n{error}", count("files"), count("refused"))
+    let files = counted(about.get("files").and_then(Value::as_u64).unwrap_or(0), "file");
+    let refused = grouped(&about.get("refused").and_then(Value::as_u64).unwrap_or(0).to_string());
+    format!("folder {folder}: {files}, {refused} that can't be read\n{error}")
+}
+
+/// What a number of records is called.
+fn records(number: &str) -> &'static str {
+    if number == "1" { "record" } else { "records" }
 }
 
 /// A dataflow in a line.
@@ -129,8 +139,9 @@ fn summary(name: &str, frames: &[&Frame]) -> String {
     let is_unknown = frames.iter().any(|frame| frame.answer.is_none());
     let unknown = if is_unknown { " (not of the last batch, which the journal says with the next one)" } else { "" };
     format!(
-        "{name}: epoch {last}, {accepted} records accepted, {rejected} rejected{unknown}, {} files ({bytes})\n",
-        grouped(&blobs.len().to_string())
+        "{name}: epoch {last}, {accepted} {} accepted, {rejected} rejected{unknown}, {} ({bytes})\n",
+        records(&accepted),
+        counted(blobs.len() as u64, "file")
     )
 }
 

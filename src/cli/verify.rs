@@ -5,7 +5,7 @@
 
 use super::error::{CliError, say, unless_broken_pipe};
 use super::run::RunDriver;
-use super::{args, job, rows};
+use super::{args, job, rows, show};
 use crate::cluster::Cluster;
 use crate::engine::{self, Commit, CommitError, Driver, EngineError, Job, Next};
 use crate::numbers::grouped;
@@ -172,16 +172,17 @@ fn is_rejected(expected: &TableState) -> bool {
 
 /// A line about a table.
 fn said(expected: &TableState, deviation: Deviation) -> String {
-    let (name, rows) = (expected.table().name, grouped(&expected.len().to_string()));
+    let (name, rows) = (expected.table().name, show::counted(expected.len(), "row"));
+    let they = if expected.len() == 1 { "it" } else { "they" };
     match counted(expected, deviation) {
         0 if deviation.others > 0 => {
             format!(
-                "  {name}: {rows} rows, as they should be, and {} of deliveries that are no more\n",
+                "  {name}: {rows}, as {they} should be, and {} of deliveries that are no more\n",
                 grouped(&deviation.others.to_string())
             )
         }
-        0 => format!("  {name}: {rows} rows, as they should be\n"),
-        _ => format!("  {name}: {rows} rows should be there, and {} differ\n", grouped(&deviation.rows().to_string())),
+        0 => format!("  {name}: {rows}, as {they} should be\n"),
+        _ => format!("  {name}: {rows} should be there, and {} differ\n", grouped(&deviation.rows().to_string())),
     }
 }
 

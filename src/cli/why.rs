@@ -4,6 +4,7 @@ use super::asked::Asked;
 use super::client::Server;
 use super::error::{CliError, unless_broken_pipe};
 use super::rows::{check_held, open_state};
+use super::show::counted;
 use crate::numbers::grouped;
 use crate::registry;
 use crate::serve::why;
@@ -27,7 +28,7 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
         None => of_server(&asked, &Server::of(matches)?, &conditions)?,
     };
     let row: Vec<String> = conditions.iter().map(|(column, value)| format!("{column}={value}")).collect();
-    let mut text = format!("{}.{} {}: {} changes\n", asked.dataflow, asked.table, row.join(" "), grouped(&changes.len().to_string()));
+    let mut text = format!("{}.{} {}: {}\n", asked.dataflow, asked.table, row.join(" "), counted(changes.len() as u64, "change"));
     for change in changes.iter().take(usize::try_from(CHANGES_MAX).unwrap_or(usize::MAX)) {
         // Writing to a text can't fail.
         append(&mut text, change, &conditions).ok();
