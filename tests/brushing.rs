@@ -226,7 +226,7 @@ fn points_go_where_they_are_told_or_the_run_fails() {
     place.run("run brushing datasets=t --points file:deep/p.lp --tables brushing_daily").succeeds();
     assert_eq!(place.read("deep/p.lp").lines().count(), 2);
     place.run("run brushing datasets=t --points file:deep/p.lp --out out").succeeds();
-    assert_eq!(place.read("deep/p.lp").lines().count(), 2, "the file is made anew");
+    assert_eq!(place.read("deep/p.lp").lines().count(), 2, "the file is rebuilt");
     assert!(!place.has("out/points.lp"));
     place.run("run brushing datasets=t --points file:/dev/null").succeeds();
     place.run("run brushing datasets=t").succeeds();

@@ -345,7 +345,7 @@ fn a_scratch_folder_of_another_state_is_made_anew() {
     service.asker.until_ready();
     assert_eq!(post(&service, "1", &lines[..10])["epoch"], 1);
     let said = service.end().stderr;
-    assert!(said.contains("the scratch folder \"scratch\" was that of another state: all in it is made anew"), "{said}");
+    assert!(said.contains("the scratch folder \"scratch\" was that of another state: all in it is rebuilt"), "{said}");
     // One that is behind catches up, and a file says where all is.
     place.write("retally.toml", "state = \"s3://fleet/live\"\nscratch = \"scratch\"\n");
     let service = Service::begin_as(&place, "online --config retally.toml --state s3://fleet/live -w 1", |command| server.lend(command));

@@ -54,7 +54,7 @@ fn the_journal_is_folded_while_batches_come_and_whoever_is_killed_loses_nothing(
     let all: usize = chunks.len() * 2 * table(&EVENTS, &wrong).len();
     assert!(((journal + snapshot) as usize) < all, "{journal} and {snapshot} of more than {all}");
     place.run("verify --state state").succeeds();
-    // The tables are lost, and made anew of what was folded.
+    // The tables are lost, and rebuilt of what was folded.
     fs::remove_file(place.path("state/tables.sqlite")).unwrap();
     let service = Service::of(&place, &ONLINE, words);
     service.same(&ONLINE);

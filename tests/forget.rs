@@ -38,7 +38,7 @@ fn holds(place: &Place, text: &str) -> Vec<String> {
     found
 }
 
-/// Tables are those without the device, whether they are brought up to date, compared or made anew.
+/// Tables are those without the device, whether they are brought up to date, compared or rebuilt.
 #[track_caller]
 fn check(place: &Place) {
     fs::remove_dir_all(place.path("out")).ok();

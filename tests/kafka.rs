@@ -109,7 +109,7 @@ fn positions_are_those_of_a_topic_and_survive_folding() {
     client.grow("events", 3);
     client.publish("events", 2, &[event(5)], Compression::None);
     until_readable(&service, "a message of the new partition", |status| status["messages"] == 2);
-    // A topic that is made anew is read from its beginning. This broker gives no ids to topics: it is told by its end.
+    // A topic that is created again is read from its beginning. This broker gives no ids to topics: it is told by its end.
     client.remove("events");
     client.create("events", 1);
     client.publish("events", 0, &[event(6), event(7)], Compression::None);

@@ -63,7 +63,7 @@ fn positions_are_those_of_a_stream_and_survive_folding() {
     let found = until(&service, "one more message", |status| status["messages"] == 1);
     assert_eq!(found["positions"], serde_json::json!([{"partition": 0, "last": 4}]));
     assert_eq!(rejected(&service, "online"), rows);
-    // A stream that is made anew is another one, while the service runs.
+    // A stream that is created again is another one, while the service runs.
     publisher.remove("EVENTS");
     until(&service, "no stream", |status| status["error"].as_str().is_some_and(|error| error.contains("no stream \"EVENTS\"")));
     publisher.stream("EVENTS", "fleet");

@@ -549,7 +549,7 @@ fn tables_that_are_lost_or_changed_are_made_anew() {
     let service = Service::of(&place, &ONLINE, "-w 1");
     service.same(&ONLINE);
     let ended = service.end();
-    assert!(ended.stderr.contains("they are made anew"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("they are rebuilt"), "{}", ended.stderr);
     let service = Service::start(&place, "online -w 1 --set online.fleet-sizes=1-9");
     assert!(service.get("/v1/online/tables/online_daily?fleet_size=1-9").ok().json().as_array().unwrap().len() > 10);
     service.end();

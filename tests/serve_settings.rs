@@ -194,7 +194,7 @@ fn as_of_of_a_service_goes_on_with_the_clock() {
     differs_nowhere(&place);
     place.run("compact --state state").succeeds();
     differs_nowhere(&place);
-    // With another as-of they are made anew.
+    // With another as-of they are rebuilt.
     let service = Service::start(&place, "online usage active -w 1 --as-of 2026-03-05T09:00:00Z");
     assert_eq!(last(&service, intervals, 4), "2026-03-05T09:00:00Z");
     assert_eq!(as_of(&service, "online"), "2026-03-05T09:00:00Z");

@@ -464,7 +464,7 @@ fn damage_is_named_and_nothing_is_written() {
     place.run(&words).fails();
     assert!(fs::read(place.path("state/tables.sqlite")).unwrap() == tables);
     place.write(&blob, &whole);
-    // Tables that are gone are made anew.
+    // Tables that are gone are rebuilt.
     fs::remove_file(place.path("state/tables.sqlite")).unwrap();
     check(&place, &ONLINE, &parts[2]);
 }

@@ -140,11 +140,7 @@ fn own_state() -> Arg {
 
 /// What a state in a bucket needs on this machine.
 fn scratch() -> Arg {
-    flag(
-        "scratch",
-        "DIR",
-        "With a state in a bucket: the folder of this machine for its tables and points; what is lost of it is made anew",
-    )
+    flag("scratch", "DIR", "With a state in a bucket: the folder of this machine for its tables and points; what is lost of it is rebuilt")
 }
 
 /// The folder of a state that is read.
@@ -452,7 +448,7 @@ pub fn home(state: &str, scratch: Option<&String>) -> Result<Home, CliError> {
     match scratch {
         None if Home::is_bucket(state) => {
             let error = CliError::usage("a state in a bucket needs a folder of this machine for its tables");
-            Err(error.hint("say which: --scratch DIR; what is lost of it is made anew"))
+            Err(error.hint("say which: --scratch DIR; what is lost of it is rebuilt"))
         }
         Some(scratch) if Home::is_bucket(state) && !state.contains(['@', '?', '#']) => {
             Ok(Home::Bucket { url: state.trim_end_matches('/').into(), scratch: written("scratch", scratch)? })

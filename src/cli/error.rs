@@ -287,7 +287,7 @@ fn store_hint(error: &StoreError) -> &'static str {
         StoreError::OtherKind { .. } => "write into a new folder",
         StoreError::TagsTooLong { .. } => "give shorter names",
         StoreError::Damaged { .. } => {
-            "restore it from a copy; of a state (STATE/points), remove the folder: its points are made anew; or write them into a new one"
+            "restore it from a copy; of a state (STATE/points), remove the folder: its points are rebuilt; or write them into a new one"
         }
         StoreError::Failed { .. } => "see that there is space, and that you may read and write there",
     }

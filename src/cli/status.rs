@@ -63,7 +63,11 @@ fn of_service(server: &Server) -> Result<(), CliError> {
     for (name, about) in dataflows.into_iter().flatten() {
         let of = |what: &str| said(about, what);
         let (epoch, accepted, late, rejected) = (of("epoch"), of("records"), of("late"), of("rejected"));
-        text += &format!("{name}: epoch {epoch}, {accepted} {} accepted, {late} late, {rejected} rejected, as of {}\n", records(&accepted), of("as_of"));
+        text += &format!(
+            "{name}: epoch {epoch}, {accepted} {} accepted, {late} late, {rejected} rejected, as of {}\n",
+            records(&accepted),
+            of("as_of")
+        );
     }
     let sinks = status.get("sinks").and_then(Value::as_array);
     sinks.into_iter().flatten().for_each(|about| text += &sink(about));

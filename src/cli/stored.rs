@@ -48,7 +48,7 @@ impl Stored {
             say(&format!("note: {journal:?} ends with a batch that was not there yet when its process ended; it is cut off"));
         }
         if state.is_scratch_new() {
-            say(&format!("note: the scratch folder {:?} was that of another state: all in it is made anew", home.local()));
+            say(&format!("note: the scratch folder {:?} was that of another state: all in it is rebuilt", home.local()));
         }
         let mut tables = ByRun::open(&State::tables(home.local()), job.graph.tables())?;
         if let Some(reached) = tables.reached(plain.name)? {

@@ -50,7 +50,7 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
         CliError::failed(format!("{} rows{place} differ from what follows from the journal", grouped(&differ.to_string())))
     };
     if differ > 0 {
-        let hint = "delete tables.sqlite in that folder: it is made anew; and keep a copy for whoever looks into it";
+        let hint = "delete tables.sqlite in that folder: it is rebuilt; and keep a copy for whoever looks into it";
         return Err(failed(differ, String::new()).hint(hint));
     }
     match places.iter().find(|place| place.differ != Some(0)) {

@@ -164,7 +164,7 @@ fn is_hidden(listens_at: SocketAddr, addresses: &[String], resolve: impl Fn(&str
 }
 
 /// Listens at the address of this process. Its name may not lead anywhere yet, or to where this host was before, as that of a pod that was
-/// made anew: then it is looked up again, for as long as others are awaited.
+/// created again: then it is looked up again, for as long as others are awaited.
 fn listen(
     address: String,
     timeout: Duration,

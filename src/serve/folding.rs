@@ -35,7 +35,7 @@ impl Folding {
             let until: Vec<Epoch> = service.dataflows.iter().map(|served| state.epoch(served.name())).collect();
             let plain: Vec<Definition> = service.dataflows.iter().map(|served| served.plain.clone()).collect();
             let sealed = state.seal()?;
-            // What the tables have reached must not be in the middle of what is known as one: they would be made anew at the next start.
+            // What the tables have reached must not be in the middle of what is known as one: they would be rebuilt at the next start.
             let fold = move || {
                 let known = |name: &str| plain.iter().find(|plain| plain.name == name).cloned();
                 applied(&until).then(|| sealed.fold(GRACE, &known))

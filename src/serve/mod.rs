@@ -196,7 +196,7 @@ fn find(dataflows: &[Served], options: &Options) -> Result<Found, ServeError> {
     }
     let dir = options.state.local();
     if state.is_scratch_new() {
-        (options.told)(&format!("the scratch folder {dir:?} was that of another state: all in it is made anew"));
+        (options.told)(&format!("the scratch folder {dir:?} was that of another state: all in it is rebuilt"));
     }
     let mut live = Live::open(&State::tables(dir))?;
     let decisions = dataflows.iter().map(|served| look(&state, &mut live, served)).collect::<Result<_, _>>()?;

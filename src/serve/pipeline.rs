@@ -299,7 +299,7 @@ struct Prepared<'s> {
     as_of: Option<Moment>,
 }
 
-/// Applies what is complete until the engine has ended. `made` says of each dataflow whether its tables are made anew.
+/// Applies what is complete until the engine has ended. `made` says of each dataflow whether its tables are rebuilt.
 pub fn commit(service: &Arc<Service>, mut live: Live, completed: &Completed, shared: &Shared, made: &[bool]) -> Result<(), ServeError> {
     let mut forgotten = Instant::now();
     loop {
@@ -446,7 +446,7 @@ pub fn take_up(
     let reached = Reached { dataflow: served.name().into(), epoch, fingerprint: served.fingerprint.clone() };
     let is_other = !is_made && !live.holds(&tables.all(), &reached)?;
     if is_other {
-        service.tell(&format!("the tables of {} are not those of batch {epoch}: they are made anew", served.name()));
+        service.tell(&format!("the tables of {} are not those of batch {epoch}: they are rebuilt", served.name()));
     }
     if is_made || is_other {
         live.bring(&tables.all(), &rejected, &reached)?;

@@ -28,7 +28,7 @@ pub struct Reached {
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// The batches up to this epoch are taken up as one. The tables are read meanwhile, and made anew where they turn out to be others.
+    /// The batches up to this epoch are taken up as one. The tables are read meanwhile, and rebuilt where they turn out to be others.
     Compare(Epoch),
     /// The batches up to this epoch are taken up as one, and the tables made of them. Nothing is read before.
     Make(Epoch),

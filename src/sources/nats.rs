@@ -4,7 +4,7 @@
 //! What is read with is a consumer without a name that acknowledges nothing, and that the server removes when it is not used any more.
 //!
 //! # Limits
-//! A stream that was made anew under its name begins with number 1 again: it is told by the time of its creation, and read from its
+//! A stream that was created again under its name begins with number 1 again: it is told by the time of its creation, and read from its
 //! beginning. What a stream has dropped before it was read is gone, and said so.
 
 use super::gather::Acknowledge;

@@ -19,7 +19,7 @@ pub enum Home {
     Bucket {
         /// `s3://BUCKET/PREFIX`.
         url: String,
-        /// Where tables, points and copies of files are. All of it can be made anew.
+        /// Where tables, points and copies of files are. All of it can be rebuilt.
         scratch: PathBuf,
     },
 }

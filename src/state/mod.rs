@@ -7,7 +7,7 @@
 //! - `meeting` ([`meeting`]) is what several processes know the folder by
 //! - `journal/` ([`journal`]) has a frame ([`frame`]) for each batch, in order; `snapshot/` ([`snapshot`]) what those before come to
 //! - `blobs/` ([`blobs`]) has the files that were delivered
-//! - `tables.sqlite` has the tables, and `points/` the points; both can be made anew from the rest, and are in a folder of this machine
+//! - `tables.sqlite` has the tables, and `points/` the points; both can be rebuilt from the rest, and are in a folder of this machine
 //!
 //! A batch is first kept: its files are copied, so what is read later is what was delivered. Then it is applied, and last it is appended to
 //! the journal: from then on it is there, however the process ends. Tables follow from the set of records alone, so the batches of
@@ -388,7 +388,7 @@ impl State {
         self.home.path()
     }
 
-    /// Whether its scratch folder was that of another state, and has been made anew.
+    /// Whether its scratch folder was that of another state, and has been rebuilt.
     pub fn is_scratch_new(&self) -> bool {
         self.is_scratch_new
     }

@@ -1,6 +1,6 @@
 //! The folder of this machine that belongs to a state in a bucket: tables, points, and copies of files that were delivered.
 //!
-//! It says to which state it belongs. All in it follows from that state, so whatever is lost of it is made anew; and what belongs to
+//! It says to which state it belongs. All in it follows from that state, so whatever is lost of it is rebuilt; and what belongs to
 //! another one is removed.
 
 use super::StateError;

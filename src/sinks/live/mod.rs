@@ -5,7 +5,7 @@
 //! - `retally_changes`: each row that came or went, by epoch; of an epoch with too many, that there were
 //! - `retally_tables`: the number of rows of each table, and a checksum of them, which tells a table from another without reading it
 //! - `retally_feeds`: from which epoch on the changes of a dataflow are kept
-//! - `retally_remade`: at which epoch its tables were made anew, where other rows had been there
+//! - `retally_remade`: at which epoch its tables were rebuilt, where other rows had been there
 //! - `retally_settings`: the settings of a dataflow, as a JSON object, with the fingerprint of tables that they are of
 //!
 //! The changes of any number of epochs are one transaction ([`Live::apply`]), so that who reads sees whole epochs. It is read
@@ -130,7 +130,7 @@ impl Live {
     pub fn open(path: &Path) -> Result<Live, SinkError> {
         Live::opened(path).map_err(|error| match error {
             SinkError::Database { place, why, hint: NO_DATABASE } => {
-                SinkError::Database { place, why, hint: "remove it: its tables are made anew, as the journal has them" }
+                SinkError::Database { place, why, hint: "remove it: its tables are rebuilt, as the journal has them" }
             }
             error => error,
         })

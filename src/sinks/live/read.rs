@@ -470,7 +470,7 @@ impl Snapshot<'_> {
         read().map_err(|error: rusqlite::Error| self.failed(&error))
     }
 
-    /// The epoch at which the tables of a dataflow were made anew, all at once: what they held at the same epoch before is not known.
+    /// The epoch at which the tables of a dataflow were rebuilt, all at once: what they held at the same epoch before is not known.
     pub fn remade(&self, dataflow: &str) -> Result<Option<Epoch>, SinkError> {
         self.number("SELECT epoch FROM retally_remade WHERE dataflow = ?1 AND epoch > 0", dataflow)
     }

@@ -1,7 +1,7 @@
 //! What a broker is asked, and what it answers: which versions it has, topics, offsets and messages.
 //!
 //! Of each request two versions are known at most: one that each broker since Kafka 0.11 has, and one that knows topics by their ids, which
-//! a topic that is made anew under its name does not share.
+//! a topic that is created again under its name does not share.
 
 use super::wire::{Fields, Malformed, Writer};
 use bytes::Bytes;
@@ -56,7 +56,7 @@ pub mod code {
     /// The login is refused.
     pub const LOGIN_REFUSED: i16 = 58;
 
-    /// Whether it says that another broker, or another topic, is meant by now: of partitions that moved, and topics that are made anew.
+    /// Whether it says that another broker, or another topic, is meant by now: of partitions that moved, and topics that are created again.
     pub fn is_moved(code: i16) -> bool {
         matches!(code, UNKNOWN_TOPIC | NO_LEADER | 6 | 9 | 74 | 75 | 76 | 100 | 103)
     }

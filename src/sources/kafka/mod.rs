@@ -5,7 +5,7 @@
 //! them, now and then; one to each leader fetches their messages. Messages of transactions count when these are done.
 //!
 //! # Limits
-//! Where brokers give ids to topics (since Kafka 2.8), a topic that is made anew under its name is another one, and read from its
+//! Where brokers give ids to topics (since Kafka 2.8), a topic that is created again under its name is another one, and read from its
 //! beginning; where they give none, it is told by its offsets alone. Brokers before 0.11 are not read.
 
 mod api;
