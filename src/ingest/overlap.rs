@@ -10,7 +10,7 @@ use super::batch::{Batch, Part, Source};
 use super::jobs;
 use super::paths;
 use super::plan::is_pipe;
-use super::remote::{self, Place};
+use super::remote::{self, Resolved};
 use retally_core::contract::{Definition, InputKind};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -25,12 +25,12 @@ pub fn overlap(definition: &Definition, batches: &[Batch], written: &[PathBuf]) 
         return None;
     }
     let find = |location: &str| {
-        let Ok(Place::Local(path)) = remote::place(location) else { return None };
+        let Ok(Resolved::Local(path)) = remote::resolve(location) else { return None };
         Some((location.to_string(), *there.get(&file(&path)?)?))
     };
     let of_part = |part: &Part| {
         let (input, Source::Path(path)) = (definition.inputs.get(part.input)?, &part.source) else { return None };
-        if is_pipe(path) || !matches!(remote::place(path), Ok(Place::Local(_))) {
+        if is_pipe(path) || !matches!(remote::resolve(path), Ok(Resolved::Local(_))) {
             return None;
         }
         let InputKind::Datasets(files) = input.kind else {

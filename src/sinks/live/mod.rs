@@ -326,7 +326,7 @@ fn drop_others<'t>(open: &mut Transaction<'_>, tables: impl Iterator<Item = &'t 
 
 /// Drops tables of a dataflow that are not built, and what a service knows of them. Returns the names of those that were there.
 fn drop_left_out<'t>(
-    open: &mut Open<'_>,
+    open: &mut Transaction<'_>,
     left_out: impl Iterator<Item = &'t Table>,
     dataflow: &str,
 ) -> Result<Vec<&'static str>, SinkError> {
