@@ -66,7 +66,7 @@ fn no_output_is_one_of_the_inputs() {
     refused("run online events=events.csv --changes link.csv", &["\"link.csv\" over the input \"events.csv\""]);
     refused("run online events=events.csv --then events=link.csv --changes events.csv", &["over the input"]);
     refused("run online events=*s.csv --out sqlite:./events.csv", &["--out"]);
-    refused("run online events=online_daily.csv --out . --tables online_daily", &["--out \"./online_daily.csv\""]);
+    refused("run online events=online_daily.csv --out . --tables online_daily", &["--out would write \"./online_daily.csv\""]);
     refused("run online --state state --sync events=. --changes ./online_daily.csv", &["over the input"]);
     refused(&format!("run brushing datasets=q --points file:{}", stream.display()), &["--points", "brushing.csv"]);
     assert_eq!((place.read("events.csv"), place.read("online_daily.csv")), (EVENTS.to_string(), EVENTS.to_string()));
@@ -94,8 +94,8 @@ fn outputs_that_are_in_each_others_way_are_refused_before_anything_is_read() {
         assert!(failure.names(&["could not write charts into \"events.csv"]).hint.is_some_and(|hint| hint.contains("give a folder")));
     }
     assert_eq!(place.names("."), ["events.csv"]);
+    fs::create_dir(place.path("o")).unwrap();
     place.run("run online events=events.csv --out o --charts o --changes o/changes.ndjson -q").succeeds();
-    place.run("run online events=events.csv --out /dev/null/x").fails();
 }
 
 #[test]

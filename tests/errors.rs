@@ -151,6 +151,23 @@ fn places_that_can_not_be_written() {
     assert!(!place.has("changes"));
 }
 
+/// Numbers of errors are for programs.
+#[test]
+fn what_the_system_says_is_said_in_words() {
+    let place = place();
+    for words in [
+        "run online events=events.csv --changes none/x",
+        "run online events=events.csv --config none",
+        "run online events=events.csv -n 2 -p 0 --hosts none",
+        "status --token-file none",
+        "serve online --state state --tokens none",
+        "serve online --state state --webhook-secret-file none",
+    ] {
+        let ran = place.run(words);
+        assert!(ran.stderr.contains("no such file or directory") && !ran.stderr.contains("os error"), "{words}: {}", ran.stderr);
+    }
+}
+
 /// A flag that does nothing is a mistake.
 #[test]
 fn flags_that_would_do_nothing_are_refused() {

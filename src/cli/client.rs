@@ -4,6 +4,7 @@ use super::error::CliError;
 use super::serve::LISTEN;
 use crate::client;
 use crate::shown;
+use crate::staged::why;
 use clap::ArgMatches;
 use serde_json::Value;
 use std::io::{self, Read};
@@ -51,8 +52,8 @@ impl Server {
         let agent =
             agent.ok_or_else(|| CliError::failed("this machine has no certificates to see servers by").hint("install ca-certificates"))?;
         let token = matches.get_one::<String>("token-file").map(|path| {
-            let read =
-                std::fs::read_to_string(path).map_err(|error| CliError::usage(format!("could not read --token-file {path:?}: {error}")));
+            let read = std::fs::read_to_string(path)
+                .map_err(|error| CliError::usage(format!("could not read --token-file {path:?}: {}", why(&error))));
             let token = read?.trim().to_string();
             if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
                 let error = CliError::usage(format!("--token-file {path:?} is not a secret alone"));

@@ -10,6 +10,7 @@ use crate::cluster::tls::Tls;
 use crate::cluster::{self, Cluster, Membership};
 use crate::failure;
 use crate::shown;
+use crate::staged::why;
 use crate::state::home::Home;
 use crate::state::meeting::Meeting;
 use clap::ArgMatches;
@@ -132,7 +133,8 @@ fn by_hand(matches: &ArgMatches, membership: Membership) -> Result<Cluster, CliE
 
 /// The first lines of a file of hosts, or all of them.
 pub fn hosts(path: &str, processes: Option<usize>) -> Result<Vec<String>, CliError> {
-    let text = std::fs::read_to_string(path).map_err(|error| CliError::usage(format!("could not read --hosts {path:?}: {error}")))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|error| CliError::usage(format!("could not read --hosts {path:?}: {}", why(&error))))?;
     let mut lines: Vec<String> = Vec::new();
     for (number, line) in (1..).zip(text.lines().map(str::trim)).filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
         let bad = |why: &str| {
@@ -177,7 +179,7 @@ fn secret(matches: &ArgMatches) -> Result<Option<Secret>, CliError> {
         let read = File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes));
         read.map_err(|error| {
             let hint = failure::hint(&error).unwrap_or("see that it is there, and that you may read it");
-            CliError::usage(format!("could not read --secret-file {path:?}: {error}")).hint(hint)
+            CliError::usage(format!("could not read --secret-file {path:?}: {}", why(&error))).hint(hint)
         })?;
         return Secret::new(&bytes).map(Some).map_err(bad(format!("--secret-file {path:?}")));
     }

@@ -16,6 +16,7 @@ use crate::ingest::unpack::unpacked;
 use crate::ingest::{look, paths, plan};
 use crate::registry;
 use crate::shown;
+use crate::staged::why;
 use clap::ArgMatches;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use retally_core::contract::{Definition, Input, InputKind};
@@ -217,9 +218,8 @@ fn send_once(server: &Server, dataflow: &str, files: &[File], wait: &str, key: &
     if let Ok(Err((file, error))) = writing.join()
         && error.kind() != io::ErrorKind::BrokenPipe
     {
-        return Err(
-            CliError::failed(format!("could not read {:?}: {error}", shown::location(&file))).hint("nothing was sent; look at the file")
-        );
+        return Err(CliError::failed(format!("could not read {:?}: {}", shown::location(&file), why(&error)))
+            .hint("nothing was sent; look at the file"));
     }
     let response = match response {
         Ok(response) => response,

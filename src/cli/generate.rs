@@ -1,7 +1,7 @@
 //! `retally generate`.
 //!
-//! A file that is there already may be somebody's own. The same options give the same bytes, so what is generated is held against it: where it
-//! is the same it stays, and where it is not, nothing of it is written over unless that is allowed.
+//! A file that is there already may be somebody's own. The same options give the same bytes, so what is generated is held against it:
+//! where it is the same it stays, and where it is not, nothing of it is written over unless that is allowed.
 
 use super::args;
 use super::error::{CliError, say};

@@ -18,6 +18,7 @@
 use super::error::CliError;
 use super::files::{self, Given};
 use crate::ingest::nearest::there_are;
+use crate::staged::why;
 use clap::ArgMatches;
 use retally_core::contract::{Definition, Input};
 use retally_core::mapping::{Column, Origin, Rule, Truth};
@@ -115,7 +116,7 @@ fn not_toml(text: &str, error: &toml::de::Error) -> String {
 }
 
 fn text(path: &str) -> Result<String, CliError> {
-    std::fs::read_to_string(path).map_err(|error| CliError::usage(format!("could not read --config {path:?}: {error}")))
+    std::fs::read_to_string(path).map_err(|error| CliError::usage(format!("could not read --config {path:?}: {}", why(&error))))
 }
 
 fn file(text: &str) -> Result<File, CliError> {

@@ -18,6 +18,7 @@ use crate::serve::{self, Options, member};
 use crate::shown;
 use crate::silence::silence_max;
 use crate::sinks::Destination;
+use crate::staged::why;
 use crate::state::folders::Folder;
 use crate::state::home::Home;
 use clap::ArgMatches;
@@ -226,7 +227,7 @@ fn out(text: &str, count: usize, dataflows: &[Served]) -> Result<(Out, String), 
 fn secret(matches: &ArgMatches) -> Result<Option<Arc<[u8]>>, CliError> {
     let Some(path) = matches.get_one::<String>("webhook-secret-file") else { return Ok(None) };
     let text = std::fs::read_to_string(path);
-    let text = text.map_err(|error| CliError::usage(format!("could not read --webhook-secret-file {path:?}: {error}")))?;
+    let text = text.map_err(|error| CliError::usage(format!("could not read --webhook-secret-file {path:?}: {}", why(&error))))?;
     let secret = text.trim_end_matches(['\r', '\n']);
     if secret.len() < SECRET_BYTES_MIN {
         return Err(CliError::usage(format!("--webhook-secret-file {path:?} has less than {SECRET_BYTES_MIN} bytes"))

@@ -93,7 +93,7 @@ pub enum PointsError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A destination can't be opened: look at its path, and at who may write there.
-    #[error("could not open {name:?} for points: {source}")]
+    #[error("could not open {name:?} for points: {}", why(source))]
     NotOpened {
         /// The destination.
         name: String,

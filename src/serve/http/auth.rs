@@ -2,6 +2,7 @@
 //!
 //! Secrets are kept as hashes and compared in constant time.
 
+use crate::staged::why;
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use subtle::ConstantTimeEq;
@@ -31,7 +32,7 @@ struct Token {
 impl Tokens {
     /// Reads them from a file.
     pub fn read(path: &Path) -> Result<Tokens, String> {
-        let text = std::fs::read_to_string(path).map_err(|error| format!("could not read {path:?}: {error}"))?;
+        let text = std::fs::read_to_string(path).map_err(|error| format!("could not read {path:?}: {}", why(&error)))?;
         Tokens::parse(&text).map_err(|why| format!("{path:?}: {why}"))
     }
 

@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Tables of other settings or of another version are this state's all the same: they are dropped when the run's own are written, and not
-/// before, since a run may fail. Tables that are not built go with them, as those of a service do: what follows from the journal is there as
-/// of its last batch, or not at all.
+/// before, since a run may fail. Tables that are not built go with them, as those of a service do: what follows from the journal is there
+/// as of its last batch, or not at all.
 pub struct ByRun {
     sqlite: Sqlite,
     /// All tables of the dataflow, whether they are built or not.
