@@ -69,6 +69,14 @@ fn no_output_is_one_of_the_inputs() {
     refused("run online events=online_daily.csv --out . --tables online_daily", &["--out would write \"./online_daily.csv\""]);
     refused("run online --state state --sync events=. --changes ./online_daily.csv", &["over the input"]);
     refused(&format!("run brushing datasets=q --points file:{}", stream.display()), &["--points", "brushing.csv"]);
+    // Of two processes the second hears of it, and the first has made nothing by then.
+    let run =
+        |process: usize| place.start(&format!("run online events=events.csv -w 1 --out sqlite:events.csv -n 2 -p {process} --hosts hosts"));
+    crate::processes::hosts(&place);
+    let (second, first) = (run(1), run(0));
+    first.finish().fails_as_wrong_usage().names(&["--out would write", "over the input \"events.csv\""]);
+    assert_ne!(second.finish().code, Some(0));
+    fs::remove_file(place.path("hosts")).unwrap();
     assert_eq!((place.read("events.csv"), place.read("online_daily.csv")), (EVENTS.to_string(), EVENTS.to_string()));
     assert!(fs::read(&stream).unwrap() == ticks && !place.has("state"));
     assert_eq!(place.names("."), ["events.csv", "link.csv", "online_daily.csv", "q"]);

@@ -258,6 +258,11 @@ fn a_text_is_forgotten_alone() {
     let other = Place::new();
     other.write("events.csv", table(&EVENTS, &["17", "017"].map(|device| format!("2024-03-01 08:00:00,{device},1,1,true"))));
     other.run("run online events=events.csv --ids text --state state -w 1").succeeds();
+    // Where nothing says what ids are, it is not guessed.
+    fs::rename(other.path("state/tables.sqlite"), other.path("kept.sqlite")).unwrap();
+    let failure = other.run("forget online events device_id=17 --state state").fails().names(&["no tables of online", "its ids are texts"]);
+    assert!(failure.hint.is_some_and(|hint| hint.contains("--exact")));
+    fs::rename(other.path("kept.sqlite"), other.path("state/tables.sqlite")).unwrap();
     let forgotten = other.run("forget online events device_id=17 --state state").succeeds().stdout;
     assert!(forgotten.contains("took back 1 record"), "{forgotten}");
 }

@@ -34,9 +34,13 @@ fn kill_runs(place: &Place, out: &str, check: impl Fn(&str, [&str; 2]), whole: i
     }
     let run = |number: usize| format!("{} --out '{out}' --replace -w 1", runs[number]);
     place.run(&run(0)).succeeds();
-    let began = Instant::now();
-    place.run(&run(0)).succeeds();
-    let length = began.elapsed();
+    // The shortest of some: on a busy machine one may take many times as long as another.
+    let timed = || {
+        let began = Instant::now();
+        place.run(&run(0)).succeeds();
+        began.elapsed()
+    };
+    let length = (0..3).map(|_| timed()).min().unwrap();
     let mut met = 0;
     for seed in 0..kills() {
         let next = usize::from(seed % 2 == 0);

@@ -240,7 +240,7 @@ fn tables_that_a_run_leaves_out_are_not_in_its_state() {
     assert_eq!(state.tables(), ["online_daily", "rejected", "retally_progress", "retally_settings"]);
     place.run("query online.online_daily --state state").succeeds();
     let failure = place.run("query online.online_summary --state state").fails();
-    let failure = failure.names(&["the state \"state\" has no table online.online_summary: --tables left it out"]);
+    let failure = failure.names(&["the state \"state\" has no table online.online_summary: it was not built"]);
     assert_eq!(failure.hint.as_deref(), Some("it has online_daily; a run or a service without --tables builds all"));
     place.run("verify --state state").succeeds();
     // One that an older version of the program has left there.

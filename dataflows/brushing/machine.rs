@@ -1,9 +1,9 @@
 //! One dataset, read once: two streams of lines in, points in the order of ticks out.
 //!
 //! Settings are read up to the first good line; then brushing lines are, and settings run ahead of them by one event, so that the event in
-//! force at a tick is known. Before a tick that lies beyond that event, or far ahead, the events up to it are read and kept: how far ahead a
-//! tick is in time, the events in force at both ticks say. At the end of brushing, the rest of the settings follows. What is kept does not
-//! grow with the streams: two buffers, the event in force, those to come ([`COMING_EVENTS_MAX`] at most), and sums.
+//! force at a tick is known. Before a tick that lies beyond that event, or far ahead, the events up to it are read and kept: how far ahead
+//! a tick is in time, the events in force at both ticks say. At the end of brushing, the rest of the settings follows. What is kept does
+//! not grow with the streams: two buffers, the event in force, those to come (`COMING_EVENTS_MAX` at most), and sums.
 //!
 //! Times are integers: nanoseconds, and tick intervals in femtoseconds. What is below a nanosecond is cut.
 //!
@@ -13,11 +13,11 @@
 //!   earlier of the two lines says: the last accepted one before the line in doubt, and the line in doubt before the next.
 //! - The first good settings line is taken as it is: there is nothing to hold its time against.
 //! - How far a tick lies ahead of another is the difference of their times, to the femtosecond.
-//! - A brushing tick whose time lies before `--not-before`, after 2200, or more than a day ahead of the clock at arrival, is out of range. It
-//!   is no readable line: it moves nothing, and decides nothing about the one before it. The time of a tick that is not above the last
+//! - A brushing tick whose time lies before `--not-before`, after 2200, or more than a day ahead of the clock at arrival, is out of range.
+//!   It is no readable line: it moves nothing, and decides nothing about the one before it. The time of a tick that is not above the last
 //!   accepted one is by the event in force there, since those before it are gone; it is skipped in any case.
-//! - Where more events than are kept lie before a tick, it is judged by the last of those that are. If it is accepted, and its own event says
-//!   that its time is out of range, it is skipped and counted, and the stream goes on from it.
+//! - Where more events than are kept lie before a tick, it is judged by the last of those that are. If it is accepted, and its own event
+//!   says that its time is out of range, it is skipped and counted, and the stream goes on from it.
 //! - Below a header that does not name all columns, each once, no line can be read: the error of the dataset says what the header lacks.
 //! - Without a good settings line, brushing lines are not read, and not counted.
 //! - Without a good brushing line, settings are points all the same, and the dataset has no start, end or loss.

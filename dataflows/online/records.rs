@@ -137,7 +137,7 @@ mod tests {
     use retally_core::calendar::Calendar;
 
     fn lifetime(created: &str, destroyed: &str) -> Result<Lifetime, String> {
-        let context = Context::new(Calendar::utc(), Server::FIELDS);
+        let context = Context::new(Calendar::named("Europe/Berlin").unwrap(), Server::FIELDS);
         let cells = [b"7".as_slice(), created.as_bytes(), destroyed.as_bytes()];
         Server::decode(Fields::new(Server::FIELDS, &cells), &context).map(|server| server.lifetime).map_err(|refusal| refusal.into_owned())
     }
@@ -145,12 +145,17 @@ mod tests {
     #[test]
     fn days_that_stand_for_none_are_the_first_or_the_last() {
         let created = |text: &str| lifetime(text, "").map(|lifetime| lifetime.created);
-        assert_eq!(["1900-01-01", "0001-01-01T00:00:00Z"].map(created), [Ok(Moment::FIRST), Ok(Moment::FIRST)]);
+        // The first of them lies an hour before the first moment.
+        for text in ["1970-01-01", "1900-01-01", "0001-01-01T00:00:00Z", "-62135596800"] {
+            assert_eq!(created(text), Ok(Moment::FIRST), "{text}");
+        }
         let until = |text: &str| lifetime("2024-01-01", text).map(|lifetime| lifetime.until);
         let last = Ok(Until::Destroyed(Moment::LAST));
         assert_eq!(["", "null", "9999-12-31", "9999-12-31T23:59:59Z"].map(until), [Ok(Until::Alive), Ok(Until::Alive), last.clone(), last]);
         // It would have been destroyed before all that is counted.
-        assert!(until("0001-01-01").unwrap_err().contains("lies outside the years 1970 to 2200"));
+        for text in ["1970-01-01", "0001-01-01", "-62135596800"] {
+            assert!(until(text).unwrap_err().contains("lies outside the years 1970 to 2200"), "{text}");
+        }
         assert!(created("9999-12-31").unwrap_err().contains("lies outside the years 1970 to 2200"));
     }
 }

@@ -14,6 +14,7 @@ use crate::state::home::Home;
 use crate::state::{Of, State};
 use clap::ArgMatches;
 use indicatif::HumanCount;
+use retally_core::contract::Definition;
 use retally_core::ids::Ids;
 use serde_json::{Value, json};
 use std::io::{Write, stdout};
@@ -51,10 +52,7 @@ fn of_state(home: &Home, dataflow: &str, input: &str, only: Only) -> Result<Stri
     let declared = declared.ok_or_else(|| CliError::usage(format!("{dataflow} has no input {input:?}, but {}", inputs.join(" and "))))?;
     super::error::listen_to_signals()?;
     let mut state = State::open(home)?;
-    // As those are meant who made the tables, like a service.
-    let kept = rows::open_state(home.local()).ok().and_then(|mut reader| reader.snapshot().ok()?.settings(dataflow).ok()?);
-    let is_text = kept.is_some_and(|kept| kept.get(Ids::SETTING).is_some_and(|ids| ids == "text"));
-    let only = Only { exact: only.exact || is_text, ..only };
+    let only = Only { exact: only.exact || ids_are_texts(home, &plain, &only.value)?, ..only };
     let Forgetting { parts, records } = state.files().forget(Of { plain: &plain, definition: &plain }, declared, &only)?;
     let files = parts.len() as u64;
     let answer = Answer { accepted: records, ..Answer::default() };
@@ -64,6 +62,23 @@ fn of_state(home: &Home, dataflow: &str, input: &str, only: Only) -> Result<Stri
         HumanCount(records),
         HumanCount(files)
     ))
+}
+
+/// Whether ids of a state's tables are texts, as a service knows of itself. Where that can't be known, a value that can be written otherwise is
+/// refused: it could stand for other ids.
+fn ids_are_texts(home: &Home, plain: &Definition, value: &str) -> Result<bool, CliError> {
+    if !plain.settings.iter().any(|setting| setting.name == Ids::SETTING) {
+        return Ok(false);
+    }
+    let kept = rows::open_state(home.local()).ok().and_then(|mut reader| reader.snapshot().ok()?.settings(plain.name).ok()?);
+    match kept {
+        Some(kept) => Ok(kept.get(Ids::SETTING).is_some_and(|ids| ids == "text")),
+        None if value.parse::<f64>().is_err() && Uuid::try_parse(value).is_err() => Ok(false),
+        None => {
+            let message = format!("the state has no tables of {}, which would say whether its ids are texts", plain.name);
+            Err(CliError::failed(message).hint("`retally run` with --state makes them; or take back what holds this very text: --exact"))
+        }
+    }
 }
 
 impl From<ForgetError> for CliError {

@@ -39,6 +39,8 @@ struct Folder {
     root: PathBuf,
     others: Others,
     created: Vec<PathBuf>,
+    /// Those of them that were not there.
+    new: Vec<PathBuf>,
     /// Files that were there, and how many bytes of each are the same so far.
     compared: Vec<(PathBuf, Rc<Cell<u64>>)>,
 }
@@ -56,6 +58,9 @@ impl Files for Folder {
         }
         let is_there = fs::metadata(&path).is_ok_and(|there| there.is_file());
         self.created.push(path.clone());
+        if !is_there {
+            self.new.push(path.clone());
+        }
         if is_there && self.others == Others::Kept {
             let there = BufReader::with_capacity(BUFFER_BYTES, File::open(&path)?);
             let same_bytes = Rc::new(Cell::new(0));
@@ -92,16 +97,21 @@ impl Write for Same {
 
 /// Generates input into a folder. Returns the files.
 pub fn into_folder(dataflow: &dyn Dataflow, options: &Settings, root: &Path, others: Others) -> Result<Vec<PathBuf>, CliError> {
-    let mut files = Folder { root: root.into(), others, created: Vec::new(), compared: Vec::new() };
-    dataflow.generate(options, &mut files).map_err(|error| match error {
+    let mut files = Folder { root: root.into(), others, created: Vec::new(), new: Vec::new(), compared: Vec::new() };
+    let generated = dataflow.generate(options, &mut files).map_err(|error| match error {
         GenerateError::Setting(error) => CliError::usage(error.to_string()),
         GenerateError::Write(error) => failed(root, &error),
-    })?;
+    });
     let is_longer = |(path, same_bytes): &&(PathBuf, Rc<Cell<u64>>)| fs::metadata(path).is_ok_and(|there| there.len() != same_bytes.get());
-    match files.compared.iter().find(is_longer) {
+    let generated = generated.and_then(|()| match files.compared.iter().find(is_longer) {
         Some((path, _)) => Err(failed(root, &io::Error::other(Differs(path.clone())))),
-        None => Ok(files.created),
+        None => Ok(()),
+    });
+    if generated.is_err() {
+        // A half of it beside files of others would be taken for one of theirs.
+        files.new.iter().for_each(|path| drop(fs::remove_file(path)));
     }
+    generated.map(|()| files.created)
 }
 
 fn failed(root: &Path, error: &io::Error) -> CliError {

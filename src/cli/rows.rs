@@ -117,7 +117,7 @@ pub fn check_held(snapshot: &Snapshot<'_>, asked: &Asked<'_>, graph: &dyn Graph,
             names.push(table.name);
         }
     }
-    let error = CliError::failed(format!("the state {dir:?} has no table {dataflow}.{}: --tables left it out", asked.table));
+    let error = CliError::failed(format!("the state {dir:?} has no table {dataflow}.{}: it was not built", asked.table));
     Err(error.hint(format!("it has {}; a run or a service without --tables builds all", names.join(", "))))
 }
 

@@ -41,12 +41,12 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     memory::watch(|warning| say(&format!("note: {warning}")));
     let outputs = if cluster.process == 0 { outputs::check(&job, &batches, matches) } else { Ok(()) };
     let mut driver = RunDriver::silent(&job, batches);
-    if cluster.process == 0 {
-        match outputs {
-            // The others are waiting, and are to hear of it.
-            Err(error) if cluster.processes() > 1 => driver.refused = Some(error),
-            outputs => outputs?,
-        }
+    match outputs {
+        // The others are waiting, and are to hear of it.
+        Err(error) if cluster.processes() > 1 => driver.refused = Some(error),
+        outputs => outputs?,
+    }
+    if cluster.process == 0 && driver.refused.is_none() {
         driver.changes = text("changes").map(|path| ChangesFile::create(&args::written("changes", path)?)).transpose()?;
         driver.quiet = matches.get_flag("quiet");
         driver.progress = ProgressShown::new(driver.quiet);

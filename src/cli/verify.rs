@@ -79,10 +79,11 @@ fn verify(state: &State, dataflow: &dyn Dataflow, dir: &Path, workers: usize, pl
     let failed = |error: retally_core::contract::SettingError| CliError::failed(error.to_string());
     let settings = dataflow.settle(&mut definition, settings, &[]).map_err(failed)?;
     let graph = dataflow.graph(&settings).map_err(failed)?;
-    let mut tables: BTreeSet<String> = match built {
+    let built: BTreeSet<String> = match built {
         Some(built) => built.split(',').map(String::from).collect(),
         None => graph.tables().iter().map(|table| table.name.to_string()).collect(),
     };
+    let mut tables = built.clone();
     // What else is there is read by whoever asks, and has to be right as well.
     for table in graph.tables() {
         if snapshot.has(table.name)? {
@@ -102,7 +103,8 @@ fn verify(state: &State, dataflow: &dyn Dataflow, dir: &Path, workers: usize, pl
     }
     let Some((epoch, plan)) = state.replay(Of { plain: &plain, definition: &job.definition }, reached)? else { return Ok(0) };
     // What could not be compared is refused before anything is computed.
-    let mut sinks = places.iter().map(|place| place.open(&job)).collect::<Result<Vec<_>, _>>()?;
+    let of_sinks = Job { tables: built, ..job.clone() };
+    let mut sinks = places.iter().map(|place| place.open(&of_sinks)).collect::<Result<Vec<_>, _>>()?;
     let driver = Verifying { next: Some(Next::Replay(epoch, plan)), run: RunDriver::silent(&job, Vec::new()) };
     let Some(Verifying { run, .. }) = engine::run(&job, &Cluster::local(workers), driver)? else { return Ok(0) };
     let (mut differ, mut text) = (0, format!("{} as of batch {}:\n", plain.name, grouped(&epoch.to_string())));
@@ -112,10 +114,13 @@ fn verify(state: &State, dataflow: &dyn Dataflow, dir: &Path, workers: usize, pl
         text += &said(expected, deviation);
         text += &shown;
     }
+    let rejected = Table::rejected().name;
+    let is_of_sinks = |table: &&TableState| table.table().name == rejected || of_sinks.tables.contains(table.table().name);
+    let of_sinks: Vec<&TableState> = run.tables.all().into_iter().filter(is_of_sinks).collect();
     for (place, sink) in places.iter_mut().zip(&mut sinks) {
-        let Some(held) = sink.compare(&run.tables.all(), plain.name)? else { continue };
+        let Some(held) = sink.compare(&of_sinks, plain.name)? else { continue };
         text += &format!("{} as of batch {}:\n", place.shown, grouped(&held.epoch.to_string()));
-        for (expected, deviation) in run.tables.all().into_iter().zip(&held.deviations) {
+        for (expected, deviation) in of_sinks.iter().zip(&held.deviations) {
             *place.differ.get_or_insert(0) += counted(expected, *deviation);
             text += &said(expected, *deviation);
             for (count, what) in [(deviation.missing, "missing"), (deviation.others, "too many")] {

@@ -410,8 +410,8 @@ fn source<'a>(name: &'a str, member: &[u8], dataset: Option<&Dataset>) -> Cow<'a
     found.unwrap_or_else(|| format!("{name}/{member}")).into()
 }
 
-/// Where a dataset's folder or file was found below the path that was given. As a member it is called by the key of the dataset, whose names
-/// may be among those of the path. `None` where its files lie elsewhere, as those of jobs do.
+/// Where a dataset's folder or file was found below the path that was given. As a member it is called by the key of the dataset, whose
+/// names may be among those of the path. `None` where its files lie elsewhere, as those of jobs do.
 fn found_below(name: &str, member: &str, dataset: &Dataset) -> Option<String> {
     let file = member.strip_prefix(&dataset.key.join("/"))?.trim_start_matches('/');
     let files = if dataset.names.is_empty() { &dataset.streams } else { &dataset.names };

@@ -11,6 +11,8 @@ use tempfile::TempDir;
 
 /// How long a run may take: far more than any does on a busy machine, so what takes longer hangs.
 const RUN_SECONDS_MAX: u64 = 120;
+/// What a run says where the machine has little memory left.
+const OF_MEMORY: &str = "note: memory is running out";
 
 /// A folder in which the program runs, and which is gone when the test is over.
 pub struct Place {
@@ -174,7 +176,11 @@ impl Started {
                 }
             }
         };
-        let (stdout, stderr) = (all(&self.stdout), all(&self.stderr));
+        let (stdout, mut stderr) = (all(&self.stdout), all(&self.stderr));
+        // Of the machine, and not of the run.
+        if stderr.contains(OF_MEMORY) {
+            stderr = stderr.split_inclusive('\n').filter(|line| !line.contains(OF_MEMORY)).collect();
+        }
         // Both streams are closed: it has ended, or is about to.
         let code = self.child.wait().unwrap().code();
         Ran { words: std::mem::take(&mut self.words), code, stdout, stderr }
