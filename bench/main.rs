@@ -68,7 +68,7 @@ enum Bench {
     Late(late::LateOptions),
     /// Batches of one event each in a second, with 1, 4 and 16 in flight
     Stream(stream::StreamOptions),
-    /// The same number of events of `online` in many shapes, and how far the worst is from the best
+    /// The same number of events in many shapes, and how far the worst is from the best
     Sweep(sweep::SweepOptions),
     /// Memory per event
     Memory(memory::MemoryOptions),
