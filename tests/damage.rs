@@ -1,6 +1,6 @@
 //! A service on a state of which a file is not what was written: it names the file, lets the tables be read, and takes no batch.
 
-use crate::launch::processes;
+use crate::launch::{processes, until};
 use crate::support::known::{EVENTS, ONLINE, SERVERS, table};
 use crate::support::program::Place;
 use crate::support::service::{Asker, Service};
@@ -86,15 +86,11 @@ fn of_several_processes_the_first_lets_what_is_left_be_read() {
         let started = place.start(&format!("launch -n 2 -w 1 -- {serve}"));
         let address = started.line().strip_prefix("[0] listening on ").unwrap().to_string();
         let service = Service { started, asker: Asker::new(address) };
-        let until = Instant::now() + Duration::from_secs(60);
-        while service.get("/v1/status").ok().json()["phase"] != "damaged" {
-            assert!(Instant::now() < until, "{}", service.get("/v1/status").text);
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        crate::launch::until("only the first is there", || processes(&place).len() == 1);
+        until("damage", || service.get("/v1/status").ok().json()["phase"] == "damaged");
+        until("only the first is there", || processes(&place).len() == 1);
         // Longer than anybody waits for others, and than those are given that are to end.
-        let until = Instant::now() + Duration::from_secs(11);
-        while Instant::now() < until {
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(11) {
             service.same(&ONLINE);
             std::thread::sleep(Duration::from_millis(200));
         }

@@ -1,5 +1,6 @@
 //! What is said of a service by flags and by its file: which tables it builds, how its files are read, and as of when they are.
 
+use crate::launch::until;
 use crate::support::known::{EVENTS, table};
 use crate::support::program::Place;
 use crate::support::service::Service;
@@ -318,11 +319,7 @@ fn files_of_a_folder_are_written_as_often_as_asked() {
     for day in ["2026-03-01", "2026-03-02"] {
         service.csv("/v1/online/events", table(&EVENTS, &[format!("{day} 00:00:00,7,7,7,true")])).ok();
         // Nobody asks for it, and the service does not end.
-        let until = Instant::now() + Duration::from_secs(60);
-        while !place.has("out/online_daily.csv") || !place.read("out/online_daily.csv").contains(day) {
-            assert!(Instant::now() < until, "{}", service.get("/v1/status").text);
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        until("the day in the file", || place.has("out/online_daily.csv") && place.read("out/online_daily.csv").contains(day));
     }
     service.end();
 }

@@ -4,7 +4,7 @@ use crate::calendar::Naming;
 use crate::context::Context;
 use crate::field::{Field, Refusal};
 use crate::texts::{self, Interner};
-use crate::time::{self, DAY, Moment, TimeError, Written};
+use crate::time::{self, Moment, TimeError, Written};
 use crate::time_format::TimeFormat;
 use uuid::Uuid;
 
@@ -163,9 +163,8 @@ impl<'a> Fields<'a> {
 
     /// A time of which only the order counts: beyond the first or last moment that is accepted, `end`, it is that one.
     pub fn time_up_to(&self, end: Moment, place: usize, context: &Context) -> Result<Moment, Refusal> {
-        // The first midnight of all may lie before the first moment, by the clock of a zone.
         let (read, is_early) = match self.written(place, context) {
-            Ok(written) => (context.calendar.moment(written), written.wall < DAY),
+            Ok(written) => (context.calendar.moment(written), written.is_early()),
             Err(error) => (Err(error), self.text(place).starts_with(b"-")),
         };
         match read {

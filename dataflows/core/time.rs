@@ -93,6 +93,13 @@ pub struct Written {
     pub offset: Option<i64>,
 }
 
+impl Written {
+    /// Of one that lies outside the accepted years: whether it lies before them. No clock on a wall is a day ahead of UTC.
+    pub fn is_early(self) -> bool {
+        self.wall < DAY
+    }
+}
+
 /// Reads a time.
 ///
 /// Fractions beyond microseconds are cut. Years are checked by [`Moment::checked`], not here.

@@ -16,7 +16,7 @@ use retally_core::calendar::Calendar;
 use retally_core::contract::{AsOf, Dataflow, Definition, InputKind, Setting, Settings};
 use retally_core::ids::Ids;
 use retally_core::points::Measurement;
-use retally_core::time::{self, DAY, Moment};
+use retally_core::time::{self, Moment, Written};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -674,8 +674,7 @@ pub fn time(name: &str, text: &str, settings: &Settings) -> Result<Moment, Strin
 /// From when on events are accepted, as given. A time before all that are read, such as a local midnight of 1970-01-01 east of UTC, refuses
 /// nothing, and is the first of them.
 pub fn not_before(text: &str, settings: &Settings) -> Result<Moment, String> {
-    // What lies outside, and in a year before 1971, lies before.
-    let is_early = || time::parse(text.as_bytes()).is_ok_and(|written| written.wall < 365 * DAY);
+    let is_early = || time::parse(text.as_bytes()).is_ok_and(Written::is_early);
     match time("not-before", text, settings) {
         Err(_) if is_early() => Ok(Moment::FIRST),
         read => read,

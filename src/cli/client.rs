@@ -124,12 +124,12 @@ impl Server {
     /// It does not answer.
     pub fn unreachable(&self, error: &ureq::Error) -> CliError {
         let said = error.to_string();
-        let hint = match () {
-            _ if said.contains("certificate") => {
-                "its certificate is of no authority that this machine knows: SSL_CERT_FILE=FILE names another one"
-            }
-            _ if is_lasting(error) => "does it answer by HTTPS? Otherwise its address begins with http",
-            _ => "start it (`retally serve`), or say where it is: --server URL",
+        let hint = if said.contains("certificate") {
+            "its certificate is of no authority that this machine knows: SSL_CERT_FILE=FILE names another one"
+        } else if is_lasting(error) {
+            "does it answer by HTTPS? Otherwise its address begins with http"
+        } else {
+            "start it (`retally serve`), or say where it is: --server URL"
         };
         CliError::failed(format!("could not ask the service at {}: {said}", self.base)).hint(hint)
     }

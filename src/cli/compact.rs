@@ -2,6 +2,7 @@
 
 use super::args;
 use super::error::{CliError, listen_to_signals, unless_broken_pipe};
+use super::show;
 use crate::numbers::grouped;
 use crate::registry;
 use crate::sinks::live;
@@ -19,8 +20,7 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let plain = |name: &str| registry::dataflow(name).map(Dataflow::definition);
     let Compacted { folded: Folded { batches, erased, holding, gone }, before, after } = State::open(&home)?.compact(&plain)?;
     live::forget_rejected(&State::tables(home.local()), &gone)?;
-    let batches = if batches == 1 { "1 batch".into() } else { format!("{} batches", grouped(&batches.to_string())) };
-    let line = format!("{batches}: {} before, {} now", HumanBytes(before), HumanBytes(after));
+    let line = format!("{}: {} before, {} now", show::batches(batches), HumanBytes(before), HumanBytes(after));
     unless_broken_pipe(writeln!(stdout(), "{line}"))?;
     if erased > 0 {
         let line = format!("what was forgotten is not in {} files any more, which were written anew", grouped(&erased.to_string()));

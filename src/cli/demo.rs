@@ -2,7 +2,7 @@
 
 use super::args;
 use super::error::{CliError, listen_to_signals, unless_broken_pipe};
-use super::generate::{Others, into_folder};
+use super::generate::{OTHERS_HINT, Others, into_folder};
 use super::job;
 use super::run::RunDriver;
 use super::show;
@@ -43,7 +43,7 @@ pub fn main(matches: &ArgMatches) -> Result<(), CliError> {
     let (input, charts) = (root.join("input"), root.join("charts"));
     if charts.exists() && !input.exists() && Others::of(matches) == Others::Kept {
         let message = format!("would draw charts into {:?}, which is of no demo", charts.display().to_string());
-        return Err(CliError::failed(message).hint("give another folder, or say that its files may go: --replace"));
+        return Err(CliError::failed(message).hint(OTHERS_HINT));
     }
     steps.say(&format!("Generate input into {}", input.display()))?;
     let files = into_folder(dataflow, &options, &input, Others::of(matches))?;

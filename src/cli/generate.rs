@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 const BUFFER_BYTES: usize = 1 << 20;
+/// What to do about files of others.
+pub const OTHERS_HINT: &str = "give another folder, or say that its files may go: --replace";
 
 /// What becomes of files that are there and differ from those that are generated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +119,7 @@ pub fn into_folder(dataflow: &dyn Dataflow, options: &Settings, root: &Path, oth
 fn failed(root: &Path, error: &io::Error) -> CliError {
     let message = format!("could not write generated input into {:?}: {}", root.display().to_string(), why(error));
     match error.get_ref().is_some_and(|cause| cause.is::<Differs>()) {
-        true => CliError::failed(message).hint("give another folder, or say that its files may go: --replace"),
+        true => CliError::failed(message).hint(OTHERS_HINT),
         false => CliError::failed(message).hint(failure::hint_of_writing(error)),
     }
 }

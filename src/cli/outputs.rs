@@ -20,9 +20,6 @@ use retally_core::contract::Table;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What a folder of tables says of itself.
-const MANIFEST: &str = "retally.json";
-
 /// A file or folder that is written.
 struct Output {
     /// What says so.
@@ -75,7 +72,7 @@ fn outputs(job: &Job, matches: &ArgMatches) -> Result<Vec<Output>, CliError> {
         Some(sinks::Destination::Directory(dir)) => {
             let ending = text("format").and_then(|name| Format::named(name)).unwrap_or_default().extension();
             let tables = job.divided().0.into_iter().chain([Table::rejected()]).map(|table| format!("{}.{ending}", table.name));
-            outputs.extend(tables.chain([MANIFEST.into()]).map(|name| file("--out", dir.join(name))));
+            outputs.extend(tables.chain([sinks::MANIFEST.into()]).map(|name| file("--out", dir.join(name))));
             outputs.push(folder("--out", dir));
         }
         Some(sinks::Destination::Sqlite(path)) => outputs.push(file("--out", path)),

@@ -97,6 +97,12 @@ pub fn open_state(dir: &Path) -> Result<Reader, CliError> {
     Ok(Reader::open(&path)?)
 }
 
+/// The tables of a dataflow that a state holds.
+pub fn held(snapshot: &Snapshot<'_>, graph: &dyn Graph) -> Result<Vec<&'static str>, SinkError> {
+    let held = |table: Table| snapshot.has(table.name).map(|is_held| is_held.then_some(table.name)).transpose();
+    graph.tables().into_iter().filter_map(held).collect()
+}
+
 /// Refuses a table that a state does not hold, and names those that it has.
 pub fn check_held(snapshot: &Snapshot<'_>, asked: &Asked<'_>, graph: &dyn Graph, dir: &Path) -> Result<(), CliError> {
     if snapshot.has(asked.table)? {
@@ -111,12 +117,7 @@ pub fn check_held(snapshot: &Snapshot<'_>, asked: &Asked<'_>, graph: &dyn Graph,
             known => format!("it has those of {}", known.join(", ")),
         }));
     }
-    let mut names = Vec::new();
-    for table in graph.tables() {
-        if snapshot.has(table.name)? {
-            names.push(table.name);
-        }
-    }
+    let names = held(snapshot, graph)?;
     let error = CliError::failed(format!("the state {dir:?} has no table {dataflow}.{}: it was not built", asked.table));
     Err(error.hint(format!("it has {}; a run or a service without --tables builds all", names.join(", "))))
 }

@@ -33,9 +33,14 @@ pub fn counted(number: u64, noun: &str) -> String {
     format!("{} {noun}{}", HumanCount(number), if number == 1 { "" } else { "s" })
 }
 
+/// A number of batches.
+pub fn batches(number: u64) -> String {
+    format!("{} {}", HumanCount(number), if number == 1 { "batch" } else { "batches" })
+}
+
 /// What was taken up of a state.
 pub fn taken_up(dir: &str, batches: u64, summary: &Summary) -> String {
-    let batches = if batches == 1 { "1 batch".into() } else { format!("{} batches", HumanCount(batches)) };
+    let batches = self::batches(batches);
     let records = counted(summary.delivered, "record");
     let retracted = if summary.retracted > 0 { format!(", {} retracted", HumanCount(summary.retracted)) } else { String::new() };
     format!("took up {dir}: {batches} with {records}{retracted}, {} rejected, in {:.1?}", HumanCount(summary.rejected), summary.time)

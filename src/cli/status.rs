@@ -3,7 +3,7 @@
 use super::args;
 use super::client::Server;
 use super::error::{CliError, say, unless_broken_pipe};
-use super::show::counted;
+use super::show::{self, counted};
 use super::table;
 use crate::numbers::grouped;
 use crate::state::State;
@@ -51,8 +51,7 @@ fn of_service(server: &Server) -> Result<(), CliError> {
     let number = |name: &str| status.get(name).and_then(Value::as_u64).unwrap_or(0);
     let (workers, streams) = (counted(number("workers"), "worker"), counted(number("streams"), "stream"));
     let mut text = format!("{}, for {} s, with {workers}", said(&status, "phase"), said(&status, "uptime_s"));
-    let batches = if number("batches_under_way") == 1 { "batch" } else { "batches" };
-    text += &format!(", {} {batches} under way, {streams}\n", said(&status, "batches_under_way"));
+    text += &format!(", {} under way, {streams}\n", show::batches(number("batches_under_way")));
     if let Some(bytes) = status.get("memory_bytes").and_then(Value::as_u64) {
         text += &format!("memory: {}\n", indicatif::HumanBytes(bytes));
     }
@@ -62,12 +61,9 @@ fn of_service(server: &Server) -> Result<(), CliError> {
     let dataflows = status.get("dataflows").and_then(Value::as_object);
     for (name, about) in dataflows.into_iter().flatten() {
         let of = |what: &str| said(about, what);
-        let (epoch, accepted, late, rejected) = (of("epoch"), of("records"), of("late"), of("rejected"));
-        text += &format!(
-            "{name}: epoch {epoch}, {accepted} {} accepted, {late} late, {rejected} rejected, as of {}\n",
-            records(&accepted),
-            of("as_of")
-        );
+        let records = counted(about.get("records").and_then(Value::as_u64).unwrap_or(0), "record");
+        let (epoch, late, rejected) = (of("epoch"), of("late"), of("rejected"));
+        text += &format!("{name}: epoch {epoch}, {records} accepted, {late} late, {rejected} rejected, as of {}\n", of("as_of"));
     }
     let sinks = status.get("sinks").and_then(Value::as_array);
     sinks.into_iter().flatten().for_each(|about| text += &sink(about));
@@ -127,26 +123,16 @@ fn folder(about: &Value) -> String {
     format!("folder {folder}: {files}, {refused} that can't be read\n{error}")
 }
 
-/// What a number of records is called.
-fn records(number: &str) -> &'static str {
-    if number == "1" { "record" } else { "records" }
-}
-
 /// A dataflow in a line.
 fn summary(name: &str, frames: &[&Frame]) -> String {
     let blobs: BTreeSet<_> = frames.iter().flat_map(|frame| &frame.parts).flat_map(|part| part.blobs()).collect();
     let bytes = indicatif::HumanBytes(blobs.iter().map(|blob| blob.bytes).sum());
     let last = frames.last().map_or(0, |frame| frame.epoch);
-    let of =
-        |count: fn(&Answer) -> u64| grouped(&frames.iter().filter_map(|frame| frame.answer.as_ref()).map(count).sum::<u64>().to_string());
-    let (accepted, rejected) = (of(|answer| answer.accepted), of(|answer| answer.rejected));
+    let of = |count: fn(&Answer) -> u64| frames.iter().filter_map(|frame| frame.answer.as_ref()).map(count).sum::<u64>();
+    let (accepted, rejected) = (counted(of(|answer| answer.accepted), "record"), grouped(&of(|answer| answer.rejected).to_string()));
     let is_unknown = frames.iter().any(|frame| frame.answer.is_none());
     let unknown = if is_unknown { " (not of the last batch, which the journal says with the next one)" } else { "" };
-    format!(
-        "{name}: epoch {last}, {accepted} {} accepted, {rejected} rejected{unknown}, {} ({bytes})\n",
-        records(&accepted),
-        counted(blobs.len() as u64, "file")
-    )
+    format!("{name}: epoch {last}, {accepted} accepted, {rejected} rejected{unknown}, {} ({bytes})\n", counted(blobs.len() as u64, "file"))
 }
 
 /// The last batches of a dataflow.

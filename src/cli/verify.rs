@@ -83,13 +83,9 @@ fn verify(state: &State, dataflow: &dyn Dataflow, dir: &Path, workers: usize, pl
         Some(built) => built.split(',').map(String::from).collect(),
         None => graph.tables().iter().map(|table| table.name.to_string()).collect(),
     };
-    let mut tables = built.clone();
     // What else is there is read by whoever asks, and has to be right as well.
-    for table in graph.tables() {
-        if snapshot.has(table.name)? {
-            tables.insert(table.name.into());
-        }
-    }
+    let mut tables = built.clone();
+    tables.extend(rows::held(&snapshot, &*graph)?.into_iter().map(String::from));
     let job = Job { rejected_kept: crate::ingest::rejected::KEPT_MAX, ..Job::new(definition, graph, settings, tables) };
     let reached = snapshot.epoch(plain.name)?;
     state.check_reached(plain.name, reached)?;

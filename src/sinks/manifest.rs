@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// The file's name.
-pub(super) const NAME: &str = "retally.json";
+pub(crate) const NAME: &str = "retally.json";
 /// What it is like. A file of another version is not read, and replaced.
 const VERSION: u32 = 1;
 

@@ -28,6 +28,7 @@ pub use changes::ChangesWriter;
 pub use compare::Deviation;
 pub use destination::{Destination, UnknownDestination};
 pub use directory::Directory;
+pub(crate) use manifest::NAME as MANIFEST;
 pub use postgres::Postgres;
 pub use relational::Reached;
 pub use sqlite::Sqlite;

@@ -375,17 +375,37 @@ const READ_ONLY: &str = "it may only be read";
 /// What to do about a file that is none.
 pub(super) const NO_DATABASE: &str = "give another file, or restore this one";
 
-pub(super) fn failed(place: &str, error: &rusqlite::Error) -> SinkError {
-    let code = error.sqlite_error_code();
-    let (why, hint) = match code {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            (format!("another process has been using it for {} s", BUSY_WAIT.as_secs()), "nothing was written; run again when it is done")
+/// What an error is, and what to do about it where it was met in writing and in reading.
+fn explained(error: &rusqlite::Error) -> (String, &'static str, &'static str) {
+    let of_both = |why, hint| (why, hint, hint);
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (
+            format!("another process has been using it for {} s", BUSY_WAIT.as_secs()),
+            "nothing was written; run again when it is done",
+            "run again when it is done",
+        ),
+        Some(ErrorCode::DiskFull) => {
+            ("no space is left on the disk".into(), "nothing was written; make room and run again", "make room and run again")
         }
-        Some(ErrorCode::DiskFull) => ("no space is left on the disk".into(), "nothing was written; make room and run again"),
-        Some(ErrorCode::ReadOnly) => (READ_ONLY.into(), "look at who may write it"),
-        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => (error.to_string(), NO_DATABASE),
-        Some(ErrorCode::CannotOpen) => ("the file can't be opened".into(), "look at the path, and at who may write there"),
-        _ => (error.to_string(), "nothing was written"),
-    };
+        Some(ErrorCode::ReadOnly) => of_both(READ_ONLY.into(), "look at who may write it"),
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => of_both(error.to_string(), NO_DATABASE),
+        Some(ErrorCode::CannotOpen) => of_both("the file can't be opened".into(), "look at the path, and at who may write there"),
+        _ => (
+            error.to_string(),
+            "nothing was written",
+            "see that it is the database of a state, and was written by this version of the program",
+        ),
+    }
+}
+
+/// Why the database could not be written.
+pub(super) fn failed(place: &str, error: &rusqlite::Error) -> SinkError {
+    let (why, hint, _) = explained(error);
     SinkError::Database { place: place.into(), why, hint }
+}
+
+/// Why the database could not be read.
+pub(super) fn unreadable(place: &str, error: &rusqlite::Error) -> SinkError {
+    let (why, _, hint) = explained(error);
+    SinkError::Unreadable { place: place.into(), why, hint }
 }

@@ -2,7 +2,7 @@
 
 use super::super::cells::append_day;
 use super::super::relation::quoted;
-use super::super::sqlite;
+use super::super::sqlite::unreadable;
 use super::super::{SinkError, csv, json};
 use super::{changes, stored};
 use crate::ingest::nearest::there_are;
@@ -256,34 +256,19 @@ impl Reader {
             connection.busy_timeout(BUSY_WAIT)?;
             Ok(connection)
         });
-        Ok(Reader { connection: connection.map_err(|error| failed(&place, &error))?, place })
+        Ok(Reader { connection: connection.map_err(|error| unreadable(&place, &error))?, place })
     }
 
     /// The database as it is now.
     pub fn snapshot(&mut self) -> Result<Snapshot<'_>, SinkError> {
-        let transaction = self.connection.transaction().map_err(|error| failed(&self.place, &error))?;
+        let transaction = self.connection.transaction().map_err(|error| unreadable(&self.place, &error))?;
         Ok(Snapshot { transaction, place: &self.place })
-    }
-}
-
-/// Why the database could not be read.
-fn failed(place: &str, error: &rusqlite::Error) -> SinkError {
-    match sqlite::failed(place, error) {
-        SinkError::Database { place, why, hint } => {
-            let hint = match hint.strip_prefix("nothing was written") {
-                Some("") => "see that it is the database of a state, and was written by this version of the program",
-                Some(hint) => hint.trim_start_matches("; "),
-                None => hint,
-            };
-            SinkError::Unreadable { place, why, hint }
-        }
-        error => error,
     }
 }
 
 impl Snapshot<'_> {
     pub(super) fn failed(&self, error: &rusqlite::Error) -> SinkError {
-        failed(self.place, error)
+        unreadable(self.place, error)
     }
 
     /// What the tables of a dataflow have reached.
