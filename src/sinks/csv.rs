@@ -2,8 +2,8 @@
 //!
 //! A missing value is empty, and so is an empty text: CSV cannot tell them apart.
 
-use super::buffer::TextBuffer;
 use super::cells::{self, Cell};
+use super::lines;
 use crate::tables::TableState;
 use retally_core::contract::Table;
 use retally_core::row::{Column, ColumnType};
@@ -27,14 +27,12 @@ pub(super) fn write_safe(state: &TableState, out: &mut dyn Write) -> io::Result<
     })
 }
 
-fn write_cells(state: &TableState, out: &mut dyn Write, shown: impl for<'a> Fn(&Column, Cell<'a>) -> Cell<'a>) -> io::Result<()> {
+fn write_cells(state: &TableState, out: &mut dyn Write, shown: impl for<'a> Fn(&Column, Cell<'a>) -> Cell<'a> + Sync) -> io::Result<()> {
     let columns = &state.table().columns;
-    let mut pieces = TextBuffer::new(out);
-    pieces.add(|out| append_header(out, state.table()))?;
-    for mut row in state.rows() {
-        pieces.add(|out| line(out, columns.iter().map(|column| shown(column, cells::take(column, &mut row)))))?;
-    }
-    pieces.flush()
+    let mut header = Vec::new();
+    append_header(&mut header, state.table());
+    out.write_all(&header)?;
+    lines::write(state, out, |out, row| line(out, cells_of(columns, row).map(|(column, cell)| shown(column, cell))))
 }
 
 /// Appends the header.
@@ -43,8 +41,12 @@ pub(super) fn append_header(out: &mut Vec<u8>, table: &Table) {
 }
 
 /// Appends a row as a line.
-pub(super) fn append_row<'a>(out: &mut Vec<u8>, table: &'a Table, mut row: &'a [u8]) {
-    line(out, table.columns.iter().map(|column| cells::take(column, &mut row)));
+pub(super) fn append_row(out: &mut Vec<u8>, table: &Table, row: &[u8]) {
+    line(out, cells_of(&table.columns, row).map(|(_, cell)| cell));
+}
+
+fn cells_of<'a>(columns: &'a [Column], mut row: &'a [u8]) -> impl Iterator<Item = (&'a Column, Cell<'a>)> {
+    columns.iter().map(move |column| (column, cells::take(column, &mut row)))
 }
 
 fn line<'a>(out: &mut Vec<u8>, cells: impl Iterator<Item = Cell<'a>>) {

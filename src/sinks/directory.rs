@@ -4,8 +4,8 @@
 //! likely failures, a full disk above all, change nothing; and what remains between two renames is a moment, in which [`manifest`] says
 //! which tables are not to be trusted. Points that belong into the directory are complete by then, and are renamed after the tables.
 //!
-//! Tables are written at the same time, each by a thread that makes its text and one that brings it to the disk. One process writes at a
-//! time: it holds a lock, `.retally.lock`, from the time that the directory is opened.
+//! Tables are written at the same time, each by a thread that has its text made by all processors and brings it to the disk. One process
+//! writes at a time: it holds a lock, `.retally.lock`, from the time that the directory is opened.
 
 use super::compare::{self, Deviation, Summed};
 use super::manifest::{self, Manifest, Written};
@@ -18,12 +18,9 @@ use crate::tables::TableState;
 use retally_core::contract::Table;
 use retally_core::row::RowBatch;
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, SyncSender};
 
-/// So many buffers wait to be written at most.
-const PIECES_AHEAD: usize = 4;
 /// The file that a writer locks.
 const LOCK: &str = ".retally.lock";
 /// How often a directory is created that others remove at the same time.
@@ -203,37 +200,10 @@ fn stage_manifest(dir: &Path, manifest: &Manifest) -> Result<Staged, SinkError> 
 fn stage(table: &TableState, format: Format, path: &Path) -> io::Result<(Staged, Written)> {
     let mut staged = Staged::create(path)?;
     let mut summed = Summed::new(staged.file());
-    in_background(&mut summed, |out| format.write(table, out))?;
+    format.write(table, &mut summed)?;
     let written = Written::new(table.len(), summed.size, summed.crc32());
     staged.sync()?;
     Ok((staged, written))
-}
-
-/// Has what `make` writes brought to `out` by another thread, while the next is made.
-fn in_background(out: &mut (impl Write + Send), make: impl FnOnce(&mut Background) -> io::Result<()>) -> io::Result<()> {
-    std::thread::scope(|scope| {
-        let (pieces, coming) = mpsc::sync_channel::<Vec<u8>>(PIECES_AHEAD);
-        let writing = scope.spawn(move || coming.into_iter().try_for_each(|piece| out.write_all(&piece)));
-        let mut background = Background(pieces);
-        let made = make(&mut background);
-        drop(background);
-        // When writing failed, making did only because of that.
-        writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).and(made)
-    })
-}
-
-/// Hands what is written to the thread that writes it. Formats write large pieces.
-struct Background(SyncSender<Vec<u8>>);
-
-impl Write for Background {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.send(bytes.to_vec()).map_err(|_| io::ErrorKind::BrokenPipe)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 fn publish(staged: Staged) -> Result<PathBuf, SinkError> {
@@ -243,9 +213,9 @@ fn publish(staged: Staged) -> Result<PathBuf, SinkError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::buffer::TextBuffer;
     use super::super::cells::tests::{sample, state};
     use super::*;
+    use std::io::Write;
 
     fn names(dir: &Path) -> Vec<String> {
         let mut names: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -367,21 +337,6 @@ mod tests {
             }
             assert!((2..100).contains(&failures), "{format:?} took {failures} writes");
         }
-    }
-
-    #[test]
-    fn what_is_written_in_the_background_arrives_or_its_failure_does() {
-        let mut out = Vec::new();
-        let numbers = |out: &mut Background| {
-            let mut pieces = TextBuffer::new(out);
-            (0..300_000).try_for_each(|number| pieces.add(|text| text.extend(format!("{number}\n").bytes())))?;
-            pieces.flush()
-        };
-        in_background(&mut out, numbers).unwrap();
-        assert!(String::from_utf8(out).unwrap().lines().map(|line| line.parse::<u32>().unwrap()).eq(0..300_000));
-        assert_eq!(in_background(&mut Faulty(7), numbers).unwrap_err().kind(), io::ErrorKind::StorageFull);
-        let failed = in_background(&mut Vec::new(), |_| Err(io::ErrorKind::InvalidData.into()));
-        assert_eq!(failed.unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]

@@ -3,22 +3,18 @@
 //! Days and times are text, a missing value is null, and numbers are never in exponent form. Integers are written in
 //! full: readers that keep numbers as floats lose digits beyond 2^53.
 
-use super::buffer::TextBuffer;
 use super::cells::{self, Cell};
+use super::lines;
 use crate::tables::TableState;
 use retally_core::contract::Table;
 use std::io::{self, Write};
 
 /// Writes the table.
 pub(super) fn write(state: &TableState, out: &mut dyn Write) -> io::Result<()> {
-    let mut pieces = TextBuffer::new(out);
-    for row in state.rows() {
-        pieces.add(|out| {
-            append_row(out, state.table(), row);
-            out.push(b'\n');
-        })?;
-    }
-    pieces.flush()
+    lines::write(state, out, |out, row| {
+        append_row(out, state.table(), row);
+        out.push(b'\n');
+    })
 }
 
 /// Appends a row as an object.

@@ -3,7 +3,6 @@
 //! A [`Sink`] is a place that holds tables: a directory of files, or a database. Whatever the place, a reader never sees half a table.
 //! [`Destination`] is what a user calls it.
 
-mod buffer;
 mod cells;
 pub mod change_log;
 pub mod changes;
@@ -13,6 +12,7 @@ mod csv;
 mod destination;
 mod directory;
 mod json;
+mod lines;
 pub mod live;
 mod manifest;
 mod parquet;
