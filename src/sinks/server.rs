@@ -27,6 +27,8 @@ const WORK_LIMITS: u32 = 60;
 const CONNECT_WAIT: Duration = Duration::from_secs(30);
 /// How long a server is given to hear that the connection ends.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
+/// How long what was found to be answered is given for its other steps, where the limit is not less.
+const STEPS_WAIT: Duration = Duration::from_secs(1);
 /// How long a connection that was kept is given for a sign of life.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
 /// How often a server that is not there, or not done, is asked again what became of a transaction.
@@ -159,8 +161,9 @@ impl Connection {
                     }
                     Err(_) => {
                         if let Err(silent) = self.is_working().await {
-                            // The answer may have been there all the time: this process itself can have been stopped.
-                            return timeout(Duration::ZERO, work.as_mut()).await.map_or(Err(silent), |done| Ok(done?));
+                            // The answer may have been there all the time: this process itself can have been stopped. Work of several steps
+                            // sends the next one then.
+                            return timeout(self.limit.min(STEPS_WAIT), work.as_mut()).await.map_or(Err(silent), |done| Ok(done?));
                         }
                     }
                 }
