@@ -5,9 +5,10 @@
 //! little is left, once, and again where it got better and worse in between.
 //!
 //! # Limits
-//! A limit on addresses (`ulimit -v`) is not looked at: the allocator takes addresses in advance, so that little is left of them always.
+//! How near a limit on addresses is (`ulimit -v`) can't be seen: the allocator takes addresses in advance. So it is said at the start.
 
 use indicatif::HumanBytes;
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -47,6 +48,15 @@ impl Room {
 
 /// Says when little memory is left, as long as this process lives.
 pub fn watch(told: impl Fn(&str) + Send + 'static) {
+    if let Ok((addresses, _)) = getrlimit(Resource::RLIMIT_AS)
+        && addresses != RLIM_INFINITY
+    {
+        told(&format!(
+            "this process may take {} of addresses (ulimit -v) and is aborted when it takes more, which is long before it has used as much \
+             memory; limit its memory with a control group: systemd-run --user -p MemoryMax=4G",
+            HumanBytes(addresses)
+        ));
+    }
     let look = move || {
         let mut is_scarce = false;
         loop {

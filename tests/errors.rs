@@ -592,6 +592,16 @@ fn too_many_open_files_say_what_to_do() {
     assert!(!place.has("out"));
 }
 
+/// When addresses are used up, there is no memory left to say so.
+#[test]
+fn a_limit_on_addresses_is_named_at_the_start() {
+    let place = Place::new();
+    place.write("events.csv", EVENT);
+    let ran = place.start_within("ulimit -v 16000000", "run online events=events.csv -w 1 --out out").finish().succeeds();
+    assert!(ran.stderr.contains("note: this process may take 15.26 GiB of addresses (ulimit -v)"), "{}", ran.stderr);
+    assert!(!place.run("run online events=events.csv -w 1 --out out").succeeds().stderr.contains("ulimit"));
+}
+
 /// Files that may not become larger, whatever writes them: an error with what to do, and nothing that is left half-way.
 #[test]
 fn files_that_are_too_large_say_what_to_do() {
