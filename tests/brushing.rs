@@ -472,6 +472,25 @@ fn streams_are_read_as_inputs_are() {
     let lacks = row(of(&text.replace("percent_clean", "percent")), of(S0));
     let error = "no line of brushing.csv is good: the header does not name percent_clean (perhaps \"\"percent\"\" is meant)";
     assert!(lacks.starts_with("b,d,unsalvageable,,,,0,1,2,") && lacks.contains(error), "{lacks}");
+    // What a file holds is seen in its first bytes, too.
+    let unmarked = |text: &str| utf16(text)[2..].to_vec();
+    let held = row(gzip(text), of(S0));
+    assert!(held.starts_with("b,d,failed,") && held.contains("brushing.csv\"\" after byte") && held.contains(": it holds gzip"), "{held}");
+    let held = row(unmarked(text), of(S0));
+    assert!(held.contains(": it holds UTF-16 text without a byte order mark (--encoding"), "{held}");
+    place.write("unmarked/b/d/brushing.csv", unmarked(text));
+    place.write("unmarked/b/d/settings.jsonlines", unmarked(S0));
+    for state in ["", " --state st"] {
+        place.run(&format!("run brushing datasets=unmarked --encoding utf-16le --out unmarked-out{state}")).succeeds();
+        assert_eq!(place.read("unmarked-out/brushing_jobs.csv").lines().nth(1), Some(good), "{state}");
+    }
+    place.write("jobs/ticks", gzip(text));
+    place.write("jobs/s.jsonlines", S0);
+    place.write("jobs/jobs.jsonl", "{\"job_id\":\"d\",\"toothbrush_id\":\"b\",\"brushing\":\"ticks\",\"settings\":\"s.jsonlines\"}\n");
+    for state in ["", " --state jobs-st"] {
+        place.run(&format!("run brushing datasets=jobs/jobs.jsonl --out jobs-out{state}")).succeeds();
+        assert_eq!(place.read("jobs-out/brushing_jobs.csv").lines().nth(1), Some(good), "{state}");
+    }
 }
 
 #[test]

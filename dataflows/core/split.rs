@@ -171,12 +171,14 @@ pub struct Dataset {
     pub names: Vec<String>,
     /// Why a stream of it could not be had when it was delivered: then none is read.
     pub missing: Option<String>,
+    /// The encoding of its texts, where its input says one.
+    pub encoding: Option<String>,
 }
 
 impl Dataset {
     /// A dataset whose streams are where they were delivered. What they are is not known yet.
     pub fn new(key: Vec<String>, streams: Vec<String>) -> Dataset {
-        Dataset { key, streams, versions: Vec::new(), route: 0, names: Vec::new(), missing: None }
+        Dataset { key, streams, versions: Vec::new(), route: 0, names: Vec::new(), missing: None, encoding: None }
     }
 }
 

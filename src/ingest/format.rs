@@ -121,10 +121,12 @@ pub fn mark(first: &[u8]) -> Option<Mark> {
 /// Where a tar archive has its mark.
 const TAR_AT: usize = 257;
 
-/// Whether some bytes look like text of two bytes a character without a mark: nearly every second one is zero.
+/// Whether some bytes look like text of two bytes a character without a mark: nearly every second one is zero. A block of zeros, as a loss of
+/// power leaves in a file, is no text.
 pub fn looks_like_utf16(first: &[u8]) -> bool {
     let first = first.get(..256).unwrap_or(first);
-    first.len() >= 8 && memchr::memchr_iter(0, first).count() * 5 >= first.len() * 2
+    let zeros = memchr::memchr_iter(0, first).count();
+    first.len() >= 8 && zeros * 5 >= first.len() * 2 && zeros * 5 <= first.len() * 3
 }
 
 /// How JSON becomes records, by the text that it begins with. `None` where more of it must be seen.
@@ -182,7 +184,7 @@ mod tests {
         assert_eq!(mark(b"\xff\xfe\0\0t"), Some(Mark::Other("UTF-32 text")));
         assert_eq!(mark(b"timestamp,id"), None);
         assert_eq!(mark(b""), None);
-        assert!(looks_like_utf16(b"t\0i\0m\0e\0,\0") && !looks_like_utf16(b"time,id\n12\0,5\n"));
+        assert!(looks_like_utf16(b"t\0i\0m\0e\0,\0") && !looks_like_utf16(b"time,id\n12\0,5\n") && !looks_like_utf16(&[0; 512]));
     }
 
     #[test]

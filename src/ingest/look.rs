@@ -46,15 +46,7 @@ impl Looker {
         let mut first = Vec::new();
         stream.by_ref().take(FIRST_BYTES).read_to_end(&mut first).map_err(io)?;
         let other = |found: &str| IngestError::OtherContent { path: name.into(), found: found.into() };
-        let encoding = match mark(&first) {
-            Some(Mark::Utf16(encoding)) => Some(encoding.to_string()),
-            Some(Mark::Packed(packing)) => return Err(other(packing_name(packing).unwrap_or_default())),
-            Some(Mark::Other(found)) => return Err(other(found)),
-            None => self.input.files.encoding.clone(),
-        };
-        if encoding.is_none() && looks_like_utf16(&first) {
-            return Err(other("UTF-16 text without a byte order mark (--encoding utf-16le or utf-16be says which)"));
-        }
+        let encoding = text_encoding(&first, self.input.files.encoding.as_deref()).map_err(other)?.map(String::from);
         let whole: Box<dyn Read> = Box::new(Cursor::new(first).chain(stream));
         let (_, mut text) = without_bom(decoded(whole, encoding.as_deref())).map_err(io)?;
         let mut beginning = Vec::new();
@@ -100,6 +92,35 @@ impl Looker {
     }
 }
 
+/// The encoding of the text that begins so, where it is not UTF-8: its mark counts more than what was given. An error is the name of what is
+/// there instead of text.
+pub fn text_encoding<'e>(first: &[u8], given: Option<&'e str>) -> Result<Option<&'e str>, &'static str> {
+    match mark(first) {
+        Some(Mark::Utf16(encoding)) => Ok(Some(encoding)),
+        Some(Mark::Packed(packing)) => Err(packing_name(packing).unwrap_or_default()),
+        Some(Mark::Other(found)) => Err(found),
+        None if given.is_none() && looks_like_utf16(first) => {
+            Err("UTF-16 text without a byte order mark (--encoding utf-16le or utf-16be says which)")
+        }
+        None => Ok(given),
+    }
+}
+
+/// Whether what begins so is packed as its name says. An error is the name of what is there instead.
+pub fn packed_as_named(packing: Packing, first: &[u8]) -> Result<(), &'static str> {
+    Err(match mark(first) {
+        Some(Mark::Packed(found)) if found == packing => return Ok(()),
+        Some(Mark::Packed(found)) => packing_name(found).unwrap_or_default(),
+        Some(Mark::Other(found)) => found,
+        // Whoever unpacks it reports that.
+        None if first.is_empty() => return Ok(()),
+        Some(Mark::Utf16(_)) => "UTF-16 text",
+        // Frames that are passed over have marks of their own.
+        None if packing == Packing::Zstd && first.get(1..4) == Some(b"\x2a\x4d\x18") => return Ok(()),
+        None => "something that is not packed as its name says",
+    })
+}
+
 /// The first bytes of a stream, which is left at its beginning.
 fn first_bytes(name: &str, stream: &mut (impl Read + Seek)) -> Result<Vec<u8>, IngestError> {
     let io = |source| IngestError::Io { what: "read", path: name.into(), source };
@@ -139,17 +160,7 @@ pub fn beginning(stream: impl Read) -> Vec<u8> {
 /// Refuses a packed stream whose first bytes are not those of its packing; it is left at its beginning.
 pub fn check_packing(name: &str, packing: Packing, stream: &mut (impl Read + Seek)) -> Result<(), IngestError> {
     let first = first_bytes(name, stream)?;
-    let found = match mark(&first) {
-        Some(Mark::Packed(found)) if found == packing => return Ok(()),
-        Some(Mark::Packed(found)) => packing_name(found).unwrap_or_default(),
-        Some(Mark::Other(found)) => found,
-        None if first.is_empty() => return Ok(()),
-        Some(Mark::Utf16(_)) => "UTF-16 text",
-        // Frames that are passed over have marks of their own.
-        None if packing == Packing::Zstd && first.get(1..4) == Some(b"\x2a\x4d\x18") => return Ok(()),
-        None => "something that is not packed as its name says",
-    };
-    Err(IngestError::OtherContent { path: name.into(), found: found.into() })
+    packed_as_named(packing, &first).map_err(|found| IngestError::OtherContent { path: name.into(), found: found.into() })
 }
 
 #[cfg(test)]

@@ -198,8 +198,9 @@ impl Plan {
         self.splits.iter_mut().for_each(|split| split.shape = shapes.get(split.input).cloned().flatten());
     }
 
-    /// A dataset with what its streams are now. Their bytes are some of the batch's.
-    fn dataset(&mut self, mut dataset: Dataset) -> Location {
+    /// A dataset of an input with what its streams are now. Their bytes are some of the batch's.
+    fn dataset(&mut self, input: &Input, mut dataset: Dataset) -> Location {
+        dataset.encoding.clone_from(&input.files.encoding);
         dataset.versions = dataset.streams.iter().map(|stream| streams::file(stream)).collect();
         self.bytes += dataset.versions.iter().flatten().map(|version| version.bytes).sum::<u64>();
         Location::Dataset(dataset)
@@ -273,7 +274,7 @@ pub fn plan_behind(
         plan.parts.push(PlannedPart { first_split: plan.splits.len() as u64, origin, undone: false });
         if let (InputKind::Datasets(files), Source::Path(path)) = (input.kind, &part.source) {
             for mut queue in jobs::open(path, files)? {
-                add_jobs(&mut plan, part, &mut *queue, arrival)?;
+                add_jobs(&mut plan, part, input, &mut *queue, arrival)?;
             }
             continue;
         }
@@ -304,7 +305,7 @@ pub fn plan_behind(
                 add(&mut plan, name, looked)?;
             }
             Source::Dataset { name, dataset } => {
-                let location = plan.dataset(dataset.clone());
+                let location = plan.dataset(input, dataset.clone());
                 add_job(&mut plan, part, name, location, arrival);
             }
             Source::Refused { name, job } => add_job(&mut plan, part, name, Location::Refused(job.clone()), arrival),
@@ -337,7 +338,7 @@ fn add_job(plan: &mut Plan, part: &Part, name: &str, location: Location, arrival
 }
 
 /// Adds the datasets of a queue; of several deliveries of one in a batch the last counts.
-fn add_jobs(plan: &mut Plan, part: &Part, queue: &mut dyn JobQueue, arrival: Arrival) -> Result<(), IngestError> {
+fn add_jobs(plan: &mut Plan, part: &Part, input: &Input, queue: &mut dyn JobQueue, arrival: Arrival) -> Result<(), IngestError> {
     plan.files.push(PlannedFile {
         input: part.input,
         name: shown::location(queue.name()).into_owned(),
@@ -346,7 +347,7 @@ fn add_jobs(plan: &mut Plan, part: &Part, queue: &mut dyn JobQueue, arrival: Arr
     });
     while let Some(job) = queue.next()? {
         let location = match job {
-            Ok(DatasetJob { key, streams }) => plan.dataset(Dataset::new(key, streams)),
+            Ok(DatasetJob { key, streams }) => plan.dataset(input, Dataset::new(key, streams)),
             Err(BadDatasetJob { line, reason, raw }) => Location::Refused(RefusedJob { line, reason, raw }),
         };
         plan.splits.push(split(part, plan.splits.len() as u64, location, arrival));

@@ -3,6 +3,7 @@
 
 use super::file::InputFile;
 use super::format::{self, Mark, looks_like_utf16};
+use super::look;
 use super::remote::{self, Ready, Remote, Resolved};
 use super::unpack::{Counted, decoded, unpacked};
 use super::version::{self, Changed, Guard};
@@ -17,9 +18,11 @@ use std::time::{Duration, Instant};
 pub const ATTEMPTS_MAX: u32 = 4;
 /// The pause before the second attempt; before each later one it is four times as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// The first bytes of a stream, which may be the mark of an encoding; and behind a mark, those that show whether it is one.
-const MARK_BYTES: usize = 4;
+/// So many first bytes of a stream are waited for: any mark is among them. Behind one of an encoding, so many show whether it is one. So many
+/// are looked at where they are there.
+const MARK_BYTES: usize = 16;
 const MARKED_BYTES: usize = 256;
+const FIRST_BYTES: usize = 512;
 /// What to do about a file that changes.
 const CHANGED_HINT: &str = "no table was written; give a copy of the dataset that nobody writes to";
 
@@ -36,6 +39,7 @@ pub fn stream(
     Box::new(Stream {
         name: dataset.names.get(place).cloned().unwrap_or_else(|| shown::location(&location).into_owned()),
         planned: dataset.versions.get(place).copied().flatten(),
+        encoding: dataset.encoding.clone(),
         location,
         process,
         not_before: Instant::now() + pause(attempt),
@@ -81,33 +85,63 @@ struct OpenStream {
     stream: Box<dyn Read>,
     ready: Option<Ready>,
     guard: Option<Guard>,
-    /// Nothing has been read of it.
-    is_new: bool,
+    /// What is known of it before it is looked at. `None` behind its first bytes.
+    named: Option<Named>,
+}
+
+/// What a stream's name says that it holds, and its input.
+struct Named {
+    /// `None` where the name says nothing: the first bytes do.
+    packing: Option<Packing>,
+    encoding: Option<String>,
 }
 
 impl OpenStream {
-    /// Reads on. What begins with a mark of UTF-16, and looks like it, is decoded from there on: a first line that is broken may begin so.
+    /// Reads on.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut length = retried(|| self.stream.read(buffer))?;
-        if !std::mem::take(&mut self.is_new) {
-            return Ok(length);
+        if let Some(named) = self.named.take() {
+            let packed = std::mem::replace(&mut self.stream, Box::new(io::empty()));
+            self.stream = text(packed, &named)?;
         }
-        let is_marked = |first: Option<&[u8]>| first.is_some_and(|first| matches!(format::mark(first), Some(Mark::Utf16(_))));
-        while length > 0
-            && length < if is_marked(buffer.get(..length)) { MARKED_BYTES } else { MARK_BYTES }
-            && let Some(rest) = buffer.get_mut(length..).filter(|rest| !rest.is_empty())
-        {
-            match retried(|| self.stream.read(rest))? {
-                0 => break,
-                more => length += more,
-            }
-        }
-        let first = buffer.get(..length).unwrap_or_default();
-        let Some(Mark::Utf16(encoding)) = format::mark(first).filter(|_| looks_like_utf16(first)) else { return Ok(length) };
-        let whole = Cursor::new(first.to_vec()).chain(std::mem::replace(&mut self.stream, Box::new(io::empty())));
-        self.stream = decoded(Box::new(whole), Some(encoding));
-        self.stream.read(buffer)
+        retried(|| self.stream.read(buffer))
     }
+}
+
+/// The text of a stream, by its name and its first bytes, as [`look`] looks at other inputs. What begins with a mark of UTF-16 is decoded
+/// only where it looks like it: a first line that is broken may begin so, and is skipped.
+fn text(mut packed: Box<dyn Read>, named: &Named) -> io::Result<Box<dyn Read>> {
+    let other = |found: &str| io::Error::new(io::ErrorKind::InvalidData, format!("it holds {found}"));
+    let mut first = beginning(&mut *packed)?;
+    let packing = named.packing.unwrap_or_else(|| match format::mark(&first) {
+        Some(Mark::Packed(packing)) => packing,
+        _ => Packing::Plain,
+    });
+    let mut stream = packed;
+    if packing != Packing::Plain {
+        look::packed_as_named(packing, &first).map_err(other)?;
+        stream = unpacked(Cursor::new(first).chain(stream), packing)?;
+        first = beginning(&mut *stream)?;
+    }
+    let encoding = match format::mark(&first) {
+        Some(Mark::Utf16(_)) if !looks_like_utf16(&first) => named.encoding.as_deref(),
+        _ => look::text_encoding(&first, named.encoding.as_deref()).map_err(other)?,
+    };
+    Ok(decoded(Box::new(Cursor::new(first).chain(stream)), encoding))
+}
+
+/// The first bytes of a stream: those that are there, and those that tell what it holds.
+fn beginning(stream: &mut dyn Read) -> io::Result<Vec<u8>> {
+    let mut first = vec![0; FIRST_BYTES];
+    let mut length = 0;
+    let is_marked = |first: Option<&[u8]>| first.is_some_and(|first| matches!(format::mark(first), Some(Mark::Utf16(_))));
+    while length < MARK_BYTES || (length < MARKED_BYTES && is_marked(first.get(..length))) {
+        match retried(|| stream.read(first.get_mut(length..).unwrap_or_default()))? {
+            0 => break,
+            more => length += more,
+        }
+    }
+    first.truncate(length);
+    Ok(first)
 }
 
 fn retried(mut read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
@@ -119,22 +153,27 @@ fn retried(mut read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     }
 }
 
-fn open(location: &str, planned: Option<FileVersion>, bytes_read: &Arc<AtomicU64>) -> io::Result<OpenStream> {
+/// How a stream is packed, by its name; `None` where that says nothing.
+fn named_packing(location: &str) -> Option<Packing> {
+    // What a web server wants to be told stands behind the name.
+    let name = if location.contains("://") { location.split(['?', '#']).next().unwrap_or(location) } else { location };
+    match name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase()).as_deref() {
+        Some("gz") => Some(Packing::Gzip),
+        Some("zst") => Some(Packing::Zstd),
+        Some("bz2") => Some(Packing::Bzip2),
+        Some("xz") => Some(Packing::Xz),
+        _ => format::kind(name).map(|_| Packing::Plain),
+    }
+}
+
+fn open(location: &str, planned: Option<FileVersion>, encoding: Option<String>, bytes_read: &Arc<AtomicU64>) -> io::Result<OpenStream> {
     let source = match planned {
         Some(planned) => open_planned(location, planned)?,
         None => InputFile::open(location)?,
     };
-    // What a web server wants to be told stands behind the name.
-    let name = if location.contains("://") { location.split(['?', '#']).next().unwrap_or(location) } else { location };
-    let packing = match name.rsplit_once('.') {
-        Some((_, "gz")) => Packing::Gzip,
-        Some((_, "zst")) => Packing::Zstd,
-        Some((_, "bz2")) => Packing::Bzip2,
-        Some((_, "xz")) => Packing::Xz,
-        _ => Packing::Plain,
-    };
     let (ready, guard) = (source.ready(), source.guard());
-    Ok(OpenStream { stream: unpacked(Counted { stream: source, read: Arc::clone(bytes_read) }, packing)?, ready, guard, is_new: true })
+    let named = Some(Named { packing: named_packing(location), encoding });
+    Ok(OpenStream { stream: Box::new(Counted { stream: source, read: Arc::clone(bytes_read) }), ready, guard, named })
 }
 
 fn open_planned(location: &str, planned: FileVersion) -> io::Result<InputFile> {
@@ -149,6 +188,7 @@ struct Stream {
     location: String,
     name: String,
     planned: Option<FileVersion>,
+    encoding: Option<String>,
     process: Option<Arc<str>>,
     not_before: Instant,
     open: Option<OpenStream>,
@@ -176,7 +216,7 @@ impl ByteStream for Stream {
         let open = match &mut self.open {
             Some(open) => open,
             None if Instant::now() < self.not_before => return Ok(Chunk::Wait),
-            None => match open(&self.location, self.planned, &self.bytes_read) {
+            None => match open(&self.location, self.planned, self.encoding.clone(), &self.bytes_read) {
                 Ok(opened) => self.open.insert(opened),
                 Err(error) => return Err(self.failed("open", "", &error)),
             },
@@ -360,6 +400,43 @@ mod tests {
         let named = Dataset { names: vec!["given/none.csv".into()], ..Dataset::new(Vec::new(), vec![place("none.csv")]) };
         let error = super::stream(&named, 0, 0, None, &Arc::default()).read(&mut [0]).unwrap_err().to_string();
         assert!(error.starts_with("could not open \"given/none.csv\": "), "{error}");
+    }
+
+    #[test]
+    fn what_a_stream_holds_is_looked_at_as_in_other_inputs() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name).display().to_string();
+        let text = "0,3,0.5\n".repeat(100);
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        packed.write_all(text.as_bytes()).unwrap();
+        let packed = packed.finish().unwrap();
+        let utf16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        // A name that says nothing, and one in capitals.
+        for (name, bytes) in [("stream", packed.as_slice()), ("stream", text.as_bytes()), ("A.CSV.GZ", &packed)] {
+            std::fs::write(place(name), bytes).unwrap();
+            assert_eq!(all(&place(name), 0), (text.clone().into_bytes(), None), "{name}");
+        }
+        for (name, bytes, found) in [
+            ("a.csv", packed.as_slice(), "gzip"),
+            ("a.jsonlines", b"PAR1\x15\x04".as_slice(), "Parquet"),
+            ("a.csv.gz", text.as_bytes(), "something that is not packed as its name says"),
+            ("a.csv.zst", &packed, "gzip"),
+            ("a.csv.zst", &zstd::encode_all(packed.as_slice(), 1).unwrap(), "gzip"),
+            ("stream", b"PK\x03\x04\x14", "a zip archive (or a spreadsheet)"),
+            ("a.csv", &utf16, "UTF-16 text without a byte order mark (--encoding utf-16le or utf-16be says which)"),
+        ] {
+            std::fs::write(place(name), bytes).unwrap();
+            let (read, error) = all(&place(name), 0);
+            let error = error.unwrap();
+            assert!(read.is_empty() && error.starts_with(&format!("could not read {:?} after byte ", place(name))), "{error}");
+            assert!(error.ends_with(&format!(": it holds {found}")), "{error}");
+        }
+        let said = Dataset { encoding: Some("utf-16le".into()), ..Dataset::new(Vec::new(), vec![place("a.csv")]) };
+        assert_eq!(read(&mut *super::stream(&said, 0, 0, None, &Arc::default())), (text.clone().into_bytes(), None));
+        // What a loss of power left is lines that are skipped.
+        let zeros = [vec![0; 4_096], text.into_bytes()].concat();
+        std::fs::write(place("a.csv"), &zeros).unwrap();
+        assert_eq!(all(&place("a.csv"), 0), (zeros, None));
     }
 
     #[test]
