@@ -350,6 +350,35 @@ fn what_is_said_twice_or_of_another_kind_of_field_is_refused() {
     }
 }
 
+/// Files that were packed, and are not what they were.
+fn broken_packings(place: &Place) {
+    // As large as a block of bzip2, which tells at its end that it is damaged.
+    let text = format!("{HEADER}{}", LINES.repeat(2_000));
+    let mut packer = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::default());
+    std::io::Write::write_all(&mut packer, text.as_bytes()).unwrap();
+    let bzip2 = packer.finish().unwrap();
+    let zstd = zstd::encode_all(text.as_bytes(), 1).unwrap();
+    for (ending, name, whole) in [("gz", "gzip", gzip(&text)), ("zst", "zstd", zstd), ("bz2", "bzip2", bzip2)] {
+        let file = format!("broken.csv.{ending}");
+        let failed = |bytes: &[u8]| {
+            place.write(&file, bytes);
+            place.run(&format!("run online events={file} --out broken")).fails()
+        };
+        let half = whole.len() / 2;
+        let cut = failed(&whole[..half]).names(&[&format!("{file:?}"), &format!("it is cut off: its {name} data has no end (")]);
+        assert!(cut.hint.is_some_and(|hint| hint.contains("nothing was written; get the file again")));
+        let behind = failed(&[&whole, b"rubbish\n".as_slice()].concat());
+        let behind = behind.names(&[&format!("there is something else behind what is packed as {name}")]);
+        assert!(behind.hint.is_some_and(|hint| hint.contains("give what is packed alone")));
+        if name == "bzip2" {
+            let mut damaged = whole.clone();
+            damaged[half..half + 8].iter_mut().for_each(|byte| *byte ^= 0x55);
+            failed(&damaged).names(&["it is damaged: its bzip2 data is not what was packed ("]);
+        }
+        assert!(!place.has("broken/online_daily.csv"));
+    }
+}
+
 #[test]
 fn streams_packings_and_encodings() {
     let place = Place::new();
@@ -408,6 +437,7 @@ fn streams_packings_and_encodings() {
     place.run("run online events=packed.csv").fails().names(&["\"packed.csv\": it holds gzip"]);
     place.run("run online events=plain.csv.gz").fails().names(&["\"plain.csv.gz\": it holds something that is not packed"]);
     place.run("run online events=table.csv").fails().names(&["\"table.csv\": it holds Parquet"]);
+    broken_packings(&place);
     place.write("mapping.csv", b"sensor_name;sensor_uuid\nAu\xdfen;15a4c814-5cd1-4b30-432e-429ad517812c\n");
     place.write("data.csv", "timestamp;sensor_uuid;sensor_value\n2024-03-01 08:00:00;15a4c814-5cd1-4b30-432e-429ad517812c;12,5\n");
     let run = "run sensors mapping=mapping.csv data=data.csv --tables sensor_summary --out sensors";

@@ -8,6 +8,7 @@ use crate::cluster::watch::Lost;
 use crate::engine::{CommitError, EngineError};
 use crate::failure;
 use crate::ingest::IngestError;
+use crate::ingest::unpack::Broken;
 use crate::ingest::version::Changed;
 use crate::interrupt::{self, Interrupted};
 use crate::points::PointsError;
@@ -121,6 +122,7 @@ impl From<EngineError> for CliError {
             EngineError::Rejected { .. } => "nothing was written; look at the input, or allow more",
             EngineError::Read(error) => error.hint.as_deref().unwrap_or("nothing was written; run again when the file can be read"),
             EngineError::Ingest(IngestError::Io { source, .. }) if let Some(changed) = Changed::of(source) => changed.hint(),
+            EngineError::Ingest(IngestError::Io { source, .. }) if let Some(broken) = Broken::of(source) => broken.hint(),
             EngineError::Ingest(IngestError::Io { path, .. }) if path.starts_with("s3") => BUCKET_HINT,
             EngineError::Ingest(IngestError::Body { .. }) => "nothing was written; deliver it again, whole",
             EngineError::Ingest(IngestError::Io { .. }) => "nothing was written; see that the file is there and may be read",

@@ -1,9 +1,9 @@
 //! What is understood of a file, and what would be refused: a look at its first records, or at the beginnings of its first datasets, before
 //! anything is built of them.
 
-use super::format::packing_name;
 use super::plan::{Plan, PlannedFile};
 use super::read::FileOpener;
+use super::unpack::packing_name;
 use retally_core::contract::{Graph, Input, InputKind};
 use retally_core::ids::Ids;
 use retally_core::mapping::{Origin, Rule};

@@ -36,17 +36,6 @@ impl From<TextFormat> for Content {
     }
 }
 
-/// What people call a way of packing; nothing where it is none.
-pub fn packing_name(packing: Packing) -> Option<&'static str> {
-    match packing {
-        Packing::Plain => None,
-        Packing::Gzip => Some("gzip"),
-        Packing::Zstd => Some("zstd"),
-        Packing::Bzip2 => Some("bzip2"),
-        Packing::Xz => Some("xz"),
-    }
-}
-
 /// The endings of names, for messages.
 pub const ENDINGS: &str =
     ".csv, .tsv, .txt, .json, .jsonl, .ndjson, .jsons, .jsonlines, .tar (each also with .gz, .zst, .bz2 or .xz), .zip or .parquet";

@@ -1,9 +1,9 @@
 //! A look at the beginning of a file, a body or a file in an archive: what it holds, and how that becomes records.
 
 use super::IngestError;
-use super::format::{Content, Mark, json_format, looks_like_utf16, mark, packing_name};
+use super::format::{Content, Mark, json_format, looks_like_utf16, mark};
 use super::header;
-use super::unpack::{decoded, without_bom};
+use super::unpack::{decoded, packing_name, without_bom};
 use super::wide;
 use retally_core::calendar::Calendar;
 use retally_core::contract::Input;

@@ -59,6 +59,7 @@ use crate::failure::{self, Kind};
 use crate::shown::location;
 use retally_core::split::SplitError;
 use std::io::{self, ErrorKind};
+use unpack::Broken;
 use version::Changed;
 
 /// A record longer than this is refused: 64 MiB.
@@ -214,7 +215,7 @@ fn own(line: u64) -> String {
 
 /// The error of a split that could not be read: what was tried, and why it failed.
 fn could_not(what: &str, why: &io::Error) -> SplitError {
-    let hint = Changed::of(why).map(Changed::hint).or(failure::hint(why));
+    let hint = Changed::of(why).map(Changed::hint).or(Broken::of(why).map(Broken::hint)).or(failure::hint(why));
     SplitError { message: format!("could not {what}: {why}"), hint: hint.map(String::from) }
 }
 

@@ -24,7 +24,7 @@ use super::pipes::{self, Waiting};
 use super::quotes::must_be_whole;
 use super::read::FileOpener;
 use super::streams;
-use super::unpack::unpacked;
+use super::unpack::{Broken, unpacked};
 use super::version::Changed;
 use super::within::Within;
 use crate::shown;
@@ -455,7 +455,8 @@ fn look(name: &str, path: &str, source: io::Result<InputFile>, input: &Input, lo
         look::check_packing(name, packing, &mut source)?;
     }
     let stream = unpacked(source, packing).map_err(io("read"))?;
-    let (found, _) = looker.look(name, kind.map(|kind| kind.content), stream)?;
+    let looked = looker.look(name, kind.map(|kind| kind.content), stream);
+    let (found, _) = looked.map_err(|error| damaged(&file, packing).map(io("read")).unwrap_or(error))?;
     let plain = packing == Packing::Plain && found.encoding.is_none() && !matches!(found.format, Format::Json { .. });
     let cut = plain && bytes > SPLIT_BYTES;
     let whole = match &found.format {
@@ -465,6 +466,13 @@ fn look(name: &str, path: &str, source: io::Result<InputFile>, input: &Input, lo
     };
     let cuts = if whole { Vec::new() } else { (1..bytes.div_ceil(SPLIT_BYTES)).map(|index| index * SPLIT_BYTES).collect() };
     Ok(Looked { location, format: found.format, packing, encoding: found.encoding, bytes, cuts })
+}
+
+/// What is wrong with a packed file in whose text nothing can be made out: a damaged block shows at its end, and what it holds is no text.
+fn damaged(file: &SourceFile, packing: Packing) -> Option<io::Error> {
+    let unpacked = InputFile::open_planned(file, 0, None).and_then(|packed| unpacked(packed, packing)).ok()?;
+    let error = io::copy(&mut unpacked.take(look::LOOKED_BYTES_MAX), &mut io::sink()).err()?;
+    Broken::of(&error).is_some().then_some(error)
 }
 
 /// Whether a file is one of Parquet: by its name, or where that says nothing, by its first bytes.
