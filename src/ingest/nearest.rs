@@ -29,9 +29,15 @@ pub fn there_are(name: &str, known: &[&str]) -> String {
     nearest(name, known).map_or_else(|| format!("there are {all}"), |nearest| format!("perhaps {nearest}; there are {all}"))
 }
 
-/// The flag that maps a field to a name, for a shell. In quotes of its own a name is one key, whatever it holds.
+/// The flag that maps a field to a name, for a shell.
 pub fn map_flag(input: &Input, field: &Field, name: &str) -> String {
-    let name = if name.contains('.') { format!("\"{name}\"") } else { name.into() };
+    map_flag_path(input, field, &[name])
+}
+
+/// The flag that maps a field to a path of names, the outermost first. In quotes of its own a name is one key, whatever it holds.
+pub fn map_flag_path(input: &Input, field: &Field, path: &[impl AsRef<str>]) -> String {
+    let quoted = |name: &str| if name.contains('.') { format!("\"{name}\"") } else { name.into() };
+    let name = path.iter().map(|name| quoted(name.as_ref())).collect::<Vec<_>>().join(".");
     // Only a zero byte can't be quoted.
     let name = shlex::try_quote(&name).unwrap_or_default();
     format!("--map {}.{}={name}", input.name, field.name)
@@ -48,6 +54,7 @@ mod tests {
         let flag = |name| map_flag(&input, field, name).split_once('=').unwrap().1.to_string();
         let names = ["imei", "Device ID", "a.b", "it's", "$x"].map(flag);
         assert_eq!(names, ["imei", "'Device ID'", "'\"a.b\"'", "\"it's\"", "'$x'"]);
+        assert!(map_flag_path(&input, field, &["payload", "a.b", "id"]).ends_with("='payload.\"a.b\".id'"));
     }
 
     #[test]

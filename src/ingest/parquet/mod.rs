@@ -230,6 +230,25 @@ mod tests {
         }
     }
 
+    /// What may be meant is named with its path, wherever it is.
+    #[test]
+    fn the_nearest_column_may_be_within_others() {
+        let hint = |columns: &str| {
+            let error = row_groups("x.parquet", &file(columns, 1), &sample::input()).unwrap_err();
+            error.hint().unwrap_or_default().to_string()
+        };
+        let nested = "required int64 x; required group payload { required int64 Zeit; required group at { required int64 Time; } }";
+        let time = hint(&format!("{nested} required int32 id;"));
+        assert!(time.starts_with("start from --map ") && time.ends_with(".time=payload.at.Time"), "{time}");
+        let id = hint("required int64 time; required group device { required int32 ident; } required int32 unit;");
+        assert!(id.ends_with(".id=device.ident"), "{id}");
+        // What stands in a row is preferred, and a name with a dot is one.
+        let time = hint("required group a { required int64 times; } required int64 times; required int32 id;");
+        assert!(time.ends_with(".time=times"), "{time}");
+        let time = hint("required group a { required int32 b; } required int32 id;");
+        assert!(time.ends_with(".time=COLUMN"), "{time}");
+    }
+
     /// Of columns that differ in case alone, the one that is called as the field counts.
     #[test]
     fn a_name_of_several_columns_is_none() {

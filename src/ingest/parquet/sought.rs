@@ -2,11 +2,11 @@
 
 use super::cells::Cell;
 use crate::ingest::IngestError;
-use crate::ingest::nearest::{map_flag, nearest};
+use crate::ingest::nearest::{map_flag, map_flag_path, nearest};
 use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor};
 use retally_core::contract::Input;
 use retally_core::mapping::Origin;
-use retally_core::record::Presence;
+use retally_core::record::{Field, Presence};
 use std::sync::Arc;
 
 /// Where the fields of an input are in a file.
@@ -76,10 +76,13 @@ impl Sought {
             }
         }
         if !missing.is_empty() {
-            let names: Vec<&str> = schema.root_schema().get_fields().iter().map(|field| field.name()).collect();
             let lacking = missing.iter().map(|(place, field)| input.mapping.name(*place, field)).collect::<Vec<_>>().join(", ");
-            let column = |place, field| nearest(input.mapping.name(place, field), &names).unwrap_or("COLUMN");
-            let flags = missing.iter().map(|(place, field)| map_flag(input, field, column(*place, field))).collect::<Vec<_>>().join(" ");
+            let named = Named::of(schema);
+            let flag = |(place, field): &(usize, &Field)| match named.nearest(input.mapping.name(*place, field)) {
+                Some(path) => map_flag_path(input, field, path),
+                None => map_flag(input, field, "COLUMN"),
+            };
+            let flags = missing.iter().map(flag).collect::<Vec<_>>().join(" ");
             return Err(error(format!("it has no column {lacking}"), format!("start from {flags}")));
         }
         roots.sort_unstable();
@@ -96,6 +99,41 @@ impl Sought {
 
 fn shown(schema: &SchemaDescriptor) -> String {
     schema.root_schema().get_fields().iter().map(|field| format!("{:?}", field.name())).collect::<Vec<_>>().join(", ")
+}
+
+/// What a field may be meant by: columns of single values, wherever they are, and what else stands in a row.
+struct Named {
+    /// By their whole paths, and by their last parts; those that stand in a row are the last ones, and count first.
+    names: Vec<String>,
+    paths: Vec<Vec<String>>,
+}
+
+impl Named {
+    fn of(schema: &SchemaDescriptor) -> Named {
+        let mut named = Named { names: Vec::new(), paths: Vec::new() };
+        for column in schema.columns().iter().filter(|column| column.max_rep_level() == 0 && column.path().parts().len() > 1) {
+            let parts = column.path().parts();
+            named.add(parts.join("."), parts);
+            named.add(parts.last().cloned().unwrap_or_default(), parts);
+        }
+        for root in schema.root_schema().get_fields() {
+            named.add(root.name().into(), &[root.name().to_string()]);
+        }
+        named
+    }
+
+    fn add(&mut self, name: String, path: &[String]) {
+        self.names.push(name);
+        self.paths.push(path.to_vec());
+    }
+
+    /// The path of the one whose name is most like this.
+    fn nearest(&self, sought: &str) -> Option<&[String]> {
+        let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
+        let found = nearest(sought, &names)?;
+        let place = names.iter().rposition(|name| *name == found)?;
+        self.paths.get(place).map(Vec::as_slice)
+    }
 }
 
 /// Where a path of names leads.
