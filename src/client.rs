@@ -1,5 +1,6 @@
 //! How this program asks servers over HTTP.
 
+use crate::failure;
 use std::sync::Arc;
 use ureq::Agent;
 use ureq::config::ConfigBuilder;
@@ -36,7 +37,7 @@ pub fn agent(config: ConfigBuilder<AgentScope>, is_local: bool, is_secure: bool)
 pub fn no_answer(error: &ureq::Error) -> Option<String> {
     use ureq::Error as E;
     Some(match error {
-        E::Io(error) => error.to_string(),
+        E::Io(error) => failure::words(error),
         E::HostNotFound => "no such host".into(),
         E::Timeout(_) => "it does not answer in time".into(),
         E::ConnectionFailed => "it can't be reached".into(),

@@ -40,6 +40,18 @@ pub fn hint_of_causes(error: &(dyn std::error::Error + 'static)) -> Option<&'sta
     None
 }
 
+/// What an error says, without the numbers that texts of the system's errors end in: those are for programs.
+pub fn words(error: &(impl std::fmt::Display + ?Sized)) -> String {
+    const NUMBER: &str = " (os error ";
+    let mut text = error.to_string();
+    while let Some(from) = text.find(NUMBER)
+        && let Some(length) = text.get(from..).and_then(|rest| rest.find(')'))
+    {
+        text.replace_range(from..=from + length, "");
+    }
+    text
+}
+
 /// What became of a write that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -67,6 +79,15 @@ mod tests {
     #[derive(Debug, thiserror::Error)]
     #[error("could not write")]
     struct Failed(#[source] io::Error);
+
+    #[test]
+    fn numbers_of_the_system_are_left_out() {
+        let missing = io::Error::from(Errno::ENOENT);
+        assert!(missing.to_string().ends_with(" (os error 2)"));
+        assert_eq!(words(&missing), "No such file or directory");
+        assert_eq!(words(&format!("a: {missing}; b: {missing} (x)")), "a: No such file or directory; b: No such file or directory (x)");
+        assert_eq!(words("one (os error 2"), "one (os error 2");
+    }
 
     #[test]
     fn limits_of_the_system_have_hints() {

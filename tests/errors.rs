@@ -166,6 +166,12 @@ fn what_the_system_says_is_said_in_words() {
         let ran = place.run(words);
         assert!(ran.stderr.contains("no such file or directory") && !ran.stderr.contains("os error"), "{words}: {}", ran.stderr);
     }
+    std::os::unix::fs::symlink(place.path("loop.csv"), place.path("loop.csv")).unwrap();
+    let asked = "status --server http://127.0.0.1:1";
+    for words in ["run online events=loop.csv", "check online events=loop.csv", "run brushing datasets=loop.csv", asked] {
+        let ran = place.run(words);
+        assert!(ran.stderr.starts_with("error: could not ") && !ran.stderr.contains("os error"), "{words}: {}", ran.stderr);
+    }
 }
 
 /// A flag that does nothing is a mistake.

@@ -2,7 +2,8 @@
 
 use super::error::CliError;
 use super::serve::LISTEN;
-use crate::client;
+use crate::client::{self, no_answer};
+use crate::failure;
 use crate::shown;
 use crate::staged::why;
 use clap::ArgMatches;
@@ -123,7 +124,7 @@ impl Server {
 
     /// It does not answer.
     pub fn unreachable(&self, error: &ureq::Error) -> CliError {
-        let said = error.to_string();
+        let said = no_answer(error).unwrap_or_else(|| failure::words(error));
         let hint = if said.contains("certificate") {
             "its certificate is of no authority that this machine knows: SSL_CERT_FILE=FILE names another one"
         } else if is_lasting(error) {

@@ -183,7 +183,7 @@ pub enum IngestError {
         own_line: u64,
     },
     /// A file can't be opened or read.
-    #[error("could not {what} {:?}: {source}", location(path))]
+    #[error("could not {what} {:?}: {}", location(path), failure::words(source))]
     Io {
         /// What was tried.
         what: &'static str,
@@ -216,7 +216,7 @@ fn own(line: u64) -> String {
 /// The error of a split that could not be read: what was tried, and why it failed.
 fn could_not(what: &str, why: &io::Error) -> SplitError {
     let hint = Changed::of(why).map(Changed::hint).or(Broken::of(why).map(Broken::hint)).or(failure::hint(why));
-    SplitError { message: format!("could not {what}: {why}"), hint: hint.map(String::from) }
+    SplitError { message: format!("could not {what}: {}", failure::words(why)), hint: hint.map(String::from) }
 }
 
 /// Where files are looked at while they are read.

@@ -41,6 +41,7 @@ pub mod why;
 use crate::cluster::Cluster;
 use crate::engine::host::{self, Host};
 use crate::engine::{EngineError, Job, Passing};
+use crate::failure;
 use crate::interrupt;
 use crate::points::store::outlet::OpenStore;
 use crate::points::store::{Store, StoreError};
@@ -113,7 +114,7 @@ pub enum ServeError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// It can't listen.
-    #[error("could not listen on {address:?}: {cause}")]
+    #[error("could not listen on {address:?}: {}", failure::words(cause))]
     Listen {
         /// The address.
         address: String,
@@ -124,7 +125,7 @@ pub enum ServeError {
     #[error("would listen on {0:?}, where others can reach it, without knowing who may ask")]
     Unprotected(String),
     /// The system has failed.
-    #[error("could not start the service: {0}")]
+    #[error("could not start the service: {}", failure::words(.0))]
     System(#[from] io::Error),
 }
 

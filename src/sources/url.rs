@@ -23,6 +23,7 @@ use super::kind::Kind;
 use super::sasl::Mechanism;
 use super::start::Start;
 use super::topic::Pattern;
+use crate::failure;
 use percent_encoding::percent_decode_str;
 use std::fmt;
 use std::path::PathBuf;
@@ -168,7 +169,7 @@ impl Url {
                     self.pattern = Some(Pattern::parse(&value, separator).map_err(|why| wrong(format!("{value:?}: {why}")))?);
                 }
                 "password-file" => {
-                    let text = std::fs::read_to_string(&value).map_err(|error| wrong(format!("{value:?}: {error}")))?;
+                    let text = std::fs::read_to_string(&value).map_err(|error| wrong(format!("{value:?}: {}", failure::words(&error))))?;
                     self.password = text.lines().next().map(String::from);
                 }
                 "ca" => self.ca = Some(value.into()),

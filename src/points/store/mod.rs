@@ -27,6 +27,7 @@ pub mod series;
 pub mod thinned;
 pub mod write;
 
+use crate::failure;
 use fjall::config::{BlockSizePolicy, FilterPolicy};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable};
 use lock::{LOCK_FILE, Lock};
@@ -121,7 +122,7 @@ pub enum StoreError {
         what: String,
     },
     /// The disk or the tree does not do it.
-    #[error("could not {what} the store {dir:?}: {source}")]
+    #[error("could not {what} the store {dir:?}: {}", failure::words(source))]
     Failed {
         /// What was tried.
         what: &'static str,
