@@ -519,6 +519,8 @@ fn check_says_which_datasets_can_be_read() {
     }
     let said = place.run("check brushing datasets=many").succeeds().stdout;
     assert!(said.contains("many: 30 datasets\n  the first 20 by their beginnings: 20 can be read, 0 can't\n"), "{said}");
+    let said = place.run("check brushing datasets=in/b/good").succeeds().stdout;
+    assert!(said.starts_with("datasets in/b/good: 1 dataset\n") && said.contains("can be read, 1 line would be skipped\n"), "{said}");
     place.write("jobs.jsonl", "{\"job_id\":\"x\"}\n");
     for (path, why) in [("jobs.jsonl", "first in line 1: toothbrush_id is missing"), ("in/b/none", "settings.jsonlines has no line")] {
         let ran = place.run(&format!("check brushing datasets={path}"));

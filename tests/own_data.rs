@@ -519,6 +519,9 @@ fn check_shows_what_is_understood_and_what_would_be_refused() {
     ] {
         assert!(ran.stdout.contains(part), "{part:?} is not in\n{}", ran.stdout);
     }
+    place.write("one.csv", format!("{HEADER}{}", LINES.lines().next().unwrap()));
+    let one = place.run("check online events=one.csv").succeeds().stdout;
+    assert!(one.contains("  1 record: 1 can be read, 0 are refused\n"), "{one}");
     let failure = place.run("check online events=log.csv").fails().names(&["names none of the fields"]);
     assert!(failure.hint.unwrap().contains("--map events.timestamp="));
     place.write("events.json", "{\"Records\":[{\"timestamp\":\"2024-03-01\"}]}");

@@ -6,6 +6,7 @@
 use super::client::{Server, failed, is_lasting};
 use super::error::{CliError, say, unless_broken_pipe};
 use super::job;
+use super::show::counted;
 use crate::backoff::Backoff;
 use crate::engine::EngineError;
 use crate::ingest::batch::Source;
@@ -292,8 +293,8 @@ pub fn shown_answer(answer: &Value) -> String {
     let duplicate = if answer.get("duplicate").and_then(Value::as_bool) == Some(true) { ", sent before" } else { "" };
     let ms = answer.get("ms").and_then(Value::as_f64).unwrap_or(0.0);
     let mut text = format!(
-        "batch {epoch}: {} records, {} late, {} rejected, in {ms:.1} ms{duplicate}\n",
-        number("accepted"),
+        "batch {epoch}: {}, {} late, {} rejected, in {ms:.1} ms{duplicate}\n",
+        counted(answer.get("accepted").and_then(Value::as_u64).unwrap_or(0), "record"),
         number("late"),
         number("rejected")
     );

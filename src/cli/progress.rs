@@ -1,8 +1,9 @@
 //! How far a run is: a bar on a terminal, plain lines elsewhere.
 
 use super::error::say;
+use super::show::counted;
 use crate::engine::summary::Progress;
-use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -63,11 +64,11 @@ impl ProgressShown {
 /// much there is.
 fn line(progress: Progress, rate: f64) -> String {
     let Progress { epoch, records, bytes, bytes_all } = progress;
-    let (read, all, records) = (HumanBytes(bytes), HumanBytes(bytes_all), HumanCount(records));
+    let (read, all, records) = (HumanBytes(bytes), HumanBytes(bytes_all), counted(records, "record"));
     match bytes_all {
-        0 => format!("batch {epoch}: read {read}, {records} records, {rate:.0} records/s"),
-        _ if bytes < bytes_all => format!("batch {epoch}: read {read} of {all}, {records} records, {rate:.0} records/s"),
-        _ => format!("batch {epoch}: read all {all}, {records} records; what follows from them is still to come"),
+        0 => format!("batch {epoch}: read {read}, {records}, {rate:.0} records/s"),
+        _ if bytes < bytes_all => format!("batch {epoch}: read {read} of {all}, {records}, {rate:.0} records/s"),
+        _ => format!("batch {epoch}: read all {all}, {records}; what follows from them is still to come"),
     }
 }
 
@@ -86,6 +87,8 @@ mod tests {
         let at = |bytes, bytes_all| line(Progress { epoch: 2, records: 1_234, bytes, bytes_all }, 10.4);
         assert_eq!(at(1 << 20, 1 << 21), "batch 2: read 1.00 MiB of 2.00 MiB, 1,234 records, 10 records/s");
         assert_eq!(at(1 << 20, 0), "batch 2: read 1.00 MiB, 1,234 records, 10 records/s");
+        let first = line(Progress { epoch: 1, records: 1, bytes: 100, bytes_all: 0 }, 1.0);
+        assert_eq!(first, "batch 1: read 100 B, 1 record, 1 records/s");
         assert_eq!(at(3 << 20, 1 << 21), "batch 2: read all 2.00 MiB, 1,234 records; what follows from them is still to come");
     }
 }

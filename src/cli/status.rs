@@ -107,11 +107,11 @@ fn sink(about: &Value) -> String {
 /// A live source in a line, and what is wrong with it in another one.
 fn source(about: &Value) -> String {
     let text = |name: &str| about.get(name).and_then(Value::as_str).unwrap_or_default();
-    let count = |name: &str| grouped(&about.get(name).and_then(Value::as_u64).unwrap_or(0).to_string());
+    let count = |name: &str| about.get(name).and_then(Value::as_u64).unwrap_or(0);
     let connected = if about.get("connected").and_then(Value::as_bool) == Some(true) { "connected" } else { "not connected" };
     let error = about.get("error").and_then(Value::as_str).map(|error| format!("  {error}\n")).unwrap_or_default();
-    let (messages, waiting) = (count("messages"), count("waiting"));
-    format!("source {} of {}: {connected}, {messages} messages, {waiting} waiting\n{error}", text("source"), text("input"))
+    let (messages, waiting) = (counted(count("messages"), "message"), grouped(&count("waiting").to_string()));
+    format!("source {} of {}: {connected}, {messages}, {waiting} waiting\n{error}", text("source"), text("input"))
 }
 
 /// A watched folder in a line, and what is wrong with it in another one.

@@ -110,7 +110,8 @@ impl Stored {
             return Ok(());
         }
         let (path, gone) = (shown::location(&folder.path), difference.gone);
-        let message = format!("would retract all {gone} files of {path:?}: the folder is empty");
+        let files = if gone == 1 { "the only file".into() } else { format!("all {gone} files") };
+        let message = format!("would retract {files} of {path:?}: the folder is empty");
         Err(CliError::failed(message).hint("nothing was written; see that it is mounted, or say that all may go: --replace"))
     }
 

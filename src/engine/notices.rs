@@ -62,7 +62,8 @@ impl<'b> Notices<'b> {
         let split = self.plan.splits.get(usize::try_from(*split).ok()?)?;
         let Location::Dataset(dataset) = &split.location else { return None };
         let (count, all) = (self.unread.len(), self.datasets_delivered());
-        let mut note = format!("not read: {count} of {all} datasets, {:?} the first: {}", dataset.key.join("/"), first.why);
+        let datasets = if all == 1 { "dataset" } else { "datasets" };
+        let mut note = format!("not read: {count} of {all} {datasets}, {:?} the first: {}", dataset.key.join("/"), first.why);
         let replaced = self.unread.values().filter(|unread| unread.replaces).count();
         if replaced > 0 {
             // Writing to a string can't fail.

@@ -177,7 +177,9 @@ fn format(split: &Split) -> String {
                 _ if !columns.header => "without a header".to_string(),
                 line => format!("with a header that ends in line {line}"),
             };
-            format!("CSV, {} columns between {delimiter}, {header}", columns.places.len())
+            let count = columns.places.len();
+            let columns = if count == 1 { "1 column".into() } else { format!("{count} columns") };
+            format!("CSV, {columns} between {delimiter}, {header}")
         }
         Format::JsonLines => "JSON objects by line".into(),
         Format::Json { wrapper: None } => "JSON objects, one after the other or in arrays".into(),

@@ -325,7 +325,9 @@ pub fn plan_behind(
 /// What people should know of the objects that can't be asked for.
 pub fn unnamed_note(found: &Found) -> Option<String> {
     let (first, count) = (found.unnamed.first()?, found.unnamed.len());
-    Some(format!("not read: {count} objects whose keys have an empty part, . or .. in them, {first:?} the first"))
+    let objects = if count == 1 { "object whose key has" } else { "objects whose keys have" };
+    let them = if count == 1 { "it" } else { "them" };
+    Some(format!("not read: {count} {objects} an empty part, . or .. in {them}, {first:?} the first"))
 }
 
 /// Adds a dataset or a refused job that was kept; those of one name follow one another.

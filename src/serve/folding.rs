@@ -59,9 +59,14 @@ impl Folding {
                 if !gone.is_empty() {
                     service.further.iter().for_each(Further::doubt);
                 }
-                service.tell(&format!("the journal has been folded: {batches} batches are a snapshot"));
+                service.tell(&format!(
+                    "the journal has been folded: {} a snapshot",
+                    if batches == 1 { "1 batch is".into() } else { format!("{batches} batches are") }
+                ));
                 if erased > 0 {
-                    service.tell(&format!("what was forgotten is not in {erased} files any more, which have been written anew"));
+                    let files =
+                        if erased == 1 { "1 file any more, which has".into() } else { format!("{erased} files any more, which have") };
+                    service.tell(&format!("what was forgotten is not in {files} been written anew"));
                 }
                 holding
                     .iter()

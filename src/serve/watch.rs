@@ -159,7 +159,8 @@ impl Watched {
         self.has_begun |= !found.files.is_empty();
         if !self.has_begun && !self.known.is_empty() {
             // At the start, a disk may not be mounted yet.
-            let why = format!("it is empty, and {} files of it are known: nothing is taken back until a file is there", self.known.len());
+            let known = if self.known.len() == 1 { "1 file of it is".into() } else { format!("{} files of it are", self.known.len()) };
+            let why = format!("it is empty, and {known} known: nothing is taken back until a file is there");
             return Err(StateError::Input { path: self.folder.path.clone(), cause: std::io::Error::other(why) });
         }
         let mut there = BTreeSet::new();

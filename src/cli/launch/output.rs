@@ -120,7 +120,8 @@ fn dropped_json(count: u64) -> String {
 }
 
 fn were_dropped(count: u64) -> String {
-    format!("{count} lines were not printed, since nobody read what stood before them")
+    let lines = if count == 1 { "line was" } else { "lines were" };
+    format!("{count} {lines} not printed, since nobody read what stood before them")
 }
 
 fn message(level: &str, what: &str) -> Value {
