@@ -84,4 +84,13 @@ fn completions_and_the_man_page_know_the_dataflows() {
     }
     let page = place.run("man").succeeds().stdout;
     assert!(page.contains(".TH") && page.contains("fleet"), "{page}");
+    // Columns and examples stand in lines of their own.
+    for part in [
+        ".SH TABLES\n.TP\n\\fBonline_daily\\fR\n",
+        ".TP 28\n\\fBfleet_size\\fR\nhow many devices the user had online\n",
+        ".SH EXAMPLES\n.nf\nretally serve online \\-\\-state state\ncurl ",
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(!page.contains(".SH EXTRA"));
 }
