@@ -11,7 +11,7 @@ pub fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     found.map_err(|error| format!("could not read certificates from {path:?}: {error}"))
 }
 
-/// Roots of these certificates. An error says why one of them can't be used.
+/// Roots of these certificates. An error reports why one of them can't be used.
 pub fn roots(certificates: Vec<CertificateDer<'static>>) -> Result<RootCertStore, rustls::Error> {
     let mut roots = RootCertStore::empty();
     certificates.into_iter().try_for_each(|certificate| roots.add(certificate))?;

@@ -15,7 +15,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// How often the file is opened anew, when its holder has removed it meanwhile.
+/// How often the file is opened again, when its holder has removed it meanwhile.
 const TRIES_MAX: usize = 100;
 /// Who holds a lock is said in less.
 const HOLDER_BYTES_MAX: u64 = 4096;

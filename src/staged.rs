@@ -22,7 +22,7 @@ use tempfile::NamedTempFile;
 /// What the names of temporary files begin and end with.
 const PREFIX: &str = ".retally-";
 const SUFFIX: &str = ".tmp";
-/// How often a temporary file is created anew, when it was swept away before it was locked.
+/// How often a temporary file is created again, when it was swept away before it was locked.
 const CREATE_TRIES_MAX: usize = 100;
 /// As many links are followed, as by the system itself.
 const LINKS_MAX: usize = 40;

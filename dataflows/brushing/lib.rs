@@ -24,7 +24,7 @@
 //!   are counted in `brushing_points` and `settings_points`; it counts in no other table.
 //! - A dataset without a good settings line counts its settings lines as skipped; its brushing lines are not read. One with brushing lines
 //!   of which none is good has its settings as points, and no start, end or loss: it counts in no other table.
-//! - The last delivery of a dataset counts, also when it can't be read: then the summary says so. A dataset that is failed is refused
+//! - The last delivery of a dataset counts, also when it can't be read: then the summary reports it. A dataset that is failed is refused
 //!   itself; of one that is unsalvageable, its lines are, or itself where it has none.
 //! - In `rejected`, the source of a skipped line is the path of the input, and behind it toothbrush, dataset and stream, as files in
 //!   archives are named. Of datasets that are delivered, the lines count; of those taken away they do not.

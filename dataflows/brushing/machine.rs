@@ -18,7 +18,7 @@
 //!   accepted one is by the event in force there, since those before it are gone; it is skipped in any case.
 //! - Where more events than are kept lie before a tick, it is judged by the last of those that are. If it is accepted, and its own event
 //!   says that its time is out of range, it is skipped and counted, and the stream goes on from it.
-//! - Below a header that does not name all columns, each once, no line can be read: the error of the dataset says what the header lacks.
+//! - Below a header that does not name all columns, each once, no line can be read: the error of the dataset names what the header lacks.
 //! - Without a good settings line, brushing lines are not read, and not counted.
 //! - Without a good brushing line, settings are points all the same, and the dataset has no start, end or loss.
 //! - Of the skipped lines, those of settings come before those of brushing.

@@ -9,7 +9,7 @@
 //!
 //! The lines that are skipped of a version that is delivered are reported once: not when the dataset is taken away, and not when the same
 //! files come again, which are not read again. A version that can't be read to its end reports none, since the next attempt may read
-//! another, and is refused itself. Of a version of which nothing could be read, the report says so, and whether it replaces one that was.
+//! another, and is refused itself. Of a version of which nothing could be read, the report states it, and whether it replaces one that was.
 //!
 //! A delivered stream that is not what was planned ends the run: what was read of it is in points already, and another attempt would read
 //! something else.

@@ -197,12 +197,12 @@ impl Calendar {
         }
     }
 
-    /// As [`Calendar::parse`]; says too whether the text names that moment alone.
+    /// As [`Calendar::parse`]; reports too whether the text names that moment alone.
     pub fn parse_naming(&self, text: &[u8]) -> Result<(Moment, Naming), TimeError> {
         self.moment_naming(time::parse(text)?)
     }
 
-    /// As [`Calendar::moment`]; says too whether what is written names that moment alone.
+    /// As [`Calendar::moment`]; reports too whether what is written names that moment alone.
     pub fn moment_naming(&self, written: Written) -> Result<(Moment, Naming), TimeError> {
         match written.offset {
             Some(offset) => Ok((Moment::checked(written.wall - offset * SECOND)?, Naming::Unique)),

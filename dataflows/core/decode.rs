@@ -134,7 +134,7 @@ impl<'s> Inputs<'s> {
     }
 
     /// The datasets of an input, each split on the worker that is to read it. That worker opens the streams through [`Self::opener`] and
-    /// says how it went through [`Self::add_reports`].
+    /// reports how it went through [`Self::add_reports`].
     ///
     /// # Panics
     /// When the dataflow declares no input of this name.
@@ -150,7 +150,7 @@ impl<'s> Inputs<'s> {
         Rc::clone(&self.opener)
     }
 
-    /// What a reader of datasets says about its splits, each with its epoch.
+    /// What a reader of datasets reports about its splits, each with its epoch.
     pub fn add_reports(&self, reports: VecStream<'s, (Epoch, Report)>) {
         self.reports.borrow_mut().push(reports);
     }
@@ -361,7 +361,7 @@ impl At {
         (self.member, self.line) = (member.map(String::from), None);
     }
 
-    /// Leaves a file of an archive: of the first one of which nothing could be read, `done` says so.
+    /// Leaves a file of an archive: of the first one of which nothing could be read, `done` reports it.
     #[cold]
     fn leave(&mut self, done: &mut Done) {
         let (accepted, rejected) = (done.accepted - self.before.0, done.rejected - self.before.1);

@@ -204,7 +204,7 @@ pub struct Setting {
 pub struct Table {
     /// Its name.
     pub name: &'static str,
-    /// What a row says.
+    /// What a row holds.
     pub about: &'static str,
     /// Its columns, in order.
     pub columns: Vec<Column>,
@@ -313,7 +313,7 @@ impl Table {
         Table::new("rejected", "records that could not be read", 0, columns)
     }
 
-    /// The same as a service has it: with the batch, and a text that says which record it is. Neither is known of what a run has written.
+    /// The same as a service has it: with the batch, and a text that identifies the record. Neither is known of what a run has written.
     pub fn rejected_by_batch() -> Table {
         use crate::row::ColumnType::{Text, UInt};
         let mut table = Table::rejected();

@@ -129,7 +129,7 @@ impl<'a> Fields<'a> {
         self.written(place, context).and_then(|written| context.calendar.moment(written)).map_err(|error| self.refusal(place, error))
     }
 
-    /// A time; says too whether what is written names it alone.
+    /// A time; reports too whether what is written names it alone.
     pub fn time_naming(&self, place: usize, context: &Context) -> Result<(Moment, Naming), Refusal> {
         self.written(place, context).and_then(|written| context.calendar.moment_naming(written)).map_err(|error| self.refusal(place, error))
     }

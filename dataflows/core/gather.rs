@@ -5,7 +5,7 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::Operator;
 
 /// Brings a stream to worker 0, and hands it to `take`: what is of several epochs may come together. The stream that is returned is empty:
-/// it says by its frontier for which epochs all is there.
+/// its frontier reports for which epochs all is there.
 pub fn gather<'s, D>(stream: VecStream<'s, D>, name: &str, mut take: impl FnMut(&mut Vec<D>) + 'static) -> VecStream<'s, ()>
 where
     D: Clone + Send + serde::Serialize + for<'de> serde::Deserialize<'de> + 'static,

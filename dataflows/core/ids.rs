@@ -33,7 +33,7 @@ impl Ids {
         about: "uuid: ids are UUIDs; text: they are any text, such as serial numbers",
     };
 
-    /// What the settings say of ids that are declared as this setting has it: [`Ids::NUMBERS`] or [`Ids::UUIDS`].
+    /// What the settings give for ids that are declared as this setting has it: [`Ids::NUMBERS`] or [`Ids::UUIDS`].
     ///
     /// # Errors
     /// The value is neither what the inputs declare nor `text`.

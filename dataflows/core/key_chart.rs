@@ -2,7 +2,7 @@
 //!
 //! What is drawn of a key is in no table that is written: all values of all keys would be as much as the input. So a graph publishes
 //! [`Piece`]s of the chosen keys alone, as rows of a table that is built when charts are asked for and otherwise costs nothing. The graph
-//! chooses: the keys that were asked for, or else those that are worth a look. The runtime draws each key's pieces, and says which keys
+//! chooses: the keys that were asked for, or else those that are worth a look. The runtime draws each key's pieces, and reports which keys
 //! that were asked for are not there, and which come near to them.
 //!
 //! A key's pieces are bounded ([`crate::extremes`]), and so is its picture.

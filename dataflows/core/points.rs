@@ -4,7 +4,7 @@
 //! reads more than memory holds gives its points away as it reads, in [`PointBatch`]es of one series: columns, so that a
 //! point costs its numbers and nothing else. Destinations belong to the runtime, which gives each worker a [`PointWriter`].
 //!
-//! An operator never waits for a destination. Where [`PointWriter::offer`] says that it is behind, the operator comes back
+//! An operator never waits for a destination. Where [`PointWriter::offer`] reports that it is behind, the operator comes back
 //! after a while, and holds the epoch's capability until [`PointWriter::flush`]: so an epoch is complete only when its points
 //! are written, and a slow destination slows the reader down.
 //!
@@ -17,7 +17,7 @@ use std::sync::Arc;
 pub struct Measurement {
     /// Its name.
     pub name: &'static str,
-    /// What a point says.
+    /// What a point holds.
     pub about: &'static str,
     /// The tags: texts that, together with the measurement, name a series.
     pub tags: Vec<Tag>,
@@ -132,7 +132,7 @@ pub trait Points: Send + Sync {
 
 /// A worker's way to the destination. None of its functions waits.
 ///
-/// An error says what was tried, on what, and why it failed for good: it ends the run. (What can be tried again, the destination
+/// An error reports what was tried, on what, and why it failed for good: it ends the run. (What can be tried again, the destination
 /// tries again by itself.)
 pub trait PointWriter {
     /// Takes the points of a batch, and leaves it empty; or leaves it as it is, and then it has to be offered again before any other.

@@ -124,7 +124,7 @@ pub struct SourceFile {
     pub version: Version,
 }
 
-/// What tells a file from another one at the same place.
+/// What distinguishes a file from another one at the same place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Version {
     /// Of a file system.
@@ -138,7 +138,7 @@ pub enum Version {
     },
 }
 
-/// What tells a file of a file system from another one at the same place.
+/// What distinguishes a file of a file system from another one at the same place.
 ///
 /// Within the process that planned, size, time and inode must be the same. Other processes may have a copy of the file: there, size and
 /// ends must be.

@@ -34,7 +34,7 @@ impl Moment {
     pub const FIRST: Moment = Moment(0);
     /// 2200-12-31T23:59:59.999999Z, the last time that is accepted.
     pub const LAST: Moment = Moment(7_289_654_400 * SECOND - 1);
-    /// 2000-01-01T00:00:00Z. Events before it are refused unless somebody says otherwise: their clock was never set.
+    /// 2000-01-01T00:00:00Z. Events before it are refused unless a setting allows them: their clock was never set.
     pub const NOT_BEFORE: Moment = Moment(946_684_800 * SECOND);
 
     /// The moment of `micros`, when it lies in the accepted years.

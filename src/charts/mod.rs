@@ -80,7 +80,7 @@ pub fn draw_all(graph: &dyn Graph, tables: &Tables, dir: &Path) -> Result<Vec<Pa
 
 /// Draws a chart into `<name>.svg` and `<name>.png` in `dir`, which is created where it is missing. Returns their paths.
 ///
-/// A table that `tables` does not know (it was not asked for) has no rows; a chart without any rows says so.
+/// A table that `tables` does not know (it was not asked for) has no rows; a chart without any rows states it.
 pub fn draw<'t>(chart: &Chart, tables: &dyn Fn(&str) -> Option<&'t TableState>, dir: &Path) -> Result<Vec<PathBuf>, ChartError> {
     let figure = Figure::read(chart, tables)?;
     write(dir, chart.name, layout::svg(chart, &figure))

@@ -436,7 +436,7 @@ pub fn written(flag: &str, text: &str) -> Result<PathBuf, CliError> {
     Err(error.hint("give the name of a file or folder, without a user, a password or a server"))
 }
 
-/// Where the state of a run is, if a command line says so.
+/// Where the state of a run is, if a command line names it.
 pub fn home_of(matches: &ArgMatches) -> Result<Option<Home>, CliError> {
     // Not every command has the flags.
     let text = |name: &str| matches.try_get_one::<String>(name).ok().flatten();

@@ -29,7 +29,7 @@ impl<'m> Asked<'m> {
         Ok(Asked { dataflow, table, matches })
     }
 
-    /// What a flag says, where the command has it.
+    /// What a flag gives, where the command has it.
     pub fn text(&self, name: &str) -> Option<&str> {
         // Not every command has them all.
         self.matches.try_get_one::<String>(name).ok().flatten().map(String::as_str)

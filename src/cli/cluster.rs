@@ -104,7 +104,7 @@ pub fn number(matches: &ArgMatches, name: &str) -> Option<usize> {
     matches.get_one::<u64>(name).map(|number| usize::try_from(*number).unwrap_or(usize::MAX))
 }
 
-/// What flags say, one command for each process.
+/// What flags give, one command for each process.
 fn by_hand(matches: &ArgMatches, membership: Membership) -> Result<Cluster, CliError> {
     let workers = workers(number(matches, "workers"))?;
     let (processes, process) = (number(matches, "processes").unwrap_or(1), number(matches, "process").unwrap_or(0));

@@ -23,7 +23,7 @@ pub struct Given {
     pub value: String,
 }
 
-/// What a command line says of an option, where its command has it.
+/// What a command line gives for an option, where its command has it.
 pub fn by_flag(matches: &ArgMatches, option: &str) -> Option<Given> {
     // Not every command has all of them.
     let raw = matches.try_get_raw(option).ok().flatten()?.next()?;

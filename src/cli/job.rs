@@ -37,13 +37,13 @@ pub struct InputConfig {
     pub definition: Definition,
     /// Its settings.
     pub settings: Settings,
-    /// What a configuration file says.
+    /// What a configuration file sets.
     section: Section,
     /// Events before this are refused.
     pub accept_from: Moment,
 }
 
-/// What a command line and its configuration file say of the input.
+/// What a command line and its configuration file set for the input.
 pub fn input_config(dataflow: &dyn Dataflow, matches: &ArgMatches) -> Result<InputConfig, CliError> {
     let mut definition = dataflow.definition();
     let section = mapping::section(&definition, matches)?;

@@ -40,13 +40,13 @@ pub struct File {
     dataflows: BTreeMap<String, Section>,
 }
 
-/// What a file may say of all dataflows.
+/// What a file may set for all dataflows.
 const OF_ALL: [&str; 3] = ["listen", "state", "scratch"];
 
-/// What it may say of each dataflow besides settings and how files are read.
+/// What it may set for each dataflow besides settings and how files are read.
 const OF_SECTIONS: [&str; 6] = ["as-of", "tables", "map", "out", "watch", "source"];
 
-/// What a file says of a dataflow.
+/// What a file sets for a dataflow.
 #[derive(Debug, Default, Deserialize)]
 pub struct Section {
     /// Fields by input.
@@ -95,13 +95,13 @@ struct Said {
     no: Option<Vec<String>>,
 }
 
-/// Reads the file of `--config`; one that says nothing where there is no such flag.
+/// Reads the file of `--config`; an empty one where there is no such flag.
 pub fn read(matches: &ArgMatches) -> Result<File, CliError> {
     let Some(path) = matches.get_one::<String>("config") else { return Ok(File::default()) };
     file(&text(path)?).map_err(|error| error.within(&format!("--config {path:?}")))
 }
 
-/// Reads what the file of `--config` says of a dataflow; nothing where there is no such flag.
+/// Reads what the file of `--config` sets for a dataflow; nothing where there is no such flag.
 pub fn section(definition: &Definition, matches: &ArgMatches) -> Result<Section, CliError> {
     let Some(path) = matches.get_one::<String>("config") else { return Ok(Section::default()) };
     let section = parse(definition, &text(path)?).map_err(|error| error.within(&format!("--config {path:?}")))?;
@@ -191,7 +191,7 @@ impl Section {
         self.settings.iter().filter(move |setting| !is_of_files(setting)).map(|(name, value)| (name.as_str(), text_of(value)))
     }
 
-    /// Whether it says the value of a setting.
+    /// Whether it gives the value of a setting.
     pub fn has(&self, setting: &str) -> bool {
         self.settings.contains_key(setting)
     }
@@ -237,7 +237,7 @@ impl Section {
     }
 }
 
-/// What a file says of a field: its column, or a table.
+/// What a file sets for a field: its column, or a table.
 fn rule(said: &toml::Value) -> Result<Rule, String> {
     let said: Said = match said {
         toml::Value::String(column) if column.is_empty() => return Ok(Rule { origin: Origin::Absent, ..Rule::default() }),

@@ -63,7 +63,7 @@ struct Why {
 enum Telling {
     /// Nobody is there.
     Nobody,
-    /// Somebody is there, and says nothing.
+    /// Somebody is there, and sends nothing.
     Silence,
     /// Something else is there, or who is there refuses this process.
     Refusal,

@@ -51,7 +51,7 @@ pub enum Refused {
     Garbled,
 }
 
-/// What who listens says at the end.
+/// What the listener sends at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The connection counts.
@@ -177,7 +177,7 @@ pub enum Heard {
     Proved,
     /// What the other end says of itself. Who connects claims then, who listens judges.
     Claims(Box<Claims>),
-    /// What who listens says in the end.
+    /// What the listener sends in the end.
     Verdict(Verdict),
 }
 

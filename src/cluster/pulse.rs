@@ -1,7 +1,7 @@
 //! The connection for signs of life with another process: what is said on it, and what has come.
 //!
-//! Each message has a kind and a number. A sign of life says how many bytes have been read of the connection of workers, so that the other
-//! end knows what has arrived ([`super::traffic`]).
+//! Each message has a kind and a number. A sign of life reports how many bytes have been read of the connection of workers, so that the
+//! other end knows what has arrived ([`super::traffic`]).
 
 use super::traffic::{Delivery, Traffic};
 use std::io::{self, Read, Write};

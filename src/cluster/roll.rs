@@ -46,7 +46,7 @@ struct Member {
 }
 
 impl Roll {
-    /// None is there. On process 0, `relays` says whether connections for points are awaited, too.
+    /// None is there. On process 0, `relays` reports whether connections for points are awaited, too.
     pub fn new(ours: Claims, relays: bool) -> Roll {
         let relays = relays && ours.process == 0;
         let members = (0..ours.processes).map(|_| None).collect();

@@ -9,7 +9,7 @@ pub trait Shared: Debug + Send + Sync {
     fn name(&self) -> String;
     /// Shows a number there, on process 0.
     fn show(&self, number: u64) -> io::Result<()>;
-    /// Looks for the number, on another process. An error says what is there instead.
+    /// Looks for the number, on another process. An error reports what is there instead.
     fn sees(&self, number: u64) -> Result<(), String>;
 }
 

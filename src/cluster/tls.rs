@@ -141,7 +141,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Outer {
-    /// Sends what the session has to say, once it was told something.
+    /// Sends what the session has to send, once it was given something.
     fn send(&self, tell: impl FnOnce(&mut Connection) -> io::Result<()>) -> io::Result<()> {
         let mut stream = locked(&self.stream);
         let mut bytes = Vec::new();
@@ -180,7 +180,7 @@ fn decrypt(session: &mut Connection, said: &mut Vec<u8>) -> io::Result<IoState> 
 }
 
 /// Carries bytes between a session that both ends have agreed on and an inner connection, in two threads. Returns the other end of that,
-/// which stands for the secured connection from then on. Where the other end refuses it, `refusal` says why.
+/// which stands for the secured connection from then on. Where the other end refuses it, `refusal` reports why.
 pub fn carry(securing: Securing, refusal: Refusal) -> io::Result<TcpStream> {
     let (session, stream) = securing.into_parts();
     stream.set_nonblocking(false)?;

@@ -2,8 +2,8 @@
 //!
 //! Signs of life come on a connection of their own, so a connection of workers could stand still beside them for ever: packets of one
 //! connection may be dropped on their way, and something between the hosts may take bytes and keep them. So each process counts what it
-//! reads from workers of the others, and says so with each sign of life. Where bytes are under way, and none of them arrives for some time,
-//! the connection is taken for lost.
+//! reads from workers of the others, and reports that with each sign of life. Where bytes are under way, and none of them arrives for some
+//! time, the connection is taken for lost.
 //!
 //! This does not take a slow process for a lost one: what comes from workers is read by a thread that does nothing else, and is queued in
 //! memory, however busy the workers are. Nor a slow network: each byte that arrives counts. Time in which no signs of life come does not

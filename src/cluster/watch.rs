@@ -1,4 +1,4 @@
-//! Signs of life: how a process notices that another one is lost, and says which was the first.
+//! Signs of life: how a process notices that another one is lost, and reports which was the first.
 //!
 //! Two processes have a connection for this alone, so that a full one between workers is not taken for a dead process. Both say
 //! [`BEAT`](super::pulse::BEAT) twice within a heartbeat. A process is lost when its connection ends without [`BYE`], or when it is silent

@@ -115,7 +115,7 @@ fn what_has_no_meaning_is_a_loss() {
     assert_eq!(told(&told_first), "lost process 1 at \"b:2\": it says what has no meaning");
 }
 
-/// A process that gives signs of life, and says how much of 100 bytes has arrived.
+/// A process that gives signs of life, and reports how much of 100 bytes has arrived.
 fn says(arrived: impl Fn(u32) -> u64) -> Option<Lost> {
     let (first, told_first) = watch(0);
     let (to, mut other) = pair();

@@ -27,7 +27,7 @@ pub struct Job {
     pub accept_from: Moment,
     /// So many refused records of a batch are kept as rows of the table `rejected`; all are counted.
     pub rejected_kept: u64,
-    /// The rows of `rejected` say with which batch they came, and which record they are.
+    /// The rows of `rejected` name the batch that they came with, and which record they are.
     pub rejected_by_batch: bool,
     /// The run fails when more records are refused.
     pub rejected_max: Option<u64>,

@@ -4,7 +4,7 @@
 //! - [`host`] takes batches of any number of dataflows from other threads, any number of them in flight: the way of a service
 //! - [`workers`] starts and connects the workers, which both share; [`hosted`] is one dataflow on them
 //! - [`clock`] is the machine's clock, where that is as-of
-//! - [`gather`] keeps what workers send to worker 0 by epoch; [`routes`] says who reads which dataset
+//! - [`gather`] keeps what workers send to worker 0 by epoch; [`routes`] decides who reads which dataset
 //! - [`job`] is what is run; [`summary`] is what a batch was and did; [`errors`] is why a run failed
 
 mod clock;
@@ -81,7 +81,7 @@ pub fn publish(points: Vec<StagedPoints>) -> Result<(), CommitError> {
 
 /// Runs a job to its end, on this process's workers. Returns the driver on process 0, and nothing on others.
 ///
-/// A batch is refused when one of its files has records and none of them can be read, unless the job says how many may be refused.
+/// A batch is refused when one of its files has records and none of them can be read, unless the job allows a number of refused records.
 pub fn run<D: Driver>(job: &Job, cluster: &Cluster, mut driver: D) -> Result<Option<D>, EngineError> {
     let (definition, accept_from, any_may_be_refused) = (job.definition.clone(), job.accept_from, job.rejected_max.is_some());
     let processes = cluster.processes();

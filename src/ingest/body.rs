@@ -4,8 +4,8 @@
 //! with its own part of the same bytes: nothing is copied.
 //!
 //! # Limits
-//! [`check_split`] does not look into datasets: one that can't be read fails alone, and its table says so. A body that is not packed has no
-//! limit here: it is in memory already.
+//! [`check_split`] does not look into datasets: one that can't be read fails alone, and its table reports it. A body that is not packed has
+//! no limit here: it is in memory already.
 
 use super::archive::{self, Members};
 use super::batch::Body;

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 /// Returns the first file of the batches that is one of the files to be written, as it was found, and the place of that one in `written`.
 ///
-/// What can't be found or read is passed over: whoever reads it says more of that.
+/// What can't be found or read is passed over: whoever reads it reports more of that.
 pub fn overlap(definition: &Definition, batches: &[Batch], written: &[PathBuf]) -> Option<(String, usize)> {
     let there: BTreeMap<(u64, u64), usize> = written.iter().zip(0..).filter_map(|(path, place)| Some((file(path)?, place))).collect();
     if there.is_empty() {
@@ -46,7 +46,7 @@ pub fn overlap(definition: &Definition, batches: &[Batch], written: &[PathBuf]) 
     batches.iter().flat_map(|batch| &batch.parts).find_map(of_part)
 }
 
-/// What tells a file from another one; nothing of a folder or a device, which is not replaced.
+/// What distinguishes a file from another one; nothing of a folder or a device, which is not replaced.
 fn file(path: &Path) -> Option<(u64, u64)> {
     std::fs::metadata(path).ok().filter(|there| there.is_file()).map(|there| (there.dev(), there.ino()))
 }

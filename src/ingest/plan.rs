@@ -72,7 +72,7 @@ pub struct Origin {
 pub struct PlannedPart {
     /// Its splits are those from this number on, up to those of the next part.
     pub first_split: u64,
-    /// Where the table `rejected` says that its records come from.
+    /// Where its records come from, in the table `rejected`.
     pub origin: Origin,
     /// Its records were refused before, and what is refused of them now leaves `rejected`.
     pub undone: bool,

@@ -19,7 +19,7 @@ use std::str::FromStr;
 /// The bytes of a page of packed lines.
 const PAGE_BYTES: usize = 1 << 20;
 
-/// So many refused lines of a batch are kept, unless somebody says otherwise.
+/// So many refused lines of a batch are kept by default.
 pub const KEPT_MAX: u64 = 1_000_000;
 
 /// Lines that were refused, as they came.

@@ -1,4 +1,4 @@
-//! What tells a file from another one at the same place: what is read must be what was planned.
+//! What distinguishes a file from another one at the same place: what is read must be what was planned.
 //!
 //! A file that is cut off, written to, or replaced while a run reads it would be counted in part, and nobody would notice. So whoever plans
 //! a batch keeps what each file was, those of datasets too, and readers compare: when they open it, and when they have read their part.
@@ -70,7 +70,7 @@ impl From<Changed> for io::Error {
     }
 }
 
-/// What tells this process from others, on this host and elsewhere.
+/// What distinguishes this process from others, on this host and elsewhere.
 fn this_process() -> u64 {
     static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().build_hasher().finish());
     *PROCESS

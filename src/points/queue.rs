@@ -2,8 +2,8 @@
 //!
 //! Workers fill a buffer each and hand it over when it is full, always to the same thread: their order is kept. A queue holds a few; when
 //! it is full, a worker keeps its buffer and is *behind*, so all that waits is bounded by [`BUFFER_BYTES`] times (threads ·
-//! ([`QUEUE_BUFFERS`] + 1) + workers), whatever the destination does. A thread says by a counter for each worker which buffers are written.
-//! When one fails for good, every writer hears of it.
+//! ([`QUEUE_BUFFERS`] + 1) + workers), whatever the destination does. A thread reports by a counter for each worker which buffers are
+//! written. When one fails for good, every writer hears of it.
 
 use super::line_protocol::{Encoder, Replaced};
 use super::{Dropped, Outlet, PointsError};

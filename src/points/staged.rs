@@ -14,7 +14,7 @@
 //!
 //! # Limits
 //! Only regular files: a device or a pipe is written as points come, by one process. A run that is killed leaves its files; the next one
-//! begins the partial file anew, and removes the parts.
+//! begins a new partial file, and removes the parts.
 
 use super::{Destination, PointsError, in_order};
 use crate::interrupt::Temporary;
@@ -25,7 +25,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// How often the file is opened anew, when others have put it in its place meanwhile.
+/// How often the file is opened again, when others have put it in its place meanwhile.
 const LOCK_TRIES_MAX: usize = 100;
 /// What stands before the number in the partial file. As a line of the protocol it is a comment.
 const MARK: &str = "# retally ";
@@ -200,7 +200,7 @@ fn locked(partial: &Path, mode: Option<u32>) -> io::Result<(File, Temporary)> {
     Err(io::Error::other("others put it in place again and again"))
 }
 
-/// The process that has locked a file, where the system says that.
+/// The process that has locked a file, where the system reports it.
 fn holder(file: &File) -> Option<u32> {
     let inode = file.metadata().ok()?.ino().to_string();
     // `1: FLOCK  ADVISORY  WRITE 4711 08:01:1234567 0 EOF`

@@ -1,7 +1,7 @@
 //! Folding the journal while batches are taken.
 //!
-//! What is folded is sealed, so a thread of its own does it, and nobody waits for it. Where it fails, that is said, nothing is lost, and it
-//! is tried again when as much has come once more.
+//! What is folded is sealed, so a thread of its own does it, and nobody waits for it. Where it fails, that is reported, nothing is lost,
+//! and it is tried again when as much has come once more.
 
 use super::ServeError;
 use super::further::Further;
@@ -20,7 +20,7 @@ pub struct Folding {
 
 impl Folding {
     /// Begins where it is time to, and nothing is being folded; but not before the tables have all that is sealed, for which `applied`
-    /// waits: it gets the epoch of each dataflow, and says whether that came to be.
+    /// waits: it gets the epoch of each dataflow, and reports whether that came to be.
     pub fn look(
         &mut self,
         service: &Service,

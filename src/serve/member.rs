@@ -21,7 +21,7 @@ pub fn is_asked() -> bool {
     ASKED.load(Ordering::Acquire)
 }
 
-/// Gives workers until process 0 ends. `have_met` says whether all processes are connected.
+/// Gives workers until process 0 ends. `have_met` reports whether all processes are connected.
 pub fn run(dataflows: &[Served], cluster: &Cluster, have_met: fn() -> bool, told: fn(&str)) -> Result<(), ServeError> {
     interrupt::listen_and_ask(move || {
         ASKED.store(true, Ordering::Release);

@@ -107,7 +107,7 @@ pub struct Metrics {
     pub source_unreadable: Family<OfSource, Gauge>,
     /// Messages that the broker had removed before they were read.
     pub source_removed: Family<OfSource, Gauge>,
-    /// Messages that the broker has behind the last that arrived, where it says so.
+    /// Messages that the broker has behind the last that arrived, where it reports that.
     pub source_lag: Family<OfSource, Gauge>,
     /// Seconds that a sync of the journal takes.
     pub sync: Histogram,

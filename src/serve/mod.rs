@@ -338,7 +338,7 @@ fn until_ended(happened: &Receiver<Event>, service: &Service, shared: &Shared, h
     first.map_or(Ok(()), Err)
 }
 
-/// Opens the store of points, where dataflows have one. What is there of their points is written anew: what has changed since the process
+/// Opens the store of points, where dataflows have one. What is there of their points is rewritten: what has changed since the process
 /// before this one ended is not known.
 fn open_store(dataflows: &[Served]) -> Result<(Option<Arc<Store>>, Vec<Job>), ServeError> {
     let failed = |error: StoreError| EngineError::from(PointsError::from(error));

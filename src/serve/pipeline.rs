@@ -299,7 +299,7 @@ struct Prepared<'s> {
     as_of: Option<Moment>,
 }
 
-/// Applies what is complete until the engine has ended. `made` says of each dataflow whether its tables are rebuilt.
+/// Applies what is complete until the engine has ended. `made` reports for each dataflow whether its tables are rebuilt.
 pub fn commit(service: &Arc<Service>, mut live: Live, completed: &Completed, shared: &Shared, made: &[bool]) -> Result<(), ServeError> {
     let mut forgotten = Instant::now();
     loop {

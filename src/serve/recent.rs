@@ -106,7 +106,7 @@ pub fn change(text: &mut String, dataflow: &str, epoch: Epoch, table: &Table, di
     writeln!(text, "event: change\ndata: {data}\n").ok();
 }
 
-/// A table that must be read anew.
+/// A table that must be read again.
 pub fn reset(text: &mut String, dataflow: &str, epoch: Epoch, table: &str) {
     writeln!(text, "event: reset\ndata: {{\"dataflow\":\"{dataflow}\",\"epoch\":{epoch},\"table\":\"{table}\"}}\n").ok();
 }

@@ -24,7 +24,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// How often a folder is looked through, whatever the system says.
+/// How often a folder is looked through, whatever the system reports.
 const RESCAN_EVERY: Duration = Duration::from_secs(60);
 /// How often, where it says nothing: it can't, or files are not complete yet.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -289,7 +289,7 @@ struct UnderWay {
     answer: oneshot::Receiver<Result<Reply, Refused>>,
 }
 
-/// What tells a folder from another in its place.
+/// What distinguishes a folder from another in its place.
 fn identity(path: &str) -> std::io::Result<(u64, u64)> {
     let folder = std::fs::metadata(path)?;
     Ok((folder.dev(), folder.ino()))

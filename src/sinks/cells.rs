@@ -70,7 +70,7 @@ fn fixed<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
     *head
 }
 
-/// A text up to its two zero bytes; one that holds zero bytes itself is put together anew.
+/// A text up to its two zero bytes; one that holds zero bytes itself is put together again.
 fn text<'a>(rest: &mut &'a [u8]) -> Cow<'a, str> {
     let mut whole: Option<Vec<u8>> = None;
     loop {

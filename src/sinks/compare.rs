@@ -61,7 +61,7 @@ fn is_safe(table: &TableState, there: &Summed<io::Sink>) -> io::Result<bool> {
     Ok(there.is_same(&safe))
 }
 
-/// Hands on what tells each row of a file from the others.
+/// Hands on what distinguishes each row of a file from the others.
 fn rows(file: File, format: Format, mut each: impl FnMut(u64)) -> io::Result<()> {
     match format {
         Format::Csv | Format::CsvSafe => {

@@ -11,7 +11,7 @@ use super::cells::{Cell, take};
 use retally_core::contract::Table;
 use retally_core::row::ColumnType;
 
-/// The column that says whose the rows of a shared table are.
+/// The column with the owner of each row of a shared table.
 const OWNER: &str = "dataflow";
 /// The columns that a service adds to `rejected`.
 const OF_SERVICE: [&str; 2] = ["batch", "id"];

@@ -1,8 +1,8 @@
 //! A connection to a PostgreSQL server on which no wait is without end.
 //!
-//! A statement that works for long says nothing meanwhile, so silence alone is no sign. After so much of it as the limit allows, the server
-//! is asked on a second connection what the first one does. While it works for us, it may go on; it is given up when it waits for what we
-//! have sent, when it is gone, and when nobody answers.
+//! A statement that works for long sends nothing meanwhile, so silence alone is no sign. After so much of it as the limit allows, the
+//! server is asked on a second connection what the first one does. While it works for us, it may go on; it is given up when it waits for
+//! what we have sent, when it is gone, and when nobody answers.
 //!
 //! # Limits
 //! A process of the server that is stopped looks as if it worked. So a statement may take [`WORK_LIMITS`] times the limit at most.

@@ -219,7 +219,7 @@ impl Sink for Sqlite {
     }
 }
 
-/// What tells one file from another.
+/// What distinguishes one file from another.
 fn file(path: &Path) -> Option<(u64, u64)> {
     std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }

@@ -104,7 +104,7 @@ impl Asked {
     }
 }
 
-/// What the environment says.
+/// What the environment sets.
 pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
@@ -126,7 +126,7 @@ pub(super) struct Tls {
 type Stream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 
 impl Tls {
-    /// Reads the certificates that are needed. An error says which file can't be read, or that there are none.
+    /// Reads the certificates that are needed. An error reports which file can't be read, or that there are none.
     pub(super) fn new(asked: &Asked) -> Result<Tls, String> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifies = matches!(asked.mode, Mode::VerifyCa | Mode::VerifyFull) || (asked.mode == Mode::Require && asked.roots.is_some());

@@ -29,7 +29,7 @@ impl Mechanism {
         Mechanism::ALL.into_iter().find(|mechanism| mechanism.name().eq_ignore_ascii_case(name))
     }
 
-    /// The best of those that a broker has. An error says why there is none: a password is sent only where nobody can read it.
+    /// The best of those that a broker has. An error reports why there is none: a password is sent only where nobody can read it.
     pub fn best(offered: &[String], is_encrypted: bool) -> Result<Mechanism, String> {
         let is_offered = |mechanism: &Mechanism| offered.iter().any(|name| name == mechanism.name());
         let names = offered.join(", ");

@@ -16,7 +16,7 @@ pub enum Start {
 }
 
 impl Start {
-    /// Reads `earliest`, `latest`, or a time, which is UTC where it names no zone; or says why it is none.
+    /// Reads `earliest`, `latest`, or a time, which is UTC where it names no zone; or reports why it is none.
     pub fn parse(text: &str) -> Result<Start, String> {
         match text {
             "earliest" => Ok(Start::Earliest),

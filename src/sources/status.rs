@@ -33,7 +33,7 @@ struct Known {
     error: Option<String>,
     /// The number of the last message in the journal, by partition.
     positions: BTreeMap<i32, u64>,
-    /// Messages that the broker has behind the last that arrived, where it says so.
+    /// Messages that the broker has behind the last that arrived, where it reports that.
     lag: Option<u64>,
 }
 
@@ -117,7 +117,7 @@ impl Status {
         self.known().lag = Some(messages);
     }
 
-    /// How many messages are at the broker, behind the last that arrived, where it says so.
+    /// How many messages are at the broker, behind the last that arrived, where it reports that.
     pub fn lag(&self) -> Option<u64> {
         self.known().lag
     }

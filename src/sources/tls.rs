@@ -6,7 +6,7 @@ use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
 
-/// How connections are encrypted. Roots are the certificates of a file, or those that the system trusts. An error says what is missing.
+/// How connections are encrypted. Roots are the certificates of a file, or those that the system trusts. An error reports what is missing.
 pub fn config(ca: Option<&Path>) -> Result<ClientConfig, String> {
     let roots = match ca {
         Some(path) => {

@@ -19,7 +19,7 @@ enum Level {
 }
 
 impl Pattern {
-    /// Reads a pattern, or says why it is none.
+    /// Reads a pattern, or reports why it is none.
     pub fn parse(text: &str, separator: char) -> Result<Pattern, String> {
         let levels: Vec<Level> = text.split(separator).map(Level::parse).collect::<Result<_, _>>()?;
         let pattern = Pattern { levels, separator };

@@ -1,4 +1,4 @@
-//! Writing a file of a state anew, without the records that were forgotten.
+//! Rewriting a file of a state, without the records that were forgotten.
 //!
 //! What is left is left as it was, line by line, and so are lines that were refused, unless the value stands in them. Where a line was, an
 //! empty one is: rows of `rejected` name their lines by number.

@@ -4,7 +4,7 @@
 //! numbers follow from it. What the files themselves hold is removed when the state is compacted ([`super::erase`]).
 //!
 //! # Limits
-//! Lines that were refused are no records, and nothing follows from them: they go when the files are written anew.
+//! Lines that were refused are no records, and nothing follows from them: they go when the files are rewritten.
 
 use super::erase::{each_line, input_of};
 use super::files::Files;

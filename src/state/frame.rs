@@ -1,4 +1,4 @@
-//! What the journal says of a batch: all that is needed to apply it once more, years later, to the same effect.
+//! What the journal holds of a batch: all that is needed to apply it once more, years later, to the same effect.
 //!
 //! Frames are JSON, so that whoever looks into a journal can read it. Nothing of a batch depends on a clock, on a name or on a setting that
 //! is not in its frame: what counts as too early or too late is, how the files become records is, and so are the files, by the hash of
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What a frame of the journal says.
+/// What a frame of the journal holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Entry {

@@ -193,7 +193,7 @@ fn payload(bytes: &[u8]) -> Option<&[u8]> {
 pub struct Read {
     /// The batches.
     frames: Vec<Frame>,
-    /// Who wrote a file, where it says so.
+    /// Who wrote a file, where the file names it.
     pub writer: Option<Writer>,
 }
 

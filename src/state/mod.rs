@@ -60,7 +60,7 @@ use tail::JOURNAL;
 
 /// What stands in `format`.
 const FORMAT: &str = "retally 1\n";
-/// The file that says which state it is.
+/// The file that identifies the state.
 const ID: &str = "id";
 /// The file by which several processes see that they have the same folder.
 const MEETING: &str = "meeting";
@@ -84,7 +84,7 @@ pub struct Compacted {
 pub struct Folded {
     /// How many batches there were.
     pub batches: u64,
-    /// Files that were written anew, without what was forgotten.
+    /// Files that were rewritten, without what was forgotten.
     pub erased: u64,
     /// The names of files that can't be, and still hold what was forgotten.
     pub holding: Vec<String>,

@@ -1,6 +1,6 @@
 //! The folder of this machine that belongs to a state in a bucket: tables, points, and copies of files that were delivered.
 //!
-//! It says to which state it belongs. All in it follows from that state, so whatever is lost of it is rebuilt; and what belongs to
+//! It names the state that it belongs to. All in it follows from that state, so whatever is lost of it is rebuilt; and what belongs to
 //! another one is removed.
 
 use super::StateError;
@@ -9,7 +9,7 @@ use crate::staged::Staged;
 use std::io;
 use std::path::Path;
 
-/// The file that says to which state it belongs.
+/// The file that names the state that it belongs to.
 const MARK: &str = "scratch";
 /// What stands in it before the state's name.
 const FORMAT: &str = "retally scratch 1";

@@ -50,7 +50,7 @@ pub trait Shelf: Debug + Send + Sync {
     fn retain_blobs(&self, is_needed: &dyn Fn(&str) -> bool) -> Result<(), StateError>;
 }
 
-/// What a small file says; nothing where there is none.
+/// What a small file holds; nothing where there is none.
 pub fn text(shelf: &dyn Shelf, name: &str) -> Result<Option<String>, StateError> {
     let mut text = String::new();
     match shelf.open(name) {

@@ -127,7 +127,7 @@ impl Snapshot {
 pub trait Tools {
     /// Keeps a text as a file of this name.
     fn keep(&mut self, name: &str, text: &str) -> Result<Blob, StateError>;
-    /// Writes a file of a dataflow anew, without the records of which one of these holds. Nothing, where it can't; where none is left,
+    /// Rewrites a file of a dataflow without the records of which one of these holds. Nothing, where it can't; where none is left,
     /// there is no file.
     fn erase(&mut self, dataflow: &str, part: &Part, forgotten: &[Only]) -> Result<Option<Option<Content>>, StateError>;
 }
@@ -135,9 +135,9 @@ pub trait Tools {
 /// What came of what was forgotten.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Erased {
-    /// How many files were written anew.
+    /// How many files were rewritten.
     pub files: u64,
-    /// The names of those that still hold what was forgotten: they can't be written anew.
+    /// The names of those that still hold what was forgotten: they can't be rewritten.
     pub holding: Vec<String>,
     /// Lines that were refused, and left a file with what was forgotten, or left with their file.
     pub gone: Vec<Forgotten>,
@@ -179,7 +179,7 @@ impl<'f> Net<'f> {
         }
     }
 
-    /// Writes the files anew of which records were taken back because they were forgotten, and for good.
+    /// Rewrites the files of which records were taken back because they were forgotten, and for good.
     fn erase(self, dataflow: &str, tools: &mut impl Tools, erased: &mut Erased) -> Result<Vec<Part>, StateError> {
         // With each file, what else is said of it: records of it that were forgotten, or lines that were delivered once more.
         let mut besides: BTreeMap<String, Vec<&[(&Part, Origin)]>> = BTreeMap::new();
@@ -340,7 +340,7 @@ mod tests {
         snapshot
     }
 
-    /// Files that are written anew have a name with what was forgotten; those named `stuck` can't be.
+    /// Files that are rewritten have a name with what was forgotten; those named `stuck` can't be.
     struct Files;
 
     impl Tools for Files {

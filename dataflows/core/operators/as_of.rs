@@ -1,6 +1,6 @@
 //! The state of a key as of a time: points × steps.
 //!
-//! A *step* says what a key's state is from a time on, until the next step: a device is assigned to a school. A *point* asks for the
+//! A *step* states what a key's state is from a time on, until the next step: a device is assigned to a school. A *point* asks for the
 //! state at a time: a session starts. Each point is answered with the latest step at or before its time, or none; of steps
 //! at the same time the greatest counts.
 //!
@@ -54,7 +54,7 @@ impl<P: 'static, S: 'static> State for Line<P, S> {
 
 /// Applies `rule` to every point of the set and the latest step of its key at or before its time.
 ///
-/// The rule leaves what follows from the pair; it must say the same of the same pair. `pact` as in [`by_key`].
+/// The rule leaves what follows from the pair; it must leave the same for the same pair. `pact` as in [`by_key`].
 pub fn as_of<'s, K, P, S, O, C>(
     entries: Collection<'s, (K, Entry<P, S>)>,
     pact: C,

@@ -1,6 +1,6 @@
 //! The first few records of a collection, in their order.
 //!
-//! Each worker keeps its records in order and says which of them are the first; one worker does the same with what all say.
+//! Each worker keeps its records in order and reports which of them are the first; one worker does the same with what all report.
 //! A record that comes or goes behind these changes nothing. (The last few are the first of records in the opposite order.)
 //!
 //! State: each distinct record, and on one worker as many as are asked for of each. Cost of a change: O(log n + count).

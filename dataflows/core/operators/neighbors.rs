@@ -18,7 +18,7 @@ use timely::dataflow::channels::pact::ParallelizationContract;
 
 /// Applies `rule` to every record of the set and the next one of its key in the order of `V`.
 ///
-/// The rule leaves what follows from the pair; it must say the same of the same pair. `pact` as in [`by_key`].
+/// The rule leaves what follows from the pair; it must leave the same for the same pair. `pact` as in [`by_key`].
 pub fn neighbors<'s, K, V, O, P>(
     records: Collection<'s, (K, V)>,
     pact: P,

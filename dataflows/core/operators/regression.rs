@@ -1,4 +1,4 @@
-//! Least squares from moments: what a set of points says of the line through it, in six numbers.
+//! Least squares from moments: what a set of points determines of the line through it, in six numbers.
 //!
 //! The moments of a set are sums about its means ([`Moments::of`]). Sets are united by the formulas of Chan, Golub and LeVeque ("Updating
 //! formulae and a pairwise algorithm for computing sample variances", 1979), extended to two variables: sums of squares about the mean are

@@ -151,7 +151,7 @@ mod strategies {
     }
 }
 
-/// Feeds `epochs` to an operator, the updates spread over the workers, and compares what it says at every epoch
+/// Feeds `epochs` to an operator, the updates spread over the workers, and compares its output at every epoch
 /// with `naive` of what was fed so far.
 pub fn check_operator<D, O, B>(
     config: Config,

@@ -84,7 +84,7 @@ impl ChunkReader for Parts {
 /// A file whose metadata have been read.
 pub type Reader = SerializedFileReader<Parts>;
 
-/// Opens a file, and looks at what it says of its parts.
+/// Opens a file, and reads its description of its parts.
 ///
 /// Where that panics, the file is called by this name.
 pub fn open(name: &str, parts: &Parts) -> io::Result<Reader> {

@@ -24,7 +24,7 @@ const FIRST_RANGE_BYTES: u64 = 64 << 10;
 /// And never more than this at once: 64 MiB.
 const RANGE_BYTES_MAX: u64 = 64 << 20;
 
-/// How a server says that there are no such bytes.
+/// How a server answers that there are no such bytes.
 const RANGE_NOT_SATISFIABLE: &str = "416 Range Not Satisfiable";
 
 /// Whether a reader would wait: how much there is for it, counting an end as one.
@@ -120,7 +120,7 @@ impl RemoteReader {
         Ok(self.known.get().and_then(|known| known.bytes).unwrap_or(0))
     }
 
-    /// What tells it from another one at the same place. Waits for the first answer.
+    /// What distinguishes it from another one at the same place. Waits for the first answer.
     pub fn version(&mut self) -> io::Result<Version> {
         let bytes = self.size()?;
         Ok(Version::Object { bytes, tag: self.known.get().and_then(|known| known.tag.clone()) })

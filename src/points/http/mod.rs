@@ -3,8 +3,8 @@
 //! Two threads of a process send buffers of lines, packed with gzip; a worker's buffers go over one of them, in their order. What can be
 //! tried again is: broken connections, silence, 408, 425, 429 and 5xx, with pauses that double, a bit of chance, and not before
 //! `Retry-After` (in seconds). A buffer is given up when that has gone on for [`Patience::limit`], or for [`Patience::first_limit`] when no
-//! connection ever came about: the run fails, and says why. A buffer that is sent again may have been written before: the same points are
-//! the same.
+//! connection ever came about: the run fails, and reports why. A buffer that is sent again may have been written before: the same points
+//! are the same.
 //!
 //! When a server refuses a buffer for what is in it, it is halved until the bad points are alone: they are counted, the first is named, and
 //! the others get written. A server that refuses everything, or too much, fails the run.

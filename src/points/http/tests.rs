@@ -24,7 +24,7 @@ enum Does {
     Cut,
     /// It closes the connection in the middle of its answer.
     CutAnswer,
-    /// It keeps the connection, and says nothing.
+    /// It keeps the connection, and sends nothing.
     Silence,
 }
 

@@ -18,7 +18,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// Reads a URL. The error says what is wrong with it, and nothing of what is in it.
+    /// Reads a URL. The error reports what is wrong with it, and nothing of what is in it.
     pub fn parse(text: &str) -> Result<Target, &'static str> {
         let uri: Uri = text.parse().map_err(|_| "it is no URL")?;
         let host = uri.host().filter(|host| !host.is_empty()).ok_or("it names no host")?;

@@ -2,7 +2,7 @@
 //!
 //! A block is columns: times first, then each field that some point has. Times, integers and floats that are short decimals (21.5) are
 //! integers whose changes, or changes of changes, are small, so they take a byte or two; where nothing changes, a run takes two. Other
-//! floats are the bytes in which they differ from the one before. A column of a field that some points do not have says first which do.
+//! floats are the bytes in which they differ from the one before. A column of a field that some points do not have begins with which do.
 //!
 //! All numbers but the bytes of floats are LEB128. The layout is: count; time from first to last; times; then for each column that is not
 //! empty: 1 + number of the field, presence, codec, values. The first time is not in the block, but in its key.
@@ -31,7 +31,7 @@ pub struct Block {
     pub columns: Vec<PointColumn>,
 }
 
-/// What the beginning of a block says of it.
+/// What the beginning of a block holds about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
     /// How many points it has.
@@ -90,7 +90,7 @@ fn those_present<'a, T: Copy>(values: &'a [T], present: &[bool]) -> std::borrow:
     }
 }
 
-/// What the beginning of a block says. `None`: it is no block.
+/// What the beginning of a block holds. `None`: it is no block.
 pub fn head(first_ns: i64, bytes: &[u8]) -> Option<Head> {
     let mut input = bytes;
     let points = usize::try_from(take_number(&mut input)?).ok()?;

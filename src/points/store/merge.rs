@@ -1,6 +1,6 @@
 //! The points of several series as rows, in the order of time.
 //!
-//! Each series is read a block at a time, so what is in memory is a block for each; a heap says which has the next point.
+//! Each series is read a block at a time, so what is in memory is a block for each; a heap decides which has the next point.
 
 use super::block::Block;
 use super::read::Scan;

@@ -269,7 +269,7 @@ impl Store {
     }
 }
 
-/// What the file of the format says; `None` where it is not there, or not all of it.
+/// What the file of the format holds; `None` where it is not there, or not all of it.
 fn format_of(dir: &Path) -> Option<String> {
     let text = fs::read(dir.join(FORMAT_FILE)).ok()?;
     let all = format!("{FORMAT_START}{FORMAT}\n");

@@ -1,7 +1,7 @@
 //! From workers to the thread that writes the store.
 //!
 //! When a worker wants its points flushed, it says so behind them in the [queue](super::queue); the thread writes and syncs once for all
-//! that wait for it, and says to each up to which message it is done.
+//! that wait for it, and reports to each up to which message it is done.
 
 use super::queue::{Message, Queue, Shared, queue};
 use super::write::Writer;

@@ -1,6 +1,6 @@
 //! Writing: points of a series into its blocks.
 //!
-//! Points wait in memory, by series, until there are many or someone wants them synced: a block that is changed is written anew, so it
+//! Points wait in memory, by series, until there are many or someone wants them synced: a block that is changed is rewritten, so it
 //! pays to change it once. Then they are put in order, the last said of a time counts, and go [`Store::apply`]'s way: each stretch of them
 //! falls into one block, or before or behind all. A stretch behind a block that is long enough makes new blocks; any other is merged with
 //! its block.

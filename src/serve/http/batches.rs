@@ -390,7 +390,7 @@ impl Taking {
         Ok(answered(&reply, None, false, began.elapsed().as_secs_f64() * 1_000.0))
     }
 
-    /// Adds to what tells the batch from another under the same key.
+    /// Adds to what distinguishes the batch from another under the same key.
     pub(super) fn hash(&mut self, sent: &[u8]) {
         self.hash.update(sent);
     }

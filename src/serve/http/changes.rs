@@ -210,7 +210,7 @@ impl Stream {
     }
 }
 
-/// Changes behind a position, from the database; or that the tables must be read anew.
+/// Changes behind a position, from the database; or that the tables must be read again.
 async fn read(service: Arc<Service>, dataflow: Followed, last: Epoch) -> Result<(String, Epoch), ApiError> {
     let read = move || {
         service.readers.read(|snapshot| {

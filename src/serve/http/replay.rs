@@ -1,6 +1,6 @@
 //! `POST /v1/{dataflow}/rejected/replay`: records that were refused, delivered once more as files are read today.
 //!
-//! Those that are good now leave `rejected` in the epoch of the batch; those that are not are refused anew, and stay there once, with the
+//! Those that are good now leave `rejected` in the epoch of the batch; those that are not are refused again, and stay there once, with the
 //! id that they have in this batch. One replay of a service goes on at a time, so that each record is delivered once.
 
 use super::batches::{Again, Keyed, Lent, Taking, answered, or_pass_over};

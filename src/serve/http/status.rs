@@ -75,7 +75,7 @@ pub async fn status(State(service): Shared) -> Result<Json<Value>, ApiError> {
     })))
 }
 
-/// The memory that the process holds, where the system says so.
+/// The memory that the process holds, where the system reports it.
 fn memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.trim().strip_suffix("kB")?;

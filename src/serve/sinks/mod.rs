@@ -30,7 +30,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// How often a sink that waits looks whether there is anything to do.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Writes to a sink what comes, until nothing more does. `began` says what could be read before any batch was taken.
+/// Writes to a sink what comes, until nothing more does. `began` reports what could be read before any batch was taken.
 pub fn run(further: &Further, service: &Service, began: &[Option<Epoch>]) {
     let mut follower: Box<dyn Follower + '_> = match &further.wanted().out {
         Out::Tables(destination, format) => Box::new(Writer::new(further, service, destination, *format)),

@@ -38,7 +38,7 @@ impl PositionFile {
         PositionFile { path: state.join("webhooks").join(format!("{name}.json")) }
     }
 
-    /// What it says; nothing where the webhook is new.
+    /// What the file holds; nothing where the webhook is new.
     pub(super) fn read(&self) -> Result<Option<Told>, SinkError> {
         match std::fs::read(&self.path) {
             Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| self.failed(&error.into())),

@@ -122,7 +122,7 @@ impl<'s> Telling<'s> {
         Ok(if is_reset { Some(self.reset(epoch)) } else { (count > 0).then_some(body) })
     }
 
-    /// That the table is to be read anew.
+    /// That the table is to be read again.
     fn reset(&self, epoch: Epoch) -> Vec<u8> {
         let mut body = self.head(epoch);
         body.extend_from_slice(b",\"reset\":true}");
@@ -135,7 +135,7 @@ impl<'s> Telling<'s> {
         format!("{{\"dataflow\":\"{dataflow}\",\"epoch\":{epoch},\"table\":\"{}\"", table.name).into_bytes()
     }
 
-    /// What tells a body from others. What an epoch is under other settings is something else.
+    /// What distinguishes a body from others. What an epoch is under other settings is something else.
     fn id(&self, epoch: Epoch, settings: Option<&str>) -> String {
         let id = format!("{}.{}:{epoch}", self.webhook.dataflow, self.webhook.table.name);
         match settings {

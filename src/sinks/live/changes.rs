@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::io;
 use zstd::bulk::Compressor;
 
-/// An epoch with more changes of a table is kept as one that must be read anew.
+/// An epoch with more changes of a table is kept as one that must be read again.
 pub const CHANGES_KEPT_MAX: usize = 100_000;
 /// Fewer bytes are not packed.
 const PACKED_BYTES_MIN: usize = 512;

@@ -276,8 +276,8 @@ impl Snapshot<'_> {
         Ok(self.number("SELECT epoch FROM retally_progress WHERE dataflow = ?1", dataflow)?.unwrap_or(0))
     }
 
-    /// What tells a batch from the one of this number in another history: of another state, or of one that was restored. Nothing where it
-    /// is not known.
+    /// What distinguishes a batch from the one of this number in another history: of another state, or of one that was restored. Nothing
+    /// where it is not known.
     pub fn mark(&self, dataflow: &str, epoch: Epoch) -> Result<Option<String>, SinkError> {
         if epoch == 0 {
             return Ok(Some("0".into()));
@@ -428,7 +428,7 @@ impl Snapshot<'_> {
     }
 
     /// Hands the changes of tables in epochs of a range to `each`, in order: the epoch, the table, the difference and the row; no row where
-    /// the table must be read anew. Tables that are none of these are passed over.
+    /// the table must be read again. Tables that are none of these are passed over.
     pub fn changes(
         &self,
         dataflow: &str,
@@ -567,7 +567,7 @@ impl Snapshot<'_> {
         read().map_err(|error| self.failed(&error))
     }
 
-    /// Whether `rejected` says with which batch each record came: not so where runs alone have written it.
+    /// Whether `rejected` names the batch that each record came with: not so where runs alone have written it.
     pub fn has_batches_of_rejected(&self) -> Result<bool, SinkError> {
         let query = "SELECT 1 FROM pragma_table_info('rejected') WHERE name = 'id'";
         self.transaction.query_row(query, [], |_| Ok(())).optional().map(|found| found.is_some()).map_err(|error| self.failed(&error))

@@ -1,6 +1,6 @@
 //! The refused records in the database of a service: the table `rejected`, with the batch of each and its id.
 //!
-//! A run writes the table without these two columns, or leaves them empty; a service then writes it anew. A row leaves when its record is
+//! A run writes the table without these two columns, or leaves them empty; a service then rewrites it. A row leaves when its record is
 //! delivered once more.
 
 use super::super::SinkError;

@@ -254,7 +254,7 @@ pub struct Fetched {
     pub partition: i32,
     /// Why there are none, where that is an error.
     pub code: i16,
-    /// Behind the last message that may be read; -1 where the broker does not say.
+    /// Behind the last message that may be read; -1 where the broker does not report it.
     pub end: i64,
     /// Transactions that came to nothing: their producers, and from which offset on.
     pub aborted: Vec<(i64, i64)>,

@@ -24,7 +24,7 @@ use tokio_rustls::TlsConnector;
 
 /// How long a connection may take to be there.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
-/// How long a broker may say nothing while it is asked, beyond what it is told to wait.
+/// How long a broker may be silent while it is asked, beyond what it is told to wait.
 const SILENT_MAX: Duration = Duration::from_secs(30);
 /// An answer has so many bytes at most: 100 MiB. A message has fewer, and comes in a batch of its own where it is long.
 pub const ANSWER_BYTES_MAX: usize = 100 << 20;

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 const WAIT: Duration = Duration::from_millis(500);
 /// So many bytes are fetched at a time, of all partitions and of one: 16 MiB, and 4.
 const FETCHED_BYTES: (i32, i32) = (16 << 20, 4 << 20);
-/// How long a broker is left alone that has nothing, and says so at once.
+/// How long a broker is left alone that has nothing, and answers that at once.
 const IDLE: Duration = Duration::from_millis(5);
 /// How long a partition is left alone that has no next message for now.
 const PAUSE: Duration = Duration::from_millis(200);

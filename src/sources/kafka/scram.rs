@@ -77,7 +77,7 @@ impl Scram {
         format!("n,,{}", self.first_bare)
     }
 
-    /// What is said to the broker's first words; an error says what is wrong with those.
+    /// What is said to the broker's first words; an error reports what is wrong with those.
     pub fn proof(&self, said: &str) -> Result<Proof, &'static str> {
         let value = |name: &str| said.split(',').find_map(|part| part.strip_prefix(name));
         let nonce = value("r=").filter(|nonce| nonce.starts_with(&self.nonce)).ok_or("it answers another login")?;

@@ -1,7 +1,7 @@
 //! The frame of the operators here: state by key, changed an epoch at a time.
 //!
 //! Updates of an epoch wait until it is complete; then they are sorted by key and value, consolidated, and given to the
-//! operator's logic key by key, which changes the key's state and says which differences follow. An update
+//! operator's logic key by key, which changes the key's state and returns which differences follow. An update
 //! is handled once, so its cost is that of the logic: no history is read again.
 //!
 //! A large epoch (a bulk load) is cut by hash into partitions, and those once more into parts that are sorted within the cache. An
@@ -49,7 +49,7 @@ where
 
 /// The state of a key.
 pub trait State: Default + 'static {
-    /// Whether it says no more than a key that is not there.
+    /// Whether it holds no more than a key that is not there.
     fn is_empty(&self) -> bool;
 }
 
