@@ -49,6 +49,35 @@ fn parts_that_come_in_runs_of_their_own_give_the_tables_of_one_run() {
     assert_eq!(place.names("state"), ["blobs", "format", "journal", "tables.sqlite"]);
 }
 
+/// Whoever takes it up, and with whatever flag.
+#[test]
+fn as_many_refused_records_of_a_batch_are_rows_as_its_run_kept() {
+    let place = Place::new();
+    for name in ["a", "b", "c"] {
+        let lines = (1..=5).map(|line| format!("2024-03-01 08:00:0{line},{line},7,1,true\n{name}{line}\n")).collect::<String>();
+        place.write(&format!("{name}.csv"), format!("timestamp,device_id,user_id,server_id,connected\n{lines}"));
+    }
+    let rows = |words: &str| {
+        place.run(&format!("run online {words} --state state --out out")).succeeds();
+        place.read("out/rejected.csv").lines().count() - 1
+    };
+    let verified = || place.run("verify --state state --out out").succeeds();
+    assert_eq!(rows("events=a.csv --keep-rejected 2"), 2);
+    verified();
+    assert_eq!(rows("events=b.csv --keep-rejected 3"), 2 + 3);
+    assert_eq!(rows("events=c.csv"), 2 + 3 + 5);
+    verified();
+    for words in ["", "--keep-rejected 1", "-w 3"] {
+        assert_eq!(rows(words), 2 + 3 + 5, "{words}");
+    }
+    place.run("compact --state state").succeeds();
+    assert_eq!(rows(""), 2 + 3 + 5);
+    verified();
+    let kept = place.read("out/rejected.csv");
+    let kept: Vec<&str> = kept.lines().skip(1).filter_map(|row| row.rsplit(',').next()).collect();
+    assert_eq!(kept, ["a1", "a2", "b1", "b2", "b3", "c1", "c2", "c3", "c4", "c5"]);
+}
+
 #[test]
 fn files_are_verified_wherever_they_were_written() {
     let place = Place::new();

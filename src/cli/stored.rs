@@ -6,6 +6,7 @@ use super::show;
 use crate::engine::summary::Summary;
 use crate::engine::{self, Job, Next};
 use crate::ingest::batch::Batch;
+use crate::ingest::rejected::KEPT_MAX;
 use crate::shown;
 use crate::sinks::Sink;
 use crate::sinks::live::{ByRun, note_settings};
@@ -32,6 +33,8 @@ pub struct Stored {
     folders: Vec<Folder>,
     /// A folder may have become empty.
     any_may_go: bool,
+    /// So many refused records of a batch are kept as rows, where that is not the usual number.
+    rejected_kept: Option<u64>,
     is_taken_up: bool,
     /// The batch that is being applied, and when it arrived.
     pending: Option<(Vec<Part>, Moment)>,
@@ -62,6 +65,7 @@ impl Stored {
             accept_from: job.accept_from,
             folders,
             any_may_go: matches.get_flag("replace"),
+            rejected_kept: Some(job.rejected_kept).filter(|kept| *kept != KEPT_MAX),
             is_taken_up: false,
             pending: None,
             quiet: matches.get_flag("quiet"),
@@ -96,6 +100,7 @@ impl Stored {
             if kept.parts.is_empty() {
                 continue;
             }
+            kept.parts.iter_mut().for_each(|part| part.rejected_kept = self.rejected_kept);
             let mut plan = self.state.files().plan(of, &kept.parts.iter().collect::<Vec<_>>())?;
             plan.passed_over.append(&mut kept.passed_over);
             plan.notes.append(&mut kept.notes);

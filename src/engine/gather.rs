@@ -61,9 +61,9 @@ pub struct EpochReports {
 }
 
 impl EpochReports {
-    /// Of an epoch of which so many refused records are kept.
-    pub fn new(rejected_kept: u64) -> EpochReports {
-        EpochReports { rejected: Refused::new(rejected_kept), undone: Refused::new(rejected_kept), ..EpochReports::default() }
+    /// Of an epoch of which so many refused records are kept, by the batches that it is of ([`limits`](crate::ingest::rejected::limits)).
+    pub fn new(rejected_kept: &[(u64, u64)]) -> EpochReports {
+        EpochReports { rejected: Refused::within(rejected_kept), undone: Refused::within(rejected_kept), ..EpochReports::default() }
     }
 
     /// Adds a report of a planned batch. One that ends the run is an error.

@@ -18,7 +18,7 @@ use super::unread::Unread;
 use crate::ingest::IngestError;
 use crate::ingest::plan::Plan;
 use crate::ingest::read::FileOpener;
-use crate::ingest::rejected::there;
+use crate::ingest::rejected::{self, there};
 use retally_core::Epoch;
 use retally_core::contract::{AsOf, Table};
 use retally_core::decode::Inputs;
@@ -179,13 +179,18 @@ impl Hosted {
             let now = self.clock.as_mut().and_then(|clock| clock.show(offer.epoch, offer.plan.arrived));
             // Handing a few lines to another worker and waiting for it takes longer than reading them.
             let alone = self.flights.is_empty() && offer.plan.splits.len() == 1 && is_small(&offer.plan);
+            let limits = rejected::limits(&offer.plan, self.job.rejected_kept);
+            // A worker reports the refused records of an epoch in the order of its splits: as many as are kept up to this one.
+            let (mut rejected_kept, mut next) = (0u64, limits.iter().peekable());
             for split in &offer.plan.splits {
-                let rejected_kept = self.job.rejected_kept;
+                while let Some((_, kept)) = next.next_if(|(first, _)| *first <= split.sequence) {
+                    rejected_kept = rejected_kept.saturating_add(*kept);
+                }
                 let mut split = Split { epoch: offer.epoch, late, alone, rejected_kept, ..split.clone() };
                 self.routes.assign(&mut split);
                 self.splits.send(split);
             }
-            self.flights.push_back(Flight { offer, reports: EpochReports::new(self.job.rejected_kept), now });
+            self.flights.push_back(Flight { offer, reports: EpochReports::new(&limits), now });
         }
         if let Some(last) = last {
             self.splits.advance_to(last + 1);

@@ -76,6 +76,8 @@ pub struct PlannedPart {
     pub origin: Origin,
     /// Its records were refused before, and what is refused of them now leaves `rejected`.
     pub undone: bool,
+    /// So many refused records of its batch are kept as rows, where that is known of the batch.
+    pub rejected_kept: Option<u64>,
 }
 
 /// What becomes of a batch.
@@ -271,7 +273,7 @@ pub fn plan_behind(
     for (part, number) in batch.parts.iter().zip(1..) {
         let Some(input) = definition.inputs.get(part.input) else { continue };
         let origin = Origin { batch: 0, part: number };
-        plan.parts.push(PlannedPart { first_split: plan.splits.len() as u64, origin, undone: false });
+        plan.parts.push(PlannedPart { first_split: plan.splits.len() as u64, origin, undone: false, rejected_kept: None });
         if let (InputKind::Datasets(files), Source::Path(path)) = (input.kind, &part.source) {
             for mut queue in jobs::open(path, files)? {
                 add_jobs(&mut plan, part, input, &mut *queue, arrival)?;

@@ -29,16 +29,39 @@ pub struct Refused {
     splits: BTreeMap<u64, Pages>,
     kept: u64,
     bytes: u64,
-    /// So many are kept; the others are counted.
-    kept_max: u64,
     bytes_max: u64,
     /// Of this split and of later ones nothing more is kept: a line of it was too much.
     full_from: u64,
+    /// How many lines are kept of each batch; the others are counted.
+    limits: Vec<Limit>,
     /// All of them.
     count: u64,
     reasons: Reasons,
     /// Some of them stand in archives.
     members: bool,
+}
+
+/// How many lines of a batch are kept.
+#[derive(Debug)]
+struct Limit {
+    /// Its splits are those from this number on, up to those of the next limit.
+    first_split: u64,
+    kept_max: u64,
+    kept: u64,
+    /// Of this split and of later ones of the batch nothing more is kept.
+    full_from: u64,
+}
+
+/// How many refused lines are kept of each batch of a plan, by its first split: as many as its parts say, or else `kept_max`.
+pub fn limits(plan: &Plan, kept_max: u64) -> Vec<(u64, u64)> {
+    let mut limits: Vec<(u64, u64)> = Vec::new();
+    let mut last = None;
+    for part in &plan.parts {
+        if last.replace(part.origin.batch) != Some(part.origin.batch) {
+            limits.push((part.first_split, part.rejected_kept.unwrap_or(kept_max)));
+        }
+    }
+    if limits.is_empty() { vec![(0, kept_max)] } else { limits }
 }
 
 /// Lines of one split, in their order.
@@ -72,13 +95,20 @@ impl Default for Refused {
 impl Refused {
     /// Keeps the first lines, so many.
     pub fn new(kept_max: u64) -> Refused {
+        Refused::within(&[(0, kept_max)])
+    }
+
+    /// Keeps the first lines of each batch: so many, from this split on. Those of the batches are in order.
+    pub fn within(limits: &[(u64, u64)]) -> Refused {
+        let limit =
+            |(first_split, kept_max): &(u64, u64)| Limit { first_split: *first_split, kept_max: *kept_max, kept: 0, full_from: u64::MAX };
         Refused {
             splits: BTreeMap::new(),
             kept: 0,
             bytes: 0,
-            kept_max,
             bytes_max: REJECTED_BYTES_MAX,
             full_from: u64::MAX,
+            limits: limits.iter().map(limit).collect(),
             count: 0,
             reasons: Reasons::default(),
             members: false,
@@ -114,33 +144,52 @@ impl Refused {
     pub fn push(&mut self, rejected: &Rejected) {
         self.count += 1;
         self.reasons.add(&rejected.reason);
-        if rejected.sequence >= self.full_from {
+        let next = self.limits.partition_point(|limit| limit.first_split <= rejected.sequence);
+        let before = self.limits.get(next).map_or(u64::MAX, |limit| limit.first_split);
+        let Some(limit) = next.checked_sub(1).and_then(|place| self.limits.get_mut(place)) else { return };
+        if rejected.sequence >= self.full_from.min(limit.full_from) {
             return;
         }
+        limit.kept += 1;
+        let is_too_many = limit.kept > limit.kept_max;
         self.keep(rejected);
-        while self.kept > self.kept_max || self.bytes > self.bytes_max {
-            self.drop_last();
+        if is_too_many && let Some(last) = self.drop_last(before) {
+            self.limit_of(last).into_iter().for_each(|limit| limit.full_from = last);
+        }
+        while self.bytes > self.bytes_max
+            && let Some(last) = self.drop_last(u64::MAX)
+        {
+            self.full_from = last;
         }
     }
 
-    /// Drops the last line of the last split.
-    fn drop_last(&mut self) {
-        let Some(mut last) = self.splits.last_entry() else { return };
-        self.full_from = *last.key();
-        let pages = last.get_mut();
+    /// The limit of the batch of a split.
+    fn limit_of(&mut self, sequence: u64) -> Option<&mut Limit> {
+        let next = self.limits.partition_point(|limit| limit.first_split <= sequence);
+        self.limits.get_mut(next.checked_sub(1)?)
+    }
+
+    /// Drops the last line of the last split before this one. Returns the split.
+    fn drop_last(&mut self, before: u64) -> Option<u64> {
+        let (sequence, pages) = self.splits.range_mut(..before).next_back()?;
+        let sequence = *sequence;
+        let mut dropped = 0;
         if let Some(page) = pages.last_mut()
             && let Some(line) = page.lines.pop()
         {
             page.bytes.truncate(line.start);
             self.kept -= 1;
             self.bytes -= (line.end - line.start) as u64;
+            dropped = 1;
         }
         if pages.last().is_some_and(|page| page.lines.is_empty()) {
             pages.pop();
         }
         if pages.is_empty() {
-            last.remove();
+            self.splits.remove(&sequence);
         }
+        self.limit_of(sequence).into_iter().for_each(|limit| limit.kept -= dropped);
+        Some(sequence)
     }
 
     fn keep(&mut self, rejected: &Rejected) {
@@ -484,6 +533,21 @@ mod tests {
                     assert_eq!(refused.reasons_counted().most_frequent(9), [("id \"…\" is none".to_string(), 200)]);
                 }
             }
+        }
+    }
+
+    /// Batches that are applied as one, in whatever order their lines come.
+    #[test]
+    fn of_each_batch_its_own_number_of_lines_is_kept() {
+        for order in [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [2, 0, 4, 1, 3]] {
+            // Of splits 0 and 1 three lines, of split 2 none, of the others all.
+            let mut kept = Refused::within(&[(0, 3), (2, 0), (3, 1_000)]);
+            for split in order {
+                (0..2).for_each(|line| kept.push(&refused(split, line, 10)));
+            }
+            let lines: Vec<(u64, u64)> = kept.lines().map(|kept| (kept.sequence, kept.line)).collect();
+            assert_eq!(lines, [(0, 0), (0, 1), (1, 0), (3, 0), (3, 1), (4, 0), (4, 1)], "{order:?}");
+            assert_eq!((kept.kept(), kept.not_kept()), (7, 3));
         }
     }
 

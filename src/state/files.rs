@@ -10,6 +10,7 @@ use crate::ingest::batch::{self, Arrival, Batch, Body, Source};
 use crate::ingest::header::{Purpose, SeenHeaders};
 use crate::ingest::jobs::{self, BadDatasetJob, DatasetJob};
 use crate::ingest::plan::{self, Origin, Plan, is_pipe};
+use crate::ingest::rejected::KEPT_MAX;
 use crate::ingest::version::Changed;
 use crate::ingest::{paths, streams};
 use crate::shown;
@@ -225,6 +226,7 @@ impl Files {
             for (planned, (origin, part)) in planned.parts.iter_mut().zip(&origins) {
                 let undoes = part.again.as_ref().and_then(|again| again.undoes);
                 (planned.origin, planned.undone) = (undoes.unwrap_or(*origin), undoes.is_some());
+                planned.rejected_kept = Some(part.rejected_kept.unwrap_or(KEPT_MAX));
             }
             for (nth, (_, part)) in origins.iter().enumerate() {
                 part.messages.iter().for_each(|messages| planned.of_messages(nth, Arc::clone(messages)));
@@ -312,5 +314,6 @@ pub(super) fn made(input: &Input, sign: isize, name: &str, content: Content, sha
         again: None,
         messages: None,
         origin: None,
+        rejected_kept: None,
     }
 }

@@ -154,7 +154,7 @@ impl Known {
     pub fn retraction(&self) -> Vec<Part> {
         let back = |part: &Part| {
             let again = part.again.as_ref().map(|again| Again { undoes: None, ..again.clone() });
-            Part { sign: -part.sign, origin: None, again, ..part.clone() }
+            Part { sign: -part.sign, origin: None, rejected_kept: None, again, ..part.clone() }
         };
         self.again.iter().chain([&self.part]).map(back).collect()
     }

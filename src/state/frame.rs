@@ -130,6 +130,9 @@ pub struct Part {
     /// The batch and part that it was, where it is folded into another batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
+    /// So many refused records of its batch are rows of `rejected`, where that is not the usual number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected_kept: Option<u64>,
 }
 
 /// Records of which a field holds a value. The field has its name here, whatever place it gets in later versions.

@@ -102,6 +102,7 @@ impl Filling<'_, '_> {
             again: None,
             messages: None,
             origin: None,
+            rejected_kept: None,
         });
         self.text.clear();
         Ok(())
@@ -147,6 +148,7 @@ mod tests {
             again: None,
             messages: None,
             origin: None,
+            rejected_kept: None,
         }
     }
 

@@ -310,6 +310,7 @@ mod tests {
             again: None,
             messages: None,
             origin: None,
+            rejected_kept: None,
         }
     }
 
