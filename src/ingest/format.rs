@@ -110,8 +110,8 @@ pub fn mark(first: &[u8]) -> Option<Mark> {
 /// Where a tar archive has its mark.
 const TAR_AT: usize = 257;
 
-/// Whether some bytes look like text of two bytes a character without a mark: nearly every second one is zero. A block of zeros, as a loss of
-/// power leaves in a file, is no text.
+/// Whether some bytes look like text of two bytes a character without a mark: nearly every second one is zero. A block of zeros, as a loss
+/// of power leaves in a file, is no text.
 pub fn looks_like_utf16(first: &[u8]) -> bool {
     let first = first.get(..256).unwrap_or(first);
     let zeros = memchr::memchr_iter(0, first).count();

@@ -92,8 +92,8 @@ impl Looker {
     }
 }
 
-/// The encoding of the text that begins so, where it is not UTF-8: its mark counts more than what was given. An error is the name of what is
-/// there instead of text.
+/// The encoding of the text that begins so, where it is not UTF-8: its mark counts more than what was given. An error is the name of what
+/// is there instead of text.
 pub fn text_encoding<'e>(first: &[u8], given: Option<&'e str>) -> Result<Option<&'e str>, &'static str> {
     match mark(first) {
         Some(Mark::Utf16(encoding)) => Ok(Some(encoding)),

@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 pub const ATTEMPTS_MAX: u32 = 4;
 /// The pause before the second attempt; before each later one it is four times as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// So many first bytes of a stream are waited for: any mark is among them. Behind one of an encoding, so many show whether it is one. So many
-/// are looked at where they are there.
+/// So many first bytes of a stream are waited for: any mark is among them. Behind one of an encoding, so many show whether it is one. So
+/// many are looked at where they are there.
 const MARK_BYTES: usize = 16;
 const MARKED_BYTES: usize = 256;
 const FIRST_BYTES: usize = 512;
