@@ -43,6 +43,130 @@ fn two_processes_with_text_ids_give_the_bytes_of_one() {
     same(&place, "out", &TEXT_IDS);
 }
 
+/// Records at few times, so that ids decide between those of a device. As texts, the ids are in the order that they have by themselves.
+struct Ties {
+    run: &'static str,
+    columns: &'static str,
+    parts: [Vec<String>; 3],
+}
+
+/// A number that looks random.
+fn mixed(number: u64) -> u64 {
+    let spread = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (spread ^ spread >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93) >> 20
+}
+
+impl Ties {
+    fn of(run: &'static str, columns: &'static str, lines: impl Iterator<Item = String>) -> Ties {
+        let mut parts = [Vec::new(), Vec::new(), Vec::new()];
+        lines.enumerate().for_each(|(number, line)| parts[number % 3].push(line));
+        Ties { run, columns, parts }
+    }
+
+    fn online() -> Ties {
+        let lines = (0..600).map(|number| {
+            let (mixed, other) = (mixed(number), mixed(number + 1_000_000));
+            let ids = format!("{},{},{}", 100 + mixed % 12, 100 + mixed / 12 % 40, 100 + other % 40);
+            format!("2024-03-0{} 08:00:00,{ids},{}", 1 + other / 40 % 5, other / 200 % 3 > 0)
+        });
+        Ties::of("run online --as-of 2024-03-20", "timestamp,device_id,user_id,server_id,connected", lines)
+    }
+
+    fn usage() -> Ties {
+        let id = |kind: u64, number: u64| format!("{kind:08}-0000-4000-8000-{:012x}", mixed(number) & 0xffff_ffff);
+        let schools = (0..30).map(move |school| format!("2024-03-01 08:00:00,{},SetLogType,School,,", id(1, school)));
+        let devices = (0..600).map(move |number| {
+            let (mixed, other) = (mixed(number), mixed(number + 1_000_000));
+            let (time, device) = (format!("2024-03-0{} 08:00:00", 1 + other % 5), id(2, mixed % 12));
+            match mixed / 12 % 3 {
+                0 => format!("{time},{device},AssignToSchool,,{},", id(1, other / 5 % 30)),
+                1 => format!("{time},{device},StartSession,,,{}", id(3, other / 5 % 90)),
+                _ => format!("{time},{device},EndSession,,,{}", id(3, other / 5 % 90)),
+            }
+        });
+        Ties::of("run usage --as-of 2024-03-20", "time,logId,type,logType,schoolId,sessionId", schools.chain(devices))
+    }
+
+    /// Writes the parts, and the tables of ids that are no texts.
+    fn write(&self, place: &Place) {
+        (0..).zip(&self.parts).for_each(|(part, lines)| place.write(&format!("{part}.csv"), table(&[self.columns], lines)));
+        place.run(&format!("{} events=0.csv events=1.csv events=2.csv -w 1 --out declared", self.run)).succeeds();
+        assert!(place.tables("declared").values().filter(|bytes| bytes.len() > 2_000).count() >= 2, "there should be something to compare");
+    }
+
+    #[track_caller]
+    fn same(&self, place: &Place, folder: &str) {
+        let (found, expected) = (place.tables(folder), place.tables("declared"));
+        assert!(found.keys().eq(expected.keys()));
+        for (name, bytes) in found {
+            assert!(bytes == expected[&name], "{name} of {} differs", self.run);
+        }
+    }
+}
+
+#[test]
+fn texts_decide_ties_by_their_bytes() {
+    for ties in [Ties::online(), Ties::usage()] {
+        let place = Place::new();
+        ties.write(&place);
+        let run = |words: &str| {
+            place.run(&format!("{} --ids text {words} --out out", ties.run)).succeeds();
+            ties.same(&place, "out");
+        };
+        for workers in 1..=3 {
+            run(&format!("events=2.csv events=0.csv events=1.csv -w {workers}"));
+        }
+        // Late, twice, and taken back in between.
+        run("events=2.csv --then events=1.csv --then 'events=0.csv events=2.csv' --then events-=2.csv -w 2");
+        run("events=0.csv events=1.csv --then events-=1.csv --then events=2.csv --then events=1.csv -w 3");
+    }
+}
+
+/// Each process needs the texts of ids that only the other one has read, before it can compare them.
+#[test]
+fn two_processes_decide_ties_of_texts_as_one_does() {
+    for ties in [Ties::online(), Ties::usage()] {
+        let place = Place::new();
+        ties.write(&place);
+        let words = format!("{} --ids text events=2.csv --then events=0.csv --then events=1.csv -w 2 --out out", ties.run);
+        processes::run(&place, [&words, &words]).into_iter().for_each(|ran| drop(ran.succeeds()));
+        ties.same(&place, "out");
+    }
+}
+
+#[test]
+fn ties_of_texts_are_the_same_after_a_restart() {
+    for ties in [Ties::online(), Ties::usage()] {
+        let place = Place::new();
+        ties.write(&place);
+        let run = |words: &str| place.run(&format!("{} --ids text {words} --state state", ties.run)).succeeds();
+        run("events=1.csv");
+        run("events=2.csv events=0.csv -w 2");
+        run("events-=2.csv");
+        run("events=2.csv -w 3 --out out");
+        ties.same(&place, "out");
+        run("-w 1 --out again");
+        ties.same(&place, "again");
+    }
+}
+
+/// A user is forgotten, and with it the ids that nobody else has: ties of what remains are as if it had never been.
+#[test]
+fn ties_of_what_remains_when_some_is_forgotten() {
+    let place = Place::new();
+    let mut ties = Ties::online();
+    let all: Vec<String> = ties.parts.concat();
+    let (forgotten, kept): (Vec<String>, Vec<String>) = all.iter().cloned().partition(|line| line.split(',').nth(2) == Some("105"));
+    assert!(forgotten.len() > 5);
+    place.write("all.csv", table(&[ties.columns], &all));
+    place.run(&format!("{} --ids text events=all.csv --state state", ties.run)).succeeds();
+    place.run("forget online events user_id=105 --state state").succeeds();
+    ties.parts = [kept, Vec::new(), Vec::new()];
+    ties.write(&place);
+    place.run(&format!("{} --ids text --state state --out out", ties.run)).succeeds();
+    ties.same(&place, "out");
+}
+
 /// Numbers are texts too; and what is counted does not depend on what ids are.
 #[test]
 fn numbers_as_text_ids() {

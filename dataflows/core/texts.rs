@@ -3,20 +3,20 @@
 //! Graphs know ids as numbers, of 64 or of 128 bits. With [`Ids::Text`](crate::ids::Ids::Text) that number is a hash of the text, so a text
 //! id costs a graph what a number does. The workers of a process share its [`Texts`]: the text of each hash, once. Whoever reads a record
 //! adds the texts of its ids before the record leaves, and tells the other processes ([`crate::decode`]); rows of tables get the texts in
-//! place of the hashes when they leave the graph ([`crate::publish`]). So nothing that is kept or shown depends on the hash.
+//! place of the hashes when they leave the graph ([`crate::publish`]). Where an id decides between two records (a tie), their texts are
+//! compared, byte by byte ([`crate::operators::order`]). So nothing that is kept or shown depends on the hash.
 //!
 //! Two texts with the same 64 bits can't be told apart: they are noticed, and the second is refused by name, never counted as the first.
 //! Among ten million ids the chance that two such texts exist is 1 in 370,000.
 //!
 //! # Limits
-//! An id has at most [`BYTES_MAX`] bytes. A text stays until the process ends, also when its records are retracted. Where a page says that
-//! an id decides between two records (a tie), it is the hash that does, not the letters, unless the dataflow compares the texts
-//! ([`Inputs::awaiting_texts`](crate::decode::Inputs::awaiting_texts)).
+//! An id has at most [`BYTES_MAX`] bytes. A text stays until the process ends, also when its records are retracted.
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use std::cell::RefCell;
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use xxhash_rust::xxh3::xxh3_128;
@@ -38,7 +38,21 @@ pub(crate) fn lower(id: u128) -> u64 {
 /// So many parts have a lock of their own.
 const PARTS: usize = 64;
 
-type Part = RwLock<HashMap<u64, Box<str>, FixedState>>;
+type Part = RwLock<TextsById>;
+type TextsById = HashMap<u64, Box<str>, FixedState>;
+
+/// The part that an id is in.
+fn part_of(id: u64) -> usize {
+    usize::try_from(id >> 58).unwrap_or(0)
+}
+
+/// The text of an id of a part.
+///
+/// # Panics
+/// When the text is not known. A row whose epoch is complete holds ids of records that were read, so that is a bug.
+fn text_in(part: &TextsById, id: u64) -> &str {
+    part.get(&id).unwrap_or_else(|| panic!("nobody read an id with the hash {id:016x}"))
+}
 
 /// The texts of a process's ids.
 pub struct Texts {
@@ -72,7 +86,7 @@ impl Texts {
     }
 
     fn part(&self, id: u64) -> Option<&Part> {
-        self.parts.get(usize::try_from(id >> 58).unwrap_or(0))
+        self.parts.get(part_of(id))
     }
 
     /// Adds the text of an id.
@@ -88,16 +102,20 @@ impl Texts {
         }
     }
 
+    /// Gives the part that an id is in to `read`.
+    fn read_part<T>(&self, id: u64, read: impl FnOnce(&TextsById) -> T) -> T {
+        match self.part(id) {
+            Some(part) => read(&part.read().unwrap_or_else(PoisonError::into_inner)),
+            None => read(&TextsById::default()),
+        }
+    }
+
     /// Gives the text of an id to `read`.
     ///
     /// # Panics
-    /// When the text is not known. A row whose epoch is complete holds ids of records that were read, so that is a bug.
+    /// When the text is not known: see [`text_in`].
     pub(crate) fn read<T>(&self, id: u64, read: impl FnOnce(&str) -> T) -> T {
-        let part = self.part(id).map(|part| part.read().unwrap_or_else(PoisonError::into_inner));
-        match part.as_ref().and_then(|part| part.get(&id)) {
-            Some(text) => read(text),
-            None => panic!("nobody read an id with the hash {id:016x}"),
-        }
+        self.read_part(id, |part| read(text_in(part, id)))
     }
 
     /// The text of an id of a record, once the epoch of the record is complete.
@@ -106,6 +124,22 @@ impl Texts {
     /// When there was no such record.
     pub fn text(&self, id: u128) -> String {
         self.read(lower(id), str::to_string)
+    }
+
+    /// Compares two ids of records by their texts, byte by byte, once the epochs of the records are complete.
+    ///
+    /// # Panics
+    /// When there were no such records.
+    pub fn compare(&self, left: u128, right: u128) -> Ordering {
+        let (left, right) = (lower(left), lower(right));
+        match part_of(left).cmp(&part_of(right)) {
+            _ if left == right => Ordering::Equal,
+            // A thread that holds a part may wait for one that waits to write in it: so no thread takes a part that it holds, and all take the
+            // first of two parts first.
+            Ordering::Equal => self.read_part(left, |part| text_in(part, left).cmp(text_in(part, right))),
+            Ordering::Less => self.read(left, |left| self.read(right, |right| left.cmp(right))),
+            Ordering::Greater => self.read(right, |right| self.read(left, |left| left.cmp(right))),
+        }
     }
 }
 
@@ -178,6 +212,50 @@ mod tests {
         assert_eq!(other.add("a"), Ok(id));
         assert_eq!((one.take_new().len(), one.take_new().len(), other.take_new().len()), (1, 0, 1));
         assert_eq!(texts.text(id), "a");
+    }
+
+    #[test]
+    fn ids_are_compared_by_the_bytes_of_their_texts() {
+        let texts = Texts::of_workers(1);
+        let mut sorted: Vec<String> =
+            (0..300).map(|n| format!("{n}")).chain(["", "é", "z", "Z", "日本", "2024-03-01"].map(String::from)).collect();
+        sorted.sort();
+        let ids: Vec<u128> = sorted.iter().map(|text| id_of(text)).collect();
+        ids.iter().zip(&sorted).for_each(|(id, text)| texts.add(lower(*id), text).unwrap());
+        for (place, left) in ids.iter().enumerate() {
+            for (other, right) in ids.iter().enumerate() {
+                assert_eq!(texts.compare(*left, *right), place.cmp(&other), "{:?} and {:?}", sorted[place], sorted[other]);
+            }
+        }
+        assert!(!ids.is_sorted_by_key(|id| lower(*id)) && !ids.is_sorted());
+    }
+
+    /// Threads compare the same ids, one way and the other, while others add texts to the same parts.
+    #[test]
+    fn comparing_waits_for_nobody_that_waits_for_it() {
+        let texts = Texts::of_workers(4);
+        let ids: Vec<u128> = (0..200).map(|n| id_of(&format!("{n}"))).collect();
+        ids.iter().zip(0..).for_each(|(id, n)| texts.add(lower(*id), &n.to_string()).unwrap());
+        std::thread::scope(|scope| {
+            for backwards in [false, true] {
+                let (texts, ids) = (&texts, &ids);
+                scope.spawn(move || {
+                    for (place, left) in ids.iter().enumerate() {
+                        for (other, right) in ids.iter().enumerate() {
+                            let (one, two, expected) = if backwards { (right, left, other) } else { (left, right, place) };
+                            let against = if backwards { place } else { other };
+                            assert_eq!(texts.compare(*one, *two), expected.to_string().cmp(&against.to_string()));
+                        }
+                    }
+                });
+                scope.spawn(move || {
+                    for n in 0..20_000 {
+                        let text = format!("new {n} {backwards}");
+                        texts.add(lower(id_of(&text)), &text).unwrap();
+                    }
+                });
+            }
+        });
     }
 
     #[test]

@@ -31,12 +31,14 @@ use retally_core::operators::counts::{count_steps, daily};
 use retally_core::operators::day_ranges::{day_ranges, summed_day_ranges};
 use retally_core::operators::horizon::{as_of, latest, up_to};
 use retally_core::operators::neighbors::neighbors_and_ties;
+use retally_core::operators::order::{Order, OrderBy, OwnOrder};
 use retally_core::operators::rolling::Window;
 use retally_core::publish::Outputs;
 use retally_core::row::Row;
 use retally_core::time::Moment;
 use retally_core::{Collection, Epoch};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::core::OkErr;
 use timely::dataflow::operators::vec::{Broadcast, Map};
@@ -98,7 +100,16 @@ impl Graph for Online {
     fn build<'s>(&self, inputs: &Inputs<'s>, outputs: &mut Outputs<'s>) {
         let events = self.events(inputs);
         let servers = latest_lifetimes(inputs);
-        let facts = facts(events, outputs.wants("online_issues"));
+        let issues = outputs.wants("online_issues");
+        // Where ids are texts, the order of a device's events is that of texts.
+        let facts = match inputs.texts().map(Arc::clone) {
+            None => facts(events, OwnOrder, issues),
+            Some(texts) => {
+                let by_id = move |left: u64, right: u64| texts.compare(left.into(), right.into());
+                let order = OrderBy::new(move |left: &Status, right: &Status| left.compare(right, &by_id));
+                facts(inputs.awaiting_texts(events), order, issues)
+            }
+        };
         let as_of = as_of(inputs.with_clock(facts.last), self.as_of, "as-of");
         let today = {
             let calendar = self.calendar.clone();
@@ -242,7 +253,8 @@ struct Facts<'s> {
     seen: Collection<'s, (u64, Moment)>,
 }
 
-fn facts(events: Collection<'_, (u64, Status)>, issues: bool) -> Facts<'_> {
+/// What follows from the events of devices, in this order.
+fn facts<'s>(events: Collection<'s, (u64, Status)>, order: impl Order<Status>, issues: bool) -> Facts<'s> {
     let rule = move |device: &u64, current: &Status, next: Option<&Status>, give: &mut dyn FnMut(Fact)| {
         if let Some((interval, by_server)) = rules::interval(*device, current, next) {
             give(if by_server { Fact::ByServer(interval) } else { Fact::Closed(interval) });
@@ -258,7 +270,7 @@ fn facts(events: Collection<'_, (u64, Status)>, issues: bool) -> Facts<'_> {
     // Ties cost nothing where issues are not asked for.
     let run = move |status: &Status| issues.then(|| status.time());
     let tie = |events: &mut dyn Iterator<Item = &Status>| rules::same_time(events).map(|count| (Fact::Wrong(Issue::SameTime), count));
-    let facts = neighbors_and_ties(events, exchange(), "next event of the device", rule, run, tie);
+    let facts = neighbors_and_ties(events, exchange(), "next event of the device", order, rule, run, tie);
     // Nearly all facts of a load are intervals: they are taken out first, and copied no more.
     let (closed, others) = taken_out(facts, |fact| if let Fact::Closed(interval) = fact { Ok(interval) } else { Err(fact) });
     let (by_server, others) = taken_out(others, |fact| if let Fact::ByServer(interval) = fact { Ok(interval) } else { Err(fact) });

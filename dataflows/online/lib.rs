@@ -20,7 +20,6 @@
 //! - `online_summary` has a row for each day on which a device was online. It is about devices, whoever their users: where a device changed
 //!   its user, `online_daily` counts it once for each of them, and its rows of a day add up to more than `devices`.
 //! - `same_time` counts each event once, however many of the other kind share its time; the event counts under other issues too.
-//! - With `--ids text`, events of a device at the same time are in the order of the hashes of their users and servers.
 //! - An interval that is not over and starts before as-of does not reach into the day that starts at as-of exactly.
 
 #[cfg(test)]

@@ -44,9 +44,16 @@ impl Status {
     fn key(&self) -> (u64, u64, u64, bool) {
         (self.time_and_connected >> 1, self.user, self.server, self.connected())
     }
+
+    /// In time order; ties by user, server, connected, where ids are compared as `by_id` says.
+    pub fn compare(&self, other: &Status, by_id: impl Fn(u64, u64) -> Ordering) -> Ordering {
+        let by_time = (self.time_and_connected >> 1).cmp(&(other.time_and_connected >> 1));
+        let by_ids = || by_id(self.user, other.user).then_with(|| by_id(self.server, other.server));
+        by_time.then_with(by_ids).then_with(|| self.connected().cmp(&other.connected()))
+    }
 }
 
-/// In time order; ties by user, server, connected.
+/// In time order; ties by user, server, connected. Those of text ids are compared by [`Status::compare`].
 impl Ord for Status {
     fn cmp(&self, other: &Self) -> Ordering {
         self.key().cmp(&other.key())

@@ -2,7 +2,7 @@
 //!
 //! A line of a batch is `time log what`, and what is one of `is TYPE`, `named NAME`, `joins SCHOOL`, `starts SESSION` and
 //! `ends SESSION`. Logs and sessions are hexadecimal numbers: `d1` is the log 00000000-0000-0000-0000-0000000000d1. In the rows,
-//! ids are short again.
+//! ids are short again. What is no such number is the id itself, where ids are texts.
 
 use crate::Usage;
 use retally_core::contract::{Dataflow, Graph, Settings};
@@ -22,7 +22,8 @@ struct Lines;
 const ZEROS: &str = "00000000-0000-0000-0000-";
 
 fn id(short: &str) -> Value {
-    json!(format!("{ZEROS}{short:0>12}"))
+    let is_number = short.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_number { json!(format!("{ZEROS}{short:0>12}")) } else { json!(short) }
 }
 
 impl Language for Lines {

@@ -10,7 +10,7 @@
 
 use crate::assignment::Assignment;
 use crate::facts::Count;
-use crate::logs::{self, Fact, Session};
+use crate::logs::{self, Assigned, Fact, Session};
 use crate::records::{Event, Id};
 use crate::schools::{self, Named};
 use crate::{minutes, statistics, tables};
@@ -25,11 +25,15 @@ use retally_core::ids::Ids;
 use retally_core::operators::as_of::{Entry, as_of};
 use retally_core::operators::by_key::exchange;
 use retally_core::operators::horizon::{self, latest};
+use retally_core::operators::order::{Order, OrderBy, OwnOrder};
 use retally_core::operators::quantile::distributions;
 use retally_core::publish::Outputs;
 use retally_core::row::Row;
+use retally_core::texts::Texts;
 use retally_core::time::Moment;
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
+use std::sync::Arc;
 use timely::dataflow::operators::vec::Partition;
 
 /// The dataflow with its settings.
@@ -78,14 +82,29 @@ impl Graph for Usage {
     }
 
     fn build<'s>(&self, inputs: &Inputs<'s>, outputs: &mut Outputs<'s>) {
-        let facts = by_kind(logs::facts(self.events(inputs), self.max_session_micros));
+        let (events, texts) = (inputs.awaiting_texts(self.events(inputs)), inputs.texts());
+        // Where ids are texts, the order of assignments is that of texts.
+        let facts = by_kind(match texts.map(by_text) {
+            None => logs::facts(events, OwnOrder, self.max_session_micros),
+            Some(by_id) => {
+                let order = move |left: &Assigned, right: &Assigned| left.0.cmp(&right.0).then_with(|| by_id(left.1, right.1));
+                logs::facts(events, OrderBy::new(order), self.max_session_micros)
+            }
+        });
         let mut issues = facts.counts.clone();
 
         outputs.table(tables::DEVICES, facts.first_starts.clone().map(|(device, start)| tables::device_row(device, start)));
         if outputs.wants_any(&[tables::SESSIONS, tables::SCHOOLS, tables::ISSUES]) {
             let named = schools::named(facts.assigned, facts.schools.clone());
             let (assignments, unknown) = assignments(named);
-            let said = with_schools(facts.sessions.clone(), assignments, outputs);
+            let sessions = facts.sessions.clone();
+            let said = match texts.map(by_text) {
+                None => with_schools(sessions, assignments, OwnOrder, outputs),
+                Some(by_id) => {
+                    let order = move |left: &Assignment, right: &Assignment| left.compare(right, &by_id);
+                    with_schools(sessions, assignments, OrderBy::new(order), outputs)
+                }
+            };
             issues = issues.concat(unknown).concat(said.unassigned);
             outputs.table(tables::SESSIONS, said.rows);
             if outputs.wants(tables::SCHOOLS) {
@@ -120,6 +139,12 @@ impl Usage {
     fn events<'s>(&self, inputs: &Inputs<'s>) -> Collection<'s, Event> {
         horizon::up_to(inputs.records::<Event>("events"), self.as_of, |event| event.time)
     }
+}
+
+/// How two ids stand that are texts.
+fn by_text(texts: &Arc<Texts>) -> impl Fn(Id, Id) -> Ordering + use<> {
+    let texts = Arc::clone(texts);
+    move |left, right| texts.compare(left.number(), right.number())
 }
 
 /// The facts by kind.
@@ -177,18 +202,23 @@ struct Sessions<'s> {
     unassigned: Collection<'s, Count>,
 }
 
-/// Sessions with the schools that their devices belonged to at their start.
+/// Sessions with the schools that their devices belonged to at their start. The order is that of a device's assignments.
 fn with_schools<'s>(
     sessions: Collection<'s, (Id, Session)>,
     assignments: Collection<'s, (Id, Assignment)>,
+    order: impl Order<Assignment>,
     outputs: &Outputs<'s>,
 ) -> Sessions<'s> {
     let entries = sessions.map(|(device, session)| (device, Entry::Point(session)));
     let entries = entries.concat(assignments.map(|(device, assignment)| (device, Entry::Step(assignment))));
     let wants = [tables::SESSIONS, tables::SCHOOLS, tables::ISSUES].map(|table| outputs.wants(table));
     let [rows, schools, issues] = wants;
-    let said =
-        as_of(entries, exchange(), "schools of sessions", move |device, session: &Session, assignment: Option<&Assignment>, give| {
+    let said = as_of(
+        entries,
+        exchange(),
+        "schools of sessions",
+        order,
+        move |device, session: &Session, assignment: Option<&Assignment>, give| {
             if rows {
                 give(Said::Row(tables::session_row(*device, session, assignment)));
             }
@@ -197,7 +227,8 @@ fn with_schools<'s>(
                 (Some(assignment), Some(micros)) if schools => give(Said::Length(assignment.school, micros)),
                 _ => {}
             }
-        });
+        },
+    );
     let kinds = said.inner.partition(3, |(said, epoch, diff)| {
         let kind = match said {
             Said::Row(_) => 0,

@@ -25,7 +25,6 @@
 //!   there are any.
 //! - A day is the span from its first moment to that of the next one. (In the zones that put their clocks back just after midnight, the
 //!   minutes that are shown twice belong to the day that has begun.)
-//! - With `--ids text`, of two assignments at the same time the school with the greater hash counts.
 //! - An empty name is refused. Of several names of the type, the first of `type`, `eventType`, `event`, `@type` counts.
 
 mod assignment;

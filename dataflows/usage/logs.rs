@@ -15,6 +15,7 @@ use retally_core::Collection;
 use retally_core::operators::as_of::At;
 use retally_core::operators::by_key::{Emitter, State, by_key, exchange};
 use retally_core::operators::history::History;
+use retally_core::operators::order::{Order, OwnOrder};
 use retally_core::time::{Moment, SECOND};
 use serde::{Deserialize, Serialize};
 
@@ -112,8 +113,11 @@ impl Mark {
     }
 }
 
-/// The facts that follow from the events under these rules.
-pub fn facts<'s>(events: Collection<'s, Event>, max_session_micros: Option<i64>) -> Collection<'s, Fact> {
+/// An assignment of a device: from when on, and to which school.
+pub type Assigned = (Moment, Id);
+
+/// The facts that follow from the events under these rules, of which one is the order of a device's assignments.
+pub fn facts<'s>(events: Collection<'s, Event>, order: impl Order<Assigned>, max_session_micros: Option<i64>) -> Collection<'s, Fact> {
     let entries = events.map(|event| {
         let entry = match event.what {
             What::SetLogType(kind) => Entry::Type(event.time, kind),
@@ -125,7 +129,7 @@ pub fn facts<'s>(events: Collection<'s, Event>, max_session_micros: Option<i64>)
         (event.log, entry)
     });
     by_key(entries, exchange(), "events by log", move |id, changes, log: &mut Log, emitter: &mut WithCounts<Fact>| {
-        log.change(*id, changes, &mut Say { max_session_micros, emitter, sign: 1 });
+        log.change(*id, changes, &order, &mut Say { max_session_micros, emitter, sign: 1 });
     })
 }
 
@@ -134,7 +138,7 @@ pub fn facts<'s>(events: Collection<'s, Event>, max_session_micros: Option<i64>)
 struct Log {
     types: History<(Moment, LogType)>,
     names: History<(Moment, Box<str>)>,
-    assigned: History<(Moment, Id)>,
+    assigned: History<Assigned>,
     marks: History<Mark>,
     extremes: Extremes,
 }
@@ -166,7 +170,7 @@ impl Extremes {
 struct Toggled {
     types: Vec<(Moment, LogType)>,
     names: Vec<(Moment, Box<str>)>,
-    assigned: Vec<(Moment, Id)>,
+    assigned: Vec<Assigned>,
     marks: Vec<Mark>,
 }
 
@@ -185,8 +189,8 @@ struct Say<'a> {
 
 impl Log {
     /// Applies changes: retracts the facts that no longer hold, and emits those that hold now.
-    fn change(&mut self, id: Id, changes: &mut Vec<(Entry, isize)>, say: &mut Say<'_>) {
-        let toggled = self.count(changes);
+    fn change(&mut self, id: Id, changes: &mut Vec<(Entry, isize)>, order: &impl Order<Assigned>, say: &mut Say<'_>) {
+        let toggled = self.count(changes, order);
         say.sign = -1;
         self.whole(id, say);
         let took = self.takes_sessions();
@@ -196,19 +200,19 @@ impl Log {
         let any = !self.assigned.present().is_empty() || !self.marks.present().is_empty();
         let only = (any && took == takes).then_some(&toggled);
         if took {
-            self.items(id, only, say);
+            self.items(id, only, order, say);
         }
-        self.assigned.toggle(&toggled.assigned);
+        self.assigned.toggle_by(order, &toggled.assigned);
         self.marks.toggle(&toggled.marks);
         say.sign = 1;
         if takes {
-            self.items(id, only, say);
+            self.items(id, only, order, say);
         }
-        self.update_extremes(&toggled);
+        self.update_extremes(&toggled, order);
         self.whole(id, say);
     }
 
-    fn count(&mut self, changes: &mut Vec<(Entry, isize)>) -> Toggled {
+    fn count(&mut self, changes: &mut Vec<(Entry, isize)>, order: &impl Order<Assigned>) -> Toggled {
         let (mut types, mut names, mut assigned) = (Vec::new(), Vec::new(), Vec::new());
         let mut marks = Vec::with_capacity(changes.len());
         for (entry, diff) in changes.drain(..) {
@@ -222,7 +226,7 @@ impl Log {
         Toggled {
             types: self.types.count(types),
             names: self.names.count(names),
-            assigned: self.assigned.count(assigned),
+            assigned: self.assigned.count_by(order, assigned),
             marks: self.marks.count(marks),
         }
     }
@@ -265,14 +269,14 @@ impl Log {
     }
 
     /// The facts of assignments and sessions: of those that `only` touches, or of all.
-    fn items(&self, id: Id, only: Option<&Toggled>, say: &mut Say<'_>) {
+    fn items(&self, id: Id, only: Option<&Toggled>, order: &impl Order<Assigned>, say: &mut Say<'_>) {
         let (assigned, marks) = (self.assigned.present(), self.marks.present());
         let Some(only) = only else {
             assigned.iter().for_each(|(time, school)| say.fact(Fact::Assigned(id, *time, *school)));
             return say.sessions(id, marks.iter());
         };
         for assignment in &only.assigned {
-            if assigned.get(assigned.place_of(assignment)) == Some(assignment) {
+            if is_there(&self.assigned, order, assignment) {
                 say.fact(Fact::Assigned(id, assignment.0, assignment.1));
             }
         }
@@ -283,12 +287,12 @@ impl Log {
         }
     }
 
-    fn update_extremes(&mut self, toggled: &Toggled) {
+    fn update_extremes(&mut self, toggled: &Toggled, order: &impl Order<Assigned>) {
         let Toggled { types, names, assigned, marks } = toggled;
-        let changes = types.iter().map(|it| (is_there(&self.types, it), it.0, false));
-        let changes = changes.chain(names.iter().map(|it| (is_there(&self.names, it), it.0, false)));
-        let changes = changes.chain(assigned.iter().map(|it| (is_there(&self.assigned, it), it.0, false)));
-        let changes = changes.chain(marks.iter().map(|it| (is_there(&self.marks, it), it.time(), !it.is_end())));
+        let changes = types.iter().map(|it| (is_there(&self.types, &OwnOrder, it), it.0, false));
+        let changes = changes.chain(names.iter().map(|it| (is_there(&self.names, &OwnOrder, it), it.0, false)));
+        let changes = changes.chain(assigned.iter().map(|it| (is_there(&self.assigned, order, it), it.0, false)));
+        let changes = changes.chain(marks.iter().map(|it| (is_there(&self.marks, &OwnOrder, it), it.time(), !it.is_end())));
         let mut extremes = self.extremes;
         for (came, time, is_start) in changes {
             if came {
@@ -312,9 +316,9 @@ impl Log {
     }
 }
 
-fn is_there<V: Ord + Clone>(history: &History<V>, record: &V) -> bool {
+fn is_there<V: Ord + Clone>(history: &History<V>, order: &impl Order<V>, record: &V) -> bool {
     let list = history.present();
-    list.get(list.place_of(record)) == Some(record)
+    list.get(list.place_by(order, record)) == Some(record)
 }
 
 /// The events of a session, counted.

@@ -98,11 +98,26 @@ fn proptests(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: Some(Box::new(kept)), ..ProptestConfig::default() }
 }
 
+/// Batches of few devices that are assigned at few times, so that the ids of schools decide.
+fn batches_of_ties() -> impl Strategy<Value = Vec<Vec<Delivery>>> {
+    let what = prop_oneof![
+        1 => (0u8..4).prop_map(|log| (log, r#""type":"SetLogType","logType":"School""#.to_string())),
+        4 => (4u8..6, 0u8..4).prop_map(|(log, school)| (log, format!(r#""type":"AssignToSchool","schoolId":"{}""#, id(school)))),
+        3 => (4u8..6, 10u8..14).prop_map(|(log, session)| (log, format!(r#""type":"StartSession","sessionId":"{}""#, id(session)))),
+        2 => (4u8..6, 10u8..14).prop_map(|(log, session)| (log, format!(r#""type":"EndSession","sessionId":"{}""#, id(session)))),
+    ];
+    let delivery = (0i64..4, what, prop_oneof![5 => Just(1isize), 1 => Just(-1)]).prop_map(|(hours, (log, what), sign)| {
+        let time = Moment(START + hours * 9 * HOUR);
+        Delivery { input: 0, sign, line: format!(r#"{{"time":"{time}","logId":"{}",{what}}}"#, id(log)) }
+    });
+    prop::collection::vec(prop::collection::vec(delivery, 0..16), 1..6)
+}
+
 proptest! {
-    #![proptest_config(proptests(60))]
+    #![proptest_config(proptests(100))]
 
     #[test]
-    fn text_ids_have_the_tables_of_uuids(batches in batches(), config in 0..Config::ALL.len()) {
+    fn text_ids_have_the_tables_of_uuids(batches in prop_oneof![batches(), batches_of_ties()], config in 0..Config::ALL.len()) {
         let (declared, text) = (graph(&defaults()), graph(&defaults().with("ids", "text")));
         let ids: Vec<String> = (0u8..14).map(id).collect();
         let inputs = Usage.definition().inputs;

@@ -1,8 +1,8 @@
 //! The state of a key as of a time: points × steps.
 //!
-//! A *step* states what a key's state is from a time on, until the next step: a device is assigned to a school. A *point* asks for the
+//! A *step* is what a key's state is from a time on, until the next step: a device is assigned to a school. A *point* asks for the
 //! state at a time: a session starts. Each point is answered with the latest step at or before its time, or none; of steps
-//! at the same time the greatest counts.
+//! at the same time the last by the caller's order counts.
 //!
 //! State: points and steps, each in an ordered list by key. Cost of a change: O(log n) to find its place; a point asks the caller's
 //! rule once, and a step asks it again about the points from its time up to the next step, before and after. Other points
@@ -10,6 +10,7 @@
 
 use super::by_key::{Each, Emitter, State, Update, by_key};
 use super::history::History;
+use super::order::Order;
 use super::ordered::OrderedList;
 use crate::time::Moment;
 use crate::{Collection, Epoch};
@@ -54,11 +55,13 @@ impl<P: 'static, S: 'static> State for Line<P, S> {
 
 /// Applies `rule` to every point of the set and the latest step of its key at or before its time.
 ///
-/// The rule leaves what follows from the pair; it must leave the same for the same pair. `pact` as in [`by_key`].
+/// The order is that of steps, first of all by time. The rule leaves what follows from the pair; it must leave the same for the same pair.
+/// `pact` as in [`by_key`].
 pub fn as_of<'s, K, P, S, O, C>(
     entries: Collection<'s, (K, Entry<P, S>)>,
     pact: C,
     name: &str,
+    order: impl Order<S>,
     mut rule: impl FnMut(&K, &P, Option<&S>, &mut dyn FnMut(O)) + 'static,
 ) -> Collection<'s, O>
 where
@@ -72,17 +75,17 @@ where
         let first_point = changes.partition_point(|(entry, _)| matches!(entry, Entry::Step(_)));
         let points = changes.drain(first_point..).filter_map(|(entry, diff)| Some((entry.point()?, diff)));
         let points = line.points.count(points);
-        let steps = line.steps.count(changes.drain(..).filter_map(|(entry, diff)| Some((entry.step()?, diff))));
+        let steps = line.steps.count_by(&order, changes.drain(..).filter_map(|(entry, diff)| Some((entry.step()?, diff))));
         if !line.points.present().is_empty() {
-            let touched = Touched::by(&steps, line.steps.present());
+            let touched = Touched::by(&order, &steps, line.steps.present());
             touched.say(line, &points, |point, step| rule(key, point, step, &mut |output| emitter.give(output, -1)));
             line.points.toggle(&points);
-            line.steps.toggle(&steps);
+            line.steps.toggle_by(&order, &steps);
             touched.say(line, &points, |point, step| rule(key, point, step, &mut |output| emitter.give(output, 1)));
             return;
         }
         line.points.toggle(&points);
-        line.steps.toggle(&steps);
+        line.steps.toggle_by(&order, &steps);
         let mut steps = line.steps.present().iter().peekable();
         let mut step = None;
         for point in line.points.present().iter() {
@@ -110,11 +113,11 @@ struct Touched(Vec<(Moment, Option<Moment>)>);
 
 impl Touched {
     /// `toggled` come or go among `old` steps.
-    fn by<S: At>(toggled: &[S], old: &OrderedList<S>) -> Touched {
+    fn by<S: At>(order: &impl Order<S>, toggled: &[S], old: &OrderedList<S>) -> Touched {
         let mut stretches = Vec::with_capacity(toggled.len());
         let mut rest = toggled.iter();
         while let Some(step) = rest.next() {
-            let next_old = old.get(old.lower_bound(|other| if other <= step { Ordering::Less } else { Ordering::Greater }));
+            let next_old = old.get(old.lower_bound(|other| order.compare(other, step).then(Ordering::Less)));
             let next_toggled = rest.as_slice().first();
             let until = next_old.into_iter().chain(next_toggled).map(At::at).min();
             // Of steps at the same time the last one counts.
@@ -157,6 +160,7 @@ fn state<S: At>(steps: &OrderedList<S>, moment: Moment) -> Option<&S> {
 #[cfg(test)]
 mod tests {
     use super::super::by_key::exchange;
+    use super::super::order::{OrderBy, OwnOrder};
     use super::*;
     use crate::testing::{Config, check_operator, updates};
     use proptest::prelude::*;
@@ -177,8 +181,8 @@ mod tests {
     type Input = (u8, Entry<Thing, Thing>);
     type Answer = (u8, Thing, Option<Thing>);
 
-    /// For each point a look at all steps.
-    fn naive(inputs: &BTreeMap<Input, isize>) -> BTreeMap<Answer, isize> {
+    /// For each point a look at all steps. Of those at the same time the one with the greatest rank counts.
+    fn naive_by<R: Ord>(rank: impl Fn(&Thing) -> R, inputs: &BTreeMap<Input, isize>) -> BTreeMap<Answer, isize> {
         let there = || inputs.iter().filter(|(_, count)| **count > 0).map(|(input, _)| input);
         let answer = |(key, entry): &Input| {
             let Entry::Point(point) = entry else { return None };
@@ -186,9 +190,13 @@ mod tests {
                 Entry::Step(step) if other == key && step.0 <= point.0 => Some(*step),
                 _ => None,
             });
-            Some(((*key, *point, steps.max()), 1))
+            Some(((*key, *point, steps.max_by_key(|step| (step.0, rank(step)))), 1))
         };
         there().filter_map(answer).collect()
+    }
+
+    fn naive(inputs: &BTreeMap<Input, isize>) -> BTreeMap<Answer, isize> {
+        naive_by(|step| step.1, inputs)
     }
 
     fn input(times: i64) -> impl Strategy<Value = Input> {
@@ -203,7 +211,16 @@ mod tests {
         #[test]
         fn equals_the_naive_computation_at_every_epoch(epochs in updates(input(25), 6, 40), config in Config::any()) {
             check_operator(config, epochs, naive, |entries| {
-                as_of(entries, exchange(), "as of", |key, point, step, give| give((*key, *point, step.copied())))
+                as_of(entries, exchange(), "as of", OwnOrder, |key, point, step, give| give((*key, *point, step.copied())))
+            });
+        }
+
+        /// Of steps at the same time the least counts.
+        #[test]
+        fn in_another_order(epochs in updates(input(10), 6, 40), config in Config::any()) {
+            check_operator(config, epochs, |inputs| naive_by(|step| u8::MAX - step.1, inputs), |entries| {
+                let order = OrderBy::new(|left: &Thing, right: &Thing| left.0.cmp(&right.0).then(right.1.cmp(&left.1)));
+                as_of(entries, exchange(), "as of", order, |key, point, step, give| give((*key, *point, step.copied())))
             });
         }
     }
@@ -217,7 +234,7 @@ mod tests {
             let mut epochs = vec![history.into_iter().map(|input| (input, 1)).collect::<Vec<_>>()];
             epochs.extend(late);
             check_operator(Config::default(), epochs, naive, |entries| {
-                as_of(entries, exchange(), "as of", |key, point, step, give| give((*key, *point, step.copied())))
+                as_of(entries, exchange(), "as of", OwnOrder, |key, point, step, give| give((*key, *point, step.copied())))
             });
         }
     }
@@ -230,7 +247,7 @@ mod tests {
             let count = Rc::clone(&asked);
             let (mut input, probe) = worker.dataflow::<Epoch, _, _>(|scope| {
                 let mut input = differential_dataflow::input::InputSession::<Epoch, (u8, Entry<Thing, Thing>), isize>::new();
-                let answers = as_of(input.to_collection(scope), exchange(), "as of", move |_, point, step, give| {
+                let answers = as_of(input.to_collection(scope), exchange(), "as of", OwnOrder, move |_, point, step, give| {
                     count.set(count.get() + 1);
                     give((*point, step.copied()));
                 });

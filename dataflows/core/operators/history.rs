@@ -1,4 +1,4 @@
-//! The records of a key as a set, in their order: which of them were delivered more often than retracted.
+//! The records of a key as a set, in order: which of them were delivered more often than retracted.
 //!
 //! Inputs are multisets (records come twice, or are retracted before they are delivered). A history keeps the records
 //! that are there in an ordered list, and a count only for those that were not delivered exactly once.
@@ -6,14 +6,18 @@
 //! Cost of a change: O(log n), and at most 512 records moved.
 
 use super::by_key::State;
+use super::order::{Order, OwnOrder};
 use super::ordered::OrderedList;
 use std::cmp::Ordering;
 
 /// The records of a key.
+///
+/// They are in their own order, or in another one: the same in all calls.
 pub struct History<V> {
     /// Those that are there.
     present: OrderedList<V>,
-    /// How often, for records delivered twice or more, and for those retracted more often than delivered. By record; few keys have any.
+    /// How often, for records delivered twice or more, and for those retracted more often than delivered. In the order of `V`; few keys have
+    /// any.
     counts: Option<Box<OrderedList<(V, isize)>>>,
 }
 
@@ -37,13 +41,19 @@ impl<V: Ord + Clone> History<V> {
 
     /// Counts deliveries, which are sorted; returns which records come or go, in order. They come and go when they are toggled.
     pub fn count(&mut self, changes: impl IntoIterator<Item = (V, isize)>) -> Vec<V> {
-        let changes = changes.into_iter();
+        self.count_by(&OwnOrder, changes)
+    }
+
+    /// As [`Self::count`], where records are in this order; deliveries come in the order of `V`.
+    pub fn count_by(&mut self, order: &impl Order<V>, changes: impl IntoIterator<Item = (V, isize)>) -> Vec<V> {
+        let changes = order.sorted(changes.into_iter());
         let mut counts = self.counts.take().map_or_else(OrderedList::default, |counts| *counts);
         let mut toggled = Vec::with_capacity(changes.size_hint().0);
         for (record, diff) in changes {
             let at = counts.lower_bound(|(other, _)| other.cmp(&record));
             let exceptional = counts.get(at).filter(|(other, _)| *other == record).map(|(_, count)| *count);
-            let before = exceptional.unwrap_or_else(|| isize::from(self.present.get(self.present.place_of(&record)) == Some(&record)));
+            let before =
+                exceptional.unwrap_or_else(|| isize::from(self.present.get(self.present.place_by(order, &record)) == Some(&record)));
             let after = before + diff;
             if exceptional.is_some() {
                 counts.remove(at);
@@ -62,6 +72,11 @@ impl<V: Ord + Clone> History<V> {
 
     /// Puts in what is not there, and takes out what is. Many changes are merged in one pass.
     pub fn toggle(&mut self, toggled: &[V]) {
+        self.toggle_by(&OwnOrder, toggled);
+    }
+
+    /// As [`Self::toggle`], where records are in this order.
+    pub fn toggle_by(&mut self, order: &impl Order<V>, toggled: &[V]) {
         let list = &mut self.present;
         if list.is_empty() {
             *list = OrderedList::from_sorted(toggled.to_vec());
@@ -71,7 +86,7 @@ impl<V: Ord + Clone> History<V> {
             let mut merged = Vec::with_capacity(list.len() + toggled.len());
             let mut old = list.iter().peekable();
             for record in toggled {
-                while let Some(kept) = old.next_if(|other| *other < record) {
+                while let Some(kept) = old.next_if(|other| order.compare(other, record).is_lt()) {
                     merged.push(kept.clone());
                 }
                 if old.next_if(|other| *other == record).is_none() {
@@ -83,7 +98,7 @@ impl<V: Ord + Clone> History<V> {
             return;
         }
         for record in toggled {
-            let place = list.place_of(record);
+            let place = list.place_by(order, record);
             match list.get(place).map(|other| other.cmp(record)) {
                 Some(Ordering::Equal) => drop(list.remove(place)),
                 _ => list.insert(place, record.clone()),
@@ -94,6 +109,7 @@ impl<V: Ord + Clone> History<V> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::order::OrderBy;
     use super::*;
     use crate::testing::updates;
     use proptest::prelude::*;
@@ -101,6 +117,28 @@ mod tests {
 
     proptest! {
         #![proptest_config(crate::testing::proptests())]
+
+        #[test]
+        fn in_another_order_it_is_the_same_set(epochs in updates(0u16..300, 8, 120)) {
+            // Tens in order, and within each the greatest first.
+            let order = OrderBy::new(|left: &u16, right: &u16| (left / 10).cmp(&(right / 10)).then(right.cmp(left)));
+            let (mut own, mut other) = (History::default(), History::default());
+            for mut changes in epochs {
+                differential_dataflow::consolidation::consolidate(&mut changes);
+                let mut expected = own.count(changes.clone());
+                let toggled = other.count_by(&order, changes);
+                prop_assert!(toggled.is_sorted_by(|left, right| order.compare(left, right).is_lt()));
+                own.toggle(&expected);
+                other.toggle_by(&order, &toggled);
+                expected.sort_by(|left, right| order.compare(left, right));
+                prop_assert_eq!(toggled, expected);
+                prop_assert!(other.present().iter().is_sorted_by(|left, right| order.compare(left, right).is_lt()));
+                let mut present: Vec<&u16> = other.present().iter().collect();
+                present.sort_unstable();
+                prop_assert!(own.present().iter().eq(present));
+                prop_assert_eq!(own.is_empty(), other.is_empty());
+            }
+        }
 
         #[test]
         fn is_the_set_of_what_was_delivered_more_often_than_retracted(epochs in updates(0u16..300, 8, 120)) {

@@ -17,7 +17,7 @@
 //! | [`beside`] | what the caller keeps | O(1); of a fact, the records that depend on it |
 //! | [`first`](mod@first) | its records | O(log n), and as many as are asked for |
 //!
-//! [`ordered`], [`merged`], [`history`], [`steps`] and [`by_key`] are what they are made of; [`regression`] is arithmetic.
+//! [`ordered`], [`order`], [`merged`], [`history`], [`steps`] and [`by_key`] are what they are made of; [`regression`] is arithmetic.
 
 pub mod as_of;
 pub mod beside;
@@ -29,6 +29,7 @@ pub mod history;
 pub mod horizon;
 pub mod merged;
 pub mod neighbors;
+pub mod order;
 pub mod ordered;
 pub mod quantile;
 pub mod regression;

@@ -10,6 +10,7 @@
 
 use super::by_key::{Each, Emitter, Update, by_key};
 use super::history::History;
+use super::order::{Order, OwnOrder};
 use super::ordered::{ListPosition, OrderedList};
 use crate::{Collection, Epoch};
 use differential_dataflow::Data;
@@ -31,13 +32,13 @@ where
     O: Data,
     P: ParallelizationContract<Epoch, Vec<Update<K, V>>>,
 {
-    neighbors_and_ties(records, pact, name, rule, |_| None::<()>, |_| None)
+    neighbors_and_ties(records, pact, name, OwnOrder, rule, |_| None::<()>, |_| None)
 }
 
-/// As [`neighbors`], and applies `tie` to every run of two or more records of a key for which `run` returns the same.
+/// As [`neighbors`], by this order; and applies `tie` to every run of two or more records of a key for which `run` returns the same.
 ///
-/// The records of a run must stand together in the order of `V`; those without a run are in no tie. `tie` returns what follows from a
-/// run, and how often. It must return the same for the same run.
+/// The records of a run must stand together in the order; those without a run are in no tie. `tie` returns what follows from a run, and how
+/// often. It must return the same for the same run.
 ///
 /// # Limits
 /// A change reads the run that it lies in, before and after. Runs are expected to be short.
@@ -45,6 +46,7 @@ pub fn neighbors_and_ties<'s, K, V, O, P, R>(
     records: Collection<'s, (K, V)>,
     pact: P,
     name: &str,
+    order: impl Order<V>,
     mut rule: impl FnMut(&K, &V, Option<&V>, &mut dyn FnMut(O)) + 'static,
     run: impl Fn(&V) -> Option<R> + 'static,
     tie: impl Fn(&mut dyn Iterator<Item = &V>) -> Option<(O, isize)> + 'static,
@@ -57,20 +59,20 @@ where
     P: ParallelizationContract<Epoch, Vec<Update<K, V>>>,
 {
     by_key(records, pact, name, move |key, changes, history: &mut History<V>, emitter: &mut Each<O>| {
-        let toggled = history.count(changes.drain(..));
+        let toggled = history.count_by(&order, changes.drain(..));
         if history.present().is_empty() {
-            history.toggle(&toggled);
+            history.toggle_by(&order, &toggled);
             let mut records = history.present().iter().peekable();
             while let Some(record) = records.next() {
                 rule(key, record, records.peek().copied(), &mut |output| emitter.give(output, 1));
             }
             all_ties(history.present(), &run, |records| give_tie(&tie, records, emitter, 1));
         } else {
-            say(history.present(), &toggled, |record, next| rule(key, record, next, &mut |output| emitter.give(output, -1)));
-            ties(history.present(), &toggled, &run, |records| give_tie(&tie, records, emitter, -1));
-            history.toggle(&toggled);
-            say(history.present(), &toggled, |record, next| rule(key, record, next, &mut |output| emitter.give(output, 1)));
-            ties(history.present(), &toggled, &run, |records| give_tie(&tie, records, emitter, 1));
+            say(history.present(), &order, &toggled, |record, next| rule(key, record, next, &mut |output| emitter.give(output, -1)));
+            ties(history.present(), &order, &toggled, &run, |records| give_tie(&tie, records, emitter, -1));
+            history.toggle_by(&order, &toggled);
+            say(history.present(), &order, &toggled, |record, next| rule(key, record, next, &mut |output| emitter.give(output, 1)));
+            ties(history.present(), &order, &toggled, &run, |records| give_tie(&tie, records, emitter, 1));
         }
     })
 }
@@ -87,7 +89,7 @@ fn give_tie<V, O: Data>(
 }
 
 /// Names each record, with its next, that is toggled or stands before one that is.
-fn say<V: Ord>(list: &OrderedList<V>, toggled: &[V], mut each: impl FnMut(&V, Option<&V>)) {
+fn say<V: PartialEq>(list: &OrderedList<V>, order: &impl Order<V>, toggled: &[V], mut each: impl FnMut(&V, Option<&V>)) {
     let mut said: Option<ListPosition> = None;
     let mut once = |place: ListPosition| {
         if said.is_none_or(|said| said < place) {
@@ -98,7 +100,7 @@ fn say<V: Ord>(list: &OrderedList<V>, toggled: &[V], mut each: impl FnMut(&V, Op
         }
     };
     for record in toggled {
-        let place = list.place_of(record);
+        let place = list.place_by(order, record);
         list.before(place).into_iter().for_each(&mut once);
         if list.get(place) == Some(record) {
             once(place);
@@ -107,8 +109,9 @@ fn say<V: Ord>(list: &OrderedList<V>, toggled: &[V], mut each: impl FnMut(&V, Op
 }
 
 /// Gives each run of two or more records to which a toggled one belongs, once.
-fn ties<V: Ord, R: Eq>(
+fn ties<V, R: Eq>(
     list: &OrderedList<V>,
+    order: &impl Order<V>,
     toggled: &[V],
     run: impl Fn(&V) -> Option<R>,
     mut each: impl FnMut(&mut dyn Iterator<Item = &V>),
@@ -121,7 +124,7 @@ fn ties<V: Ord, R: Eq>(
         if before.replace(record).is_some_and(is_mine) {
             continue;
         }
-        let mut start = list.place_of(record);
+        let mut start = list.place_by(order, record);
         while let Some(place) = list.before(start).filter(|place| list.get(*place).is_some_and(is_mine)) {
             start = place;
         }
@@ -150,6 +153,7 @@ fn all_ties<V, R: Eq>(list: &OrderedList<V>, run: impl Fn(&V) -> Option<R>, mut 
 #[cfg(test)]
 mod tests {
     use super::super::by_key::exchange;
+    use super::super::order::OrderBy;
     use super::*;
     use crate::testing::{Config, check_operator, updates};
     use proptest::prelude::*;
@@ -182,7 +186,7 @@ mod tests {
         fn ties_equal_the_naive_computation_at_every_epoch(epochs in updates((0u8..4, 0u16..60), 6, 40), config in Config::any()) {
             check_operator(config, epochs, naive_ties, |records| {
                 let records = records.map(|(key, value)| (key, (key, value)));
-                neighbors_and_ties(records, exchange(), "ties", |_, _, _, _| (), |(_, value)| Some(value / 10), |run| {
+                neighbors_and_ties(records, exchange(), "ties", OwnOrder, |_, _, _, _| (), |(_, value)| Some(value / 10), |run| {
                     let (mut first, mut sum, mut count) = (None, 0, 0);
                     for (key, value) in run {
                         first = first.or(Some((*key, value / 10)));
@@ -198,6 +202,32 @@ mod tests {
         fn equals_the_naive_computation_at_every_epoch(epochs in updates((0u8..4, 0u16..30), 6, 40), config in Config::any()) {
             check_operator(config, epochs, naive, |records| {
                 neighbors(records, exchange(), "neighbors", |key, record, next, give| give((*key, *record, next.copied())))
+            });
+        }
+
+        /// Tens in order, and within each the greatest first; and runs of the same tens.
+        #[test]
+        fn in_another_order(epochs in updates((0u8..4, 0u16..60), 6, 40), config in Config::any()) {
+            let naive = |records: &BTreeMap<(u8, u16), isize>| {
+                let mut present: Vec<(u8, u16)> = records.iter().filter(|(_, count)| **count > 0).map(|(record, _)| *record).collect();
+                present.sort_by_key(|(key, value)| (*key, value / 10, u16::MAX - value));
+                let next = |index: usize| present.get(index + 1).filter(|next| next.0 == present[index].0).map(|next| next.1);
+                let pairs = present.iter().enumerate().map(|(index, (key, value))| ((*key, *value, next(index)), 1));
+                // The greatest of a run is the first of it.
+                let mut runs: BTreeMap<(u8, u16), Vec<u16>> = BTreeMap::new();
+                present.iter().for_each(|(key, value)| runs.entry((*key, value / 10)).or_default().push(*value));
+                let ties = runs.into_iter().filter(|(_, run)| run.len() > 1).map(|((key, _), run)| ((key, 1_000 + run[0], None), 1));
+                pairs.chain(ties).collect()
+            };
+            check_operator(config, epochs, naive, |records| {
+                let order = OrderBy::new(|left: &(u8, u16), right: &(u8, u16)| (left.1 / 10).cmp(&(right.1 / 10)).then(right.1.cmp(&left.1)));
+                let records = records.map(|(key, value)| (key, (key, value)));
+                let rule = |key: &u8, (_, value): &(u8, u16), next: Option<&(u8, u16)>, give: &mut dyn FnMut(Pair)| {
+                    give((*key, *value, next.map(|next| next.1)));
+                };
+                neighbors_and_ties(records, exchange(), "neighbors", order, rule, |(_, value)| Some(value / 10), |run| {
+                    run.next().map(|(key, value)| ((*key, 1_000 + value, None), 1))
+                })
             });
         }
 

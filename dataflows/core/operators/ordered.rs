@@ -5,6 +5,7 @@
 //! chunks: for a million items of 24 bytes that is a copy of some ten kilobytes, about a microsecond.
 //! Beside the items there is one allocation per chunk, so short histories cost little more than their items.
 
+use super::order::Order;
 use std::cmp::Ordering;
 use std::ops::{Deref, DerefMut, Range};
 
@@ -111,6 +112,11 @@ impl<V> OrderedList<V> {
         V: Ord,
     {
         self.lower_bound(|other| other.cmp(item))
+    }
+
+    /// The place of an item, or where it would be, in a list in this order.
+    pub fn place_by(&self, order: &impl Order<V>, item: &V) -> ListPosition {
+        self.lower_bound(|other| order.compare(other, item))
     }
 
     /// The item at a place.

@@ -24,17 +24,17 @@ pub struct Renamed<'a> {
 impl Renamed<'_> {
     /// Checks that both graphs have the same tables after every batch. `rename` puts texts in the place of a line's ids.
     ///
-    /// Where an id decides a tie it is the text that does, or its hash; so texts are chosen that are in the order of the ids by both.
+    /// Where an id decides a tie it is the text that does. So texts are in the order of the ids, and their hashes in the opposite one.
     pub fn check(&self, config: Config, batches: &[Vec<Delivery>], rename: impl Fn(&Delivery, &dyn Fn(&str) -> String) -> String) {
         let first_bits = |text: &str| match self.width {
             TextId::Number => lower(id_of(text)) >> 32,
             TextId::Uuid => lower(id_of(text) >> 96),
         };
-        // Of as many parts of all hashes as there are ids, the next one.
+        // Of as many parts of all hashes as there are ids, the one before the last.
         let mut candidates = (0u64..).map(|n| format!("sérial {:010}/{n}", n * 7919));
         let count = self.ids.len() as u64;
         let of_part = |part| candidates.find(|text| (first_bits(text) * count) >> 32 == part);
-        let texts: Vec<String> = (0..count).filter_map(of_part).collect();
+        let texts: Vec<String> = (0..count).rev().filter_map(of_part).collect();
         let to_text: BTreeMap<&str, &str> = self.ids.iter().map(String::as_str).zip(texts.iter().map(String::as_str)).collect();
         let to_id: BTreeMap<&str, &str> = to_text.iter().map(|(id, text)| (*text, *id)).collect();
         let renamed = |delivery: &Delivery| Delivery { line: rename(delivery, &|id| to_text[id].to_string()), ..delivery.clone() };
