@@ -167,7 +167,8 @@ impl Graph for Sensors {
             }
         }
         if charts {
-            let chosen = picture::chosen(&facts, known.clone(), named_by.ids, &self.charted);
+            let texts = inputs.texts().map(Arc::clone);
+            let chosen = picture::chosen(&facts, inputs.awaiting_texts(known.clone()), texts, &self.charted);
             let mut pieces = picture::pieces(chosen, &facts, &self.rules, shelf);
             if !self.charted.is_empty() {
                 pieces = pieces.concat(picture::names(known.clone()));

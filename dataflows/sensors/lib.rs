@@ -32,8 +32,8 @@
 //!   for alarms by the spread and by the level.
 //! - **Charts** are of the five sensors with the highest peak score (those without anomalies have 0), of equal ones the first by name, then
 //!   by UUID. A sensor of the mapping without measurements can be asked for; its chart states that there are none ([`picture`]).
-//! - **Ids as text**: the smallest UUID of a name is then the one with the smallest hash. **Without the input `mapping`** a sensor's name
-//!   is its id, and no measurement is `unmapped_sensor`. Of **wide** files each cell that is not empty is a record; they take no mapping.
+//! - **Ids as text** are compared byte by byte. **Without the input `mapping`** a sensor's name is its id, and no measurement is
+//!   `unmapped_sensor`. Of **wide** files each cell that is not empty is a record; they take no mapping.
 //! - **As-of**: measurements after `--as-of` are left out.
 
 pub mod alarms;
