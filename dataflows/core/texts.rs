@@ -134,8 +134,8 @@ impl Texts {
         let (left, right) = (lower(left), lower(right));
         match part_of(left).cmp(&part_of(right)) {
             _ if left == right => Ordering::Equal,
-            // A thread that holds a part may wait for one that waits to write in it: so no thread takes a part that it holds, and all take the
-            // first of two parts first.
+            // Who asks for a part may wait for a thread that waits to write in it. So no thread asks for a part that it holds, and all take
+            // the first of two parts first.
             Ordering::Equal => self.read_part(left, |part| text_in(part, left).cmp(text_in(part, right))),
             Ordering::Less => self.read(left, |left| self.read(right, |right| left.cmp(right))),
             Ordering::Greater => self.read(right, |right| self.read(left, |left| left.cmp(right))),

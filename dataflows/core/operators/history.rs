@@ -16,8 +16,8 @@ use std::cmp::Ordering;
 pub struct History<V> {
     /// Those that are there.
     present: OrderedList<V>,
-    /// How often, for records delivered twice or more, and for those retracted more often than delivered. In the order of `V`; few keys have
-    /// any.
+    /// How often, for records delivered twice or more, and for those retracted more often than delivered. In the order of `V`; few keys
+    /// have any.
     counts: Option<Box<OrderedList<(V, isize)>>>,
 }
 

@@ -220,12 +220,13 @@ mod tests {
                 pairs.chain(ties).collect()
             };
             check_operator(config, epochs, naive, |records| {
-                let order = OrderBy::new(|left: &(u8, u16), right: &(u8, u16)| (left.1 / 10).cmp(&(right.1 / 10)).then(right.1.cmp(&left.1)));
+                let tens = |record: &(u8, u16)| record.1 / 10;
+                let by_tens = move |left: &(u8, u16), right: &(u8, u16)| tens(left).cmp(&tens(right)).then(right.1.cmp(&left.1));
                 let records = records.map(|(key, value)| (key, (key, value)));
                 let rule = |key: &u8, (_, value): &(u8, u16), next: Option<&(u8, u16)>, give: &mut dyn FnMut(Pair)| {
                     give((*key, *value, next.map(|next| next.1)));
                 };
-                neighbors_and_ties(records, exchange(), "neighbors", order, rule, |(_, value)| Some(value / 10), |run| {
+                neighbors_and_ties(records, exchange(), "neighbors", OrderBy::new(by_tens), rule, |(_, value)| Some(value / 10), |run| {
                     run.next().map(|(key, value)| ((*key, 1_000 + value, None), 1))
                 })
             });

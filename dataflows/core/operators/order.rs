@@ -1,7 +1,7 @@
 //! In which order an operator keeps the records of a key: their own, or one in which ids that are texts are compared as texts.
 //!
-//! A graph knows a text id as a hash ([`crate::texts`]), and records with ids sort by it. Where the order of records decides, as between two
-//! at the same time, it is that of the texts. An operator is built for one order or the other, so ids that are numbers cost no look.
+//! A graph knows a text id as a hash ([`crate::texts`]), and records with ids sort by it. Where the order of records decides, as between
+//! two at the same time, it is that of the texts. An operator is built for one order or the other, so ids that are numbers cost no look.
 //!
 //! The order of texts looks at them, and only where two ids have to be compared. So their texts must be there: the records come from
 //! [`Inputs::awaiting_texts`](crate::decode::Inputs::awaiting_texts), and are handled when their epoch is complete.
