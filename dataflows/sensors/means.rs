@@ -63,8 +63,10 @@ fn day_means<const COLUMNS: usize>(day: usize, squares: impl Fn(usize) -> [f64; 
 
 /// By hour of a day: the medians of the means of seven days.
 fn medians<const COLUMNS: usize>(days: [Option<&[[Size; COLUMNS]; DAY]>; SCALE_DAYS]) -> [[f64; COLUMNS]; DAY] {
-    std::array::from_fn(|hour| {
-        let means = days.map(|day| day.and_then(|day| day.get(hour)).copied().unwrap_or([Size::NONE; COLUMNS]));
-        size::medians_of_7(means)
-    })
+    let days = days.map(|day| day.unwrap_or(&[[Size::NONE; COLUMNS]; DAY]).as_flattened().as_chunks::<DAY>().0);
+    let mut medians = [[f64::NAN; COLUMNS]; DAY];
+    for (place, slots) in medians.as_flattened_mut().as_chunks_mut::<DAY>().0.iter_mut().enumerate() {
+        *slots = size::medians_of_7(days.map(|day| day.get(place).unwrap_or(&[Size::NONE; DAY])));
+    }
+    medians
 }
