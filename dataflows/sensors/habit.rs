@@ -32,11 +32,6 @@ pub(crate) fn habit(days: impl Iterator<Item = Size>) -> f64 {
     at(known.saturating_sub(LEAST + known / GROWS)).min(USUAL * at((known - 1) / 2))
 }
 
-/// The largest of sizes that are known.
-pub(crate) fn largest(sizes: impl Iterator<Item = Size>) -> Size {
-    sizes.filter(|size| size.is_known()).max().unwrap_or(Size::NONE)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,7 +61,5 @@ mod tests {
         assert_eq!(of(&[7.0, 3.0]), 3.0);
         assert_eq!(of(&[7.0, 6.0, 3.0, f64::NAN, 3.0]), 6.0, "the second");
         assert_eq!(of(&[9.0, 8.0, 7.0, 5.0, 5.0, 5.0, 5.0, 5.0, 5.0, 5.0]), 7.0, "of ten the third");
-        assert_eq!(largest([Size::NONE, Size::of(1.0), Size::of(3.0)].into_iter()), Size::of(3.0));
-        assert_eq!(largest([Size::NONE].into_iter()), Size::NONE);
     }
 }

@@ -33,6 +33,12 @@ impl Size {
         f64::from_bits(u64::from(self.0.cast_unsigned()) << 32)
     }
 
+    /// The largest of those that are known.
+    pub fn largest(sizes: &[Size]) -> Size {
+        // After the greatest number comes the least: so what is not known is less than all others, and each step is the same.
+        Size(sizes.iter().fold(i32::MIN, |most, size| most.max(size.0.wrapping_add(1))).wrapping_sub(1))
+    }
+
     /// Whether it is known.
     pub fn is_known(self) -> bool {
         self != Size::NONE
@@ -98,6 +104,12 @@ mod tests {
             }
         }
         assert!(!Size::of(f64::NAN).is_known() && Size::NONE.get().is_nan() && Size::of(1e300) < Size::NONE);
+    }
+
+    #[test]
+    fn the_largest_of_those_that_are_known() {
+        assert_eq!(Size::largest(&[Size::NONE, Size::of(1.0), Size::of(3.0), Size::of(0.0)]), Size::of(3.0));
+        assert_eq!([Size::largest(&[Size::NONE; 24]), Size::largest(&[])], [Size::NONE; 2]);
     }
 
     /// A network that sorts all columns of zeros and ones sorts everything.

@@ -239,10 +239,10 @@ impl History {
             let sizes = Sizes::of(start, *last, self.leaves.from(self.leaf_place(start)));
             for hour in near {
                 let Some(standout) = self.standouts.get_mut(hour) else { continue };
-                standout.habit = sizes.habit(*hour, |(farthest, _)| *farthest);
+                standout.habit = sizes.habit(*hour, &sizes.farthest);
                 for (habit, distance) in standout.habits.iter_mut().zip(standout.beside) {
-                    let of = |contrast: usize| sizes.habit(*hour, |(_, contrasts)| contrasts.get(contrast).copied().unwrap_or_default());
-                    *habit = distance.map_or(0.0, |distance| of(distance.contrast));
+                    let of = |distance: Distance| sizes.contrasts.get(distance.contrast).map_or(0.0, |column| sizes.habit(*hour, column));
+                    *habit = distance.map_or(0.0, of);
                 }
             }
         }
@@ -257,24 +257,30 @@ fn alarm_threshold(rules: &Rules) -> f64 {
 /// The sizes of hours that habits are found from.
 struct Sizes {
     first: Hour,
-    hours: Vec<(Size, [Size; CONTRASTS])>,
+    farthest: Vec<Size>,
+    contrasts: [Vec<Size>; CONTRASTS],
 }
 
 impl Sizes {
     fn of<'a>(first: Hour, end: Hour, leaves: impl Iterator<Item = &'a Leaf>) -> Sizes {
-        let mut hours = vec![Default::default(); usize::try_from(end - first).unwrap_or(0)];
+        let column = || vec![Size::NONE; usize::try_from(end - first).unwrap_or(0)];
+        let mut sizes = Sizes { first, farthest: column(), contrasts: std::array::from_fn(|_| column()) };
         for leaf in leaves.take_while(|leaf| leaf.hour < end) {
-            if let Some(slot) = usize::try_from(leaf.hour - first).ok().and_then(|place| hours.get_mut(place)) {
-                *slot = (leaf.farthest, leaf.found.contrasts);
+            let place = usize::try_from(leaf.hour - first).unwrap_or(usize::MAX);
+            let columns = std::iter::once(&mut sizes.farthest).chain(&mut sizes.contrasts);
+            for (column, size) in columns.zip(std::iter::once(leaf.farthest).chain(leaf.found.contrasts)) {
+                if let Some(slot) = column.get_mut(place) {
+                    *slot = size;
+                }
             }
         }
-        Sizes { first, hours }
+        sizes
     }
 
-    /// The habit of an hour.
-    fn habit(&self, hour: Hour, size: impl Fn(&(Size, [Size; CONTRASTS])) -> Size) -> f64 {
+    /// The habit of an hour, by the sizes in a column.
+    fn habit(&self, hour: Hour, column: &[Size]) -> f64 {
         let end = usize::try_from(hour - self.first).unwrap_or(0);
-        let before = self.hours.get(end.saturating_sub(HABIT_DAYS * DAY)..end).unwrap_or_default();
-        habit::habit(before.rchunks(DAY).map(|day| habit::largest(day.iter().map(&size))))
+        let before = column.get(end.saturating_sub(HABIT_DAYS * DAY)..end).unwrap_or_default();
+        habit::habit(before.rchunks(DAY).map(Size::largest))
     }
 }
