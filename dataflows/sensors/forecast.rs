@@ -78,6 +78,15 @@ impl Window {
 
     /// The forecasts of a day's hours by each model. Those of hours without measurements are not made.
     pub fn forecasts(&mut self, day: usize) -> [[Forecast; MODELS]; DAY] {
+        if let Some((_, known)) = self.forecasts.as_deref().filter(|(known, _)| *known == day) {
+            return *known;
+        }
+        let found = self.new_forecasts(day);
+        self.forecasts = Some(Box::new((day, found)));
+        found
+    }
+
+    fn new_forecasts(&mut self, day: usize) -> [[Forecast; MODELS]; DAY] {
         let recent = self.recent(day);
         self.find_patterns(day.saturating_sub(1)..=day);
         let missed = self.missed(day);
@@ -201,11 +210,18 @@ impl Window {
 
     /// By hour of a day: the sums over the 168 hours before.
     pub(crate) fn recent(&mut self, day: usize) -> [Sums; DAY] {
+        if let Some(known) = self.recent.get(day).and_then(Option::as_deref) {
+            return *known;
+        }
         self.sum_up(day.saturating_sub(RECENT_DAYS)..=day);
         let between = (day.saturating_sub(RECENT_DAYS - 1)..day).fold(Sums::default(), |all, day| all.with(self.day_sums(Some(day)).all()));
         let first = self.day_sums(day.checked_sub(RECENT_DAYS));
         let of_day = self.day_sums(Some(day));
-        std::array::from_fn(|hour| first.after(hour).with(&between).with(of_day.before(hour)))
+        let recent = std::array::from_fn(|hour| first.after(hour).with(&between).with(of_day.before(hour)));
+        if let Some(slot) = self.recent.get_mut(day) {
+            *slot = Some(Box::new(recent));
+        }
+        recent
     }
 }
 

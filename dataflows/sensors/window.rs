@@ -10,11 +10,12 @@
 //! the whole history and in one about a late measurement.
 
 use crate::baseline::{Baseline, MODELS};
+use crate::forecast::Forecast;
 use crate::leaf::{self, Hour};
 use crate::means::DayMeans;
 use crate::seen::{DAY, DAY_HOURS, Seen};
 use crate::size::Size;
-use crate::sums::DaySums;
+use crate::sums::{DaySums, Sums};
 use retally_core::calendar::Calendar;
 use retally_core::time::HOUR;
 use std::ops::RangeInclusive;
@@ -44,6 +45,10 @@ pub struct Window {
     local: Vec<i32>,
     pub(crate) found: Vec<Found>,
     sums: Vec<Option<Box<DaySums>>>,
+    /// By day and hour: the sums over the week before.
+    pub(crate) recent: Vec<Option<Box<[Sums; DAY]>>>,
+    /// The forecasts of the day that they were last asked for of.
+    pub(crate) forecasts: Option<Box<(usize, [[Forecast; MODELS]; DAY])>>,
     /// By day: D's forecasts.
     pub(crate) patterns: Vec<Option<Box<[f64; DAY]>>>,
     pub(crate) weekly_means: DayMeans<1>,
@@ -58,6 +63,7 @@ impl Window {
         let mut window =
             Window { first_day, seen: vec![Seen::default(); days * DAY], found: vec![Found::default(); days * DAY], ..Window::default() };
         window.sums.resize_with(days, || None);
+        window.recent.resize_with(days, || None);
         window.patterns.resize_with(days, || None);
         window.weekly_means = DayMeans::new(days);
         window.error_means = DayMeans::new(days);
