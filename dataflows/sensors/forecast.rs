@@ -63,17 +63,20 @@ impl Window {
         }
     }
 
-    /// Finds the errors of W alone.
-    pub fn renew_weekly_errors(&mut self, day: usize) {
+    /// Finds the errors of W alone. Returns whether one is another one now.
+    pub fn renew_weekly_errors(&mut self, day: usize) -> bool {
+        let mut is_changed = false;
         for place in day * DAY..(day + 1) * DAY {
             let seen = self.at(place);
             if seen.rows > 0.0 {
                 let off = seen.mean - self.weekly(place);
                 if let Some(error) = self.found.get_mut(place).and_then(|found| found.errors.get_mut(Model::Weekly as usize)) {
-                    *error = Size::of(seen.inner + off * off);
+                    let known = std::mem::replace(error, Size::of(seen.inner + off * off));
+                    is_changed |= known != *error;
                 }
             }
         }
+        is_changed
     }
 
     /// The forecasts of a day's hours by each model. Those of hours without measurements are not made.

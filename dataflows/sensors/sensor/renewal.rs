@@ -49,6 +49,8 @@ pub(super) struct Renewed {
     pub stale: BTreeSet<Hour>,
     /// Hours whose contrasts are other ones.
     pub moved: BTreeSet<Hour>,
+    /// The last day whose scales see an error of weekly forecasts that is another one.
+    weekly_until: Hour,
 }
 
 /// The days to look at.
@@ -141,14 +143,16 @@ impl History {
             if tasks & FORECASTS != 0 {
                 window.renew_errors(place);
                 work.forecasts += DAY as u64;
-            } else if tasks & WEEKLY != 0 {
-                window.renew_weekly_errors(place);
+            } else if tasks & WEEKLY != 0 && window.renew_weekly_errors(place) {
+                renewed.weekly_until = day + SCALE_DAYS;
             }
             if tasks & CONTRASTED != 0 {
                 window.renew_contrasts(place);
             }
             if tasks & SCALES == 0 {
-                window.renew_weekly_baselines(place);
+                if tasks & WEEKLY != 0 || day <= renewed.weekly_until {
+                    window.renew_weekly_baselines(place);
+                }
             } else {
                 window.renew_baselines(place, tasks & (FORECASTS | WEEKLY) != 0);
                 let hours = window.hour_at(place * DAY);
