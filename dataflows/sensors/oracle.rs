@@ -196,13 +196,13 @@ impl Oracle {
         for (hour, of_hour) in &hours {
             let around: Vec<Reading> = hours.range(hour - 1..=hour + 1).flat_map(|(_, readings)| readings).copied().collect();
             let moments = outliers::cleaned(*hour, of_hour.iter(), around.iter()).unwrap_or(moments[hour]);
-            let times = (of_hour[0].time(), of_hour[of_hour.len() - 1].time());
-            let part = Part { hour: *hour, moments, measurements: u32::try_from(of_hour.len()).unwrap(), times };
+            let part = Part { hour: *hour, moments, measurements: u32::try_from(of_hour.len()).unwrap() };
             let day = self.calendar.day_spanning(leaf::start(*hour));
             // Monday, 1970-01-05, is day 4.
             weeks.entry((day.0 - 4).div_euclid(7)).or_default().push(part);
         }
-        let lines: Vec<_> = weeks.values().map(|parts| segments::of_week(parts)).collect();
+        let times = |first: Hour, last: Hour| Some((hours[&first].first()?.time(), hours[&last].last()?.time()));
+        let lines: Vec<_> = weeks.values().map(|parts| segments::of_week(parts, times)).collect();
         let pieces = segments::merged(lines.iter().map(Vec::as_slice));
         let (anomalies, incidents) = alarms::together(standouts.values(), &pieces, self.threshold);
         let mean_by = |first: f64, then: f64| readings.iter().map(|reading| reading.value.get() / first).sum::<f64>() / then;

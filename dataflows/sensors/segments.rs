@@ -37,8 +37,6 @@ pub struct Part {
     pub moments: Moments,
     /// All measurements, outliers too.
     pub measurements: u32,
-    /// The times of the first and the last.
-    pub times: (Moment, Moment),
 }
 
 /// A line over a stretch of time.
@@ -68,14 +66,14 @@ pub struct Pieces {
 }
 
 impl Segment {
-    fn of(parts: &[Part], noise: f64) -> Option<Segment> {
-        let (first, last) = (parts.first()?, parts.last()?);
+    fn of(parts: &[Part], noise: f64, times: impl Fn(Hour, Hour) -> Option<(Moment, Moment)>) -> Option<Segment> {
+        let (first, last) = (parts.first()?.hour, parts.last()?.hour);
         Some(Segment {
-            hours: (first.hour, last.hour),
+            hours: (first, last),
             parts: u32::try_from(parts.len()).unwrap_or(u32::MAX),
             moments: parts.iter().fold(Moments::default(), |all, part| all.with(&absolute(part))),
             measurements: parts.iter().map(|part| u64::from(part.measurements)).sum(),
-            times: (first.times.0, last.times.1),
+            times: times(first, last)?,
             noise,
         })
     }
@@ -156,8 +154,8 @@ impl Lines {
     }
 }
 
-/// The lines of a week.
-pub fn of_week(parts: &[Part]) -> Vec<Segment> {
+/// The lines of a week. `times` returns the times of the first measurement of an hour and the last one of another.
+pub fn of_week(parts: &[Part], times: impl Fn(Hour, Hour) -> Option<(Moment, Moment)>) -> Vec<Segment> {
     let noise = noise(parts);
     // Without noise, nothing is left to pay for.
     let price = if noise > 0.0 { noise.recip() } else { 0.0 };
@@ -184,7 +182,7 @@ pub fn of_week(parts: &[Part]) -> Vec<Segment> {
     let mut end = parts.len();
     while end > 0 {
         let start = best.get(end).map_or(0, |(_, start)| *start);
-        segments.extend(parts.get(start..end).and_then(|parts| Segment::of(parts, noise)));
+        segments.extend(parts.get(start..end).and_then(|parts| Segment::of(parts, noise, &times)));
         end = start;
     }
     segments.reverse();
@@ -254,14 +252,15 @@ mod tests {
             let noise = [0.05, -0.03, -0.04, 0.02][usize::try_from((i64::from(hour) * 5 + n * 7) % 4).unwrap()];
             (n * 600_000, value(x) + noise)
         };
-        hours
-            .map(|hour| Part {
-                hour,
-                moments: Moments::of((0..6).map(|n| point(hour, n)), 1.0 / 3_600_000.0),
-                measurements: 6,
-                times: (Moment(i64::from(hour) * HOUR), Moment(i64::from(hour) * HOUR + HOUR * 5 / 6)),
-            })
-            .collect()
+        hours.map(|hour| Part { hour, moments: Moments::of((0..6).map(|n| point(hour, n)), 1.0 / 3_600_000.0), measurements: 6 }).collect()
+    }
+
+    fn times(first: Hour, last: Hour) -> Option<(Moment, Moment)> {
+        Some((Moment(i64::from(first) * HOUR), Moment(i64::from(last) * HOUR + HOUR * 5 / 6)))
+    }
+
+    fn of_week(parts: &[Part]) -> Vec<Segment> {
+        super::of_week(parts, times)
     }
 
     fn borders(segments: &[Segment]) -> Vec<(Hour, Hour)> {
@@ -295,7 +294,9 @@ mod tests {
         let parts = parts(0..15, |x| if x < 7.0 { 0.1 * x } else { 1.0 - 0.05 * x });
         let noise = noise(&parts);
         let cost = |cuts: &[usize]| -> f64 {
-            cuts.windows(2).map(|ends| Segment::of(&parts[ends[0]..ends[1]], noise).unwrap().moments.residual() / noise + PENALTY).sum()
+            cuts.windows(2)
+                .map(|ends| Segment::of(&parts[ends[0]..ends[1]], noise, times).unwrap().moments.residual() / noise + PENALTY)
+                .sum()
         };
         let mut least = cost(&[0, 15]);
         for cut in 6..=9 {
@@ -325,7 +326,6 @@ mod tests {
             hour,
             moments: Moments { n: 3.0, x: 0.5, y: value, xx: 0.2, ..Moments::default() },
             measurements: 3,
-            times: (Moment(i64::from(hour) * HOUR), Moment(i64::from(hour) * HOUR + HOUR * 5 / 6)),
         };
         let lines = |value: fn(i32) -> f64| {
             let all: Vec<Part> = (0..336).map(|hour| at(hour, value(hour))).collect();

@@ -67,6 +67,12 @@ impl Leaf {
         Seen { rows, mean: self.moments.y, inner, largest: largest(self.extremes), spread: self.spread, rhythm: self.rhythm }
     }
 
+    /// What lines see of it.
+    fn part(&self) -> Part {
+        let moments = self.cleaned.as_deref().copied().unwrap_or(self.moments);
+        Part { hour: self.hour, moments, measurements: self.measurements }
+    }
+
     /// Its measurements in numbers.
     fn total(&self) -> Total {
         let measurements = u64::from(self.measurements);
@@ -450,20 +456,18 @@ impl History {
             let first_hour = |week: i32| leaf::hour(rules.calendar.start(monday(week)).plus(retally_core::time::HOUR - 1));
             let (first, end) = (first_hour(number), first_hour(number + 1));
             let leaves = self.leaves.from(self.leaf_place(first)).take_while(|leaf| leaf.hour < end);
-            let parts: Vec<Part> = leaves.filter_map(|leaf| self.part(leaf)).collect();
+            let parts: Vec<Part> = leaves.map(Leaf::part).collect();
             if parts.is_empty() {
                 self.weeks.remove(&number);
             } else {
-                self.weeks.insert(number, segments::of_week(&parts));
+                self.weeks.insert(number, segments::of_week(&parts, |first, last| self.times(first, last)));
             }
         }
     }
 
-    fn part(&self, leaf: &Leaf) -> Option<Part> {
-        let first = self.readings.get(self.place_of(leaf.hour))?.time();
-        let last = self.readings.item_before(self.place_of(leaf.hour + 1))?.time();
-        let moments = leaf.cleaned.as_deref().copied().unwrap_or(leaf.moments);
-        Some(Part { hour: leaf.hour, moments, measurements: leaf.measurements, times: (first, last) })
+    /// The times of the first measurement from an hour on and of the last one until the end of another.
+    fn times(&self, first: Hour, last: Hour) -> Option<(Moment, Moment)> {
+        Some((self.readings.get(self.place_of(first))?.time(), self.readings.item_before(self.place_of(last + 1))?.time()))
     }
 
     /// The whole result for the sensor.
