@@ -66,8 +66,8 @@ impl Window {
         }
     }
 
-    /// The same of a day where nothing but W's scale may have changed: most hours have another model, and W is no better now.
-    pub(crate) fn renew_weekly_baselines(&mut self, day: usize) {
+    /// The same of a day where nothing but W and its scale may have changed: most hours have another model, and W is no better now.
+    pub(crate) fn renew_weekly_baselines(&mut self, day: usize, changed: bool) {
         let found = &self.found;
         let error = |place: usize| found.get(place).and_then(|found| found.errors.get(WEEKLY)).map_or(f64::NAN, |error| error.get());
         let weekly = self.weekly_means.scales(day, |place| [error(place)]);
@@ -79,7 +79,7 @@ impl Window {
             (known.model as usize) < WEEKLY && (scale.is_nan() || scale * PENALTIES[WEEKLY] >= 1.04 * penalty * sigma * sigma)
         };
         if !(day * DAY..).zip(&weekly).all(is_same) {
-            self.renew_baselines(day, true);
+            self.renew_baselines(day, changed);
         }
     }
 

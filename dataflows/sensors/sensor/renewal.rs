@@ -151,7 +151,7 @@ impl History {
             }
             if tasks & SCALES == 0 {
                 if tasks & WEEKLY != 0 || day <= renewed.weekly_until {
-                    window.renew_weekly_baselines(place);
+                    window.renew_weekly_baselines(place, tasks & WEEKLY != 0);
                 }
             } else {
                 window.renew_baselines(place, tasks & (FORECASTS | WEEKLY) != 0);
