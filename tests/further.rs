@@ -326,6 +326,20 @@ fn a_place_that_is_no_file_of_changes_is_refused() {
     assert_eq!(place.read("log"), "what somebody else keeps\n");
 }
 
+/// A table of a database is that of the service.
+#[track_caller]
+fn same_in_database(service: &Service, server: &Server, name: &str) {
+    let text = service.get(&format!("/v1/online/tables/{name}?format=csv")).ok().text;
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let mut expected: Vec<Vec<String>> = reader.records().map(|row| row.unwrap().iter().map(String::from).collect()).collect();
+    expected.sort();
+    let mut found = server.table(name);
+    let yes_no = |value: &mut String| *value = if value == "t" { "true".into() } else { "false".into() };
+    found.iter_mut().flatten().filter(|value| *value == "t" || *value == "f").for_each(yes_no);
+    found.sort();
+    assert!(found == expected, "{name}: {} rows there, {} here", found.len(), expected.len());
+}
+
 /// Whoever is in the way of a database: the service goes on, the status says what is wrong, and it is mended when that is over.
 #[test]
 fn a_database_that_others_are_in_the_way_of_is_followed_again() {
@@ -344,17 +358,7 @@ fn a_database_that_others_are_in_the_way_of_is_followed_again() {
     let error = || sink(&service)["error"].to_string();
     let fails = |why: &str| until(why, || error().contains(why) && sink(&service)["dataflows"]["online"]["behind"] != 0);
     let follows = || until("the end", || sink(&service)["dataflows"]["online"]["behind"] == 0 && error() == "null");
-    let same = |name: &str| {
-        let text = service.get(&format!("/v1/online/tables/{name}?format=csv")).ok().text;
-        let mut reader = csv::Reader::from_reader(text.as_bytes());
-        let mut expected: Vec<Vec<String>> = reader.records().map(|row| row.unwrap().iter().map(String::from).collect()).collect();
-        expected.sort();
-        let mut found = server.table(name);
-        let yes_no = |value: &mut String| *value = if value == "t" { "true".into() } else { "false".into() };
-        found.iter_mut().flatten().filter(|value| *value == "t" || *value == "f").for_each(yes_no);
-        found.sort();
-        assert!(found == expected, "{name}: {} rows there, {} here", found.len(), expected.len());
-    };
+    let same = |name: &str| same_in_database(&service, &server, name);
     feed("sinks");
     // Its connection is cut.
     let cut = || server.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'retally%'");
@@ -408,4 +412,30 @@ fn a_database_that_others_are_in_the_way_of_is_followed_again() {
     until("an error", || error() != "null");
     let ended = service.end();
     assert!(!ended.stderr.contains("s3cret"), "{}", ended.stderr);
+}
+
+/// The service and the database, each at moments of its own, while batches come.
+#[test]
+fn whoever_is_killed_a_database_holds_what_the_service_does() {
+    let kills = std::env::var("KILL_RUNS").ok().map_or(6, |count| count.parse().unwrap());
+    let place = Place::new();
+    let mut server = Server::start();
+    let words = format!("--out '{}' --network-timeout 5s", server.url(&format!("keeper:{PASSWORD_IN_URL}"), "tables"));
+    let batches = batches(&ONLINE, 20);
+    let service = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut random = ChaCha8Rng::seed_from_u64(kills);
+            for _ in 0..kills {
+                std::thread::sleep(Duration::from_millis(random.random_range(1..400)));
+                server.kill();
+                assert!(server.run(), "the server does not start: {}", server.log());
+            }
+        });
+        through_kills(&place, &words, &batches, kills)
+    });
+    until("the end", || sink(&service)["dataflows"]["online"]["behind"] == 0);
+    TABLES.iter().for_each(|name| same_in_database(&service, &server, name));
+    let epoch = service.get("/v1/online/tables").ok().headers["retally-epoch"].to_str().unwrap().to_string();
+    assert_eq!(server.rows("SELECT epoch FROM retally_progress WHERE dataflow = 'online'"), [[epoch]]);
+    service.end();
 }
