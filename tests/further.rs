@@ -433,6 +433,9 @@ fn whoever_is_killed_a_database_holds_what_the_service_does() {
         });
         through_kills(&place, &words, &batches, kills)
     });
+    // It ends with the thread that started it.
+    server.kill();
+    assert!(server.run(), "the server does not start: {}", server.log());
     until("the end", || sink(&service)["dataflows"]["online"]["behind"] == 0);
     TABLES.iter().for_each(|name| same_in_database(&service, &server, name));
     let epoch = service.get("/v1/online/tables").ok().headers["retally-epoch"].to_str().unwrap().to_string();
