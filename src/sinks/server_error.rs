@@ -1,5 +1,6 @@
 //! Why a PostgreSQL server did not do what it was asked for.
 
+use crate::failure;
 use std::error::Error as _;
 use std::fmt;
 use tokio_postgres::Error;
@@ -46,5 +47,5 @@ fn chain(error: &Error) -> String {
         why = format!("{why}: {cause}");
         source = cause.source();
     }
-    why.trim_end_matches('.').into()
+    failure::words(why.trim_end_matches('.'))
 }
