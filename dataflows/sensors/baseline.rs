@@ -1,4 +1,4 @@
-//! What is expected of an hour, and which model says so: rounded, so that it either is the same or is not.
+//! What models forecast of an hour, and what is expected of it: that is rounded, so that it either is the same or is not.
 
 use crate::doubling::{self, PARTS};
 
@@ -41,6 +41,20 @@ impl Model {
             Model::LastHours => "last_hours",
         }
     }
+}
+
+/// A model's forecast of an hour.
+#[derive(Clone, Copy, Debug)]
+pub struct Forecast {
+    /// The level at the hour's middle; NaN where there is none.
+    pub level: f64,
+    /// The slope by hour.
+    pub slope: f64,
+}
+
+impl Forecast {
+    /// A model that knows too little says nothing.
+    pub const NONE: Forecast = Forecast { level: f64::NAN, slope: 0.0 };
 }
 
 /// What is expected of an hour, rounded: whole numbers, so that it either is the same or is not.

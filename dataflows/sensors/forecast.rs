@@ -24,7 +24,7 @@
 //! The result is rounded ([`crate::baseline::Baseline`]): σ to 20ths of a doubling, level and slope to 32nds of σ. So most late
 //! measurements change no baseline but those of the hours beside them, and only where one changed are measurements scored again.
 
-use crate::baseline::{MODELS, Model};
+use crate::baseline::{Forecast, MODELS, Model};
 use crate::seen::DAY;
 use crate::size::Size;
 use crate::sums::Sums;
@@ -35,17 +35,6 @@ use std::ops::RangeInclusive;
 const RECENT_DAYS: usize = 7;
 /// The hours of S.
 const LAST: usize = 6;
-
-/// A model's forecast of an hour.
-#[derive(Clone, Copy, Debug)]
-pub struct Forecast {
-    /// The level at the hour's middle; NaN where there is none.
-    pub level: f64,
-    /// The slope by hour.
-    pub slope: f64,
-}
-
-const NONE: Forecast = Forecast { level: f64::NAN, slope: 0.0 };
 
 impl Window {
     /// Finds the errors of the forecasts of a day's hours.
@@ -96,7 +85,7 @@ impl Window {
         std::array::from_fn(|hour| {
             let place = day * DAY + hour;
             if self.at(place).rows == 0.0 {
-                return [NONE; MODELS];
+                return [Forecast::NONE; MODELS];
             }
             let of_day = self.day_sums(Some(day)).before(hour);
             let recent = recent.get(hour).copied().unwrap_or_default();
@@ -107,7 +96,7 @@ impl Window {
                     let (level, slope) = sums.line_at(number);
                     Forecast { level, slope }
                 }
-                false => NONE,
+                false => Forecast::NONE,
             };
             let flat = |level: f64| Forecast { level, slope: 0.0 };
             let pattern = self.pattern(place);
@@ -205,7 +194,7 @@ impl Window {
         let hours = place.saturating_sub(LAST)..place;
         let sums = hours.fold(Sums::default(), |all, place| all.with(&Sums::of(self.hour_at(place), &self.at(place))));
         if sums.hours < 3.0 {
-            return NONE;
+            return Forecast::NONE;
         }
         let (level, slope) = sums.line_at(self.hour_at(place));
         Forecast { level, slope }

@@ -11,8 +11,7 @@
 //! - σ² is v and (1e-6 · m)², where m is the largest magnitude in R: so constant sensors have a σ, and what floats leave of exact values
 //!   decides nothing. Where all of R is 0, σ is 0.
 
-use crate::baseline::{ALL, Baseline, MODELS};
-use crate::forecast::Forecast;
+use crate::baseline::{ALL, Baseline, Forecast, MODELS};
 use crate::seen::DAY;
 use crate::size::Size;
 use crate::sums::Sums;

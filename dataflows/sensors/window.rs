@@ -9,8 +9,7 @@
 //! beginning of the last ([`DaySums`]). Days are the same wherever a window starts, so these sums are the same bits in a window of
 //! the whole history and in one about a late measurement.
 
-use crate::baseline::{Baseline, MODELS};
-use crate::forecast::Forecast;
+use crate::baseline::{Baseline, Forecast, MODELS};
 use crate::leaf::{self, Hour};
 use crate::means::DayMeans;
 use crate::seen::{DAY, DAY_HOURS, Seen};
