@@ -37,7 +37,7 @@ use timely::scheduling::SyncActivator;
 use timely::worker::Worker;
 use timely::{CommunicationConfig, WorkerConfig};
 
-/// How long an idle worker looks for work before it parks: waking up takes longer than an epoch's steps are apart.
+/// How long an idle worker of a single process looks for work before it parks: waking up takes longer than an epoch's steps are apart.
 const IDLE_SPIN: Duration = Duration::from_micros(50);
 /// How long a worker that drives parks at most while something is under way, so that progress is reported.
 pub const PROGRESS_EVERY: Duration = Duration::from_millis(100);
@@ -139,7 +139,9 @@ pub fn on_workers<T: Send + 'static>(
         }
         result.map(Some)
     };
-    let config = WorkerConfig::default().idle_spin(IDLE_SPIN);
+    // What comes from another process comes through threads that read and write: a worker that looks for it would keep them waiting.
+    let spin = if cluster.processes() > 1 { Duration::ZERO } else { IDLE_SPIN };
+    let config = WorkerConfig::default().idle_spin(spin);
     let guards = timely::execute::execute_from(builders, guard, config, work).map_err(EngineError::Start)?;
     // All workers have ended then, and those of the other processes have heard it.
     let results = guards.join();
