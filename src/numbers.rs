@@ -12,6 +12,11 @@ pub(crate) fn grouped(digits: &str) -> String {
     out
 }
 
+/// A number of things.
+pub(crate) fn counted(number: u64, noun: &str) -> String {
+    format!("{} {noun}{}", grouped(&number.to_string()), if number == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
@@ -19,6 +24,9 @@ mod tests {
         for (digits, expected) in [("", ""), ("1", "1"), ("123", "123"), ("1234", "1,234"), ("123456", "123,456"), ("1234567", "1,234,567")]
         {
             assert_eq!(super::grouped(digits), expected);
+        }
+        for (number, expected) in [(0, "0 rows"), (1, "1 row"), (1234, "1,234 rows")] {
+            assert_eq!(super::counted(number, "row"), expected);
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::launch::until;
 use crate::support::known::{EVENTS, table};
 use crate::support::program::Place;
 use crate::support::service::Service;
+use retally_core::time::Moment;
 use serde_json::Value;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
@@ -138,11 +139,6 @@ fn differs_nowhere(place: &Place) {
     assert!(said.ends_with("nothing differs\n"), "{said}");
 }
 
-/// A minute is the grain of the clock.
-fn minute_of(text: &str) -> String {
-    format!("{}:00Z", text.get(..16).unwrap())
-}
-
 #[test]
 fn as_of_of_a_service_goes_on_with_the_clock() {
     let place = Place::new();
@@ -165,21 +161,19 @@ fn as_of_of_a_service_goes_on_with_the_clock() {
     assert_eq!(last(&service, history, 1), "2026-03-05");
     service.end();
 
-    let now = || {
-        retally_core::time::Moment(i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap()).to_string()
-    };
+    let now = || Moment(i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap());
     // It need not be fed: the clock goes on by itself.
-    let before = minute_of(&now());
+    let before = now().end_of_minute().to_string();
     let service = Service::start(&place, "online usage active -w 2 --as-of now");
     let as_of = |service: &Service, name: &str| service.get("/v1/status").ok().json()["dataflows"][name]["as_of"].clone();
     let until = Instant::now() + Duration::from_secs(20);
-    let is_now = |as_of: &Value| as_of.as_str().is_some_and(|as_of| *before <= *as_of && *as_of <= *now());
+    let is_now = |as_of: &Value| as_of.as_str().is_some_and(|as_of| *before <= *as_of && *as_of <= *now().end_of_minute().to_string());
     while !["online", "usage", "active"].iter().all(|name| is_now(&as_of(&service, name))) {
         assert!(Instant::now() < until, "{}", as_of(&service, "online"));
         std::thread::sleep(Duration::from_millis(10));
     }
     let open = last(&service, intervals, 4);
-    assert!(before <= open && open <= now(), "{open}");
+    assert!(before <= open && open <= now().end_of_minute().to_string(), "{open}");
     assert!(*last(&service, history, 1) >= before[..10], "days without use are counted up to now");
     let batches = service.get("/v1/online/batches").ok().json();
     assert_eq!(names(&batches["batches"], "name").first().map(String::as_str), Some("clock"));
@@ -190,6 +184,12 @@ fn as_of_of_a_service_goes_on_with_the_clock() {
     let rows = |service: &Service| service.get(intervals).ok().text;
     let offline = rows(&service);
     assert!(offline.contains("2026-03-05T08:00:00Z,2026-03-06T08:00:00Z,offline"), "{offline}");
+    // An event of this minute changes what it is about, and nothing else that is open.
+    let begins = |device: u32| service.csv("/v1/online/events", table(&EVENTS, &[format!("{},{device},2,1,true", now())])).ok().json();
+    let minute = now().end_of_minute();
+    begins(2);
+    let changed = begins(3)["changed"].clone();
+    assert!(changed["online_intervals"] == 1 || now().end_of_minute() != minute, "{changed}");
     service.end();
     // The journal says when each batch came, so the tables follow from it alone; also when it is folded.
     differs_nowhere(&place);
@@ -206,6 +206,27 @@ fn as_of_of_a_service_goes_on_with_the_clock() {
     service.end();
     differs_nowhere(&place);
     place.run("serve online --state state --as-of soon").fails_as_wrong_usage().names(&["--as-of \"soon\""]);
+}
+
+#[test]
+fn a_service_says_once_that_each_later_event_changes_all_that_is_open() {
+    let place = Place::new();
+    let service = Service::start(&place, "online -w 1");
+    let event = |second: usize, device: usize| format!("2026-03-05 08:00:{second:02},{device},1,1,true");
+    let all: Vec<String> = (0..5_000).map(|device| event(0, device)).collect();
+    service.csv("/v1/online/events", table(&EVENTS, &all)).ok();
+    for second in 1..4 {
+        let answer = service.csv("/v1/online/events", table(&EVENTS, &[event(second, 1)])).ok().json();
+        assert!(answer["changed"]["online_intervals"].as_u64().unwrap() >= 10_000, "{answer}");
+    }
+    let said = service.end().stderr;
+    let advice = "online: a batch of 1 record changed 10,001 rows of online_intervals: what is open ends at the latest event, and changes with \
+                  each later one; with --as-of now it changes once a minute";
+    assert_eq!(said.matches(advice).count(), 1, "{said}");
+    let service = Service::start(&place, "online -w 1 --as-of 2026-03-06T00:00:00Z");
+    let answer = service.csv("/v1/online/events", table(&EVENTS, &[event(5, 1)])).ok().json();
+    assert_eq!(answer["changed"]["online_intervals"], 3);
+    assert!(!service.end().stderr.contains("--as-of now"));
 }
 
 /// What can be read once is sent as often as it takes, and what HTTP has no name for is packed otherwise.

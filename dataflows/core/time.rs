@@ -48,6 +48,12 @@ impl Moment {
     pub fn plus(self, micros: i64) -> Moment {
         Moment(self.0.saturating_add(micros))
     }
+
+    /// The last moment of its minute.
+    #[must_use]
+    pub fn end_of_minute(self) -> Moment {
+        self.plus(MINUTE - 1 - self.0.rem_euclid(MINUTE))
+    }
 }
 
 /// `YYYY-MM-DDTHH:MM:SSZ`, with `.ffffff` before the `Z` only when microseconds are not zero.

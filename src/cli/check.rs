@@ -7,6 +7,7 @@ use crate::engine::{EngineError, now};
 use crate::ingest::batch::{Arrival, Part, Source};
 use crate::ingest::check::{Checked, check};
 use crate::ingest::plan;
+use crate::numbers::counted;
 use crate::registry;
 use clap::ArgMatches;
 use retally_core::time::DAY;
@@ -61,29 +62,25 @@ fn datasets(seen: &Checked, text: &mut String) -> std::fmt::Result {
     let (good, bad) = (seen.accepted, seen.refused);
     writeln!(text, "  {first}{} by their beginnings: {good} can be read, {bad} can't", good + bad)?;
     if seen.skipped_lines > 0 {
-        writeln!(text, "  of those that can be read, {} would be skipped", some(seen.skipped_lines, "line"))?;
+        writeln!(text, "  of those that can be read, {} would be skipped", counted(seen.skipped_lines, "line"))?;
     }
     for reason in seen.reasons.iter().take(REASONS_MAX) {
         let first = reason.dataset.as_ref().map_or_else(|| format!("first in line {}", reason.line), |key| format!("{key:?} the first"));
         writeln!(text, "  refused {}, {}: {}", reason.records, terminal::line(&first), terminal::line(&reason.reason))?;
     }
     if seen.reasons.len() > REASONS_MAX {
-        writeln!(text, "  and {}", some((seen.reasons.len() - REASONS_MAX) as u64, "other reason"))?;
+        writeln!(text, "  and {}", counted((seen.reasons.len() - REASONS_MAX) as u64, "other reason"))?;
     }
     writeln!(text)
 }
 
 /// A number of things, as it is.
-fn some(number: u64, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
-}
-
 fn report(seen: &Checked) -> String {
     let mut text = String::new();
     let mut write = || -> std::fmt::Result {
         let (input, name) = (seen.input, terminal::line(&seen.name));
         if let Some(all) = seen.datasets {
-            writeln!(text, "{input} {name}: {}", some(all as u64, "dataset"))?;
+            writeln!(text, "{input} {name}: {}", counted(all as u64, "dataset"))?;
             return datasets(seen, &mut text);
         }
         if seen.format.is_empty() {
@@ -94,7 +91,7 @@ fn report(seen: &Checked) -> String {
             writeln!(text, "  {field:<26} {}", terminal::line(origin))?;
         }
         let all = if seen.more { "the first " } else { "" };
-        let records = some(seen.accepted + seen.refused, "record");
+        let records = counted(seen.accepted + seen.refused, "record");
         writeln!(text, "  {all}{records}: {} can be read, {} are refused", seen.accepted, seen.refused)?;
         if let Some(zone) = &seen.zone {
             writeln!(text, "  times without an offset are read in {zone}")?;
@@ -108,7 +105,7 @@ fn report(seen: &Checked) -> String {
             writeln!(text, "  refused {}, first in line {}: {}", reason.records, reason.line, table::shown_value(&reason.reason))?;
         }
         if seen.reasons.len() > REASONS_MAX {
-            writeln!(text, "  and {}", some((seen.reasons.len() - REASONS_MAX) as u64, "other reason"))?;
+            writeln!(text, "  and {}", counted((seen.reasons.len() - REASONS_MAX) as u64, "other reason"))?;
         }
         writeln!(text)
     };

@@ -6,7 +6,6 @@
 use super::client::{Server, failed, is_lasting};
 use super::error::{CliError, say, unless_broken_pipe};
 use super::job;
-use super::show::counted;
 use crate::backoff::Backoff;
 use crate::engine::EngineError;
 use crate::ingest::batch::Source;
@@ -15,6 +14,7 @@ use crate::ingest::file::InputFile;
 use crate::ingest::format::{self, Content, Kind};
 use crate::ingest::unpack::unpacked;
 use crate::ingest::{look, paths, plan};
+use crate::numbers::counted;
 use crate::registry;
 use crate::shown;
 use crate::staged::why;

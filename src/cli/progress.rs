@@ -1,8 +1,8 @@
 //! How far a run is: a bar on a terminal, plain lines elsewhere.
 
 use super::error::say;
-use super::show::counted;
 use crate::engine::summary::Progress;
+use crate::numbers::counted;
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};

@@ -2,6 +2,7 @@
 
 use super::{table, terminal};
 use crate::engine::summary::Summary;
+use crate::numbers::counted;
 use crate::shown;
 use crate::tables::TableState;
 use indicatif::{HumanBytes, HumanCount};
@@ -26,11 +27,6 @@ pub fn dropped(points: u64, first: &str) -> String {
 pub fn replaced(points: u64, first: &str) -> String {
     let points = counted(points, "point");
     format!("note: wrote {points} with _ for characters of tags that line protocol has no form for; the first tag: {first:?}")
-}
-
-/// A number of things.
-pub fn counted(number: u64, noun: &str) -> String {
-    format!("{} {noun}{}", HumanCount(number), if number == 1 { "" } else { "s" })
 }
 
 /// A number of batches.

@@ -3,9 +3,9 @@
 use super::args;
 use super::client::Server;
 use super::error::{CliError, say, unless_broken_pipe};
-use super::show::{self, counted};
+use super::show;
 use super::table;
-use crate::numbers::grouped;
+use crate::numbers::{counted, grouped};
 use crate::state::State;
 use crate::state::frame::{Answer, Frame};
 use crate::state::home::Home;

@@ -5,10 +5,10 @@
 
 use super::error::{CliError, say, unless_broken_pipe};
 use super::run::RunDriver;
-use super::{args, job, rows, show};
+use super::{args, job, rows};
 use crate::cluster::Cluster;
 use crate::engine::{self, Commit, CommitError, Driver, EngineError, Job, Next};
-use crate::numbers::grouped;
+use crate::numbers::{self, grouped};
 use crate::registry;
 use crate::shown;
 use crate::sinks::live::read::{Question, Snapshot};
@@ -173,7 +173,7 @@ fn is_rejected(expected: &TableState) -> bool {
 
 /// A line about a table.
 fn said(expected: &TableState, deviation: Deviation) -> String {
-    let (name, rows) = (expected.table().name, show::counted(expected.len(), "row"));
+    let (name, rows) = (expected.table().name, numbers::counted(expected.len(), "row"));
     let they = if expected.len() == 1 { "it" } else { "they" };
     match counted(expected, deviation) {
         0 if deviation.others > 0 => {

@@ -117,14 +117,15 @@ fn time_of_engagement(line: &str) -> Moment {
     Moment(event["event_timestamp"].as_i64().unwrap())
 }
 
-/// As-of of what was delivered, under this clock: what the oracles take.
+/// As-of of what was delivered, under this clock: the end of the latest minute, as the oracles take it.
 fn as_of(dataflow: usize, delivered: &[Delivery], clock: Option<Moment>) -> AsOf {
     let Some(clock) = clock else { return AsOf::Latest };
     let time = |(input, line): (usize, String)| match dataflow {
         ONLINE => time_of(&Delivery { input, sign: 1, line }),
         _ => Some(time_of_engagement(&line)),
     };
-    AsOf::At(present(delivered).into_iter().filter_map(time).fold(clock, Moment::max))
+    let latest = present(delivered).into_iter().filter_map(time).fold(clock, Moment::max);
+    AsOf::At(Moment(latest.0 - latest.0.rem_euclid(MINUTE) + MINUTE - 1))
 }
 
 fn time_of(delivery: &Delivery) -> Option<Moment> {
@@ -133,7 +134,7 @@ fn time_of(delivery: &Delivery) -> Option<Moment> {
 }
 
 /// Offers all batches of two dataflows, so many of each in flight, and checks tables and late events after every epoch. With a clock, each
-/// arrives at one of these times, and as-of is not before that.
+/// arrives at one of these times, and as-of is not before the end of that minute.
 fn check(workers: usize, passing: Passing, in_flight: usize, batches: [Vec<Vec<Delivery>>; 2], clock: &[Moment]) {
     let now = if clock.is_empty() { AsOf::Latest } else { AsOf::Now };
     let jobs = [online(), active()].map(|job| under(job, now));

@@ -224,7 +224,7 @@ impl Hosted {
         let as_of = match self.job.settings.as_of() {
             AsOf::Latest => self.latest,
             AsOf::At(moment) => Some(moment),
-            AsOf::Now => now.max(self.latest),
+            AsOf::Now => now.max(self.latest).map(Moment::end_of_minute),
         };
         if !is_replay {
             self.rejected += reports.rejected_count();

@@ -397,6 +397,7 @@ fn answer(service: &Service, shared: &Shared, prepared: Vec<Prepared<'_>>) {
     let mut places = Vec::new();
     for Prepared { place, served, changes, batch, answer, as_of, .. } in &prepared {
         let name = served.name();
+        served.advice(*as_of, answer).into_iter().for_each(|advice| service.tell(&advice));
         served.set_as_of(*as_of);
         served.recent.add(EpochChanges::new(batch.epoch, changes.iter().map(|(table, run)| (table.name, run))));
         places.push((*place, batch.epoch));

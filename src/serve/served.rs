@@ -2,9 +2,11 @@
 
 use super::recent::Recent;
 use crate::engine::Job;
+use crate::numbers::counted;
 use crate::points::Destination;
 use crate::points::store::Store;
 use crate::state::Of;
+use crate::state::frame::Answer;
 use retally_core::chart::Chart;
 use retally_core::contract::{AsOf, Definition, Table};
 use retally_core::time::Moment;
@@ -28,7 +30,14 @@ pub struct Served {
     pub has_points: AtomicBool,
     /// As-of, in microseconds since 1970; where there is none yet, the least number.
     as_of: AtomicI64,
+    /// It was said that a few records change very many rows.
+    told: AtomicBool,
 }
+
+/// So many records are few.
+const FEW_RECORDS: u64 = 100;
+/// So many rows of a table are very many for those: they take tenths of a second, each time.
+const MANY_ROWS: u64 = 10_000;
 
 impl Served {
     /// A dataflow with these settings.
@@ -42,6 +51,7 @@ impl Served {
             recent: Recent::default(),
             has_points: AtomicBool::new(false),
             as_of: AtomicI64::new(i64::MIN),
+            told: AtomicBool::new(false),
         }
     }
 
@@ -53,6 +63,24 @@ impl Served {
     /// Says what it is from now on, where there is one.
     pub fn set_as_of(&self, as_of: Option<Moment>) {
         as_of.into_iter().for_each(|as_of| self.as_of.store(as_of.0, Ordering::Relaxed));
+    }
+
+    /// What to say, once, where as-of has moved to here with a few records, and very many rows with it.
+    pub fn advice(&self, as_of: Option<Moment>, answer: &Answer) -> Option<String> {
+        if self.job.settings.as_of() != AsOf::Latest || as_of == self.as_of() || answer.accepted > FEW_RECORDS {
+            return None;
+        }
+        let (table, rows) = answer.changed.iter().find(|(_, rows)| **rows >= MANY_ROWS)?;
+        let advice = || {
+            format!(
+                "{}: a batch of {} changed {} of {table}: what is open ends at the latest event, and changes with each later one; with \
+                 --as-of now it changes once a minute",
+                self.name(),
+                counted(answer.accepted, "record"),
+                counted(*rows, "row"),
+            )
+        };
+        (!self.told.swap(true, Ordering::Relaxed)).then(advice)
     }
 
     /// Whether it is the machine's clock.

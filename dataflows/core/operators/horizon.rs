@@ -60,10 +60,14 @@ pub fn latest<'s>(times: Collection<'s, Moment>, name: &str) -> Collection<'s, M
     of_all.inner.broadcast().as_collection()
 }
 
-/// The as-of time on every worker: the latest of `times`, unless it is set. The clock is one of them where it counts.
+/// The as-of time on every worker: the latest of `times`, unless it is set.
+///
+/// Where it is the clock's, that is one of `times`, and as-of is the end of the latest one's minute: what depends on as-of changes once a
+/// minute then, and not with each event that is the latest.
 pub fn as_of<'s>(times: Collection<'s, Moment>, as_of: AsOf, name: &str) -> Collection<'s, Moment> {
     match as_of {
-        AsOf::Latest | AsOf::Now => latest(times, name),
+        AsOf::Latest => latest(times, name),
+        AsOf::Now => latest(times.map(Moment::end_of_minute), name),
         AsOf::At(moment) => constant(&times, moment),
     }
 }
