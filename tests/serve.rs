@@ -16,7 +16,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const CSV: (&str, &str) = ("content-type", "text/csv");
 const JSONL: (&str, &str) = ("content-type", "application/x-ndjson");
@@ -595,6 +595,23 @@ fn feed_and_status_show_what_a_batch_did() {
     assert!(status.contains("last batches of online: 5 rows"), "{status}");
     place.run(&format!("feed online events=nothing.csv --server {server}")).fails().names(&["nothing.csv"]);
     place.run(&format!("feed active events=part0/events.csv --server {server}")).fails().names(&["\"active\" is not served"]);
+    service.end();
+}
+
+/// Large bodies, of which the service wants nothing, or only the beginning: their sender is told why.
+#[test]
+fn large_bodies_that_are_refused_are_refused_in_words() {
+    let place = Place::new();
+    // Some 25 MB, when it is packed.
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let mut event = || format!("2026-03-05 08:00:00,{},{},1,true", random.random::<u64>(), random.random::<u64>());
+    place.write("events.csv", table(&EVENTS, &(0..1_500_000).map(|_| event()).collect::<Vec<_>>()));
+    let service = Service::start(&place, "online -w 1 --max-body 1MiB");
+    let began = Instant::now();
+    for (dataflow, why) in [("active", "\"active\" is not served"), ("online", "a body has at most 1048576 bytes")] {
+        place.run(&format!("feed {dataflow} events=events.csv --server {}", service.address)).fails().names(&[why]);
+    }
+    assert!(began.elapsed() < Duration::from_secs(20), "it was sent again");
     service.end();
 }
 

@@ -18,7 +18,7 @@ use axum::Json;
 use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::multipart::{MultipartError, MultipartRejection};
 use axum::extract::{FromRequest, Multipart, Path, Request, State};
-use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::future::try_join_all;
@@ -34,7 +34,7 @@ use sha2::{Digest, Sha256};
 use std::io::{self, Read};
 use std::path::Path as FilePath;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
@@ -43,8 +43,7 @@ use tokio::sync::{mpsc, oneshot};
 const CHUNKS: usize = 16;
 /// Who sends nothing of a body for so long is dropped.
 const CHUNK_MAX: Duration = Duration::from_secs(60);
-/// Of a body that is refused, so much is read before that is answered, and for so long.
-const PASSED_OVER_BYTES_MAX: usize = 16 << 20;
+/// What comes of a body that is refused is read for so long before that is answered.
 const PASSED_OVER_MAX: Duration = Duration::from_secs(5);
 /// The longest key.
 const KEY_BYTES_MAX: usize = 255;
@@ -81,7 +80,7 @@ pub async fn one(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let body = Lent::new(body);
+    let body = Lent::new(body, &headers);
     or_pass_over(body.clone(), take_one(&service, &dataflow, &input, &asked, &headers, body)).await
 }
 
@@ -115,7 +114,7 @@ pub async fn several(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
-    let body = Lent::new(body);
+    let body = Lent::new(body, &head.headers);
     let request = Request::from_parts(head, Body::from_stream(body.clone()));
     or_pass_over(body, take_several(&service, &dataflow, &asked, request)).await
 }
@@ -146,11 +145,23 @@ async fn take_several(service: &Arc<Service>, dataflow: &str, asked: &Asked, req
 
 /// A body that is passed over where its batch is refused.
 #[derive(Clone)]
-pub(super) struct Lent(Arc<Mutex<BodyDataStream>>);
+pub(super) struct Lent(Arc<Mutex<Reading>>);
+
+struct Reading {
+    body: BodyDataStream,
+    /// Its sender waits until it is asked for.
+    is_held_back: bool,
+}
 
 impl Lent {
-    pub(super) fn new(body: Body) -> Lent {
-        Lent(Arc::new(Mutex::new(body.into_data_stream())))
+    /// A body, by the headers before it.
+    pub(super) fn new(body: Body, headers: &HeaderMap) -> Lent {
+        let is_held_back = headers.get(EXPECT).is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        Lent(Arc::new(Mutex::new(Reading { body: body.into_data_stream(), is_held_back })))
+    }
+
+    fn reading(&self) -> MutexGuard<'_, Reading> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -158,23 +169,18 @@ impl Stream for Lent {
     type Item = Result<Bytes, axum::Error>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).poll_next_unpin(context)
+        let mut reading = self.reading();
+        reading.is_held_back = false;
+        reading.body.poll_next_unpin(context)
     }
 }
 
-/// Where a batch is refused, reads what still comes of its body, up to a limit: who is still sending does not hear an answer.
+/// Where a batch is refused, reads what still comes of its body, for some time: who is still sending does not hear an answer. What its
+/// sender holds back until it is asked for is not asked for.
 pub(super) async fn or_pass_over(mut body: Lent, taken: impl Future<Output = Result<Response, ApiError>>) -> Result<Response, ApiError> {
     let taken = taken.await;
-    if taken.is_err() {
-        let read = async {
-            let mut bytes = 0;
-            while let Some(Ok(chunk)) = body.next().await {
-                bytes += chunk.len();
-                if bytes > PASSED_OVER_BYTES_MAX {
-                    break;
-                }
-            }
-        };
+    if taken.is_err() && !body.reading().is_held_back {
+        let read = async { while let Some(Ok(_)) = body.next().await {} };
         // Whoever takes longer is not waited for.
         tokio::time::timeout(PASSED_OVER_MAX, read).await.ok();
     }

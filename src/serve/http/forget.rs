@@ -35,7 +35,7 @@ pub async fn forget(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let body = Lent::new(body);
+    let body = Lent::new(body, &headers);
     or_pass_over(body.clone(), take(service, &dataflow, &input, asked, &headers, Body::from_stream(body))).await
 }
 

@@ -61,7 +61,7 @@ pub async fn replay(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let body = Lent::new(body);
+    let body = Lent::new(body, &headers);
     or_pass_over(body.clone(), take(service, dataflow, asked, headers, Body::from_stream(body))).await
 }
 
