@@ -1,6 +1,8 @@
 //! `serve`: a service over HTTP on loopback, its state on this disk, with all tables: a load by `feed`, single late events, clients side by
 //! side, and a restart.
 //!
+//! Clients send late events, from anywhere in the data, and then new ones: those that come last, to a service that has all others.
+//!
 //! Times are those of the client: from a request until its answer, with `wait=visible`. How much of a single event's time is that of the
 //! disk and of SQLite comes from the service's own metrics.
 
@@ -56,9 +58,7 @@ pub fn main(options: &ServeOptions) -> Result<()> {
     let service = Service::start(&state, dataflow.name(), options.workers, &[])?;
     service.until("/readyz")?;
     let began = Instant::now();
-    let mut arguments = vec!["feed".to_string(), dataflow.name().into(), "--server".into(), service.address.clone(), "--quiet".into()];
-    arguments.extend(workload.inputs());
-    process::retally(&[arguments])?;
+    feed(&service, dataflow.name(), workload.inputs())?;
     let feed_s = began.elapsed().as_secs_f64();
     line()
         .with("what", "feed")
@@ -92,32 +92,8 @@ pub fn main(options: &ServeOptions) -> Result<()> {
         .publish(common)?;
 
     for (clients, lines) in CLIENTS.into_iter().zip(rest.chunks(batches * BATCH)) {
-        let bodies: Vec<String> = lines.chunks(BATCH).map(|lines| lines.iter().map(|line| format!("{line}\n")).collect()).collect();
-        let began = Instant::now();
-        let times = std::thread::scope(|scope| {
-            let send = |client: usize| {
-                let (service, bodies) = (&service, &bodies);
-                let own = move || bodies.iter().skip(client).step_by(clients);
-                scope.spawn(move || {
-                    own().map(|body| service.post(dataflow.name(), body, kind).map(micros).map_err(|error| error.to_string())).collect()
-                })
-            };
-            let sent: Vec<_> = (0..clients).map(send).collect();
-            let all: std::result::Result<Vec<Vec<f64>>, String> =
-                sent.into_iter().map(|client| client.join().unwrap_or_else(|_| Err("a client panicked".into()))).collect();
-            all
-        })?;
-        let (wall_s, times) = (began.elapsed().as_secs_f64(), Sorted::new(times.concat()));
-        line()
-            .with("what", "clients")
-            .with("clients", clients)
-            .with("batch_events", BATCH)
-            .with("requests", bodies.len())
-            .measured("batches_per_s", bodies.len() as f64 / wall_s)
-            .measured("p50_us", times.median())
-            .measured("p99_us", times.percentile(99))
-            .measured("rss_bytes", service.rss())
-            .publish(common)?;
+        let sent = send(&service, dataflow.name(), clients, lines, kind)?;
+        sent.tell(line().with("what", "clients").with("clients", clients)).measured("rss_bytes", service.rss()).publish(common)?;
     }
     service.end(Signal::SIGKILL)?;
 
@@ -131,7 +107,62 @@ pub fn main(options: &ServeOptions) -> Result<()> {
         .measured("rss_bytes", service.rss())
         .measured("load_average", machine::load_average())
         .publish(common)?;
+    service.end(Signal::SIGTERM)?;
+
+    let folder = tempfile::tempdir_in(common.cache())?;
+    let (inputs, lines) = workload.before_the_last(batches * BATCH * CLIENTS.len(), folder.path())?;
+    // Under the clock, as-of would be the same for a minute; generated events end before it.
+    let end = lines.iter().filter_map(|line| line.split(',').next()).max().filter(|_| dataflow.name() == "online");
+    let as_of: Vec<&str> = end.into_iter().flat_map(|end| ["--as-of", end]).collect();
+    let service = Service::start(&folder.path().join("state"), dataflow.name(), options.workers, &as_of)?;
+    service.until("/readyz")?;
+    feed(&service, dataflow.name(), inputs)?;
+    for (clients, lines) in CLIENTS.into_iter().zip(lines.chunks(batches * BATCH)) {
+        let sent = send(&service, dataflow.name(), clients, lines, kind)?;
+        sent.tell(line().with("what", "new events").with("clients", clients)).measured("rss_bytes", service.rss()).publish(common)?;
+    }
     service.end(Signal::SIGTERM)
+}
+
+fn feed(service: &Service, dataflow: &str, inputs: Vec<String>) -> Result<()> {
+    let mut arguments = ["feed", dataflow, "--server", &service.address, "--quiet"].map(String::from).to_vec();
+    arguments.extend(inputs);
+    process::retally(&[arguments])?;
+    Ok(())
+}
+
+/// What clients sent side by side.
+struct Sent {
+    batches: usize,
+    wall_s: f64,
+    times: Sorted,
+}
+
+impl Sent {
+    fn tell(&self, line: Line) -> Line {
+        line.with("batch_events", BATCH)
+            .with("requests", self.batches)
+            .measured("batches_per_s", self.batches as f64 / self.wall_s)
+            .measured("p50_us", self.times.median())
+            .measured("p99_us", self.times.percentile(99))
+    }
+}
+
+/// Sends events in batches, by so many clients.
+fn send(service: &Service, dataflow: &str, clients: usize, lines: &[String], kind: &str) -> Result<Sent> {
+    let bodies: Vec<String> = lines.chunks(BATCH).map(|lines| lines.iter().map(|line| format!("{line}\n")).collect()).collect();
+    let began = Instant::now();
+    let times = std::thread::scope(|scope| {
+        let send = |client: usize| {
+            let own = bodies.iter().skip(client).step_by(clients);
+            scope.spawn(move || own.map(|body| service.post(dataflow, body, kind).map(micros).map_err(|error| error.to_string())).collect())
+        };
+        let sent: Vec<_> = (0..clients).map(send).collect();
+        let all: std::result::Result<Vec<Vec<f64>>, String> =
+            sent.into_iter().map(|client| client.join().unwrap_or_else(|_| Err("a client panicked".into()))).collect();
+        all
+    })?;
+    Ok(Sent { batches: bodies.len(), wall_s: began.elapsed().as_secs_f64(), times: Sorted::new(times.concat()) })
 }
 
 fn bytes_of_inputs(workload: &Workload) -> Result<f64> {

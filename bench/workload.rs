@@ -134,6 +134,20 @@ impl Workload {
         self.lines_in(&self.folder)
     }
 
+    /// Its inputs without the last lines of its events, which are written to this folder, and these lines.
+    pub fn before_the_last(&self, lines: usize, folder: &Path) -> Result<(Vec<String>, Vec<String>)> {
+        let text = fs::read_to_string(self.events())?;
+        let ends = text.trim_end().rmatch_indices('\n').map(|(end, _)| end + 1);
+        let (before, last) = ends.take(lines).last().and_then(|end| text.split_at_checked(end)).unwrap_or((text.as_str(), ""));
+        fs::write(folder.join(self.events_name()), before)?;
+        let here = self.events();
+        let inputs = self.files().into_iter().map(|(input, path)| {
+            let path = if path == here { folder.join(self.events_name()) } else { path };
+            format!("{input}={}", path.display())
+        });
+        Ok((inputs.collect(), last.lines().map(String::from).collect()))
+    }
+
     fn lines_in(&self, folder: &Path) -> Result<Vec<String>> {
         let path = folder.join(self.events_name());
         let text = fs::read_to_string(&path).map_err(|error| format!("could not read {path:?}: {error}"))?;
