@@ -240,7 +240,9 @@ fn the_journal_is_folded_while_batches_come_and_whoever_is_killed_loses_nothing(
     assert_eq!((&again["duplicate"], &again["epoch"]), (&true.into(), &2.into()));
     service.same(&ONLINE);
     service.end();
-    assert_eq!(server.names("live/snapshot").len(), 1);
+    // Who is killed when it has written a snapshot leaves the one before to the next that folds.
+    let snapshots = server.names("live/snapshot").len();
+    assert!((1..=2).contains(&snapshots), "{snapshots}");
     let objects = journal(&server).len();
     assert!(objects < chunks.len() * 3, "{objects}");
     fs::remove_dir_all(place.path("scratch")).unwrap();
